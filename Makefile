@@ -1,0 +1,64 @@
+# Needs only Python >= 3.11 and make: every target makes its own virtual environment in .venv.
+#
+#   make demo     train a network on real handwritten digits and draw what it learnt
+#   make test     run the tests                   (ARGS="-k vmap" is handed to pytest)
+#   make lint     ruff: rules and formatting      make format   let ruff repair both
+#   make types    mypy                            make bench    compare speed with other libraries
+#   make clean    remove everything these targets made
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+CODE   := funtorch transforms backends nnx tests $(wildcard benchmarks examples)
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint format types bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Stamp files remember what is installed, so that a second run starts at once; a change of
+# pyproject.toml installs again. The install is editable: edits and new files need no reinstall.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("FunTorch needs Python 3.11 or newer; $(PYTHON) is " \
+	  + sys.version.split()[0] + ". Try: make PYTHON=python3.13 ..." \
+	  if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml
+	@echo "Installing FunTorch with its '$*' extra into $(VENV); the first time takes a minute ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-examples
+	$(BIN)/python examples/train_digits.py $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/pytest -n 2 -q $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# mypy reads folders, not import hooks, so it cannot see that transforms/ is funtorch.transforms.
+# A tree of links shows it the package in the shape in which Python imports it.
+types: $(VENV)/.installed-dev
+	@rm -rf build/types && mkdir -p build/types/funtorch
+	@ln -s $(addprefix $(CURDIR)/,$(wildcard funtorch/*) transforms backends nnx) build/types/funtorch
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
+	  --cache-dir $(CURDIR)/.mypy_cache -p funtorch
+
+# PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
+bench: $(VENV)/.installed-bench
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,196 @@
+"""Settings: global values with thread-local overrides.
+
+`config` is one object. Its global values live on the class and its overrides in the thread's own
+dictionary, so reading `config.debug_nans` is one attribute look-up with no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["Config", "config"]
+
+_FLOATS = tuple(map(np.dtype, (ml_dtypes.bfloat16, "float16", "float32", "float64")))
+_INTS = tuple(map(np.dtype, ("int32", "int64")))
+
+
+def _one_of(allowed: tuple[np.dtype, ...]) -> Callable[[str, Any], np.dtype]:
+    def check(name: str, value: Any) -> np.dtype:
+        for dtype in allowed:
+            # NumPy compares whatever names a dtype, but takes None for float64.
+            if value is not None and dtype == value:
+                return dtype
+        names = ", ".join(str(dtype) for dtype in allowed)
+        raise ValueError(f"config.{name} must be one of {names}; got {value!r}")
+
+    return check
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"config.{name} must be True or False; got {value!r}")
+
+
+def _level(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"config.{name} must be a whole number from 0 on; got {value!r}")
+
+
+def _debug_from_environment() -> int:
+    text = os.environ.get("FUNTORCH_DEBUG", "").strip() or "0"
+    if text.isdecimal():
+        return int(text)
+    raise ValueError(
+        f"the environment variable FUNTORCH_DEBUG must be a whole number 0..4; got {text!r}"
+    )
+
+
+_OPTIONS: dict[str, Callable[[str, Any], Any]] = {
+    "default_float": _one_of(_FLOATS),
+    "default_int": _one_of(_INTS),
+    "disable_jit": _flag,
+    "debug_nans": _flag,
+    "strict_gradients": _flag,
+    "numpy_dispatch": _flag,
+    "debug": _level,
+}
+
+
+def _enable_x64(value: Any) -> dict[str, np.dtype]:
+    bits = 64 if _flag("enable_x64", value) else 32
+    return {"default_float": np.dtype(f"float{bits}"), "default_int": np.dtype(f"int{bits}")}
+
+
+# Names that stand for several options at once.
+_COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {"enable_x64": _enable_x64}
+
+
+class Config(threading.local):
+    """Hold the settings of the library.
+
+    Read them as attributes, set them for good with `update`, and for a block with `override`.
+    The names of JAX's flags are understood too (`jax_enable_x64`, `jax_debug_nans`, ...).
+
+    Attributes:
+        default_float: dtype of Python floats and of arrays made without a dtype (float32).
+        default_int: dtype of Python ints that fit in it (int32).
+        disable_jit: run jitted functions eagerly.
+        debug_nans: raise when an operation makes a nan.
+        strict_gradients: raise where a gradient would silently be zero or undefined.
+        numpy_dispatch: let NumPy's functions work on arrays and tracers.
+        debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
+
+    Example:
+        >>> from funtorch.config import config
+        >>> config.default_float
+        dtype('float32')
+        >>> with config.override(default_float="float64"):
+        ...     config.default_float
+        dtype('float64')
+    """
+
+    default_float: np.dtype = np.dtype("float32")
+    default_int: np.dtype = np.dtype("int32")
+    disable_jit: bool = False
+    debug_nans: bool = False
+    strict_gradients: bool = False
+    numpy_dispatch: bool = True
+    debug: int = _debug_from_environment()
+
+    def update(self, name: str, value: Any) -> None:
+        """Set an option for every thread.
+
+        An override that is active in a thread keeps hiding the new value there until it ends.
+
+        Args:
+            name: an option's name, also with JAX's prefix `jax_`.
+            value: the new value.
+
+        Raises:
+            AttributeError: the name is unknown.
+            TypeError, ValueError: the value does not fit the option.
+        """
+        for option, checked in _resolve({name: value}).items():
+            setattr(type(self), option, checked)
+
+    @contextlib.contextmanager
+    def override(self, **options: Any) -> Iterator[Config]:
+        """Set options in this thread for the length of a `with` block.
+
+        Args:
+            **options: names and values, as for `update`.
+
+        Returns:
+            A context manager.
+
+        Raises:
+            AttributeError: a name is unknown.
+            TypeError, ValueError: a value does not fit its option.
+        """
+        values = _resolve(options)
+        local = self.__dict__
+        before = {name: local[name] for name in values if name in local}
+        local.update(values)
+        try:
+            yield self
+        finally:
+            for name in values:
+                del local[name]
+            local.update(before)
+
+    def trace_key(self) -> tuple[Any, ...]:
+        """Return the settings that change what a traced program records, for cache keys."""
+        return (
+            self.default_float,
+            self.default_int,
+            self.debug_nans,
+            self.strict_gradients,
+            self.numpy_dispatch,
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.update(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        plain = name.removeprefix("jax_")
+        if plain in _COMPOUND:
+            return all(getattr(self, key) == value for key, value in _COMPOUND[plain](True).items())
+        if plain in _OPTIONS:
+            return getattr(self, plain)
+        raise _unknown(name)
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={getattr(self, name)}' for name in _OPTIONS)})"
+
+
+def _unknown(name: str) -> AttributeError:
+    known = ", ".join([*_OPTIONS, *_COMPOUND])
+    return AttributeError(f"config has no option {name!r}; the options are: {known}")
+
+
+def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check names and values, and spell compound options out."""
+    resolved: dict[str, Any] = {}
+    for name, value in options.items():
+        plain = name.removeprefix("jax_")
+        if plain in _COMPOUND:
+            resolved.update(_COMPOUND[plain](value))
+        elif plain in _OPTIONS:
+            resolved[plain] = _OPTIONS[plain](plain, value)
+        else:
+            raise _unknown(name)
+    return resolved
+
+
+config = Config()

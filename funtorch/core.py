@@ -1,0 +1,426 @@
+"""The language: abstract values, arrays, primitives and the trace that is current.
+
+A primitive is a name and its rules. Calling ``prim.bind(*args, **params)`` hands the operation to the
+current trace, and the current trace decides what an operation means: `Eval` computes it, `Stage`
+(in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite it into other
+operations for their parent. Rules therefore run with the parent trace as the current one, and that is
+all it takes for transforms to nest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.errors import (
+    ConcretizationTypeError,
+    Source,
+    TracerArrayConversionError,
+    TracerBoolConversionError,
+    TracerIntegerConversionError,
+    UnexpectedTracerError,
+    user_frame,
+)
+
+__all__ = [
+    "Array", "ArrayImpl", "Eval", "Primitive", "ShapedArray", "Trace", "Tracer", "aval_of", "current",
+    "eval_trace", "typeof", "use_trace",
+]
+
+
+# ------------------------------------------------------------------------------------------ avals
+class ShapedArray:
+    """What is known of an array before it has a value: shape, dtype, and whether the dtype is weak."""
+
+    __slots__ = ("dtype", "shape", "weak_type")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.weak_type = weak_type
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    def update(self, **changes: Any) -> ShapedArray:
+        """Return a copy with some of ``shape``, ``dtype``, ``weak_type`` replaced."""
+        fields = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
+        return ShapedArray(**{**fields, **changes})
+
+    def tangent(self) -> ShapedArray:
+        return ShapedArray(self.shape, self.dtype)
+
+    def same_type(self, other: ShapedArray) -> bool:
+        """Tell whether shape and dtype agree, whatever the weakness."""
+        return self.shape == other.shape and self.dtype == other.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is ShapedArray
+            and self.shape == other.shape
+            and self.dtype == other.dtype
+            and self.weak_type == other.weak_type
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.weak_type))
+
+    def str_short(self) -> str:
+        return f"{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+    def __repr__(self) -> str:
+        weak = ", weak_type=True" if self.weak_type else ""
+        return f"ShapedArray({self.dtype.name}[{','.join(map(str, self.shape))}]{weak})"
+
+    __str__ = str_short
+
+
+# ------------------------------------------------------------------------------------------ arrays
+class Array:
+    """An immutable n-dimensional array, or a tracer that stands for one inside a transform.
+
+    Make one with `funtorch.numpy.array`, `zeros`, `arange` ... Operators and methods follow NumPy; since
+    arrays never change, ``x.at[i].set(v)`` gives an updated copy. ``isinstance(x, ft.Array)`` holds for
+    concrete arrays and for tracers. Operators and methods are attached by `funtorch.numpy`.
+    """
+
+    __slots__ = ("__weakref__",)
+    __array_priority__ = 100
+    aval: ShapedArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+
+class ArrayImpl(Array):
+    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to."""
+
+    __slots__ = ("_data", "_weak")
+
+    def __init__(self, data: Any, weak_type: bool = False) -> None:
+        self._data = data
+        self._weak = weak_type
+
+    @property
+    def aval(self) -> ShapedArray:  # type: ignore[override]
+        data = self._data
+        return ShapedArray(data.shape, data.dtype, self._weak)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._data.dtype
+
+    @property
+    def weak_type(self) -> bool:
+        return self._weak
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (np.asarray(self._data), self._weak)
+
+
+def _unpickle(data: np.ndarray, weak_type: bool) -> ArrayImpl:
+    return ArrayImpl(data, weak_type)
+
+
+# ------------------------------------------------------------------------------------------ traces
+class Trace:
+    """One interpreter of primitives. ``parent`` is the trace its rules run in."""
+
+    __slots__ = ("alive", "name", "parent")
+
+    def __init__(self, parent: Trace | None, name: str = "") -> None:
+        self.parent = parent
+        self.name = name
+        self.alive = True
+
+    def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def __enter__(self) -> Trace:
+        """Make this trace current until the block ends; leaving it also ends the trace's life."""
+        _state.stack.append(_state.trace)
+        _state.trace = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _state.trace = _state.stack.pop()
+        self.alive = False
+
+
+class Eval(Trace):
+    """Compute every primitive at once, by its eager rule."""
+
+    __slots__ = ()
+
+    def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        data = []
+        for a in args:
+            if type(a) is not ArrayImpl:
+                a = _concrete(a, prim)
+            data.append(a._data)
+        with np.errstate(all="ignore"):
+            out = prim.eager(np, *data, **params)
+        if prim.multiple_results:
+            return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+        if type(out) is not np.ndarray:
+            out = np.asarray(out)
+        if prim.keeps_weak:
+            for a in args:
+                if not a._weak:
+                    return ArrayImpl(out)
+            return ArrayImpl(out, True)
+        return ArrayImpl(out, params.get("weak_type", False))
+
+
+def _concrete(x: Any, prim: Primitive) -> ArrayImpl:
+    if isinstance(x, Tracer):
+        raise escaped_tracer(x)
+    raise TypeError(
+        f"primitive {prim.name} got {type(x).__name__}; it takes funtorch arrays only: convert with "
+        "funtorch.numpy.asarray first"
+    )
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.trace: Trace = eval_trace
+        self.stack: list[Trace] = []
+
+
+eval_trace = Eval(None, "eval")
+_state = _State()
+
+
+def current() -> Trace:
+    """Return the trace that gives operations their meaning now."""
+    return _state.trace
+
+
+class use_trace:
+    """Make a trace the current one for a block, without ending its life afterwards."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def __enter__(self) -> Trace:
+        _state.stack.append(_state.trace)
+        _state.trace = self.trace
+        return self.trace
+
+    def __exit__(self, *exc: object) -> None:
+        _state.trace = _state.stack.pop()
+
+
+# ------------------------------------------------------------------------------------------ tracers
+class Tracer(Array):
+    """A stand-in for an array while a transform runs the user's function.
+
+    ``source`` is the user's line that made it; errors name it.
+    """
+
+    __slots__ = ("source", "trace")
+
+    def __init__(self, trace: Trace, source: Source | None = None) -> None:
+        self.trace = trace
+        self.source = source if source is not None else user_frame()
+
+    def concrete(self) -> ArrayImpl | None:
+        """Return the value behind this tracer where one is known now, else None."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"Traced<{self.aval.str_short()}>with<{type(self.trace).__name__}({self.trace.name})>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a traced array ({self.aval.str_short()}, made at {self.source}) cannot be pickled")
+
+
+def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
+    """Return the error for a tracer used where its transform is over or not in sight."""
+    kind = type(x.trace).__name__.lower()
+    return UnexpectedTracerError(
+        f"a traced array of type {x.aval.str_short()} was used after the transform that made it had ended. "
+        f"It was made while {x.trace.name or 'a function'} was being transformed ({kind}), at {x.source}. "
+        "Traced values must not be kept in globals, attributes, lists or closures: return them from the "
+        "function instead."
+    )
+
+
+def concrete_or_error(x: Any, what: str) -> np.ndarray:
+    """Return the NumPy value of ``x``, or raise the error that says why there is none.
+
+    Args:
+        x: an Array, tracer, NumPy value or Python scalar.
+        what: one of 'bool', 'int', 'float', 'complex', 'array', 'index', or a phrase naming the use.
+    """
+    if type(x) is ArrayImpl:
+        return x._data
+    if not isinstance(x, Tracer):
+        return np.asarray(x)
+    if not x.trace.alive:
+        raise escaped_tracer(x)
+    value = x.concrete()
+    if value is not None:
+        return value._data
+    kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
+    raise error(
+        f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not known while "
+        f"{x.trace.name or 'the function'} is being traced. It was made at {x.source}, and used at "
+        f"{user_frame()}. {advice}"
+    )
+
+
+_ADVICE_STATIC = (
+    "If the value is a plain Python number that rarely changes, mark the argument static "
+    "(static_argnums/static_argnames of jit)."
+)
+_ADVICE_BRANCH = (
+    "To choose between values use funtorch.numpy.where; to choose between computations use funtorch.lax.cond, "
+    "or lax.while_loop for a loop. " + _ADVICE_STATIC
+)
+_CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
+    "bool": ("a Python bool (as in `if`, `while`, `and`, `not`)", TracerBoolConversionError, _ADVICE_BRANCH),
+    "int": ("a Python int", ConcretizationTypeError, "Use x.astype('int32') to convert. " + _ADVICE_STATIC),
+    "float": ("a Python float", ConcretizationTypeError, "Use x.astype(float) to convert. " + _ADVICE_BRANCH),
+    "complex": ("a Python complex", ConcretizationTypeError, "Use x.astype(complex). " + _ADVICE_STATIC),
+    "index": ("a Python index", TracerIntegerConversionError,
+              "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an Array "
+              "first, funtorch.numpy.asarray(seq)[i]. " + _ADVICE_STATIC),
+    "array": ("a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
+              TracerArrayConversionError,
+              "Build arrays from traced values with funtorch.numpy.array or stack, and write into one with "
+              "x.at[i].set(v)."),
+}
+
+
+# ------------------------------------------------------------------------------------------ primitives
+class Primitive:
+    """A name and its rules.
+
+    Slots (``None`` where there is no rule; `none` then says why):
+        type(*avals, **params) -> aval, or list of avals when ``multiple_results``.
+        eager(xp, *buffers, **params) -> buffer or sequence of buffers; xp is numpy or cupy.
+        jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``, on the
+            way in and out; at least one tangent is not None. Lists with ``multiple_results``.
+        transpose(ct, *args, **params) -> one cotangent or None per argument. Arguments that the output is
+            linear in come as `LinearArg`; the others have values. With ``multiple_results`` ct is a
+            list whose members may be None.
+        batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the batch
+            axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
+        linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives: ``linear``
+            takes the nonzero tangents and gives the tangents of outs.
+    ``keeps_weak``: the output's dtype is weak when every input's is.
+    """
+
+    __slots__ = (
+        "batch", "eager", "jvp", "keeps_weak", "linearize", "multiple_results", "name", "none", "transpose", "type",
+    )
+
+    def __init__(self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False) -> None:
+        self.name = name
+        self.multiple_results = multiple_results
+        self.keeps_weak = keeps_weak
+        self.type: Callable[..., Any] = _missing(name, "type")
+        self.eager: Callable[..., Any] = _missing(name, "eager")
+        self.jvp: Callable[..., Any] | None = None
+        self.transpose: Callable[..., Any] | None = None
+        self.batch: Callable[..., Any] | None = None
+        self.linearize: Callable[..., Any] | None = None
+        self.none: dict[str, str] = {}
+        primitives[name] = self
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        return _state.trace.process(self, args, params)
+
+    def rule(self, slot: str) -> Callable[..., Any]:
+        """Return the rule in ``slot``, or raise the error that says why there is none."""
+        rule = getattr(self, slot)
+        if rule is None:
+            raise NotImplementedError(
+                f"primitive {self.name} has no {slot} rule: {self.none.get(slot, 'none was defined')}"
+            )
+        return rule
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _missing(name: str, slot: str) -> Callable[..., Any]:
+    def rule(*args: Any, **params: Any) -> Any:
+        raise NotImplementedError(f"primitive {name} has no {slot} rule")
+
+    return rule
+
+
+primitives: dict[str, Primitive] = {}
+
+
+class LinearArg:
+    """Stands in a transpose rule for an argument that the output is linear in."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray) -> None:
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"LinearArg({self.aval})"
+
+
+# ------------------------------------------------------------------------------------------ types of values
+def aval_of(x: Any) -> ShapedArray:
+    """Return the abstract value of an Array, tracer, NumPy array or scalar, or Python scalar."""
+    if isinstance(x, Array):
+        return x.aval
+    if isinstance(x, np.ndarray):
+        return ShapedArray(x.shape, x.dtype)
+    if isinstance(x, (bool, int, float, complex, np.generic)):
+        dtype, weak = dtypes.scalar_type(x)
+        return ShapedArray((), dtype, weak)
+    raise TypeError(f"a value of type {type(x).__name__} is not an array or a number: {x!r:.80}")
+
+
+typeof = aval_of

@@ -1,0 +1,87 @@
+"""Devices, and moving pytrees of arrays to them. Programs run on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from funtorch import tree
+from funtorch.numpy.promotion import asarray
+
+__all__ = ["Device", "block_until_ready", "default_backend", "device_get", "device_put", "devices"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where arrays live and programs run.
+
+    Args:
+        platform: ``'cpu'``.
+        id: number of the device on its platform.
+    """
+
+    platform: str
+    id: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.platform}:{self.id}"
+
+
+CPU = Device("cpu")
+
+
+def devices(backend: str | None = None) -> list[Device]:
+    """Return the devices at hand.
+
+    Args:
+        backend: ``'cpu'`` or None.
+
+    Raises:
+        RuntimeError: for a platform that is not there.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.devices()
+        [Device(platform='cpu', id=0)]
+    """
+    if backend not in (None, "cpu"):
+        raise RuntimeError(f"there is no {backend!r} device: this build runs on 'cpu' only")
+    return [CPU]
+
+
+def default_backend() -> str:
+    """Return the platform that programs run on when none is named."""
+    return CPU.platform
+
+
+def device_put(x: Any, device: Any = None) -> Any:
+    """Return a pytree with every leaf as an Array on ``device``.
+
+    Args:
+        x: pytree of arrays and numbers.
+        device: a `Device`, ``'cpu'``, ``'cpu:0'`` or None for the default.
+
+    Raises:
+        RuntimeError: for a device that is not there.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.device_put({"a": 1.0})
+        {'a': Array(1., dtype=float32, weak_type=True)}
+    """
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise RuntimeError(f"device_put: there is no device {device!s}; devices are {[str(d) for d in devices()]}")
+    return tree.map(asarray, x)
+
+
+def device_get(x: Any) -> Any:
+    """Return a pytree with every Array as a read-only NumPy array."""
+    return tree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+
+
+def block_until_ready(x: Any) -> Any:
+    """Wait until every array of a pytree is computed, and return the pytree.
+
+    On the CPU results are computed when a call returns, so this returns at once.
+    """
+    return x

@@ -1,0 +1,145 @@
+"""Exceptions, and the light note of which user line an object came from.
+
+Each exception also derives from the built-in one that fits, so `except TypeError` keeps working,
+and carries JAX's name where JAX has one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+
+__all__ = [
+    "ConcretizationTypeError",
+    "FunTorchError",
+    "JaxprTypeError",
+    "NonConcreteBooleanIndexError",
+    "Source",
+    "TracerArrayConversionError",
+    "TracerBoolConversionError",
+    "TracerIntegerConversionError",
+    "UnexpectedTracerError",
+    "user_frame",
+]
+
+
+class FunTorchError(Exception):
+    """Base of the library's own exceptions."""
+
+
+class ConcretizationTypeError(FunTorchError, TypeError):
+    """A transform needed the value of a traced array, which is not known while tracing."""
+
+
+class TracerBoolConversionError(ConcretizationTypeError):
+    """A traced array was used as a Python truth value."""
+
+
+class TracerArrayConversionError(FunTorchError, TypeError):
+    """A traced array was turned into a NumPy array."""
+
+
+class TracerIntegerConversionError(FunTorchError, TypeError):
+    """A traced array was used as a Python integer."""
+
+
+class UnexpectedTracerError(FunTorchError, RuntimeError):
+    """A traced array was used after the transform that made it had ended."""
+
+
+class NonConcreteBooleanIndexError(FunTorchError, IndexError):
+    """A traced boolean array was used as an index, whose result would have no fixed shape."""
+
+
+class JaxprTypeError(FunTorchError, TypeError):
+    """A jaxpr breaks a rule of its language."""
+
+
+class Source:
+    """A place in the user's code, resolved to a file and a line only when asked.
+
+    Args:
+        code: the code object of the function, or None where there is none.
+        lasti: the offset of the instruction in it.
+
+    Example:
+        >>> from funtorch.errors import user_frame
+        >>> user_frame().line
+        1
+    """
+
+    __slots__ = ("code", "lasti")
+
+    def __init__(self, code: CodeType | None, lasti: int) -> None:
+        self.code = code
+        self.lasti = lasti
+
+    @property
+    def file(self) -> str:
+        """Name the file, as its code object spells it."""
+        return self.code.co_filename if self.code else "<unknown>"
+
+    @property
+    def function(self) -> str:
+        """Name the function, with its class."""
+        return self.code.co_qualname if self.code else "<unknown>"
+
+    @property
+    def line(self) -> int:
+        """Count the line in the file, from 1; 0 where it is not known."""
+        if self.code is None:
+            return 0
+        for start, end, line in self.code.co_lines():
+            if start <= self.lasti < end:
+                return line or self.code.co_firstlineno
+        return self.code.co_firstlineno
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.function})"
+
+    def __repr__(self) -> str:
+        return f"Source({self})"
+
+
+def _package_prefixes() -> tuple[str, ...]:
+    # A source checkout keeps the three subpackages beside this folder, a wheel inside it; there
+    # a folder beside it that is called `nnx` would be somebody else's.
+    here = os.path.dirname(os.path.abspath(__file__))
+    beside = [
+        os.path.join(os.path.dirname(here), name)
+        for name in ("transforms", "backends", "nnx")
+        if not os.path.isdir(os.path.join(here, name))
+    ]
+    return tuple(folder + os.sep for folder in (here, *beside))
+
+
+class _InsideTable(dict[str, bool]):
+    """File name -> whether it belongs to the package; one look-up once a file is known."""
+
+    prefixes = _package_prefixes()
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = inside = filename.startswith(self.prefixes)
+        return inside
+
+
+_inside = _InsideTable()
+
+
+def user_frame(skip: int = 0) -> Source:
+    """Find the innermost line of the call stack that is outside the package.
+
+    Args:
+        skip: how many frames above the caller to pass over unseen.
+
+    Returns:
+        The place; one that says `<unknown>` when the whole stack is inside the package.
+    """
+    frame: FrameType | None = sys._getframe(skip + 1)
+    while frame is not None:
+        code = frame.f_code
+        if not _inside[code.co_filename]:
+            return Source(code, frame.f_lasti)
+        frame = frame.f_back
+    return Source(None, 0)

@@ -1,0 +1,1 @@
+"""The strict operations under funtorch.numpy, and control flow."""

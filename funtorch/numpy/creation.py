@@ -1,0 +1,525 @@
+"""Functions that make arrays: constants, ranges, identities, grids."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import funtorch.ops.shape
+from funtorch import dtypes
+from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
+from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
+from funtorch.numpy.promotion import (
+    SCALARS,
+    array,
+    asarray,
+    broadcast_to,
+    canonical_axis,
+    canonical_shape,
+    convert,
+    promote_inexact,
+    shape_of,
+    static_int,
+    to_array,
+    to_arrays,
+)
+from funtorch.ops import families
+
+__all__ = [
+    "arange", "astype", "copy", "diag", "diag_indices", "diag_indices_from", "diagflat", "empty", "empty_like",
+    "eye", "from_dlpack", "frombuffer", "fromfunction", "full", "full_like", "geomspace", "identity",
+    "indices", "ix_", "linspace", "logspace", "meshgrid", "ones", "ones_like", "tri", "tril",
+    "tril_indices", "tril_indices_from", "triu", "triu_indices", "triu_indices_from", "vander", "zeros",
+    "zeros_like", "bartlett", "blackman", "hamming", "hanning",
+]
+
+
+# ------------------------------------------------------------------------------------------ constants
+def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
+    if _state.trace is eval_trace:
+        return ArrayImpl(np.full(shape, value, dtype), weak)
+    # Under a transform a broadcast scalar costs nothing inside kernels, a constant array would.
+    return families.full(shape, value, dtype)
+
+
+def zeros(shape: Any, dtype: Any = None) -> Any:
+    """Make an array of zeros.
+
+    Args:
+        shape: int or sequence of ints.
+        dtype: dtype; None gives the default float.
+
+    Returns:
+        An Array of that shape.
+
+    Example:
+        >>> zeros(2)
+        Array([0., 0.], dtype=float32)
+
+    References:
+        numpy.zeros
+    """
+    return _filled(canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype))
+
+
+def ones(shape: Any, dtype: Any = None) -> Any:
+    """Make an array of ones; arguments as for `zeros`.
+
+    References:
+        numpy.ones
+    """
+    return _filled(canonical_shape(shape, "ones"), 1, dtypes.canonical(float if dtype is None else dtype))
+
+
+def empty(shape: Any, dtype: Any = None) -> Any:
+    """Make an array of zeros: arrays never change, so unset values would serve nobody.
+
+    References:
+        numpy.empty
+    """
+    return zeros(shape, dtype)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+    """Make an array of one value.
+
+    Args:
+        shape: int or sequence of ints.
+        fill_value: number or array that broadcasts to the shape.
+        dtype: dtype; None gives that of the value.
+
+    Example:
+        >>> full((2,), 7)
+        Array([7, 7], dtype=int32, weak_type=True)
+
+    References:
+        numpy.full
+    """
+    shape = canonical_shape(shape, "full")
+    value = asarray(fill_value, dtype)
+    return broadcast_to(value, shape)
+
+
+def _like(name: str, value: int) -> Callable[..., Any]:
+    def function(a: Any, dtype: Any = None, shape: Any = None) -> Any:
+        a = to_array(a, name, "a")
+        shape = a.shape if shape is None else canonical_shape(shape, name)
+        if dtype is None:
+            return _filled(shape, value, a.dtype, a.weak_type)
+        return _filled(shape, value, dtypes.canonical(dtype))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of another.\n\n    Args:\n"
+        "        a: array.\n        dtype, shape: replace those of ``a``.\n\n"
+        f"    References:\n        numpy.{name}\n    ")
+    return function
+
+
+zeros_like = _like("zeros_like", 0)
+ones_like = _like("ones_like", 1)
+empty_like = _like("empty_like", 0)
+
+
+def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
+    """Make an array of one value with the shape and dtype of another.
+
+    References:
+        numpy.full_like
+    """
+    a = to_array(a, "full_like", "a")
+    shape = a.shape if shape is None else shape
+    return full(shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+# ------------------------------------------------------------------------------------------ conversions
+def copy(a: Any, order: str | None = None) -> Any:
+    """Return a copy of an array.
+
+    References:
+        numpy.copy
+    """
+    return primitives["copy"].bind(asarray(a))
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> Any:
+    """Convert an array to a dtype; None means the default float.
+
+    References:
+        numpy.astype
+    """
+    return convert(to_array(x, "astype"), dtypes.canonical(float if dtype is None else dtype))
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+    """Make an Array from any object that speaks DLPack, such as a PyTorch tensor on the CPU.
+
+    References:
+        numpy.from_dlpack
+    """
+    return x if isinstance(x, Array) else array(np.from_dlpack(x))
+
+
+def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
+    """Make a 1-D array from the bytes of a buffer.
+
+    References:
+        numpy.frombuffer
+    """
+    return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
+
+
+def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
+    """Call a function with the coordinate arrays of a shape.
+
+    References:
+        numpy.fromfunction
+    """
+    return function(*indices(shape, dtype), **kwargs)
+
+
+# ------------------------------------------------------------------------------------------ ranges
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+    """Make evenly spaced values in [start, stop).
+
+    Args:
+        start, stop, step: numbers, known while tracing; one number alone is ``stop``.
+        dtype: dtype; None gives the default int, or the default float if a number is a float.
+
+    Returns:
+        A 1-D Array.
+
+    Example:
+        >>> arange(3)
+        Array([0, 1, 2], dtype=int32)
+
+    References:
+        numpy.arange
+    """
+    named = (("start", start), ("stop", stop), ("step", step))
+    given = [x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]
+             for name, x in named if x is not None]
+    if dtype is None:
+        pairs = [dtypes.scalar_type(x) for x in given]
+        dtype = dtypes.result_type_weak(*pairs)[0]
+        if dtype == dtypes.bool_:
+            dtype = dtypes.default_int()
+    dtype = dtypes.canonical(dtype)
+    # NumPy computes in double precision and rounds once.
+    plain = [x.item() if isinstance(x, np.generic) else x for x in given]
+    if stop is None and step is not None:
+        plain = [0, *plain]
+    return ArrayImpl(np.arange(*plain).astype(dtype))
+
+
+def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False,
+             dtype: Any = None, axis: int = 0) -> Any:
+    """Make ``num`` evenly spaced values from start to stop.
+
+    Args:
+        start, stop: numbers or arrays that broadcast.
+        num: how many.
+        endpoint: whether ``stop`` is the last one.
+        retstep: also return the distance.
+        dtype: dtype of the result; None gives a float.
+        axis: where the new axis goes.
+
+    Returns:
+        An Array, or (Array, step).
+
+    Example:
+        >>> linspace(0, 1, 3)
+        Array([0. , 0.5, 1. ], dtype=float32)
+
+    References:
+        numpy.linspace
+    """
+    num = static_int(num, "linspace: num")
+    if num < 0:
+        raise ValueError(f"linspace: num must not be negative, got {num}")
+    a, b = promote_inexact("linspace", *to_arrays("linspace", start=start, stop=stop))
+    out_dtype = dtypes.canonical(a.dtype if dtype is None else dtype)
+    a, b = convert(a, a.dtype), convert(b, b.dtype)
+    div = builtins.max(num - 1 if endpoint else num, 1)
+    delta = subtract(b, a)
+    shape = (num,) + (1,) * delta.ndim
+    t = ArrayImpl((np.arange(num, dtype=np.float64) / div).reshape(shape).astype(dtypes.real_dtype(a.dtype)))
+    # Interpolating from both ends keeps both of them exact.
+    out = add(multiply(a, subtract(1, t)), multiply(b, t))
+    if endpoint and num == 1:
+        out = broadcast_to(a, (1, *delta.shape))
+    if dtypes.is_integer(out_dtype):
+        out = primitives["floor"].bind(out)
+    out = convert(out, out_dtype)
+    k = canonical_axis(axis, out.ndim, "linspace")
+    if k:
+        order = list(range(1, out.ndim))
+        order.insert(k, 0)
+        out = primitives["transpose"].bind(out, perm=tuple(order))
+    return (out, divide(delta, div)) if retstep else out
+
+
+def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None,
+             axis: int = 0) -> Any:
+    """Make values whose logarithms to ``base`` are evenly spaced from start to stop.
+
+    References:
+        numpy.logspace
+    """
+    exponents = linspace(start, stop, num, endpoint, axis=axis)
+    out = asarray(base, exponents.dtype) ** exponents
+    return out if dtype is None else convert(out, dtypes.canonical(dtype))
+
+
+def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None,
+              axis: int = 0) -> Any:
+    """Make values from start to stop with a constant ratio.
+
+    References:
+        numpy.geomspace
+    """
+    a, b = promote_inexact("geomspace", *to_arrays("geomspace", start=start, stop=stop))
+    t = linspace(0.0, 1.0, num, endpoint, dtype=dtypes.real_dtype(a.dtype), axis=0)
+    ratio = divide(b, a)
+    t = t.reshape((-1,) + (1,) * ratio.ndim)
+    out = a * ratio**t
+    if axis:
+        order = list(range(1, out.ndim))
+        order.insert(canonical_axis(axis, out.ndim, "geomspace"), 0)
+        out = primitives["transpose"].bind(out, perm=tuple(order))
+    return out if dtype is None else convert(out, dtypes.canonical(dtype))
+
+
+# ------------------------------------------------------------------------------------------ matrices
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+    """Make a matrix with ones on a diagonal.
+
+    Args:
+        N: rows.
+        M: columns; None means N.
+        k: which diagonal; positive is above the main one.
+        dtype: dtype; None gives the default float.
+
+    Example:
+        >>> eye(2)
+        Array([[1., 0.],
+               [0., 1.]], dtype=float32)
+
+    References:
+        numpy.eye
+    """
+    n = static_int(N, "eye: N")
+    m = n if M is None else static_int(M, "eye: M")
+    return ArrayImpl(np.eye(n, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
+
+
+def identity(n: int, dtype: Any = None) -> Any:
+    """Make the identity matrix.
+
+    References:
+        numpy.identity
+    """
+    return eye(n, dtype=dtype)
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+    """Make a matrix with ones on and below a diagonal.
+
+    References:
+        numpy.tri
+    """
+    m = N if M is None else M
+    return ArrayImpl(np.tri(N, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
+
+
+def _mask(x: Any, k: int, name: str) -> Any:
+    if x.ndim < 2:
+        raise ValueError(f"{name}: an array with at least 2 axes is required, got shape {x.shape}")
+    return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))
+
+
+def tril(m: Any, k: int = 0) -> Any:
+    """Return a matrix with zeros above a diagonal.
+
+    References:
+        numpy.tril
+    """
+    m = to_array(m, "tril", "m")
+    return where(_mask(m, k, "tril"), m, zeros_like(m))
+
+
+def triu(m: Any, k: int = 0) -> Any:
+    """Return a matrix with zeros below a diagonal.
+
+    References:
+        numpy.triu
+    """
+    m = to_array(m, "triu", "m")
+    return where(_mask(m, k - 1, "triu"), zeros_like(m), m)
+
+
+def diag(v: Any, k: int = 0) -> Any:
+    """Take a diagonal of a matrix, or make a matrix with a vector on its diagonal.
+
+    Args:
+        v: vector or matrix.
+        k: which diagonal.
+
+    Example:
+        >>> diag(asarray([1, 2]))
+        Array([[1, 0],
+               [0, 2]], dtype=int32)
+
+    References:
+        numpy.diag
+    """
+    v = to_array(v, "diag", "v")
+    if v.ndim == 2:
+        return v.diagonal(k)
+    if v.ndim != 1:
+        raise ValueError(f"diag: v must have 1 or 2 axes, got shape {v.shape}")
+    n = v.shape[0] + builtins.abs(k)
+    lo = (builtins.max(k, 0), builtins.max(-k, 0))
+    padded = primitives["pad"].bind(
+        v, families.scalar(0, v.dtype), lo=(lo[0],), hi=(n - v.shape[0] - lo[0],), interior=(0,))
+    mask = ArrayImpl(np.eye(n, k=k, dtype=bool))
+    return where(mask, padded, zeros((n, n), v.dtype))
+
+
+def diagflat(v: Any, k: int = 0) -> Any:
+    """Make a matrix with the flattened input on its diagonal.
+
+    References:
+        numpy.diagflat
+    """
+    return diag(to_array(v, "diagflat", "v").reshape(-1), k)
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """Make the Vandermonde matrix: columns are powers of a vector.
+
+    References:
+        numpy.vander
+    """
+    x = to_array(x, "vander")
+    if x.ndim != 1:
+        raise ValueError(f"vander: x must be a vector, got shape {x.shape}")
+    n = x.shape[0] if N is None else static_int(N, "vander: N")
+    powers = np.arange(n) if increasing else np.arange(n)[::-1]
+    columns = [ones_like(x) if p == 0 else x ** int(p) for p in powers]
+    if not columns:
+        return zeros((x.shape[0], 0), x.dtype)
+    return primitives["concatenate"].bind(*[c.reshape((-1, 1)) for c in columns], axis=1)
+
+
+# ------------------------------------------------------------------------------------------ grids and indices
+def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
+    """Make coordinate arrays from coordinate vectors.
+
+    Args:
+        *xi: vectors.
+        sparse: leave axes of size 1 instead of repeating values.
+        indexing: 'xy' or 'ij'.
+
+    References:
+        numpy.meshgrid
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    arrays = [to_array(x, "meshgrid", f"xi[{k}]").reshape(-1) for k, x in enumerate(xi)]
+    order = list(range(len(arrays)))
+    if indexing == "xy" and len(arrays) >= 2:
+        order[:2] = [1, 0]
+    shape = [1] * len(arrays)
+    for k, a in enumerate(arrays):
+        shape[order[k]] = a.shape[0]
+    out = []
+    for k, a in enumerate(arrays):
+        inner = [1] * len(arrays)
+        inner[order[k]] = a.shape[0]
+        a = a.reshape(tuple(inner))
+        out.append(a if sparse else broadcast_to(a, tuple(shape)))
+    return out
+
+
+def indices(dimensions: Any, dtype: Any = None, sparse: bool = False) -> Any:
+    """Make the arrays of coordinates of a shape.
+
+    References:
+        numpy.indices
+    """
+    shape = canonical_shape(dimensions, "indices")
+    dtype = dtypes.canonical(int if dtype is None else dtype)
+    out = np.indices(shape, sparse=sparse)
+    return tuple(array(x, dtype) for x in out) if sparse else ArrayImpl(out.astype(dtype))
+
+
+def ix_(*args: Any) -> tuple[Any, ...]:
+    """Make an open mesh from vectors, for indexing their product.
+
+    References:
+        numpy.ix_
+    """
+    out = []
+    for k, x in enumerate(args):
+        x = asarray(x)
+        if x.ndim != 1:
+            raise ValueError(f"ix_: argument {k} must be a vector, got shape {x.shape}")
+        if x.dtype == dtypes.bool_:
+            x = array(np.nonzero(concrete_or_error(x, "a mask given to ix_"))[0].astype(np.int32))
+        shape = [1] * len(args)
+        shape[k] = x.shape[0]
+        out.append(x.reshape(tuple(shape)))
+    return tuple(out)
+
+
+def _static_indices(name: str, source: Callable[..., Any], like: bool) -> Callable[..., Any]:
+    def function(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        if like:
+            kwargs = {"k": args[1]} if len(args) > 1 else kwargs
+            shape = shape_of(args[0])
+            args = (shape[-2], kwargs.pop("k", 0), shape[-1])
+        return tuple(ArrayImpl(x.astype(dtypes.default_int())) for x in source(*args, **kwargs))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        f"Return index arrays for part of a matrix.\n\n    References:\n        numpy.{name}\n    ")
+    return function
+
+
+tril_indices = _static_indices("tril_indices", np.tril_indices, False)
+triu_indices = _static_indices("triu_indices", np.triu_indices, False)
+diag_indices = _static_indices("diag_indices", np.diag_indices, False)
+tril_indices_from = _static_indices("tril_indices_from", np.tril_indices, True)
+triu_indices_from = _static_indices("triu_indices_from", np.triu_indices, True)
+
+
+def diag_indices_from(arr: Any) -> tuple[Any, ...]:
+    """Return index arrays for the diagonal of a square array.
+
+    References:
+        numpy.diag_indices_from
+    """
+    shape = shape_of(arr)
+    if len(shape) < 2 or len(set(shape)) != 1:
+        raise ValueError(f"diag_indices_from: at least 2 axes of one size are required, got shape {shape}")
+    return diag_indices(shape[0], len(shape))
+
+
+def _window(name: str, source: Callable[[int], Any]) -> Callable[[int], Any]:
+    def function(M: int) -> Any:
+        return ArrayImpl(source(static_int(M, f"{name}: M")).astype(dtypes.default_float()))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        f"Make the {name} window of M points.\n\n    References:\n        numpy.{name}\n    ")
+    return function
+
+
+bartlett = _window("bartlett", np.bartlett)
+blackman = _window("blackman", np.blackman)
+hamming = _window("hamming", np.hamming)
+hanning = _window("hanning", np.hanning)

@@ -1,0 +1,585 @@
+"""x[index], x.at[index], and the functions that take or put elements by index.
+
+An index is read once into entries, one per axis it consumes. Static integers, slices and None lower to
+slice, rev and reshape; integer arrays become one gather or scatter over the axes they index.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import funtorch.ops.indexing
+import funtorch.ops.shape
+from funtorch import dtypes
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    Tracer,
+    _state,
+    concrete_or_error,
+    escaped_tracer,
+    eval_trace,
+    primitives,
+)
+from funtorch.errors import NonConcreteBooleanIndexError
+from funtorch.numpy import elementwise
+from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape
+from funtorch.numpy.promotion import (
+    asarray,
+    broadcast,
+    broadcast_shapes,
+    broadcast_to,
+    canonical_axis,
+    convert,
+    describe,
+    spread_to,
+    to_array,
+)
+from funtorch.ops import families
+
+__all__ = ["AtIndex", "AtView", "getitem", "put_along_axis", "take", "take_along_axis"]
+
+_MODES = {None: None, "clip": "clip", "fill": "fill", "drop": "drop", "promise_in_bounds": "promise"}
+
+
+# ------------------------------------------------------------------------------------------ reading an index
+class _Entry(NamedTuple):
+    """One axis of the array: its index, and what kind ('int', 'slice' or 'array') that is."""
+
+    kind: str
+    axis: int
+    value: Any
+
+
+class _Plan(NamedTuple):
+    """An index, read: what happens to each axis, and where None and the arrays' axes come in the result.
+
+    ``order`` lists the result's axes as 'new', ('slice', axis) and 'arrays' (all broadcast axes of the
+    index arrays, at the place NumPy puts them).
+    """
+
+    entries: list[_Entry]
+    order: list[Any]
+    arrays: list[Any]
+    array_axes: tuple[int, ...]
+
+
+def _is_static(index: Any) -> bool:
+    kind = type(index)
+    return kind is int or kind is slice or index is None or index is Ellipsis
+
+
+def _expand(index: Any, ndim: int) -> list[Any]:
+    """Return the items of an index with Ellipsis and masks written out, one item per axis or None."""
+    items: list[Any] = []
+    for item in index if isinstance(index, tuple) else (index,):
+        items.extend(_item(item))
+    used = builtins.sum(item is not None and item is not Ellipsis for item in items)
+    places = [k for k, item in enumerate(items) if item is Ellipsis]
+    if len(places) > 1:
+        raise IndexError("an index can have only one Ellipsis ('...')")
+    if used > ndim:
+        raise IndexError(f"too many indices: the array has {ndim} axes, but {used} were indexed")
+    rest = [slice(None)] * (ndim - used)
+    at = places[0] if places else len(items)
+    return items[:at] + rest + items[at + 1:]
+
+
+def _item(item: Any) -> list[Any]:
+    if _is_static(item):
+        return [item]
+    if isinstance(item, (bool, np.bool_)):
+        raise IndexError("a Python bool is not supported as an index: use a mask array, or x[None] and x[:0]")
+    if isinstance(item, np.integer):
+        return [int(item)]
+    if isinstance(item, (list, tuple)):
+        item = asarray(item) if len(item) else asarray(item, "int32")
+    if isinstance(item, np.ndarray):
+        item = asarray(item)
+    if isinstance(item, Array):
+        if item.dtype == dtypes.bool_:
+            return _mask(item)
+        if dtypes.is_integer(item.dtype):
+            return [item]
+        raise IndexError(f"arrays used as indices must be integers or bool, got {describe(item)}")
+    try:
+        return [operator.index(item)]
+    except TypeError:
+        raise IndexError(
+            f"an index must be an int, slice, None, Ellipsis, or an integer or bool array, got "
+            f"{type(item).__name__}: {item!r:.80}") from None
+
+
+def _mask(mask: Any) -> list[Any]:
+    if isinstance(mask, Tracer) and mask.concrete() is None:
+        if not mask.trace.alive:
+            raise escaped_tracer(mask)
+        raise NonConcreteBooleanIndexError(
+            f"a boolean mask of type {describe(mask)} was used as an index while its values are not known, so "
+            f"the result has no fixed shape; it was made at {mask.source}. Use funtorch.numpy.where(mask, x, "
+            "y) to choose elements, or funtorch.numpy.nonzero(mask, size=n, fill_value=...) to index with a "
+            "fixed number of them")
+    value = concrete_or_error(mask, "a boolean mask")
+    if value.ndim == 0:
+        raise IndexError("a boolean mask of rank 0 is not supported as an index")
+    return [_Mask(i.astype(np.int32), n) for i, n in zip(np.nonzero(value), value.shape, strict=True)]
+
+
+class _Mask:
+    """One axis of a mask: the positions where it holds, and the size the axis must have."""
+
+    __slots__ = ("positions", "size")
+
+    def __init__(self, positions: np.ndarray, size: int) -> None:
+        self.positions = positions
+        self.size = size
+
+
+def _plan(x: Any, index: Any) -> _Plan:
+    items = _expand(index, x.ndim)
+    advanced = any(isinstance(item, (Array, _Mask)) for item in items)
+    entries, order = [], []
+    arrays, axes, where = [], [], []
+    axis = 0
+    for place, item in enumerate(items):
+        if item is None:
+            order.append("new")
+            continue
+        n = x.shape[axis]
+        if isinstance(item, _Mask):
+            if item.size != n:
+                raise IndexError(
+                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} has size {n}")
+            item = ArrayImpl(item.positions)
+        if isinstance(item, slice):
+            entries.append(_Entry("slice", axis, _slice_indices(item, n)))
+            order.append(("slice", axis))
+        elif isinstance(item, int) and not advanced:
+            entries.append(_Entry("int", axis, _static_index(item, n, axis, x)))
+        else:
+            if isinstance(item, int):
+                item = ArrayImpl(np.array(_static_index(item, n, axis, x), np.int32))
+            entries.append(_Entry("array", axis, item))
+            arrays.append(_wrap_negative(item, n))
+            axes.append(axis)
+            where.append(place)
+            if "arrays" not in order:
+                order.append("arrays")
+        axis += 1
+    if where and where[-1] - where[0] != len(where) - 1:
+        # Index arrays that are not side by side: NumPy puts their axes first.
+        order.remove("arrays")
+        order.insert(0, "arrays")
+    if arrays:
+        try:
+            arrays = broadcast("index", *arrays)
+        except ValueError:
+            shapes = ", ".join(str(a.shape) for a in arrays)
+            raise IndexError(f"index arrays do not broadcast together: their shapes are {shapes}") from None
+    return _Plan(entries, order, arrays, tuple(axes))
+
+
+def _static_index(i: int, n: int, axis: int, x: Any) -> int:
+    if -n <= i < n:
+        return i % n
+    if isinstance(x, Tracer) and x.concrete() is None and n:
+        return 0 if i < 0 else n - 1  # compiled code clips, and so does what is traced
+    raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n} of {describe(x)}")
+
+
+def _slice_indices(item: slice, n: int) -> tuple[int, int, int]:
+    """Return start, number of elements and step of a slice."""
+    try:
+        start, stop, step = item.indices(n)
+    except TypeError:
+        for part in (item.start, item.stop, item.step):
+            if isinstance(part, Array):
+                concrete_or_error(part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)")
+        parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
+        start, stop, step = slice(*parts).indices(n)
+    return start, len(range(start, stop, step)), step
+
+
+def _wrap_negative(i: Any, n: int) -> Any:
+    if not dtypes.is_signed(i.dtype):
+        return convert(i, dtypes.int32)
+    if type(i) is ArrayImpl:
+        data = i._data
+        if data.dtype != dtypes.int32:
+            data = np.clip(data, -0x8000_0000, 0x7FFF_FFFF).astype(np.int32)
+        return ArrayImpl(np.where(data < 0, data + np.int32(n), data).astype(np.int32))
+    i = convert(i, dtypes.int32)
+    return elementwise.where(elementwise.less(i, 0), elementwise.add(i, n), i)
+
+
+# ------------------------------------------------------------------------------------------ reading elements
+def getitem(x: Any, index: Any) -> Any:
+    """Return ``x[index]``; integer arrays are clipped to the axis."""
+    if type(x) is ArrayImpl and _state.trace is eval_trace:
+        if _is_static(index) or (type(index) is tuple and all(map(_is_static, index))):
+            data = x._data[index]
+            return ArrayImpl(data if isinstance(data, np.ndarray) else np.asarray(data), x._weak)
+    return _get(x, index, "clip", None)
+
+
+def _get(x: Any, index: Any, mode: str, fill: Any, unique: bool = False) -> Any:
+    plan = _plan(x, index)
+    out, dropped = _basic(x, [e for e in plan.entries if e.kind != "array"])
+    if plan.arrays:
+        # Axes that ints removed come before; the arrays' axes are counted in what is left.
+        axes = tuple(a - builtins.sum(d < a for d in dropped) for a in plan.array_axes)
+        out = primitives["gather"].bind(out, *plan.arrays, axes=axes, mode=mode, fill=fill)
+    return _arrange(out, plan)
+
+
+def _basic(x: Any, entries: list[_Entry]) -> tuple[Any, list[int]]:
+    """Apply ints and slices; the axes of ints are removed and returned."""
+    starts, limits, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    reverse, dropped = [], []
+    for kind, axis, value in entries:
+        if kind == "int":
+            starts[axis], limits[axis] = value, value + 1
+            dropped.append(axis)
+            continue
+        start, count, step = value
+        if step < 0 and count:
+            reverse.append(axis)
+            start, step = start + (count - 1) * step, -step
+        starts[axis] = start if count else 0
+        limits[axis] = start + (count - 1) * step + 1 if count else 0
+        strides[axis] = builtins.abs(step) if count else 1
+    if tuple(limits) != x.shape or any(starts) or any(s != 1 for s in strides):
+        x = primitives["slice"].bind(x, start=tuple(starts), limit=tuple(limits), stride=tuple(strides))
+    if reverse:
+        x = primitives["rev"].bind(x, axes=tuple(reverse))
+    if dropped:
+        x = reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in dropped))
+    return x, dropped
+
+
+def _arrange(out: Any, plan: _Plan) -> Any:
+    """Move the index arrays' axes, in front after a gather, to their place; put in the new axes."""
+    rank = plan.arrays[0].ndim if plan.arrays else 0
+    kept = [item for item in plan.order if item != "new"]
+    if rank and kept[0] != "arrays":
+        before = kept.index("arrays")
+        out = moveaxis(out, tuple(range(rank)), tuple(range(before, before + rank)))
+    if "new" not in plan.order:
+        return out
+    place, new = 0, []
+    for item in plan.order:
+        if item == "new":
+            new.append(place)
+        place += rank if item == "arrays" else 1
+    return expand_dims(out, tuple(new))
+
+
+def _disarrange(v: Any, plan: _Plan) -> Any:
+    """Undo `_arrange` on an array of the indexed shape."""
+    rank = plan.arrays[0].ndim if plan.arrays else 0
+    place, sizes = 0, []
+    for item in plan.order:
+        width = rank if item == "arrays" else 1
+        if item != "new":
+            sizes.extend(v.shape[place:place + width])
+        place += width
+    v = reshape(v, tuple(sizes))
+    kept = [item for item in plan.order if item != "new"]
+    if rank and kept[0] != "arrays":
+        before = kept.index("arrays")
+        v = moveaxis(v, tuple(range(before, before + rank)), tuple(range(rank)))
+    return v
+
+
+def _indexed_shape(x: Any, plan: _Plan) -> tuple[int, ...]:
+    counts = {e.axis: e.value[1] for e in plan.entries if e.kind == "slice"}
+    shape: list[int] = []
+    for item in plan.order:
+        if item == "new":
+            shape.append(1)
+        elif item == "arrays":
+            shape.extend(plan.arrays[0].shape)
+        else:
+            shape.append(counts[item[1]])
+    return tuple(shape)
+
+
+# ------------------------------------------------------------------------------------------ writing elements
+_COMBINE: dict[str, Callable[[Any, Any], Any]] = {
+    "set": lambda old, new: new,
+    "add": lambda old, new: primitives["add"].bind(old, new),
+    "mul": lambda old, new: primitives["mul"].bind(old, new),
+    "min": elementwise.minimum,
+    "max": elementwise.maximum,
+}
+
+
+def _update(x: Any, index: Any, values: Any, how: str, mode: str, unique: bool) -> Any:
+    plan = _plan(x, index)
+    shape = _indexed_shape(x, plan)
+    v = convert(values, x.dtype)
+    try:
+        fits = broadcast_shapes(v.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"x.at[...].{how}: values {describe(v)} do not broadcast to the indexed shape {shape}")
+    v = _disarrange(spread_to(v, shape), plan)
+    if not plan.arrays:
+        return _update_basic(x, plan.entries, v, how)
+    basic = [e for e in plan.entries if e.kind != "array"]
+    partial = [e for e in basic if e.value != (0, x.shape[e.axis], 1)]
+    if not partial:
+        return _scatter(x, v, plan.arrays, plan.array_axes, how, mode, unique)
+    inner, _ = _basic(x, basic)
+    inner = _scatter(inner, v, plan.arrays, plan.array_axes, how, mode, unique)
+    whole = [_Entry("slice", a, (0, x.shape[a], 1)) for a in plan.array_axes]
+    return _update_basic(x, [*basic, *whole], inner, "set")
+
+
+def _scatter(x: Any, v: Any, indices: Any, axes: tuple[int, ...], how: str, mode: str, unique: bool) -> Any:
+    name = "scatter" if how == "set" else f"scatter_{how}"
+    if x.dtype == dtypes.bool_ and how != "set":
+        as_int = _scatter(convert(x, dtypes.uint8), convert(v, dtypes.uint8), indices, axes,
+                          {"add": "max", "mul": "min"}.get(how, how), mode, unique)
+        return convert(as_int, dtypes.bool_)
+    return primitives[name].bind(x, v, *indices, axes=axes, mode=mode, unique=unique)
+
+
+def _update_basic(x: Any, entries: list[_Entry], v: Any, how: str) -> Any:
+    """Update a static region: v has the region's shape without the axes of ints."""
+    entries = sorted(entries, key=lambda e: e.axis)
+    if how != "set":
+        old, _ = _basic(x, entries)
+        v = _COMBINE[how](old, v)
+    if any(n == 0 for n in v.shape):
+        return x
+    reverse = []
+    out_axis = 0
+    for e in entries:
+        if e.kind == "slice":
+            if e.value[2] < 0:
+                reverse.append(out_axis)
+            out_axis += 1
+    if reverse:
+        v = primitives["rev"].bind(v, axes=tuple(reverse))
+    spans = {e.axis: _forward(e) for e in entries}
+    v = reshape(v, tuple(spans[k][1] for k in range(x.ndim)))
+    if all(step == 1 for _, _, step in spans.values()):
+        if v.shape == x.shape:
+            return v
+        starts = [families.scalar(spans[k][0], np.int32) for k in range(x.ndim)]
+        return primitives["dynamic_update_slice"].bind(x, v, *starts)
+    grids = np.meshgrid(
+        *[a + s * np.arange(n, dtype=np.int32) for a, n, s in (spans[k] for k in range(x.ndim))], indexing="ij")
+    indices = [ArrayImpl(g.astype(np.int32)) for g in grids]
+    return primitives["scatter"].bind(x, v, *indices, axes=tuple(range(x.ndim)), mode="promise", unique=True)
+
+
+def _forward(e: _Entry) -> tuple[int, int, int]:
+    """Return start, count and positive step of an int or slice."""
+    if e.kind == "int":
+        return e.value, 1, 1
+    start, count, step = e.value
+    return (start, count, step) if step > 0 else (start + (count - 1) * step, count, -step)
+
+
+class AtIndex:
+    """``x.at``: index it to say which elements to update."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __getitem__(self, index: Any) -> AtView:
+        return AtView(self.array, index)
+
+    def __repr__(self) -> str:
+        return f"AtIndex({self.array!r})"
+
+
+class AtView:
+    """``x.at[index]``: its methods return a copy of x with the indexed elements updated.
+
+    ``mode`` says what indices out of bounds do: 'drop' (the default of updates: nothing), 'clip', 'fill'
+    (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices`` and
+    ``indices_are_sorted`` are promises too.
+    """
+
+    __slots__ = ("array", "index")
+
+    def __init__(self, array: Any, index: Any) -> None:
+        self.array = array
+        self.index = index
+
+    def __repr__(self) -> str:
+        return f"AtView({self.array!r}, {self.index!r})"
+
+    def get(self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode: str | None = None,
+            fill_value: Any = None) -> Any:
+        """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's extreme)."""
+        chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
+        chosen = {"drop": "fill"}.get(chosen, chosen)
+        x = self.array
+        return _get(x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None)
+
+    def apply(self, func: Callable[[Any], Any], *, indices_are_sorted: bool = False,
+              unique_indices: bool = False, mode: str | None = None) -> Any:
+        """Return a copy with ``func`` applied to the indexed elements."""
+        return self.set(func(self.get(mode="clip")), mode=mode)
+
+    def power(self, values: Any, **options: Any) -> Any:
+        """Return a copy with the indexed elements raised to a power."""
+        return self.set(elementwise.power(self.get(mode="clip"), values), **options)
+
+
+def _mode(mode: Any) -> Any:
+    if mode is not None and not isinstance(mode, str):
+        mode = {"FILL_OR_DROP": "fill", "CLIP": "clip", "PROMISE_IN_BOUNDS": "promise_in_bounds"}.get(
+            getattr(mode, "name", ""), mode)
+    if mode not in _MODES:
+        raise ValueError(f"mode must be one of 'clip', 'fill', 'drop', 'promise_in_bounds', got {mode!r}")
+    return _MODES[mode]
+
+
+def _updater(how: str, text: str) -> Callable[..., Any]:
+    def method(self: AtView, values: Any, *, indices_are_sorted: bool = False, unique_indices: bool = False,
+               mode: str | None = None) -> Any:
+        chosen = _mode(mode) or "drop"
+        values = asarray(values) if isinstance(values, (list, tuple)) else values
+        v = to_array(values, f"x.at[...].{how}", "values")
+        x = self.array
+        return _update(x, self.index, v, how, {"fill": "drop"}.get(chosen, chosen), unique_indices)
+
+    method.__name__ = how
+    method.__doc__ = f"Return a copy with the indexed elements {text}."
+    return method
+
+
+def _subtract(self: AtView, values: Any, **options: Any) -> Any:
+    """Return a copy with values subtracted from the indexed elements."""
+    return self.add(elementwise.negative(values), **options)
+
+
+def _divide(self: AtView, values: Any, **options: Any) -> Any:
+    """Return a copy with the indexed elements divided by values."""
+    x = self.array
+    ones = AtView(families.full(x.shape, 1, x.dtype), self.index)
+    return convert(elementwise.divide(x, ones.mul(values, **options)), x.dtype)
+
+
+AtView.set = _updater("set", "replaced by values")
+AtView.add = _updater("add", "increased by values; repeated indices add up")
+AtView.mul = AtView.multiply = _updater("mul", "multiplied by values")
+AtView.min = _updater("min", "replaced by the minimum with values")
+AtView.max = _updater("max", "replaced by the maximum with values")
+AtView.subtract = AtView.sub = _subtract
+AtView.divide = AtView.div = _divide
+AtView.pow = AtView.power
+
+
+def _fill_value(dtype: Any, fill: Any) -> Any:
+    """Return what is read out of bounds: nan, the least signed or greatest unsigned integer, True."""
+    if fill is not None:
+        return np.asarray(concrete_or_error(fill, "fill_value")).astype(dtype).item()
+    if dtypes.is_inexact(dtype):
+        return math.nan
+    if dtype == dtypes.bool_:
+        return True
+    info = dtypes.iinfo(dtype)
+    return info.min if dtypes.is_signed(dtype) else info.max
+
+
+# ------------------------------------------------------------------------------------------ functions
+def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str | None = None,
+         unique_indices: bool = False, indices_are_sorted: bool = False, fill_value: Any = None) -> Any:
+    """Take elements along an axis.
+
+    Args:
+        a: array.
+        indices: integer array.
+        axis: the axis; None takes from the flattened array.
+        mode: 'fill' (default: nan or an extreme value out of bounds), 'clip', or 'wrap'.
+        fill_value: what is taken out of bounds.
+
+    Example:
+        >>> take(asarray([1.0, 2.0]), asarray([1, 5]))
+        Array([ 2., nan], dtype=float32)
+
+    References:
+        numpy.take
+    """
+    x, i = to_array(a, "take", "a"), asarray(indices)
+    if not dtypes.is_integer(i.dtype):
+        raise TypeError(f"take: indices must be integers, got {describe(i)}")
+    if axis is None:
+        x, axis = ravel(x), 0
+    k = canonical_axis(axis, x.ndim, "take")
+    if mode == "wrap":
+        i, mode = elementwise.remainder(i, x.shape[k]), "clip"
+    view = AtView(x, (slice(None),) * k + (i,))
+    return view.get(mode=mode or "fill", fill_value=fill_value)
+
+
+def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | None = None,
+                    fill_value: Any = None) -> Any:
+    """Take, along an axis, the elements at the index array's positions.
+
+    Args:
+        arr: array.
+        indices: integer array of the same rank; the other axes broadcast.
+        axis: the axis; None takes from the flattened array.
+        mode: as for `take`.
+
+    References:
+        numpy.take_along_axis
+    """
+    x, i = to_array(arr, "take_along_axis", "arr"), to_array(indices, "take_along_axis", "indices")
+    if axis is None:
+        x, i, axis = ravel(x), ravel(i), 0
+    return AtView(*_along(x, i, axis, "take_along_axis")).get(mode=mode or "fill", fill_value=fill_value)
+
+
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = True, *,
+                   mode: str | None = None) -> Any:
+    """Return a copy with values put, along an axis, at the index array's positions.
+
+    Raises:
+        ValueError: ``inplace`` is left True: arrays never change.
+
+    References:
+        numpy.put_along_axis
+    """
+    if inplace:
+        raise ValueError("put_along_axis: arrays are immutable: pass inplace=False and use the result")
+    x, i = to_array(arr, "put_along_axis", "arr"), to_array(indices, "put_along_axis", "indices")
+    if axis is None:
+        flat = AtView(*_along(ravel(x), ravel(i), 0, "put_along_axis"))
+        return reshape(flat.set(ravel(values) if np.ndim(values) else values, mode=mode), x.shape)
+    return AtView(*_along(x, i, axis, "put_along_axis")).set(values, mode=mode)
+
+
+def _along(x: Any, i: Any, axis: int, name: str) -> tuple[Any, tuple[Any, ...]]:
+    if x.ndim != i.ndim:
+        raise ValueError(f"{name}: arr {describe(x)} and indices {describe(i)} must have the same rank")
+    if not dtypes.is_integer(i.dtype):
+        raise TypeError(f"{name}: indices must be integers, got {describe(i)}")
+    k = canonical_axis(axis, x.ndim, name)
+    shape = broadcast_shapes(x.shape[:k] + (1,) + x.shape[k + 1:], i.shape[:k] + (1,) + i.shape[k + 1:])
+    x = broadcast_to(x, shape[:k] + (x.shape[k],) + shape[k + 1:])
+    index = []
+    for axis_, n in enumerate(shape):
+        if axis_ == k:
+            index.append(i)
+        else:
+            inner = [1] * x.ndim
+            inner[axis_] = n
+            index.append(ArrayImpl(np.arange(n, dtype=np.int32).reshape(inner)))
+    return x, tuple(index)

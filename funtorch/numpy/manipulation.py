@@ -1,0 +1,676 @@
+"""Functions that move elements: reshape, transpose, join, split, repeat, pad."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import funtorch.ops.shape
+from funtorch import dtypes
+from funtorch.core import Array, concrete_or_error, primitives
+from funtorch.numpy.promotion import (
+    asarray,
+    broadcast_to,
+    canonical_axes,
+    canonical_axis,
+    canonical_shape,
+    convert,
+    describe,
+    promote,
+    shape_of,
+    static_int,
+    to_array,
+)
+
+__all__ = [
+    "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "block", "column_stack", "concat",
+    "concatenate", "dsplit", "dstack", "expand_dims", "flip", "fliplr", "flipud", "hsplit", "hstack",
+    "matrix_transpose", "moveaxis", "ndim", "pad", "permute_dims", "ravel", "repeat", "reshape", "resize",
+    "roll", "rollaxis", "rot90", "shape", "size", "split", "squeeze", "stack", "swapaxes", "tile",
+    "transpose", "unstack", "vsplit", "vstack",
+]
+
+
+# ------------------------------------------------------------------------------------------ facts
+def shape(a: Any) -> tuple[int, ...]:
+    """Return the shape of an array.
+
+    References:
+        numpy.shape
+    """
+    return shape_of(a)
+
+
+def ndim(a: Any) -> int:
+    """Return the number of axes of an array.
+
+    References:
+        numpy.ndim
+    """
+    return len(shape_of(a))
+
+
+def size(a: Any, axis: int | None = None) -> int:
+    """Return the number of elements, or the size of an axis.
+
+    References:
+        numpy.size
+    """
+    sizes = shape_of(a)
+    return int(np.prod(sizes, dtype=np.int64)) if axis is None else sizes[axis]
+
+
+# ------------------------------------------------------------------------------------------ one array
+def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
+    """Give an array another shape with the same elements.
+
+    Args:
+        a: array.
+        shape: int or sequence of ints; one -1 is worked out.
+        order: 'C' (last axis fastest) or 'F'.
+
+    Raises:
+        ValueError: the sizes differ.
+
+    Example:
+        >>> reshape(asarray([1, 2, 3, 4]), (2, -1))
+        Array([[1, 2],
+               [3, 4]], dtype=int32)
+
+    References:
+        numpy.reshape
+    """
+    x = to_array(a, "reshape", "a")
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
+    if -1 in sizes:
+        known = 1
+        for n in sizes:
+            known *= n if n != -1 else 1
+        if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
+            raise ValueError(f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}")
+        missing = x.size // known if known else 0
+        sizes = tuple(missing if n == -1 else n for n in sizes)
+    if sizes == x.shape:
+        return x
+    if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=np.int64)) != x.size:
+        raise ValueError(
+            f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
+            f"{int(np.prod(sizes, dtype=np.int64))}")
+    if order == "F":
+        return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
+    if order not in ("C", "A", "K"):
+        raise ValueError(f"reshape: order must be 'C' or 'F', got {order!r}")
+    return primitives["reshape"].bind(x, shape=sizes)
+
+
+def ravel(a: Any, order: str = "C") -> Any:
+    """Flatten an array.
+
+    References:
+        numpy.ravel
+    """
+    return reshape(a, (-1,), order)
+
+
+def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
+    """Permute the axes of an array; None reverses them.
+
+    Example:
+        >>> transpose(asarray([[1, 2], [3, 4]]))
+        Array([[1, 3],
+               [2, 4]], dtype=int32)
+
+    References:
+        numpy.transpose
+    """
+    x = to_array(a, "transpose", "a")
+    if axes is None:
+        perm = tuple(range(x.ndim))[::-1]
+    else:
+        perm = tuple(canonical_axis(k, x.ndim, "transpose") for k in axes)
+        if sorted(perm) != list(range(x.ndim)):
+            raise ValueError(f"transpose: axes {tuple(axes)} is no permutation of the axes of {describe(x)}")
+    if perm == tuple(range(x.ndim)):
+        return x
+    return primitives["transpose"].bind(x, perm=perm)
+
+
+permute_dims = transpose
+
+
+def matrix_transpose(x: Any, /) -> Any:
+    """Exchange the last two axes.
+
+    References:
+        numpy.matrix_transpose
+    """
+    x = to_array(x, "matrix_transpose")
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose: at least 2 axes are required, got shape {x.shape}")
+    return swapaxes(x, -1, -2)
+
+
+def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    """Exchange two axes.
+
+    References:
+        numpy.swapaxes
+    """
+    x = to_array(a, "swapaxes", "a")
+    i, j = (canonical_axis(k, x.ndim, "swapaxes") for k in (axis1, axis2))
+    perm = list(range(x.ndim))
+    perm[i], perm[j] = perm[j], perm[i]
+    return transpose(x, perm)
+
+
+def moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    """Move axes to other positions; the others keep their order.
+
+    References:
+        numpy.moveaxis
+    """
+    x = to_array(a, "moveaxis", "a")
+    both = [k if isinstance(k, (tuple, list)) else (k,) for k in (source, destination)]
+    sources, targets = ([canonical_axis(k, x.ndim, "moveaxis") for k in ks] for ks in both)
+    if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} must name as many axes, once")
+    perm = [k for k in range(x.ndim) if k not in sources]
+    for target, k in sorted(zip(targets, sources, strict=True)):
+        perm.insert(target, k)
+    return transpose(x, perm)
+
+
+def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    """Move an axis backwards until it lies at a position.
+
+    References:
+        numpy.rollaxis
+    """
+    x = to_array(a, "rollaxis", "a")
+    k = canonical_axis(axis, x.ndim, "rollaxis")
+    target = start + x.ndim if start < 0 else start
+    return moveaxis(x, k, target - 1 if k < target else target)
+
+
+def expand_dims(a: Any, axis: Any) -> Any:
+    """Insert axes of size 1 at the positions ``axis`` of the result.
+
+    References:
+        numpy.expand_dims
+    """
+    x = to_array(a, "expand_dims", "a")
+    count = len(axis) if isinstance(axis, (tuple, list)) else 1
+    axes = canonical_axes(axis, x.ndim + count, "expand_dims")
+    sizes = iter(x.shape)
+    return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
+
+
+def squeeze(a: Any, axis: Any = None) -> Any:
+    """Remove axes of size 1: those named, or all.
+
+    References:
+        numpy.squeeze
+    """
+    x = to_array(a, "squeeze", "a")
+    if axis is None:
+        return reshape(x, tuple(n for n in x.shape if n != 1))
+    axes = canonical_axes(axis, x.ndim, "squeeze")
+    if any(x.shape[k] != 1 for k in axes):
+        raise ValueError(f"squeeze: axis {axis} of {describe(x)} does not have size 1")
+    return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
+
+
+def flip(m: Any, axis: Any = None) -> Any:
+    """Reverse the order along axes; None means all.
+
+    References:
+        numpy.flip
+    """
+    x = to_array(m, "flip", "m")
+    axes = canonical_axes(axis, x.ndim, "flip")
+    return primitives["rev"].bind(x, axes=axes) if axes else x
+
+
+def fliplr(m: Any) -> Any:
+    """Reverse axis 1.
+
+    References:
+        numpy.fliplr
+    """
+    return flip(m, 1)
+
+
+def flipud(m: Any) -> Any:
+    """Reverse axis 0.
+
+    References:
+        numpy.flipud
+    """
+    return flip(m, 0)
+
+
+def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
+    """Rotate by k quarter turns in the plane of two axes.
+
+    References:
+        numpy.rot90
+    """
+    x = to_array(m, "rot90", "m")
+    i, j = (canonical_axis(axis, x.ndim, "rot90") for axis in axes)
+    if i == j:
+        raise ValueError(f"rot90: axes {axes} must differ")
+    turns = k % 4
+    if turns == 0:
+        return x
+    if turns == 2:
+        return flip(x, (i, j))
+    return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
+
+
+def roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    """Shift elements along axes; what falls off one end comes in at the other.
+
+    Args:
+        a: array.
+        shift: int or one int per axis, known while tracing.
+        axis: axes; None rolls the flattened array.
+
+    References:
+        numpy.roll
+    """
+    x = to_array(a, "roll", "a")
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    if len(shifts) == 1:
+        shifts = tuple(shifts) * len(axes)
+    for s, k in zip(shifts, axes, strict=True):
+        k = canonical_axis(k, x.ndim, "roll")
+        n = x.shape[k]
+        if isinstance(s, Array) and s.ndim == 0:
+            indices = (np.arange(n, dtype=np.int32) - s) % builtins.max(n, 1)
+            x = x[(slice(None),) * k + (indices,)]
+            continue
+        cut = n - static_int(s, "roll: shift") % n if n else 0
+        if cut not in (0, n):
+            x = concatenate([slice_axis(x, k, cut, n), slice_axis(x, k, 0, cut)], k)
+    return x
+
+
+def slice_axis(x: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
+    """Take a static range of one axis of an Array."""
+    starts, stops, steps = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    starts[axis], stops[axis], steps[axis] = start, stop, step
+    return primitives["slice"].bind(x, start=tuple(starts), limit=tuple(stops), stride=tuple(steps))
+
+
+def _at_least(name: str, rank: int) -> Any:
+    def function(*arys: Any) -> Any:
+        out = []
+        for k, a in enumerate(arys):
+            x = to_array(a, name, f"arys[{k}]")
+            sizes = x.shape
+            if rank == 3 and x.ndim in (1, 2):
+                sizes = (1, *sizes, 1)[-3:] if x.ndim == 1 else (*sizes, 1)
+            out.append(reshape(x, (1,) * (rank - len(sizes)) + sizes))
+        return out[0] if len(out) == 1 else out
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Give arrays at least {rank} axes.\n\n    References:\n        numpy.{name}\n    "
+    return function
+
+
+atleast_1d = _at_least("atleast_1d", 1)
+atleast_2d = _at_least("atleast_2d", 2)
+atleast_3d = _at_least("atleast_3d", 3)
+
+
+# ------------------------------------------------------------------------------------------ joining
+def _sequence(arrays: Any, name: str) -> list[Any]:
+    if isinstance(arrays, (Array, np.ndarray)):
+        arrays = list(asarray(arrays))
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(f"{name}: a sequence of arrays is required, got {type(arrays).__name__}")
+    if not arrays:
+        raise ValueError(f"{name}: at least one array is required")
+    out = []
+    for k, a in enumerate(arrays):
+        if isinstance(a, (list, tuple)):
+            a = asarray(a)
+        out.append(to_array(a, name, f"arrays[{k}]"))
+    return out
+
+
+def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
+    """Join arrays along an existing axis.
+
+    Args:
+        arrays: sequence of arrays of equal shape but for that axis.
+        axis: the axis; None joins the flattened arrays.
+        dtype: dtype of the result; None promotes.
+
+    Raises:
+        ValueError: a shape does not fit; the message names its position.
+
+    Example:
+        >>> concatenate([asarray([1, 2]), asarray([3.0])])
+        Array([1., 2., 3.], dtype=float32)
+
+    References:
+        numpy.concatenate
+    """
+    xs = _sequence(arrays, "concatenate")
+    if axis is None:
+        xs, axis = [ravel(x) for x in xs], 0
+    if xs[0].ndim == 0:
+        raise ValueError("concatenate: arrays of rank 0 cannot be joined: use stack")
+    k = canonical_axis(axis, xs[0].ndim, "concatenate")
+    first = xs[0].shape
+    for i, x in enumerate(xs):
+        if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1:] != first[k + 1:]:
+            raise ValueError(
+                f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is {describe(xs[0])}, "
+                f"arrays[{i}] is {describe(x)}")
+    xs = promote("concatenate", *xs) if dtype is None else [convert(x, dtypes.canonical(dtype)) for x in xs]
+    return primitives["concatenate"].bind(*xs, axis=k) if len(xs) > 1 else xs[0]
+
+
+concat = concatenate
+
+
+def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
+    """Join arrays of one shape along a new axis.
+
+    Example:
+        >>> stack([asarray([1, 2]), asarray([3, 4])])
+        Array([[1, 2],
+               [3, 4]], dtype=int32)
+
+    References:
+        numpy.stack
+    """
+    xs = _sequence(arrays, "stack")
+    for i, x in enumerate(xs):
+        if x.shape != xs[0].shape:
+            raise ValueError(
+                f"stack: all arrays must have one shape: arrays[0] is {describe(xs[0])}, arrays[{i}] is "
+                f"{describe(x)}")
+    k = canonical_axis(axis, xs[0].ndim + 1, "stack")
+    return concatenate([expand_dims(x, k) for x in xs], k, dtype)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """Split an array into the slices along an axis.
+
+    References:
+        numpy.unstack
+    """
+    return tuple(moveaxis(x, axis, 0))
+
+
+def vstack(tup: Any, dtype: Any = None) -> Any:
+    """Join arrays as rows.
+
+    References:
+        numpy.vstack
+    """
+    return concatenate([atleast_2d(x) for x in _sequence(tup, "vstack")], 0, dtype)
+
+
+def hstack(tup: Any, dtype: Any = None) -> Any:
+    """Join arrays along axis 1; vectors along axis 0.
+
+    References:
+        numpy.hstack
+    """
+    xs = [atleast_1d(x) for x in _sequence(tup, "hstack")]
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype)
+
+
+def dstack(tup: Any, dtype: Any = None) -> Any:
+    """Join arrays along axis 2.
+
+    References:
+        numpy.dstack
+    """
+    return concatenate([atleast_3d(x) for x in _sequence(tup, "dstack")], 2, dtype)
+
+
+def column_stack(tup: Any) -> Any:
+    """Join vectors as the columns of a matrix.
+
+    References:
+        numpy.column_stack
+    """
+    xs = _sequence(tup, "column_stack")
+    return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in xs], 1)
+
+
+def block(arrays: Any) -> Any:
+    """Assemble an array from nested lists of blocks.
+
+    References:
+        numpy.block
+    """
+
+    def depth(node: Any) -> int:
+        return 1 + depth(node[0]) if isinstance(node, list) else 0
+
+    def build(node: Any, level: int, rank: int) -> Any:
+        if not isinstance(node, list):
+            x = to_array(node, "block", "arrays")
+            return reshape(x, (1,) * (rank - x.ndim) + x.shape)
+        parts = [build(item, level + 1, rank) for item in node]
+        return concatenate(parts, level - levels)
+
+    def ranks(node: Any) -> int:
+        return builtins.max(map(ranks, node)) if isinstance(node, list) else ndim(node)
+
+    levels = depth(arrays)
+    return build(arrays, 0, builtins.max(levels, ranks(arrays)))
+
+
+def append(arr: Any, values: Any, axis: int | None = None) -> Any:
+    """Join values to the end of an array; None flattens both.
+
+    References:
+        numpy.append
+    """
+    return concatenate([to_array(arr, "append", "arr"), asarray(values)], axis)
+
+
+# ------------------------------------------------------------------------------------------ splitting
+def _bounds(n: int, sections: Any, name: str, exact: bool) -> list[int]:
+    if isinstance(sections, (list, tuple)) or np.ndim(sections):
+        cuts = [static_int(c, f"{name}: an index") for c in list(sections)]
+        inner = [builtins.min(builtins.max(c + n if c < 0 else c, 0), n) for c in cuts]
+        return [0, *inner, n]
+    count = static_int(sections, f"{name}: indices_or_sections")
+    if count <= 0:
+        raise ValueError(f"{name}: the number of sections must be positive, got {count}")
+    if exact and n % count:
+        raise ValueError(f"{name}: an axis of size {n} has no {count} equal sections; array_split allows others")
+    each, more = divmod(n, count)
+    return [k * each + builtins.min(k, more) for k in range(count + 1)]
+
+
+def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[Any]:
+    x = to_array(ary, name, "ary")
+    k = canonical_axis(axis, x.ndim, name)
+    cuts = _bounds(x.shape[k], sections, name, exact)
+    return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """Split an array along an axis into equal sections, or at indices.
+
+    References:
+        numpy.split
+    """
+    return _split(ary, indices_or_sections, axis, "split", True)
+
+
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """Split an array into sections of nearly equal size.
+
+    References:
+        numpy.array_split
+    """
+    return _split(ary, indices_or_sections, axis, "array_split", False)
+
+
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """Split along axis 0.
+
+    References:
+        numpy.vsplit
+    """
+    return split(ary, indices_or_sections, 0)
+
+
+def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """Split along axis 1; a vector along axis 0.
+
+    References:
+        numpy.hsplit
+    """
+    return split(ary, indices_or_sections, 0 if ndim(ary) == 1 else 1)
+
+
+def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """Split along axis 2.
+
+    References:
+        numpy.dsplit
+    """
+    return split(ary, indices_or_sections, 2)
+
+
+# ------------------------------------------------------------------------------------------ repeating
+def tile(A: Any, reps: Any) -> Any:
+    """Repeat an array as a whole along axes.
+
+    References:
+        numpy.tile
+    """
+    x = to_array(A, "tile", "A")
+    counts = canonical_shape(reps, "tile")
+    rank = builtins.max(len(counts), x.ndim)
+    counts = (1,) * (rank - len(counts)) + counts
+    sizes = (1,) * (rank - x.ndim) + x.shape
+    paired = [n for pair in zip(counts, sizes, strict=True) for n in pair]
+    inner = [n for size in sizes for n in (1, size)]
+    out = broadcast_to(reshape(x, tuple(inner)), tuple(paired))
+    return reshape(out, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
+
+
+def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None) -> Any:
+    """Repeat each element.
+
+    Args:
+        a: array.
+        repeats: int, or one int per element of the axis, known while tracing.
+        axis: the axis; None flattens.
+        total_repeat_length: size of the result where it must be fixed; the last element fills up.
+
+    References:
+        numpy.repeat
+    """
+    x = to_array(a, "repeat", "a")
+    if axis is None:
+        x, axis = ravel(x), 0
+    k = canonical_axis(axis, x.ndim, "repeat")
+    counts = np.asarray(concrete_or_error(repeats, "the argument repeats of repeat"))
+    if counts.ndim == 0 and total_repeat_length is None:
+        n = int(counts)
+        grown = broadcast_to(expand_dims(x, k + 1), (*x.shape[:k + 1], n, *x.shape[k + 1:]))
+        return reshape(grown, (*x.shape[:k], x.shape[k] * n, *x.shape[k + 1:]))
+    indices = np.repeat(np.arange(x.shape[k]), counts)
+    if total_repeat_length is not None:
+        short = builtins.max(total_repeat_length - indices.size, 0)
+        indices = np.pad(indices, (0, short), mode="edge")[:total_repeat_length]
+    return x[(slice(None),) * k + (indices,)]
+
+
+def resize(a: Any, new_shape: Any) -> Any:
+    """Fill a shape with repeated copies of an array.
+
+    References:
+        numpy.resize
+    """
+    x = ravel(to_array(a, "resize", "a"))
+    sizes = canonical_shape(new_shape, "resize")
+    total = int(np.prod(sizes, dtype=np.int64))
+    if not x.size and total:
+        return broadcast_to(asarray(0, x.dtype), sizes)
+    return reshape(tile(x, -(-total // builtins.max(x.size, 1)))[:total], sizes)
+
+
+# ------------------------------------------------------------------------------------------ padding
+def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
+    """Add elements around an array.
+
+    Args:
+        array: array.
+        pad_width: int, (before, after), or one such pair per axis.
+        mode: 'constant', 'edge', 'reflect', 'symmetric', 'wrap', 'empty', 'maximum', 'minimum', 'mean' or
+            'linear_ramp' are NumPy's; the first six are supported.
+        constant_values: for mode 'constant'.
+
+    Example:
+        >>> pad(asarray([1, 2]), 1)
+        Array([0, 1, 2, 0], dtype=int32)
+
+    References:
+        numpy.pad
+    """
+    x = to_array(array, "pad", "array")
+    widths = _pairs(pad_width, x.ndim, "pad: pad_width")
+    if any(n < 0 for pair in widths for n in pair):
+        raise ValueError(f"pad: pad_width {pad_width} has a negative number")
+    if mode in ("constant", "empty"):
+        return _pad_constant(x, widths, kwargs.pop("constant_values", 0))
+    maps = {"edge": "edge", "reflect": "reflect", "symmetric": "symmetric", "wrap": "wrap"}
+    if mode not in maps:
+        raise NotImplementedError(f"pad: mode {mode!r} is not supported; use constant, {', '.join(maps)}")
+    if kwargs.pop("reflect_type", "even") != "even" or kwargs:
+        raise NotImplementedError(f"pad: keywords {sorted(kwargs)} are not supported with mode {mode!r}")
+    for k, (lo, hi) in enumerate(widths):
+        if lo or hi:
+            # NumPy pads the positions, which are static; the array is then only read at them.
+            indices = np.pad(np.arange(x.shape[k]), (lo, hi), mode=mode)
+            x = x[(slice(None),) * k + (indices,)]
+    return x
+
+
+def _pairs(value: Any, rank: int, what: str) -> list[tuple[int, int]]:
+    if isinstance(value, dict):
+        full = [(0, 0)] * rank
+        for k, pair in value.items():
+            full[k] = pair if isinstance(pair, tuple) else (pair, pair)
+        return full
+    table = np.asarray(concrete_or_error(value, what))
+    if table.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, got {value!r}")
+    return [(int(lo), int(hi)) for lo, hi in np.broadcast_to(table, (rank, 2))]
+
+
+def _pad_constant(x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
+    values = asarray(value)
+    zero = (0,) * x.ndim
+    if values.ndim == 0:
+        fill = convert(values, x.dtype)
+        lo, hi = (tuple(pair[side] for pair in widths) for side in (0, 1))
+        return primitives["pad"].bind(x, fill, lo=lo, hi=hi, interior=zero)
+    values = broadcast_to(convert(values, x.dtype), (x.ndim, 2))
+    for k, pair in enumerate(widths):
+        for side, n in enumerate(pair):
+            where = tuple(n if j == k else 0 for j in range(x.ndim))
+            lo, hi = (where, zero) if side == 0 else (zero, where)
+            x = primitives["pad"].bind(x, values[k, side], lo=lo, hi=hi, interior=zero)
+    return x

@@ -1,0 +1,445 @@
+"""From what users pass to what primitives take: conversion, promotion, broadcasting.
+
+Primitives are strict: equal shapes and dtypes. Everything NumPy allows beyond that is settled here, once,
+before the primitive is bound.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import operator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    Tracer,
+    _state,
+    aval_of,
+    concrete_or_error,
+    eval_trace,
+    primitives,
+)
+from funtorch.ops.families import broadcast_in_dim
+
+__all__ = [
+    "array", "asarray", "broadcast", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "canonical_axes",
+    "canonical_axis", "convert", "describe", "is_eager", "own", "promote", "promote_inexact", "quiet",
+    "result_type", "shape_of", "static_int", "to_array", "to_arrays",
+]
+
+SCALARS = (bool, int, float, complex, np.generic)
+
+
+# ------------------------------------------------------------------------------------------ eager helpers
+class _Quiet(threading.local):
+    """A context per thread in which NumPy's floating-point warnings are off.
+
+    Running a ufunc in it costs 0.1 us; entering `numpy.errstate` costs 1 us. A context cannot be entered
+    twice, hence one per thread, and only plain ufuncs run in it.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.run: Callable[..., Any] = context.run
+
+
+quiet = _Quiet()
+
+
+def own(out: Any) -> Any:
+    """Return a result of NumPy as an array: 0-d results come back as NumPy scalars."""
+    return np.asarray(out) if isinstance(out, np.generic) else out
+
+
+def is_eager(*arrays: Any) -> bool:
+    """Tell whether operations on these arrays are computed at once."""
+    return _state.trace is eval_trace and all(type(a) is ArrayImpl for a in arrays)
+
+
+# ------------------------------------------------------------------------------------------ conversion
+def describe(x: Any) -> str:
+    """Return the short type of an array for messages, such as ``float32[3,2]``."""
+    aval = aval_of(x)
+    return f"{aval.dtype.name}[{','.join(map(str, aval.shape))}]"
+
+
+def to_array(x: Any, function: str, argument: str = "x") -> Any:
+    """Return an argument of a function as an Array; Python scalars become weak.
+
+    Raises:
+        TypeError: it is neither an array nor a number.
+    """
+    if isinstance(x, Array):
+        return x
+    if isinstance(x, np.ndarray):
+        return ArrayImpl(np.array(x, dtype=dtypes.canonical(x.dtype)))
+    if isinstance(x, SCALARS):
+        dtype, weak = dtypes.scalar_type(x)
+        return ArrayImpl(np.array(x, dtype), weak)
+    raise TypeError(
+        f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; convert it "
+        "with funtorch.numpy.asarray first"
+    )
+
+
+def to_arrays(function: str, **arguments: Any) -> list[Any]:
+    """Return several named arguments of a function as Arrays."""
+    return [to_array(x, function, name) for name, x in arguments.items()]
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    return x.shape if isinstance(x, (Array, np.ndarray)) else np.shape(x)
+
+
+def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
+    """Return an Array with another dtype; values that are known are converted at once."""
+    if x.dtype == dtype and x.weak_type == weak:
+        return x
+    if type(x) is ArrayImpl:
+        if x.dtype == dtype:
+            return ArrayImpl(x._data, weak)
+        with np.errstate(all="ignore"):
+            data = primitives["convert"].eager(np, x._data, dtype=dtype, weak_type=weak)
+        return ArrayImpl(own(data), weak)
+    return primitives["convert"].bind(x, dtype=dtype, weak_type=weak)
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    if isinstance(x, (list, tuple)):
+        for item in x:
+            yield from _leaves(item)
+    else:
+        yield x
+
+
+def _from_sequence(x: Any, dtype: Any) -> Any:
+    leaves = list(_leaves(x))
+    if any(isinstance(leaf, Array) for leaf in leaves):
+        return _stack_nested(x, dtype, leaves)
+    if dtype is not None:
+        return ArrayImpl(np.array(x, dtype))
+    kinds = set(map(type, leaves))
+    if not kinds:
+        return ArrayImpl(np.array(x, dtypes.default_float()))
+    if kinds <= {bool, int, float, complex}:
+        data = np.array(x)
+        if data.dtype.kind in "fc":
+            # A complex list is complex, a float one float, whatever the ints among them.
+            dtype = dtypes.canonical({"f": float, "c": complex}[data.dtype.kind])
+        elif data.dtype.kind == "i" and data.size:
+            dtype = dtypes.result_type_weak(
+                dtypes.scalar_type(int(data.min())), dtypes.scalar_type(int(data.max())))[0]
+        else:
+            dtype = dtypes.canonical(data.dtype)
+        return ArrayImpl(data.astype(dtype, copy=False))
+    for leaf in leaves:
+        if not isinstance(leaf, (np.ndarray, *SCALARS)):
+            raise TypeError(
+                f"array: a value of type {type(leaf).__name__} is not a number or an array: {leaf!r:.80}")
+    dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
+    return ArrayImpl(np.array(x, dtype))
+
+
+def _dtype_weak(x: Any) -> tuple[Any, bool]:
+    aval = aval_of(x)
+    return dtypes.canonical(aval.dtype), aval.weak_type
+
+
+def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
+    if dtype is None:
+        dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
+
+    def build(node: Any) -> Any:
+        if not isinstance(node, (list, tuple)):
+            return convert(to_array(node, "array", "object"), dtype)
+        if not node:
+            return ArrayImpl(np.zeros((0,), dtype))
+        parts = [build(item) for item in node]
+        for k, part in enumerate(parts):
+            if part.shape != parts[0].shape:
+                raise ValueError(
+                    f"array: the items of a list must have one shape; item 0 is {describe(parts[0])}, item "
+                    f"{k} is {describe(part)}")
+        shape = (1, *parts[0].shape)
+        rows = [primitives["reshape"].bind(part, shape=shape) for part in parts]
+        return primitives["concatenate"].bind(*rows, axis=0)
+
+    return build(x)
+
+
+def array(object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0) -> Any:
+    """Make an Array from numbers, nested lists, NumPy arrays or Arrays.
+
+    NumPy arrays keep their dtype, float64 included; Python ints become int32 (int64 where they need it)
+    and floats the default float. Values are copied, so later writes to a NumPy input do not show.
+
+    Args:
+        object: number, (nested) list or tuple that may hold Arrays and tracers, NumPy array, Array.
+        dtype: dtype of the result; None keeps the one the values have.
+        copy: Arrays are immutable, so this changes nothing.
+        order: only 'C' and 'K' layouts exist.
+        ndmin: leading axes of size 1 are added up to this rank.
+
+    Returns:
+        An Array.
+
+    Raises:
+        TypeError: a value is no number, or the dtype is not supported.
+
+    Example:
+        >>> array([1.0, 2.0])
+        Array([1., 2.], dtype=float32)
+
+    References:
+        numpy.array
+    """
+    if order not in (None, "C", "K", "A"):
+        raise NotImplementedError(f"array: order={order!r} is not supported; arrays have C order")
+    out = asarray(object, dtype)
+    if type(object) in (int, float, complex):
+        out = convert(out, out.dtype)
+    if out.ndim < ndmin:
+        out = primitives["reshape"].bind(out, shape=(1,) * (ndmin - out.ndim) + out.shape)
+    return out
+
+
+def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None) -> Any:
+    """Return an Array with the values of ``a``; an Array comes back as it is.
+
+    Args:
+        a: as for `array`.
+        dtype: dtype of the result; None keeps the one the values have. A bare Python scalar without a
+            dtype becomes weakly typed.
+        order: only 'C' and 'K' layouts exist.
+        copy: Arrays are immutable, so this changes nothing.
+
+    Returns:
+        An Array.
+
+    Example:
+        >>> asarray(1.5)
+        Array(1.5, dtype=float32, weak_type=True)
+
+    References:
+        numpy.asarray
+    """
+    if dtype is not None:
+        dtype = dtypes.canonical(dtype)
+    if isinstance(a, Array):
+        return a if dtype is None else convert(a, dtype)
+    if isinstance(a, (list, tuple)):
+        return _from_sequence(a, dtype)
+    if isinstance(a, SCALARS):
+        if dtype is not None:
+            return ArrayImpl(np.array(a, dtype))
+        return to_array(a, "asarray", "a")
+    if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
+        data = np.asarray(a)
+        with np.errstate(all="ignore"):
+            return ArrayImpl(np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype))
+    if hasattr(a, "__dlpack__"):
+        return asarray(np.from_dlpack(a), dtype)
+    if isinstance(a, (memoryview, bytearray)):
+        return asarray(np.asarray(a), dtype)
+    raise TypeError(
+        f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give numbers, "
+        "nested lists of numbers, or an array")
+
+
+# ------------------------------------------------------------------------------------------ promotion
+def promote(function: str, *arrays: Any) -> list[Any]:
+    """Return Arrays with their common dtype (shapes as they are)."""
+    first = arrays[0]
+    if all(a.dtype is first.dtype and a.weak_type == first.weak_type for a in arrays):
+        return list(arrays)
+    dtype, weak = dtypes.result_type_weak(*[(a.dtype, a.weak_type) for a in arrays])
+    return [convert(a, dtype, weak) for a in arrays]
+
+
+def promote_inexact(function: str, *arrays: Any) -> list[Any]:
+    """Return Arrays with their common dtype, floats where they are integers or bool."""
+    dtype, weak = dtypes.result_type_weak(*[(a.dtype, a.weak_type) for a in arrays])
+    dtype = dtypes.to_inexact(dtype)
+    return [convert(a, dtype, weak) for a in arrays]
+
+
+def result_type(*args: Any) -> Any:
+    """Return the dtype that arrays, scalars and dtypes promote to.
+
+    Example:
+        >>> result_type(asarray([1], 'int8'), 2.0)
+        dtype('float32')
+
+    References:
+        numpy.result_type
+    """
+    if not args:
+        raise ValueError("result_type: at least one array or dtype is required")
+    pairs = []
+    for a in args:
+        if isinstance(a, (Array, np.ndarray, *SCALARS)):
+            pairs.append(_dtype_weak(a))
+        else:
+            pairs.append((dtypes.canonical(a), a in (int, float, complex)))
+    return dtypes.result_type_weak(*pairs)[0]
+
+
+# ------------------------------------------------------------------------------------------ broadcasting
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """Return the shape that shapes broadcast to.
+
+    Raises:
+        ValueError: two sizes of an axis differ and neither is 1.
+
+    Example:
+        >>> broadcast_shapes((3, 1), (4,))
+        (3, 4)
+
+    References:
+        numpy.broadcast_shapes
+    """
+    shapes = tuple((s,) if isinstance(s, int) else tuple(s) for s in shapes)
+    ndim = max(map(len, shapes), default=0)
+    out = [1] * ndim
+    for shape in shapes:
+        for k, n in enumerate(shape, ndim - len(shape)):
+            if out[k] == 1:
+                out[k] = n
+            elif n not in (1, out[k]):
+                named = ", ".join(f"shape {s} at position {i}" for i, s in enumerate(shapes))
+                raise ValueError(
+                    f"shapes cannot be broadcast together: {named}; counted from the right, sizes of an axis "
+                    "must be equal or 1")
+    return tuple(out)
+
+
+def spread_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """Broadcast an Array to a shape it is known to fit."""
+    if x.shape == shape:
+        return x
+    return broadcast_in_dim(x, shape=shape, dims=tuple(range(len(shape) - x.ndim, len(shape))))
+
+
+def broadcast(function: str, *arrays: Any) -> list[Any]:
+    """Return Arrays broadcast against each other.
+
+    Raises:
+        ValueError: the shapes do not fit; the message names positions, shapes and dtypes.
+    """
+    shapes = {a.shape for a in arrays}
+    if len(shapes) == 1:
+        return list(arrays)
+    try:
+        shape = broadcast_shapes(*shapes)
+    except ValueError:
+        raise broadcast_error(function, arrays) from None
+    return [spread_to(a, shape) for a in arrays]
+
+
+def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
+    """Return the error for shapes that do not broadcast."""
+    named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
+    return ValueError(
+        f"{function}: shapes cannot be broadcast together: {named}; counted from the right, sizes of an "
+        "axis must be equal or 1")
+
+
+def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
+    """Broadcast an array to a shape.
+
+    Args:
+        array: array of any shape that broadcasts to ``shape``.
+        shape: int or sequence of ints.
+
+    Returns:
+        An Array of that shape.
+
+    Raises:
+        ValueError: it does not fit.
+
+    Example:
+        >>> broadcast_to(asarray([1, 2]), (2, 2))
+        Array([[1, 2],
+               [1, 2]], dtype=int32)
+
+    References:
+        numpy.broadcast_to
+    """
+    x = to_array(array, "broadcast_to", "array")
+    shape = canonical_shape(shape, "broadcast_to")
+    fits = len(shape) >= x.ndim and all(
+        n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False))
+    if not fits:
+        raise ValueError(f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}")
+    return spread_to(x, shape)
+
+
+def broadcast_arrays(*args: Any) -> list[Any]:
+    """Broadcast arrays against each other.
+
+    References:
+        numpy.broadcast_arrays
+    """
+    return broadcast("broadcast_arrays", *[to_array(a, "broadcast_arrays", str(k)) for k, a in enumerate(args)])
+
+
+# ------------------------------------------------------------------------------------------ static arguments
+def static_int(x: Any, what: str) -> int:
+    """Return a static argument as a Python int.
+
+    Raises:
+        TypeError: it is not an integer; a traced one says that its value is not known.
+    """
+    if type(x) is int:
+        return x
+    if isinstance(x, Array):
+        x = concrete_or_error(x, f"{what} (a static Python int)")
+        if x.ndim == 0 and x.dtype.kind in "iub":
+            return int(x)
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer, got {type(x).__name__}: {x!r:.80}") from None
+
+
+def canonical_shape(shape: Any, function: str) -> tuple[int, ...]:
+    """Return a shape argument, an int or a sequence of ints, as a tuple."""
+    if isinstance(shape, Tracer):
+        concrete_or_error(shape, f"the shape given to {function}")
+    if isinstance(shape, (list, tuple)) or np.ndim(shape):
+        out = tuple(static_int(n, f"{function}: a size in shape") for n in shape)
+    else:
+        out = (static_int(shape, f"{function}: shape"),)
+    if any(n < 0 for n in out):
+        raise ValueError(f"{function}: shape {out} has a negative size")
+    return out
+
+
+def canonical_axis(axis: Any, ndim: int, function: str) -> int:
+    """Return an axis counted from the front.
+
+    Raises:
+        ValueError: there is no such axis.
+    """
+    k = static_int(axis, f"{function}: axis")
+    if not -ndim <= k < ndim:
+        raise ValueError(f"{function}: axis {k} is out of bounds for an array with {ndim} axes")
+    return k % ndim
+
+
+def canonical_axes(axis: Any, ndim: int, function: str) -> tuple[int, ...]:
+    """Return an axis argument (None: all of them, an int, or a sequence) as a sorted tuple."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(sorted(canonical_axis(k, ndim, function) for k in given))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{function}: axis {axis} names an axis twice")
+    return axes

@@ -1,0 +1,229 @@
+"""Layers: modules that are called on arrays."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import random
+
+from .module import Module, static, title
+
+__all__ = ["Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential"]
+
+
+class Linear(Module):
+    """Apply an affine map along the last axis: y = x Wᵀ + b.
+
+    Weight and bias start uniform in [-1/√in_features, 1/√in_features], as in PyTorch.
+
+    Args:
+        in_features: size of the last axis of the input.
+        out_features: size of the last axis of the output.
+        key: random key for the initial values.
+        bias: whether there is a bias.
+        dtype: floating-point dtype of the parameters.
+
+    Raises:
+        ValueError: a size is negative; or, when called, the input's last axis has another size.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.Linear(3, 2, key=random.key(0))
+        >>> layer(fnp.ones((5, 3))).shape
+        (5, 2)
+    """
+
+    weight: ft.Array
+    bias: ft.Array | None
+    in_features: int = static()
+    out_features: int = static()
+
+    def __init__(
+        self, in_features: int, out_features: int, *, key: Any, bias: bool = True,
+        dtype: Any = fnp.float32,
+    ) -> None:  # fmt: skip
+        if in_features < 0 or out_features < 0:
+            raise ValueError(
+                "Linear takes sizes of 0 or more; it was given "
+                f"in_features={in_features}, out_features={out_features}"
+            )
+        self.in_features = in_features
+        self.out_features = out_features
+        bound = 1 / math.sqrt(in_features) if in_features else 0.0
+        weight_key, bias_key = random.split(key)
+        shape = (out_features, in_features)
+        self.weight = random.uniform(weight_key, shape, dtype, -bound, bound)
+        self.bias = random.uniform(bias_key, shape[:1], dtype, -bound, bound) if bias else None
+
+    def __call__(self, x: Any) -> ft.Array:
+        """Map x of shape (..., in_features) to shape (..., out_features)."""
+        x = fnp.asarray(x)
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"{title(self)} takes an array of shape (..., {self.in_features}); it was given "
+                f"one of shape {x.shape}"
+            )
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+
+class Dropout(Module):
+    """Zero each element with probability ``rate`` and scale the rest by 1 / (1 - rate).
+
+    Without a key the layer is in evaluation and does nothing.
+
+    Args:
+        rate: probability that an element is zeroed, in [0, 1].
+
+    Raises:
+        ValueError: ``rate`` is outside [0, 1]; or, when called, ``deterministic=False`` comes
+            without a key.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> x = fnp.ones(1000)
+        >>> bool((nnx.Dropout(0.5)(x) == x).all())
+        True
+        >>> sorted(set(nnx.Dropout(0.5)(x, key=random.key(0)).tolist()))
+        [0.0, 2.0]
+
+    References:
+        Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+        JMLR 15 (2014).
+    """
+
+    rate: float = static()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"Dropout takes a rate in [0, 1]; it was given {self.rate}")
+
+    def __call__(self, x: Any, *, key: Any = None, deterministic: bool | None = None) -> ft.Array:
+        """Drop elements of x when there is a key and ``deterministic`` is not true."""
+        x = fnp.asarray(x)
+        if deterministic is False and key is None:
+            raise ValueError(f"{title(self)} with deterministic=False needs key=...")
+        if key is None or deterministic or self.rate == 0:
+            return x
+        if self.rate == 1:
+            return fnp.zeros_like(x)
+        keep = random.bernoulli(key, 1 - self.rate, x.shape)
+        return fnp.where(keep, x / (1 - self.rate), 0)
+
+
+class Identity(Module):
+    """Give the input back; a stand-in where a layer is expected.
+
+    Example:
+        >>> from funtorch import nnx
+        >>> nnx.Identity()(3)
+        3
+    """
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class Flatten(Module):
+    """Join all axes but the first ``keep`` into one.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.Flatten()(fnp.ones((5, 8, 8))).shape
+        (5, 64)
+    """
+
+    keep: int = static(1)
+
+    def __call__(self, x: Any) -> ft.Array:
+        x = fnp.asarray(x)
+        if x.ndim < self.keep:
+            raise ValueError(
+                f"{title(self)} takes an array of {self.keep} or more axes; it was given one of "
+                f"shape {x.shape}"
+            )
+        return x.reshape(*x.shape[: self.keep], math.prod(x.shape[self.keep :]))
+
+
+class Lambda(Module):
+    """Make a layer of a function without parameters.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.Lambda(fnp.sin)(0.0)
+        Array(0., dtype=float32, weak_type=True)
+    """
+
+    function: Callable[..., Any] = static()
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(x)
+
+
+class Sequential(Module):
+    """Apply layers one after another.
+
+    Args:
+        *layers: modules, or plain functions, which are wrapped in `Lambda`.
+
+    Raises:
+        TypeError: a layer cannot be called.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> k1, k2 = random.split(random.key(0))
+        >>> model = nnx.Sequential(nnx.Linear(4, 8, key=k1), nnx.ReLU(), nnx.Linear(8, 2, key=k2))
+        >>> model(fnp.ones((5, 4))).shape
+        (5, 2)
+        >>> len(model), type(model[1]).__name__
+        (3, 'ReLU')
+    """
+
+    layers: tuple[Any, ...]
+
+    def __init__(self, *layers: Any) -> None:
+        for i, layer in enumerate(layers):
+            if not callable(layer):
+                raise TypeError(
+                    f"Sequential takes layers as separate arguments; argument {i} is a "
+                    f"{type(layer).__name__}, which cannot be called"
+                )
+        wrapped = [layer if isinstance(layer, Module) else Lambda(layer) for layer in layers]
+        self.layers = tuple(wrapped)
+
+    def __call__(self, x: Any, *, key: Any = None) -> Any:
+        """Apply the layers; each one that takes a key gets its own, split from ``key``."""
+        takers = [layer for layer in self.layers if _takes_key(type(layer))]
+        keys: Iterator[Any] = iter(
+            random.split(key, len(takers)) if takers and key is not None else [None] * len(takers)
+        )
+        for layer in self.layers:
+            x = layer(x, key=next(keys)) if _takes_key(type(layer)) else layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        chosen = self.layers[index]
+        return Sequential(*chosen) if isinstance(index, slice) else chosen
+
+
+@functools.cache
+def _takes_key(layer_type: type[Module]) -> bool:
+    call = getattr(layer_type, "__call__", None)  # noqa: B004 (its signature is what we want)
+    return call is not None and "key" in inspect.signature(call).parameters

@@ -1,0 +1,28 @@
+"""Settings that every test runs under."""
+
+import importlib.util
+import os
+
+import hypothesis
+import pytest
+
+# Two pytest workers with a BLAS pool each would spin against one another on two cores. This must
+# happen before NumPy is imported, since OpenBLAS reads it when it loads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# "ci" draws the same examples every time and has no deadline (the first call compiles); "explore"
+# looks for new failures:  HYPOTHESIS_PROFILE=explore make test
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where CuPy is not installed."""
+    if importlib.util.find_spec("cupy") is not None:
+        return
+    skip = pytest.mark.skip(reason="needs CuPy and an NVIDIA GPU")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)

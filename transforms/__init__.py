@@ -1,0 +1,51 @@
+"""Program to program: grad, jvp, vmap, jit and their relatives."""
+
+from .batching import vmap
+from .branches import cond, switch
+from .collectives import all_gather, axis_index, axis_size, pmax, pmean, pmin, ppermute, psum
+from .custom import custom_jvp, custom_vjp
+from .forward import jvp, linearize
+from .jacobian import hessian, jacfwd, jacobian, jacrev
+from .jit import clear_caches, disable_jit, jit
+from .loops import fori_loop, map, scan, while_loop
+from .remat import checkpoint, remat
+from .reverse import grad, linear_transpose, value_and_grad, vjp
+from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
+
+__all__ = [
+    "ShapeDtypeStruct",
+    "all_gather",
+    "axis_index",
+    "axis_size",
+    "checkpoint",
+    "clear_caches",
+    "cond",
+    "custom_jvp",
+    "custom_vjp",
+    "disable_jit",
+    "eval_shape",
+    "fori_loop",
+    "grad",
+    "hessian",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jit",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "make_jaxpr",
+    "map",
+    "pmax",
+    "pmean",
+    "pmin",
+    "ppermute",
+    "psum",
+    "remat",
+    "scan",
+    "switch",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+    "while_loop",
+]

@@ -1,0 +1,264 @@
+"""Forward differentiation: the JVP interpreter, `jvp`, and `linearize` = JVP over a linear tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes, tree
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, Trace, Tracer, _state, aval_of, current
+from funtorch.dtypes import float0
+from funtorch.errors import user_frame
+from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
+from funtorch.ops.families import zeros
+
+from .arguments import as_arrays, function_name
+
+__all__ = ["JVP", "JVPTracer", "jvp", "jvp_flat", "linearize", "linearize_flat"]
+
+class JVPTracer(Tracer):
+    """A primal with its tangent; the tangent ``None`` is zero."""
+
+    __slots__ = ("primal", "tangent")
+
+    def __init__(self, trace: JVP, primal: Any, tangent: Any, source: Any) -> None:
+        self.trace = trace
+        self.primal = primal
+        self.tangent = tangent
+        self.source = source
+
+    @property
+    def aval(self) -> ShapedArray:  # type: ignore[override]
+        return self.primal.aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.primal.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.primal.dtype
+
+    def concrete(self) -> ArrayImpl | None:
+        primal = self.primal
+        return primal if type(primal) is ArrayImpl else primal.concrete()
+
+
+class JVP(Trace):
+    """Push tangents through operations. ``tape`` is the parent when linearizing, else None."""
+
+    __slots__ = ("tape",)
+
+    def __init__(self, parent: Trace, name: str = "", tape: Stage | None = None) -> None:
+        super().__init__(parent, name)
+        self.tape = tape
+
+    def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        primals, tangents, active = [], [], False
+        for a in args:
+            if type(a) is JVPTracer and a.trace is self:
+                primals.append(a.primal)
+                tangents.append(a.tangent)
+                active = active or a.tangent is not None
+            else:
+                primals.append(a)
+                tangents.append(None)
+        saved, _state.trace = _state.trace, self.parent
+        try:
+            if not active:
+                return prim.bind(*primals, **params)
+            if self.tape is not None and prim.linearize is not None:
+                out, tangent = _linearize_rule(prim, primals, tangents, params)
+            else:
+                out, tangent = prim.rule("jvp")(primals, tangents, **params)
+        finally:
+            _state.trace = saved
+        source = user_frame()
+        if prim.multiple_results:
+            return [o if t is None else JVPTracer(self, o, t, source) for o, t in zip(out, tangent, strict=True)]
+        return out if tangent is None else JVPTracer(self, out, tangent, source)
+
+    def unwrap(self, x: Any) -> tuple[Any, Any]:
+        """Return (primal, tangent or None) of a value seen inside the trace."""
+        if type(x) is JVPTracer and x.trace is self:
+            return x.primal, x.tangent
+        return x, None
+
+
+def _linearize_rule(prim: Primitive, primals: list, tangents: list, params: dict[str, Any]) -> tuple[Any, Any]:
+    nonzero = tuple(t is not None for t in tangents)
+    outs, linear = prim.linearize(primals, nonzero, **params)  # type: ignore[misc]
+    return outs, linear(*[t for t in tangents if t is not None])
+
+
+# ------------------------------------------------------------------------------------------ flat forms
+def jvp_flat(f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any],
+             name: str = "") -> tuple[list[Any], list[Any]]:
+    """Run ``f`` (flat arrays in, list of arrays out) on primals and tangents, None where zero."""
+    source = user_frame()
+    trace = JVP(current(), name)
+    with trace:
+        ins = [p if t is None else JVPTracer(trace, p, t, source) for p, t in zip(primals, tangents, strict=True)]
+        pairs = [trace.unwrap(x) for x in f(*ins)]
+    return [p for p, _ in pairs], [t for _, t in pairs]
+
+
+def linearize_flat(f: Callable[..., Sequence[Any]], primals: Sequence[Any], nonzero: Sequence[bool] | None = None,
+                   name: str = "") -> tuple[list[Any], Jaxpr, list[bool]]:
+    """Run ``f`` and record its derivative.
+
+    Returns:
+        outputs; the linear jaxpr from the nonzero tangents to the tangents of those outputs that
+        depend on them, its consts being the residuals; and which outputs those are.
+    """
+    source = user_frame()
+    tape = Stage(current(), name)
+    trace = JVP(tape, name, tape)
+    with trace:
+        ins = []
+        for k, p in enumerate(primals):
+            if nonzero is None or nonzero[k]:
+                aval = aval_of(p)
+                ins.append(JVPTracer(trace, p, tape.new_input(aval.tangent(), source), source))
+            else:
+                ins.append(p)
+        pairs = [trace.unwrap(x) for x in f(*ins)]
+    active = [t is not None for _, t in pairs]
+    jaxpr = tape.finish([t for _, t in pairs if t is not None])
+    tape.alive = False
+    return [p for p, _ in pairs], jaxpr, active
+
+
+# ------------------------------------------------------------------------------------------ public
+def is_differentiable(dtype: Any) -> bool:
+    return dtypes.is_inexact(dtype)
+
+
+def zero_tangent(aval: ShapedArray) -> Any:
+    """Return an explicit zero tangent: of dtype float0 for integers and booleans."""
+    return zeros(aval) if is_differentiable(aval.dtype) else np.zeros(aval.shape, float0)
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """Compute a function's value and its directional derivative (forward mode).
+
+    Args:
+        fun: a function of arrays or pytrees of arrays.
+        primals: tuple or list, one per argument of ``fun``: where to differentiate.
+        tangents: the same structure, shapes and dtypes: the direction. Integer primals take float0 tangents.
+        has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
+
+    Returns:
+        ``(output, output_tangent)``, and the auxiliary data as a third item with ``has_aux``.
+
+    Raises:
+        TypeError: when primals and tangents differ in structure, shape or dtype.
+
+    Example:
+        >>> import funtorch as ft
+        >>> y, t = ft.jvp(lambda x: x ** 2, (3.0,), (1.0,))
+        >>> float(y), float(t)
+        (9.0, 6.0)
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError(f"jvp takes primals and tangents as tuples or lists, got {type(primals).__name__} and "
+                        f"{type(tangents).__name__}: write (x,) for one argument")
+    leaves, treedef = tree.flatten(tuple(primals))
+    t_leaves, t_treedef = tree.flatten(tuple(tangents))
+    if treedef != t_treedef:
+        raise TypeError(f"jvp: primals and tangents must have the same structure, got {treedef} and {t_treedef}")
+    primals_flat = as_arrays(leaves, "primals", fun)
+    tangents_flat = [_checked_tangent(k, p, t) for k, (p, t) in enumerate(zip(primals_flat, t_leaves, strict=True))]
+    store: list[Any] = []
+
+    def flat(*args: Any) -> list[Any]:
+        out = fun(*tree.unflatten(treedef, args))
+        out, aux = _split_aux(out, has_aux, "jvp")
+        outs, out_tree = tree.flatten(out)
+        aux_leaves, aux_tree = tree.flatten(aux)
+        store.extend((out_tree, aux_tree, len(outs)))
+        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
+
+    outs, touts = jvp_flat(flat, primals_flat, tangents_flat, function_name(fun))
+    out_tree, aux_tree, n = store
+    touts = [zero_tangent(aval_of(o)) if t is None else t for o, t in zip(outs[:n], touts[:n], strict=True)]
+    result = tree.unflatten(out_tree, outs[:n]), tree.unflatten(out_tree, touts)
+    return (*result, tree.unflatten(aux_tree, outs[n:])) if has_aux else result
+
+
+def _checked_tangent(k: int, p: Any, t: Any) -> Any:
+    """Return the tangent as an array, None where it is float0; check it against its primal."""
+    aval = aval_of(p)
+    if getattr(t, "dtype", None) == float0:
+        return None
+    if not is_differentiable(aval.dtype):
+        raise TypeError(f"jvp: primal {k} has dtype {aval.dtype.name}, so its tangent must have dtype float0 "
+                        f"(numpy.zeros(shape, funtorch.float0)), got {aval_of(t).str_short()}; or leave the "
+                        "argument out of the differentiated ones")
+    (t,) = as_arrays([t], "tangents", None)
+    if t.weak_type and t.dtype != aval.dtype and not t.shape:
+        t = t.astype(aval.dtype)
+    if t.shape != aval.shape or t.dtype != aval.dtype:
+        raise TypeError(f"jvp: primal {k} is {aval.str_short()} but its tangent is {t.aval.str_short()}; shapes and "
+                        "dtypes must be equal")
+    return t
+
+
+def _split_aux(out: Any, has_aux: bool, what: str) -> tuple[Any, Any]:
+    if not has_aux:
+        return out, None
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"{what} with has_aux=True needs a function that returns (output, aux), got "
+                        f"{type(out).__name__}")
+    return out[0], out[1]
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Evaluate a function and return it with its linear approximation there.
+
+    Args:
+        fun: a function of arrays or pytrees of arrays.
+        *primals: where to evaluate and differentiate.
+        has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
+
+    Returns:
+        ``(output, f_jvp)``; ``f_jvp(*tangents)`` gives the output tangent without running ``fun`` again. With
+        ``has_aux``, ``(output, f_jvp, aux)``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> y, f_jvp = ft.linearize(lambda x: x ** 3, 2.0)
+        >>> float(y), float(f_jvp(1.0))
+        (8.0, 12.0)
+    """
+    leaves, treedef = tree.flatten(primals)
+    flat_primals = as_arrays(leaves, "primals", fun)
+    store: list[Any] = []
+
+    def flat(*args: Any) -> list[Any]:
+        out, aux = _split_aux(fun(*tree.unflatten(treedef, args)), has_aux, "linearize")
+        outs, out_tree = tree.flatten(out)
+        aux_leaves, aux_tree = tree.flatten(aux)
+        store.extend((out_tree, aux_tree, len(outs)))
+        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
+
+    nonzero = [is_differentiable(p.dtype) for p in flat_primals]
+    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, function_name(fun))
+    out_tree, aux_tree, n = store
+    out_avals = [aval_of(o) for o in outs]
+
+    def f_jvp(*tangents: Any) -> Any:
+        t_leaves, t_treedef = tree.flatten(tangents)
+        if t_treedef != treedef:
+            raise TypeError(f"the linearized function takes tangents of structure {treedef}, got {t_treedef}")
+        given = [_checked_tangent(k, p, t) for k, (p, t) in enumerate(zip(flat_primals, t_leaves, strict=True))]
+        ts = [zeros(aval_of(p)) if t is None else t
+              for p, t, nz in zip(flat_primals, given, nonzero, strict=True) if nz]
+        results = iter(eval_jaxpr(jaxpr, *ts))
+        touts = [next(results) if a else zero_tangent(aval) for a, aval in zip(active, out_avals, strict=True)]
+        return tree.unflatten(out_tree, touts[:n])
+
+    out = tree.unflatten(out_tree, outs[:n])
+    return (out, f_jvp, tree.unflatten(aux_tree, outs[n:])) if has_aux else (out, f_jvp)

@@ -1,0 +1,299 @@
+"""Reverse differentiation: transpose the tape. `vjp`, `grad`, `value_and_grad`, Jacobians, `linear_transpose`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes, tree
+from funtorch.core import LinearArg, ShapedArray, aval_of, current
+from funtorch.dtypes import float0
+from funtorch.jaxpr import Jaxpr, Lit, Var, stage
+from funtorch.ops.elementwise import add, convert
+from funtorch.ops.families import ones_like, zeros
+
+from .arguments import as_array, as_arrays, check_callable, function_name, normalize_argnums
+from .forward import _split_aux, is_differentiable, linearize_flat, zero_tangent
+
+__all__ = ["grad", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
+
+
+# ------------------------------------------------------------------------------------------ the backward pass
+def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    """Run a jaxpr backwards.
+
+    Equations that do not depend on a linear argument are computed forwards first.
+
+    Args:
+        args: one per invar: a value, or a `LinearArg` where the program is linear in it.
+        cts: one per output, None where zero.
+
+    Returns:
+        one cotangent or None per invar (None for arguments that have values).
+    """
+    known: dict[Var, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
+    for v, x in zip(jaxpr.invars, args, strict=True):
+        if type(x) is not LinearArg:
+            known[v] = x
+    process = current().process
+    deferred = []
+    for eqn in jaxpr.eqns:
+        ins = []
+        for v in eqn.invars:
+            if type(v) is Lit:
+                ins.append(v.val)
+            elif v in known:
+                ins.append(known[v])
+            else:
+                ins.append(LinearArg(v.aval))
+        if any(type(x) is LinearArg for x in ins):
+            deferred.append((eqn, ins))
+            continue
+        out = process(eqn.prim, ins, eqn.params)
+        known.update(zip(eqn.outvars, out if eqn.prim.multiple_results else [out], strict=True))
+    ct_of: dict[Var, Any] = {}
+
+    def give(v: Var | Lit, ct: Any) -> None:
+        if ct is None or type(v) is Lit or v in known:
+            return
+        ct_of[v] = ct if v not in ct_of else add(ct_of[v], ct)
+
+    for v, ct in zip(jaxpr.outvars, cts, strict=True):
+        give(v, ct)
+    for eqn, ins in reversed(deferred):
+        outs = [ct_of.pop(v, None) for v in eqn.outvars]
+        if all(ct is None for ct in outs):
+            continue
+        found = eqn.prim.rule("transpose")(outs if eqn.prim.multiple_results else outs[0], *ins, **eqn.params)
+        for v, ct in zip(eqn.invars, found, strict=True):
+            give(v, ct)
+    return [ct_of.get(v) for v in jaxpr.invars]
+
+
+# ------------------------------------------------------------------------------------------ vjp
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Evaluate a function and return it with its vector-Jacobian product (reverse mode).
+
+    Args:
+        fun: a function of arrays or pytrees of arrays.
+        *primals: where to evaluate and differentiate.
+        has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
+
+    Returns:
+        ``(output, vjpfun)``; ``vjpfun(ct)`` takes a cotangent shaped like the output and returns a tuple with one
+        cotangent per primal (dtype float0 for integers). With ``has_aux``, ``(output, vjpfun, aux)``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> y, back = ft.vjp(lambda a, b: a * b, 2.0, 5.0)
+        >>> [float(g) for g in back(1.0)]
+        [5.0, 2.0]
+    """
+    check_callable(fun, "vjp")
+    leaves, treedef = tree.flatten(primals)
+    flat_primals = as_arrays(leaves, "argument", fun)
+    store: list[Any] = []
+
+    def flat(*args: Any) -> list[Any]:
+        out, aux = _split_aux(fun(*tree.unflatten(treedef, args)), has_aux, "vjp")
+        outs, out_tree = tree.flatten(out)
+        aux_leaves, aux_tree = tree.flatten(aux)
+        store.extend((out_tree, aux_tree, len(outs)))
+        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
+
+    nonzero = [is_differentiable(p.dtype) for p in flat_primals]
+    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, function_name(fun))
+    out_tree, aux_tree, n = store
+    out_avals = [aval_of(o) for o in outs[:n]]
+    in_avals = [aval_of(p) for p in flat_primals]
+
+    def vjpfun(ct: Any) -> Any:
+        ct_leaves, ct_tree = tree.flatten(ct)
+        if ct_tree != out_tree:
+            raise TypeError(f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the output's, "
+                            f"{out_tree}")
+        cts = [_checked_cotangent(k, c, aval) for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))]
+        cts = [c for c, a in zip(cts, active[:n], strict=True) if a] + [None] * sum(active[n:])
+        found = iter(transpose_jaxpr(jaxpr, [LinearArg(a) for a in jaxpr.in_avals], cts))
+        grads = []
+        for aval, nz in zip(in_avals, nonzero, strict=True):
+            g = next(found) if nz else None
+            grads.append(zero_tangent(aval) if g is None else g)
+        return tree.unflatten(treedef, grads)
+
+    out = tree.unflatten(out_tree, outs[:n])
+    return (out, vjpfun, tree.unflatten(aux_tree, outs[n:])) if has_aux else (out, vjpfun)
+
+
+def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
+    if getattr(ct, "dtype", None) == float0:
+        return None
+    ct = as_array(ct)
+    if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
+        ct = convert(ct, dtype=aval.dtype, weak_type=False)
+    if ct.shape != aval.shape or ct.dtype != aval.dtype:
+        raise ValueError(f"vjp: output {k} is {aval.str_short()} but the cotangent given for it is "
+                         f"{ct.aval.str_short()}; shapes and dtypes must be equal")
+    return ct
+
+
+# ------------------------------------------------------------------------------------------ grad
+def value_and_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
+                   holomorphic: bool = False, allow_int: bool = False) -> Callable[..., Any]:
+    """Make a function that returns both the value and the gradient of ``fun``.
+
+    Args:
+        fun: a function that returns a real scalar (complex with ``holomorphic``).
+        argnums: position, or positions, of the arguments to differentiate.
+        has_aux: whether ``fun`` returns ``(scalar, auxiliary data)``.
+        holomorphic: whether ``fun`` is complex-differentiable; inputs and output must then be complex.
+        allow_int: whether integer arguments may be differentiated (their gradients have dtype float0).
+
+    Returns:
+        A function of the same arguments that returns ``(value, gradient)``, or ``((value, aux), gradient)``. The
+        gradient has the structure of the argument, or is a tuple of such when ``argnums`` is a sequence.
+
+    Raises:
+        TypeError: if the output is not a real scalar or an argument is not of a float dtype.
+
+    Example:
+        >>> import funtorch as ft
+        >>> v, g = ft.value_and_grad(lambda x: (x ** 2).sum())(ft.numpy.array([1.0, 2.0]))
+        >>> float(v), g
+        (5.0, Array([2., 4.], dtype=float32))
+    """
+    check_callable(fun, "grad")
+
+    @functools.wraps(fun)
+    def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
+        nums = normalize_argnums(argnums, len(args), f"grad of {function_name(fun)}")
+        diff = [args[n] for n in nums]
+        _check_inputs(fun, nums, diff, holomorphic, allow_int)
+
+        def partial(*chosen: Any) -> Any:
+            full_args = list(args)
+            for n, x in zip(nums, chosen, strict=True):
+                full_args[n] = x
+            return fun(*full_args, **kwargs)
+
+        partial.__wrapped__ = fun  # type: ignore[attr-defined]
+        out = vjp(partial, *diff, has_aux=has_aux)
+        value, back = out[0], out[1]
+        _check_output(fun, value, holomorphic)
+        grads = back(ones_like(as_array(value)))
+        grads = grads[0] if isinstance(argnums, int) else grads
+        return ((value, out[2]), grads) if has_aux else (value, grads)
+
+    return value_and_grad_f
+
+
+def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False,
+         allow_int: bool = False) -> Callable[..., Any]:
+    """Make a function that computes the gradient of ``fun``; arguments as in `value_and_grad`.
+
+    Returns:
+        A function of the same arguments that returns the gradient, or ``(gradient, aux)`` with ``has_aux``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> float(ft.grad(ft.numpy.sin)(0.0))
+        1.0
+        >>> float(ft.grad(ft.grad(lambda x: x ** 3))(2.0))
+        12.0
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+
+    @functools.wraps(fun)
+    def grad_f(*args: Any, **kwargs: Any) -> Any:
+        value, grads = both(*args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return grad_f
+
+
+def _check_inputs(fun: Any, nums: tuple[int, ...], diff: list[Any], holomorphic: bool, allow_int: bool) -> None:
+    for n, arg in zip(nums, diff, strict=True):
+        for path, leaf in tree.leaves_with_path(arg):
+            if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
+                continue  # vjp's own conversion names what it is
+            dtype = aval_of(leaf).dtype
+            where = f"argument {n}{tree.keystr(path)} of {function_name(fun)}"
+            if holomorphic and not dtypes.is_complex(dtype):
+                raise TypeError(f"grad with holomorphic=True needs complex inputs, but {where} has dtype {dtype.name}")
+            if not holomorphic and not is_differentiable(dtype) and not allow_int:
+                raise TypeError(f"grad needs inputs of a float or complex dtype, but {where} has dtype {dtype.name}: "
+                                f"pass a float (for instance {_float_hint(leaf)}), choose other argnums, or set "
+                                "allow_int=True")
+
+
+def _float_hint(leaf: Any) -> str:
+    return f"{float(leaf)}" if isinstance(leaf, (bool, int)) else "x.astype(float)"
+
+
+def _check_output(fun: Any, value: Any, holomorphic: bool) -> None:
+    try:
+        aval = aval_of(value)
+    except TypeError:
+        raise TypeError(f"grad needs a function that returns one scalar, but {function_name(fun)} returned "
+                        f"{tree.structure(value)}; with extra outputs use has_aux=True") from None
+    if aval.shape:
+        raise TypeError(f"grad needs a scalar output, but {function_name(fun)} returned an array of shape {aval.shape}: "
+                        "reduce it (sum, mean), or use jacrev, jacfwd or vjp")
+    if holomorphic:
+        if not dtypes.is_complex(aval.dtype):
+            raise TypeError(f"grad with holomorphic=True needs a complex output, but {function_name(fun)} returned "
+                            f"dtype {aval.dtype.name}")
+    elif not dtypes.is_float(aval.dtype):
+        hint = ("take the real part, or set holomorphic=True for a holomorphic function"
+                if dtypes.is_complex(aval.dtype) else "its derivative is not defined")
+        raise TypeError(f"grad needs a real-valued output, but {function_name(fun)} returned dtype {aval.dtype.name}: "
+                        f"{hint}")
+
+
+# ------------------------------------------------------------------------------------------ linear_transpose
+def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
+    """Transpose a function that is linear in all its arguments.
+
+    Args:
+        fun: a linear function of arrays.
+        *primals: example arguments: arrays or anything with shape and dtype.
+
+    Returns:
+        A function that takes a cotangent shaped like the output and returns a tuple with one per argument.
+
+    Example:
+        >>> import funtorch as ft
+        >>> t = ft.linear_transpose(lambda x: 3.0 * x, 1.0)
+        >>> [float(v) for v in t(2.0)]
+        [6.0]
+    """
+    leaves, treedef = tree.flatten(primals)
+    avals = [x if isinstance(x, ShapedArray) else _spec(x) for x in leaves]
+    store: list[Any] = []
+
+    def flat(*args: Any) -> list[Any]:
+        outs, out_tree = tree.flatten(fun(*tree.unflatten(treedef, args)))
+        store.append(out_tree)
+        return as_arrays(outs, "output", fun)
+
+    jaxpr = stage(flat, avals, function_name(fun))
+    out_tree = store[0]
+
+    def transposed(ct: Any) -> Any:
+        cts, ct_tree = tree.flatten(ct)
+        if ct_tree != out_tree:
+            raise TypeError(f"linear_transpose: the cotangent's structure {ct_tree} is not the output's, {out_tree}")
+        cts = [_checked_cotangent(k, c, a) for k, (c, a) in enumerate(zip(cts, jaxpr.out_avals, strict=True))]
+        found = transpose_jaxpr(jaxpr, [LinearArg(a) for a in avals], cts)
+        return tree.unflatten(treedef, [zeros(a) if g is None else g for g, a in zip(found, avals, strict=True)])
+
+    return transposed
+
+
+def _spec(x: Any) -> ShapedArray:
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return ShapedArray(tuple(x.shape), np.dtype(x.dtype))
+    return aval_of(x)

@@ -1,0 +1,136 @@
+"""Look at programs without running them: `make_jaxpr`, `eval_shape`, `ShapeDtypeStruct`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes, tree
+from funtorch.core import ShapedArray, aval_of
+from funtorch.jaxpr import Jaxpr, stage
+
+from .arguments import as_arrays, check_callable, function_name
+
+__all__ = ["ShapeDtypeStruct", "eval_shape", "make_jaxpr", "spec_of", "stage_tree"]
+
+
+class ShapeDtypeStruct:
+    """A shape and a dtype: stands for an array where only those matter.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.eval_shape(ft.numpy.sin, ft.ShapeDtypeStruct((2, 3), 'float32'))
+        ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape", "weak_type")
+
+    def __init__(self, shape: Sequence[int], dtype: Any, *, weak_type: bool = False) -> None:
+        if dtype is None:
+            raise ValueError("ShapeDtypeStruct needs a dtype, got None")
+        self.shape = tuple(shape)
+        self.dtype = dtypes.canonical(dtype)
+        self.weak_type = weak_type
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name})"
+
+
+def spec_of(x: Any) -> ShapedArray:
+    """Return the aval of an array, a number, or anything with ``shape`` and ``dtype``."""
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return ShapedArray(tuple(x.shape), np.dtype(x.dtype), getattr(x, "weak_type", False))
+    return aval_of(x)
+
+
+def stage_tree(fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray]) -> tuple[Jaxpr, Any]:
+    """Stage a function of ``(args, kwargs)`` of structure ``treedef``; return its jaxpr and output structure."""
+    store: list[Any] = []
+
+    def flat(*flat_args: Any) -> list[Any]:
+        args, kwargs = tree.unflatten(treedef, flat_args)
+        outs, out_tree = tree.flatten(fun(*args, **kwargs))
+        store.append(out_tree)
+        return as_arrays(outs, "output", fun)
+
+    return stage(flat, avals, function_name(fun)), store[0]
+
+
+def make_jaxpr(fun: Callable[..., Any], static_argnums: int | Sequence[int] = (),
+               return_shape: bool = False) -> Callable[..., Any]:
+    """Make a function that returns the jaxpr of ``fun`` for given arguments.
+
+    Args:
+        fun: a function of arrays or pytrees of arrays.
+        static_argnums: positions of arguments that stay Python values.
+        return_shape: whether to return the output's shapes as well.
+
+    Returns:
+        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns the `Jaxpr`.
+
+    Example:
+        >>> import funtorch as ft
+        >>> print(ft.make_jaxpr(lambda x: ft.numpy.sin(x) * 2.0)(1.0))
+        { lambda  ; a:f32[]. let
+            b:f32[] = sin a
+            c:f32[] = mul b 2.0
+          in (c,) }
+    """
+    check_callable(fun, "make_jaxpr")
+    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+
+    @functools.wraps(fun)
+    def jaxpr_maker(*args: Any, **kwargs: Any) -> Any:
+        fixed = {k % len(args) for k in static}
+        dynamic = [a for k, a in enumerate(args) if k not in fixed]
+
+        def on_dynamic(*some: Any, **kw: Any) -> Any:
+            rest = iter(some)
+            return fun(*[args[k] if k in fixed else next(rest) for k in range(len(args))], **kw)
+
+        on_dynamic.__wrapped__ = fun  # type: ignore[attr-defined]
+        leaves, treedef = tree.flatten((tuple(dynamic), kwargs))
+        jaxpr, out_tree = stage_tree(on_dynamic, treedef, [spec_of(x) for x in leaves])
+        if not return_shape:
+            return jaxpr
+        return jaxpr, tree.unflatten(out_tree, [ShapeDtypeStruct(a.shape, a.dtype) for a in jaxpr.out_avals])
+
+    return jaxpr_maker
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return the shapes and dtypes of ``fun(*args, **kwargs)`` without computing it.
+
+    Args:
+        fun: a function of arrays or pytrees of arrays.
+        *args, **kwargs: arrays, numbers, or `ShapeDtypeStruct`.
+
+    Returns:
+        The output's pytree with a `ShapeDtypeStruct` at each leaf.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.eval_shape(lambda a, b: a @ b, ft.numpy.zeros((2, 3)), ft.numpy.zeros((3, 5)))
+        ShapeDtypeStruct(shape=(2, 5), dtype=float32)
+    """
+    check_callable(fun, "eval_shape")
+    leaves, treedef = tree.flatten((args, kwargs))
+    jaxpr, out_tree = stage_tree(fun, treedef, [spec_of(x) for x in leaves])
+    return tree.unflatten(out_tree, [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals])
