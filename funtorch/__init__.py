@@ -5,7 +5,14 @@ from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I00
 from funtorch import flatten_util, nn, optim, scipy
 from funtorch.config import config
 from funtorch.core import Array, ShapedArray, typeof
-from funtorch.device import Device, block_until_ready, default_backend, device_get, device_put, devices
+from funtorch.device import (
+    Device,
+    block_until_ready,
+    default_backend,
+    device_get,
+    device_put,
+    devices,
+)
 from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.transforms import (

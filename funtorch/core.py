@@ -1,10 +1,11 @@
 """The language: abstract values, arrays, primitives and the trace that is current.
 
-A primitive is a name and its rules. Calling ``prim.bind(*args, **params)`` hands the operation to the
+A primitive is a name and its rules. Calling ``prim.bind(*args, **params)`` hands the operation to
+the
 current trace, and the current trace decides what an operation means: `Eval` computes it, `Stage`
-(in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite it into other
-operations for their parent. Rules therefore run with the parent trace as the current one, and that is
-all it takes for transforms to nest.
+(in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite it into
+other operations for their parent. Rules therefore run with the parent trace as the current one, and
+that is all it takes for transforms to nest.
 """
 
 from __future__ import annotations
@@ -27,14 +28,25 @@ from funtorch.errors import (
 )
 
 __all__ = [
-    "Array", "ArrayImpl", "Eval", "Primitive", "ShapedArray", "Trace", "Tracer", "aval_of", "current",
-    "eval_trace", "typeof", "use_trace",
+    "Array",
+    "ArrayImpl",
+    "Eval",
+    "Primitive",
+    "ShapedArray",
+    "Trace",
+    "Tracer",
+    "aval_of",
+    "current",
+    "eval_trace",
+    "typeof",
+    "use_trace",
 ]
 
 
 # ------------------------------------------------------------------------------------------ avals
 class ShapedArray:
-    """What is known of an array before it has a value: shape, dtype, and whether the dtype is weak."""
+    """What is known of an array before it has a value: shape, dtype, and whether the dtype is
+    weak."""
 
     __slots__ = ("dtype", "shape", "weak_type")
 
@@ -91,9 +103,10 @@ class ShapedArray:
 class Array:
     """An immutable n-dimensional array, or a tracer that stands for one inside a transform.
 
-    Make one with `funtorch.numpy.array`, `zeros`, `arange` ... Operators and methods follow NumPy; since
-    arrays never change, ``x.at[i].set(v)`` gives an updated copy. ``isinstance(x, ft.Array)`` holds for
-    concrete arrays and for tracers. Operators and methods are attached by `funtorch.numpy`.
+    Make one with `funtorch.numpy.array`, `zeros`, `arange` ... Operators and methods follow NumPy;
+    since arrays never change, ``x.at[i].set(v)`` gives an updated copy. ``isinstance(x, ft.Array)``
+    holds for concrete arrays and for tracers. Operators and methods are attached by
+    `funtorch.numpy`.
     """
 
     __slots__ = ("__weakref__",)
@@ -217,7 +230,8 @@ def _concrete(x: Any, prim: Primitive) -> ArrayImpl:
     if isinstance(x, Tracer):
         raise escaped_tracer(x)
     raise TypeError(
-        f"primitive {prim.name} got {type(x).__name__}; it takes funtorch arrays only: convert with "
+        f"primitive {prim.name} got {type(x).__name__}; it takes funtorch arrays only: convert "
+        "with "
         "funtorch.numpy.asarray first"
     )
 
@@ -272,19 +286,26 @@ class Tracer(Array):
         return None
 
     def __repr__(self) -> str:
-        return f"Traced<{self.aval.str_short()}>with<{type(self.trace).__name__}({self.trace.name})>"
+        return (
+            f"Traced<{self.aval.str_short()}>with<{type(self.trace).__name__}({self.trace.name})>"
+        )
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"a traced array ({self.aval.str_short()}, made at {self.source}) cannot be pickled")
+        raise TypeError(
+            f"a traced array ({self.aval.str_short()}, made at {self.source}) cannot be pickled"
+        )
 
 
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
     kind = type(x.trace).__name__.lower()
     return UnexpectedTracerError(
-        f"a traced array of type {x.aval.str_short()} was used after the transform that made it had ended. "
-        f"It was made while {x.trace.name or 'a function'} was being transformed ({kind}), at {x.source}. "
-        "Traced values must not be kept in globals, attributes, lists or closures: return them from the "
+        f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
+        "had ended. "
+        f"It was made while {x.trace.name or 'a function'} was being transformed ({kind}), at "
+        f"{x.source}. "
+        "Traced values must not be kept in globals, attributes, lists or closures: return them "
+        "from the "
         "function instead."
     )
 
@@ -294,7 +315,8 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
 
     Args:
         x: an Array, tracer, NumPy value or Python scalar.
-        what: one of 'bool', 'int', 'float', 'complex', 'array', 'index', or a phrase naming the use.
+        what: one of 'bool', 'int', 'float', 'complex', 'array', 'index', or a phrase naming the
+            use.
     """
     if type(x) is ArrayImpl:
         return x._data
@@ -307,7 +329,8 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
         return value._data
     kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
     raise error(
-        f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not known while "
+        f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not "
+        "known while "
         f"{x.trace.name or 'the function'} is being traced. It was made at {x.source}, and used at "
         f"{user_frame()}. {advice}"
     )
@@ -318,48 +341,85 @@ _ADVICE_STATIC = (
     "(static_argnums/static_argnames of jit)."
 )
 _ADVICE_BRANCH = (
-    "To choose between values use funtorch.numpy.where; to choose between computations use funtorch.lax.cond, "
+    "To choose between values use funtorch.numpy.where; to choose between computations use "
+    "funtorch.lax.cond, "
     "or lax.while_loop for a loop. " + _ADVICE_STATIC
 )
 _CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
-    "bool": ("a Python bool (as in `if`, `while`, `and`, `not`)", TracerBoolConversionError, _ADVICE_BRANCH),
-    "int": ("a Python int", ConcretizationTypeError, "Use x.astype('int32') to convert. " + _ADVICE_STATIC),
-    "float": ("a Python float", ConcretizationTypeError, "Use x.astype(float) to convert. " + _ADVICE_BRANCH),
-    "complex": ("a Python complex", ConcretizationTypeError, "Use x.astype(complex). " + _ADVICE_STATIC),
-    "index": ("a Python index", TracerIntegerConversionError,
-              "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an Array "
-              "first, funtorch.numpy.asarray(seq)[i]. " + _ADVICE_STATIC),
-    "array": ("a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
-              TracerArrayConversionError,
-              "Build arrays from traced values with funtorch.numpy.array or stack, and write into one with "
-              "x.at[i].set(v)."),
+    "bool": (
+        "a Python bool (as in `if`, `while`, `and`, `not`)",
+        TracerBoolConversionError,
+        _ADVICE_BRANCH,
+    ),
+    "int": (
+        "a Python int",
+        ConcretizationTypeError,
+        "Use x.astype('int32') to convert. " + _ADVICE_STATIC,
+    ),
+    "float": (
+        "a Python float",
+        ConcretizationTypeError,
+        "Use x.astype(float) to convert. " + _ADVICE_BRANCH,
+    ),
+    "complex": (
+        "a Python complex",
+        ConcretizationTypeError,
+        "Use x.astype(complex). " + _ADVICE_STATIC,
+    ),
+    "index": (
+        "a Python index",
+        TracerIntegerConversionError,
+        "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an "
+        "Array "
+        "first, funtorch.numpy.asarray(seq)[i]. " + _ADVICE_STATIC,
+    ),
+    "array": (
+        "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
+        TracerArrayConversionError,
+        "Build arrays from traced values with funtorch.numpy.array or stack, and write into one "
+        "with "
+        "x.at[i].set(v).",
+    ),
 }
 
 
-# ------------------------------------------------------------------------------------------ primitives
+# ------------------------------------------------------------------------------------------
+# primitives
 class Primitive:
     """A name and its rules.
 
     Slots (``None`` where there is no rule; `none` then says why):
         type(*avals, **params) -> aval, or list of avals when ``multiple_results``.
         eager(xp, *buffers, **params) -> buffer or sequence of buffers; xp is numpy or cupy.
-        jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``, on the
-            way in and out; at least one tangent is not None. Lists with ``multiple_results``.
-        transpose(ct, *args, **params) -> one cotangent or None per argument. Arguments that the output is
-            linear in come as `LinearArg`; the others have values. With ``multiple_results`` ct is a
-            list whose members may be None.
-        batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the batch
-            axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
-        linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives: ``linear``
+        jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``,
+            on the way in and out; at least one tangent is not None. Lists with
+        ``multiple_results``. transpose(ct, *args, **params) -> one cotangent or None per argument.
+            Arguments that the output is linear in come as `LinearArg`; the others have values. With
+            ``multiple_results`` ct is a list whose members may be None.
+        batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the
+            batch axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
+        linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives:
+        ``linear``
             takes the nonzero tangents and gives the tangents of outs.
     ``keeps_weak``: the output's dtype is weak when every input's is.
     """
 
     __slots__ = (
-        "batch", "eager", "jvp", "keeps_weak", "linearize", "multiple_results", "name", "none", "transpose", "type",
+        "batch",
+        "eager",
+        "jvp",
+        "keeps_weak",
+        "linearize",
+        "multiple_results",
+        "name",
+        "none",
+        "transpose",
+        "type",
     )
 
-    def __init__(self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False) -> None:
+    def __init__(
+        self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
+    ) -> None:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
@@ -380,7 +440,8 @@ class Primitive:
         rule = getattr(self, slot)
         if rule is None:
             raise NotImplementedError(
-                f"primitive {self.name} has no {slot} rule: {self.none.get(slot, 'none was defined')}"
+                f"primitive {self.name} has no {slot} rule: "
+                f"{self.none.get(slot, 'none was defined')}"
             )
         return rule
 
@@ -410,7 +471,8 @@ class LinearArg:
         return f"LinearArg({self.aval})"
 
 
-# ------------------------------------------------------------------------------------------ types of values
+# ------------------------------------------------------------------------------------------ types
+# of values
 def aval_of(x: Any) -> ShapedArray:
     """Return the abstract value of an Array, tracer, NumPy array or scalar, or Python scalar."""
     if isinstance(x, Array):

@@ -70,7 +70,9 @@ def device_put(x: Any, device: Any = None) -> Any:
         {'a': Array(1., dtype=float32, weak_type=True)}
     """
     if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise RuntimeError(f"device_put: there is no device {device!s}; devices are {[str(d) for d in devices()]}")
+        raise RuntimeError(
+            f"device_put: there is no device {device!s}; devices are {[str(d) for d in devices()]}"
+        )
     return tree.map(asarray, x)
 
 

@@ -1,7 +1,7 @@
 """Programs as data: the jaxpr, its printer and checker, and `Stage`, the one recorder.
 
-A `Jaxpr` is a list of equations in single-assignment form. `Stage(parent=None)` writes every operation
-down (that is how jit, make_jaxpr and the control-flow primitives get their programs);
+A `Jaxpr` is a list of equations in single-assignment form. `Stage(parent=None)` writes every
+operation down (that is how jit, make_jaxpr and the control-flow primitives get their programs);
 ``Stage(parent=outer)`` writes down only what touches its inputs and lets ``outer`` do the rest (the
 linear tape of reverse-mode differentiation).
 """
@@ -27,7 +27,16 @@ from funtorch.core import (
 from funtorch.errors import JaxprTypeError, Source, user_frame
 
 __all__ = [
-    "Eqn", "Jaxpr", "Lit", "Stage", "StageTracer", "Var", "check_jaxpr", "eval_jaxpr", "stage", "sub_jaxprs",
+    "Eqn",
+    "Jaxpr",
+    "Lit",
+    "Stage",
+    "StageTracer",
+    "Var",
+    "check_jaxpr",
+    "eval_jaxpr",
+    "stage",
+    "sub_jaxprs",
 ]
 
 
@@ -61,8 +70,14 @@ class Eqn:
 
     __slots__ = ("invars", "outvars", "params", "prim", "source")
 
-    def __init__(self, prim: Primitive, invars: Sequence[Var | Lit], params: dict[str, Any],
-                 outvars: Sequence[Var], source: Source | None = None) -> None:
+    def __init__(
+        self,
+        prim: Primitive,
+        invars: Sequence[Var | Lit],
+        params: dict[str, Any],
+        outvars: Sequence[Var],
+        source: Source | None = None,
+    ) -> None:
         self.prim = prim
         self.invars = invars
         self.params = params
@@ -77,14 +92,20 @@ class Eqn:
 class Jaxpr:
     """A program: ``lambda constvars; invars. let eqns in outvars``, closed over ``consts``.
 
-    Jaxprs are immutable and compared by identity, so they serve as cache keys; ``memo`` keeps the programs
-    derived from this one.
+    Jaxprs are immutable and compared by identity, so they serve as cache keys; ``memo`` keeps the
+    programs derived from this one.
     """
 
     __slots__ = ("__weakref__", "constvars", "consts", "eqns", "invars", "memo", "outvars")
 
-    def __init__(self, invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Var | Lit],
-                 constvars: Sequence[Var] = (), consts: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        invars: Sequence[Var],
+        eqns: Sequence[Eqn],
+        outvars: Sequence[Var | Lit],
+        constvars: Sequence[Var] = (),
+        consts: Sequence[Any] = (),
+    ) -> None:
         self.invars = list(invars)
         self.eqns = list(eqns)
         self.outvars = list(outvars)
@@ -130,7 +151,8 @@ def sub_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     return found
 
 
-# ------------------------------------------------------------------------------------------ printing
+# ------------------------------------------------------------------------------------------
+# printing
 def _name(n: int) -> str:
     out = ""
     while True:
@@ -156,7 +178,8 @@ def _lines(jaxpr: Jaxpr, names: dict[Var, str]) -> list[str]:
         subs, plain = [], []
         for key, value in sorted(eqn.params.items()):
             nested = isinstance(value, Jaxpr) or (
-                isinstance(value, (tuple, list)) and any(isinstance(v, Jaxpr) for v in value))
+                isinstance(value, (tuple, list)) and any(isinstance(v, Jaxpr) for v in value)
+            )
             (subs if nested else plain).append((key, value))
         shown = " ".join(f"{k}={_show(v)}" for k, v in plain)
         right = " ".join(name(v) for v in eqn.invars)
@@ -184,9 +207,11 @@ def _show(value: Any) -> str:
     return str(value).replace(" ", "")
 
 
-# ------------------------------------------------------------------------------------------ checking
+# ------------------------------------------------------------------------------------------
+# checking
 def check_jaxpr(jaxpr: Jaxpr) -> None:
-    """Check that variables are bound once and before use and that every equation has the types it claims.
+    """Check that variables are bound once and before use and that every equation has the types it
+    claims.
 
     Raises:
         JaxprTypeError: naming the first equation that is wrong.
@@ -201,25 +226,32 @@ def check_jaxpr(jaxpr: Jaxpr) -> None:
     for k, eqn in enumerate(jaxpr.eqns):
         for v in eqn.invars:
             if isinstance(v, Var) and v not in bound:
-                raise JaxprTypeError(f"equation {k} ({eqn.prim}) uses {v} before it is bound\n{jaxpr}")
+                raise JaxprTypeError(
+                    f"equation {k} ({eqn.prim}) uses {v} before it is bound\n{jaxpr}"
+                )
         for sub in sub_jaxprs(eqn.params):
             check_jaxpr(sub)
         found = eqn.prim.type(*[v.aval for v in eqn.invars], **eqn.params)
         found = found if eqn.prim.multiple_results else [found]
         if len(found) != len(eqn.outvars):
-            raise JaxprTypeError(f"equation {k} ({eqn.prim}) has {len(eqn.outvars)} outputs, types say {len(found)}")
+            raise JaxprTypeError(
+                f"equation {k} ({eqn.prim}) has {len(eqn.outvars)} outputs, types say {len(found)}"
+            )
         for v, aval in zip(eqn.outvars, found, strict=True):
             if v in bound:
                 raise JaxprTypeError(f"equation {k} ({eqn.prim}) binds {v} again")
             if not v.aval.same_type(aval):
-                raise JaxprTypeError(f"equation {k} ({eqn.prim}) claims {v.aval}, its type rule says {aval}\n{jaxpr}")
+                raise JaxprTypeError(
+                    f"equation {k} ({eqn.prim}) claims {v.aval}, its type rule says {aval}\n{jaxpr}"
+                )
             bound.add(v)
     for v in jaxpr.outvars:
         if isinstance(v, Var) and v not in bound:
             raise JaxprTypeError(f"output {v} is not bound\n{jaxpr}")
 
 
-# ------------------------------------------------------------------------------------------ recording
+# ------------------------------------------------------------------------------------------
+# recording
 class StageTracer(Tracer):
     """A tracer that is a variable of the program being recorded."""
 
@@ -252,7 +284,8 @@ class Stage(Trace):
         return StageTracer(self, var, source)
 
     def atom(self, x: Any) -> Var | Lit:
-        """Return what stands for ``x`` in the program: its variable, a literal, or a new constant."""
+        """Return what stands for ``x`` in the program: its variable, a literal, or a new
+        constant."""
         if type(x) is StageTracer and x.trace is self:
             return x.var
         if isinstance(x, Tracer) and not x.trace.alive:
@@ -289,13 +322,16 @@ class Stage(Trace):
         """Return the recorded program with ``outs`` as its outputs."""
         outvars = [self.atom(x) for x in outs]
         consts = list(self.constvars.values())
-        return Jaxpr(self.invars, self.eqns, outvars, [v for v, _ in consts], [x for _, x in consts])
+        return Jaxpr(
+            self.invars, self.eqns, outvars, [v for v, _ in consts], [x for _, x in consts]
+        )
 
 
 def stage(f: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray], name: str = "") -> Jaxpr:
     """Record ``f``, a function of flat arrays that returns a list of arrays, as a jaxpr.
 
-    What the function closes over becomes the jaxpr's consts, tracers of enclosing transforms included.
+    What the function closes over becomes the jaxpr's consts, tracers of enclosing transforms
+    included.
     """
     source = user_frame()
     with Stage(None, name or getattr(f, "__name__", "")) as trace:

@@ -3,13 +3,38 @@
 Built only from FunTorch's public names: whatever stands here could stand in your own program.
 """
 
-from .activations import *
-from .activations import __all__ as _activations
-from .layers import *
-from .layers import __all__ as _layers
-from .losses import *
-from .losses import __all__ as _losses
-from .module import *
-from .module import __all__ as _module
+from .activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    tanh,
+)
+from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
+from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
+from .module import Module, field, load_state_dict, param_count, state_dict, static
 
-__all__ = [*_module, *_layers, *_activations, *_losses]
+__all__ = [
+    # modules
+    "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
+    # layers
+    "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
+    # activations
+    "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
+    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh",
+    # losses
+    "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
+]  # fmt: skip

@@ -60,6 +60,7 @@ def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
         >>> from funtorch import nnx
         >>> class Power(nnx.Module):
         ...     exponent: int = nnx.static(2)
+        ...
         ...     def __call__(self, x):
         ...         return x**self.exponent
         >>> ft.tree.leaves(Power(3))
@@ -172,11 +173,11 @@ class Module(metaclass=_ModuleType):
             )
         known = self._children + self._statics
         if name not in known:
+            kind = "ft.Array" if _is_array(value) else type(value).__name__
             raise AttributeError(
                 f"{type(self).__name__}.__init__ assigned {name!r}, which is not a field of the "
                 f"class (fields: {_listed(known)}). Annotate it in the class body: "
-                f"`{name}: {'ft.Array' if _is_array(value) else type(value).__name__}`, or `= nnx.static()` after that if it is no "
-                "array and holds none"
+                f"`{name}: {kind}`, with `= nnx.static()` after it if it is no array and holds none"
             )
         object.__setattr__(self, name, value)
 

@@ -1,4 +1,5 @@
-"""What every public transform does with its arguments: flatten, convert, select by argnums, name in errors."""
+"""What every public transform does with its arguments: flatten, convert, select by argnums, name in
+errors."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _NUMBERS = (bool, int, float, complex)
 
 
 def as_array(x: Any) -> Any:
-    """Return ``x`` as an Array or tracer, without conversion of dtype; raise TypeError if it is no number."""
+    """Return ``x`` as an Array or tracer, without conversion of dtype; raise TypeError if it is no
+    number."""
     if isinstance(x, Array):
         return x
     if isinstance(x, np.ndarray):
@@ -41,9 +43,12 @@ def as_arrays(leaves: Sequence[Any], what: str, fun: Any) -> list[Any]:
         except TypeError as e:
             of = f" of {function_name(fun)}" if fun is not None else ""
             raise TypeError(
-                f"{what}{of}: leaf {k} is {x!r:.60} of type {type(x).__name__}; transforms take arrays, numbers and "
-                "pytrees of them (tuples, lists, dicts, registered classes). Close over other values, or mark them "
-                "static in jit (static_argnums/static_argnames)") from e
+                f"{what}{of}: leaf {k} is {x!r:.60} of type {type(x).__name__}; transforms take "
+                "arrays, numbers and "
+                "pytrees of them (tuples, lists, dicts, registered classes). Close over other "
+                "values, or mark them "
+                "static in jit (static_argnums/static_argnames)"
+            ) from e
     return out
 
 
@@ -54,7 +59,11 @@ def function_name(fun: Any) -> str:
     fun = getattr(fun, "func", fun)
     code = getattr(fun, "__code__", None)
     name = getattr(fun, "__name__", type(fun).__name__)
-    return f"{name} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})" if code is not None else name
+    return (
+        f"{name} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})"
+        if code is not None
+        else name
+    )
 
 
 def check_callable(fun: Any, what: str) -> None:
@@ -68,7 +77,10 @@ def normalize_argnums(argnums: int | Sequence[int], count: int, what: str) -> tu
     out = []
     for n in nums:
         if not -count <= n < count:
-            raise ValueError(f"{what}: argnums={argnums} asks for positional argument {n}, but the call has {count} "
-                             "positional arguments (differentiate keyword arguments by passing them by position)")
+            raise ValueError(
+                f"{what}: argnums={argnums} asks for positional argument {n}, but the call has "
+                f"{count} "
+                "positional arguments (differentiate keyword arguments by passing them by position)"
+            )
         out.append(n % count)
     return tuple(out)

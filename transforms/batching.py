@@ -66,23 +66,35 @@ class Batch(Trace):
             _state.trace = saved
         source = user_frame()
         if prim.multiple_results:
-            return [BatchTracer(self, o, source) if b else o for o, b in zip(out, out_batched, strict=True)]
+            return [
+                BatchTracer(self, o, source) if b else o
+                for o, b in zip(out, out_batched, strict=True)
+            ]
         return BatchTracer(self, out, source) if out_batched else out
 
     def unwrap(self, x: Any) -> tuple[Any, bool]:
-        """Return (value, whether it has the batch axis in front) of a value seen inside the trace."""
+        """Return (value, whether it has the batch axis in front) of a value seen inside the
+        trace."""
         if type(x) is BatchTracer and x.trace is self:
             return x.val, True
         return x, False
 
 
-def batch_flat(f: Callable[..., Sequence[Any]], axis: Axis, args: Sequence[Any], batched: Sequence[bool],
-               name: str = "") -> tuple[list[Any], list[bool]]:
-    """Run ``f`` (flat arrays in, list of arrays out) over the leading axis of the batched arguments."""
+def batch_flat(
+    f: Callable[..., Sequence[Any]],
+    axis: Axis,
+    args: Sequence[Any],
+    batched: Sequence[bool],
+    name: str = "",
+) -> tuple[list[Any], list[bool]]:
+    """Run ``f`` (flat arrays in, list of arrays out) over the leading axis of the batched
+    arguments."""
     source = user_frame()
     trace = Batch(current(), axis, name)
     with trace:
-        ins = [BatchTracer(trace, a, source) if b else a for a, b in zip(args, batched, strict=True)]
+        ins = [
+            BatchTracer(trace, a, source) if b else a for a, b in zip(args, batched, strict=True)
+        ]
         pairs = [trace.unwrap(x) for x in f(*ins)]
     return [x for x, _ in pairs], [b for _, b in pairs]
 
@@ -97,17 +109,23 @@ def move_axis(x: Any, source: int, destination: int) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ vmap
-def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_name: Hashable | None = None,
-         axis_size: int | None = None) -> Callable[..., Any]:
+def vmap(
+    fun: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
+) -> Callable[..., Any]:
     """Map a function over an axis of its arguments.
 
     Args:
         fun: a function of arrays or pytrees of arrays.
-        in_axes: an int, None, or a pytree prefix of the positional arguments' tuple with one int or None
-            per subtree: the axis to map over, None for arguments that are the same in every call. Keyword
-            arguments are mapped over axis 0.
-        out_axes: the same for the outputs: where the mapped axis goes. None is right only for outputs that
-            do not depend on mapped arguments.
+        in_axes: an int, None, or a pytree prefix of the positional arguments' tuple with one int or
+            None
+            per subtree: the axis to map over, None for arguments that are the same in every call.
+            Keyword arguments are mapped over axis 0.
+        out_axes: the same for the outputs: where the mapped axis goes. None is right only for
+            outputs that do not depend on mapped arguments.
         axis_name: a name for the axis that collectives (`funtorch.lax.psum` ...) refer to.
         axis_size: the size of the axis; needed only where no argument is mapped.
 
@@ -115,7 +133,8 @@ def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_name
         The mapped function.
 
     Raises:
-        ValueError: if the mapped axes differ in size, an axis is out of range, or out_axes does not fit.
+        ValueError: if the mapped axes differ in size, an axis is out of range, or out_axes does not
+            fit.
 
     Example:
         >>> import funtorch as ft
@@ -133,10 +152,14 @@ def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_name
         leaves, treedef = tree.flatten((args, kwargs))
         arrays = as_arrays(leaves, "argument", fun)
         axes = _in_axes(in_axes, args, kwargs, name)
-        axes = [_checked_axis(ax, x, (args, kwargs), k, name)
-                for k, (ax, x) in enumerate(zip(axes, arrays, strict=True))]
+        axes = [
+            _checked_axis(ax, x, (args, kwargs), k, name)
+            for k, (ax, x) in enumerate(zip(axes, arrays, strict=True))
+        ]
         size = _size(axes, arrays, (args, kwargs), axis_size, name)
-        vals = [x if ax is None else move_axis(x, ax, 0) for x, ax in zip(arrays, axes, strict=True)]
+        vals = [
+            x if ax is None else move_axis(x, ax, 0) for x, ax in zip(arrays, axes, strict=True)
+        ]
         store: list[Any] = []
 
         def flat(*flat_args: Any) -> list[Any]:
@@ -156,14 +179,22 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _in_axes(in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> list[int | None]:
+def _in_axes(
+    in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> list[int | None]:
     if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise ValueError(f"vmap of {name}: in_axes has {len(in_axes)} entries for {len(args)} positional arguments: give "
-                         "one entry per argument, or one int for all")
+        raise ValueError(
+            f"vmap of {name}: in_axes has {len(in_axes)} entries for {len(args)} positional "
+            "arguments: give "
+            "one entry per argument, or one int for all"
+        )
     found = tree.broadcast_prefix(in_axes, args, what="in_axes", is_leaf=_is_none)
     for ax in found:
         if ax is not None and (not isinstance(ax, int) or isinstance(ax, bool)):
-            raise TypeError(f"vmap of {name}: in_axes must hold ints and None, got {ax!r} of type {type(ax).__name__}")
+            raise TypeError(
+                f"vmap of {name}: in_axes must hold ints and None, got {ax!r} of type "
+                f"{type(ax).__name__}"
+            )
     return [*found, *[0] * len(tree.leaves(kwargs))]
 
 
@@ -177,38 +208,60 @@ def _checked_axis(ax: int | None, x: Any, tree_of_args: Any, k: int, name: str) 
     if ax is None:
         return None
     if not -x.ndim <= ax < x.ndim:
-        raise ValueError(f"vmap of {name}: in_axes asks for axis {ax} of {_argument_name(tree_of_args, k)}, which has shape "
-                         f"{x.shape}: use an axis from {-x.ndim} to {x.ndim - 1}, or None not to map it"
-                         if x.ndim else
-                         f"vmap of {name}: in_axes asks for axis {ax} of {_argument_name(tree_of_args, k)}, which is a "
-                         "scalar: use None for it in in_axes")
+        raise ValueError(
+            f"vmap of {name}: in_axes asks for axis {ax} of {_argument_name(tree_of_args, k)}, "
+            "which has shape "
+            f"{x.shape}: use an axis from {-x.ndim} to {x.ndim - 1}, or None not to map it"
+            if x.ndim
+            else f"vmap of {name}: in_axes asks for axis {ax} of "
+            f"{_argument_name(tree_of_args, k)}, which is a "
+            "scalar: use None for it in in_axes"
+        )
     return ax % x.ndim
 
 
-def _size(axes: list[int | None], arrays: list[Any], tree_of_args: Any, axis_size: int | None, name: str) -> int:
+def _size(
+    axes: list[int | None], arrays: list[Any], tree_of_args: Any, axis_size: int | None, name: str
+) -> int:
     sizes = [None if ax is None else x.shape[ax] for ax, x in zip(axes, arrays, strict=True)]
     known = {n for n in sizes if n is not None} | ({axis_size} if axis_size is not None else set())
     if len(known) == 1:
         return known.pop()
     if not known:
-        raise ValueError(f"vmap of {name}: no argument is mapped (all in_axes are None), so the size of the axis is not "
-                         "known: map an argument or pass axis_size")
-    majority = Counter(n for n in sizes if n is not None).most_common(1)[0][0] if axis_size is None else axis_size
+        raise ValueError(
+            f"vmap of {name}: no argument is mapped (all in_axes are None), so the size of the "
+            "axis is not "
+            "known: map an argument or pass axis_size"
+        )
+    majority = (
+        Counter(n for n in sizes if n is not None).most_common(1)[0][0]
+        if axis_size is None
+        else axis_size
+    )
     lines = [f"vmap of {name}: mapped axes must have one size, but"]
     agree = [k for k, n in enumerate(sizes) if n == majority]
     if axis_size is not None:
         lines.append(f"  axis_size={axis_size}")
     if agree:
-        what = ", ".join(_argument_name(tree_of_args, k) for k in agree[:4]) + (", ..." if len(agree) > 4 else "")
+        what = ", ".join(_argument_name(tree_of_args, k) for k in agree[:4]) + (
+            ", ..." if len(agree) > 4 else ""
+        )
         lines.append(f"  {'most have' if len(agree) > 1 else 'one has'} size {majority}: {what}")
     for k, n in enumerate(sizes):
         if n is not None and n != majority:
-            lines.append(f"  {_argument_name(tree_of_args, k)} has shape {arrays[k].shape}, size {n} along axis {axes[k]}")
-    lines.append("Give arrays of equal size along the mapped axes, or None in in_axes for those not to map.")
+            lines.append(
+                f"  {_argument_name(tree_of_args, k)} has shape {arrays[k].shape}, size {n} along "
+                f"axis {axes[k]}"
+            )
+    lines.append(
+        "Give arrays of equal size along the mapped axes, or None in in_axes for those not to map."
+    )
     raise ValueError("\n".join(lines))
 
 
-def _place_outputs(outs: list[Any], batched: list[bool], out_axes: Any, out_tree: Any, size: int, name: str) -> Any:
+def _place_outputs(
+    outs: list[Any], batched: list[bool], out_axes: Any, out_tree: Any, size: int, name: str
+) -> Any:
     result = tree.unflatten(out_tree, outs)
     axes = tree.broadcast_prefix(out_axes, result, what="out_axes", is_leaf=_is_none)
     placed = []
@@ -216,14 +269,19 @@ def _place_outputs(outs: list[Any], batched: list[bool], out_axes: Any, out_tree
         shape = x.shape[1:] if b else x.shape
         if ax is None:
             if b:
-                raise ValueError(f"vmap of {name}: out_axes is None for output {k}, of shape {shape} per call, but it depends "
-                                 "on mapped arguments: give it an axis")
+                raise ValueError(
+                    f"vmap of {name}: out_axes is None for output {k}, of shape {shape} per call, "
+                    "but it depends "
+                    "on mapped arguments: give it an axis"
+                )
             placed.append(x)
             continue
         if not isinstance(ax, int) or not -len(shape) - 1 <= ax <= len(shape):
-            raise ValueError(f"vmap of {name}: out_axes asks for axis {ax} of output {k}, which has shape {shape} per call "
-                             f"and so {len(shape) + 1} axes when mapped: use {-len(shape) - 1} to {len(shape)}")
+            raise ValueError(
+                f"vmap of {name}: out_axes asks for axis {ax} of output {k}, which has shape "
+                f"{shape} per call "
+                f"and so {len(shape) + 1} axes when mapped: use {-len(shape) - 1} to {len(shape)}"
+            )
         full = x if b else spread(x, size)
         placed.append(move_axis(full, 0, ax % (len(shape) + 1)))
     return tree.unflatten(out_tree, placed)
-

@@ -34,7 +34,8 @@ def _eager(xp: Any, index: Any, *buffers: Any, branches: tuple[Jaxpr, ...]) -> l
 
 
 def _bind(index: Any, programs: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """Bind restaged branches, whose constants differ, on operands they share: each takes all the constants."""
+    """Bind restaged branches, whose constants differ, on operands they share: each takes all the
+    constants."""
     counts = [len(p.consts) for p in programs]
     consts = [c for p in programs for c in p.consts]
     if not consts:
@@ -45,7 +46,7 @@ def _bind(index: Any, programs: Sequence[Any], args: Sequence[Any]) -> list[Any]
         lo = sum(counts[:k])
 
         def f(*xs: Any, lo: int = lo, p: Any = p, n: int = counts[k]) -> list[Any]:
-            return eval_jaxpr(p.jaxpr, *xs[lo: lo + n], *xs[len(consts):])
+            return eval_jaxpr(p.jaxpr, *xs[lo : lo + n], *xs[len(consts) :])
 
         branches.append(stage(f, avals))
     return cond_p.bind(index, *consts, *args, branches=tuple(branches))
@@ -55,7 +56,9 @@ def _union(notes: Sequence[Sequence[bool]]) -> tuple[bool, ...]:
     return tuple(any(column) for column in zip(*notes, strict=True))
 
 
-def _jvp(primals: Any, tangents: Any, *, branches: tuple[Jaxpr, ...]) -> tuple[list[Any], list[Any]]:
+def _jvp(
+    primals: Any, tangents: Any, *, branches: tuple[Jaxpr, ...]
+) -> tuple[list[Any], list[Any]]:
     nonzero = tuple(t is not None for t in tangents[1:])
     force = _union([jvp_program(b, nonzero).note for b in branches])
     programs = [jvp_program(b, nonzero, force) for b in branches]
@@ -65,7 +68,9 @@ def _jvp(primals: Any, tangents: Any, *, branches: tuple[Jaxpr, ...]) -> tuple[l
     return outs[:n], [next(touts) if f else None for f in force]
 
 
-def _linearize(primals: Any, nonzero: tuple[bool, ...], *, branches: tuple[Jaxpr, ...]) -> tuple[list[Any], Any]:
+def _linearize(
+    primals: Any, nonzero: tuple[bool, ...], *, branches: tuple[Jaxpr, ...]
+) -> tuple[list[Any], Any]:
     """Every branch returns room for the residuals of all branches, zeros in those of the others."""
     nonzero, n = nonzero[1:], len(branches[0].outvars)
     force = _union([linearize_program(b, nonzero)[2] for b in branches])
@@ -80,8 +85,13 @@ def _linearize(primals: Any, nonzero: tuple[bool, ...], *, branches: tuple[Jaxpr
         def f(*args: Any, k: int = k, forward: Any = forward) -> list[Any]:
             results = eval_jaxpr(forward.jaxpr, *args)
             own = range(starts[k], starts[k] + counts[k])
-            return [*results[:n], *[results[n + j - starts[k]] if j in own else zeros(a)
-                                    for j, a in enumerate(everything)]]
+            return [
+                *results[:n],
+                *[
+                    results[n + j - starts[k]] if j in own else zeros(a)
+                    for j, a in enumerate(everything)
+                ],
+            ]
 
         forwards.append(forward._replace(jaxpr=stage(f, forward.jaxpr.in_avals)))
     results = _bind(primals[0], forwards, primals[1:])
@@ -93,7 +103,9 @@ def _linearize(primals: Any, nonzero: tuple[bool, ...], *, branches: tuple[Jaxpr
         for k, (_, linear_jaxpr, _) in enumerate(parts):
 
             def f(*args: Any, k: int = k, linear_jaxpr: Jaxpr = linear_jaxpr) -> list[Any]:
-                return eval_jaxpr(linear_jaxpr, *args[starts[k]: starts[k] + counts[k]], *args[len(everything):])
+                return eval_jaxpr(
+                    linear_jaxpr, *args[starts[k] : starts[k] + counts[k]], *args[len(everything) :]
+                )
 
             linears.append(stage(f, avals))
         touts = iter(cond_p.bind(primals[0], *residuals, *tangents, branches=tuple(linears)))
@@ -111,7 +123,9 @@ def _transpose(cts: Any, index: Any, *args: Any, branches: tuple[Jaxpr, ...]) ->
     return [None, *[next(found) if lin else None for lin in is_linear]]
 
 
-def _batch(axis: Axis, args: Any, batched: Any, *, branches: tuple[Jaxpr, ...]) -> tuple[list[Any], list[bool]]:
+def _batch(
+    axis: Axis, args: Any, batched: Any, *, branches: tuple[Jaxpr, ...]
+) -> tuple[list[Any], list[bool]]:
     index, operands = args[0], args[1:]
     if not batched[0]:
         force = _union([batch_program(b, axis, tuple(batched[1:])).note for b in branches])
@@ -119,14 +133,18 @@ def _batch(axis: Axis, args: Any, batched: Any, *, branches: tuple[Jaxpr, ...]) 
         return _bind(index, programs, operands), list(force)
     chosen: list[Any] = []
     for k, branch in enumerate(branches):
-        outs, flags = batch_flat(lambda *xs, b=branch: eval_jaxpr(b, *xs), axis, operands, batched[1:])
+        outs, flags = batch_flat(
+            lambda *xs, b=branch: eval_jaxpr(b, *xs), axis, operands, batched[1:]
+        )
         outs = [o if b else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)]
         if k == 0:
             chosen = outs
             continue
         mask = eq(index, broadcast_in_dim(scalar(k, index.dtype), shape=index.shape, dims=()))
-        chosen = [select(broadcast_in_dim(mask, shape=o.shape, dims=(0,)), o, c)
-                  for o, c in zip(outs, chosen, strict=True)]
+        chosen = [
+            select(broadcast_in_dim(mask, shape=o.shape, dims=(0,)), o, c)
+            for o, c in zip(outs, chosen, strict=True)
+        ]
     return chosen, [True] * len(chosen)
 
 
@@ -135,15 +153,20 @@ cond_p.transpose, cond_p.batch = _transpose, _batch
 
 
 # ------------------------------------------------------------------------------------------ public
-def _branch_call(what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: tuple[Any, ...]) -> Any:
+def _branch_call(
+    what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: tuple[Any, ...]
+) -> Any:
     leaves, treedef = tree.flatten((operands, {}))
     arrays = as_arrays(leaves, "operand", funs[0])
     staged = [stage_tree(f, treedef, [a.aval for a in arrays]) for f in funs]
     out_tree = staged[0][1]
     for f, (_, other) in zip(funs, staged, strict=True):
         if other != out_tree:
-            raise TypeError(f"{what}: all branches must return the same structure, but {function_name(funs[0])} returns "
-                            f"{out_tree} and {function_name(f)} returns {other}")
+            raise TypeError(
+                f"{what}: all branches must return the same structure, but "
+                f"{function_name(funs[0])} returns "
+                f"{out_tree} and {function_name(f)} returns {other}"
+            )
     jaxprs = _equal_types(what, funs, [j for j, _ in staged])
     outs = _bind(index, [_Closed(j.hoisted(), j.consts) for j in jaxprs], arrays)
     return out_tree.unflatten(outs)
@@ -157,17 +180,25 @@ class _Closed:
 
 
 def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Jaxpr]:
-    """Make outputs agree: weak dtypes follow strong ones; raise where shapes or strong dtypes differ."""
+    """Make outputs agree: weak dtypes follow strong ones; raise where shapes or strong dtypes
+    differ."""
     avals = [j.out_avals for j in jaxprs]
     target = []
     for k, column in enumerate(zip(*avals, strict=True)):
         strong = [a for a in column if not a.weak_type]
-        dtype = strong[0].dtype if strong else dtypes.result_type_weak(*[(a.dtype, True) for a in column])[0]
+        dtype = (
+            strong[0].dtype
+            if strong
+            else dtypes.result_type_weak(*[(a.dtype, True) for a in column])[0]
+        )
         for f, a in zip(funs, column, strict=True):
             if a.shape != column[0].shape or (not a.weak_type and a.dtype != dtype):
-                raise TypeError(f"{what}: all branches must return the same types, but output {k} of "
-                                f"{function_name(funs[0])} is {column[0].str_short()} and of {function_name(f)} "
-                                f"{a.str_short()}: convert or reshape one of them")
+                raise TypeError(
+                    f"{what}: all branches must return the same types, but output {k} of "
+                    f"{function_name(funs[0])} is {column[0].str_short()} and of "
+                    f"{function_name(f)} "
+                    f"{a.str_short()}: convert or reshape one of them"
+                )
         target.append(dtype)
     out = []
     for j in jaxprs:
@@ -176,17 +207,28 @@ def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Ja
             continue
 
         def f(*args: Any, j: Jaxpr = j) -> list[Any]:
-            return [o if o.dtype == d else convert(o, dtype=d, weak_type=False)
-                    for o, d in zip(eval_jaxpr(j.hoisted(), *args), target, strict=True)]
+            return [
+                o if o.dtype == d else convert(o, dtype=d, weak_type=False)
+                for o, d in zip(eval_jaxpr(j.hoisted(), *args), target, strict=True)
+            ]
 
         staged, consts = stage_hoisted(f, j.hoisted().in_avals)
         n = len(j.consts)
-        out.append(Jaxpr(staged.invars[len(consts) + n:], staged.eqns, staged.outvars,
-                         staged.invars[: len(consts) + n], [*consts, *j.consts]))
+        out.append(
+            Jaxpr(
+                staged.invars[len(consts) + n :],
+                staged.eqns,
+                staged.outvars,
+                staged.invars[: len(consts) + n],
+                [*consts, *j.consts],
+            )
+        )
     return out
 
 
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+def cond(
+    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+) -> Any:
     """Run one of two functions, chosen by a boolean scalar.
 
     Args:
@@ -198,7 +240,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
         What the chosen function returns.
 
     Raises:
-        TypeError: if ``pred`` is not a scalar, or the branches return different structures or types.
+        TypeError: if ``pred`` is not a scalar, or the branches return different structures or
+            types.
 
     Example:
         >>> import funtorch as ft
@@ -209,11 +252,19 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     check_callable(false_fun, "cond")
     (pred,) = as_arrays([pred], "pred", true_fun)
     if pred.shape:
-        raise TypeError(f"cond: pred must be a boolean scalar, got {pred.aval.str_short()}: reduce it with all() or any(), or "
-                        "use where to choose elementwise")
+        raise TypeError(
+            f"cond: pred must be a boolean scalar, got {pred.aval.str_short()}: reduce it with "
+            "all() or any(), or "
+            "use where to choose elementwise"
+        )
     if pred.dtype != np.bool_:
         pred = pred != 0
-    return _branch_call("cond", convert(pred, dtype=np.dtype(np.int32), weak_type=False), (false_fun, true_fun), operands)
+    return _branch_call(
+        "cond",
+        convert(pred, dtype=np.dtype(np.int32), weak_type=False),
+        (false_fun, true_fun),
+        operands,
+    )
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Operations across a named vmap axis: `psum`, `pmean`, `pmax`, `pmin`, `all_gather`, `ppermute`, `axis_index`."""
+"""Operations across a named vmap axis: `psum`, `pmean`, `pmax`, `pmin`, `all_gather`, `ppermute`,
+`axis_index`."""
 
 from __future__ import annotations
 
@@ -22,20 +23,27 @@ __all__ = ["all_gather", "axis_index", "axis_size", "pmax", "pmean", "pmin", "pp
 
 
 def _unbound(xp: Any, *args: Any, axis_name: Hashable, **params: Any) -> Any:
-    raise NameError(f"no axis named {axis_name!r} is being mapped here: collectives work inside vmap(..., "
-                    f"axis_name={axis_name!r})")
+    raise NameError(
+        f"no axis named {axis_name!r} is being mapped here: collectives work inside vmap(..., "
+        f"axis_name={axis_name!r})"
+    )
 
 
 def _same_type(x: ShapedArray, *, axis_name: Hashable, **params: Any) -> ShapedArray:
     return x
 
 
-def _collective(name: str, apply: Callable[..., tuple[Any, bool]], type_rule: Callable[..., Any] = _same_type) -> Primitive:
-    """Make a collective; ``apply(axis, x, batched, **params)`` is its meaning under its own axis."""
+def _collective(
+    name: str, apply: Callable[..., tuple[Any, bool]], type_rule: Callable[..., Any] = _same_type
+) -> Primitive:
+    """Make a collective; ``apply(axis, x, batched, **params)`` is its meaning under its own
+    axis."""
     prim = Primitive(name)
     prim.type, prim.eager = type_rule, _unbound
 
-    def batch(axis: Axis, args: Any, batched: Any, *, axis_name: Hashable, **params: Any) -> tuple[Any, bool]:
+    def batch(
+        axis: Axis, args: Any, batched: Any, *, axis_name: Hashable, **params: Any
+    ) -> tuple[Any, bool]:
         if axis.name == axis_name:
             return apply(axis, *args, *batched, **params)
         return _through(prim, axis, args[0], axis_name=axis_name, **params)
@@ -50,7 +58,8 @@ def _through(prim: Primitive, axis: Axis, x: Any, **params: Any) -> tuple[Any, b
     return (move_axis(out, 1, 0) if prim is all_gather_p else out), True
 
 
-# ------------------------------------------------------------------------------------------ reductions
+# ------------------------------------------------------------------------------------------
+# reductions
 def _psum_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
     return (reduce_sum(x, axes=(0,)) if batched else mul(x, full_like(x, axis.size))), False
 
@@ -84,7 +93,8 @@ pmax_p = _extremum("pmax", reduce_max)
 pmin_p = _extremum("pmin", reduce_min)
 
 
-# ------------------------------------------------------------------------------------------ movement
+# ------------------------------------------------------------------------------------------
+# movement
 def _gather_type(x: ShapedArray, *, axis_name: Hashable, size: int) -> ShapedArray:
     return x.update(shape=(size, *x.shape))
 
@@ -106,7 +116,9 @@ def _gather_transpose(ct: Any, x: Any, *, axis_name: Hashable, size: int) -> lis
 all_gather_p.transpose = _gather_transpose
 
 
-def _ppermute_apply(axis: Axis, x: Any, batched: bool, *, perm: tuple[tuple[int, int], ...]) -> tuple[Any, bool]:
+def _ppermute_apply(
+    axis: Axis, x: Any, batched: bool, *, perm: tuple[tuple[int, int], ...]
+) -> tuple[Any, bool]:
     x = x if batched else spread(x, axis.size)
     source, received = np.zeros(axis.size, np.int32), np.zeros(axis.size, bool)
     for src, dst in perm:
@@ -119,14 +131,17 @@ def _ppermute_apply(axis: Axis, x: Any, batched: bool, *, perm: tuple[tuple[int,
 ppermute_p = _collective("ppermute", _ppermute_apply)
 ppermute_p.jvp = linear_jvp(ppermute_p, lambda k: True)
 ppermute_p.transpose = lambda ct, x, *, axis_name, perm: [
-    ppermute_p.bind(ct, axis_name=axis_name, perm=tuple((d, s) for s, d in perm))]
+    ppermute_p.bind(ct, axis_name=axis_name, perm=tuple((d, s) for s, d in perm))
+]
 
 
 axis_index_p = Primitive("axis_index")
 axis_index_p.type = lambda *, axis_name: ShapedArray((), np.dtype(np.int32))
 axis_index_p.eager = _unbound
 axis_index_p.batch = lambda axis, args, batched, *, axis_name: (
-    iota(shape=(axis.size,), axis=0, dtype=np.dtype(np.int32)), True)
+    iota(shape=(axis.size,), axis=0, dtype=np.dtype(np.int32)),
+    True,
+)
 axis_index_p.none.update(jvp="it takes no arrays", transpose="it takes no arrays")
 
 
@@ -145,7 +160,7 @@ def psum(x: Any, axis_name: Any) -> Any:
 
     Example:
         >>> import funtorch as ft
-        >>> ft.vmap(lambda v: v / ft.lax.psum(v, 'i'), axis_name='i')(ft.numpy.array([1.0, 3.0]))
+        >>> ft.vmap(lambda v: v / ft.lax.psum(v, "i"), axis_name="i")(ft.numpy.array([1.0, 3.0]))
         Array([0.25, 0.75], dtype=float32)
     """
     return _each(psum_p, x, axis_name)
@@ -168,7 +183,8 @@ def pmin(x: Any, axis_name: Any) -> Any:
 
 
 def ppermute(x: Any, axis_name: Hashable, perm: Sequence[tuple[int, int]]) -> Any:
-    """Send values along a named axis by (source, destination) pairs; places without a source get zeros."""
+    """Send values along a named axis by (source, destination) pairs; places without a source get
+    zeros."""
     return _each(ppermute_p, x, axis_name, perm=tuple((int(s), int(d)) for s, d in perm))
 
 

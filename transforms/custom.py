@@ -1,7 +1,9 @@
-"""Functions with derivative rules of their own: `custom_jvp`, `custom_vjp`, and `stop_gradient`'s relatives.
+"""Functions with derivative rules of their own: `custom_jvp`, `custom_vjp`, and `stop_gradient`'s
+relatives.
 
-Both primitives carry the function and its rules as flat Python callables, so outside jit the user's Python runs
-as written. Under `Stage` the function is staged once into ``jaxpr``, which is then also its callable form.
+Both primitives carry the function and its rules as flat Python callables, so outside jit the user's
+Python runs as written. Under `Stage` the function is staged once into ``jaxpr``, which is then also
+its callable form.
 """
 
 from __future__ import annotations
@@ -32,14 +34,22 @@ def _bind(prim: Primitive, fun: Flat, rules: dict[str, Flat], args: Sequence[Any
     """Bind in the current trace; stage ``fun`` first where the call is to be written down."""
     trace = current()
     if isinstance(trace, Stage):
-        if trace.parent is not None and not any(type(a) is StageTracer and a.trace is trace for a in args):
+        if trace.parent is not None and not any(
+            type(a) is StageTracer and a.trace is trace for a in args
+        ):
             with use_trace(trace.parent):
                 return _bind(prim, fun, rules, args)
         jaxpr = stage(fun, [aval_of(a) for a in args], getattr(fun, "__name__", ""))
         n = len(jaxpr.consts)
         lifted = {k: _drop_leading(r, n, k) for k, r in rules.items()}
         hoisted = jaxpr.hoisted()
-        return prim.bind(*jaxpr.consts, *args, fun=functools.partial(eval_jaxpr, hoisted), jaxpr=hoisted, **lifted)
+        return prim.bind(
+            *jaxpr.consts,
+            *args,
+            fun=functools.partial(eval_jaxpr, hoisted),
+            jaxpr=hoisted,
+            **lifted,
+        )
     return prim.bind(*args, fun=fun, jaxpr=None, **rules)
 
 
@@ -48,7 +58,7 @@ def _drop_leading(rule: Flat, n: int, slot: str) -> Flat:
     if n == 0:
         return rule
     if slot == "jvp":
-        return lambda *pt: rule(*pt[n: len(pt) // 2], *pt[len(pt) // 2 + n:])
+        return lambda *pt: rule(*pt[n : len(pt) // 2], *pt[len(pt) // 2 + n :])
     if slot == "fwd":
         return lambda *args: rule(*args[n:])
     return lambda *res_ct: [*[None] * n, *rule(*res_ct)]
@@ -72,20 +82,29 @@ def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
     return over_batch
 
 
-# ------------------------------------------------------------------------------------------ custom_jvp
+# ------------------------------------------------------------------------------------------
+# custom_jvp
 custom_jvp_call_p = Primitive("custom_jvp_call", multiple_results=True)
 
 
-def _custom_jvp_jvp(primals: Any, tangents: Any, *, fun: Flat, jvp: Flat, jaxpr: Any) -> tuple[Any, Any]:
+def _custom_jvp_jvp(
+    primals: Any, tangents: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
+) -> tuple[Any, Any]:
     ts = [zeros(aval_of(p)) if t is None else t for p, t in zip(primals, tangents, strict=True)]
     results = jvp(*primals, *ts)
     n = len(results) // 2
     return results[:n], results[n:]
 
 
-def _custom_jvp_batch(axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any) -> Any:
-    outs = _bind(custom_jvp_call_p, _all_batched(fun, axis, batched),
-                 {"jvp": _all_batched(jvp, axis, [*batched, *batched])}, args)
+def _custom_jvp_batch(
+    axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
+) -> Any:
+    outs = _bind(
+        custom_jvp_call_p,
+        _all_batched(fun, axis, batched),
+        {"jvp": _all_batched(jvp, axis, [*batched, *batched])},
+        args,
+    )
     return outs, [True] * len(outs)
 
 
@@ -93,12 +112,16 @@ custom_jvp_call_p.type = _out_avals
 custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
-custom_jvp_call_p.none["transpose"] = "its derivative comes from the jvp rule, whose operations are transposed"
+custom_jvp_call_p.none["transpose"] = (
+    "its derivative comes from the jvp rule, whose operations are transposed"
+)
 
 
-def _split_args(fun: Callable[..., Any], nondiff: tuple[int, ...], args: tuple[Any, ...],
-                kwargs: dict[str, Any]) -> tuple[dict[int, Any], list[Any]]:
-    """Resolve keyword arguments and defaults by the signature; return (nondiff by position, differentiated)."""
+def _split_args(
+    fun: Callable[..., Any], nondiff: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[int, Any], list[Any]]:
+    """Resolve keyword arguments and defaults by the signature; return (nondiff by position,
+    differentiated)."""
     try:
         bound = inspect.signature(fun).bind(*args, **kwargs)
     except ValueError:
@@ -106,8 +129,11 @@ def _split_args(fun: Callable[..., Any], nondiff: tuple[int, ...], args: tuple[A
     if bound is not None:
         bound.apply_defaults()
         if bound.kwargs:
-            raise TypeError(f"{function_name(fun)} has a custom derivative rule, which takes arguments by position; "
-                            f"keyword-only arguments {sorted(bound.kwargs)} cannot be passed on to it")
+            raise TypeError(
+                f"{function_name(fun)} has a custom derivative rule, which takes arguments by "
+                "position; "
+                f"keyword-only arguments {sorted(bound.kwargs)} cannot be passed on to it"
+            )
         args = bound.args
     nums = {n % len(args) for n in nondiff}
     return {n: args[n] for n in nums}, [a for k, a in enumerate(args) if k not in nums]
@@ -142,36 +168,52 @@ class custom_jvp:
         check_callable(fun, "custom_jvp")
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        self.nondiff = (
+            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        )
         self.jvp: Callable[..., Any] | None = None
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def defjvp(self, jvp: Callable[..., Any], symbolic_zeros: bool = False) -> Callable[..., Any]:
-        """Set the rule ``jvp(*nondiff, primals, tangents) -> (out, tangent out)``; usable as a decorator."""
+        """Set the rule ``jvp(*nondiff, primals, tangents) -> (out, tangent out)``; usable as a
+        decorator."""
         if symbolic_zeros:
-            raise NotImplementedError("custom_jvp: symbolic_zeros=True is not supported; zero tangents are arrays")
+            raise NotImplementedError(
+                "custom_jvp: symbolic_zeros=True is not supported; zero tangents are arrays"
+            )
         self.jvp = jvp
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
-        """Set one rule per argument, ``jvp(t, out, *primals) -> tangent out``, None where the derivative is zero."""
+        """Set one rule per argument, ``jvp(t, out, *primals) -> tangent out``, None where the
+        derivative is zero."""
         if self.nondiff:
             raise TypeError("defjvps cannot be used with nondiff_argnums: use defjvp")
 
         def rule(primals: Any, tangents: Any) -> Any:
             out = self(*primals)
-            terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None]
+            terms = [
+                f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None
+            ]
             leaves = [tree.leaves(t) for t in terms]
-            return out, tree.unflatten(tree.structure(out), [
-                accumulate(as_arrays(column, "tangent", self.fun)) for column in zip(*leaves, strict=True)])
+            return out, tree.unflatten(
+                tree.structure(out),
+                [
+                    accumulate(as_arrays(column, "tangent", self.fun))
+                    for column in zip(*leaves, strict=True)
+                ],
+            )
 
         self.jvp = rule
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.jvp is None:
-            raise AttributeError(f"custom_jvp function {function_name(self.fun)} has no rule yet: define one with defjvp")
+            raise AttributeError(
+                f"custom_jvp function {function_name(self.fun)} has no rule yet: define one with "
+                "defjvp"
+            )
         fixed, rest = _split_args(self.fun, self.nondiff, args, kwargs)
         leaves, treedef = tree.flatten(tuple(rest))
         arrays = as_arrays(leaves, "argument", self.fun)
@@ -184,17 +226,25 @@ class custom_jvp:
 
         def jvp(*flat: Any) -> list[Any]:
             n = len(flat) // 2
-            result = self.jvp(*[fixed[k] for k in sorted(fixed)], tree.unflatten(treedef, flat[:n]),  # type: ignore[misc]
-                              tree.unflatten(treedef, flat[n:]))
+            result = self.jvp(
+                *[fixed[k] for k in sorted(fixed)],
+                tree.unflatten(treedef, flat[:n]),  # type: ignore[misc]
+                tree.unflatten(treedef, flat[n:]),
+            )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise TypeError(f"the jvp rule of {function_name(self.fun)} must return (output, tangent), got "
-                                f"{type(result).__name__}")
+                raise TypeError(
+                    f"the jvp rule of {function_name(self.fun)} must return (output, tangent), got "
+                    f"{type(result).__name__}"
+                )
             outs, out_tree = tree.flatten(result[0])
             touts, tout_tree = tree.flatten(result[1])
             out_trees.append(out_tree)
             if out_tree != tout_tree:
-                raise TypeError(f"the jvp rule of {function_name(self.fun)} must return output and tangent of the same "
-                                f"structure, got {out_tree} and {tout_tree}")
+                raise TypeError(
+                    f"the jvp rule of {function_name(self.fun)} must return output and tangent of "
+                    "the same "
+                    f"structure, got {out_tree} and {tout_tree}"
+                )
             return [*as_arrays(outs, "output", self.fun), *_match_tangents(outs, touts, self.fun)]
 
         outs = _bind(custom_jvp_call_p, fun, {"jvp": jvp}, arrays)
@@ -212,18 +262,24 @@ def _match_tangents(outs: Sequence[Any], touts: Sequence[Any], fun: Any) -> list
         if t.weak_type and t.dtype != o.dtype:
             t = t.astype(o.dtype)
         if t.shape != o.shape or t.dtype != o.dtype:
-            raise TypeError(f"the jvp rule of {function_name(fun)} gave output {k} as {o.aval.str_short()} but its tangent as "
-                            f"{t.aval.str_short()}: they must be equal")
+            raise TypeError(
+                f"the jvp rule of {function_name(fun)} gave output {k} as {o.aval.str_short()} but "
+                "its tangent as "
+                f"{t.aval.str_short()}: they must be equal"
+            )
         found.append(t)
     return found
 
 
-# ------------------------------------------------------------------------------------------ custom_vjp
+# ------------------------------------------------------------------------------------------
+# custom_vjp
 custom_vjp_call_p = Primitive("custom_vjp_call", multiple_results=True)
 custom_lin_p = Primitive("custom_lin", multiple_results=True)
 
 
-def _custom_vjp_rule(primals: Any, nonzero: Sequence[bool], *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any) -> Any:
+def _custom_vjp_rule(
+    primals: Any, nonzero: Sequence[bool], *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any
+) -> Any:
     """Run ``fwd``; return its outputs and the linear map whose transpose is ``bwd``."""
     outs, residuals = fwd(*primals)
     in_avals = tuple(aval_of(p).tangent() for p in primals)
@@ -232,8 +288,12 @@ def _custom_vjp_rule(primals: Any, nonzero: Sequence[bool], *, fun: Flat, fwd: F
     def linear(*tangents: Any) -> list[Any]:
         given = iter(tangents)
         ts = [next(given) if nz else zeros(a) for nz, a in zip(nonzero, in_avals, strict=True)]
-        touts = custom_lin_p.bind(*residuals, *ts, bwd=bwd, num_res=len(residuals), out_avals=out_avals)
-        return [t if is_differentiable(a.dtype) else None for t, a in zip(touts, out_avals, strict=True)]
+        touts = custom_lin_p.bind(
+            *residuals, *ts, bwd=bwd, num_res=len(residuals), out_avals=out_avals
+        )
+        return [
+            t if is_differentiable(a.dtype) else None for t, a in zip(touts, out_avals, strict=True)
+        ]
 
     return outs, linear
 
@@ -243,7 +303,9 @@ def _custom_vjp_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, An
     return outs, linear(*[t for t in tangents if t is not None])
 
 
-def _batched_vjp_rules(fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]) -> tuple[Flat, Flat]:
+def _batched_vjp_rules(
+    fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]
+) -> tuple[Flat, Flat]:
     def fwd_batched(*args: Any) -> Any:
         count: list[int] = []
 
@@ -253,13 +315,14 @@ def _batched_vjp_rules(fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]
             return [*outs, *res]
 
         results = _all_batched(flat, axis, batched)(*args)
-        return results[: count[0]], results[count[0]:]
+        return results[: count[0]], results[count[0] :]
 
     return fwd_batched, _batched_bwd(bwd, axis, batched)
 
 
 def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``bwd`` over batches of residuals and cotangents; unbatched primals get the sum over the batch."""
+    """Return ``bwd`` over batches of residuals and cotangents; unbatched primals get the sum over
+    the batch."""
 
     def bwd_batched(*res_ct: Any) -> list[Any]:
         present: list[bool] = []
@@ -271,14 +334,21 @@ def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
 
         given = iter(_all_batched(flat, axis, [True] * len(res_ct))(*res_ct))
         cts = [next(given) if p else None for p in present]
-        return [ct if b or ct is None else reduce_sum(ct, axes=(0,)) for ct, b in zip(cts, batched, strict=True)]
+        return [
+            ct if b or ct is None else reduce_sum(ct, axes=(0,))
+            for ct, b in zip(cts, batched, strict=True)
+        ]
 
     return bwd_batched
 
 
-def _custom_vjp_batch(axis: Axis, args: Any, batched: Any, *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any) -> Any:
+def _custom_vjp_batch(
+    axis: Axis, args: Any, batched: Any, *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any
+) -> Any:
     fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched)
-    outs = _bind(custom_vjp_call_p, _all_batched(fun, axis, batched), {"fwd": fwd_b, "bwd": bwd_b}, args)
+    outs = _bind(
+        custom_vjp_call_p, _all_batched(fun, axis, batched), {"fwd": fwd_b, "bwd": bwd_b}, args
+    )
     return outs, [True] * len(outs)
 
 
@@ -287,7 +357,9 @@ custom_vjp_call_p.eager = _run
 custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
-custom_vjp_call_p.none["transpose"] = "its derivative is custom_lin, which is transposed by the user's bwd"
+custom_vjp_call_p.none["transpose"] = (
+    "its derivative is custom_lin, which is transposed by the user's bwd"
+)
 
 
 def _lin_type(*avals: Any, bwd: Flat, num_res: int, out_avals: Any) -> list[Any]:
@@ -326,11 +398,15 @@ def _lin_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
     return jvp_flat(apply, primals, tangents)
 
 
-def _lin_batch(axis: Axis, args: Any, batched: Any, *, bwd: Flat, num_res: int, out_avals: Any) -> Any:
+def _lin_batch(
+    axis: Axis, args: Any, batched: Any, *, bwd: Flat, num_res: int, out_avals: Any
+) -> Any:
     args = [a if b else spread(a, axis.size) for a, b in zip(args, batched, strict=True)]
     ts = len(args) - num_res
     avals = tuple(a.update(shape=(axis.size, *a.shape)) for a in out_avals)
-    outs = custom_lin_p.bind(*args, bwd=_batched_bwd(bwd, axis, [True] * ts), num_res=num_res, out_avals=avals)
+    outs = custom_lin_p.bind(
+        *args, bwd=_batched_bwd(bwd, axis, [True] * ts), num_res=num_res, out_avals=avals
+    )
     return outs, [True] * len(outs)
 
 
@@ -342,7 +418,8 @@ custom_lin_p.batch = _lin_batch
 
 
 class custom_vjp:
-    """Give a function its own reverse-mode rule; forward mode is derived from it by transposing twice.
+    """Give a function its own reverse-mode rule; forward mode is derived from it by transposing
+    twice.
 
     Args:
         fun: a function of arrays or pytrees of arrays.
@@ -362,22 +439,32 @@ class custom_vjp:
         check_callable(fun, "custom_vjp")
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        self.nondiff = (
+            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        )
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False) -> None:
-        """Set ``fwd(*args) -> (out, residuals)`` and ``bwd(*nondiff, residuals, ct) -> tuple of cotangents``."""
+    def defvjp(
+        self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False
+    ) -> None:
+        """Set ``fwd(*args) -> (out, residuals)`` and ``bwd(*nondiff, residuals, ct) -> tuple of
+        cotangents``."""
         if symbolic_zeros:
-            raise NotImplementedError("custom_vjp: symbolic_zeros=True is not supported; zero cotangents are arrays")
+            raise NotImplementedError(
+                "custom_vjp: symbolic_zeros=True is not supported; zero cotangents are arrays"
+            )
         self.fwd, self.bwd = fwd, bwd
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fwd is None or self.bwd is None:
-            raise AttributeError(f"custom_vjp function {function_name(self.fun)} has no rule yet: define one with defvjp")
+            raise AttributeError(
+                f"custom_vjp function {function_name(self.fun)} has no rule yet: define one with "
+                "defvjp"
+            )
         fixed, rest = _split_args(self.fun, self.nondiff, args, kwargs)
         leaves, treedef = tree.flatten(tuple(rest))
         arrays = as_arrays(leaves, "argument", self.fun)
@@ -393,8 +480,11 @@ class custom_vjp:
         def fwd(*flat: Any) -> tuple[list[Any], list[Any]]:
             result = self.fwd(*_merge(fixed, tree.unflatten(treedef, flat)))  # type: ignore[misc]
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise TypeError(f"the fwd rule of {function_name(self.fun)} must return (output, residuals), got "
-                                f"{type(result).__name__}")
+                raise TypeError(
+                    f"the fwd rule of {function_name(self.fun)} must return (output, residuals), "
+                    "got "
+                    f"{type(result).__name__}"
+                )
             outs, out_tree = tree.flatten(result[0])
             residuals, res_tree = tree.flatten(result[1])
             out_trees.append(out_tree)
@@ -403,8 +493,11 @@ class custom_vjp:
 
         def bwd(*flat: Any) -> list[Any]:
             n = res_trees[-1].num_leaves
-            found = self.bwd(*[fixed[k] for k in sorted(fixed)],  # type: ignore[misc]
-                             tree.unflatten(res_trees[-1], flat[:n]), tree.unflatten(out_trees[-1], flat[n:]))
+            found = self.bwd(
+                *[fixed[k] for k in sorted(fixed)],  # type: ignore[misc]
+                tree.unflatten(res_trees[-1], flat[:n]),
+                tree.unflatten(out_trees[-1], flat[n:]),
+            )
             return _flat_cotangents(found, treedef, in_avals, self.fun)
 
         outs = _bind(custom_vjp_call_p, fun, {"fwd": fwd, "bwd": bwd}, arrays)
@@ -412,12 +505,16 @@ class custom_vjp:
 
 
 def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any) -> list[Any]:
-    """Return bwd's result as one array or None per primal leaf; None stands for the zero of a whole argument."""
+    """Return bwd's result as one array or None per primal leaf; None stands for the zero of a whole
+    argument."""
     name = function_name(fun)
     if not isinstance(found, (tuple, list)) or len(found) != len(treedef.children()):
-        raise TypeError(f"the bwd rule of {name} must return a tuple with one cotangent per differentiated argument "
-                        f"({len(treedef.children())}), got {type(found).__name__}"
-                        + (f" of length {len(found)}" if isinstance(found, (tuple, list)) else ""))
+        raise TypeError(
+            f"the bwd rule of {name} must return a tuple with one cotangent per differentiated "
+            "argument "
+            f"({len(treedef.children())}), got {type(found).__name__}"
+            + (f" of length {len(found)}" if isinstance(found, (tuple, list)) else "")
+        )
     cts: list[Any] = []
     for k, (ct, child) in enumerate(zip(found, treedef.children(), strict=True)):
         if ct is None:
@@ -425,8 +522,11 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             continue
         leaves, structure = tree.flatten(ct, is_leaf=lambda x: x is None)
         if len(leaves) != child.num_leaves:
-            raise TypeError(f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, its argument has "
-                            f"{child}")
+            raise TypeError(
+                f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, "
+                "its argument has "
+                f"{child}"
+            )
         cts.extend(leaves)
     out = []
     for k, (ct, aval) in enumerate(zip(cts, in_avals, strict=True)):
@@ -437,7 +537,10 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         if ct.weak_type and ct.dtype != aval.dtype:
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
-            raise TypeError(f"the bwd rule of {name} gave leaf {k} the cotangent {ct.aval.str_short()}, its primal is "
-                            f"{aval.str_short()}: shapes and dtypes must be equal")
+            raise TypeError(
+                f"the bwd rule of {name} gave leaf {k} the cotangent {ct.aval.str_short()}, its "
+                "primal is "
+                f"{aval.str_short()}: shapes and dtypes must be equal"
+            )
         out.append(ct)
     return out

@@ -18,6 +18,7 @@ from .arguments import as_arrays, function_name
 
 __all__ = ["JVP", "JVPTracer", "jvp", "jvp_flat", "linearize", "linearize_flat"]
 
+
 class JVPTracer(Tracer):
     """A primal with its tangent; the tangent ``None`` is zero."""
 
@@ -77,7 +78,10 @@ class JVP(Trace):
             _state.trace = saved
         source = user_frame()
         if prim.multiple_results:
-            return [o if t is None else JVPTracer(self, o, t, source) for o, t in zip(out, tangent, strict=True)]
+            return [
+                o if t is None else JVPTracer(self, o, t, source)
+                for o, t in zip(out, tangent, strict=True)
+            ]
         return out if tangent is None else JVPTracer(self, out, tangent, source)
 
     def unwrap(self, x: Any) -> tuple[Any, Any]:
@@ -87,26 +91,37 @@ class JVP(Trace):
         return x, None
 
 
-def _linearize_rule(prim: Primitive, primals: list, tangents: list, params: dict[str, Any]) -> tuple[Any, Any]:
+def _linearize_rule(
+    prim: Primitive, primals: list, tangents: list, params: dict[str, Any]
+) -> tuple[Any, Any]:
     nonzero = tuple(t is not None for t in tangents)
     outs, linear = prim.linearize(primals, nonzero, **params)  # type: ignore[misc]
     return outs, linear(*[t for t in tangents if t is not None])
 
 
-# ------------------------------------------------------------------------------------------ flat forms
-def jvp_flat(f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any],
-             name: str = "") -> tuple[list[Any], list[Any]]:
+# ------------------------------------------------------------------------------------------ flat
+# forms
+def jvp_flat(
+    f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], name: str = ""
+) -> tuple[list[Any], list[Any]]:
     """Run ``f`` (flat arrays in, list of arrays out) on primals and tangents, None where zero."""
     source = user_frame()
     trace = JVP(current(), name)
     with trace:
-        ins = [p if t is None else JVPTracer(trace, p, t, source) for p, t in zip(primals, tangents, strict=True)]
+        ins = [
+            p if t is None else JVPTracer(trace, p, t, source)
+            for p, t in zip(primals, tangents, strict=True)
+        ]
         pairs = [trace.unwrap(x) for x in f(*ins)]
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 
-def linearize_flat(f: Callable[..., Sequence[Any]], primals: Sequence[Any], nonzero: Sequence[bool] | None = None,
-                   name: str = "") -> tuple[list[Any], Jaxpr, list[bool]]:
+def linearize_flat(
+    f: Callable[..., Sequence[Any]],
+    primals: Sequence[Any],
+    nonzero: Sequence[bool] | None = None,
+    name: str = "",
+) -> tuple[list[Any], Jaxpr, list[bool]]:
     """Run ``f`` and record its derivative.
 
     Returns:
@@ -141,13 +156,16 @@ def zero_tangent(aval: ShapedArray) -> Any:
     return zeros(aval) if is_differentiable(aval.dtype) else np.zeros(aval.shape, float0)
 
 
-def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+def jvp(
+    fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> Any:
     """Compute a function's value and its directional derivative (forward mode).
 
     Args:
         fun: a function of arrays or pytrees of arrays.
         primals: tuple or list, one per argument of ``fun``: where to differentiate.
-        tangents: the same structure, shapes and dtypes: the direction. Integer primals take float0 tangents.
+        tangents: the same structure, shapes and dtypes: the direction. Integer primals take float0
+            tangents.
         has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
 
     Returns:
@@ -158,19 +176,26 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
     Example:
         >>> import funtorch as ft
-        >>> y, t = ft.jvp(lambda x: x ** 2, (3.0,), (1.0,))
+        >>> y, t = ft.jvp(lambda x: x**2, (3.0,), (1.0,))
         >>> float(y), float(t)
         (9.0, 6.0)
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError(f"jvp takes primals and tangents as tuples or lists, got {type(primals).__name__} and "
-                        f"{type(tangents).__name__}: write (x,) for one argument")
+        raise TypeError(
+            f"jvp takes primals and tangents as tuples or lists, got {type(primals).__name__} and "
+            f"{type(tangents).__name__}: write (x,) for one argument"
+        )
     leaves, treedef = tree.flatten(tuple(primals))
     t_leaves, t_treedef = tree.flatten(tuple(tangents))
     if treedef != t_treedef:
-        raise TypeError(f"jvp: primals and tangents must have the same structure, got {treedef} and {t_treedef}")
+        raise TypeError(
+            f"jvp: primals and tangents must have the same structure, got {treedef} and {t_treedef}"
+        )
     primals_flat = as_arrays(leaves, "primals", fun)
-    tangents_flat = [_checked_tangent(k, p, t) for k, (p, t) in enumerate(zip(primals_flat, t_leaves, strict=True))]
+    tangents_flat = [
+        _checked_tangent(k, p, t)
+        for k, (p, t) in enumerate(zip(primals_flat, t_leaves, strict=True))
+    ]
     store: list[Any] = []
 
     def flat(*args: Any) -> list[Any]:
@@ -183,7 +208,10 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
     outs, touts = jvp_flat(flat, primals_flat, tangents_flat, function_name(fun))
     out_tree, aux_tree, n = store
-    touts = [zero_tangent(aval_of(o)) if t is None else t for o, t in zip(outs[:n], touts[:n], strict=True)]
+    touts = [
+        zero_tangent(aval_of(o)) if t is None else t
+        for o, t in zip(outs[:n], touts[:n], strict=True)
+    ]
     result = tree.unflatten(out_tree, outs[:n]), tree.unflatten(out_tree, touts)
     return (*result, tree.unflatten(aux_tree, outs[n:])) if has_aux else result
 
@@ -194,15 +222,20 @@ def _checked_tangent(k: int, p: Any, t: Any) -> Any:
     if getattr(t, "dtype", None) == float0:
         return None
     if not is_differentiable(aval.dtype):
-        raise TypeError(f"jvp: primal {k} has dtype {aval.dtype.name}, so its tangent must have dtype float0 "
-                        f"(numpy.zeros(shape, funtorch.float0)), got {aval_of(t).str_short()}; or leave the "
-                        "argument out of the differentiated ones")
+        raise TypeError(
+            f"jvp: primal {k} has dtype {aval.dtype.name}, so its tangent must have dtype float0 "
+            f"(numpy.zeros(shape, funtorch.float0)), got {aval_of(t).str_short()}; or leave the "
+            "argument out of the differentiated ones"
+        )
     (t,) = as_arrays([t], "tangents", None)
     if t.weak_type and t.dtype != aval.dtype and not t.shape:
         t = t.astype(aval.dtype)
     if t.shape != aval.shape or t.dtype != aval.dtype:
-        raise TypeError(f"jvp: primal {k} is {aval.str_short()} but its tangent is {t.aval.str_short()}; shapes and "
-                        "dtypes must be equal")
+        raise TypeError(
+            f"jvp: primal {k} is {aval.str_short()} but its tangent is {t.aval.str_short()}; "
+            "shapes and "
+            "dtypes must be equal"
+        )
     return t
 
 
@@ -210,8 +243,10 @@ def _split_aux(out: Any, has_aux: bool, what: str) -> tuple[Any, Any]:
     if not has_aux:
         return out, None
     if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise TypeError(f"{what} with has_aux=True needs a function that returns (output, aux), got "
-                        f"{type(out).__name__}")
+        raise TypeError(
+            f"{what} with has_aux=True needs a function that returns (output, aux), got "
+            f"{type(out).__name__}"
+        )
     return out[0], out[1]
 
 
@@ -224,12 +259,12 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
 
     Returns:
-        ``(output, f_jvp)``; ``f_jvp(*tangents)`` gives the output tangent without running ``fun`` again. With
-        ``has_aux``, ``(output, f_jvp, aux)``.
+        ``(output, f_jvp)``; ``f_jvp(*tangents)`` gives the output tangent without running ``fun``
+        again. With ``has_aux``, ``(output, f_jvp, aux)``.
 
     Example:
         >>> import funtorch as ft
-        >>> y, f_jvp = ft.linearize(lambda x: x ** 3, 2.0)
+        >>> y, f_jvp = ft.linearize(lambda x: x**3, 2.0)
         >>> float(y), float(f_jvp(1.0))
         (8.0, 12.0)
     """
@@ -252,12 +287,23 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     def f_jvp(*tangents: Any) -> Any:
         t_leaves, t_treedef = tree.flatten(tangents)
         if t_treedef != treedef:
-            raise TypeError(f"the linearized function takes tangents of structure {treedef}, got {t_treedef}")
-        given = [_checked_tangent(k, p, t) for k, (p, t) in enumerate(zip(flat_primals, t_leaves, strict=True))]
-        ts = [zeros(aval_of(p)) if t is None else t
-              for p, t, nz in zip(flat_primals, given, nonzero, strict=True) if nz]
+            raise TypeError(
+                f"the linearized function takes tangents of structure {treedef}, got {t_treedef}"
+            )
+        given = [
+            _checked_tangent(k, p, t)
+            for k, (p, t) in enumerate(zip(flat_primals, t_leaves, strict=True))
+        ]
+        ts = [
+            zeros(aval_of(p)) if t is None else t
+            for p, t, nz in zip(flat_primals, given, nonzero, strict=True)
+            if nz
+        ]
         results = iter(eval_jaxpr(jaxpr, *ts))
-        touts = [next(results) if a else zero_tangent(aval) for a, aval in zip(active, out_avals, strict=True)]
+        touts = [
+            next(results) if a else zero_tangent(aval)
+            for a, aval in zip(active, out_avals, strict=True)
+        ]
         return tree.unflatten(out_tree, touts[:n])
 
     out = tree.unflatten(out_tree, outs[:n])

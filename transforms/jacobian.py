@@ -22,7 +22,8 @@ __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 
 
 def _basis(like: Sequence[Any]) -> list[Any]:
-    """Return, per array, a stack of one-hot directions: together the standard basis of all of them."""
+    """Return, per array, a stack of one-hot directions: together the standard basis of all of
+    them."""
     total = sum(x.size for x in like)
     out, at = [], 0
     for x in like:
@@ -38,13 +39,17 @@ def _split_leading(x: Any, like: Sequence[Any]) -> list[Any]:
     out, at = [], 0
     for y in like:
         rest = x.shape[1:]
-        piece = slice_(x, start=(at, *(0,) * len(rest)), limit=(at + y.size, *rest), stride=(1,) * x.ndim)
+        piece = slice_(
+            x, start=(at, *(0,) * len(rest)), limit=(at + y.size, *rest), stride=(1,) * x.ndim
+        )
         out.append(reshape(piece, shape=(*y.shape, *rest)))
         at += y.size
     return out
 
 
-def _select(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], nums: Sequence[int]) -> Any:
+def _select(
+    fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], nums: Sequence[int]
+) -> Any:
     def partial(*chosen: Any) -> Any:
         full = list(args)
         for n, x in zip(nums, chosen, strict=True):
@@ -55,22 +60,38 @@ def _select(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     return partial
 
 
-def _check(what: str, fun: Any, leaves: Sequence[Any], holomorphic: bool, allow_int: bool = False) -> None:
+def _check(
+    what: str, fun: Any, leaves: Sequence[Any], holomorphic: bool, allow_int: bool = False
+) -> None:
     for k, x in enumerate(leaves):
         if holomorphic and not dtypes.is_complex(x.dtype):
-            raise TypeError(f"{what} with holomorphic=True needs complex inputs, but leaf {k} of {function_name(fun)} has "
-                            f"dtype {x.dtype.name}")
+            raise TypeError(
+                f"{what} with holomorphic=True needs complex inputs, but leaf {k} of "
+                f"{function_name(fun)} has "
+                f"dtype {x.dtype.name}"
+            )
         if not is_differentiable(x.dtype) and not allow_int:
-            raise TypeError(f"{what} needs inputs of a float dtype, but leaf {k} of the arguments of {function_name(fun)} has "
-                            f"dtype {x.dtype.name}: convert it with astype(float) or choose other argnums")
+            raise TypeError(
+                f"{what} needs inputs of a float dtype, but leaf {k} of the arguments of "
+                f"{function_name(fun)} has "
+                f"dtype {x.dtype.name}: convert it with astype(float) or choose other argnums"
+            )
         if what == "jacfwd" and not holomorphic and dtypes.is_complex(x.dtype):
-            raise TypeError(f"jacfwd needs real inputs, but leaf {k} of {function_name(fun)} has dtype {x.dtype.name}: set "
-                            "holomorphic=True for a holomorphic function")
+            raise TypeError(
+                f"jacfwd needs real inputs, but leaf {k} of {function_name(fun)} has dtype "
+                f"{x.dtype.name}: set "
+                "holomorphic=True for a holomorphic function"
+            )
 
 
-def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
-           holomorphic: bool = False) -> Callable[..., Any]:
-    """Make a function that computes the Jacobian by forward mode: one pass per input element, all at once.
+def jacfwd(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
+    """Make a function that computes the Jacobian by forward mode: one pass per input element, all
+    at once.
 
     Args:
         fun: a function of arrays or pytrees of arrays.
@@ -79,11 +100,12 @@ def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: b
         holomorphic: whether ``fun`` is holomorphic (complex in, complex out).
 
     Returns:
-        A function whose result has, for each output leaf and input leaf, an array of shape output + input.
+        A function whose result has, for each output leaf and input leaf, an array of shape output +
+        input.
 
     Example:
         >>> import funtorch as ft
-        >>> ft.jacfwd(lambda x: x ** 2)(ft.numpy.array([1.0, 2.0]))
+        >>> ft.jacfwd(lambda x: x**2)(ft.numpy.array([1.0, 2.0]))
         Array([[2., 0.],
                [0., 4.]], dtype=float32)
     """
@@ -122,15 +144,21 @@ def _input_axes_last(x: Any, ndim: int) -> Any:
     return x
 
 
-def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False,
-           allow_int: bool = False) -> Callable[..., Any]:
-    """Make a function that computes the Jacobian by reverse mode: one pass per output element, all at once.
+def jacrev(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Make a function that computes the Jacobian by reverse mode: one pass per output element, all
+    at once.
 
     Arguments and result as in `jacfwd`.
 
     Example:
         >>> import funtorch as ft
-        >>> ft.jacrev(lambda x: x ** 2)(ft.numpy.array([1.0, 2.0]))
+        >>> ft.jacrev(lambda x: x**2)(ft.numpy.array([1.0, 2.0]))
         Array([[2., 0.],
                [0., 4.]], dtype=float32)
     """
@@ -140,17 +168,26 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: b
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), f"jacrev of {function_name(fun)}")
         chosen = tuple(args[n] for n in nums)
-        _check("jacrev", fun, as_arrays(tree.leaves(chosen), "argument", fun), holomorphic, allow_int)
+        _check(
+            "jacrev", fun, as_arrays(tree.leaves(chosen), "argument", fun), holomorphic, allow_int
+        )
         out = vjp(_select(fun, args, kwargs, nums), *chosen, has_aux=has_aux)
         y_leaves, y_tree = tree.flatten(out[0])
         for k, y in enumerate(y_leaves):
             if not (dtypes.is_complex(y.dtype) if holomorphic else dtypes.is_float(y.dtype)):
-                raise TypeError(f"jacrev needs {'complex' if holomorphic else 'real float'} outputs, but output {k} of "
-                                f"{function_name(fun)} has dtype {y.dtype.name}")
-        pulled = vmap(lambda *cts: out[1](tree.unflatten(y_tree, cts)))(*_basis([as_array(y) for y in y_leaves]))
+                raise TypeError(
+                    f"jacrev needs {'complex' if holomorphic else 'real float'} outputs, but "
+                    f"output {k} of "
+                    f"{function_name(fun)} has dtype {y.dtype.name}"
+                )
+        pulled = vmap(lambda *cts: out[1](tree.unflatten(y_tree, cts)))(
+            *_basis([as_array(y) for y in y_leaves])
+        )
         grads, in_tree = tree.flatten(pulled)
         columns = [_split_leading(g, y_leaves) for g in grads]
-        per_output = [tree.unflatten(in_tree, [c[k] for c in columns]) for k in range(len(y_leaves))]
+        per_output = [
+            tree.unflatten(in_tree, [c[k] for c in columns]) for k in range(len(y_leaves))
+        ]
         jac = tree.unflatten(y_tree, [p[0] if isinstance(argnums, int) else p for p in per_output])
         return (jac, out[2]) if has_aux else jac
 
@@ -160,15 +197,24 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: b
 jacobian = jacrev
 
 
-def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
-            holomorphic: bool = False) -> Callable[..., Any]:
-    """Make a function that computes the Hessian, by forward over reverse mode; arguments as in `jacfwd`.
+def hessian(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
+    """Make a function that computes the Hessian, by forward over reverse mode; arguments as in
+    `jacfwd`.
 
     Example:
         >>> import funtorch as ft
-        >>> ft.hessian(lambda x: (x ** 3).sum())(ft.numpy.array([1.0, 2.0]))
+        >>> ft.hessian(lambda x: (x**3).sum())(ft.numpy.array([1.0, 2.0]))
         Array([[ 6.,  0.],
                [ 0., 12.]], dtype=float32)
     """
-    return jacfwd(jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic), argnums, has_aux=has_aux,
-                  holomorphic=holomorphic)
+    return jacfwd(
+        jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic),
+        argnums,
+        has_aux=has_aux,
+        holomorphic=holomorphic,
+    )

@@ -28,12 +28,15 @@ CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the least recently used goes first."""
 
 
-# ------------------------------------------------------------------------------------------ the primitive
+# ------------------------------------------------------------------------------------------ the
+# primitive
 jit_p = Primitive("jit", multiple_results=True)
 call_rules(jit_p)
 
 
-def _compiled(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> Callable[[list[Any]], list[Any]]:
+def _compiled(
+    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
+) -> Callable[[list[Any]], list[Any]]:
     run = jaxpr.memo.get(("compiled", donated))
     if run is None:
         run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
@@ -47,9 +50,11 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 jit_p.eager = _jit_eager
 
 
-# ------------------------------------------------------------------------------------------ one program
+# ------------------------------------------------------------------------------------------ one
+# program
 class _Program:
-    """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled code."""
+    """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
+    code."""
 
     __slots__ = ("consts", "donated", "jaxpr", "name", "out_tree", "run", "weak")
 
@@ -88,7 +93,8 @@ class _Program:
         return self.out_tree.unflatten(outs)
 
 
-# ------------------------------------------------------------------------------------------ the transform
+# ------------------------------------------------------------------------------------------ the
+# transform
 _jitted: weakref.WeakSet[Jitted] = weakref.WeakSet()
 
 
@@ -101,8 +107,14 @@ def clear_caches() -> None:
 class Jitted:
     """A function that compiles itself; see `jit`."""
 
-    def __init__(self, fun: Callable[..., Any], static_argnums: tuple[int, ...], static_argnames: frozenset[str],
-                 donate_argnums: tuple[int, ...], donate_argnames: frozenset[str]) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        static_argnums: tuple[int, ...],
+        static_argnames: frozenset[str],
+        donate_argnums: tuple[int, ...],
+        donate_argnames: frozenset[str],
+    ) -> None:
         functools.update_wrapper(self, fun)
         self.__wrapped__ = fun
         self._fun = fun
@@ -145,35 +157,52 @@ class Jitted:
         key = (treedef, tuple(types), static, config.trace_key())
         program = self._programs.get(key)
         if program is None:
-            program = self._stage(key, treedef, [ShapedArray(*t) for t in types], static, args, kwargs)
+            program = self._stage(
+                key, treedef, [ShapedArray(*t) for t in types], static, args, kwargs
+            )
         if eager and not program.holds_tracers():
             return program.call(buffers)
         return program.bind(as_arrays(leaves, "argument", self._fun))
 
     def _split_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
         nums = {n % len(args) if -len(args) <= n < 0 else n for n in self._static_argnums}
-        static = ([(n, args[n]) for n in sorted(nums) if n < len(args)]
-                  + [(k, kwargs[k]) for k in sorted(self._static_argnames & kwargs.keys())])
+        static = [(n, args[n]) for n in sorted(nums) if n < len(args)] + [
+            (k, kwargs[k]) for k in sorted(self._static_argnames & kwargs.keys())
+        ]
         for where, value in static:
             try:
                 hash(value)
             except TypeError:
-                what = f"argument {where}" if isinstance(where, int) else f"keyword argument {where!r}"
+                what = (
+                    f"argument {where}" if isinstance(where, int) else f"keyword argument {where!r}"
+                )
                 raise ValueError(
-                    f"jit of {self._name}: static {what} must be hashable, got {type(value).__name__} ({value!r:.60}): "
-                    "static values are keys of the compilation cache. Pass a tuple instead of a list, or do not mark "
-                    "an array static") from None
+                    f"jit of {self._name}: static {what} must be hashable, got "
+                    f"{type(value).__name__} ({value!r:.60}): "
+                    "static values are keys of the compilation cache. Pass a tuple instead of a "
+                    "list, or do not mark "
+                    "an array static"
+                ) from None
         rest = tuple(None if k in nums else a for k, a in enumerate(args))
         key = tuple((where, type(value), value) for where, value in static)
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
-    def _stage(self, key: Any, treedef: Any, avals: Sequence[ShapedArray], static: Any, args: Any,
-               kwargs: Any) -> _Program:
+    def _stage(
+        self,
+        key: Any,
+        treedef: Any,
+        avals: Sequence[ShapedArray],
+        static: Any,
+        args: Any,
+        kwargs: Any,
+    ) -> _Program:
         values = {where: value for where, _, value in static or ()}
 
         def call(*a: Any, **kw: Any) -> Any:
             named = {k: v for k, v in values.items() if isinstance(k, str)}
-            return self._fun(*[values.get(k, x) if k in values else x for k, x in enumerate(a)], **kw, **named)
+            return self._fun(
+                *[values.get(k, x) if k in values else x for k, x in enumerate(a)], **kw, **named
+            )
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
         jaxpr, out_tree = stage_tree(call, treedef, avals)
@@ -203,7 +232,12 @@ class Jitted:
             args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
-        key = (treedef, tuple((a.shape, a.dtype, a.weak_type) for a in avals), static, config.trace_key())
+        key = (
+            treedef,
+            tuple((a.shape, a.dtype, a.weak_type) for a in avals),
+            static,
+            config.trace_key(),
+        )
         program = self._programs.get(key) or self._stage(key, treedef, avals, static, args, kwargs)
         return Lowered(program, treedef, avals)
 
@@ -233,7 +267,9 @@ class Lowered:
 
     @property
     def out_info(self) -> Any:
-        return self._program.out_tree.unflatten([ShapeDtypeStruct(a.shape, a.dtype) for a in self.jaxpr.out_avals])
+        return self._program.out_tree.unflatten(
+            [ShapeDtypeStruct(a.shape, a.dtype) for a in self.jaxpr.out_avals]
+        )
 
     def as_text(self) -> str:
         """Return the simplified program as text."""
@@ -254,11 +290,17 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs))
         if treedef != self._lowered.in_tree:
-            raise TypeError(f"the compiled function takes arguments of structure {self._lowered.in_tree}, got {treedef}")
+            raise TypeError(
+                f"the compiled function takes arguments of structure {self._lowered.in_tree}, got "
+                f"{treedef}"
+            )
         arrays = as_arrays(leaves, "argument", None)
         for k, (x, aval) in enumerate(zip(arrays, self._lowered.in_avals, strict=True)):
             if not x.aval.same_type(aval):
-                raise TypeError(f"the compiled function takes {aval.str_short()} as leaf {k}, got {x.aval.str_short()}")
+                raise TypeError(
+                    f"the compiled function takes {aval.str_short()} as leaf {k}, got "
+                    f"{x.aval.str_short()}"
+                )
         if all(type(x) is ArrayImpl for x in arrays) and _state.trace is eval_trace:
             return self._lowered._program.call([x._data for x in arrays])
         return self._lowered._program.bind(arrays)
@@ -267,17 +309,23 @@ class Compiled:
         return self._lowered.as_text()
 
 
-def jit(fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] | None = None,
-        static_argnames: str | Iterable[str] | None = None, donate_argnums: int | Sequence[int] | None = None,
-        donate_argnames: str | Iterable[str] | None = None) -> Any:
-    """Compile a function: it is traced once per combination of argument types, and then runs as native code.
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+) -> Any:
+    """Compile a function: it is traced once per combination of argument types, and then runs as
+    native code.
 
     Args:
         fun: a pure function of arrays or pytrees of arrays. Without it, a decorator is returned.
-        static_argnums, static_argnames: arguments that stay Python values; they must be hashable, and each new
-            value compiles again.
-        donate_argnums, donate_argnames: arguments whose buffers the program may overwrite; the caller must not
-            use them afterwards.
+        static_argnums, static_argnames: arguments that stay Python values; they must be hashable,
+            and each new value compiles again.
+        donate_argnums, donate_argnames: arguments whose buffers the program may overwrite; the
+            caller must not use them afterwards.
 
     Returns:
         The compiled function, with ``lower(*args)``, ``eval_shape(*args)`` and ``clear_cache()``.
@@ -295,8 +343,13 @@ def jit(fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence
         1.0
     """
     if fun is None:
-        return functools.partial(jit, static_argnums=static_argnums, static_argnames=static_argnames,
-                                 donate_argnums=donate_argnums, donate_argnames=donate_argnames)
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+        )
     check_callable(fun, "jit")
     nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
     donate_nums, donate_names = _resolve(fun, _ints(donate_argnums), _names(donate_argnames))
@@ -311,8 +364,11 @@ def _names(x: str | Iterable[str] | None) -> tuple[str, ...]:
     return () if x is None else (x,) if isinstance(x, str) else tuple(x)
 
 
-def _resolve(fun: Any, nums: tuple[int, ...], names: tuple[str, ...]) -> tuple[tuple[int, ...], frozenset[str]]:
-    """Return positions and names that mean the same arguments, so that either way of passing them works."""
+def _resolve(
+    fun: Any, nums: tuple[int, ...], names: tuple[str, ...]
+) -> tuple[tuple[int, ...], frozenset[str]]:
+    """Return positions and names that mean the same arguments, so that either way of passing them
+    works."""
     if not nums and not names:
         return (), frozenset()
     try:
@@ -324,14 +380,22 @@ def _resolve(fun: Any, nums: tuple[int, ...], names: tuple[str, ...]) -> tuple[t
     has_kwargs = any(p.kind is p.VAR_KEYWORD for p in params)
     for name in names:
         if name not in known and not has_kwargs:
-            raise ValueError(f"jit of {function_name(fun)}: there is no argument named {name!r}; it has {sorted(known)}")
+            raise ValueError(
+                f"jit of {function_name(fun)}: there is no argument named {name!r}; it has "
+                f"{sorted(known)}"
+            )
     has_args = any(p.kind is p.VAR_POSITIONAL for p in params)
     for n in nums:
         if not has_args and not -len(positional) <= n < len(positional):
-            raise ValueError(f"jit of {function_name(fun)}: argnums {n} is out of range for {len(positional)} positional "
-                             "arguments")
+            raise ValueError(
+                f"jit of {function_name(fun)}: argnums {n} is out of range for {len(positional)} "
+                "positional "
+                "arguments"
+            )
     all_nums = set(nums) | {positional.index(n) for n in names if n in positional}
-    all_names = set(names) | {positional[n] for n in nums if -len(positional) <= n < len(positional)}
+    all_names = set(names) | {
+        positional[n] for n in nums if -len(positional) <= n < len(positional)
+    }
     return tuple(sorted(all_nums)), frozenset(all_names)
 
 

@@ -1,4 +1,5 @@
-"""`checkpoint` (also `remat`): keep a function's inputs instead of its intermediates, and compute it again backwards."""
+"""`checkpoint` (also `remat`): keep a function's inputs instead of its intermediates, and compute
+it again backwards."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tupl
 
     def tangent_map(*args: Any) -> list[Any]:
         results = eval_jaxpr(forward.jaxpr, *args[: n_consts + n_args])
-        return eval_jaxpr(linear_jaxpr, *results[n_outs:], *args[n_consts + n_args:])
+        return eval_jaxpr(linear_jaxpr, *results[n_outs:], *args[n_consts + n_args :])
 
     def linear(*tangents: Any) -> list[Any]:
         args = [*forward.consts, *primals, *tangents]
@@ -47,7 +48,9 @@ remat_p.eager = _eager
 remat_p.linearize = _linearize
 
 
-def checkpoint(fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = ()) -> Any:
+def checkpoint(
+    fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = ()
+) -> Any:
     """Make reverse-mode differentiation recompute ``fun``'s intermediates instead of storing them.
 
     Args:

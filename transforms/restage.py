@@ -1,8 +1,9 @@
 """Programs of programs: the jvp, linearization, transpose and batch of a jaxpr, as jaxprs.
 
-Higher-order primitives get their rules by re-tracing: each function here stages a transformed program
-once and remembers it on the jaxpr it came from. Programs in and out are hoisted (no consts of their own);
-array constants that a rule closes over come back as leading inputs with their values in ``consts``.
+Higher-order primitives get their rules by re-tracing: each function here stages a transformed
+program once and remembers it on the jaxpr it came from. Programs in and out are hoisted (no consts
+of their own); array constants that a rule closes over come back as leading inputs with their values
+in ``consts``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from .batching import Axis, batch_flat
 from .forward import jvp_flat, linearize_flat
 from .reverse import transpose_jaxpr
 
-__all__ = ["Restaged", "batch_program", "call_rules", "jvp_program", "linearize_program", "stage_hoisted",
-           "transpose_program"]
+__all__ = [
+    "Restaged",
+    "batch_program",
+    "call_rules",
+    "jvp_program",
+    "linearize_program",
+    "stage_hoisted",
+    "transpose_program",
+]
 
 
 class Restaged(NamedTuple):
@@ -30,7 +38,9 @@ class Restaged(NamedTuple):
     note: Any
 
 
-def stage_hoisted(f: Callable[..., Sequence[Any]], avals: Sequence[Any], name: str = "") -> tuple[Jaxpr, list[Any]]:
+def stage_hoisted(
+    f: Callable[..., Sequence[Any]], avals: Sequence[Any], name: str = ""
+) -> tuple[Jaxpr, list[Any]]:
     """Stage ``f``; return its jaxpr with constants as leading inputs, and the constants."""
     jaxpr = stage(f, avals, name)
     return jaxpr.hoisted(), jaxpr.consts
@@ -43,10 +53,13 @@ def _remembered(jaxpr: Jaxpr, key: Any, build: Callable[[], Any]) -> Any:
     return found
 
 
-def jvp_program(jaxpr: Jaxpr, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None) -> Restaged:
+def jvp_program(
+    jaxpr: Jaxpr, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None
+) -> Restaged:
     """Return the program (inputs, nonzero tangents) -> (outputs, their nonzero tangents).
 
-    ``force`` marks outputs whose tangent is wanted even where zero. The note says which outputs have one.
+    ``force`` marks outputs whose tangent is wanted even where zero. The note says which outputs
+    have one.
     """
 
     def build() -> Restaged:
@@ -58,21 +71,27 @@ def jvp_program(jaxpr: Jaxpr, nonzero: tuple[bool, ...], force: tuple[bool, ...]
             tangents = [next(ts) if nz else None for nz in nonzero]
             outs, touts = jvp_flat(lambda *xs: eval_jaxpr(jaxpr, *xs), args[:n], tangents)
             if force is not None:
-                touts = [zeros(a) if t is None and w else t
-                         for t, w, a in zip(touts, force, jaxpr.out_avals, strict=True)]
+                touts = [
+                    zeros(a) if t is None and w else t
+                    for t, w, a in zip(touts, force, jaxpr.out_avals, strict=True)
+                ]
             note[:] = [t is not None for t in touts]
             return [*outs, *[t for t in touts if t is not None]]
 
         avals = jaxpr.in_avals
-        staged, consts = stage_hoisted(f, [*avals, *[a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz]])
+        staged, consts = stage_hoisted(
+            f, [*avals, *[a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz]]
+        )
         return Restaged(staged, consts, note)
 
     return _remembered(jaxpr, ("jvp", nonzero, force), build)
 
 
-def linearize_program(jaxpr: Jaxpr, nonzero: tuple[bool, ...],
-                      force: tuple[bool, ...] | None = None) -> tuple[Restaged, Jaxpr, list[bool]]:
-    """Return the program inputs -> (outputs, residuals), the linear program (residuals, nonzero tangents) ->
+def linearize_program(
+    jaxpr: Jaxpr, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None
+) -> tuple[Restaged, Jaxpr, list[bool]]:
+    """Return the program inputs -> (outputs, residuals), the linear program (residuals, nonzero
+    tangents) ->
     nonzero output tangents, and which outputs have a tangent (``force`` adds some)."""
 
     def build() -> Any:
@@ -92,21 +111,27 @@ def linearize_program(jaxpr: Jaxpr, nonzero: tuple[bool, ...],
     return _remembered(jaxpr, ("linearize", nonzero, force), build)
 
 
-def _with_zeros(linear: Jaxpr, active: Sequence[bool], force: Sequence[bool], avals: Sequence[Any]) -> Any:
+def _with_zeros(
+    linear: Jaxpr, active: Sequence[bool], force: Sequence[bool], avals: Sequence[Any]
+) -> Any:
     """Give a linear program explicit zeros for the forced outputs that have no tangent."""
 
     def f(*args: Any) -> list[Any]:
         found = iter(eval_jaxpr(linear, *args))
-        touts = [next(found) if a else zeros(aval) if w else None
-                 for a, w, aval in zip(active, force, avals, strict=True)]
+        touts = [
+            next(found) if a else zeros(aval) if w else None
+            for a, w, aval in zip(active, force, avals, strict=True)
+        ]
         return [t for t in touts if t is not None]
 
     return stage(f, linear.in_avals), [a or w for a, w in zip(active, force, strict=True)]
 
 
-def transpose_program(jaxpr: Jaxpr, is_linear: tuple[bool, ...], ct_nonzero: tuple[bool, ...],
-                      force: bool = False) -> Restaged:
-    """Return the program (known inputs, nonzero cotangents) -> nonzero cotangents of the linear inputs.
+def transpose_program(
+    jaxpr: Jaxpr, is_linear: tuple[bool, ...], ct_nonzero: tuple[bool, ...], force: bool = False
+) -> Restaged:
+    """Return the program (known inputs, nonzero cotangents) -> nonzero cotangents of the linear
+    inputs.
 
     The note says which linear inputs have one (all of them with ``force``).
     """
@@ -118,13 +143,18 @@ def transpose_program(jaxpr: Jaxpr, is_linear: tuple[bool, ...], ct_nonzero: tup
         note: list[bool] = []
 
         def f(*args: Any) -> list[Any]:
-            values, given = iter(args[: len(known)]), iter(args[len(known):])
-            ins = [LinearArg(a) if lin else next(values) for a, lin in zip(avals, is_linear, strict=True)]
+            values, given = iter(args[: len(known)]), iter(args[len(known) :])
+            ins = [
+                LinearArg(a) if lin else next(values)
+                for a, lin in zip(avals, is_linear, strict=True)
+            ]
             found = transpose_jaxpr(jaxpr, ins, [next(given) if nz else None for nz in ct_nonzero])
             found = [ct for ct, lin in zip(found, is_linear, strict=True) if lin]
             if force:
                 lin_avals = [a for a, lin in zip(avals, is_linear, strict=True) if lin]
-                found = [zeros(a) if ct is None else ct for ct, a in zip(found, lin_avals, strict=True)]
+                found = [
+                    zeros(a) if ct is None else ct for ct, a in zip(found, lin_avals, strict=True)
+                ]
             note[:] = [ct is not None for ct in found]
             return [ct for ct in found if ct is not None]
 
@@ -134,9 +164,11 @@ def transpose_program(jaxpr: Jaxpr, is_linear: tuple[bool, ...], ct_nonzero: tup
     return _remembered(jaxpr, ("transpose", is_linear, ct_nonzero, force), build)
 
 
-def batch_program(jaxpr: Jaxpr, axis: Axis, batched: tuple[bool, ...],
-                  force: tuple[bool, ...] | None = None) -> Restaged:
-    """Return the program over batches; the note says which outputs are batched (``force`` adds some)."""
+def batch_program(
+    jaxpr: Jaxpr, axis: Axis, batched: tuple[bool, ...], force: tuple[bool, ...] | None = None
+) -> Restaged:
+    """Return the program over batches; the note says which outputs are batched (``force`` adds
+    some)."""
 
     def build() -> Restaged:
         note: list[bool] = []
@@ -144,14 +176,18 @@ def batch_program(jaxpr: Jaxpr, axis: Axis, batched: tuple[bool, ...],
         def f(*args: Any) -> list[Any]:
             outs, flags = batch_flat(lambda *xs: eval_jaxpr(jaxpr, *xs), axis, args, batched)
             if force is not None:
-                outs = [spread(o, axis.size) if w and not b else o
-                        for o, b, w in zip(outs, flags, force, strict=True)]
+                outs = [
+                    spread(o, axis.size) if w and not b else o
+                    for o, b, w in zip(outs, flags, force, strict=True)
+                ]
                 flags = [b or w for b, w in zip(flags, force, strict=True)]
             note[:] = flags
             return outs
 
-        avals = [a.update(shape=(axis.size, *a.shape)) if b else a
-                 for a, b in zip(jaxpr.in_avals, batched, strict=True)]
+        avals = [
+            a.update(shape=(axis.size, *a.shape)) if b else a
+            for a, b in zip(jaxpr.in_avals, batched, strict=True)
+        ]
         staged, consts = stage_hoisted(f, avals)
         return Restaged(staged, consts, note)
 
@@ -159,13 +195,17 @@ def batch_program(jaxpr: Jaxpr, axis: Axis, batched: tuple[bool, ...],
 
 
 def call_rules(prim: Primitive) -> None:
-    """Give a call-like primitive (``jaxpr`` among its params, inputs passed straight to it) its rules:
-    jvp, linearize, transpose and batch of a call are calls of the jvp, linearization ... of the program."""
+    """Give a call-like primitive (``jaxpr`` among its params, inputs passed straight to it) its
+    rules:
+    jvp, linearize, transpose and batch of a call are calls of the jvp, linearization ... of the
+    program."""
 
     def bind(restaged: Restaged, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         return prim.bind(*restaged.consts, *args, **{**params, "jaxpr": restaged.jaxpr})
 
-    def jvp(primals: Any, tangents: Any, *, jaxpr: Jaxpr, **params: Any) -> tuple[list[Any], list[Any]]:
+    def jvp(
+        primals: Any, tangents: Any, *, jaxpr: Jaxpr, **params: Any
+    ) -> tuple[list[Any], list[Any]]:
         nonzero = tuple(t is not None for t in tangents)
         program = jvp_program(jaxpr, nonzero)
         results = bind(program, [*primals, *[t for t in tangents if t is not None]], params)
@@ -173,7 +213,9 @@ def call_rules(prim: Primitive) -> None:
         touts = iter(results[n:])
         return results[:n], [next(touts) if a else None for a in program.note]
 
-    def linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr, **params: Any) -> tuple[list[Any], Any]:
+    def linearize(
+        primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr, **params: Any
+    ) -> tuple[list[Any], Any]:
         forward, linear_jaxpr, active = linearize_program(jaxpr, nonzero)
         results = bind(forward, primals, params)
         n = len(jaxpr.outvars)
@@ -192,7 +234,9 @@ def call_rules(prim: Primitive) -> None:
         note = iter(program.note)
         return [next(found) if lin and next(note) else None for lin in is_linear]
 
-    def batch(axis: Axis, args: Any, batched: Any, *, jaxpr: Jaxpr, **params: Any) -> tuple[list[Any], list[bool]]:
+    def batch(
+        axis: Axis, args: Any, batched: Any, *, jaxpr: Jaxpr, **params: Any
+    ) -> tuple[list[Any], list[bool]]:
         program = batch_program(jaxpr, axis, tuple(batched))
         return bind(program, args, params), program.note
 

@@ -1,4 +1,5 @@
-"""Reverse differentiation: transpose the tape. `vjp`, `grad`, `value_and_grad`, Jacobians, `linear_transpose`."""
+"""Reverse differentiation: transpose the tape. `vjp`, `grad`, `value_and_grad`, Jacobians,
+`linear_transpose`."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from .forward import _split_aux, is_differentiable, linearize_flat, zero_tangent
 __all__ = ["grad", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
 
 
-# ------------------------------------------------------------------------------------------ the backward pass
+# ------------------------------------------------------------------------------------------ the
+# backward pass
 def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     """Run a jaxpr backwards.
 
@@ -67,7 +69,9 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
         outs = [ct_of.pop(v, None) for v in eqn.outvars]
         if all(ct is None for ct in outs):
             continue
-        found = eqn.prim.rule("transpose")(outs if eqn.prim.multiple_results else outs[0], *ins, **eqn.params)
+        found = eqn.prim.rule("transpose")(
+            outs if eqn.prim.multiple_results else outs[0], *ins, **eqn.params
+        )
         for v, ct in zip(eqn.invars, found, strict=True):
             give(v, ct)
     return [ct_of.get(v) for v in jaxpr.invars]
@@ -83,8 +87,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         has_aux: whether ``fun`` returns ``(output, auxiliary data)``.
 
     Returns:
-        ``(output, vjpfun)``; ``vjpfun(ct)`` takes a cotangent shaped like the output and returns a tuple with one
-        cotangent per primal (dtype float0 for integers). With ``has_aux``, ``(output, vjpfun, aux)``.
+        ``(output, vjpfun)``; ``vjpfun(ct)`` takes a cotangent shaped like the output and returns a
+        tuple with one cotangent per primal (dtype float0 for integers). With ``has_aux``,
+        ``(output, vjpfun, aux)``.
 
     Example:
         >>> import funtorch as ft
@@ -113,9 +118,15 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     def vjpfun(ct: Any) -> Any:
         ct_leaves, ct_tree = tree.flatten(ct)
         if ct_tree != out_tree:
-            raise TypeError(f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the output's, "
-                            f"{out_tree}")
-        cts = [_checked_cotangent(k, c, aval) for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))]
+            raise TypeError(
+                f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the "
+                "output's, "
+                f"{out_tree}"
+            )
+        cts = [
+            _checked_cotangent(k, c, aval)
+            for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))
+        ]
         cts = [c for c, a in zip(cts, active[:n], strict=True) if a] + [None] * sum(active[n:])
         found = iter(transpose_jaxpr(jaxpr, [LinearArg(a) for a in jaxpr.in_avals], cts))
         grads = []
@@ -135,33 +146,43 @@ def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
         ct = convert(ct, dtype=aval.dtype, weak_type=False)
     if ct.shape != aval.shape or ct.dtype != aval.dtype:
-        raise ValueError(f"vjp: output {k} is {aval.str_short()} but the cotangent given for it is "
-                         f"{ct.aval.str_short()}; shapes and dtypes must be equal")
+        raise ValueError(
+            f"vjp: output {k} is {aval.str_short()} but the cotangent given for it is "
+            f"{ct.aval.str_short()}; shapes and dtypes must be equal"
+        )
     return ct
 
 
 # ------------------------------------------------------------------------------------------ grad
-def value_and_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
-                   holomorphic: bool = False, allow_int: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
     """Make a function that returns both the value and the gradient of ``fun``.
 
     Args:
         fun: a function that returns a real scalar (complex with ``holomorphic``).
         argnums: position, or positions, of the arguments to differentiate.
         has_aux: whether ``fun`` returns ``(scalar, auxiliary data)``.
-        holomorphic: whether ``fun`` is complex-differentiable; inputs and output must then be complex.
-        allow_int: whether integer arguments may be differentiated (their gradients have dtype float0).
+        holomorphic: whether ``fun`` is complex-differentiable; inputs and output must then be
+            complex.
+        allow_int: whether integer arguments may be differentiated (their gradients have dtype
+            float0).
 
     Returns:
-        A function of the same arguments that returns ``(value, gradient)``, or ``((value, aux), gradient)``. The
-        gradient has the structure of the argument, or is a tuple of such when ``argnums`` is a sequence.
+        A function of the same arguments that returns ``(value, gradient)``, or ``((value, aux),
+        gradient)``. The gradient has the structure of the argument, or is a tuple of such when
+        ``argnums`` is a sequence.
 
     Raises:
         TypeError: if the output is not a real scalar or an argument is not of a float dtype.
 
     Example:
         >>> import funtorch as ft
-        >>> v, g = ft.value_and_grad(lambda x: (x ** 2).sum())(ft.numpy.array([1.0, 2.0]))
+        >>> v, g = ft.value_and_grad(lambda x: (x**2).sum())(ft.numpy.array([1.0, 2.0]))
         >>> float(v), g
         (5.0, Array([2., 4.], dtype=float32))
     """
@@ -190,18 +211,24 @@ def value_and_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, ha
     return value_and_grad_f
 
 
-def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False,
-         allow_int: bool = False) -> Callable[..., Any]:
+def grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
     """Make a function that computes the gradient of ``fun``; arguments as in `value_and_grad`.
 
     Returns:
-        A function of the same arguments that returns the gradient, or ``(gradient, aux)`` with ``has_aux``.
+        A function of the same arguments that returns the gradient, or ``(gradient, aux)`` with
+        ``has_aux``.
 
     Example:
         >>> import funtorch as ft
         >>> float(ft.grad(ft.numpy.sin)(0.0))
         1.0
-        >>> float(ft.grad(ft.grad(lambda x: x ** 3))(2.0))
+        >>> float(ft.grad(ft.grad(lambda x: x**3))(2.0))
         12.0
     """
     both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
@@ -214,7 +241,9 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     return grad_f
 
 
-def _check_inputs(fun: Any, nums: tuple[int, ...], diff: list[Any], holomorphic: bool, allow_int: bool) -> None:
+def _check_inputs(
+    fun: Any, nums: tuple[int, ...], diff: list[Any], holomorphic: bool, allow_int: bool
+) -> None:
     for n, arg in zip(nums, diff, strict=True):
         for path, leaf in tree.leaves_with_path(arg):
             if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
@@ -222,11 +251,18 @@ def _check_inputs(fun: Any, nums: tuple[int, ...], diff: list[Any], holomorphic:
             dtype = aval_of(leaf).dtype
             where = f"argument {n}{tree.keystr(path)} of {function_name(fun)}"
             if holomorphic and not dtypes.is_complex(dtype):
-                raise TypeError(f"grad with holomorphic=True needs complex inputs, but {where} has dtype {dtype.name}")
+                raise TypeError(
+                    f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
+                    f"{dtype.name}"
+                )
             if not holomorphic and not is_differentiable(dtype) and not allow_int:
-                raise TypeError(f"grad needs inputs of a float or complex dtype, but {where} has dtype {dtype.name}: "
-                                f"pass a float (for instance {_float_hint(leaf)}), choose other argnums, or set "
-                                "allow_int=True")
+                raise TypeError(
+                    f"grad needs inputs of a float or complex dtype, but {where} has dtype "
+                    f"{dtype.name}: "
+                    f"pass a float (for instance {_float_hint(leaf)}), choose other argnums, or "
+                    "set "
+                    "allow_int=True"
+                )
 
 
 def _float_hint(leaf: Any) -> str:
@@ -237,23 +273,38 @@ def _check_output(fun: Any, value: Any, holomorphic: bool) -> None:
     try:
         aval = aval_of(value)
     except TypeError:
-        raise TypeError(f"grad needs a function that returns one scalar, but {function_name(fun)} returned "
-                        f"{tree.structure(value)}; with extra outputs use has_aux=True") from None
+        raise TypeError(
+            f"grad needs a function that returns one scalar, but {function_name(fun)} returned "
+            f"{tree.structure(value)}; with extra outputs use has_aux=True"
+        ) from None
     if aval.shape:
-        raise TypeError(f"grad needs a scalar output, but {function_name(fun)} returned an array of shape {aval.shape}: "
-                        "reduce it (sum, mean), or use jacrev, jacfwd or vjp")
+        raise TypeError(
+            f"grad needs a scalar output, but {function_name(fun)} returned an array of shape "
+            f"{aval.shape}: "
+            "reduce it (sum, mean), or use jacrev, jacfwd or vjp"
+        )
     if holomorphic:
         if not dtypes.is_complex(aval.dtype):
-            raise TypeError(f"grad with holomorphic=True needs a complex output, but {function_name(fun)} returned "
-                            f"dtype {aval.dtype.name}")
+            raise TypeError(
+                f"grad with holomorphic=True needs a complex output, but {function_name(fun)} "
+                "returned "
+                f"dtype {aval.dtype.name}"
+            )
     elif not dtypes.is_float(aval.dtype):
-        hint = ("take the real part, or set holomorphic=True for a holomorphic function"
-                if dtypes.is_complex(aval.dtype) else "its derivative is not defined")
-        raise TypeError(f"grad needs a real-valued output, but {function_name(fun)} returned dtype {aval.dtype.name}: "
-                        f"{hint}")
+        hint = (
+            "take the real part, or set holomorphic=True for a holomorphic function"
+            if dtypes.is_complex(aval.dtype)
+            else "its derivative is not defined"
+        )
+        raise TypeError(
+            f"grad needs a real-valued output, but {function_name(fun)} returned dtype "
+            f"{aval.dtype.name}: "
+            f"{hint}"
+        )
 
 
-# ------------------------------------------------------------------------------------------ linear_transpose
+# ------------------------------------------------------------------------------------------
+# linear_transpose
 def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
     """Transpose a function that is linear in all its arguments.
 
@@ -262,7 +313,8 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
         *primals: example arguments: arrays or anything with shape and dtype.
 
     Returns:
-        A function that takes a cotangent shaped like the output and returns a tuple with one per argument.
+        A function that takes a cotangent shaped like the output and returns a tuple with one per
+        argument.
 
     Example:
         >>> import funtorch as ft
@@ -285,10 +337,18 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     def transposed(ct: Any) -> Any:
         cts, ct_tree = tree.flatten(ct)
         if ct_tree != out_tree:
-            raise TypeError(f"linear_transpose: the cotangent's structure {ct_tree} is not the output's, {out_tree}")
-        cts = [_checked_cotangent(k, c, a) for k, (c, a) in enumerate(zip(cts, jaxpr.out_avals, strict=True))]
+            raise TypeError(
+                f"linear_transpose: the cotangent's structure {ct_tree} is not the output's, "
+                f"{out_tree}"
+            )
+        cts = [
+            _checked_cotangent(k, c, a)
+            for k, (c, a) in enumerate(zip(cts, jaxpr.out_avals, strict=True))
+        ]
         found = transpose_jaxpr(jaxpr, [LinearArg(a) for a in avals], cts)
-        return tree.unflatten(treedef, [zeros(a) if g is None else g for g, a in zip(found, avals, strict=True)])
+        return tree.unflatten(
+            treedef, [zeros(a) if g is None else g for g, a in zip(found, avals, strict=True)]
+        )
 
     return transposed
 

@@ -22,7 +22,7 @@ class ShapeDtypeStruct:
 
     Example:
         >>> import funtorch as ft
-        >>> ft.eval_shape(ft.numpy.sin, ft.ShapeDtypeStruct((2, 3), 'float32'))
+        >>> ft.eval_shape(ft.numpy.sin, ft.ShapeDtypeStruct((2, 3), "float32"))
         ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
 
@@ -44,7 +44,10 @@ class ShapeDtypeStruct:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (
+            other.shape,
+            other.dtype,
+        )
 
     def __hash__(self) -> int:
         return hash((self.shape, self.dtype))
@@ -60,8 +63,11 @@ def spec_of(x: Any) -> ShapedArray:
     return aval_of(x)
 
 
-def stage_tree(fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray]) -> tuple[Jaxpr, Any]:
-    """Stage a function of ``(args, kwargs)`` of structure ``treedef``; return its jaxpr and output structure."""
+def stage_tree(
+    fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray]
+) -> tuple[Jaxpr, Any]:
+    """Stage a function of ``(args, kwargs)`` of structure ``treedef``; return its jaxpr and output
+    structure."""
     store: list[Any] = []
 
     def flat(*flat_args: Any) -> list[Any]:
@@ -73,8 +79,9 @@ def stage_tree(fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArra
     return stage(flat, avals, function_name(fun)), store[0]
 
 
-def make_jaxpr(fun: Callable[..., Any], static_argnums: int | Sequence[int] = (),
-               return_shape: bool = False) -> Callable[..., Any]:
+def make_jaxpr(
+    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+) -> Callable[..., Any]:
     """Make a function that returns the jaxpr of ``fun`` for given arguments.
 
     Args:
@@ -83,7 +90,8 @@ def make_jaxpr(fun: Callable[..., Any], static_argnums: int | Sequence[int] = ()
         return_shape: whether to return the output's shapes as well.
 
     Returns:
-        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns the `Jaxpr`.
+        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns the
+        `Jaxpr`.
 
     Example:
         >>> import funtorch as ft
@@ -110,7 +118,9 @@ def make_jaxpr(fun: Callable[..., Any], static_argnums: int | Sequence[int] = ()
         jaxpr, out_tree = stage_tree(on_dynamic, treedef, [spec_of(x) for x in leaves])
         if not return_shape:
             return jaxpr
-        return jaxpr, tree.unflatten(out_tree, [ShapeDtypeStruct(a.shape, a.dtype) for a in jaxpr.out_avals])
+        return jaxpr, tree.unflatten(
+            out_tree, [ShapeDtypeStruct(a.shape, a.dtype) for a in jaxpr.out_avals]
+        )
 
     return jaxpr_maker
 
@@ -133,4 +143,7 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     check_callable(fun, "eval_shape")
     leaves, treedef = tree.flatten((args, kwargs))
     jaxpr, out_tree = stage_tree(fun, treedef, [spec_of(x) for x in leaves])
-    return tree.unflatten(out_tree, [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals])
+    return tree.unflatten(
+        out_tree,
+        [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals],
+    )

@@ -390,56 +390,6 @@ def _forward(e: _Entry) -> tuple[int, int, int]:
     return (start, count, step) if step > 0 else (start + (count - 1) * step, count, -step)
 
 
-class AtIndex:
-    """``x.at``: index it to say which elements to update."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def __getitem__(self, index: Any) -> AtView:
-        return AtView(self.array, index)
-
-    def __repr__(self) -> str:
-        return f"AtIndex({self.array!r})"
-
-
-class AtView:
-    """``x.at[index]``: its methods return a copy of x with the indexed elements updated.
-
-    ``mode`` says what indices out of bounds do: 'drop' (the default of updates: nothing), 'clip', 'fill'
-    (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices`` and
-    ``indices_are_sorted`` are promises too.
-    """
-
-    __slots__ = ("array", "index")
-
-    def __init__(self, array: Any, index: Any) -> None:
-        self.array = array
-        self.index = index
-
-    def __repr__(self) -> str:
-        return f"AtView({self.array!r}, {self.index!r})"
-
-    def get(self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode: str | None = None,
-            fill_value: Any = None) -> Any:
-        """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's extreme)."""
-        chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
-        chosen = {"drop": "fill"}.get(chosen, chosen)
-        x = self.array
-        return _get(x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None)
-
-    def apply(self, func: Callable[[Any], Any], *, indices_are_sorted: bool = False,
-              unique_indices: bool = False, mode: str | None = None) -> Any:
-        """Return a copy with ``func`` applied to the indexed elements."""
-        return self.set(func(self.get(mode="clip")), mode=mode)
-
-    def power(self, values: Any, **options: Any) -> Any:
-        """Return a copy with the indexed elements raised to a power."""
-        return self.set(elementwise.power(self.get(mode="clip"), values), **options)
-
-
 def _mode(mode: Any) -> Any:
     if mode is not None and not isinstance(mode, str):
         mode = {"FILL_OR_DROP": "fill", "CLIP": "clip", "PROMISE_IN_BOUNDS": "promise_in_bounds"}.get(
@@ -475,14 +425,64 @@ def _divide(self: AtView, values: Any, **options: Any) -> Any:
     return convert(elementwise.divide(x, ones.mul(values, **options)), x.dtype)
 
 
-AtView.set = _updater("set", "replaced by values")
-AtView.add = _updater("add", "increased by values; repeated indices add up")
-AtView.mul = AtView.multiply = _updater("mul", "multiplied by values")
-AtView.min = _updater("min", "replaced by the minimum with values")
-AtView.max = _updater("max", "replaced by the maximum with values")
-AtView.subtract = AtView.sub = _subtract
-AtView.divide = AtView.div = _divide
-AtView.pow = AtView.power
+class AtIndex:
+    """``x.at``: index it to say which elements to update."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __getitem__(self, index: Any) -> AtView:
+        return AtView(self.array, index)
+
+    def __repr__(self) -> str:
+        return f"AtIndex({self.array!r})"
+
+
+class AtView:
+    """``x.at[index]``: its methods return a copy of x with the indexed elements updated.
+
+    ``mode`` says what indices out of bounds do: 'drop' (the default of updates: nothing), 'clip', 'fill'
+    (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices`` and
+    ``indices_are_sorted`` are promises too.
+    """
+
+    __slots__ = ("array", "index")
+
+    def __init__(self, array: Any, index: Any) -> None:
+        self.array = array
+        self.index = index
+
+    def __repr__(self) -> str:
+        return f"AtView({self.array!r}, {self.index!r})"
+
+    set = _updater("set", "replaced by values")
+    add = _updater("add", "increased by values; repeated indices add up")
+    mul = multiply = _updater("mul", "multiplied by values")
+    min = _updater("min", "replaced by the minimum with values")
+    max = _updater("max", "replaced by the maximum with values")
+    subtract = sub = _subtract
+    divide = div = _divide
+
+    def get(self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode: str | None = None,
+            fill_value: Any = None) -> Any:
+        """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's extreme)."""
+        chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
+        chosen = {"drop": "fill"}.get(chosen, chosen)
+        x = self.array
+        return _get(x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None)
+
+    def apply(self, func: Callable[[Any], Any], *, indices_are_sorted: bool = False,
+              unique_indices: bool = False, mode: str | None = None) -> Any:
+        """Return a copy with ``func`` applied to the indexed elements."""
+        return self.set(func(self.get(mode="clip")), mode=mode)
+
+    def power(self, values: Any, **options: Any) -> Any:
+        """Return a copy with the indexed elements raised to a power."""
+        return self.set(elementwise.power(self.get(mode="clip"), values), **options)
+
+    pow = power
 
 
 def _fill_value(dtype: Any, fill: Any) -> Any:

@@ -33,25 +33,29 @@ from funtorch.ops.families import (
     zeros_like,
 )
 
+# fmt: off
 __all__ = [
-    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p", "asinh",
-    "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast", "bitcast_p",
-    "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or", "bitwise_or_p",
-    "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz", "clz_p", "complex",
-    "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p", "cos", "cos_p", "cosh",
-    "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq", "eq_p", "erf", "erf_inv", "erf_inv_p",
-    "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p", "expm1", "expm1_p", "floor", "floor_p",
-    "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p", "imag", "imag_p", "integer_pow", "integer_pow_p",
-    "is_finite", "is_finite_p", "le", "le_p", "lgamma", "lgamma_p", "log", "log1p", "log1p_p", "log2",
-    "log2_p", "log_p", "logaddexp", "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max",
-    "max_p", "min", "min_p", "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p",
-    "polygamma", "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real",
-    "real_p", "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
+    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p",
+    "asinh", "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast",
+    "bitcast_p", "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or",
+    "bitwise_or_p", "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz",
+    "clz_p", "complex", "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p",
+    "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq", "eq_p",
+    "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p",
+    "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
+    "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
+    "lgamma", "lgamma_p", "log", "log1p", "log1p_p", "log2", "log2_p", "log_p", "logaddexp",
+    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min", "min_p",
+    "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
+    "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
+    "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
     "select", "select_p", "shift_left", "shift_left_p", "shift_right_arithmetic",
-    "shift_right_arithmetic_p", "shift_right_logical", "shift_right_logical_p", "sign", "sign_p", "sin",
-    "sin_p", "sinh", "sinh_p", "sqrt", "sqrt_p", "square", "square_p", "stop_gradient",
-    "stop_gradient_p", "sub", "sub_p", "tan", "tan_p", "tanh", "tanh_p", "trunc", "trunc_p",
+    "shift_right_arithmetic_p", "shift_right_logical", "shift_right_logical_p", "sign",
+    "sign_p", "sin", "sin_p", "sinh", "sinh_p", "sqrt", "sqrt_p", "square", "square_p",
+    "stop_gradient", "stop_gradient_p", "sub", "sub_p", "tan", "tan_p", "tanh", "tanh_p",
+    "trunc", "trunc_p",
 ]
+# fmt: on
 
 _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
@@ -112,16 +116,36 @@ def _transpose_sub(ct: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return ct if is_linear(x) else None, neg(ct) if is_linear(y) else None
 
 
-neg_p = linear("neg", type=elementwise_linear_type("neg", "ifc"), eager=_ufunc("negative"),
-               transpose=lambda ct, x: (neg(ct),), batch=None)
-add_p = linear("add", type=elementwise_linear_type("add", "ifc"), eager=_ufunc("add"),
-               transpose=_transpose_add, batch=None)
-sub_p = linear("sub", type=elementwise_linear_type("sub", "ifc"), eager=_ufunc("subtract"),
-               transpose=_transpose_sub, batch=None)
+neg_p = linear(
+    "neg",
+    type=elementwise_linear_type("neg", "ifc"),
+    eager=_ufunc("negative"),
+    transpose=lambda ct, x: (neg(ct),),
+    batch=None,
+)
+add_p = linear(
+    "add",
+    type=elementwise_linear_type("add", "ifc"),
+    eager=_ufunc("add"),
+    transpose=_transpose_add,
+    batch=None,
+)
+sub_p = linear(
+    "sub",
+    type=elementwise_linear_type("sub", "ifc"),
+    eager=_ufunc("subtract"),
+    transpose=_transpose_sub,
+    batch=None,
+)
 add_p.jvp = _sum_jvp(add_p, lambda tx, ty: accumulate((tx, ty)))
 sub_p.jvp = _sum_jvp(sub_p, _sub_tangents)
-mul_p = bilinear("mul", type=elementwise_linear_type("mul", "ifc"), eager=_ufunc("multiply"),
-                 transposes=(lambda ct, y, aval: mul(ct, y), lambda ct, x, aval: mul(ct, x)), batch=None)
+mul_p = bilinear(
+    "mul",
+    type=elementwise_linear_type("mul", "ifc"),
+    eager=_ufunc("multiply"),
+    transposes=(lambda ct, y, aval: mul(ct, y), lambda ct, x, aval: mul(ct, x)),
+    batch=None,
+)
 neg, add, sub, mul = neg_p.bind, add_p.bind, sub_p.bind, mul_p.bind
 
 
@@ -194,22 +218,33 @@ def _sum_of_squares(x: Any, y: Any) -> Any:
 
 
 div_p = binary(
-    "div", _div_eager,
+    "div",
+    _div_eager,
     (lambda t, x, y, out: div(t, y), lambda t, x, y, out: neg(mul(t, div(out, y)))),
-    transpose=lambda ct, x, y: (div(ct, y), None))
+    transpose=lambda ct, x, y: (div(ct, y), None),
+)
 rem_p = binary(
-    "rem", _rem_eager,
-    (lambda t, x, y, out: t, lambda t, x, y, out: neg(mul(t, trunc(div(x, y))))), accepts="if")
+    "rem",
+    _rem_eager,
+    (lambda t, x, y, out: t, lambda t, x, y, out: neg(mul(t, trunc(div(x, y))))),
+    accepts="if",
+)
 pow_p = binary("pow", _pow_eager, (_pow_jvp_base, _pow_jvp_exponent))
 max_p = binary("max", _ufunc("maximum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
 min_p = binary("min", _ufunc("minimum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
 atan2_p = binary(
-    "atan2", _ufunc("arctan2"),
-    (lambda t, x, y, out: mul(t, div(y, _sum_of_squares(x, y))),
-     lambda t, x, y, out: mul(t, div(neg(x), _sum_of_squares(x, y)))), accepts="f")
+    "atan2",
+    _ufunc("arctan2"),
+    (
+        lambda t, x, y, out: mul(t, div(y, _sum_of_squares(x, y))),
+        lambda t, x, y, out: mul(t, div(neg(x), _sum_of_squares(x, y))),
+    ),
+    accepts="f",
+)
 hypot_p = binary("hypot", _ufunc("hypot"), (_hypot_jvp, _swapped(_hypot_jvp)), accepts="f")
-logaddexp_p = binary("logaddexp", _ufunc("logaddexp"), (_logaddexp_jvp, _swapped(_logaddexp_jvp)),
-                     accepts="f")
+logaddexp_p = binary(
+    "logaddexp", _ufunc("logaddexp"), (_logaddexp_jvp, _swapped(_logaddexp_jvp)), accepts="f"
+)
 nextafter_p = nondiff("nextafter", _ufunc("nextafter"), 2, accepts="f")
 div, rem, pow, max, min = div_p.bind, rem_p.bind, pow_p.bind, max_p.bind, min_p.bind
 atan2, hypot, logaddexp, nextafter = atan2_p.bind, hypot_p.bind, logaddexp_p.bind, nextafter_p.bind
@@ -233,7 +268,9 @@ def _integer_pow_eager(xp: Any, x: Any, *, y: int) -> Any:
 
 def _integer_pow_type(x: ShapedArray, *, y: int) -> ShapedArray:
     if y < 0 and dtypes.is_integer(x.dtype):
-        raise TypeError(f"integer_pow: integers have no negative powers, got {x.str_short()} ** {y}")
+        raise TypeError(
+            f"integer_pow: integers have no negative powers, got {x.str_short()} ** {y}"
+        )
     return _PLAIN_INTEGER_POW_TYPE(x)
 
 
@@ -267,14 +304,22 @@ is_finite_p = nondiff("is_finite", _ufunc("isfinite"), 1, out="bool")
 square_p = unary("square", _ufunc("square"), lambda t, x, y: mul(t, add(x, x)), accepts="ifc")
 reciprocal_p = unary("reciprocal", _ufunc("reciprocal"), lambda t, x, y: neg(mul(t, mul(y, y))))
 sqrt_p = unary("sqrt", _ufunc("sqrt"), lambda t, x, y: div(_scaled(t, 0.5), y))
-rsqrt_p = unary("rsqrt", _wide(lambda xp, x: 1 / xp.sqrt(x)),
-                lambda t, x, y: mul(t, _scaled(div(y, x), -0.5)))
-cbrt_p = unary("cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), mul(y, y)), accepts="f")
+rsqrt_p = unary(
+    "rsqrt", _wide(lambda xp, x: 1 / xp.sqrt(x)), lambda t, x, y: mul(t, _scaled(div(y, x), -0.5))
+)
+cbrt_p = unary(
+    "cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), mul(y, y)), accepts="f"
+)
 integer_pow_p = unary("integer_pow", _wide(_integer_pow_eager), _integer_pow_jvp, accepts="ifc")
 _PLAIN_INTEGER_POW_TYPE = elementwise_linear_type("integer_pow", "ifc")
 integer_pow_p.type = _integer_pow_type
 sign, abs, floor, ceil, round = sign_p.bind, abs_p.bind, floor_p.bind, ceil_p.bind, round_p.bind
-trunc, is_finite, square, reciprocal = trunc_p.bind, is_finite_p.bind, square_p.bind, reciprocal_p.bind
+trunc, is_finite, square, reciprocal = (
+    trunc_p.bind,
+    is_finite_p.bind,
+    square_p.bind,
+    reciprocal_p.bind,
+)
 sqrt, rsqrt, cbrt, integer_pow = sqrt_p.bind, rsqrt_p.bind, cbrt_p.bind, integer_pow_p.bind
 
 # ------------------------------------------------------------------------------ transcendental
@@ -292,17 +337,33 @@ acos_p = unary("acos", _ufunc("arccos"), lambda t, x, y: neg(mul(t, _sqrt1m(x)))
 atan_p = unary("atan", _ufunc("arctan"), lambda t, x, y: div(t, add(full_like(x, 1), mul(x, x))))
 sinh_p = unary("sinh", _ufunc("sinh"), lambda t, x, y: mul(t, cosh(x)))
 cosh_p = unary("cosh", _ufunc("cosh"), lambda t, x, y: mul(t, sinh(x)))
-tanh_p = unary("tanh", _ufunc("tanh"), lambda t, x, y: mul(
-    t, mul(add(full_like(y, 1), y), sub(full_like(y, 1), y))))
-asinh_p = unary("asinh", _ufunc("arcsinh"), lambda t, x, y: mul(t, rsqrt(add(mul(x, x), full_like(x, 1)))))
+tanh_p = unary(
+    "tanh",
+    _ufunc("tanh"),
+    lambda t, x, y: mul(t, mul(add(full_like(y, 1), y), sub(full_like(y, 1), y))),
+)
+asinh_p = unary(
+    "asinh", _ufunc("arcsinh"), lambda t, x, y: mul(t, rsqrt(add(mul(x, x), full_like(x, 1))))
+)
 # Two roots rather than one of the product: their branch cuts are those of acosh.
-acosh_p = unary("acosh", _ufunc("arccosh"), lambda t, x, y: mul(
-    t, mul(rsqrt(sub(x, full_like(x, 1))), rsqrt(add(x, full_like(x, 1))))))
-atanh_p = unary("atanh", _ufunc("arctanh"), lambda t, x, y: div(
-    t, mul(add(full_like(x, 1), x), sub(full_like(x, 1), x))))
-logistic_p = unary("logistic", _wide(lambda xp, x: 1 / (1 + xp.exp(-x))),
-                   lambda t, x, y: mul(t, mul(y, sub(full_like(y, 1), y))))
-exp, exp2, expm1, log, log1p, log2 = (p.bind for p in (exp_p, exp2_p, expm1_p, log_p, log1p_p, log2_p))
+acosh_p = unary(
+    "acosh",
+    _ufunc("arccosh"),
+    lambda t, x, y: mul(t, mul(rsqrt(sub(x, full_like(x, 1))), rsqrt(add(x, full_like(x, 1))))),
+)
+atanh_p = unary(
+    "atanh",
+    _ufunc("arctanh"),
+    lambda t, x, y: div(t, mul(add(full_like(x, 1), x), sub(full_like(x, 1), x))),
+)
+logistic_p = unary(
+    "logistic",
+    _wide(lambda xp, x: 1 / (1 + xp.exp(-x))),
+    lambda t, x, y: mul(t, mul(y, sub(full_like(y, 1), y))),
+)
+exp, exp2, expm1, log, log1p, log2 = (
+    p.bind for p in (exp_p, exp2_p, expm1_p, log_p, log1p_p, log2_p)
+)
 sin, cos, tan, asin, acos, atan = (p.bind for p in (sin_p, cos_p, tan_p, asin_p, acos_p, atan_p))
 sinh, cosh, tanh = sinh_p.bind, cosh_p.bind, tanh_p.bind
 asinh, acosh, atanh, logistic = asinh_p.bind, acosh_p.bind, atanh_p.bind, logistic_p.bind
@@ -313,16 +374,33 @@ def _gauss(t: Any, x: Any, factor: float) -> Any:
     return mul(_scaled(t, factor), exp(neg(mul(x, x))))
 
 
-erf_p = unary("erf", _special(special.erf), lambda t, x, y: _gauss(t, x, 2 / math.sqrt(math.pi)), accepts="f")
-erfc_p = unary("erfc", _special(special.erfc), lambda t, x, y: _gauss(t, x, -2 / math.sqrt(math.pi)),
-               accepts="f")
-erf_inv_p = unary("erf_inv", _special(special.erf_inv),
-                  lambda t, x, y: mul(_scaled(t, math.sqrt(math.pi) / 2), exp(mul(y, y))), accepts="f")
-lgamma_p = unary("lgamma", _special(special.lgamma), lambda t, x, y: mul(t, digamma(x)), accepts="f")
-digamma_p = unary("digamma", _special(special.digamma), lambda t, x, y: mul(t, polygamma(x, n=1)),
-                  accepts="f")
-polygamma_p = unary("polygamma", _special(special.polygamma),
-                    lambda t, x, y, *, n: mul(t, polygamma(x, n=n + 1)), accepts="f")
+erf_p = unary(
+    "erf", _special(special.erf), lambda t, x, y: _gauss(t, x, 2 / math.sqrt(math.pi)), accepts="f"
+)
+erfc_p = unary(
+    "erfc",
+    _special(special.erfc),
+    lambda t, x, y: _gauss(t, x, -2 / math.sqrt(math.pi)),
+    accepts="f",
+)
+erf_inv_p = unary(
+    "erf_inv",
+    _special(special.erf_inv),
+    lambda t, x, y: mul(_scaled(t, math.sqrt(math.pi) / 2), exp(mul(y, y))),
+    accepts="f",
+)
+lgamma_p = unary(
+    "lgamma", _special(special.lgamma), lambda t, x, y: mul(t, digamma(x)), accepts="f"
+)
+digamma_p = unary(
+    "digamma", _special(special.digamma), lambda t, x, y: mul(t, polygamma(x, n=1)), accepts="f"
+)
+polygamma_p = unary(
+    "polygamma",
+    _special(special.polygamma),
+    lambda t, x, y, *, n: mul(t, polygamma(x, n=n + 1)),
+    accepts="f",
+)
 erf, erfc, erf_inv = erf_p.bind, erfc_p.bind, erf_inv_p.bind
 lgamma, digamma, polygamma = lgamma_p.bind, digamma_p.bind, polygamma_p.bind
 
@@ -387,7 +465,9 @@ population_count_p = nondiff("population_count", _popcount, 1, accepts="i")
 clz_p = nondiff("clz", _clz, 1, accepts="i")
 shift_left_p = nondiff("shift_left", _shift_left, 2, accepts="i")
 shift_right_logical_p = nondiff("shift_right_logical", _shift_right_logical, 2, accepts="i")
-shift_right_arithmetic_p = nondiff("shift_right_arithmetic", _shift_right_arithmetic, 2, accepts="i")
+shift_right_arithmetic_p = nondiff(
+    "shift_right_arithmetic", _shift_right_arithmetic, 2, accepts="i"
+)
 bitwise_not, bitwise_and, bitwise_or = bitwise_not_p.bind, bitwise_and_p.bind, bitwise_or_p.bind
 bitwise_xor, population_count, clz = bitwise_xor_p.bind, population_count_p.bind, clz_p.bind
 shift_left, shift_right_logical = shift_left_p.bind, shift_right_logical_p.bind
@@ -411,24 +491,51 @@ def _wide_floats(rule: Callable[..., ShapedArray]) -> Callable[..., ShapedArray]
 
     def type_rule(re: ShapedArray, im: ShapedArray) -> ShapedArray:
         if re.dtype in _HALF:
-            raise TypeError(f"complex takes float32 or float64 parts, got {re.str_short()}: convert them first")
+            raise TypeError(
+                f"complex takes float32 or float64 parts, got {re.str_short()}: convert them first"
+            )
         return rule(re, im)
 
     return type_rule
 
 
-complex_p = linear("complex", type=_wide_floats(elementwise_linear_type("complex", "f", "complex")),
-                   eager=_complex_eager, transpose=_complex_transpose, batch=None)
-real_p = linear("real", type=elementwise_linear_type("real", "c", "real"), eager=_ufunc("real"),
-                transpose=lambda ct, x: (complex(ct, zeros_like(ct)),), batch=None)
-imag_p = linear("imag", type=elementwise_linear_type("imag", "c", "real"), eager=_ufunc("imag"),
-                transpose=lambda ct, x: (complex(zeros_like(ct), neg(ct)),), batch=None)
-conj_p = linear("conj", type=elementwise_linear_type("conj", "fc"), eager=_ufunc("conjugate"),
-                transpose=lambda ct, x: (conj(ct),), batch=None)
+complex_p = linear(
+    "complex",
+    type=_wide_floats(elementwise_linear_type("complex", "f", "complex")),
+    eager=_complex_eager,
+    transpose=_complex_transpose,
+    batch=None,
+)
+real_p = linear(
+    "real",
+    type=elementwise_linear_type("real", "c", "real"),
+    eager=_ufunc("real"),
+    transpose=lambda ct, x: (complex(ct, zeros_like(ct)),),
+    batch=None,
+)
+imag_p = linear(
+    "imag",
+    type=elementwise_linear_type("imag", "c", "real"),
+    eager=_ufunc("imag"),
+    transpose=lambda ct, x: (complex(zeros_like(ct), neg(ct)),),
+    batch=None,
+)
+conj_p = linear(
+    "conj",
+    type=elementwise_linear_type("conj", "fc"),
+    eager=_ufunc("conjugate"),
+    transpose=lambda ct, x: (conj(ct),),
+    batch=None,
+)
 complex, real, imag, conj = complex_p.bind, real_p.bind, imag_p.bind, conj_p.bind
 
-copy_p = linear("copy", type=elementwise_linear_type("copy"), eager=lambda xp, x: x.copy(),
-                transpose=lambda ct, x: (ct,), batch=None)
+copy_p = linear(
+    "copy",
+    type=elementwise_linear_type("copy"),
+    eager=lambda xp, x: x.copy(),
+    transpose=lambda ct, x: (ct,),
+    batch=None,
+)
 stop_gradient_p = nondiff("stop_gradient", lambda xp, x: x, 1)
 copy, stop_gradient = copy_p.bind, stop_gradient_p.bind
 
@@ -439,18 +546,29 @@ def _select_type(pred: ShapedArray, on_true: ShapedArray, on_false: ShapedArray)
     if not same or pred.shape != on_true.shape or not dtypes.is_bool(pred.dtype):
         raise TypeError(
             "select takes a bool predicate and two arrays of equal dtype, all of one shape, got "
-            f"{', '.join(a.str_short() for a in (pred, on_true, on_false))}")
+            f"{', '.join(a.str_short() for a in (pred, on_true, on_false))}"
+        )
     return on_true.update(weak_type=False) if on_true.weak_type else on_true
 
 
 def _select_transpose(ct: Any, pred: Any, on_true: Any, on_false: Any) -> tuple[None, Any, Any]:
     none = zeros_like(ct)
-    return (None, select(pred, ct, none) if is_linear(on_true) else None,
-            select(pred, none, ct) if is_linear(on_false) else None)
+    return (
+        None,
+        select(pred, ct, none) if is_linear(on_true) else None,
+        select(pred, none, ct) if is_linear(on_false) else None,
+    )
 
 
-select_p = linear("select", type=_select_type, eager=_ufunc("where"), transpose=_select_transpose,
-                  batch=None, linear_in=(1, 2), keeps_weak=False)
+select_p = linear(
+    "select",
+    type=_select_type,
+    eager=_ufunc("where"),
+    transpose=_select_transpose,
+    batch=None,
+    linear_in=(1, 2),
+    keeps_weak=False,
+)
 select = select_p.bind
 
 
@@ -482,8 +600,9 @@ def _convert_type(x: ShapedArray, *, dtype: np.dtype, weak_type: bool = False) -
     return ShapedArray(x.shape, dtype, weak_type)
 
 
-def _convert_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, dtype: np.dtype,
-                 weak_type: bool = False) -> tuple[Any, Any]:
+def _convert_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, dtype: np.dtype, weak_type: bool = False
+) -> tuple[Any, Any]:
     (x,), (t,) = primals, tangents
     out = convert(x, dtype=dtype, weak_type=weak_type)
     if t is None or not (dtypes.is_inexact(x.dtype) and dtypes.is_inexact(dtype)):
@@ -498,12 +617,20 @@ def _convert_transpose(ct: Any, x: Any, **params: Any) -> tuple[Any]:
 
 def _bitcast_type(x: ShapedArray, *, dtype: np.dtype) -> ShapedArray:
     if x.dtype.itemsize != dtype.itemsize:
-        raise TypeError(f"bitcast keeps the width of an element, got {x.str_short()} and dtype {dtype.name}")
+        raise TypeError(
+            f"bitcast keeps the width of an element, got {x.str_short()} and dtype {dtype.name}"
+        )
     return ShapedArray(x.shape, dtype)
 
 
-convert_p = linear("convert", type=_convert_type, eager=_convert_eager, transpose=_convert_transpose,
-                   batch=None, keeps_weak=False)
+convert_p = linear(
+    "convert",
+    type=_convert_type,
+    eager=_convert_eager,
+    transpose=_convert_transpose,
+    batch=None,
+    keeps_weak=False,
+)
 convert_p.jvp = _convert_jvp
 bitcast_p = nondiff("bitcast", lambda xp, x, *, dtype: x.view(dtype), 1)
 bitcast_p.type, bitcast_p.keeps_weak = _bitcast_type, False

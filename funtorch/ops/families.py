@@ -1,7 +1,9 @@
 """Families of primitives: each turns a name and a few formulas into a primitive with all its rules.
 
-``unary``, ``binary``: elementwise maths. ``nondiff``: elementwise with zero derivative. ``linear``: linear in
-some arguments, differentiated by applying itself, transposed by a given formula. ``bilinear``: linear in each
+``unary``, ``binary``: elementwise maths. ``nondiff``: elementwise with zero derivative. ``linear``:
+linear in
+some arguments, differentiated by applying itself, transposed by a given formula. ``bilinear``:
+linear in each
 of two arguments. All primitives are strict: equal shapes and dtypes, no broadcasting, no promotion.
 """
 
@@ -16,15 +18,30 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
 
 __all__ = [
-    "accumulate", "bilinear", "binary", "broadcast_in_dim", "broadcast_in_dim_p", "elementwise_batch", "full",
-    "full_like", "is_linear", "linear", "linear_jvp", "nondiff", "ones_like", "scalar", "unary", "zeros",
+    "accumulate",
+    "bilinear",
+    "binary",
+    "broadcast_in_dim",
+    "broadcast_in_dim_p",
+    "elementwise_batch",
+    "full",
+    "full_like",
+    "is_linear",
+    "linear",
+    "linear_jvp",
+    "nondiff",
+    "ones_like",
+    "scalar",
+    "unary",
+    "zeros",
     "zeros_like",
 ]
 
 NO_TRANSPOSE = "it is not linear: its derivative is written with other primitives"
 
 
-# ------------------------------------------------------------------------------------------ constants
+# ------------------------------------------------------------------------------------------
+# constants
 def scalar(value: Any, dtype: Any) -> ArrayImpl:
     """Return a concrete rank-0 array."""
     return ArrayImpl(np.asarray(value, dtype))
@@ -65,9 +82,13 @@ def is_linear(x: Any) -> bool:
     return type(x) is LinearArg
 
 
-# ------------------------------------------------------------------------------------------ elementwise
+# ------------------------------------------------------------------------------------------
+# elementwise
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    "b": dtypes.is_bool, "i": dtypes.is_integer, "f": dtypes.is_float, "c": dtypes.is_complex,
+    "b": dtypes.is_bool,
+    "i": dtypes.is_integer,
+    "f": dtypes.is_float,
+    "c": dtypes.is_complex,
 }
 _OUT: dict[str, Callable[[Any], Any]] = {
     "same": lambda d: d,
@@ -80,7 +101,8 @@ _KEEPS_WEAK = ("same", "real", "complex")
 
 
 def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., ShapedArray]:
-    """Return the type rule: equal shapes, equal dtypes of the kinds in ``accepts`` (from b i f c)."""
+    """Return the type rule: equal shapes, equal dtypes of the kinds in ``accepts`` (from b i f
+    c)."""
     kinds = [_KINDS[k] for k in accepts]
     out_dtype = _OUT[out]
     same, keep = out == "same", out in _KEEPS_WEAK
@@ -90,7 +112,8 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
             if y.shape != x.shape or y.dtype != x.dtype:
                 raise TypeError(
                     f"{name} takes arrays of equal shape and dtype, got "
-                    f"{', '.join(a.str_short() for a in (x, *rest))}")
+                    f"{', '.join(a.str_short() for a in (x, *rest))}"
+                )
         if not any(k(x.dtype) for k in kinds):
             raise TypeError(f"{name} does not accept dtype {x.dtype.name} (array {x.str_short()})")
         weak = x.weak_type and all(y.weak_type for y in rest)
@@ -104,7 +127,9 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
 def elementwise_batch(prim: Primitive) -> Callable[..., Any]:
     """Return the batch rule of an elementwise primitive: spread the unbatched, then apply."""
 
-    def batch(axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any) -> tuple[Any, Any]:
+    def batch(
+        axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any
+    ) -> tuple[Any, Any]:
         args = [a if b else spread(a, axis.size) for a, b in zip(args, batched, strict=True)]
         out = prim.bind(*args, **params)
         return out, ([True] * len(out) if prim.multiple_results else True)
@@ -126,8 +151,14 @@ def _elementwise(name: str, eager: Callable[..., Any], accepts: str, out: str) -
     return prim
 
 
-def unary(name: str, eager: Callable[..., Any], jvp: Callable[..., Any] | None = None, *,
-          accepts: str = "fc", out: str = "same") -> Primitive:
+def unary(
+    name: str,
+    eager: Callable[..., Any],
+    jvp: Callable[..., Any] | None = None,
+    *,
+    accepts: str = "fc",
+    out: str = "same",
+) -> Primitive:
     """Make an elementwise primitive of one argument.
 
     Args:
@@ -148,22 +179,31 @@ def unary(name: str, eager: Callable[..., Any], jvp: Callable[..., Any] | None =
     return prim
 
 
-def binary(name: str, eager: Callable[..., Any], jvps: Sequence[Callable[..., Any] | None], *,
-           accepts: str = "ifc", out: str = "same",
-           transpose: Callable[..., Any] | None = None) -> Primitive:
+def binary(
+    name: str,
+    eager: Callable[..., Any],
+    jvps: Sequence[Callable[..., Any] | None],
+    *,
+    accepts: str = "ifc",
+    out: str = "same",
+    transpose: Callable[..., Any] | None = None,
+) -> Primitive:
     """Make an elementwise primitive of two arguments.
 
     Args:
         jvps: one ``jvp(t, x, y, out)`` per argument, None where the derivative is zero.
-        transpose: ``transpose(ct, x, y)`` where it is linear in an argument (division in its first).
+        transpose: ``transpose(ct, x, y)`` where it is linear in an argument (division in its
+            first).
     """
     prim = _elementwise(name, eager, accepts, out)
 
     def jvp_rule(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
         x, y = primals
         result = prim.bind(x, y, **params)
-        terms = [f(t, x, y, result) if t is not None and f is not None else None
-                 for f, t in zip(jvps, tangents, strict=True)]
+        terms = [
+            f(t, x, y, result) if t is not None and f is not None else None
+            for f, t in zip(jvps, tangents, strict=True)
+        ]
         return result, accumulate(terms)
 
     prim.jvp = jvp_rule
@@ -173,8 +213,9 @@ def binary(name: str, eager: Callable[..., Any], jvps: Sequence[Callable[..., An
     return prim
 
 
-def nondiff(name: str, eager: Callable[..., Any], nargs: int, *, accepts: str = "bifc",
-            out: str = "same") -> Primitive:
+def nondiff(
+    name: str, eager: Callable[..., Any], nargs: int, *, accepts: str = "bifc", out: str = "same"
+) -> Primitive:
     """Make an elementwise primitive whose derivative is zero (comparisons, rounding, bits)."""
     if nargs == 1:
         return unary(name, eager, None, accepts=accepts, out=out)
@@ -183,42 +224,60 @@ def nondiff(name: str, eager: Callable[..., Any], nargs: int, *, accepts: str = 
 
 # ------------------------------------------------------------------------------------------ linear
 def linear_jvp(prim: Primitive, linear_in: Callable[[int], bool]) -> Callable[..., Any]:
-    """Return the jvp rule of a primitive linear in the arguments ``linear_in`` selects: apply it to tangents."""
+    """Return the jvp rule of a primitive linear in the arguments ``linear_in`` selects: apply it to
+    tangents."""
 
     def jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
         out = prim.bind(*primals, **params)
         if all(t is None for k, t in enumerate(tangents) if linear_in(k)):
             return out, None
-        args = [(zeros(aval_of(x)) if t is None else t) if linear_in(k) else x
-                for k, (x, t) in enumerate(zip(primals, tangents, strict=True))]
+        args = [
+            (zeros(aval_of(x)) if t is None else t) if linear_in(k) else x
+            for k, (x, t) in enumerate(zip(primals, tangents, strict=True))
+        ]
         return out, prim.bind(*args, **params)
 
     return jvp
 
 
-def linear(name: str, *, type: Callable[..., Any], eager: Callable[..., Any], transpose: Callable[..., Any],
-           batch: Callable[..., Any] | None, linear_in: Sequence[int] | None = None,
-           keeps_weak: bool = True) -> Primitive:
+def linear(
+    name: str,
+    *,
+    type: Callable[..., Any],
+    eager: Callable[..., Any],
+    transpose: Callable[..., Any],
+    batch: Callable[..., Any] | None,
+    linear_in: Sequence[int] | None = None,
+    keeps_weak: bool = True,
+) -> Primitive:
     """Make a primitive linear in the arguments at positions ``linear_in`` (None: in all of them).
 
-    ``transpose(ct, *args, **params)`` returns one cotangent or None per argument; ``batch`` as in `Primitive`
-    (None: elementwise).
+    ``transpose(ct, *args, **params)`` returns one cotangent or None per argument; ``batch`` as in
+    `Primitive` (None: elementwise).
     """
     prim = Primitive(name, keeps_weak=keeps_weak)
     prim.type, prim.eager, prim.transpose = type, eager, transpose
     prim.batch = elementwise_batch(prim) if batch is None else batch
-    prim.jvp = linear_jvp(prim, (lambda k: True) if linear_in is None else set(linear_in).__contains__)
+    prim.jvp = linear_jvp(
+        prim, (lambda k: True) if linear_in is None else set(linear_in).__contains__
+    )
     return prim
 
 
-def bilinear(name: str, *, type: Callable[..., Any], eager: Callable[..., Any],
-             transposes: Sequence[Callable[..., Any]], batch: Callable[..., Any] | None,
-             keeps_weak: bool = True) -> Primitive:
+def bilinear(
+    name: str,
+    *,
+    type: Callable[..., Any],
+    eager: Callable[..., Any],
+    transposes: Sequence[Callable[..., Any]],
+    batch: Callable[..., Any] | None,
+    keeps_weak: bool = True,
+) -> Primitive:
     """Make a primitive linear in each of its two arguments.
 
     Args:
-        transposes: ``f(ct, other, aval, **params)`` for argument 0 and 1: the cotangent of that argument,
-            given the other argument's value and its own aval.
+        transposes: ``f(ct, other, aval, **params)`` for argument 0 and 1: the cotangent of that
+            argument, given the other argument's value and its own aval.
     """
     prim = Primitive(name, keeps_weak=keeps_weak)
     prim.type, prim.eager = type, eager
@@ -226,8 +285,10 @@ def bilinear(name: str, *, type: Callable[..., Any], eager: Callable[..., Any],
 
     def jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
         (x, y), (tx, ty) = primals, tangents
-        terms = [None if tx is None else prim.bind(tx, y, **params),
-                 None if ty is None else prim.bind(x, ty, **params)]
+        terms = [
+            None if tx is None else prim.bind(tx, y, **params),
+            None if ty is None else prim.bind(x, ty, **params),
+        ]
         return prim.bind(x, y, **params), accumulate(terms)
 
     def transpose(ct: Any, x: Any, y: Any, **params: Any) -> tuple[Any, Any]:
@@ -239,15 +300,23 @@ def bilinear(name: str, *, type: Callable[..., Any], eager: Callable[..., Any],
     return prim
 
 
-def elementwise_linear_type(name: str, accepts: str = "bifc", out: str = "same") -> Callable[..., ShapedArray]:
-    """Return the type rule for elementwise members of `linear` and `bilinear` (add, mul, neg, ...)."""
+def elementwise_linear_type(
+    name: str, accepts: str = "bifc", out: str = "same"
+) -> Callable[..., ShapedArray]:
+    """Return the type rule for elementwise members of `linear` and `bilinear` (add, mul, neg,
+    ...)."""
     return _elementwise_type(name, accepts, out)
 
 
-# ------------------------------------------------------------------------------------------ broadcast
-def _broadcast_type(x: ShapedArray, *, shape: tuple[int, ...], dims: tuple[int, ...]) -> ShapedArray:
+# ------------------------------------------------------------------------------------------
+# broadcast
+def _broadcast_type(
+    x: ShapedArray, *, shape: tuple[int, ...], dims: tuple[int, ...]
+) -> ShapedArray:
     if len(dims) != x.ndim or any(x.shape[k] not in (1, shape[d]) for k, d in enumerate(dims)):
-        raise TypeError(f"broadcast_in_dim: {x.str_short()} does not fit into shape {shape} at axes {dims}")
+        raise TypeError(
+            f"broadcast_in_dim: {x.str_short()} does not fit into shape {shape} at axes {dims}"
+        )
     return ShapedArray(shape, x.dtype, x.weak_type)
 
 
@@ -260,19 +329,27 @@ def _broadcast_eager(xp: Any, x: Any, *, shape: tuple[int, ...], dims: tuple[int
     return xp.broadcast_to(x, shape)
 
 
-def _broadcast_transpose(ct: Any, x: Any, *, shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[Any]:
+def _broadcast_transpose(
+    ct: Any, x: Any, *, shape: tuple[int, ...], dims: tuple[int, ...]
+) -> tuple[Any]:
     grown = {d for k, d in enumerate(dims) if x.aval.shape[k] == 1 and shape[d] != 1}
     axes = tuple(d for d in range(len(shape)) if d not in dims or d in grown)
     out = primitives["reduce_sum"].bind(ct, axes=axes) if axes else ct
     return (primitives["reshape"].bind(out, shape=x.aval.shape) if grown else out,)
 
 
-def _broadcast_batch(axis: Any, args: Any, batched: Any, *, shape: Any, dims: Any) -> tuple[Any, bool]:
+def _broadcast_batch(
+    axis: Any, args: Any, batched: Any, *, shape: Any, dims: Any
+) -> tuple[Any, bool]:
     out = broadcast_in_dim(args[0], shape=(axis.size, *shape), dims=(0, *(d + 1 for d in dims)))
     return out, True
 
 
 broadcast_in_dim_p = linear(
-    "broadcast_in_dim", type=_broadcast_type, eager=_broadcast_eager, transpose=_broadcast_transpose,
-    batch=_broadcast_batch)
+    "broadcast_in_dim",
+    type=_broadcast_type,
+    eager=_broadcast_eager,
+    transpose=_broadcast_transpose,
+    batch=_broadcast_batch,
+)
 broadcast_in_dim = broadcast_in_dim_p.bind

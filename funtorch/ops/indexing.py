@@ -202,16 +202,8 @@ def _writer(ufunc: str) -> Callable[..., None]:
         op = getattr(xp, ufunc)
         if unique:
             target[i] = op(target[i], updates)
-        elif xp is not np or updates.ndim == 1:
-            op.at(target, i, updates)
         else:
-            # `at` goes element by element: sums over runs of equal positions go row by row.
-            order = i.argsort(kind="stable")
-            i = i[order]
-            starts = np.flatnonzero(np.concatenate(([True], i[1:] != i[:-1])))
-            i = i[starts]
-            runs = op.reduceat(updates[order], starts, axis=0, dtype=updates.dtype)
-            target[i] = op(target[i], runs)
+            op.at(target, i, updates)
 
     return write
 

@@ -26,12 +26,15 @@ from funtorch.ops.families import (
 )
 from funtorch.ops.shape import iota, pad, reshape, rev, transpose
 
+# fmt: off
 __all__ = [
-    "argmax", "argmax_p", "argmin", "argmin_p", "cumlogsumexp", "cumlogsumexp_p", "cummax", "cummax_p",
-    "cummin", "cummin_p", "cumprod", "cumprod_p", "cumsum", "cumsum_p", "reduce_and", "reduce_and_p",
-    "reduce_max", "reduce_max_p", "reduce_min", "reduce_min_p", "reduce_or", "reduce_or_p",
-    "reduce_prod", "reduce_prod_p", "reduce_sum", "reduce_sum_p", "reduce_xor", "reduce_xor_p",
+    "argmax", "argmax_p", "argmin", "argmin_p", "cumlogsumexp", "cumlogsumexp_p", "cummax",
+    "cummax_p", "cummin", "cummin_p", "cumprod", "cumprod_p", "cumsum", "cumsum_p",
+    "reduce_and", "reduce_and_p", "reduce_max", "reduce_max_p", "reduce_min", "reduce_min_p",
+    "reduce_or", "reduce_or_p", "reduce_prod", "reduce_prod_p", "reduce_sum", "reduce_sum_p",
+    "reduce_xor", "reduce_xor_p",
 ]
+# fmt: on
 
 Ints = tuple[int, ...]
 
@@ -50,7 +53,8 @@ def _check(name: str, x: ShapedArray, axes: Ints, accepts: str) -> None:
 def _check_not_empty(name: str, shape: Ints, axes: Ints) -> None:
     if any(shape[a] == 0 for a in axes):
         raise ValueError(
-            f"{name} has no value over no elements: an array of shape {shape} was reduced over axes {axes}")
+            f"{name} has no value over no elements: an array of shape {shape} was reduced over axes {axes}"
+        )
 
 
 def _drop(shape: Ints, axes: Ints) -> Ints:
@@ -88,7 +92,9 @@ def _accumulated(function: str) -> Callable[..., Any]:
 def _keep(reduced: Any, x: Any, axes: Ints) -> Any:
     """Return a reduction's result spread over ``x`` again."""
     shape = x.aval.shape
-    return broadcast_in_dim(reduced, shape=shape, dims=tuple(k for k in range(len(shape)) if k not in axes))
+    return broadcast_in_dim(
+        reduced, shape=shape, dims=tuple(k for k in range(len(shape)) if k not in axes)
+    )
 
 
 def _zero_jvp(prim: Primitive) -> Callable[..., Any]:
@@ -173,7 +179,9 @@ def _arg_extremum(name: str) -> Primitive:
         _check_not_empty(name, x.shape, (axis,))
         return getattr(xp, name)(x, axis=axis).astype(dtype)
 
-    def batch(axis_: Any, args: Any, batched: Any, *, axis: int, dtype: np.dtype) -> tuple[Any, bool]:
+    def batch(
+        axis_: Any, args: Any, batched: Any, *, axis: int, dtype: np.dtype
+    ) -> tuple[Any, bool]:
         return prim.bind(args[0], axis=axis + 1, dtype=dtype), True
 
     prim.type, prim.eager, prim.batch, prim.jvp = type_rule, eager, batch, _zero_jvp(prim)
@@ -291,12 +299,21 @@ def _cumsum_transpose(ct: Any, x: Any, *, axis: int, reverse: bool) -> tuple[Any
     return (cumsum(ct, axis=axis, reverse=not reverse),)
 
 
-cumsum_p = _cumulative("cumsum", lambda xp, x, axis: xp.cumsum(x, axis, dtype=x.dtype), "ifc", wide=True)
-cumprod_p = _cumulative("cumprod", lambda xp, x, axis: xp.cumprod(x, axis, dtype=x.dtype), "ifc", wide=True)
-cummax_p = _cumulative("cummax", lambda xp, x, axis: xp.maximum.accumulate(x, axis), "bif", wide=False)
-cummin_p = _cumulative("cummin", lambda xp, x, axis: xp.minimum.accumulate(x, axis), "bif", wide=False)
+cumsum_p = _cumulative(
+    "cumsum", lambda xp, x, axis: xp.cumsum(x, axis, dtype=x.dtype), "ifc", wide=True
+)
+cumprod_p = _cumulative(
+    "cumprod", lambda xp, x, axis: xp.cumprod(x, axis, dtype=x.dtype), "ifc", wide=True
+)
+cummax_p = _cumulative(
+    "cummax", lambda xp, x, axis: xp.maximum.accumulate(x, axis), "bif", wide=False
+)
+cummin_p = _cumulative(
+    "cummin", lambda xp, x, axis: xp.minimum.accumulate(x, axis), "bif", wide=False
+)
 cumlogsumexp_p = _cumulative(
-    "cumlogsumexp", lambda xp, x, axis: xp.logaddexp.accumulate(x, axis), "f", wide=True)
+    "cumlogsumexp", lambda xp, x, axis: xp.logaddexp.accumulate(x, axis), "f", wide=True
+)
 
 cumsum_p.jvp = linear_jvp(cumsum_p, lambda k: True)
 cumsum_p.transpose = _cumsum_transpose

@@ -27,11 +27,13 @@ from funtorch.ops.families import (
     zeros,
 )
 
+# fmt: off
 __all__ = [
     "concatenate", "concatenate_p", "dynamic_slice", "dynamic_slice_p", "dynamic_update_slice",
-    "dynamic_update_slice_p", "iota", "iota_p", "pad", "pad_p", "reshape", "reshape_p", "rev", "rev_p",
-    "slice", "slice_p", "transpose", "transpose_p",
+    "dynamic_update_slice_p", "iota", "iota_p", "pad", "pad_p", "reshape", "reshape_p", "rev",
+    "rev_p", "slice", "slice_p", "transpose", "transpose_p",
 ]
+# fmt: on
 
 Ints = tuple[int, ...]
 
@@ -40,21 +42,28 @@ Ints = tuple[int, ...]
 def _reshape_type(x: ShapedArray, *, shape: Ints) -> ShapedArray:
     out = ShapedArray(shape, x.dtype, x.weak_type)
     if out.size != x.size or any(n < 0 for n in shape):
-        raise TypeError(f"reshape: {x.str_short()} has {x.size} elements, shape {shape} has {out.size}")
+        raise TypeError(
+            f"reshape: {x.str_short()} has {x.size} elements, shape {shape} has {out.size}"
+        )
     return out
 
 
 reshape_p = linear(
-    "reshape", type=_reshape_type, eager=lambda xp, x, *, shape: x.reshape(shape),
+    "reshape",
+    type=_reshape_type,
+    eager=lambda xp, x, *, shape: x.reshape(shape),
     transpose=lambda ct, x, *, shape: (reshape(ct, shape=x.aval.shape),),
-    batch=lambda axis, args, batched, *, shape: (reshape(args[0], shape=(axis.size, *shape)), True))
+    batch=lambda axis, args, batched, *, shape: (reshape(args[0], shape=(axis.size, *shape)), True),
+)
 reshape = reshape_p.bind
 
 
 # ------------------------------------------------------------------------------ transpose, rev
 def _transpose_type(x: ShapedArray, *, perm: Ints) -> ShapedArray:
     if sorted(perm) != list(range(x.ndim)):
-        raise TypeError(f"transpose: {perm} is no permutation of the {x.ndim} axes of {x.str_short()}")
+        raise TypeError(
+            f"transpose: {perm} is no permutation of the {x.ndim} axes of {x.str_short()}"
+        )
     return ShapedArray(tuple(x.shape[p] for p in perm), x.dtype, x.weak_type)
 
 
@@ -73,26 +82,40 @@ def _rev_type(x: ShapedArray, *, axes: Ints) -> ShapedArray:
 
 
 transpose_p = linear(
-    "transpose", type=_transpose_type, eager=lambda xp, x, *, perm: x.transpose(perm),
-    transpose=lambda ct, x, *, perm: (transpose(ct, perm=_inverse(perm)),), batch=_transpose_batch)
+    "transpose",
+    type=_transpose_type,
+    eager=lambda xp, x, *, perm: x.transpose(perm),
+    transpose=lambda ct, x, *, perm: (transpose(ct, perm=_inverse(perm)),),
+    batch=_transpose_batch,
+)
 rev_p = linear(
-    "rev", type=_rev_type, eager=lambda xp, x, *, axes: xp.flip(x, axes),
+    "rev",
+    type=_rev_type,
+    eager=lambda xp, x, *, axes: xp.flip(x, axes),
     transpose=lambda ct, x, *, axes: (rev(ct, axes=axes),),
-    batch=lambda axis, args, batched, *, axes: (rev(args[0], axes=tuple(a + 1 for a in axes)), True))
+    batch=lambda axis, args, batched, *, axes: (
+        rev(args[0], axes=tuple(a + 1 for a in axes)),
+        True,
+    ),
+)
 transpose, rev = transpose_p.bind, rev_p.bind
 
 
 # ------------------------------------------------------------------------------ concatenate
 def _concatenate_type(*xs: ShapedArray, axis: int) -> ShapedArray:
     first = xs[0]
-    rest = first.shape[:axis] + first.shape[axis + 1:]
+    rest = first.shape[:axis] + first.shape[axis + 1 :]
     if not 0 <= axis < first.ndim or any(
-            x.ndim != first.ndim or x.dtype != first.dtype or x.shape[:axis] + x.shape[axis + 1:] != rest
-            for x in xs):
+        x.ndim != first.ndim
+        or x.dtype != first.dtype
+        or x.shape[:axis] + x.shape[axis + 1 :] != rest
+        for x in xs
+    ):
         raise TypeError(
             f"concatenate along axis {axis} takes arrays of one dtype that agree in all other axes, got "
-            f"{', '.join(x.str_short() for x in xs)}")
-    shape = (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1:])
+            f"{', '.join(x.str_short() for x in xs)}"
+        )
+    shape = (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :])
     return ShapedArray(shape, first.dtype, all(x.weak_type for x in xs))
 
 
@@ -107,9 +130,12 @@ def _concatenate_transpose(ct: Any, *xs: Any, axis: int) -> list[Any]:
 
 def _slice_axis(x: Any, axis: int, start: int, stop: int) -> Any:
     shape = x.shape
-    return slice(x, start=tuple(start if k == axis else 0 for k in range(len(shape))),
-                 limit=tuple(stop if k == axis else n for k, n in enumerate(shape)),
-                 stride=(1,) * len(shape))
+    return slice(
+        x,
+        start=tuple(start if k == axis else 0 for k in range(len(shape))),
+        limit=tuple(stop if k == axis else n for k, n in enumerate(shape)),
+        stride=(1,) * len(shape),
+    )
 
 
 def _concatenate_batch(axis_: Any, args: Any, batched: Any, *, axis: int) -> tuple[Any, bool]:
@@ -118,28 +144,41 @@ def _concatenate_batch(axis_: Any, args: Any, batched: Any, *, axis: int) -> tup
 
 
 concatenate_p = linear(
-    "concatenate", type=_concatenate_type, eager=lambda xp, *xs, axis: xp.concatenate(xs, axis),
-    transpose=_concatenate_transpose, batch=_concatenate_batch)
+    "concatenate",
+    type=_concatenate_type,
+    eager=lambda xp, *xs, axis: xp.concatenate(xs, axis),
+    transpose=_concatenate_transpose,
+    batch=_concatenate_batch,
+)
 concatenate = concatenate_p.bind
 
 
 # ------------------------------------------------------------------------------ pad
-def _pad_type(x: ShapedArray, value: ShapedArray, *, lo: Ints, hi: Ints, interior: Ints) -> ShapedArray:
+def _pad_type(
+    x: ShapedArray, value: ShapedArray, *, lo: Ints, hi: Ints, interior: Ints
+) -> ShapedArray:
     if value.shape or value.dtype != x.dtype:
-        raise TypeError(f"pad: the value must be a scalar of dtype {x.dtype.name}, got {value.str_short()}")
+        raise TypeError(
+            f"pad: the value must be a scalar of dtype {x.dtype.name}, got {value.str_short()}"
+        )
     if not len(lo) == len(hi) == len(interior) == x.ndim or any(i < 0 for i in interior):
         raise TypeError(
             f"pad: lo={lo}, hi={hi}, interior={interior} must have one entry for each axis of "
-            f"{x.str_short()}, and interior must not be negative")
+            f"{x.str_short()}, and interior must not be negative"
+        )
     shape = _padded_shape(x.shape, lo, hi, interior)
     if any(n < 0 for n in shape):
-        raise TypeError(f"pad: lo={lo}, hi={hi} cut more from {x.str_short()} than there is: {shape}")
+        raise TypeError(
+            f"pad: lo={lo}, hi={hi} cut more from {x.str_short()} than there is: {shape}"
+        )
     return ShapedArray(shape, x.dtype, x.weak_type and value.weak_type)
 
 
 def _padded_shape(shape: Ints, lo: Ints, hi: Ints, interior: Ints) -> Ints:
-    return tuple(n + (n - 1) * i * (n > 0) + low + high
-                 for n, low, high, i in zip(shape, lo, hi, interior, strict=True))
+    return tuple(
+        n + (n - 1) * i * (n > 0) + low + high
+        for n, low, high, i in zip(shape, lo, hi, interior, strict=True)
+    )
 
 
 def _pad_eager(xp: Any, x: Any, value: Any, *, lo: Ints, hi: Ints, interior: Ints) -> Any:
@@ -161,11 +200,13 @@ def _pad_eager(xp: Any, x: Any, value: Any, *, lo: Ints, hi: Ints, interior: Int
     return out
 
 
-def _pad_transpose(ct: Any, x: Any, value: Any, *, lo: Ints, hi: Ints,
-                   interior: Ints) -> tuple[Any, Any]:
+def _pad_transpose(
+    ct: Any, x: Any, value: Any, *, lo: Ints, hi: Ints, interior: Ints
+) -> tuple[Any, Any]:
     none = (0,) * len(lo)
-    spaced = pad(ct, scalar(0, ct.dtype), lo=tuple(-n for n in lo), hi=tuple(-n for n in hi),
-                 interior=none)
+    spaced = pad(
+        ct, scalar(0, ct.dtype), lo=tuple(-n for n in lo), hi=tuple(-n for n in hi), interior=none
+    )
     ct_x = slice(spaced, start=none, limit=spaced.shape, stride=tuple(i + 1 for i in interior))
     if not is_linear(value):
         return ct_x, None
@@ -174,8 +215,9 @@ def _pad_transpose(ct: Any, x: Any, value: Any, *, lo: Ints, hi: Ints,
     return ct_x if is_linear(x) else None, sub(total, inside)
 
 
-def _pad_batch(axis: Any, args: Any, batched: Any, *, lo: Ints, hi: Ints,
-               interior: Ints) -> tuple[Any, bool]:
+def _pad_batch(
+    axis: Any, args: Any, batched: Any, *, lo: Ints, hi: Ints, interior: Ints
+) -> tuple[Any, bool]:
     x, value = args
     x = x if batched[0] else spread(x, axis.size)
     params = {"lo": (0, *lo), "hi": (0, *hi), "interior": (0, *interior)}
@@ -193,11 +235,13 @@ pad = pad_p.bind
 # ------------------------------------------------------------------------------ slice
 def _slice_type(x: ShapedArray, *, start: Ints, limit: Ints, stride: Ints) -> ShapedArray:
     if not len(start) == len(limit) == len(stride) == x.ndim or any(
-            not (0 <= a <= b <= n and s > 0)
-            for a, b, n, s in zip(start, limit, x.shape, stride, strict=False)):
+        not (0 <= a <= b <= n and s > 0)
+        for a, b, n, s in zip(start, limit, x.shape, stride, strict=False)
+    ):
         raise TypeError(
             f"slice: start={start}, limit={limit}, stride={stride} do not fit {x.str_short()}: each axis "
-            "needs 0 <= start <= limit <= size and stride > 0")
+            "needs 0 <= start <= limit <= size and stride > 0"
+        )
     shape = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, stride, strict=True))
     return ShapedArray(shape, x.dtype, x.weak_type)
 
@@ -210,16 +254,20 @@ def _slice_transpose(ct: Any, x: Any, *, start: Ints, limit: Ints, stride: Ints)
     hi = []
     for n, count, a, s in zip(x.aval.shape, ct.shape, start, stride, strict=True):
         hi.append(n - a - (1 + (count - 1) * s if count else 0))
-    return (pad(ct, scalar(0, ct.dtype), lo=start, hi=tuple(hi), interior=tuple(s - 1 for s in stride)),)
+    return (
+        pad(ct, scalar(0, ct.dtype), lo=start, hi=tuple(hi), interior=tuple(s - 1 for s in stride)),
+    )
 
 
-def _slice_batch(axis: Any, args: Any, batched: Any, *, start: Ints, limit: Ints,
-                 stride: Ints) -> tuple[Any, bool]:
+def _slice_batch(
+    axis: Any, args: Any, batched: Any, *, start: Ints, limit: Ints, stride: Ints
+) -> tuple[Any, bool]:
     return slice(args[0], start=(0, *start), limit=(axis.size, *limit), stride=(1, *stride)), True
 
 
-slice_p = linear("slice", type=_slice_type, eager=_slice_eager, transpose=_slice_transpose,
-                 batch=_slice_batch)
+slice_p = linear(
+    "slice", type=_slice_type, eager=_slice_eager, transpose=_slice_transpose, batch=_slice_batch
+)
 slice = slice_p.bind
 
 
@@ -228,7 +276,8 @@ def _check_starts(name: str, x: ShapedArray, starts: Sequence[ShapedArray], size
     if len(starts) != x.ndim or any(s.shape or not dtypes.is_integer(s.dtype) for s in starts):
         raise TypeError(
             f"{name}: {x.str_short()} needs {x.ndim} integer scalars as starts, got "
-            f"{', '.join(s.str_short() for s in starts) or 'none'}")
+            f"{', '.join(s.str_short() for s in starts) or 'none'}"
+        )
     if len(sizes) != x.ndim or any(not 0 <= k <= n for k, n in zip(sizes, x.shape, strict=False)):
         raise TypeError(f"{name}: a block of shape {sizes} does not fit into {x.str_short()}")
 
@@ -240,8 +289,10 @@ def _dynamic_slice_type(x: ShapedArray, *starts: ShapedArray, sizes: Ints) -> Sh
 
 def _block(x: Any, starts: Sequence[Any], sizes: Ints) -> tuple[builtins.slice, ...]:
     """Return the index of the block, moved so that it lies inside ``x``."""
-    clamped = [builtins.min(builtins.max(int(s), 0), n - k)
-               for s, n, k in zip(starts, x.shape, sizes, strict=True)]
+    clamped = [
+        builtins.min(builtins.max(int(s), 0), n - k)
+        for s, n, k in zip(starts, x.shape, sizes, strict=True)
+    ]
     return tuple(builtins.slice(s, s + k) for s, k in zip(clamped, sizes, strict=True))
 
 
@@ -249,8 +300,9 @@ def _dynamic_slice_transpose(ct: Any, x: Any, *starts: Any, sizes: Ints) -> list
     return [dynamic_update_slice(zeros(x.aval), ct, *starts), *[None] * len(starts)]
 
 
-def _block_indices(axis: Any, starts: Sequence[Any], batched: Sequence[bool], shape: Ints,
-                   sizes: Ints) -> tuple[Ints, Ints, list[Any]]:
+def _block_indices(
+    axis: Any, starts: Sequence[Any], batched: Sequence[bool], shape: Ints, sizes: Ints
+) -> tuple[Ints, Ints, list[Any]]:
     """Return what turns batched blocks into indices: the axes cut, the axes kept whole, the indices.
 
     Indices have shape (batch, sizes of the axes cut); the first of them counts the batch.
@@ -286,10 +338,13 @@ def _dynamic_slice_batch(axis: Any, args: Any, batched: Any, *, sizes: Ints) -> 
     return transpose(out, perm=_inverse((0, *(k + 1 for k in (*cut, *whole))))), True
 
 
-def _dynamic_update_slice_type(x: ShapedArray, update: ShapedArray,
-                               *starts: ShapedArray) -> ShapedArray:
+def _dynamic_update_slice_type(
+    x: ShapedArray, update: ShapedArray, *starts: ShapedArray
+) -> ShapedArray:
     if update.dtype != x.dtype:
-        raise TypeError(f"dynamic_update_slice: cannot write {update.str_short()} into {x.str_short()}")
+        raise TypeError(
+            f"dynamic_update_slice: cannot write {update.str_short()} into {x.str_short()}"
+        )
     _check_starts("dynamic_update_slice", x, starts, update.shape)
     return ShapedArray(x.shape, x.dtype)
 
@@ -302,9 +357,13 @@ def _dynamic_update_slice_eager(xp: Any, x: Any, update: Any, *starts: Any) -> A
 
 def _dynamic_update_slice_transpose(ct: Any, x: Any, update: Any, *starts: Any) -> list[Any]:
     aval = update.aval
-    return [dynamic_update_slice(ct, zeros(aval.update(dtype=ct.dtype)), *starts) if is_linear(x) else None,
-            dynamic_slice(ct, *starts, sizes=aval.shape) if is_linear(update) else None,
-            *[None] * len(starts)]
+    return [
+        dynamic_update_slice(ct, zeros(aval.update(dtype=ct.dtype)), *starts)
+        if is_linear(x)
+        else None,
+        dynamic_slice(ct, *starts, sizes=aval.shape) if is_linear(update) else None,
+        *[None] * len(starts),
+    ]
 
 
 def _dynamic_update_slice_batch(axis: Any, args: Any, batched: Any) -> tuple[Any, bool]:
@@ -315,19 +374,30 @@ def _dynamic_update_slice_batch(axis: Any, args: Any, batched: Any) -> tuple[Any
         return dynamic_update_slice(x, update, scalar(0, np.int32), *starts), True
     cut, whole, indices = _block_indices(axis, starts, batched[2:], x.shape[1:], update.shape[1:])
     update = transpose(update, perm=(0, *(k + 1 for k in (*cut, *whole))))
-    out = primitives["scatter"].bind(x, update, *indices, axes=(0, *(k + 1 for k in cut)), mode="promise",
-                                     unique=True)
+    out = primitives["scatter"].bind(
+        x, update, *indices, axes=(0, *(k + 1 for k in cut)), mode="promise", unique=True
+    )
     return out, True
 
 
 dynamic_slice_p = linear(
-    "dynamic_slice", type=_dynamic_slice_type,
+    "dynamic_slice",
+    type=_dynamic_slice_type,
     eager=lambda xp, x, *starts, sizes: x[_block(x, starts, sizes)],
-    transpose=_dynamic_slice_transpose, batch=_dynamic_slice_batch, linear_in=(0,), keeps_weak=False)
+    transpose=_dynamic_slice_transpose,
+    batch=_dynamic_slice_batch,
+    linear_in=(0,),
+    keeps_weak=False,
+)
 dynamic_update_slice_p = linear(
-    "dynamic_update_slice", type=_dynamic_update_slice_type, eager=_dynamic_update_slice_eager,
-    transpose=_dynamic_update_slice_transpose, batch=_dynamic_update_slice_batch, linear_in=(0, 1),
-    keeps_weak=False)
+    "dynamic_update_slice",
+    type=_dynamic_update_slice_type,
+    eager=_dynamic_update_slice_eager,
+    transpose=_dynamic_update_slice_transpose,
+    batch=_dynamic_update_slice_batch,
+    linear_in=(0, 1),
+    keeps_weak=False,
+)
 dynamic_slice, dynamic_update_slice = dynamic_slice_p.bind, dynamic_update_slice_p.bind
 
 

@@ -3,8 +3,8 @@
     sort(*xs; axis, num_keys) -> sorted arrays
 
 All arrays have one shape and are reordered alike along ``axis``: by the first, ties by the second,
-and so on through ``num_keys`` of them; what still ties keeps its order. nan comes last, and -0.0 and
-0.0 are equal. Complex numbers go by real, then by imaginary part. argsort is ``sort(x, iota)``.
+and so on through ``num_keys`` of them; what still ties keeps its order. nan comes last, and -0.0
+and 0.0 are equal. Complex numbers go by real, then by imaginary part. argsort is ``sort(x, iota)``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _type(*xs: ShapedArray, axis: int, num_keys: int) -> list[ShapedArray]:
     if not 0 <= axis < xs[0].ndim:
         raise TypeError(f"sort: axis {axis} is not an axis of {shown}")
     if not 1 <= num_keys <= len(xs):
-        raise TypeError(f"sort: num_keys is {num_keys}, but must be within 1..{len(xs)} for {shown}")
+        raise TypeError(f"sort: num_keys is {num_keys}; it must be within 1..{len(xs)} for {shown}")
     return [ShapedArray(x.shape, x.dtype) for x in xs]
 
 

@@ -13,9 +13,48 @@ Example:
     {'w': Array([ 2., -1.], dtype=float32)}
 """
 
-from .optimizers import *
-from .optimizers import __all__ as _optimizers
-from .transforms import *
-from .transforms import __all__ as _transforms
+from .optimizers import adam, adamw, sgd
+from .transforms import (
+    EmptyState,
+    GradientTransformation,
+    ScaleByAdamState,
+    ScaleByScheduleState,
+    Schedule,
+    TraceState,
+    add_decayed_weights,
+    apply_updates,
+    chain,
+    clip,
+    clip_by_global_norm,
+    global_norm,
+    identity,
+    scale,
+    scale_by_adam,
+    scale_by_learning_rate,
+    scale_by_schedule,
+    trace,
+)
 
-__all__ = [*_optimizers, *_transforms]
+__all__ = [
+    "adam",
+    "adamw",
+    "sgd",
+    "EmptyState",
+    "GradientTransformation",
+    "ScaleByAdamState",
+    "ScaleByScheduleState",
+    "Schedule",
+    "TraceState",
+    "add_decayed_weights",
+    "apply_updates",
+    "chain",
+    "clip",
+    "clip_by_global_norm",
+    "global_norm",
+    "identity",
+    "scale",
+    "scale_by_adam",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+    "trace",
+]

@@ -313,9 +313,7 @@ def scale_by_adam(
 
     def init(params: Any) -> ScaleByAdamState:
         squares = tree.map(lambda p: fnp.zeros_like(fnp.real(p)), params)
-        return ScaleByAdamState(
-            fnp.zeros((), fnp.int32), tree.map(fnp.zeros_like, params), squares
-        )
+        return ScaleByAdamState(fnp.zeros((), fnp.int32), tree.map(fnp.zeros_like, params), squares)
 
     def update(
         updates: Any, state: ScaleByAdamState, params: Any = None
@@ -364,9 +362,7 @@ def add_decayed_weights(weight_decay: float, mask: Any = None) -> GradientTransf
         if mask is None:
             return tree.map(lambda g, p: g + weight_decay * p, updates, params)
         chosen = mask(params) if callable(mask) else mask
-        return tree.map(
-            lambda g, p, m: g + weight_decay * p if m else g, updates, params, chosen
-        )
+        return tree.map(lambda g, p, m: g + weight_decay * p if m else g, updates, params, chosen)
 
     return _stateless(decay)
 

@@ -1,0 +1,280 @@
+"""Operators and methods of arrays, attached to `Array`.
+
+The methods are the namespace's functions, so there is nothing here but names and the conversions to Python
+and NumPy values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, primitives
+from funtorch.numpy import contractions, creation, elementwise, indexing, manipulation, reductions, sorting
+from funtorch.numpy.promotion import SCALARS, asarray, convert, describe
+
+__all__: list[str] = []
+
+# ------------------------------------------------------------------------------------------ operators
+_BINARY = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "left_shift", "rshift": "right_shift",
+}
+_COMPARE = {
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+}
+
+
+def _reflected(operator: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: operator(other, self)
+
+
+def _attach_operators() -> None:
+    for name, function in _BINARY.items():
+        operator = elementwise.OPERATORS[function]
+        setattr(Array, f"__{name}__", operator)
+        setattr(Array, f"__r{name}__", _reflected(operator))
+    for name, function in _COMPARE.items():
+        setattr(Array, f"__{name}__", elementwise.OPERATORS[function])
+
+
+def _operand(x: Any) -> bool:
+    return isinstance(x, (Array, np.ndarray, *SCALARS))
+
+
+def _matmul(self: Any, other: Any) -> Any:
+    return contractions.matmul(self, other) if _operand(other) else NotImplemented
+
+
+def _rmatmul(self: Any, other: Any) -> Any:
+    return contractions.matmul(other, self) if _operand(other) else NotImplemented
+
+
+def _divmod(self: Any, other: Any) -> Any:
+    return elementwise.divmod(self, other) if _operand(other) else NotImplemented
+
+
+def _rdivmod(self: Any, other: Any) -> Any:
+    return elementwise.divmod(other, self) if _operand(other) else NotImplemented
+
+
+def _round(self: Any, ndigits: int | None = None) -> Any:
+    return elementwise.round(self, ndigits or 0)
+
+
+# ------------------------------------------------------------------------------------------ Python values
+def _scalar(x: Any, what: str) -> Any:
+    """Return the one element of an array."""
+    value = concrete_or_error(x, what)
+    if value.size != 1 or value.ndim:
+        if value.size == 1 and what in ("bool", "item"):
+            return value.item()
+        raise TypeError(f"only an array of rank 0 can become a Python number, got {describe(x)}")
+    return value.item()
+
+
+def _bool(self: Any) -> bool:
+    value = concrete_or_error(self, "bool")
+    if value.size != 1:
+        raise ValueError(
+            f"the truth value of an array with {value.size} elements ({describe(self)}) is ambiguous: use .any() "
+            "or .all()")
+    return bool(value.item())
+
+
+def _index(self: Any) -> int:
+    value = concrete_or_error(self, "index")
+    if value.ndim or not dtypes.is_integer(value.dtype):
+        raise TypeError(f"only an integer array of rank 0 can be an index, got {describe(self)}")
+    return int(value)
+
+
+def _item(self: Any, *args: int) -> Any:
+    """Return an element as a Python number."""
+    value = concrete_or_error(self, "a Python number, by .item(),")
+    return value.item(*args)
+
+
+def _len(self: Any) -> int:
+    if not self.shape:
+        raise TypeError("len() of an array of rank 0")
+    return self.shape[0]
+
+
+def _iter(self: Any) -> Iterator[Any]:
+    if not self.shape:
+        raise TypeError("an array of rank 0 cannot be iterated over")
+    return (self[k] for k in range(self.shape[0]))
+
+
+def _contains(self: Any, value: Any) -> bool:
+    return bool(reductions.any(elementwise.equal(self, value)))
+
+
+def _setitem(self: Any, index: Any, value: Any) -> None:
+    raise TypeError(
+        f"arrays are immutable, so {describe(self)} has no item assignment: instead of x[i] = v write "
+        "x = x.at[i].set(v)")
+
+
+def _format(self: Any, spec: str) -> str:
+    if not spec or self.ndim:
+        return str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
+    return format(_scalar(self, "a string, by format,"), spec)
+
+
+def _repr(self: ArrayImpl) -> str:
+    data = np.asarray(self._data)
+    weak = ", weak_type=True" if self._weak else ""
+    tail = f", dtype={data.dtype.name}{weak})"
+    if data.size or data.ndim == 1:
+        body = np.array2string(data, separator=", ", prefix="Array(", suffix=tail)
+        if "\n" not in body and data.size == 0:
+            tail = f", shape={data.shape}{tail}" if data.shape != (0,) else tail
+    else:
+        body, tail = "[]", f", shape={data.shape}{tail}"
+    last = len(body.rsplit("\n", 1)[-1])
+    if "\n" not in body:
+        last += len("Array(")
+    if last + len(tail) > np.get_printoptions()["linewidth"]:
+        tail = ",\n      " + tail[2:]
+    return f"Array({body}{tail}"
+
+
+def _str(self: Any) -> str:
+    return str(np.asarray(self._data)) if type(self) is ArrayImpl else repr(self)
+
+
+# ------------------------------------------------------------------------------------------ methods
+def _reshape(self: Any, *args: Any, order: str = "C") -> Any:
+    """Give the array another shape with the same elements."""
+    return manipulation.reshape(self, args[0] if len(args) == 1 else args, order)
+
+
+def _transpose(self: Any, *args: Any) -> Any:
+    """Permute the axes; without arguments reverse them."""
+    if len(args) == 1 and (args[0] is None or isinstance(args[0], (tuple, list))):
+        args = args[0]
+    return manipulation.transpose(self, args if args else None)
+
+
+def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> Any:
+    """Convert to a dtype; None means the default float."""
+    return creation.astype(self, dtype)
+
+
+def _view(self: Any, dtype: Any = None) -> Any:
+    """Read the bytes as another dtype of the same size."""
+    if dtype is None:
+        return self
+    dtype = dtypes.canonical(dtype)
+    if dtype.itemsize != self.dtype.itemsize:
+        raise TypeError(f"view: {self.dtype} and {dtype} differ in size; only dtypes of one size are supported")
+    return self if dtype == self.dtype else primitives["bitcast"].bind(self, dtype=dtype)
+
+
+def _flatten(self: Any, order: str = "C") -> Any:
+    """Return the elements as a vector."""
+    return manipulation.ravel(self, order)
+
+
+def _tolist(self: Any) -> Any:
+    """Return the elements as nested lists of Python numbers."""
+    return concrete_or_error(self, "a list, by .tolist(),").tolist()
+
+
+def _tobytes(self: Any) -> bytes:
+    """Return the elements' bytes in C order."""
+    return concrete_or_error(self, "bytes, by .tobytes(),").tobytes()
+
+
+def _block_until_ready(self: Any) -> Any:
+    """Return the array once it is computed; on the CPU that is at once."""
+    return self
+
+
+def _copy(self: Any) -> Any:
+    """Return a copy."""
+    return creation.copy(self)
+
+
+def _shallow(self: Any, memo: Any = None) -> Any:
+    return self
+
+
+def _device(self: Any) -> str:
+    """The device that holds the array."""
+    return "cpu" if type(self) is not ArrayImpl or type(self._data) is np.ndarray else "cuda"
+
+
+def _devices(self: Any) -> set[str]:
+    """Return the set of devices that hold the array."""
+    return {self.device}
+
+
+def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
+    """Return the array on a device."""
+    if str(device).split(":")[0] != self.device:
+        raise ValueError(f"to_device: the array is on {self.device!r}; use funtorch.device_put for {device!r}")
+    return self
+
+
+def _argsort(self: Any, axis: int | None = -1, **options: Any) -> Any:
+    """Return the indices that sort the array."""
+    return sorting.argsort(self, axis, **options)
+
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "__neg__": elementwise.negative, "__pos__": elementwise.positive, "__abs__": elementwise.absolute,
+    "__invert__": elementwise.invert, "__matmul__": _matmul, "__rmatmul__": _rmatmul, "__divmod__": _divmod,
+    "__rdivmod__": _rdivmod, "__round__": _round, "__bool__": _bool, "__index__": _index, "__len__": _len,
+    "__iter__": _iter, "__contains__": _contains, "__getitem__": indexing.getitem, "__setitem__": _setitem,
+    "__format__": _format, "__copy__": _shallow, "__deepcopy__": _shallow,
+    "__int__": lambda self: int(_scalar(self, "int")),
+    "__float__": lambda self: float(_scalar(self, "float")),
+    "__complex__": lambda self: complex(_scalar(self, "complex")),
+    "all": reductions.all, "any": reductions.any, "argmax": reductions.argmax, "argmin": reductions.argmin,
+    "argsort": _argsort, "astype": _astype, "block_until_ready": _block_until_ready, "clip": elementwise.clip,
+    "compress": lambda self, condition, axis=None: sorting.compress(condition, self, axis),
+    "conj": elementwise.conjugate, "conjugate": elementwise.conjugate, "copy": _copy,
+    "cumprod": reductions.cumprod, "cumsum": reductions.cumsum, "devices": _devices,
+    "diagonal": contractions.diagonal, "dot": contractions.dot, "flatten": _flatten, "item": _item,
+    "max": reductions.max, "mean": reductions.mean, "min": reductions.min, "nonzero": sorting.nonzero,
+    "prod": reductions.prod, "ptp": reductions.ptp, "ravel": manipulation.ravel,
+    "repeat": manipulation.repeat, "reshape": _reshape, "round": elementwise.round,
+    "searchsorted": sorting.searchsorted, "sort": sorting.sort, "squeeze": manipulation.squeeze,
+    "std": reductions.std, "sum": reductions.sum, "swapaxes": manipulation.swapaxes, "take": indexing.take,
+    "to_device": _to_device, "tobytes": _tobytes, "tolist": _tolist, "trace": contractions.trace,
+    "transpose": _transpose, "var": reductions.var, "view": _view,
+}
+_PROPERTIES: dict[str, Callable[[Any], Any]] = {
+    "T": manipulation.transpose,
+    "mT": manipulation.matrix_transpose,
+    "real": elementwise.real,
+    "imag": elementwise.imag,
+    "at": indexing.AtIndex,
+    "nbytes": lambda self: self.size * self.dtype.itemsize,
+    "itemsize": lambda self: self.dtype.itemsize,
+    "device": _device,
+    "flat": lambda self: iter(manipulation.ravel(self)),
+}
+
+
+def _attach() -> None:
+    _attach_operators()
+    for name, method in _METHODS.items():
+        setattr(Array, name, method)
+    for name, getter in _PROPERTIES.items():
+        setattr(Array, name, property(getter, doc=(getter.__doc__ or "").split("\n")[0]))
+    # Equality is elementwise, so arrays cannot be keys; caches use id or the values.
+    setattr(Array, "__hash__", None)  # noqa: B010
+    ArrayImpl.__repr__ = _repr  # type: ignore[method-assign]
+    ArrayImpl.__str__ = _str  # type: ignore[method-assign]
+
+
+_attach()
