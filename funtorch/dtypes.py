@@ -430,8 +430,12 @@ def promote_types(a: Any, b: Any) -> np.dtype:
         >>> promote_types("int32", "float16"), promote_types("bfloat16", "float16")
         (dtype('float16'), dtype('float32'))
     """
-    weak_types = (int, float, complex)
-    return _promoted[canonical(a), a in weak_types, canonical(b), b in weak_types][0]
+
+    def weak(t: Any) -> bool:
+        # Not `t in (...)` alone: np.dtype("float64") == float holds, yet that dtype is not weak.
+        return isinstance(t, type) and t in (int, float, complex)
+
+    return _promoted[canonical(a), weak(a), canonical(b), weak(b)][0]
 
 
 def result_type_weak(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:

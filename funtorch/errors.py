@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from types import CodeType, FrameType
+from typing import Any
 
 __all__ = [
     "ConcretizationTypeError",
@@ -20,6 +21,7 @@ __all__ = [
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
     "UnexpectedTracerError",
+    "function_name",
     "user_frame",
 ]
 
@@ -143,3 +145,17 @@ def user_frame(skip: int = 0) -> Source:
             return Source(code, frame.f_lasti)
         frame = frame.f_back
     return Source(None, 0)
+
+
+def function_name(fun: Any) -> str:
+    """Return 'name (file.py:12)' for a Python function, or its type's name."""
+    while hasattr(fun, "__wrapped__"):
+        fun = fun.__wrapped__
+    fun = getattr(fun, "func", fun)
+    code = getattr(fun, "__code__", None)
+    name = getattr(fun, "__name__", type(fun).__name__)
+    return (
+        f"{name} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})"
+        if code is not None
+        else name
+    )

@@ -20,9 +20,9 @@ from funtorch.core import (
     ShapedArray,
     Trace,
     Tracer,
+    _state,
     current,
     escaped_tracer,
-    use_trace,
 )
 from funtorch.errors import JaxprTypeError, Source, user_frame
 
@@ -151,8 +151,7 @@ def sub_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     return found
 
 
-# ------------------------------------------------------------------------------------------
-# printing
+# ----------------------------------------------------------------------------------------- printing
 def _name(n: int) -> str:
     out = ""
     while True:
@@ -207,8 +206,7 @@ def _show(value: Any) -> str:
     return str(value).replace(" ", "")
 
 
-# ------------------------------------------------------------------------------------------
-# checking
+# ----------------------------------------------------------------------------------------- checking
 def check_jaxpr(jaxpr: Jaxpr) -> None:
     """Check that variables are bound once and before use and that every equation has the types it
     claims.
@@ -250,8 +248,7 @@ def check_jaxpr(jaxpr: Jaxpr) -> None:
             raise JaxprTypeError(f"output {v} is not bound\n{jaxpr}")
 
 
-# ------------------------------------------------------------------------------------------
-# recording
+# ---------------------------------------------------------------------------------------- recording
 class StageTracer(Tracer):
     """A tracer that is a variable of the program being recorded."""
 
@@ -305,10 +302,15 @@ class Stage(Trace):
                 if type(a) is StageTracer and a.trace is self:
                     break
             else:
-                with use_trace(self.parent):
+                _state.trace = self.parent
+                try:
                     return self.parent.process(prim, args, params)
+                finally:
+                    _state.trace = self
+            source = None  # users never see the tape's tracers
+        else:
+            source = user_frame()
         invars = [self.atom(a) for a in args]
-        source = user_frame()
         avals = prim.type(*[v.aval for v in invars], **params)
         if prim.multiple_results:
             outvars = [Var(aval) for aval in avals]

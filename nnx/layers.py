@@ -204,12 +204,12 @@ class Sequential(Module):
 
     def __call__(self, x: Any, *, key: Any = None) -> Any:
         """Apply the layers; each one that takes a key gets its own, split from ``key``."""
-        takers = [layer for layer in self.layers if _takes_key(type(layer))]
+        takers = [layer for layer in self.layers if _takes_key(type(layer).__call__)]
         keys: Iterator[Any] = iter(
             random.split(key, len(takers)) if takers and key is not None else [None] * len(takers)
         )
         for layer in self.layers:
-            x = layer(x, key=next(keys)) if _takes_key(type(layer)) else layer(x)
+            x = layer(x, key=next(keys)) if _takes_key(type(layer).__call__) else layer(x)
         return x
 
     def __len__(self) -> int:
@@ -224,6 +224,5 @@ class Sequential(Module):
 
 
 @functools.cache
-def _takes_key(layer_type: type[Module]) -> bool:
-    call = getattr(layer_type, "__call__", None)  # noqa: B004 (its signature is what we want)
-    return call is not None and "key" in inspect.signature(call).parameters
+def _takes_key(call: Callable[..., Any]) -> bool:
+    return "key" in inspect.signature(call).parameters

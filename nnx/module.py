@@ -69,7 +69,7 @@ def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
     return field(static=True, default=default, **options)
 
 
-def _register(cls: type[Module]) -> None:
+def _register(cls: Any) -> None:
     names, statics = cls._children, cls._statics
     keys = tuple(ft.tree_util.GetAttrKey(name) for name in names)
 
@@ -101,14 +101,14 @@ class _ModuleType(type):
         owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
         written = owner is not object and not vars(owner).get("_generated_init", False)
         cls._generated_init = not written
-        dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)
+        dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        module = cls.__new__(cls, *args, **kwargs)
+        module: Any = cls.__new__(cls, *args, **kwargs)  # type: ignore[arg-type]
         object.__setattr__(module, "_open", True)
         try:
             module.__init__(*args, **kwargs)
@@ -267,7 +267,7 @@ def _listed(names: Any) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 
 
-# -------------------------------------------------------------------------------------- printing
+# ----------------------------------------------------------------------------------------- printing
 def title(module: Module) -> str:
     """Name a module in one line: its class and static fields.
 
@@ -310,7 +310,7 @@ def _typed(x: Any) -> str:
     return f"{fnp.dtype(x.dtype).name}[{','.join(map(str, x.shape))}]"
 
 
-# -------------------------------------------------------------------------------------- parameters
+# --------------------------------------------------------------------------------------- parameters
 def _is_array(x: Any) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
 

@@ -1,6 +1,7 @@
 """The shared table of primitive checks: what a `Row` says, and the checks every row goes through.
 
-A test module builds rows, one per primitive (or per primitive and choice of parameters), and parametrizes
+A test module builds rows, one per primitive (or per primitive and choice of parameters), and
+parametrizes
 over them: ``check_eager``, ``check_stage``, ``check_jvp``, ``check_vjp``, ``check_vmap``.
 """
 
@@ -34,7 +35,7 @@ class Row:
     Attributes:
         name: shown in the test's id.
         fn: from Arrays to an Array or a list of Arrays; parameters are bound inside.
-        samples: argument tuples of NumPy arrays. Samples of equal shapes serve as each other's batch.
+        samples: argument tuples of NumPy arrays. Samples of equal shapes are batched together.
         reference: the same function on NumPy arrays; None where there is none.
         differentiable: positions of the arguments to differentiate in; False for none, True for all
             float64 and complex128 arguments.
@@ -113,7 +114,7 @@ def check_eager(row: Row) -> None:
 
 
 def check_stage(row: Row) -> None:
-    """Compare the type rule with what the eager rule makes, and the program's result with the eager one."""
+    """Compare the type rule with what the eager rule makes, and the program with the eager call."""
     for args in row.samples:
         for dtype in (np.dtype(np.float64), *map(np.dtype, row.dtypes)):
             ins = arrays(_cast(args, dtype))
@@ -134,7 +135,7 @@ def _direction(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
 def _closed(
     row: Row, args: Sequence[np.ndarray], places: Sequence[int]
 ) -> Callable[..., list[Any]]:
-    """Return the row as a function of the differentiable arguments alone, with inexact results only."""
+    """Return the row as a function of its differentiable arguments, with inexact results only."""
 
     def f(*xs: Any) -> list[Any]:
         full = arrays(args)

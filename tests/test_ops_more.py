@@ -20,7 +20,7 @@ rng = np.random.default_rng(7)
 
 
 class Case(NamedTuple):
-    """One call: ``fn`` of arrays, the arrays, which of them to differentiate, the expected result."""
+    """One call: ``fn`` of arrays, the arrays, which to differentiate, the expected result."""
 
     name: str
     fn: Callable[..., Any]
@@ -108,9 +108,8 @@ def scatter_reference(name: str, axes: tuple[int, ...], mode: str) -> Callable[.
         for where in np.ndindex(indices[0].shape):
             place = tuple(int(i[where]) for i in indices)
             if mode == "clip":
-                place = tuple(min(max(p, 0), n - 1) for p, n in zip(place, x.shape, strict=False)
-                              ) if axes == tuple(range(len(axes))) else tuple(
-                    min(max(p, 0), x.shape[d] - 1) for p, d in zip(place, axes, strict=True))
+                place = tuple(min(max(p, 0), x.shape[d] - 1)
+                              for p, d in zip(place, axes, strict=True))
             if all(0 <= p < x.shape[d] for p, d in zip(place, axes, strict=True)):
                 moved[place] = COMBINE[name](moved[place], updates[where])
         return out
@@ -367,7 +366,8 @@ def test_dot_accumulates_in_out_dtype() -> None:
 
 
 @pytest.mark.parametrize(("a", "b", "dims", "named"), [
-    (np.ones((2, 3)), np.ones((4, 5)), (((1,), (0,)), ((), ())), ["f64[2,3]", "f64[4,5]", "size 3"]),
+    (np.ones((2, 3)), np.ones((4, 5)), (((1,), (0,)), ((), ())),
+     ["f64[2,3]", "f64[4,5]", "size 3"]),
     (np.ones(3), np.ones(3, np.float32), (((0,), (0,)), ((), ())), ["float64", "float32"]),
     (np.ones(3), np.ones(3), (((1,), (0,)), ((), ())), ["a has 1 axes"]),
     (np.ones((3, 3)), np.ones((3, 3)), (((0, 0), (0, 1)), ((), ())), ["twice"]),
@@ -515,7 +515,7 @@ def test_a_failing_matrix_gives_nan_to_itself_only() -> None:
     assert np.isfinite(out[1]).all()
     bad = np.stack([np.eye(2), np.full((2, 2), np.nan)])
     for f in (linalg.svd, linalg.eigh):
-        values = [o for o in outputs(f(*arrays([bad]))) if o.ndim == 2][0]
+        values = next(o for o in outputs(f(*arrays([bad]))) if o.ndim == 2)
         np.testing.assert_array_equal(np.isnan(values), [[False] * 2, [True] * 2])
 
 

@@ -108,7 +108,7 @@ def move_axis(x: Any, source: int, destination: int) -> Any:
     return transpose(x, perm=tuple(perm))
 
 
-# ------------------------------------------------------------------------------------------ vmap
+# --------------------------------------------------------------------------------------------- vmap
 def vmap(
     fun: Callable[..., Any],
     in_axes: Any = 0,

@@ -152,7 +152,7 @@ cond_p.type, cond_p.eager, cond_p.jvp, cond_p.linearize = _type, _eager, _jvp, _
 cond_p.transpose, cond_p.batch = _transpose, _batch
 
 
-# ------------------------------------------------------------------------------------------ public
+# ------------------------------------------------------------------------------------------- public
 def _branch_call(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: tuple[Any, ...]
 ) -> Any:

@@ -58,8 +58,7 @@ def _through(prim: Primitive, axis: Axis, x: Any, **params: Any) -> tuple[Any, b
     return (move_axis(out, 1, 0) if prim is all_gather_p else out), True
 
 
-# ------------------------------------------------------------------------------------------
-# reductions
+# --------------------------------------------------------------------------------------- reductions
 def _psum_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
     return (reduce_sum(x, axes=(0,)) if batched else mul(x, full_like(x, axis.size))), False
 
@@ -93,8 +92,7 @@ pmax_p = _extremum("pmax", reduce_max)
 pmin_p = _extremum("pmin", reduce_min)
 
 
-# ------------------------------------------------------------------------------------------
-# movement
+# ----------------------------------------------------------------------------------------- movement
 def _gather_type(x: ShapedArray, *, axis_name: Hashable, size: int) -> ShapedArray:
     return x.update(shape=(size, *x.shape))
 
@@ -145,7 +143,7 @@ axis_index_p.batch = lambda axis, args, batched, *, axis_name: (
 axis_index_p.none.update(jvp="it takes no arrays", transpose="it takes no arrays")
 
 
-# ------------------------------------------------------------------------------------------ public
+# ------------------------------------------------------------------------------------------- public
 def _each(prim: Primitive, x: Any, axis_name: Any, **params: Any) -> Any:
     names: Sequence[Hashable] = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
     leaves, treedef = tree.flatten(x)

@@ -82,8 +82,7 @@ def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
     return over_batch
 
 
-# ------------------------------------------------------------------------------------------
-# custom_jvp
+# --------------------------------------------------------------------------------------- custom_jvp
 custom_jvp_call_p = Primitive("custom_jvp_call", multiple_results=True)
 
 
@@ -271,8 +270,7 @@ def _match_tangents(outs: Sequence[Any], touts: Sequence[Any], fun: Any) -> list
     return found
 
 
-# ------------------------------------------------------------------------------------------
-# custom_vjp
+# --------------------------------------------------------------------------------------- custom_vjp
 custom_vjp_call_p = Primitive("custom_vjp_call", multiple_results=True)
 custom_lin_p = Primitive("custom_lin", multiple_results=True)
 

@@ -42,6 +42,10 @@ class JVPTracer(Tracer):
     def dtype(self) -> Any:
         return self.primal.dtype
 
+    @property
+    def weak_type(self) -> bool:
+        return self.primal.weak_type
+
     def concrete(self) -> ArrayImpl | None:
         primal = self.primal
         return primal if type(primal) is ArrayImpl else primal.concrete()
@@ -52,8 +56,8 @@ class JVP(Trace):
 
     __slots__ = ("tape",)
 
-    def __init__(self, parent: Trace, name: str = "", tape: Stage | None = None) -> None:
-        super().__init__(parent, name)
+    def __init__(self, parent: Trace, fun: Any = "", tape: Stage | None = None) -> None:
+        super().__init__(parent, fun)
         self.tape = tape
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -99,8 +103,7 @@ def _linearize_rule(
     return outs, linear(*[t for t in tangents if t is not None])
 
 
-# ------------------------------------------------------------------------------------------ flat
-# forms
+# --------------------------------------------------------------------------------------- flat forms
 def jvp_flat(
     f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], name: str = ""
 ) -> tuple[list[Any], list[Any]]:
@@ -120,7 +123,7 @@ def linearize_flat(
     f: Callable[..., Sequence[Any]],
     primals: Sequence[Any],
     nonzero: Sequence[bool] | None = None,
-    name: str = "",
+    name: Any = "",
 ) -> tuple[list[Any], Jaxpr, list[bool]]:
     """Run ``f`` and record its derivative.
 
@@ -146,7 +149,7 @@ def linearize_flat(
     return [p for p, _ in pairs], jaxpr, active
 
 
-# ------------------------------------------------------------------------------------------ public
+# ------------------------------------------------------------------------------------------- public
 def is_differentiable(dtype: Any) -> bool:
     return dtypes.is_inexact(dtype)
 
@@ -206,7 +209,7 @@ def jvp(
         store.extend((out_tree, aux_tree, len(outs)))
         return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
 
-    outs, touts = jvp_flat(flat, primals_flat, tangents_flat, function_name(fun))
+    outs, touts = jvp_flat(flat, primals_flat, tangents_flat, fun)
     out_tree, aux_tree, n = store
     touts = [
         zero_tangent(aval_of(o)) if t is None else t
@@ -280,7 +283,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
 
     nonzero = [is_differentiable(p.dtype) for p in flat_primals]
-    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, function_name(fun))
+    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
     out_tree, aux_tree, n = store
     out_avals = [aval_of(o) for o in outs]
 

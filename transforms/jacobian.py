@@ -10,10 +10,11 @@ import numpy as np
 
 from funtorch import dtypes, tree
 from funtorch.core import ArrayImpl
+from funtorch.numpy.promotion import asarray
 from funtorch.ops.shape import reshape
 from funtorch.ops.shape import slice as slice_
 
-from .arguments import as_array, as_arrays, check_callable, function_name, normalize_argnums
+from .arguments import as_arrays, check_callable, function_name, normalize_argnums
 from .batching import move_axis, vmap
 from .forward import is_differentiable, jvp
 from .reverse import vjp
@@ -113,7 +114,7 @@ def jacfwd(
 
     @functools.wraps(fun)
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
-        nums = normalize_argnums(argnums, len(args), f"jacfwd of {function_name(fun)}")
+        nums = normalize_argnums(argnums, len(args), "jacfwd", fun)
         leaves, treedef = tree.flatten(tuple(args[n] for n in nums))
         arrays = as_arrays(leaves, "argument", fun)
         _check("jacfwd", fun, arrays, holomorphic)
@@ -166,7 +167,7 @@ def jacrev(
 
     @functools.wraps(fun)
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
-        nums = normalize_argnums(argnums, len(args), f"jacrev of {function_name(fun)}")
+        nums = normalize_argnums(argnums, len(args), "jacrev", fun)
         chosen = tuple(args[n] for n in nums)
         _check(
             "jacrev", fun, as_arrays(tree.leaves(chosen), "argument", fun), holomorphic, allow_int
@@ -181,7 +182,7 @@ def jacrev(
                     f"{function_name(fun)} has dtype {y.dtype.name}"
                 )
         pulled = vmap(lambda *cts: out[1](tree.unflatten(y_tree, cts)))(
-            *_basis([as_array(y) for y in y_leaves])
+            *_basis([asarray(y) for y in y_leaves])
         )
         grads, in_tree = tree.flatten(pulled)
         columns = [_split_leading(g, y_leaves) for g in grads]

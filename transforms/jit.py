@@ -28,8 +28,7 @@ CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the least recently used goes first."""
 
 
-# ------------------------------------------------------------------------------------------ the
-# primitive
+# ------------------------------------------------------------------------------------ the primitive
 jit_p = Primitive("jit", multiple_results=True)
 call_rules(jit_p)
 
@@ -50,8 +49,7 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 jit_p.eager = _jit_eager
 
 
-# ------------------------------------------------------------------------------------------ one
-# program
+# -------------------------------------------------------------------------------------- one program
 class _Program:
     """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
     code."""
@@ -93,8 +91,7 @@ class _Program:
         return self.out_tree.unflatten(outs)
 
 
-# ------------------------------------------------------------------------------------------ the
-# transform
+# ------------------------------------------------------------------------------------ the transform
 _jitted: weakref.WeakSet[Jitted] = weakref.WeakSet()
 
 

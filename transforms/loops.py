@@ -72,7 +72,7 @@ def _pick(xs: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
     return [x for x, f in zip(xs, flags, strict=True) if f]
 
 
-# ------------------------------------------------------------------------------------------ scan
+# --------------------------------------------------------------------------------------------- scan
 scan_p = Primitive("scan", multiple_results=True)
 
 
@@ -522,7 +522,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     return parts[0] if len(parts) == 1 else tree.map(lambda a, b: concatenate(a, b, axis=0), *parts)
 
 
-# ------------------------------------------------------------------------------------------ while
+# -------------------------------------------------------------------------------------------- while
 while_p = Primitive("while", multiple_results=True)
 
 

@@ -13,17 +13,17 @@ from funtorch import dtypes, tree
 from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
 from funtorch.jaxpr import Jaxpr, Lit, Var, stage
+from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert
 from funtorch.ops.families import ones_like, zeros
 
-from .arguments import as_array, as_arrays, check_callable, function_name, normalize_argnums
+from .arguments import as_arrays, check_callable, function_name, normalize_argnums
 from .forward import _split_aux, is_differentiable, linearize_flat, zero_tangent
 
 __all__ = ["grad", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
 
 
-# ------------------------------------------------------------------------------------------ the
-# backward pass
+# -------------------------------------------------------------------------------- the backward pass
 def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     """Run a jaxpr backwards.
 
@@ -43,7 +43,8 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
     process = current().process
     deferred = []
     for eqn in jaxpr.eqns:
-        ins = []
+        ins: list[Any] = []
+        linear = False
         for v in eqn.invars:
             if type(v) is Lit:
                 ins.append(v.val)
@@ -51,7 +52,8 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
                 ins.append(known[v])
             else:
                 ins.append(LinearArg(v.aval))
-        if any(type(x) is LinearArg for x in ins):
+                linear = True
+        if linear:
             deferred.append((eqn, ins))
             continue
         out = process(eqn.prim, ins, eqn.params)
@@ -59,25 +61,27 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
     ct_of: dict[Var, Any] = {}
 
     def give(v: Var | Lit, ct: Any) -> None:
-        if ct is None or type(v) is Lit or v in known:
+        if type(v) is Lit or v in known:
             return
         ct_of[v] = ct if v not in ct_of else add(ct_of[v], ct)
 
     for v, ct in zip(jaxpr.outvars, cts, strict=True):
-        give(v, ct)
-    for eqn, ins in reversed(deferred):
-        outs = [ct_of.pop(v, None) for v in eqn.outvars]
-        if all(ct is None for ct in outs):
-            continue
-        found = eqn.prim.rule("transpose")(
-            outs if eqn.prim.multiple_results else outs[0], *ins, **eqn.params
-        )
-        for v, ct in zip(eqn.invars, found, strict=True):
+        if ct is not None:
             give(v, ct)
+    for eqn, ins in reversed(deferred):
+        prim = eqn.prim
+        outs = [ct_of.pop(v, None) for v in eqn.outvars]
+        if outs.count(None) == len(outs):
+            continue
+        rule = prim.transpose or prim.rule("transpose")
+        found = rule(outs if prim.multiple_results else outs[0], *ins, **eqn.params)
+        for v, ct in zip(eqn.invars, found, strict=True):
+            if ct is not None:
+                give(v, ct)
     return [ct_of.get(v) for v in jaxpr.invars]
 
 
-# ------------------------------------------------------------------------------------------ vjp
+# ---------------------------------------------------------------------------------------------- vjp
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Evaluate a function and return it with its vector-Jacobian product (reverse mode).
 
@@ -110,7 +114,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
 
     nonzero = [is_differentiable(p.dtype) for p in flat_primals]
-    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, function_name(fun))
+    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
     out_tree, aux_tree, n = store
     out_avals = [aval_of(o) for o in outs[:n]]
     in_avals = [aval_of(p) for p in flat_primals]
@@ -142,7 +146,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if getattr(ct, "dtype", None) == float0:
         return None
-    ct = as_array(ct)
+    ct = asarray(ct)
     if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
         ct = convert(ct, dtype=aval.dtype, weak_type=False)
     if ct.shape != aval.shape or ct.dtype != aval.dtype:
@@ -153,7 +157,7 @@ def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     return ct
 
 
-# ------------------------------------------------------------------------------------------ grad
+# --------------------------------------------------------------------------------------------- grad
 def value_and_grad(
     fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -190,7 +194,7 @@ def value_and_grad(
 
     @functools.wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
-        nums = normalize_argnums(argnums, len(args), f"grad of {function_name(fun)}")
+        nums = normalize_argnums(argnums, len(args), "grad", fun)
         diff = [args[n] for n in nums]
         _check_inputs(fun, nums, diff, holomorphic, allow_int)
 
@@ -204,7 +208,7 @@ def value_and_grad(
         out = vjp(partial, *diff, has_aux=has_aux)
         value, back = out[0], out[1]
         _check_output(fun, value, holomorphic)
-        grads = back(ones_like(as_array(value)))
+        grads = back(ones_like(asarray(value)))
         grads = grads[0] if isinstance(argnums, int) else grads
         return ((value, out[2]), grads) if has_aux else (value, grads)
 
@@ -303,8 +307,7 @@ def _check_output(fun: Any, value: Any, holomorphic: bool) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------
-# linear_transpose
+# --------------------------------------------------------------------------------- linear_transpose
 def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
     """Transpose a function that is linear in all its arguments.
 

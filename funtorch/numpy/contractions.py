@@ -281,7 +281,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     return moveaxis(stack(parts, -1), -1, axisc)
 
 
-# ------------------------------------------------------------------------------------------ einsum
+# ------------------------------------------------------------------------------------------- einsum
 @functools.lru_cache(maxsize=4096)
 def _einsum_plan(equation: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tuple[Any, ...]:
     """Return (positions, equation) of each pairwise step, as opt_einsum orders them."""

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-# ------------------------------------------------------------------------------------------ constants
+# ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
     if _state.trace is eval_trace:
         return ArrayImpl(np.full(shape, value, dtype), weak)
@@ -135,7 +135,7 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
     return full(shape, fill_value, a.dtype if dtype is None else dtype)
 
 
-# ------------------------------------------------------------------------------------------ conversions
+# -------------------------------------------------------------------------------------- conversions
 def copy(a: Any, order: str | None = None) -> Any:
     """Return a copy of an array.
 
@@ -181,7 +181,7 @@ def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float
     return function(*indices(shape, dtype), **kwargs)
 
 
-# ------------------------------------------------------------------------------------------ ranges
+# ------------------------------------------------------------------------------------------- ranges
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
     """Make evenly spaced values in [start, stop).
 
@@ -293,7 +293,7 @@ def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype
     return out if dtype is None else convert(out, dtypes.canonical(dtype))
 
 
-# ------------------------------------------------------------------------------------------ matrices
+# ----------------------------------------------------------------------------------------- matrices
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     """Make a matrix with ones on a diagonal.
 
@@ -415,7 +415,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     return primitives["concatenate"].bind(*[c.reshape((-1, 1)) for c in columns], axis=1)
 
 
-# ------------------------------------------------------------------------------------------ grids and indices
+# -------------------------------------------------------------------------------- grids and indices
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
     """Make coordinate arrays from coordinate vectors.
 

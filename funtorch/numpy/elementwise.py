@@ -81,7 +81,7 @@ def _prim(name: str, on_bool: str | None = None) -> Callable[..., Any]:
     return strict
 
 
-# ------------------------------------------------------------------------------------------ mechanism
+# ---------------------------------------------------------------------------------------- mechanism
 def _unary(name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str) -> Any:
     to_dtype, fast = _POLICIES[policy]
     if ufunc is None:
@@ -188,8 +188,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {}
 _OPERANDS = (Array, np.ndarray, *SCALARS)
 
 
-# ------------------------------------------------------------------------------------------ strict functions
-# Arguments have one shape and dtype. Written with this module's functions, which reach the primitives.
+# --------------------------------------------------------------------------------- strict functions
+# Arguments have one shape and dtype; these are written with primitives by name.
 def _isnan(x: Any) -> Any:
     return primitives["ne"].bind(x, x)
 
@@ -297,7 +297,7 @@ def _identity(x: Any) -> Any:
     return x
 
 
-# ------------------------------------------------------------------------------------------ the tables
+# --------------------------------------------------------------------------------------- the tables
 _LN2, _LN10, _DEG = math.log(2), math.log(10), math.pi / 180
 _abs = lambda x: x if not dtypes.is_signed(x.dtype) else primitives["abs"].bind(x)  # noqa: E731
 
@@ -405,7 +405,7 @@ true_divide = divide
 abs = absolute
 
 
-# ------------------------------------------------------------------------------------------ written out
+# -------------------------------------------------------------------------------------- written out
 def power(x1: Any, x2: Any, /) -> Any:
     """Return x1 to the power x2.
 

@@ -43,12 +43,12 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.ops import families
 
-__all__ = ["AtIndex", "AtView", "getitem", "put_along_axis", "take", "take_along_axis"]
+__all__ = ["AtIndex", "AtView", "getitem", "put_along_axis", "take", "take_along_axis", "wrap_negative"]
 
 _MODES = {None: None, "clip": "clip", "fill": "fill", "drop": "drop", "promise_in_bounds": "promise"}
 
 
-# ------------------------------------------------------------------------------------------ reading an index
+# --------------------------------------------------------------------------------- reading an index
 class _Entry(NamedTuple):
     """One axis of the array: its index, and what kind ('int', 'slice' or 'array') that is."""
 
@@ -166,7 +166,7 @@ def _plan(x: Any, index: Any) -> _Plan:
             if isinstance(item, int):
                 item = ArrayImpl(np.array(_static_index(item, n, axis, x), np.int32))
             entries.append(_Entry("array", axis, item))
-            arrays.append(_wrap_negative(item, n))
+            arrays.append(wrap_negative(item, n))
             axes.append(axis)
             where.append(place)
             if "arrays" not in order:
@@ -206,7 +206,8 @@ def _slice_indices(item: slice, n: int) -> tuple[int, int, int]:
     return start, len(range(start, stop, step)), step
 
 
-def _wrap_negative(i: Any, n: int) -> Any:
+def wrap_negative(i: Any, n: int) -> Any:
+    """Return indices as int32, counted from the front."""
     if not dtypes.is_signed(i.dtype):
         return convert(i, dtypes.int32)
     if type(i) is ArrayImpl:
@@ -218,7 +219,7 @@ def _wrap_negative(i: Any, n: int) -> Any:
     return elementwise.where(elementwise.less(i, 0), elementwise.add(i, n), i)
 
 
-# ------------------------------------------------------------------------------------------ reading elements
+# --------------------------------------------------------------------------------- reading elements
 def getitem(x: Any, index: Any) -> Any:
     """Return ``x[index]``; integer arrays are clipped to the axis."""
     if type(x) is ArrayImpl and _state.trace is eval_trace:
@@ -310,7 +311,7 @@ def _indexed_shape(x: Any, plan: _Plan) -> tuple[int, ...]:
     return tuple(shape)
 
 
-# ------------------------------------------------------------------------------------------ writing elements
+# --------------------------------------------------------------------------------- writing elements
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "set": lambda old, new: new,
     "add": lambda old, new: primitives["add"].bind(old, new),
@@ -497,7 +498,7 @@ def _fill_value(dtype: Any, fill: Any) -> Any:
     return info.min if dtypes.is_signed(dtype) else info.max
 
 
-# ------------------------------------------------------------------------------------------ functions
+# ---------------------------------------------------------------------------------------- functions
 def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str | None = None,
          unique_indices: bool = False, indices_are_sorted: bool = False, fill_value: Any = None) -> Any:
     """Take elements along an axis.

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-# ------------------------------------------------------------------------------------------ facts
+# -------------------------------------------------------------------------------------------- facts
 def shape(a: Any) -> tuple[int, ...]:
     """Return the shape of an array.
 
@@ -63,7 +63,7 @@ def size(a: Any, axis: int | None = None) -> int:
     return int(np.prod(sizes, dtype=np.int64)) if axis is None else sizes[axis]
 
 
-# ------------------------------------------------------------------------------------------ one array
+# ---------------------------------------------------------------------------------------- one array
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
 
@@ -484,7 +484,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
     return concatenate([to_array(arr, "append", "arr"), asarray(values)], axis)
 
 
-# ------------------------------------------------------------------------------------------ splitting
+# ---------------------------------------------------------------------------------------- splitting
 def _bounds(n: int, sections: Any, name: str, exact: bool) -> list[int]:
     if isinstance(sections, (list, tuple)) or np.ndim(sections):
         cuts = [static_int(c, f"{name}: an index") for c in list(sections)]
@@ -551,7 +551,7 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
     return split(ary, indices_or_sections, 2)
 
 
-# ------------------------------------------------------------------------------------------ repeating
+# ---------------------------------------------------------------------------------------- repeating
 def tile(A: Any, reps: Any) -> Any:
     """Repeat an array as a whole along axes.
 

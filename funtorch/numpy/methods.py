@@ -19,7 +19,7 @@ from funtorch.numpy.promotion import SCALARS, asarray, convert, describe
 
 __all__: list[str] = []
 
-# ------------------------------------------------------------------------------------------ operators
+# ---------------------------------------------------------------------------------------- operators
 _BINARY = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
     "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
@@ -67,7 +67,7 @@ def _round(self: Any, ndigits: int | None = None) -> Any:
     return elementwise.round(self, ndigits or 0)
 
 
-# ------------------------------------------------------------------------------------------ Python values
+# ------------------------------------------------------------------------------------ Python values
 def _scalar(x: Any, what: str) -> Any:
     """Return the one element of an array."""
     value = concrete_or_error(x, what)

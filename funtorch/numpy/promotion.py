@@ -36,7 +36,7 @@ __all__ = [
 SCALARS = (bool, int, float, complex, np.generic)
 
 
-# ------------------------------------------------------------------------------------------ eager helpers
+# ------------------------------------------------------------------------------------ eager helpers
 class _Quiet(threading.local):
     """A context per thread in which NumPy's floating-point warnings are off.
 
@@ -63,7 +63,7 @@ def is_eager(*arrays: Any) -> bool:
     return _state.trace is eval_trace and all(type(a) is ArrayImpl for a in arrays)
 
 
-# ------------------------------------------------------------------------------------------ conversion
+# --------------------------------------------------------------------------------------- conversion
 def describe(x: Any) -> str:
     """Return the short type of an array for messages, such as ``float32[3,2]``."""
     aval = aval_of(x)
@@ -253,7 +253,7 @@ def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool |
         "nested lists of numbers, or an array")
 
 
-# ------------------------------------------------------------------------------------------ promotion
+# ---------------------------------------------------------------------------------------- promotion
 def promote(function: str, *arrays: Any) -> list[Any]:
     """Return Arrays with their common dtype (shapes as they are)."""
     first = arrays[0]
@@ -291,7 +291,7 @@ def result_type(*args: Any) -> Any:
     return dtypes.result_type_weak(*pairs)[0]
 
 
-# ------------------------------------------------------------------------------------------ broadcasting
+# ------------------------------------------------------------------------------------- broadcasting
 def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     """Return the shape that shapes broadcast to.
 
@@ -390,7 +390,7 @@ def broadcast_arrays(*args: Any) -> list[Any]:
     return broadcast("broadcast_arrays", *[to_array(a, "broadcast_arrays", str(k)) for k, a in enumerate(args)])
 
 
-# ------------------------------------------------------------------------------------------ static arguments
+# --------------------------------------------------------------------------------- static arguments
 def static_int(x: Any, what: str) -> int:
     """Return a static argument as a Python int.
 

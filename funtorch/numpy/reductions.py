@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-# ------------------------------------------------------------------------------------------ mechanism
+# ---------------------------------------------------------------------------------------- mechanism
 def _reduce(name: str, x: Any, axis: Any, keepdims: bool) -> Any:
     """Apply a reduction primitive over axes."""
     axes = canonical_axes(axis, x.ndim, name)
@@ -239,7 +239,7 @@ cumulative_sum = _cumulative_standard("cumulative_sum", cumsum, 0)
 cumulative_prod = _cumulative_standard("cumulative_prod", cumprod, 1)
 
 
-# ------------------------------------------------------------------------------------------ statistics
+# --------------------------------------------------------------------------------------- statistics
 def _count(x: Any, axes: tuple[int, ...], mask: Any, keepdims: bool, dtype: Any) -> Any:
     """Return how many elements take part: a Python int, or an array where a mask chooses."""
     if mask is None:
@@ -374,7 +374,7 @@ def count_nonzero(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return sum(not_equal(to_array(a, "count_nonzero", "a"), 0), axis, keepdims=keepdims)
 
 
-# ------------------------------------------------------------------------------------------ ignoring nan
+# ------------------------------------------------------------------------------------- ignoring nan
 def _without_nan(name: str, function: Callable[..., Any], neutral: float) -> Callable[..., Any]:
     def wrapped(a: Any, axis: Any = None, dtype: Any = None, out: None = None, **options: Any) -> Any:
         x = to_array(a, name, "a")
@@ -472,7 +472,7 @@ def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: 
     return elementwise.sqrt(nanvar(a, axis, dtype, None, ddof, keepdims, where=where))
 
 
-# ------------------------------------------------------------------------------------------ quantiles
+# ---------------------------------------------------------------------------------------- quantiles
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 

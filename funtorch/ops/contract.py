@@ -32,7 +32,7 @@ def free_axes(ndim: int, contracted: Sequence[int], batch: Sequence[int]) -> tup
     return tuple(d for d in range(ndim) if d not in contracted and d not in batch)
 
 
-# ---------------------------------------------------------------------- type
+# --------------------------------------------------------------------------------------------- type
 def _type(a: ShapedArray, b: ShapedArray, *, dimension_numbers: DimensionNumbers,
           out_dtype: Any = None) -> ShapedArray:
     (ca, cb), (ba, bb) = dimension_numbers
@@ -72,7 +72,7 @@ def _mismatch(a: ShapedArray, b: ShapedArray, dimension_numbers: DimensionNumber
     return None
 
 
-# ---------------------------------------------------------------------- eager
+# -------------------------------------------------------------------------------------------- eager
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 
 
@@ -104,11 +104,10 @@ def _contract(xp: Any, a: Any, b: Any, dimension_numbers: DimensionNumbers) -> A
 
 def _matrices(xp: Any, x: Any, batch: tuple[int, ...], rows: tuple[int, ...],
               columns: tuple[int, ...]) -> Any:
-    """Return x as (batch, rows, columns), or (rows, columns), without a copy where that can be."""
+    """Return x as (*batch, rows, columns), each merged into one axis, uncopied if possible."""
     shape = x.shape
     n, m = math.prod(shape[d] for d in rows), math.prod(shape[d] for d in columns)
     lead = tuple(shape[d] for d in batch)
-    lead = (math.prod(lead),) if lead else ()
     if (*batch, *columns, *rows) == tuple(range(x.ndim)):
         out = x.reshape(*lead, m, n).swapaxes(-1, -2)
     else:
@@ -117,7 +116,7 @@ def _matrices(xp: Any, x: Any, batch: tuple[int, ...], rows: tuple[int, ...],
     return out if out.itemsize in out.strides[-2:] else xp.ascontiguousarray(out)
 
 
-# ---------------------------------------------------------------------- linear rules
+# ------------------------------------------------------------------------------------- linear rules
 def _transpose(ct: Any, other: Any, aval: ShapedArray, dimension_numbers: DimensionNumbers,
                first: bool) -> Any:
     """Return the cotangent of the argument of type ``aval``, the first or the second one.
@@ -137,7 +136,7 @@ def _transpose(ct: Any, other: Any, aval: ShapedArray, dimension_numbers: Dimens
         _to(ct, inner), _to(other, inner),
         dimension_numbers=((summed, free_b), (tuple(range(len(ba))), bb)), out_dtype=aval.dtype)
     contracted = tuple(i for _, i in sorted(zip(cb, ca, strict=True)))
-    return _permute(out, np.argsort((*ba, *free_a, *contracted)))
+    return _permute(out, np.argsort((*ba, *free_a, *contracted)).tolist())
 
 
 def _to(x: Any, dtype: Any) -> Any:
@@ -145,7 +144,7 @@ def _to(x: Any, dtype: Any) -> Any:
 
 
 def _permute(x: Any, perm: Sequence[int]) -> Any:
-    perm = tuple(map(int, perm))
+    perm = tuple(perm)
     return x if perm == tuple(range(len(perm))) else transpose(x, perm=perm)
 
 

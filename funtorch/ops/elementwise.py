@@ -1,11 +1,11 @@
-"""Elementwise primitives: arithmetic, functions of one number, comparisons, bits, select and conversions.
+"""Elementwise primitives: arithmetic, functions of a number, comparisons, bits, conversions.
 
-Every primitive ``name_p`` has the strict function ``name`` beside it. Some of those names hide Python
-builtins (abs, round, pow, max, min, complex): inside this module they always mean the primitive.
+Every primitive ``name_p`` has the strict function ``name`` beside it. Some of those names hide
+Python builtins (abs, round, pow, max, min, complex): in this module they mean the primitive.
 
 References:
-    XLA, "Operation semantics", https://openxla.org/xla/operation_semantics (integer division by zero,
-    shifts beyond the width, saturating conversions).
+    XLA, "Operation semantics", https://openxla.org/xla/operation_semantics (integer
+    division by zero, shifts beyond the width, saturating conversions).
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ __all__ = [
 _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
-# ------------------------------------------------------------------------------ eager rules
+# -------------------------------------------------------------------------------------- eager rules
 def _ufunc(name: str) -> Callable[..., Any]:
     """Return the eager rule that calls the array library's function of that name."""
     return lambda xp, *xs: getattr(xp, name)(*xs)
 
 
 def _wide(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the eager rule ``f`` with 16-bit floats computed in float32, so that they round once."""
+    """Return the eager rule ``f`` with 16-bit floats computed in float32: they round once."""
 
     def eager(xp: Any, *xs: Any, **params: Any) -> Any:
         dtype = xs[0].dtype
@@ -92,7 +92,7 @@ def _scaled(t: Any, factor: Any) -> Any:
     return mul(t, full_like(t, factor))
 
 
-# ------------------------------------------------------------------------------ arithmetic
+# --------------------------------------------------------------------------------------- arithmetic
 def _sum_jvp(prim: Any, combine: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """Return the jvp rule of add and sub: a missing tangent costs nothing."""
 
@@ -163,8 +163,7 @@ def _div_eager(xp: Any, x: Any, y: Any) -> Any:
 def _rem_eager(xp: Any, x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return xp.fmod(x, y)
-    by_zero = y == 0
-    return xp.where(by_zero, x, xp.fmod(x, xp.where(by_zero, xp.ones_like(y), y)))
+    return xp.where(y == 0, x, x - _div_eager(xp, x, y) * y)
 
 
 def _integer_power(xp: Any, x: Any, y: Any) -> Any:
@@ -250,7 +249,7 @@ div, rem, pow, max, min = div_p.bind, rem_p.bind, pow_p.bind, max_p.bind, min_p.
 atan2, hypot, logaddexp, nextafter = atan2_p.bind, hypot_p.bind, logaddexp_p.bind, nextafter_p.bind
 
 
-# ------------------------------------------------------------------------------ powers, rounding
+# --------------------------------------------------------------------------------- powers, rounding
 def _integer_pow_eager(xp: Any, x: Any, *, y: int) -> Any:
     """Multiply by repeated squaring, the way compiled code does."""
     exponent = -y if y < 0 else y
@@ -322,7 +321,7 @@ trunc, is_finite, square, reciprocal = (
 )
 sqrt, rsqrt, cbrt, integer_pow = sqrt_p.bind, rsqrt_p.bind, cbrt_p.bind, integer_pow_p.bind
 
-# ------------------------------------------------------------------------------ transcendental
+# ----------------------------------------------------------------------------------- transcendental
 exp_p = unary("exp", _ufunc("exp"), lambda t, x, y: mul(t, y))
 exp2_p = unary("exp2", _ufunc("exp2"), lambda t, x, y: mul(t, _scaled(y, math.log(2))))
 expm1_p = unary("expm1", _ufunc("expm1"), lambda t, x, y: mul(t, add(y, full_like(y, 1))))
@@ -383,9 +382,15 @@ erfc_p = unary(
     lambda t, x, y: _gauss(t, x, -2 / math.sqrt(math.pi)),
     accepts="f",
 )
+def _erf_inv_eager(xp: Any, x: Any) -> Any:
+    if x.dtype == np.float64:
+        return _special(special.erf_inv)(xp, x)
+    return special.erf_inv_single(xp, x.astype(np.float32, copy=False)).astype(x.dtype, copy=False)
+
+
 erf_inv_p = unary(
     "erf_inv",
-    _special(special.erf_inv),
+    _erf_inv_eager,
     lambda t, x, y: mul(_scaled(t, math.sqrt(math.pi) / 2), exp(mul(y, y))),
     accepts="f",
 )
@@ -405,13 +410,13 @@ erf, erfc, erf_inv = erf_p.bind, erfc_p.bind, erf_inv_p.bind
 lgamma, digamma, polygamma = lgamma_p.bind, digamma_p.bind, polygamma_p.bind
 
 
-# ------------------------------------------------------------------------------ comparisons, bits
+# -------------------------------------------------------------------------------- comparisons, bits
 def _as_unsigned(xp: Any, x: Any) -> Any:
     return x.view(np.dtype(f"u{x.dtype.itemsize}"))
 
 
 def _shift_parts(xp: Any, y: Any) -> tuple[Any, Any, int]:
-    """Return (amount within the width, whether it was, width); negative amounts count as too large."""
+    """Return (amount within the width, whether it was, width); negatives count as too large."""
     width = 8 * y.dtype.itemsize
     within = (y >= 0) & (y < width)
     return xp.where(within, y, xp.zeros_like(y)), within, width
@@ -474,7 +479,7 @@ shift_left, shift_right_logical = shift_left_p.bind, shift_right_logical_p.bind
 shift_right_arithmetic = shift_right_arithmetic_p.bind
 
 
-# ------------------------------------------------------------------------------ complex
+# ------------------------------------------------------------------------------------------ complex
 def _complex_eager(xp: Any, re: Any, im: Any) -> Any:
     out = xp.empty(re.shape, dtypes.complex_dtype(re.dtype))
     out.real, out.imag = re, im
@@ -540,7 +545,7 @@ stop_gradient_p = nondiff("stop_gradient", lambda xp, x: x, 1)
 copy, stop_gradient = copy_p.bind, stop_gradient_p.bind
 
 
-# ------------------------------------------------------------------------------ select
+# ------------------------------------------------------------------------------------------- select
 def _select_type(pred: ShapedArray, on_true: ShapedArray, on_false: ShapedArray) -> ShapedArray:
     same = on_true.same_type(on_false)
     if not same or pred.shape != on_true.shape or not dtypes.is_bool(pred.dtype):
@@ -572,9 +577,9 @@ select_p = linear(
 select = select_p.bind
 
 
-# ------------------------------------------------------------------------------ conversions
+# -------------------------------------------------------------------------------------- conversions
 def _float_to_int(xp: Any, x: Any, dtype: np.dtype) -> Any:
-    """Convert towards zero; what is out of range becomes the nearest integer there is, and nan becomes 0."""
+    """Convert towards zero; out of range gives the nearest integer there is, nan gives 0."""
     limits = np.iinfo(dtype)
     wide = x.astype(np.float32) if x.dtype in _HALF else x
     low, high = wide.dtype.type(limits.min), wide.dtype.type(float(limits.max))

@@ -40,8 +40,7 @@ __all__ = [
 NO_TRANSPOSE = "it is not linear: its derivative is written with other primitives"
 
 
-# ------------------------------------------------------------------------------------------
-# constants
+# ---------------------------------------------------------------------------------------- constants
 def scalar(value: Any, dtype: Any) -> ArrayImpl:
     """Return a concrete rank-0 array."""
     return ArrayImpl(np.asarray(value, dtype))
@@ -82,8 +81,7 @@ def is_linear(x: Any) -> bool:
     return type(x) is LinearArg
 
 
-# ------------------------------------------------------------------------------------------
-# elementwise
+# -------------------------------------------------------------------------------------- elementwise
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "b": dtypes.is_bool,
     "i": dtypes.is_integer,
@@ -104,19 +102,25 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
     """Return the type rule: equal shapes, equal dtypes of the kinds in ``accepts`` (from b i f
     c)."""
     kinds = [_KINDS[k] for k in accepts]
+    accepted: set[Any] = set()
     out_dtype = _OUT[out]
     same, keep = out == "same", out in _KEEPS_WEAK
 
     def type_rule(x: ShapedArray, *rest: ShapedArray, **params: Any) -> ShapedArray:
+        weak = x.weak_type
         for y in rest:
             if y.shape != x.shape or y.dtype != x.dtype:
                 raise TypeError(
                     f"{name} takes arrays of equal shape and dtype, got "
                     f"{', '.join(a.str_short() for a in (x, *rest))}"
                 )
-        if not any(k(x.dtype) for k in kinds):
-            raise TypeError(f"{name} does not accept dtype {x.dtype.name} (array {x.str_short()})")
-        weak = x.weak_type and all(y.weak_type for y in rest)
+            weak = weak and y.weak_type
+        if x.dtype not in accepted:
+            if not any(k(x.dtype) for k in kinds):
+                raise TypeError(
+                    f"{name} does not accept dtype {x.dtype.name} (array {x.str_short()})"
+                )
+            accepted.add(x.dtype)
         if same and weak == x.weak_type:
             return x
         return ShapedArray(x.shape, out_dtype(x.dtype), weak and keep)
@@ -222,7 +226,7 @@ def nondiff(
     return binary(name, eager, [None] * nargs, accepts=accepts, out=out)
 
 
-# ------------------------------------------------------------------------------------------ linear
+# ------------------------------------------------------------------------------------------- linear
 def linear_jvp(prim: Primitive, linear_in: Callable[[int], bool]) -> Callable[..., Any]:
     """Return the jvp rule of a primitive linear in the arguments ``linear_in`` selects: apply it to
     tangents."""
@@ -308,8 +312,7 @@ def elementwise_linear_type(
     return _elementwise_type(name, accepts, out)
 
 
-# ------------------------------------------------------------------------------------------
-# broadcast
+# ---------------------------------------------------------------------------------------- broadcast
 def _broadcast_type(
     x: ShapedArray, *, shape: tuple[int, ...], dims: tuple[int, ...]
 ) -> ShapedArray:

@@ -73,7 +73,7 @@ def default_fill(dtype: Any) -> Any:
     return int(info.min if dtypes.is_signed(dtype) else info.max)
 
 
-# ------------------------------------------------------------------------------ types
+# -------------------------------------------------------------------------------------------- types
 def _other_axes(ndim: int, axes: Axes) -> Axes:
     return tuple(d for d in range(ndim) if d not in axes)
 
@@ -115,7 +115,7 @@ def _scatter_type(name: str) -> Callable[..., ShapedArray]:
     return type_rule
 
 
-# ------------------------------------------------------------------------------ eager
+# -------------------------------------------------------------------------------------------- eager
 def _wide(xp: Any, index: Any) -> Any:
     """Return the index as int64; what int64 cannot hold is out of range there too."""
     if index.dtype == dtypes.uint64:
@@ -208,7 +208,7 @@ def _writer(ufunc: str) -> Callable[..., None]:
     return write
 
 
-# ------------------------------------------------------------------------------ batch
+# -------------------------------------------------------------------------------------------- batch
 def _permute(x: Any, perm: Sequence[int]) -> Any:
     return x if tuple(perm) == tuple(range(len(perm))) else transpose(x, perm=tuple(perm))
 
@@ -260,7 +260,7 @@ def _scatter_batch(prim: Primitive) -> Callable[..., Any]:
     return batch
 
 
-# ------------------------------------------------------------------------------ derivatives
+# -------------------------------------------------------------------------------------- derivatives
 def _gather_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str,
                 fill: Any = None) -> tuple[Any, Any]:
     x, *indices = primals
@@ -379,7 +379,7 @@ def _number(flag: Any, dtype: Any) -> Any:
     return convert(flag, dtype=dtype, weak_type=False)
 
 
-# ------------------------------------------------------------------------------ the primitives
+# ----------------------------------------------------------------------------------- the primitives
 gather_p = Primitive("gather")
 gather_p.type, gather_p.eager, gather_p.batch = _gather_type, _gather_eager, _gather_batch
 gather_p.jvp, gather_p.transpose = _gather_jvp, _gather_transpose

@@ -67,7 +67,7 @@ __all__ = [
 _BLOCK = 64  # triangular systems of at most this size go to the general solver
 
 
-# ------------------------------------------------------------------------------ types
+# -------------------------------------------------------------------------------------------- types
 def _check(name: str, x: ShapedArray, square: bool = True) -> None:
     if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
         what = "square matrices" if square else "matrices"
@@ -120,7 +120,7 @@ def _svd_type(x: ShapedArray) -> list[ShapedArray]:
             ShapedArray((*lead, k, n), x.dtype)]
 
 
-# ------------------------------------------------------------------------------ eager
+# -------------------------------------------------------------------------------------------- eager
 _HALF = (dtypes.float16, dtypes.bfloat16)
 
 
@@ -213,7 +213,7 @@ def _svd_eager(xp: Any, x: Any) -> tuple[Any, Any, Any]:
     return tuple(xp.linalg.svd(x, full_matrices=False))
 
 
-# ------------------------------------------------------------------------------ matrix algebra
+# ----------------------------------------------------------------------------------- matrix algebra
 def _t(x: Any) -> Any:
     n = len(x.shape)
     return transpose(x, perm=(*range(n - 2), n - 1, n - 2))
@@ -281,7 +281,7 @@ def _reciprocal_or_zero(x: Any) -> Any:
     return select(is_zero, zeros_like(x), inverse)
 
 
-# ------------------------------------------------------------------------------ derivatives
+# -------------------------------------------------------------------------------------- derivatives
 def _cholesky_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     low = cholesky(primals[0])
     half = triangular_solve(low, tangents[0], lower=True, trans=0, unit=False)
@@ -396,7 +396,7 @@ def _outside(basis: Any, change: Any, inverse: Any) -> Any:
     return mul(rest, _columns(inverse, rest))
 
 
-# ------------------------------------------------------------------------------ batch
+# -------------------------------------------------------------------------------------------- batch
 def _spread_batch(prim: Primitive) -> Callable[..., Any]:
     def batch(axis: Any, args: Sequence[Any], batched: Sequence[bool],
               **params: Any) -> tuple[Any, Any]:
@@ -425,7 +425,7 @@ def _solve_batch(prim: Primitive) -> Callable[..., Any]:
     return batch
 
 
-# ------------------------------------------------------------------------------ the primitives
+# ----------------------------------------------------------------------------------- the primitives
 def _primitive(name: str, type: Callable[..., Any], eager: Callable[..., Any],
                jvp: Callable[..., Any], transpose: Callable[..., Any] | None = None, *,
                multiple_results: bool = True) -> Primitive:

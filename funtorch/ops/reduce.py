@@ -1,7 +1,7 @@
 """Reductions and cumulative primitives along static axes.
 
-Every primitive ``name_p`` has the strict function ``name`` beside it. Sums and products of 16-bit floats
-accumulate in float32. A maximum of nothing is an error; a reduction over no axes is a copy.
+Every primitive ``name_p`` has the strict function ``name`` beside it. Sums and products of 16-bit
+floats accumulate in float32. A maximum of nothing is an error; a reduction over no axes is a copy.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 _KINDS = {"b": dtypes.is_bool, "i": dtypes.is_integer, "f": dtypes.is_float, "c": dtypes.is_complex}
 
 
-# ------------------------------------------------------------------------------ rules in common
+# ---------------------------------------------------------------------------------- rules in common
 def _check(name: str, x: ShapedArray, axes: Ints, accepts: str) -> None:
     if len(set(axes)) != len(axes) or any(not 0 <= a < x.ndim for a in axes):
         raise TypeError(f"{name}: axes {axes} must be distinct axes of {x.str_short()}")
@@ -53,7 +53,8 @@ def _check(name: str, x: ShapedArray, axes: Ints, accepts: str) -> None:
 def _check_not_empty(name: str, shape: Ints, axes: Ints) -> None:
     if any(shape[a] == 0 for a in axes):
         raise ValueError(
-            f"{name} has no value over no elements: an array of shape {shape} was reduced over axes {axes}"
+            f"{name} has no value over no elements: an array of shape {shape} was reduced over "
+            f"axes {axes}"
         )
 
 
@@ -80,7 +81,7 @@ def _reducer(name: str, eager: Callable[..., Any], accepts: str, empty: bool = T
 
 
 def _accumulated(function: str) -> Callable[..., Any]:
-    """Return the eager rule of a sum or product in x's dtype, or in float32 where that has 16 bits."""
+    """Return the eager rule of a sum or product in x's dtype, 16-bit floats in float32."""
 
     def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
         wide = np.dtype(np.float32) if x.dtype in _HALF else x.dtype
@@ -97,20 +98,48 @@ def _keep(reduced: Any, x: Any, axes: Ints) -> Any:
     )
 
 
+def _folded(xp: Any, f: Callable[..., Any], x: Any, axis: int, identity: int) -> Any:
+    """Reduce one axis with ``f``, halving it: for libraries whose functions have no ``reduce``."""
+    x = xp.moveaxis(x, axis, 0)
+    if x.shape[0] == 0:
+        return xp.full(x.shape[1:], x.dtype.type(identity))
+    while x.shape[0] > 1:
+        half = x.shape[0] // 2
+        x = xp.concatenate([f(x[:half], x[half : 2 * half]), x[2 * half :]])
+    return x[0]
+
+
+def _running(function: str) -> Callable[..., Any]:
+    """Return ``accumulate(xp, x, axis)`` of a binary function, by doubling where xp lacks it."""
+
+    def accumulate(xp: Any, x: Any, axis: int) -> Any:
+        f = getattr(xp, function)
+        if xp is np:
+            return f.accumulate(x, axis)
+        x, distance = xp.moveaxis(x, axis, 0), 1
+        while distance < x.shape[0]:
+            x = xp.concatenate([x[:distance], f(x[distance:], x[:-distance])])
+            distance *= 2
+        return xp.moveaxis(x, 0, axis)
+
+    return accumulate
+
+
 def _zero_jvp(prim: Primitive) -> Callable[..., Any]:
     return lambda primals, tangents, **params: (prim.bind(*primals, **params), None)
 
 
-# ------------------------------------------------------------------------------ sum, product
+# ------------------------------------------------------------------------------------- sum, product
 reduce_sum_p = _reducer("reduce_sum", _accumulated("sum"), "bifc")
 reduce_sum_p.jvp = linear_jvp(reduce_sum_p, lambda k: True)
 reduce_sum_p.transpose = lambda ct, x, *, axes: (_keep(ct, x, axes),)
+del reduce_sum_p.none["transpose"]
 reduce_prod_p = _reducer("reduce_prod", _accumulated("prod"), "bifc")
 reduce_sum, reduce_prod = reduce_sum_p.bind, reduce_prod_p.bind
 
 
 def _reduce_prod_jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, Any]:
-    """Multiply each tangent by the product of all the others: from the left and from the right of it.
+    """Multiply each tangent by the product of all other elements, from its left and its right.
 
     There is no division, so zeros do no harm.
     """
@@ -131,7 +160,7 @@ def _reduce_prod_jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, A
 reduce_prod_p.jvp = _reduce_prod_jvp
 
 
-# ------------------------------------------------------------------------------ max, min, logic
+# ---------------------------------------------------------------------------------- max, min, logic
 def _extremum(name: str, function: str) -> Primitive:
     def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
         _check_not_empty(name, x.shape, axes)
@@ -151,7 +180,15 @@ def _extremum(name: str, function: str) -> Primitive:
 
 
 def _logical(name: str, function: str) -> Primitive:
-    prim = _reducer(name, lambda xp, x, *, axes: getattr(xp, function).reduce(x, axis=axes), "bi")
+    def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
+        if xp is np:
+            return getattr(np, function).reduce(x, axis=axes)
+        identity = getattr(np, function).identity
+        for axis in sorted(axes, reverse=True):
+            x = _folded(xp, getattr(xp, function), x, axis, identity)
+        return x
+
+    prim = _reducer(name, eager, "bi")
     prim.jvp = _zero_jvp(prim)
     return prim
 
@@ -165,7 +202,7 @@ reduce_max, reduce_min = reduce_max_p.bind, reduce_min_p.bind
 reduce_and, reduce_or, reduce_xor = reduce_and_p.bind, reduce_or_p.bind, reduce_xor_p.bind
 
 
-# ------------------------------------------------------------------------------ argmax, argmin
+# ----------------------------------------------------------------------------------- argmax, argmin
 def _arg_extremum(name: str) -> Primitive:
     """Make ``name(x; axis, dtype)``: the first place of the extremum; nan counts as one."""
     prim = Primitive(name)
@@ -193,7 +230,7 @@ argmax_p, argmin_p = _arg_extremum("argmax"), _arg_extremum("argmin")
 argmax, argmin = argmax_p.bind, argmin_p.bind
 
 
-# ------------------------------------------------------------------------------ cumulative
+# --------------------------------------------------------------------------------------- cumulative
 def _cumulative(name: str, accumulate: Callable[..., Any], accepts: str, wide: bool) -> Primitive:
     """Make ``name(x; axis, reverse)`` from ``accumulate(xp, x, axis)``.
 
@@ -220,7 +257,7 @@ def _cumulative(name: str, accumulate: Callable[..., Any], accepts: str, wide: b
 
 
 def _shifted(x: Any, axis: int, by: int, fill: Any) -> Any:
-    """Return ``x`` moved ``by`` places along an axis, with ``fill`` in the places that come free."""
+    """Return ``x`` moved ``by`` places along an axis, with ``fill`` in the places set free."""
     none = [0] * x.ndim
     lo, hi = list(none), list(none)
     lo[axis], hi[axis] = by, -by
@@ -262,7 +299,7 @@ def _recurrence_jvp(prim: Primitive, slopes: Callable[..., tuple[Any, Any]]) -> 
 
 
 def _slopes_of_choice(weigh: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
-    """Return slopes ``w`` and ``1 - w``, w the weight of what came before; the first has nothing before it."""
+    """Return slopes ``w`` and ``1 - w``, w the weight of what came before (0 for the first)."""
 
     def slopes(x: Any, y: Any, axis: int) -> tuple[Any, Any]:
         places = iota(shape=x.shape, axis=axis, dtype=np.dtype(np.int32))
@@ -305,18 +342,13 @@ cumsum_p = _cumulative(
 cumprod_p = _cumulative(
     "cumprod", lambda xp, x, axis: xp.cumprod(x, axis, dtype=x.dtype), "ifc", wide=True
 )
-cummax_p = _cumulative(
-    "cummax", lambda xp, x, axis: xp.maximum.accumulate(x, axis), "bif", wide=False
-)
-cummin_p = _cumulative(
-    "cummin", lambda xp, x, axis: xp.minimum.accumulate(x, axis), "bif", wide=False
-)
-cumlogsumexp_p = _cumulative(
-    "cumlogsumexp", lambda xp, x, axis: xp.logaddexp.accumulate(x, axis), "f", wide=True
-)
+cummax_p = _cumulative("cummax", _running("maximum"), "bif", wide=False)
+cummin_p = _cumulative("cummin", _running("minimum"), "bif", wide=False)
+cumlogsumexp_p = _cumulative("cumlogsumexp", _running("logaddexp"), "f", wide=True)
 
 cumsum_p.jvp = linear_jvp(cumsum_p, lambda k: True)
 cumsum_p.transpose = _cumsum_transpose
+del cumsum_p.none["transpose"]
 _SLOPES: Sequence[tuple[Primitive, Callable[..., tuple[Any, Any]]]] = (
     (cumprod_p, _slopes_of_product),
     (cummax_p, _slopes_of_choice(_weigh_max)),

@@ -1,6 +1,6 @@
-"""Primitives that move elements without computing: reshape, transpose, slices, padding, concatenation, iota.
+"""Primitives that move elements without computing: reshape, transpose, slices, pad, concatenate.
 
-Every primitive ``name_p`` has the strict function ``name`` beside it. `slice` hides the builtin here.
+Every primitive ``name_p`` has the strict function ``name`` beside it. `slice` hides the builtin.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 Ints = tuple[int, ...]
 
 
-# ------------------------------------------------------------------------------ reshape
+# ------------------------------------------------------------------------------------------ reshape
 def _reshape_type(x: ShapedArray, *, shape: Ints) -> ShapedArray:
     out = ShapedArray(shape, x.dtype, x.weak_type)
     if out.size != x.size or any(n < 0 for n in shape):
@@ -58,7 +58,7 @@ reshape_p = linear(
 reshape = reshape_p.bind
 
 
-# ------------------------------------------------------------------------------ transpose, rev
+# ----------------------------------------------------------------------------------- transpose, rev
 def _transpose_type(x: ShapedArray, *, perm: Ints) -> ShapedArray:
     if sorted(perm) != list(range(x.ndim)):
         raise TypeError(
@@ -101,7 +101,7 @@ rev_p = linear(
 transpose, rev = transpose_p.bind, rev_p.bind
 
 
-# ------------------------------------------------------------------------------ concatenate
+# -------------------------------------------------------------------------------------- concatenate
 def _concatenate_type(*xs: ShapedArray, axis: int) -> ShapedArray:
     first = xs[0]
     rest = first.shape[:axis] + first.shape[axis + 1 :]
@@ -112,7 +112,8 @@ def _concatenate_type(*xs: ShapedArray, axis: int) -> ShapedArray:
         for x in xs
     ):
         raise TypeError(
-            f"concatenate along axis {axis} takes arrays of one dtype that agree in all other axes, got "
+            f"concatenate along axis {axis} takes arrays of one dtype that agree in all other "
+            "axes, got "
             f"{', '.join(x.str_short() for x in xs)}"
         )
     shape = (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :])
@@ -153,7 +154,7 @@ concatenate_p = linear(
 concatenate = concatenate_p.bind
 
 
-# ------------------------------------------------------------------------------ pad
+# ---------------------------------------------------------------------------------------------- pad
 def _pad_type(
     x: ShapedArray, value: ShapedArray, *, lo: Ints, hi: Ints, interior: Ints
 ) -> ShapedArray:
@@ -232,15 +233,15 @@ pad_p = linear("pad", type=_pad_type, eager=_pad_eager, transpose=_pad_transpose
 pad = pad_p.bind
 
 
-# ------------------------------------------------------------------------------ slice
+# -------------------------------------------------------------------------------------------- slice
 def _slice_type(x: ShapedArray, *, start: Ints, limit: Ints, stride: Ints) -> ShapedArray:
     if not len(start) == len(limit) == len(stride) == x.ndim or any(
         not (0 <= a <= b <= n and s > 0)
         for a, b, n, s in zip(start, limit, x.shape, stride, strict=False)
     ):
         raise TypeError(
-            f"slice: start={start}, limit={limit}, stride={stride} do not fit {x.str_short()}: each axis "
-            "needs 0 <= start <= limit <= size and stride > 0"
+            f"slice: start={start}, limit={limit}, stride={stride} do not fit {x.str_short()}: "
+            "each axis needs 0 <= start <= limit <= size and stride > 0"
         )
     shape = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, stride, strict=True))
     return ShapedArray(shape, x.dtype, x.weak_type)
@@ -271,7 +272,7 @@ slice_p = linear(
 slice = slice_p.bind
 
 
-# ------------------------------------------------------------------------------ dynamic slices
+# ----------------------------------------------------------------------------------- dynamic slices
 def _check_starts(name: str, x: ShapedArray, starts: Sequence[ShapedArray], sizes: Ints) -> None:
     if len(starts) != x.ndim or any(s.shape or not dtypes.is_integer(s.dtype) for s in starts):
         raise TypeError(
@@ -303,7 +304,7 @@ def _dynamic_slice_transpose(ct: Any, x: Any, *starts: Any, sizes: Ints) -> list
 def _block_indices(
     axis: Any, starts: Sequence[Any], batched: Sequence[bool], shape: Ints, sizes: Ints
 ) -> tuple[Ints, Ints, list[Any]]:
-    """Return what turns batched blocks into indices: the axes cut, the axes kept whole, the indices.
+    """Return what turns batched blocks into indices: axes cut, axes kept whole, the indices.
 
     Indices have shape (batch, sizes of the axes cut); the first of them counts the batch.
     """
@@ -401,7 +402,7 @@ dynamic_update_slice_p = linear(
 dynamic_slice, dynamic_update_slice = dynamic_slice_p.bind, dynamic_update_slice_p.bind
 
 
-# ------------------------------------------------------------------------------ iota
+# --------------------------------------------------------------------------------------------- iota
 def _iota_eager(xp: Any, *, shape: Ints, axis: int, dtype: np.dtype) -> Any:
     n = shape[axis]
     line = xp.arange(n, dtype=np.int64).astype(dtype)

@@ -14,6 +14,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.ops import linalg
 from funtorch.random.draws import (
     constant,
     draw_normal,
@@ -360,15 +361,16 @@ def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Array:
     return (fnp.floor(fnp.log(u) / fnp.log1p(-p)) + 1).astype(dtype)
 
 
-_FACTORS = {
-    "cholesky": fnp.linalg.cholesky,
-    "eigh": lambda cov: _scaled_columns(*fnp.linalg.eigh(cov)),
-    "svd": lambda cov: _scaled_columns(*fnp.linalg.svd(cov)[1::-1]),
-}
-
-
 def _scaled_columns(values: Any, vectors: Any) -> Any:
     return vectors * fnp.sqrt(values)[..., None, :]
+
+
+# How to get a matrix a with cov = a @ a.T.
+_FACTORS = {
+    "cholesky": linalg.cholesky,
+    "eigh": lambda cov: _scaled_columns(*linalg.eigh(cov)),
+    "svd": lambda cov: _scaled_columns(*linalg.svd(cov)[1::-1]),
+}
 
 
 def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype: Any = None,
@@ -442,7 +444,7 @@ def orthogonal(key: Any, n: Any, shape: Any = (), dtype: Any = None, m: Any = No
     rows = promotion.static_int(n, "orthogonal: n")
     columns = rows if m is None else promotion.static_int(m, "orthogonal: m")
     z = draw_normal(words, (*shape, max(rows, columns), min(rows, columns)), dtype)
-    q, r = fnp.linalg.qr(z)
+    q, r = linalg.qr(z)
     # The signs make the factorisation unique, without which q is not uniform.
     q = q * fnp.sign(fnp.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
     return fnp.swapaxes(q, -1, -2) if rows < columns else q

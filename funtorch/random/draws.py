@@ -26,11 +26,6 @@ __all__ = [
 ]
 
 _UINT = {8: dtypes.uint8, 16: dtypes.uint16, 32: dtypes.uint32, 64: dtypes.uint64}
-# Where a product and a sum fit with one rounding at the end.
-_WIDER = {
-    dtypes.bfloat16: dtypes.float32, dtypes.float16: dtypes.float32,
-    dtypes.float32: dtypes.float64, dtypes.float64: dtypes.float64,
-}
 
 
 # --- arguments -----------------------------------------------------------------------------
@@ -121,10 +116,11 @@ def _is_exact(low: Any, span: Any) -> bool:
 
 
 def stretch(floats: Any, low: Any, high: Any) -> Any:
-    """Map [0, 1) to [low, high); the product and the sum round once, as with a fused multiply-add."""
+    """Map [0, 1) to [low, high); in float32 the product and the sum round once, as XLA fuses them."""
     shape, dtype = floats.shape, floats.dtype
     span = ops.sub(*promotion.broadcast("uniform", high, low))
-    wide = dtype if _is_exact(low, span) else _WIDER[dtype]
+    fused = dtype == dtypes.float32 and not _is_exact(low, span)
+    wide = dtypes.float64 if fused else dtype
     x, width, start = (
         promotion.spread_to(promotion.convert(v, wide), shape) for v in (floats, span, low))
     moved = promotion.convert(ops.add(ops.mul(x, width), start), dtype)

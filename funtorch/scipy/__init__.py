@@ -1,1 +1,7 @@
 """SciPy's names on FunTorch arrays."""
+
+from __future__ import annotations
+
+from funtorch.scipy import special
+
+__all__ = ["special"]

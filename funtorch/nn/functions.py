@@ -1,0 +1,573 @@
+"""Activations, normalizing functions and attention, with the names and derivatives of `jax.nn`.
+
+References:
+    JAX, "jax.nn", https://docs.jax.dev/en/latest/jax.nn.html
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import funtorch.numpy as fnp
+from funtorch import dtypes
+from funtorch.core import Array
+from funtorch.numpy import promotion
+from funtorch.ops import elementwise as ops, shape as shape_ops
+from funtorch.scipy import special
+from funtorch.scipy.special import logsumexp
+
+__all__ = [
+    "celu", "dot_product_attention", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu",
+    "hard_swish", "hard_tanh", "identity", "leaky_relu", "log1mexp", "log_sigmoid", "log_softmax",
+    "logmeanexp", "logsumexp", "mish", "normalize", "one_hot", "relu", "relu6", "selu", "sigmoid",
+    "silu", "soft_sign", "softmax", "softplus", "sparse_plus", "sparse_sigmoid", "squareplus",
+    "standardize", "swish", "tanh",
+]
+
+tanh = fnp.tanh
+
+
+def _real(function: str, x: Any) -> Any:
+    return promotion.to_array(x, function)
+
+
+def _float(function: str, x: Any) -> Any:
+    x = promotion.to_array(x, function)
+    return promotion.convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
+
+
+# --- activations ---------------------------------------------------------------------------
+def identity(x: Any) -> Array:
+    """Return x.
+
+    Example:
+        >>> float(identity(2.0))
+        2.0
+    """
+    return _real("identity", x)
+
+
+def relu(x: Any) -> Array:
+    """Return ``max(x, 0)``, elementwise; its derivative at 0 is 0.
+
+    Args:
+        x: real numbers.
+
+    Returns:
+        An array like x.
+
+    Example:
+        >>> relu(fnp.array([-1.0, 2.0])).tolist()
+        [0.0, 2.0]
+
+    References:
+        D. Bertoin et al., "Numerical influence of ReLU'(0) on backpropagation", NeurIPS 2021.
+    """
+    x = _real("relu", x)
+    return fnp.where(x <= 0, 0, x)  # nan stays nan
+
+
+def relu6(x: Any) -> Array:
+    """Return ``min(max(x, 0), 6)``; its derivative at 0 and 6 is 0.
+
+    Example:
+        >>> relu6(fnp.array([-1.0, 2.0, 8.0])).tolist()
+        [0.0, 2.0, 6.0]
+    """
+    x = _real("relu6", x)
+    return fnp.where(x <= 0, 0, fnp.where(x >= 6, 6, x))
+
+
+def leaky_relu(x: Any, negative_slope: Any = 1e-2) -> Array:
+    """Return x where it is 0 or more, and ``negative_slope * x`` below.
+
+    Example:
+        >>> leaky_relu(fnp.array([-4.0, 2.0]), 0.5).tolist()
+        [-2.0, 2.0]
+    """
+    x = _real("leaky_relu", x)
+    return fnp.where(x >= 0, x, negative_slope * x)
+
+
+def elu(x: Any, alpha: Any = 1.0) -> Array:
+    """Return x where it is positive, and ``alpha * (exp(x) - 1)`` elsewhere.
+
+    Example:
+        >>> elu(fnp.array([0.0, 2.0])).tolist()
+        [0.0, 2.0]
+
+    References:
+        D.-A. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by
+        exponential linear units (ELUs)", ICLR 2016.
+    """
+    x = _real("elu", x)
+    positive = x > 0
+    # The inner choice keeps exp from overflowing, which would make the gradient nan.
+    return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0.0, x)))
+
+
+def celu(x: Any, alpha: Any = 1.0) -> Array:
+    """Return ``max(x, 0) + alpha * (exp(min(x, 0) / alpha) - 1)``, smooth for every alpha.
+
+    Example:
+        >>> celu(fnp.array([0.0, 2.0]), 2.0).tolist()
+        [0.0, 2.0]
+
+    References:
+        J. T. Barron, "Continuously differentiable exponential linear units", 2017.
+    """
+    x = _real("celu", x)
+    return fnp.maximum(x, 0.0) + alpha * fnp.expm1(fnp.minimum(x, 0.0) / alpha)
+
+
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def selu(x: Any) -> Array:
+    """Return the self-normalizing `elu`, which keeps mean 0 and variance 1 through layers.
+
+    Example:
+        >>> selu(fnp.array([0.0, 1.0])).round(4).tolist() == [0.0, 1.0506999492645264]
+        True
+
+    References:
+        G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks",
+        NeurIPS 2017.
+    """
+    return _SELU_SCALE * elu(x, _SELU_ALPHA)
+
+
+def gelu(x: Any, approximate: bool = True) -> Array:
+    """Return x times the standard normal distribution function of x.
+
+    Args:
+        x: real numbers.
+        approximate: whether to use ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3)))``.
+
+    Returns:
+        Floats of the shape of x.
+
+    Example:
+        >>> float(gelu(0.0))
+        0.0
+
+    References:
+        D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016.
+    """
+    x = _float("gelu", x)
+    if approximate:
+        cubic = x + 0.044715 * (x * x * x)
+        return x * (0.5 * (1.0 + fnp.tanh(math.sqrt(2 / math.pi) * cubic)))
+    return 0.5 * x * ops.erfc(-x * math.sqrt(0.5))
+
+
+def sigmoid(x: Any) -> Array:
+    """Return ``1 / (1 + exp(-x))``.
+
+    Example:
+        >>> float(sigmoid(0.0))
+        0.5
+    """
+    return ops.logistic(_float("sigmoid", x))
+
+
+def log_sigmoid(x: Any) -> Array:
+    """Return ``log(sigmoid(x))`` without underflow.
+
+    Example:
+        >>> float(log_sigmoid(-1000.0))
+        -1000.0
+    """
+    return -softplus(-_real("log_sigmoid", x))
+
+
+def silu(x: Any) -> Array:
+    """Return ``x * sigmoid(x)``, also known as swish.
+
+    Example:
+        >>> float(silu(0.0))
+        0.0
+
+    References:
+        S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function
+        approximation in reinforcement learning", Neural Networks 107 (2018).
+    """
+    x = _float("silu", x)
+    return x * ops.logistic(x)
+
+
+swish = silu
+
+
+def softplus(x: Any) -> Array:
+    """Return ``log(1 + exp(x))``, a smooth `relu`.
+
+    Example:
+        >>> float(softplus(1000.0))
+        1000.0
+    """
+    return fnp.logaddexp(_float("softplus", x), 0.0)
+
+
+def mish(x: Any) -> Array:
+    """Return ``x * tanh(softplus(x))``.
+
+    Example:
+        >>> float(mish(0.0))
+        0.0
+
+    References:
+        D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
+    """
+    x = _float("mish", x)
+    return x * fnp.tanh(softplus(x))
+
+
+def squareplus(x: Any, b: Any = 4) -> Array:
+    """Return ``(x + sqrt(x**2 + b)) / 2``, a smooth `relu` without exponentials.
+
+    Example:
+        >>> float(squareplus(0.0))
+        1.0
+
+    References:
+        J. T. Barron, "Squareplus: a softplus-like algebraic rectifier", 2021.
+    """
+    x = _float("squareplus", x)
+    return (x + fnp.sqrt(fnp.square(x) + b)) / 2
+
+
+def sparse_plus(x: Any) -> Array:
+    """Return 0 up to -1, x from 1 on, and ``(x + 1)**2 / 4`` between.
+
+    Example:
+        >>> sparse_plus(fnp.array([-2.0, 0.0, 2.0])).tolist()
+        [0.0, 0.25, 2.0]
+    """
+    x = _float("sparse_plus", x)
+    return fnp.where(x <= -1.0, 0.0, fnp.where(x >= 1.0, x, fnp.square(x + 1.0) / 4))
+
+
+def sparse_sigmoid(x: Any) -> Array:
+    """Return 0 up to -1, 1 from 1 on, and a straight line between.
+
+    Example:
+        >>> sparse_sigmoid(fnp.array([-2.0, 0.0, 2.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    return 0.5 * fnp.clip(_float("sparse_sigmoid", x) + 1.0, 0.0, 2.0)
+
+
+def soft_sign(x: Any) -> Array:
+    """Return ``x / (1 + |x|)``.
+
+    Example:
+        >>> float(soft_sign(1.0))
+        0.5
+    """
+    x = _real("soft_sign", x)
+    return x / (fnp.abs(x) + 1)
+
+
+def hard_tanh(x: Any) -> Array:
+    """Return x cut off at -1 and 1.
+
+    Example:
+        >>> hard_tanh(fnp.array([-2.0, 0.5, 2.0])).tolist()
+        [-1.0, 0.5, 1.0]
+    """
+    x = _real("hard_tanh", x)
+    return fnp.where(x > 1, 1, fnp.where(x < -1, -1, x))
+
+
+def hard_sigmoid(x: Any) -> Array:
+    """Return ``relu6(x + 3) / 6``.
+
+    Example:
+        >>> hard_sigmoid(fnp.array([-4.0, 0.0, 4.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    return relu6(_real("hard_sigmoid", x) + 3.0) / 6.0
+
+
+def hard_silu(x: Any) -> Array:
+    """Return ``x * hard_sigmoid(x)``, also known as hard swish.
+
+    Example:
+        >>> hard_silu(fnp.array([-4.0, 0.0, 4.0])).tolist() == [0, 0, 4]
+        True
+
+    References:
+        A. Howard et al., "Searching for MobileNetV3", ICCV 2019.
+    """
+    x = _real("hard_silu", x)
+    return x * hard_sigmoid(x)
+
+
+hard_swish = hard_silu
+
+
+def glu(x: Any, axis: int = -1) -> Array:
+    """Return the first half of x along an axis times the sigmoid of the second.
+
+    Args:
+        x: real numbers.
+        axis: an axis of even size.
+
+    Returns:
+        Floats, half as long along the axis.
+
+    Raises:
+        ValueError: the size is odd.
+
+    Example:
+        >>> glu(fnp.array([4.0, 0.0])).tolist()
+        [2.0]
+
+    References:
+        Y. N. Dauphin, A. Fan, M. Auli, D. Grangier, "Language modeling with gated convolutional
+        networks", ICML 2017.
+    """
+    x = _float("glu", x)
+    axis = promotion.canonical_axis(axis, x.ndim, "glu")
+    if x.shape[axis] % 2:
+        raise ValueError(f"glu: axis {axis} must have an even size, got {promotion.describe(x)}")
+    value, gate = fnp.split(x, 2, axis=axis)
+    return value * ops.logistic(gate)
+
+
+def log1mexp(x: Any) -> Array:
+    """Return ``log(1 - exp(-x))`` of x above 0, accurate near 0 and far from it.
+
+    Example:
+        >>> round(float(log1mexp(1.0)), 4)
+        -0.4587
+
+    References:
+        M. Mächler, "Accurately computing log(1 - exp(-|a|))", 2012.
+    """
+    x = _float("log1mexp", x)
+    small = x < math.log(2)
+    near, far = fnp.where(small, x, 1.0), fnp.where(small, 1.0, x)
+    return fnp.where(small, fnp.log(-fnp.expm1(-near)), fnp.log1p(-fnp.exp(-far)))
+
+
+# --- along an axis -------------------------------------------------------------------------
+def softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
+    """Return ``exp(x) / sum(exp(x))`` along an axis.
+
+    Args:
+        x: real numbers.
+        axis: the axis or axes of the sum; all if None.
+        where: bool; members where it is False do not count and get 0.
+
+    Returns:
+        Floats of the shape of x, which sum to 1.
+
+    Example:
+        >>> softmax(fnp.array([0.0, 0.0])).tolist()
+        [0.5, 0.5]
+    """
+    return special.softmax(x, axis, where)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
+    """Return ``log(softmax(x))`` along an axis.
+
+    Args:
+        x: real numbers.
+        axis: the axis or axes of the sum; all if None.
+        where: bool; members where it is False do not count and get -inf.
+
+    Returns:
+        Floats of the shape of x.
+
+    Example:
+        >>> log_softmax(fnp.array([0.0, 1000.0])).tolist()
+        [-1000.0, 0.0]
+    """
+    return special.log_softmax(x, axis, where)
+
+
+def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = False) -> Array:
+    """Return ``log(mean(exp(x)))`` without overflow.
+
+    Args:
+        x: real numbers.
+        axis: the axis or axes of the mean; all if None.
+        where: bool; members where it is False do not count.
+        keepdims: whether the axes stay, with size 1.
+
+    Returns:
+        Floats.
+
+    Example:
+        >>> float(logmeanexp(fnp.array([1000.0, 1000.0])))
+        1000.0
+    """
+    total = logsumexp(x, axis=axis, keepdims=keepdims, where=where)
+    counted = fnp.ones_like(_float("logmeanexp", x))
+    return total - fnp.log(fnp.sum(counted, axis=axis, keepdims=keepdims, where=where))
+
+
+def standardize(x: Any, axis: Any = -1, mean: Any = None, variance: Any = None,
+                epsilon: Any = 1e-5, where: Any = None, *, algorithm: str = "fast") -> Array:
+    """Return ``(x - mean) / sqrt(variance + epsilon)`` along axes.
+
+    Args:
+        x: real numbers.
+        axis: the axis or axes that the mean is taken over; all if None.
+        mean: the mean, if it is known.
+        variance: the variance, if it is known.
+        epsilon: added to the variance.
+        where: bool; members where it is False do not count.
+        algorithm: 'fast' for ``mean(x**2) - mean(x)**2``, 'stable' for ``mean((x - mean)**2)``.
+
+    Returns:
+        Floats of the shape of x, of mean 0 and variance close to 1.
+
+    Raises:
+        ValueError: there is no such algorithm.
+
+    Example:
+        >>> standardize(fnp.array([1.0, 3.0])).round(3).tolist()
+        [-1.0, 1.0]
+    """
+    if algorithm not in ("fast", "stable"):
+        raise ValueError(f"standardize: algorithm must be 'fast' or 'stable', got {algorithm!r}")
+    x = _float("standardize", x)
+    if mean is None:
+        mean = fnp.mean(x, axis=axis, keepdims=True, where=where)
+    if variance is None:
+        square = x if algorithm == "fast" else x - mean
+        variance = fnp.mean(fnp.square(square), axis=axis, keepdims=True, where=where)
+        if algorithm == "fast":
+            variance = fnp.maximum(variance - fnp.square(mean), 0)  # rounding can make it negative
+    return (x - mean) * ops.rsqrt(_float("standardize", variance + epsilon))
+
+
+normalize = standardize
+
+
+def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Array:
+    """Return vectors that are 1 at the given index and 0 elsewhere.
+
+    Args:
+        x: indices, integers; those outside 0 .. num_classes - 1 give a vector of zeros.
+        num_classes: length of the vectors, a Python int.
+        dtype: dtype of the result; the default float if None.
+        axis: where the new axis goes.
+
+    Returns:
+        An array of the shape of x with one more axis.
+
+    Example:
+        >>> one_hot(fnp.array([0, 2]), 3).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    x = promotion.asarray(x)
+    count = promotion.static_int(num_classes, "one_hot: num_classes")
+    position = promotion.canonical_axis(axis, x.ndim + 1, "one_hot")
+    dtype = dtypes.canonical(float if dtype is None else dtype)
+    shape = x.shape[:position] + (count,) + x.shape[position:]
+    wide = dtypes.int32 if x.dtype.itemsize < 4 else x.dtype  # 300 classes and uint8 indices
+    indices = promotion.spread_to(fnp.expand_dims(promotion.convert(x, wide), position), shape)
+    classes = shape_ops.iota(shape=shape, axis=position, dtype=wide)
+    return promotion.convert(ops.eq(indices, classes), dtype)
+
+
+# --- attention -----------------------------------------------------------------------------
+def _attention_mask(t: int, s: int, mask: Any, is_causal: bool, window: Any, query_lengths: Any,
+                    key_lengths: Any) -> Any:
+    """Return the bool[B or 1, N or 1, T or 1, S or 1] of what may be attended to; None if all."""
+    rows, columns = fnp.arange(t)[:, None], fnp.arange(s)[None, :]
+    allowed = [] if mask is None else [mask]
+    if is_causal:
+        allowed.append((columns <= rows)[None, None])
+    if window is not None:
+        left, right = (window, window) if isinstance(window, int) else window
+        allowed.append(((rows <= columns + left) & (rows >= columns - right))[None, None])
+    if query_lengths is not None:
+        allowed.append(rows[None, None] < query_lengths[:, None, None, None])
+    if key_lengths is not None:
+        allowed.append(columns[None, None] < key_lengths[:, None, None, None])
+    total = allowed[0] if allowed else None
+    for other in allowed[1:]:
+        total = total & other
+    return total
+
+
+def _check_attention(query: Any, key: Any, value: Any) -> None:
+    fits = (
+        query.ndim == key.ndim == 4 and value.shape == key.shape
+        and query.shape[0] == key.shape[0] and query.shape[3] == key.shape[3]
+        and query.shape[2] % key.shape[2] == 0 and query.dtype == key.dtype == value.dtype)
+    if not fits:
+        named = ", ".join(f"{n} {promotion.describe(a)}" for n, a in
+                          (("query", query), ("key", key), ("value", value)))
+        raise ValueError(
+            "dot_product_attention takes query[B, T, N, H], key[B, S, K, H] and value[B, S, K, H] "
+            f"of one dtype, with N a multiple of K; got {named}")
+
+
+def dot_product_attention(
+    query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, *,
+    scale: float | None = None, is_causal: bool = False, query_seq_lengths: Any = None,
+    key_value_seq_lengths: Any = None, local_window_size: Any = None,
+) -> Array:
+    """Return ``softmax(query @ key.T * scale + bias) @ value`` for each head.
+
+    Args:
+        query: float[B, T, N, H] or float[T, N, H].
+        key: float[B, S, K, H]; with K below N, each head of key serves N / K heads of query.
+        value: float[B, S, K, H].
+        bias: added to the logits; broadcasts to [B, N, T, S].
+        mask: bool that broadcasts to [B, N, T, S]; False hides a position.
+        scale: factor of the logits; 1 / sqrt(H) if None.
+        is_causal: whether a position sees only itself and what comes before.
+        query_seq_lengths: int32[B], how much of each query counts; the rest gives 0.
+        key_value_seq_lengths: int32[B], how much of each key counts.
+        local_window_size: how far a position sees, an int or (left, right).
+
+    Returns:
+        An array like query. The softmax is computed in float32.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit each other.
+
+    Example:
+        >>> x = fnp.ones((1, 4, 2, 8))
+        >>> dot_product_attention(x, x, x, is_causal=True).shape
+        (1, 4, 2, 8)
+
+    References:
+        A. Vaswani et al., "Attention is all you need", NeurIPS 2017.
+        J. Ainslie et al., "GQA: training generalized multi-query transformer models", EMNLP 2023.
+    """
+    query, key, value = promotion.to_arrays(
+        "dot_product_attention", query=query, key=key, value=value)
+    out_shape = query.shape
+    query, key, value = (x if x.ndim != 3 else x[None] for x in (query, key, value))
+    _check_attention(query, key, value)
+    (b, t, n, h), (_, s, k, _) = query.shape, key.shape
+    wide = dtypes.promote_types(query.dtype, dtypes.float32)
+    grouped = promotion.convert(query, wide).reshape((b, t, k, n // k, h))
+    logits = fnp.einsum("btkgh,bskh->bkgts", grouped, promotion.convert(key, wide))
+    logits = logits.reshape((b, n, t, s)) * (1 / math.sqrt(h) if scale is None else scale)
+    if bias is not None:
+        logits = promotion.convert(logits + bias, wide)
+    allowed = _attention_mask(t, s, mask, is_causal, local_window_size, query_seq_lengths,
+                              key_value_seq_lengths)
+    if allowed is not None:
+        # Large and finite: a row with nothing to attend to must not become nan.
+        lowest = -0.7 * float(dtypes.finfo(dtypes.float32).max)
+        logits = fnp.where(allowed, logits, lowest)
+    weights = softmax(promotion.convert(logits, dtypes.float32), axis=-1)
+    weights = promotion.convert(weights, key.dtype).reshape((b, k, n // k, t, s))
+    out = fnp.einsum("bkgts,bskh->btkgh", weights, value).reshape((b, t, n, h))
+    if query_seq_lengths is not None:
+        counted = fnp.arange(t)[None, :] < query_seq_lengths[:, None]
+        out = fnp.where(counted[:, :, None, None], out, 0)
+    return out.reshape(out_shape)
