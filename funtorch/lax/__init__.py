@@ -1,7 +1,8 @@
 """The strict operations under funtorch.numpy, with the names of jax.lax.
 
 Arrays given to one operation must have equal shapes and dtypes; numbers take the dtype of the arrays beside
-them. Control flow and collectives join these names at the package's face.
+them. Control flow and collectives come from `funtorch.transforms`, so this namespace belongs to the
+package's face and nothing below it imports it.
 """
 
 from __future__ import annotations
@@ -30,23 +31,41 @@ from funtorch.numpy.promotion import (
     static_int,
     to_array,
 )
+from funtorch.transforms import (
+    all_gather,
+    axis_index,
+    axis_size,
+    cond,
+    custom_jvp,
+    custom_vjp,
+    fori_loop,
+    map,
+    pmax,
+    pmean,
+    pmin,
+    ppermute,
+    psum,
+    scan,
+    switch,
+    while_loop,
+)
 from funtorch.tree import map as tree_map
 
 __all__ = [
-    "DotDimensionNumbers", "Precision", "abs", "acos", "acosh", "add", "argmax", "argmin", "asin", "asinh", "atan",
-    "atan2", "atanh", "batch_matmul", "bitcast_convert_type", "bitwise_and", "bitwise_not", "bitwise_or",
+    "DotDimensionNumbers", "Precision", "abs", "acos", "acosh", "add", "all_gather", "argmax", "argmin", "asin", "asinh", "atan",
+    "atan2", "atanh", "axis_index", "axis_size", "batch_matmul", "bitcast_convert_type", "bitwise_and", "bitwise_not", "bitwise_or",
     "bitwise_xor", "broadcast", "broadcast_in_dim", "broadcast_shapes", "broadcast_to_rank", "broadcasted_iota",
-    "cbrt", "ceil", "clamp", "clz", "collapse", "complex", "concatenate", "conj", "convert_element_type", "cos",
-    "cosh", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "digamma", "div", "dot", "dot_general",
+    "cbrt", "ceil", "clamp", "clz", "collapse", "complex", "concatenate", "cond", "conj", "convert_element_type", "cos",
+    "cosh", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "custom_jvp", "custom_vjp", "digamma", "div", "dot", "dot_general",
     "dynamic_index_in_dim", "dynamic_slice", "dynamic_slice_in_dim", "dynamic_update_index_in_dim",
     "dynamic_update_slice", "dynamic_update_slice_in_dim", "eq", "erf", "erf_inv", "erfc", "exp", "exp2",
-    "expand_dims", "expm1", "floor", "full", "full_like", "ge", "gt", "imag", "index_in_dim", "index_take",
-    "integer_pow", "iota", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne",
-    "neg", "nextafter", "pad", "polygamma", "population_count", "pow", "real", "reciprocal", "reduce_and",
+    "expand_dims", "expm1", "floor", "fori_loop", "full", "full_like", "ge", "gt", "imag", "index_in_dim", "index_take",
+    "integer_pow", "iota", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "map", "max", "min", "mul", "ne",
+    "neg", "nextafter", "pad", "pmax", "pmean", "pmin", "polygamma", "population_count", "pow", "ppermute", "psum", "real", "reciprocal", "reduce_and",
     "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rem", "reshape", "rev",
-    "round", "rsqrt", "select", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
+    "round", "rsqrt", "scan", "select", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
     "sin", "sinh", "slice", "slice_in_dim", "sort", "sort_key_val", "split", "sqrt", "square", "squeeze",
-    "stop_gradient", "sub", "tan", "tanh", "top_k", "transpose", "zeros_like_array",
+    "stop_gradient", "sub", "switch", "tan", "tanh", "top_k", "transpose", "while_loop", "zeros_like_array",
 ]
 
 

@@ -1,0 +1,189 @@
+"""Print kernels and whole segments of a plan as LLVM IR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..kernel import Affine, Kernel
+from .scalar import TYPES, Block, constant, reduction, scalar
+
+__all__ = ["kernel_function"]
+
+_CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
+
+
+def _memory(dtype: np.dtype) -> str:
+    return "i8" if dtype.kind == "b" else TYPES[dtype]
+
+
+class _Printer:
+    """Writes the function of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.b = Block()
+        self.index: dict[int, str] = {}
+
+    # ---------------------------------------------------------------- loops and addresses
+    def loop(self, start: str, stop: str, step: int, body: Callable[[str], None]) -> None:
+        """Write ``for i in range(start, stop, step)``, which runs at least once; counters live in memory
+        until LLVM moves them to registers."""
+        b = self.b
+        b.count += 1
+        label, cell = f"l{b.count}", f"%c{b.count}"
+        self.cells.append(f"  {cell} = alloca i64")
+        b.do(f"store i64 {start}, ptr {cell}")
+        b.do(f"br label %{label}")
+        b.lines.append(f"{label}:")
+        i = b.op(f"load i64, ptr {cell}")
+        body(i)
+        after = b.op(f"add nsw i64 {i}, {step}")
+        b.do(f"store i64 {after}, ptr {cell}")
+        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
+        b.lines.append(f"{label}e:")
+
+    def offset(self, where: Affine) -> str:
+        total = None
+        for k, s in enumerate(where.strides):
+            if s:
+                term = self.index[k] if s == 1 else self.b.op(f"mul nsw i64 {self.index[k]}, {s}")
+                total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
+        if total is None:
+            return str(where.offset)
+        return self.b.op(f"add nsw i64 {total}, {where.offset}") if where.offset else total
+
+    def address(self, buffer: int, where: Affine) -> str:
+        kind = _memory(self.kernel.buffers[buffer])
+        return self.b.op(f"getelementptr inbounds {kind}, ptr %b{buffer}, i64 {self.offset(where)}")
+
+    def load(self, buffer: int, where: Affine) -> str:
+        dtype = self.kernel.buffers[buffer]
+        found = self.b.op(f"load {_memory(dtype)}, ptr {self.address(buffer, where)}, align 1")
+        return self.b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
+
+    def store(self, buffer: int, where: Affine, value: str) -> None:
+        dtype = self.kernel.buffers[buffer]
+        if dtype.kind == "b":
+            value = self.b.op(f"zext i1 {value} to i8")
+        self.b.do(f"store {_memory(dtype)} {value}, ptr {self.address(buffer, where)}, align 1")
+
+    # ---------------------------------------------------------------- the body
+    def values(self) -> list[str]:
+        """Write the scalar body at the current indices; return the names of its values."""
+        out: list[str] = []
+        body = self.kernel.body
+        for op in body:
+            if op.name == "load":
+                out.append(self.load(op.attr, op.where))
+            elif op.name == "const":
+                out.append(constant(op.attr, op.dtype))
+            elif op.name == "index":
+                attr = {"dtype": op.dtype}
+                out.append(scalar(self.b, "convert", [self.offset(op.where)], [np.dtype("int64")], attr))
+            else:
+                dtypes = [body[a].dtype for a in op.args]
+                out.append(scalar(self.b, op.name, [out[a] for a in op.args], dtypes, op.attr))
+        return out
+
+    def nest(self, axes: Sequence[int], body: Callable[[], None]) -> None:
+        """Write loops over the axes, in order, around the body."""
+        if not axes:
+            body()
+            return
+
+        def inner(i: str) -> None:
+            self.index[axes[0]] = i
+            self.nest(axes[1:], body)
+
+        self.loop("0", str(self.kernel.sizes[axes[0]]), 1, inner)
+
+    # ---------------------------------------------------------------- the three shapes of a nest
+    def elementwise(self) -> None:
+        values = self.values()
+        for s in self.kernel.stores:
+            self.store(s.buffer, s.where, values[s.value])
+
+    def in_registers(self, axes: Sequence[int]) -> None:
+        """Reduce over ``axes``, the innermost ones, in one accumulator per store."""
+        k, b = self.kernel, self.b
+        cells = []
+        for s in k.stores:
+            dtype = k.buffers[s.buffer]
+            start, step = reduction(s.reducer, dtype)
+            b.count += 1
+            pair = [f"%total{b.count}", f"%part{b.count}"]
+            self.cells.extend(f"  {c} = alloca {TYPES[dtype]}" for c in pair)
+            b.do(f"store {TYPES[dtype]} {start}, ptr {pair[0]}")
+            cells.append((s, dtype, TYPES[dtype], start, step, pair))
+
+        def take(which: int) -> None:
+            values = self.values()
+            for s, _, kind, _, step, pair in cells:
+                acc = b.op(f"load {kind}, ptr {pair[which]}")
+                b.do(f"store {kind} {step(b, acc, values[s.value])}, ptr {pair[which]}")
+
+        def chunked(first: str) -> None:
+            for _, _, kind, start, _, pair in cells:
+                b.do(f"store {kind} {start}, ptr {pair[1]}")
+            size = str(k.sizes[last])
+            end = b.op(f"add nsw i64 {first}, {_CHUNK}")
+            end = b.op(f"call i64 @llvm.smin.i64(i64 {end}, i64 {size})")
+
+            def one(i: str) -> None:
+                self.index[last] = i
+                take(1)
+
+            self.loop(first, end, 1, one)
+            for _, _, kind, _, step, pair in cells:
+                total, part = (b.op(f"load {kind}, ptr {p}") for p in pair)
+                b.do(f"store {kind} {step(b, total, part)}, ptr {pair[0]}")
+
+        last = axes[-1]
+        if k.sizes[last] > 2 * _CHUNK:
+            b.declared["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+            self.nest(axes[:-1], lambda: self.loop("0", str(k.sizes[last]), _CHUNK, chunked))
+        else:
+            self.nest(axes, lambda: take(0))
+        for s, _, kind, _, _, pair in cells:
+            self.store(s.buffer, s.where, b.op(f"load {kind}, ptr {pair[0]}"))
+
+    def in_memory(self, reduced: Sequence[int], inner: int) -> None:
+        """Reduce over axes that lie outside a kept one: accumulate in the output itself."""
+        k = self.kernel
+
+        def start() -> None:
+            for s in k.stores:
+                self.store(s.buffer, s.where, reduction(s.reducer, k.buffers[s.buffer])[0])
+
+        def take() -> None:
+            values = self.values()
+            for s in k.stores:
+                step = reduction(s.reducer, k.buffers[s.buffer])[1]
+                self.store(s.buffer, s.where, step(self.b, self.load(s.buffer, s.where), values[s.value]))
+
+        self.nest([inner], start)
+        self.nest([*reduced, inner], take)
+
+    def function(self) -> tuple[str, dict[str, str]]:
+        """Return the function's text and the declarations that it needs."""
+        k = self.kernel
+        self.cells: list[str] = []
+        kept = [a for a, r in enumerate(k.reduced) if not r]
+        reduced = [a for a, r in enumerate(k.reduced) if r]
+        if not reduced:
+            self.nest(kept, self.elementwise)
+        elif reduced[-1] == len(k.sizes) - 1:
+            self.nest(kept, lambda: self.in_registers(reduced))
+        else:
+            self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
+        args = ", ".join(f"ptr noalias nocapture %b{n}" for n in range(len(k.buffers)))
+        text = "\n".join([f"define internal void @{k.name}({args}) noinline nounwind #0 {{", "entry:", *self.cells,
+                          *self.b.lines, "  ret void", "}"])
+        return text, self.b.declared
+
+
+def kernel_function(kernel: Kernel) -> tuple[str, dict[str, str]]:
+    """Return a kernel as an LLVM function of one pointer per buffer, and the declarations it needs."""
+    return _Printer(kernel).function()
