@@ -1,25 +1,42 @@
-"""From a jaxpr to a callable."""
+"""From a jaxpr to a callable: fuse, print, load."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from funtorch.config import config
 from funtorch.jaxpr import Jaxpr
 
+from .cpu.program import native_program
 from .eager import eager_program
+from .fuse import Call, Launch, fuse
 
 __all__ = ["compile_jaxpr"]
 
 
 def compile_jaxpr(
     jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
-) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Return a function from a jaxpr's input buffers to its output buffers.
 
+    Everything with scalar code or a BLAS call becomes native code; other equations run by their eager rules.
+
     Args:
-        jaxpr: the program; its consts are concrete arrays.
+        jaxpr: the program, simplified; its consts are concrete arrays.
         donated: positions of the inputs whose memory may be reused for outputs.
     """
-    return eager_program(jaxpr)
+    start = time.perf_counter()
+    plan = fuse(jaxpr)
+    if config.debug >= 3:
+        print("\n".join(str(s.kernel) if isinstance(s, Launch) else str(s) for s in plan.steps))
+    if all(isinstance(step, Call) for step in plan.steps):
+        return eager_program(jaxpr)
+    run = native_program(plan)
+    if config.debug >= 1:
+        calls = sum(isinstance(step, Call) for step in plan.steps)
+        print(f"compiled {len(jaxpr.eqns)} equations to {len(plan.steps) - calls} native steps and {calls} eager "
+              f"ones in {time.perf_counter() - start:.3f} s")
+    return run

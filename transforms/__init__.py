@@ -7,9 +7,10 @@ from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .jacobian import hessian, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, jit
-from .loops import fori_loop, map, scan, while_loop
+from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
 from .reverse import grad, linear_transpose, value_and_grad, vjp
+from .scan import map, scan
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [

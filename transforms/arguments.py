@@ -12,6 +12,7 @@ from funtorch.numpy.promotion import asarray
 
 __all__ = ["as_arrays", "check_callable", "function_name", "normalize_argnums"]
 
+
 def as_arrays(leaves: Sequence[Any], what: str, fun: Any) -> list[Any]:
     """Return every leaf as an Array or tracer; the error names the leaf and the function."""
     out = []
@@ -44,7 +45,8 @@ def normalize_argnums(
     for n in nums:
         if not -count <= n < count:
             raise ValueError(
-                f"{what} of {function_name(fun)}: argnums={argnums} asks for positional argument {n}, but the call has "
+                f"{what} of {function_name(fun)}: argnums={argnums} asks for positional argument "
+                f"{n}, but the call has "
                 f"{count} "
                 "positional arguments (differentiate keyword arguments by passing them by position)"
             )

@@ -14,7 +14,7 @@ from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
 from funtorch.ops.families import zeros
 
-from .arguments import as_arrays, function_name
+from .arguments import as_arrays
 
 __all__ = ["JVP", "JVPTracer", "jvp", "jvp_flat", "linearize", "linearize_flat"]
 
@@ -52,13 +52,18 @@ class JVPTracer(Tracer):
 
 
 class JVP(Trace):
-    """Push tangents through operations. ``tape`` is the parent when linearizing, else None."""
+    """Push tangents through operations. ``tape`` is the parent when linearizing, else None.
 
-    __slots__ = ("tape",)
+    ``splits``: tangents may be on a tape, so a higher-order primitive must not compute primals and tangents
+    in one program, which would put the primals on the tape as well; its linearize rule keeps them apart.
+    """
+
+    __slots__ = ("splits", "tape")
 
     def __init__(self, parent: Trace, fun: Any = "", tape: Stage | None = None) -> None:
         super().__init__(parent, fun)
         self.tape = tape
+        self.splits = tape is not None or _over_tape(parent)
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         primals, tangents, active = [], [], False
@@ -74,7 +79,7 @@ class JVP(Trace):
         try:
             if not active:
                 return prim.bind(*primals, **params)
-            if self.tape is not None and prim.linearize is not None:
+            if self.splits and prim.linearize is not None:
                 out, tangent = _linearize_rule(prim, primals, tangents, params)
             else:
                 out, tangent = prim.rule("jvp")(primals, tangents, **params)
@@ -93,6 +98,17 @@ class JVP(Trace):
         if type(x) is JVPTracer and x.trace is self:
             return x.primal, x.tangent
         return x, None
+
+
+def _over_tape(trace: Trace | None) -> bool:
+    """Tell whether operations handed to ``trace`` may end up on a linear tape."""
+    while trace is not None:
+        if isinstance(trace, Stage):
+            return trace.parent is not None
+        if isinstance(trace, JVP):
+            return trace.tape is None and trace.splits
+        trace = trace.parent
+    return False
 
 
 def _linearize_rule(

@@ -23,8 +23,12 @@ __all__ = [
     "Restaged",
     "batch_program",
     "call_rules",
+    "fixpoint",
     "jvp_program",
     "linearize_program",
+    "pick",
+    "reordered",
+    "split",
     "stage_hoisted",
     "transpose_program",
 ]
@@ -245,3 +249,39 @@ def call_rules(prim: Primitive) -> None:
 
     prim.type = type_rule
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
+
+
+# ---------------------------------------------------------------------- parts of loops
+def fixpoint(
+    start: Sequence[bool], step: Callable[[tuple[bool, ...]], Sequence[bool]]
+) -> tuple[bool, ...]:
+    """Grow flags until ``step`` adds none: which carries become nonzero, or batched, in the end."""
+    flags = tuple(start)
+    while True:
+        grown = tuple(a or b for a, b in zip(flags, step(flags), strict=True))
+        if grown == flags:
+            return flags
+        flags = grown
+
+
+def reordered(jaxpr: Jaxpr, ins: Sequence[int], outs: Sequence[int]) -> Jaxpr:
+    """Return the program with inputs and outputs in another order; the same object for the same
+    order."""
+    key = ("reordered", tuple(ins), tuple(outs))
+    if key not in jaxpr.memo:
+        jaxpr.memo[key] = Jaxpr(
+            [jaxpr.invars[k] for k in ins], jaxpr.eqns, [jaxpr.outvars[k] for k in outs]
+        )
+    return jaxpr.memo[key]
+
+
+def split(xs: Sequence[Any], *sizes: int) -> list[list[Any]]:
+    out, at = [], 0
+    for n in sizes:
+        out.append(list(xs[at : at + n]))
+        at += n
+    return [*out, list(xs[at:])]
+
+
+def pick(xs: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
+    return [x for x, f in zip(xs, flags, strict=True) if f]

@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-__all__ = ["gemm_address"]
+__all__ = ["gemm_address", "threads_setter"]
 
 _GEMM = {np.dtype("float32"): "scipy_cblas_sgemm", np.dtype("float64"): "scipy_cblas_dgemm"}
 
@@ -31,3 +31,12 @@ def gemm_address(dtype: np.dtype) -> int:
     address = ctypes.cast(getattr(_library(), _GEMM[dtype]), ctypes.c_void_p).value
     assert address is not None
     return address
+
+
+@functools.cache
+def threads_setter() -> tuple[int, int]:
+    """Return the address of OpenBLAS's function that sets the number of threads, and the number now."""
+    setter = _library().scipy_openblas_set_num_threads
+    address = ctypes.cast(setter, ctypes.c_void_p).value
+    assert address is not None
+    return address, int(_library().scipy_openblas_get_num_threads())

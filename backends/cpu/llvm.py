@@ -178,7 +178,7 @@ class _Printer:
             self.nest(kept, lambda: self.in_registers(reduced))
         else:
             self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
-        args = ", ".join(f"ptr noalias nocapture %b{n}" for n in range(len(k.buffers)))
+        args = ", ".join(f"ptr noalias %b{n}" for n in range(len(k.buffers)))
         text = "\n".join([f"define internal void @{k.name}({args}) noinline nounwind #0 {{", "entry:", *self.cells,
                           *self.b.lines, "  ret void", "}"])
         return text, self.b.declared

@@ -13,7 +13,8 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
-from funtorch.ops import elementwise as ops, shape as shape_ops
+from funtorch.ops import elementwise as ops
+from funtorch.ops import shape as shape_ops
 from funtorch.scipy import special
 from funtorch.scipy.special import logsumexp
 

@@ -93,7 +93,8 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
         >>> uniform(1.0)(random.key(0), (2, 3)).shape
         (2, 3)
     """
-    return _initializer(lambda key, shape, dtype: _times(random.uniform(key, shape, dtype), scale), dtype)
+    return _initializer(
+        lambda key, shape, dtype: _times(random.uniform(key, shape, dtype), scale), dtype)
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
@@ -103,7 +104,8 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
         >>> normal(1.0)(random.key(0), (2, 3)).shape
         (2, 3)
     """
-    return _initializer(lambda key, shape, dtype: _times(random.normal(key, shape, dtype), stddev), dtype)
+    return _initializer(
+        lambda key, shape, dtype: _times(random.normal(key, shape, dtype), stddev), dtype)
 
 
 def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0,
@@ -133,7 +135,8 @@ def _size(shape: tuple[int, ...], axes: Axes) -> int:
     return math.prod(shape[k] for k in ((axes,) if isinstance(axes, int) else axes))
 
 
-def _fans(shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tuple[float, float]:
+def _fans(shape: tuple[int, ...], in_axis: Axes, out_axis: Axes,
+          batch_axis: Axes) -> tuple[float, float]:
     """Return how many inputs each output sees, and how many outputs each input feeds."""
     if in_axis == -2 and len(shape) < 2:
         raise ValueError(
@@ -192,9 +195,11 @@ def variance_scaling(scale: Any, mode: str, distribution: str, in_axis: Axes = -
         >>> variance_scaling(1.0, "fan_in", "normal")(random.key(0), (2, 3)).shape
         (2, 3)
     """
-    for name, given, table in (("mode", mode, _MODES), ("distribution", distribution, _DISTRIBUTIONS)):
+    for name, given, table in (
+            ("mode", mode, _MODES), ("distribution", distribution, _DISTRIBUTIONS)):
         if given not in table:
-            raise ValueError(f"variance_scaling: {name} must be one of {', '.join(table)}; got {given!r}")
+            raise ValueError(
+                f"variance_scaling: {name} must be one of {', '.join(table)}; got {given!r}")
 
     def draw(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         connections = _MODES[mode](*_fans(shape, in_axis, out_axis, batch_axis))

@@ -60,6 +60,7 @@ _NONE: frozenset[Any] = frozenset()
 # policy: (what becomes of the common dtype, the dtypes that a ufunc takes as they are)
 _POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
     "any": (lambda d: d, _NUMBERS | {dtypes.bool_}),
+    "number": (lambda d: dtypes.default_int() if d == dtypes.bool_ else d, _NUMBERS),
     "inexact": (dtypes.to_inexact, _INEXACT),
     "bits": (lambda d: d, _INTS | {dtypes.bool_}),
     "bool": (lambda d: dtypes.bool_, frozenset({dtypes.bool_})),
@@ -289,10 +290,6 @@ def _imag(x: Any) -> Any:
     return primitives["imag"].bind(x) if dtypes.is_complex(x.dtype) else subtract(x, x)
 
 
-def _square(x: Any) -> Any:
-    return _prim("square", "bitwise_and" if x.dtype == dtypes.bool_ else None)(x)
-
-
 def _identity(x: Any) -> Any:
     return x
 
@@ -313,7 +310,7 @@ trunc = _unary("trunc", _rounding("trunc"), np.trunc, "any", True, "Round toward
 rint = _unary("rint", _prim("round"), np.rint, "inexact", True, "Round to the nearest integer, halves to even")
 sqrt = _unary("sqrt", _prim("sqrt"), np.sqrt, "inexact", True, "Return the square root")
 cbrt = _unary("cbrt", _prim("cbrt"), np.cbrt, "inexact", True, "Return the cube root")
-square = _unary("square", _square, np.square, "any", True, "Return x * x")
+square = _unary("square", _prim("square"), np.square, "number", True, "Return x * x")
 reciprocal = _unary("reciprocal", _prim("reciprocal"), np.reciprocal, "inexact", True, "Return 1 / x")
 exp = _unary("exp", _prim("exp"), np.exp, "inexact", True, "Return e to the power x")
 exp2 = _unary("exp2", _prim("exp2"), np.exp2, "inexact", True, "Return 2 to the power x")
@@ -346,17 +343,17 @@ signbit = _unary("signbit", _signbit, np.signbit, "any", False, "Tell where the 
 logical_not = _unary("logical_not", _prim("bitwise_not"), np.logical_not, "bool", False, "Return not x")
 invert = _unary("invert", _prim("bitwise_not"), np.invert, "bits", True, "Return the bitwise complement")
 bitwise_count = _unary("bitwise_count", _bitwise_count, np.bitwise_count, "bits", False, "Count the bits set in abs(x)")
-conjugate = _unary("conjugate", _conj, np.conjugate, "any", True, "Return the complex conjugate")
-real = _unary("real", _real, np.real, "any", True, "Return the real part")
-imag = _unary("imag", _imag, np.imag, "any", True, "Return the imaginary part")
+conjugate = _unary("conjugate", _conj, None, "any", True, "Return the complex conjugate")
+real = _unary("real", _real, None, "any", True, "Return the real part")
+imag = _unary("imag", _imag, None, "any", True, "Return the imaginary part")
 
 add = _binary("add", _prim("add", "bitwise_or"), np.add, "any", True, "Return x1 + x2")
 subtract = _binary("subtract", _prim("sub"), np.subtract, "any", True, "Return x1 - x2")
 multiply = _binary("multiply", _prim("mul", "bitwise_and"), np.multiply, "any", True, "Return x1 * x2")
 divide = _binary("divide", _prim("div"), np.divide, "inexact", True, "Return x1 / x2 as a float")
-floor_divide = _binary("floor_divide", _floor_divide, np.floor_divide, "any", True, "Return x1 / x2 rounded down")
-remainder = _binary("remainder", _remainder, np.remainder, "any", True, "Return the remainder with the sign of x2")
-fmod = _binary("fmod", _prim("rem"), np.fmod, "any", True, "Return the remainder with the sign of x1")
+floor_divide = _binary("floor_divide", _floor_divide, np.floor_divide, "number", True, "Return x1 / x2 rounded down")
+remainder = _binary("remainder", _remainder, np.remainder, "number", True, "Return the remainder with the sign of x2")
+fmod = _binary("fmod", _prim("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1")
 _power = _binary("power", _prim("pow"), np.power, "any", True, "Return x1 to the power x2")
 float_power = _binary("float_power", _prim("pow"), np.power, "inexact", True, "Return x1 to the power x2 as a float")
 maximum = _binary("maximum", _prim("max", "bitwise_or"), np.maximum, "any", True, "Return the larger; nan wins")

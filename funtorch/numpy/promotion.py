@@ -287,7 +287,7 @@ def result_type(*args: Any) -> Any:
         if isinstance(a, (Array, np.ndarray, *SCALARS)):
             pairs.append(_dtype_weak(a))
         else:
-            pairs.append((dtypes.canonical(a), a in (int, float, complex)))
+            pairs.append((dtypes.canonical(a), isinstance(a, type) and a in (int, float, complex)))
     return dtypes.result_type_weak(*pairs)[0]
 
 

@@ -16,11 +16,52 @@ Example:
 
 from __future__ import annotations
 
-from funtorch.random.distributions import *
-from funtorch.random.distributions import __all__ as _distributions
-from funtorch.random.draws import *
-from funtorch.random.draws import __all__ as _draws
-from funtorch.random.keys import *
-from funtorch.random.keys import __all__ as _keys
+from funtorch.random.distributions import (
+    cauchy,
+    double_sided_maxwell,
+    exponential,
+    geometric,
+    laplace,
+    logistic,
+    lognormal,
+    maxwell,
+    multivariate_normal,
+    orthogonal,
+    pareto,
+    rayleigh,
+    triangular,
+    wald,
+    weibull_min,
+)
+from funtorch.random.draws import (
+    bernoulli,
+    bits,
+    categorical,
+    choice,
+    gumbel,
+    normal,
+    permutation,
+    rademacher,
+    randint,
+    truncated_normal,
+    uniform,
+)
+from funtorch.random.keys import (
+    KeyArray,
+    PRNGKey,
+    clone,
+    fold_in,
+    key,
+    key_data,
+    key_impl,
+    split,
+    wrap_key_data,
+)
 
-__all__ = [*_keys, *_draws, *_distributions]
+__all__ = [
+    "bernoulli", "bits", "categorical", "cauchy", "choice", "clone", "double_sided_maxwell",
+    "exponential", "fold_in", "geometric", "gumbel", "key", "key_data", "key_impl", "KeyArray",
+    "laplace", "logistic", "lognormal", "maxwell", "multivariate_normal", "normal",
+    "orthogonal", "pareto", "permutation", "PRNGKey", "rademacher", "randint", "rayleigh",
+    "split", "triangular", "truncated_normal", "uniform", "wald", "weibull_min", "wrap_key_data",
+]

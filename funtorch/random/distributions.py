@@ -1,7 +1,8 @@
 """Distributions made from the basic draws, most of them by inverting their distribution function.
 
 References:
-    JAX, "jax.random", https://docs.jax.dev/en/latest/jax.random.html: equal keys give equal numbers.
+    JAX, "jax.random", https://docs.jax.dev/en/latest/jax.random.html: the same keys, the same
+    numbers.
     L. Devroye, "Non-Uniform Random Variate Generation", Springer 1986.
 """
 
@@ -242,7 +243,8 @@ def weibull_min(key: Any, scale: Any, concentration: Any, shape: Any = (),
     """
     words, shape, dtype = _start("weibull_min", key, shape, dtype)
     power = 1.0 / constant("weibull_min", "concentration", concentration, dtype)
-    return _exponential(words, shape, dtype) ** power * constant("weibull_min", "scale", scale, dtype)
+    scale = constant("weibull_min", "scale", scale, dtype)
+    return _exponential(words, shape, dtype) ** power * scale
 
 
 def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Array:

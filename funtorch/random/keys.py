@@ -23,7 +23,8 @@ from funtorch import dtypes, tree
 from funtorch.config import config
 from funtorch.core import Array, ArrayImpl
 from funtorch.numpy import promotion
-from funtorch.ops import elementwise, families, shape as shape_ops
+from funtorch.ops import elementwise, families
+from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
 
 __all__ = [
@@ -52,7 +53,7 @@ _KEY_TYPE = KeyType()
 class KeyArray:
     """An immutable array of random keys, as `key` and `split` make them.
 
-    It can be indexed, iterated over and mapped over with `vmap`; arithmetic it has none. As a pytree
+    It can be indexed, iterated over and mapped over with `vmap`; it has no arithmetic. As a pytree
     it holds one array, the words of the keys: uint32 of shape ``(*shape, 2)``.
 
     Example:
@@ -124,7 +125,7 @@ class KeyArray:
     __hash__ = None  # type: ignore[assignment]
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise TypeError("keys are no numbers; random.key_data(keys) gives the words they are made of")
+        raise TypeError("keys are no numbers; random.key_data(keys) gives the words in them")
 
     def __repr__(self) -> str:
         words = self._words
@@ -220,7 +221,7 @@ def _check_impl(function: str, impl: Any) -> None:
 
 def _seed_words(function: str, seed: Any) -> Any:
     if isinstance(seed, KeyArray):
-        raise TypeError(f"{function} takes an integer seed, got a key; use it as it is, or split it")
+        raise TypeError(f"{function} takes an integer seed, got a key; use that, or split it")
     wide = config.default_int == dtypes.int64
     if isinstance(seed, (int, np.integer)):
         number = int(seed)

@@ -263,7 +263,8 @@ def factorial(n: Any, exact: bool = False) -> Array:
         scipy.special.factorial
     """
     if exact:
-        raise NotImplementedError("factorial: exact=True needs integers of any length; use math.factorial")
+        raise NotImplementedError(
+            "factorial: exact=True needs integers of any length; use math.factorial")
     (n,) = _floats("factorial", n)
     return fnp.where(n < 0, 0, fnp.exp(ops.lgamma(n + 1)))
 
@@ -329,7 +330,7 @@ def multigammaln(a: Any, d: int) -> Array:
 
     Example:
         >>> round(float(multigammaln(3.0, 2)), 4)
-        1.5501
+        1.5502
 
     References:
         scipy.special.multigammaln

@@ -1,0 +1,180 @@
+"""Random numbers: those of JAX for the same key, however they are drawn."""
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+from funtorch import random, tree
+
+GRID = np.arange(60, dtype="int32").reshape(3, 20)
+LOGITS = np.log(np.float32([0.1, 0.2, 0.7]))
+
+# What jax.random 0.10.2 gives for PRNGKey(42), float64 under jax_enable_x64.
+RECORDED = {
+    "split": (lambda k: random.split(k, 2),
+        [[1832780943, 270669613], [64467757, 2916123636]]),
+    "fold_in": (lambda k: random.fold_in(k, 7),
+        [2547012911, 1371500959]),
+    "bits8": (lambda k: random.bits(k, (4,), "uint8"),
+        [162, 217, 249, 215]),
+    "bits32": (lambda k: random.bits(k, (2, 2)),
+        [[2098992034, 2919706841], [2646866425, 2409546199]]),
+    "uniform": (lambda k: random.uniform(k, (3,)),
+        [0.48870956897735596, 0.6797971725463867, 0.6162714958190918]),
+    "uniform between": (lambda k: random.uniform(k, (3,), minval=0.3, maxval=1.7),
+        [0.9841934442520142, 1.251716136932373, 1.1627801656723022]),
+    "randint": (lambda k: random.randint(k, (5,), -5, 100),
+        [94, 49, 76, -1, 84]),
+    "randint8": (lambda k: random.randint(k, (4,), 0, 256, "uint8"),
+        [196, 18, 183, 193]),
+    "normal": (lambda k: random.normal(k, (3,)),
+        [-0.02830461598932743, 0.4671318531036377, 0.2957029640674591]),
+    "truncated": (lambda k: random.truncated_normal(k, -2, 2, (3,)),
+        [-0.027016498148441315, 0.44438081979751587, 0.2818770706653595]),
+    "permutation": (lambda k: random.permutation(k, 6),
+        [4, 2, 5, 3, 0, 1]),
+    "choice": (lambda k: random.choice(k, 9, (3,), replace=False),
+        [7, 4, 2]),
+    "categorical": (lambda k: random.categorical(k, LOGITS, shape=(6,)),
+        [2, 2, 2, 2, 1, 2]),
+    "bernoulli": (lambda k: random.bernoulli(k, 0.3, (5,)),
+        [False, False, False, False, False]),
+    "exponential": (lambda k: random.exponential(k, (3,)),
+        [0.670817494392395, 1.1388006210327148, 0.9578199982643127]),
+    "laplace": (lambda k: random.laplace(k, (3,)),
+        [0.022839652374386787, -0.4456535577774048, -0.2646729052066803]),
+    "cauchy": (lambda k: random.cauchy(k, (3,)),
+        [-0.03548463061451912, 0.6337261199951172, 0.38244056701660156]),
+    "bits64": (lambda k: random.bits(k, (2,), "uint64"),
+        [7871734211187709741, 276886910877598708]),
+    "uniform64": (lambda k: random.uniform(k, (2,), "float64"),
+        [0.4267275666499091, 0.015010069515314584]),
+    "normal64": (lambda k: random.normal(k, (2,), "float64"),
+        [-0.18471174528191162, -2.169824560397754]),
+}
+INEXACT = {"normal", "truncated", "exponential", "laplace", "cauchy", "normal64"}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("make", [random.PRNGKey, random.key])
+def test_numbers_are_those_of_jax(name: str, make) -> None:
+    draw, expected = RECORDED[name]
+    out = draw(make(42))
+    got = np.asarray(random.key_data(out) if isinstance(out, random.KeyArray) else out)
+    if name in INEXACT:
+        np.testing.assert_allclose(got, np.asarray(expected, got.dtype), rtol=5e-7)
+    else:
+        np.testing.assert_array_equal(got, np.asarray(expected, got.dtype))
+
+
+DRAWS = {
+    "bits": lambda r, k: r.bits(k, (501,), "uint16"),
+    "uniform": lambda r, k: r.uniform(k, (501,), minval=-0.7, maxval=3.1),
+    "uniform bfloat16": lambda r, k: r.uniform(k, (501,), "bfloat16"),
+    "uniform float16": lambda r, k: r.uniform(k, (501,), "float16"),
+    "randint": lambda r, k: r.randint(k, (501,), 0, 1000, "int16"),
+    "normal": lambda r, k: r.normal(k, (501,)),
+    "complex": lambda r, k: r.normal(k, (501,), "complex64"),
+    "truncated": lambda r, k: r.truncated_normal(k, -2, 2, (501,)),
+    "bernoulli": lambda r, k: r.bernoulli(k, 0.3, (501,), "high"),
+    "rademacher": lambda r, k: r.rademacher(k, (501,)),
+    "independent": lambda r, k: r.permutation(k, GRID, 1, True),
+    "rows": lambda r, k: r.permutation(k, GRID, axis=1),
+    "weighted": lambda r, k: r.choice(k, 3, (2,), False, p=np.float32([0.1, 0.2, 0.7])),
+    "no replacement": lambda r, k: r.categorical(k, LOGITS, shape=(3,), replace=False),
+    "logistic": lambda r, k: r.logistic(k, (501,)),
+    "gumbel": lambda r, k: r.gumbel(k, (501,)),
+    "gumbel high": lambda r, k: r.gumbel(k, (501,), mode="high"),
+    "maxwell": lambda r, k: r.maxwell(k, (501,)),
+    "pareto": lambda r, k: r.pareto(k, np.float32(2), (501,)),
+    "rayleigh": lambda r, k: r.rayleigh(k, np.float32(2), (501,)),
+    "weibull_min": lambda r, k: r.weibull_min(k, 2.0, 1.5, (501,)),
+    "lognormal": lambda r, k: r.lognormal(k, np.float32(0.5), (501,)),
+    "triangular": lambda r, k: r.triangular(k, 0.0, 1.0, 4.0, (501,)),
+    "wald": lambda r, k: r.wald(k, np.float32(1.5), (501,)),
+    "geometric": lambda r, k: r.geometric(k, 0.2, (501,)),
+    "orthogonal": lambda r, k: r.orthogonal(k, 3, (2,), m=5),
+    "multivariate": lambda r, k: r.multivariate_normal(
+        k, np.float32([1, 2]), np.float32([[2, 0.5], [0.5, 1]]), (51,)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_agree_with_installed_jax(name: str) -> None:
+    jax = pytest.importorskip("jax")
+    got = np.asarray(DRAWS[name](random, random.key(7)))
+    expected = np.asarray(DRAWS[name](jax.random, jax.random.key(7)))
+    assert got.shape == expected.shape
+    assert got.dtype == expected.dtype
+    if got.dtype.kind in "fc":
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
+    else:
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(("seed", "words"), [
+    (0, [0, 0]), (42, [0, 42]), (-1, [0, 2**32 - 1]), (2**32, [0, 0]), (2**40 + 7, [0, 7]),
+    (np.int64(2**40 + 1), [0, 1])])
+def test_seeds(seed: int, words: list[int]) -> None:
+    assert random.PRNGKey(seed).tolist() == words
+
+
+def test_all_bits_of_a_seed_count_under_enable_x64() -> None:
+    with ft.config.override(enable_x64=True):
+        assert random.PRNGKey(-5).tolist() == [2**32 - 1, 2**32 - 5]
+        assert random.PRNGKey(2**40 + 7).tolist() == [256, 7]
+
+
+def test_key_arrays() -> None:
+    keys = random.split(random.key(0), (3, 2))
+    assert keys.shape == (3, 2)
+    assert (len(keys), keys.ndim, keys.size) == (3, 2, 6)
+    assert repr(random.key(7)) == "Array((), dtype=key<fry>) overlaying:\n[0 7]"
+    assert keys[..., 0].shape == (3,)
+    assert keys[1].reshape(2, 1).shape == (2, 1)
+    assert [k.shape for k in keys] == [(2,)] * 3
+    assert bool((keys[1] == keys.reshape(-1)[2:4]).all())
+    (leaf,) = tree.leaves(keys)
+    assert leaf.shape == (3, 2, 2)
+    with pytest.raises(IndexError, match="3 indices for keys of shape"):
+        keys[0, 0, 0]
+    with pytest.raises(TypeError, match="key_data"):
+        np.asarray(keys)
+
+
+@pytest.mark.parametrize(("key", "error", "text"), [
+    (np.zeros(3, np.uint32), TypeError, r"uint32\[2\].*uint32\[3\]"),
+    (np.zeros(2, np.int32), TypeError, r"int32\[2\]"),
+    (3, TypeError, "random.key .*got int"),
+    (np.zeros((4, 2), np.uint32), ValueError, r"shape \(4,\); use vmap")])
+def test_wrong_keys(key: object, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        random.uniform(key)
+
+
+@pytest.mark.parametrize(("call", "error", "text"), [
+    (lambda k: random.uniform(k, (2,), "int32"), ValueError, "uniform: dtype .* int32"),
+    (lambda k: random.uniform(k, (2,), minval=np.zeros(3)), ValueError, "minval of shape"),
+    (lambda k: random.randint(k, (), 0, 1, float), TypeError, "randint: dtype .* float32"),
+    (lambda k: random.bernoulli(k, 1), TypeError, "p must be a float, got int32"),
+    (lambda k: random.choice(k, 3, (5,), replace=False), ValueError, "5 draws .* 3 members"),
+    (lambda k: random.fold_in(k, -1), OverflowError, "got -1"),
+    (lambda k: random.key(2**64), OverflowError, "64 bits"),
+    (lambda k: random.key(0, impl="rbg"), ValueError, "threefry2x32")])
+def test_wrong_arguments(call, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call(random.key(0))
+
+
+def test_draws_inside_transforms() -> None:
+    keys = random.split(random.key(3), 4)
+
+    def draw(key):
+        return random.normal(random.fold_in(key, 5), (6,))
+
+    expected = np.stack([draw(k) for k in keys])
+    np.testing.assert_array_equal(ft.vmap(draw)(keys), expected)
+    np.testing.assert_allclose(ft.jit(draw)(keys[0]), expected[0], rtol=2e-6)
+    np.testing.assert_allclose(ft.jit(ft.vmap(draw))(keys), expected, rtol=2e-6)
+    slope = ft.grad(lambda high: random.uniform(keys[0], (9,), maxval=high).sum())(2.0)
+    np.testing.assert_allclose(slope, random.uniform(keys[0], (9,)).sum(), rtol=1e-6)
