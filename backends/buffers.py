@@ -1,8 +1,8 @@
 """Memory for results: large buffers are used again once nobody holds them.
 
-Touching fresh memory for the first time costs more than most elementwise programs, so large results live
-in buffers that the pool remembers. A NumPy view's ``base`` is the array that owns the memory, so the
-owner's reference count tells exactly whether anybody can still see it.
+Touching fresh memory for the first time costs more than most elementwise programs, so large results
+live in buffers that the pool remembers. A NumPy view's ``base`` is the array that owns the memory,
+so the owner's reference count tells exactly whether anybody can still see it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Pool", "pool"]
+__all__ = ["LARGE", "Pool", "pool"]
 
-_LARGE = 1 << 20
+LARGE = 1 << 20  # bytes from which memory is worth remembering
 
 
 class Pool:
@@ -29,7 +29,7 @@ class Pool:
 
     def empty(self, shape: Sequence[int], dtype: np.dtype, nbytes: int) -> np.ndarray:
         """Return an uninitialised contiguous array."""
-        if nbytes < _LARGE:
+        if nbytes < LARGE:
             return np.empty(shape, dtype)
         return np.ndarray(shape, dtype, buffer=self.owner(nbytes))
 

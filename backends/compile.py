@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,7 @@ def compile_jaxpr(
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Return a function from a jaxpr's input buffers to its output buffers.
 
-    Everything with scalar code or a BLAS call becomes native code; other equations run by their eager rules.
+    What has scalar code or a BLAS call becomes native code; the rest runs by its eager rules.
 
     Args:
         jaxpr: the program, simplified; its consts are concrete arrays.
@@ -31,12 +32,16 @@ def compile_jaxpr(
     start = time.perf_counter()
     plan = fuse(jaxpr)
     if config.debug >= 3:
-        print("\n".join(str(s.kernel) if isinstance(s, Launch) else str(s) for s in plan.steps))
+        shown = (str(s.kernel) if isinstance(s, Launch) else str(s) for s in plan.steps)
+        print("\n".join(shown), file=sys.stderr)
     if all(isinstance(step, Call) for step in plan.steps):
         return eager_program(jaxpr)
     run = native_program(plan)
     if config.debug >= 1:
-        calls = sum(isinstance(step, Call) for step in plan.steps)
-        print(f"compiled {len(jaxpr.eqns)} equations to {len(plan.steps) - calls} native steps and {calls} eager "
-              f"ones in {time.perf_counter() - start:.3f} s")
+        calls = [step.eqn.prim.name for step in plan.steps if isinstance(step, Call)]
+        print(
+            f"compiled {len(jaxpr.eqns)} equations to {len(plan.steps) - len(calls)} native steps in "
+            f"{time.perf_counter() - start:.3f} s; run eagerly: {', '.join(calls) or 'none'}",
+            file=sys.stderr,
+        )
     return run

@@ -16,7 +16,7 @@ Step = Callable[[list[Any]], None]
 
 
 def eager_step(eqn: Eqn, slots: dict[Var, int]) -> Step:
-    """Return the function that runs one equation on an environment, a list with a slot per variable."""
+    """Return the function that runs one equation on an environment: a list, a slot per variable."""
     rule, params, many = eqn.prim.eager, eqn.params, eqn.prim.multiple_results
     ins = [(None, v.val._data) if isinstance(v, Lit) else (slots[v], None) for v in eqn.invars]
     outs = [slots[v] for v in eqn.outvars]
@@ -55,19 +55,25 @@ def output_collector(
 ) -> Callable[[list[Any]], list[np.ndarray]]:
     """Return the function that takes a program's results from an environment.
 
-    Inputs, and what eager rules made (``foreign``: it may be a view of an input), are copied where they do
-    not own their memory: an argument may be an array that its owner goes on writing to.
+    Inputs, and what eager rules made (``foreign``: it may be a view of an input), are copied where
+    they do not own their memory: an argument may be an array that its owner goes on writing to.
     """
     given = {*jaxpr.constvars, *jaxpr.invars}
-    outs = [(0, v.val._data, False, False) if isinstance(v, Lit)
-            else (slots[v], None, v in given, v in foreign) for v in jaxpr.outvars]
+    outs = [
+        (0, v.val._data, False, False)
+        if isinstance(v, Lit)
+        else (slots[v], None, v in given, v in foreign)
+        for v in jaxpr.outvars
+    ]
 
     def outputs(env: list[Any]) -> list[np.ndarray]:
         results = []
         for slot, value, is_input, is_foreign in outs:
             if value is None:
                 value = env[slot]
-                if is_input or is_foreign and (value.base is not None or any(value is a for a in env[:inputs])):
+                if is_input or (
+                    is_foreign and (value.base is not None or any(value is a for a in env[:inputs]))
+                ):
                     value = value.copy()
             results.append(value)
         return results

@@ -1,9 +1,10 @@
-"""From a jaxpr to a plan: which values are written to memory, and which kernels and calls make them.
+"""From a jaxpr to a plan: which values are written to memory, which kernels and calls make them.
 
-Elementwise operations, conversions and movements (broadcast, transpose, slice, reverse, reshapes that
-merge axes) are index maps and scalar code inside the kernels of the values that need them; reductions take
-their producers in. A value is written to memory when it is an output, when something that is no kernel
-reads it, when it is a reduction's result, or when it is expensive and several kernels want it.
+Elementwise operations, conversions and movements (broadcast, transpose, slice, reverse, reshapes
+that merge axes) are index maps and scalar code inside the kernels of the values that need them;
+reductions take their producers in. A value is written to memory when it is an output, when
+something that is no kernel reads it, when it is a reduction's result, or when it is expensive and
+several kernels want it.
 """
 
 from __future__ import annotations
@@ -19,25 +20,96 @@ from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 
 __all__ = ["Call", "Dot", "Launch", "Plan", "dot_layout", "fuse"]
 
-NATIVE = frozenset(map(np.dtype, (
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")))
-REDUCERS = frozenset(("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"))
+NATIVE = frozenset(
+    map(
+        np.dtype,
+        (
+            "bool",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "float32",
+            "float64",
+        ),
+    )
+)
+REDUCERS = frozenset(
+    ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")
+)
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 
 # Elementwise primitives with scalar code, by the dtypes (kinds) that the code covers.
 CHEAP = {
-    "neg": "if", "add": "if", "sub": "if", "mul": "if", "max": "bif", "min": "bif", "abs": "if", "sign": "if",
-    "square": "if", "integer_pow": "if", "floor": "f", "ceil": "f", "round": "f", "trunc": "f",
-    "is_finite": "f", "eq": "bif", "ne": "bif", "lt": "bif", "le": "bif", "gt": "bif", "ge": "bif",
-    "bitwise_not": "bi", "bitwise_and": "bi", "bitwise_or": "bi", "bitwise_xor": "bi", "shift_left": "i",
-    "shift_right_logical": "i", "shift_right_arithmetic": "i", "select": "bif", "convert": "bif",
-    "copy": "bif", "stop_gradient": "bif", "bitcast": "if",
+    "neg": "if",
+    "add": "if",
+    "sub": "if",
+    "mul": "if",
+    "max": "bif",
+    "min": "bif",
+    "abs": "if",
+    "sign": "if",
+    "square": "if",
+    "integer_pow": "if",
+    "floor": "f",
+    "ceil": "f",
+    "round": "f",
+    "trunc": "f",
+    "is_finite": "f",
+    "eq": "bif",
+    "ne": "bif",
+    "lt": "bif",
+    "le": "bif",
+    "gt": "bif",
+    "ge": "bif",
+    "bitwise_not": "bi",
+    "bitwise_and": "bi",
+    "bitwise_or": "bi",
+    "bitwise_xor": "bi",
+    "shift_left": "i",
+    "shift_right_logical": "i",
+    "shift_right_arithmetic": "i",
+    "select": "bif",
+    "convert": "bif",
+    "copy": "bif",
+    "stop_gradient": "bif",
+    "bitcast": "if",
 }
 HEAVY = {
-    "div": "if", "rem": "if", "sqrt": "f", "rsqrt": "f", "reciprocal": "f", "exp": "f", "exp2": "f", "expm1": "f",
-    "log": "f", "log1p": "f", "log2": "f", "sin": "f", "cos": "f", "tan": "f", "asin": "f", "acos": "f",
-    "atan": "f", "sinh": "f", "cosh": "f", "tanh": "f", "asinh": "f", "acosh": "f", "atanh": "f",
-    "logistic": "f", "erf": "f", "erfc": "f", "pow": "f", "atan2": "f", "hypot": "f", "cbrt": "f",
+    "div": "if",
+    "rem": "if",
+    "sqrt": "f",
+    "rsqrt": "f",
+    "reciprocal": "f",
+    "exp": "f",
+    "exp2": "f",
+    "expm1": "f",
+    "log": "f",
+    "log1p": "f",
+    "log2": "f",
+    "sin": "f",
+    "cos": "f",
+    "tan": "f",
+    "asin": "f",
+    "acos": "f",
+    "atan": "f",
+    "sinh": "f",
+    "cosh": "f",
+    "tanh": "f",
+    "asinh": "f",
+    "acosh": "f",
+    "atanh": "f",
+    "logistic": "f",
+    "erf": "f",
+    "erfc": "f",
+    "pow": "f",
+    "atan2": "f",
+    "hypot": "f",
+    "cbrt": "f",
 }
 ELEMENTWISE = {**CHEAP, **HEAVY}
 MOVES = frozenset(("broadcast_in_dim", "transpose", "slice", "rev", "reshape"))
@@ -46,7 +118,7 @@ MOST_OPS = 400  # a kernel that grew to this many operations takes in no more ne
 Map = tuple[Affine, ...]  # one affine index per axis of an array
 
 
-# ------------------------------------------------------------------------------------------ the plan
+# ---------------------------------------------------------------------- the plan
 @dataclass(frozen=True)
 class Launch:
     """Run a kernel on the memory of these variables, one per buffer."""
@@ -57,7 +129,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Dot:
-    """Matrix products: (batch, m, k) by (batch, k, n); the flags say which operand lies transposed."""
+    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed."""
 
     a: Var
     b: Var
@@ -85,7 +157,7 @@ class Plan:
     steps: tuple[Launch | Dot | Call, ...]
 
 
-# ------------------------------------------------------------------------------------------ kinds
+# ---------------------------------------------------------------------- kinds
 def _kind_of(dtype: np.dtype) -> str:
     return {"b": "b", "i": "i", "u": "i", "f": "f"}[dtype.kind]
 
@@ -96,18 +168,24 @@ def kind(eqn: Eqn) -> str:
     if any(a.dtype not in NATIVE or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
-        return "scalar" if all(_kind_of(a.dtype) in "b" + ELEMENTWISE[name] for a in avals) else "call"
+        return (
+            "scalar" if all(_kind_of(a.dtype) in "b" + ELEMENTWISE[name] for a in avals) else "call"
+        )
     if name in MOVES or name == "iota":
         return "iota" if name == "iota" else "move"
     if name in REDUCERS:
-        return "reduce" if avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or") else "call"
+        return (
+            "reduce"
+            if avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or")
+            else "call"
+        )
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         return "dot" if avals[0].dtype in FLOATS and dot_layout(eqn) is not None else "call"
     return "call"
 
 
 def dot_layout(eqn: Eqn) -> tuple[int, int, int, int, bool, bool] | None:
-    """Return (batch, m, n, k, trans_a, trans_b) of a dot_general that BLAS can take as it lies, or None."""
+    """Return (batch, m, n, k, trans_a, trans_b) of a dot_general that BLAS can take, or None."""
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
@@ -122,7 +200,9 @@ def dot_layout(eqn: Eqn) -> tuple[int, int, int, int, bool, bool] | None:
         sizes = int(np.prod([shape[d] for d in free])), int(np.prod([shape[d] for d in contracted]))
         if (*free, *contracted) == tuple(range(len(lead), len(shape))):
             return True, *sizes
-        return (False, *sizes) if (*contracted, *free) == tuple(range(len(lead), len(shape))) else None
+        return (
+            (False, *sizes) if (*contracted, *free) == tuple(range(len(lead), len(shape))) else None
+        )
 
     left, right = split(a, ca), split(b, cb)
     if left is None or right is None or max(*left[1:], right[1]) >= 2**31:
@@ -130,7 +210,7 @@ def dot_layout(eqn: Eqn) -> tuple[int, int, int, int, bool, bool] | None:
     return int(np.prod([a[d] for d in lead])), left[1], right[1], left[2], not left[0], right[0]
 
 
-# ------------------------------------------------------------------------------------------ index maps
+# ---------------------------------------------------------------------- index maps
 def _identity(ndim: int) -> Map:
     return tuple(Affine(0, tuple(int(k == j) for j in range(ndim))) for k in range(ndim))
 
@@ -144,7 +224,7 @@ def _combine(terms: Sequence[tuple[int, Affine]], ndim: int, offset: int = 0) ->
 
 
 def _merged_axes(small: Sequence[int], large: Sequence[int]) -> list[list[int]] | None:
-    """Return, per axis of ``small``, the axes of ``large`` that it is the merger of; None if it is none."""
+    """Return, per axis of ``small``, the axes of ``large`` that it merges, or None."""
     groups, at = [], 0
     for n in small:
         size, group = 1, []
@@ -163,16 +243,22 @@ def _moved(eqn: Eqn, where: Map, ndim: int) -> Map | None:
     name, params, shape = eqn.prim.name, eqn.params, eqn.invars[0].aval.shape
     zero = Affine(0, (0,) * ndim)
     if name == "broadcast_in_dim":
-        return tuple(where[d] if n != 1 else zero for n, d in zip(shape, params["dims"], strict=True))
+        return tuple(
+            where[d] if n != 1 else zero for n, d in zip(shape, params["dims"], strict=True)
+        )
     if name == "transpose":
         return tuple(where[params["perm"].index(k)] for k in range(len(shape)))
     if name == "slice":
         stride = params["stride"] or (1,) * len(shape)
-        return tuple(_combine([(s, m)], ndim, start)
-                     for start, s, m in zip(params["start"], stride, where, strict=True))
+        return tuple(
+            _combine([(s, m)], ndim, start)
+            for start, s, m in zip(params["start"], stride, where, strict=True)
+        )
     if name == "rev":
-        return tuple(_combine([(-1, m)], ndim, n - 1) if k in params["axes"] else m
-                     for k, (n, m) in enumerate(zip(shape, where, strict=True)))
+        return tuple(
+            _combine([(-1, m)], ndim, n - 1) if k in params["axes"] else m
+            for k, (n, m) in enumerate(zip(shape, where, strict=True))
+        )
     out_shape = eqn.outvars[0].aval.shape
     groups = _merged_axes(shape, out_shape)
     if groups is None:
@@ -180,11 +266,13 @@ def _moved(eqn: Eqn, where: Map, ndim: int) -> Map | None:
     found = []
     for group in groups:
         sizes = [out_shape[k] for k in group]
-        found.append(_combine([(s, where[k]) for s, k in zip(row_major(sizes), group, strict=True)], ndim))
+        found.append(
+            _combine([(s, where[k]) for s, k in zip(row_major(sizes), group, strict=True)], ndim)
+        )
     return tuple(found)
 
 
-# ------------------------------------------------------------------------------------------ materialise
+# ---------------------------------------------------------------------- materialise
 class _Fuser:
     """What is known of a program while it is being fused."""
 
@@ -201,7 +289,10 @@ class _Fuser:
             if how in ("call", "dot"):
                 self.stored.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
-                if _moved(eqn, _identity(eqn.outvars[0].aval.ndim), eqn.outvars[0].aval.ndim) is None:
+                if (
+                    _moved(eqn, _identity(eqn.outvars[0].aval.ndim), eqn.outvars[0].aval.ndim)
+                    is None
+                ):
                     self.stored.add(eqn.invars[0])
         self._store_shared()
         self._store_long()
@@ -210,7 +301,9 @@ class _Fuser:
         """Cut expressions that would make one kernel too long."""
         inside: dict[Var, frozenset[Eqn]] = {}
         for eqn in self.jaxpr.eqns:
-            used = frozenset([eqn]).union(*(inside.get(v, ()) for v in eqn.invars if isinstance(v, Var)))
+            used = frozenset([eqn]).union(
+                *(inside.get(v, ()) for v in eqn.invars if isinstance(v, Var))
+            )
             if len(used) > MOST_OPS // 2 and self.kinds[eqn] in ("scalar", "move"):
                 self.stored.update(eqn.outvars)
             for v in eqn.outvars:
@@ -271,8 +364,11 @@ class _Body:
         if isinstance(v, Lit):
             item = v.val._data.item()
             key = ("const", v.aval.dtype, repr(item))
-            return self.known[key] if key in self.known else self.emit(
-                Op("const", (), v.aval.dtype, item), key)
+            return (
+                self.known[key]
+                if key in self.known
+                else self.emit(Op("const", (), v.aval.dtype, item), key)
+            )
         key = (v, where)
         if key in self.known:
             return self.known[key]
@@ -284,16 +380,23 @@ class _Body:
     def compute(self, eqn: Eqn, v: Var, where: Map) -> int:
         how = self.fuser.kinds[eqn]
         if how == "iota":
-            return self.emit(Op("index", (), v.aval.dtype, None, where[eqn.params["axis"]]), (v, where))
+            return self.emit(
+                Op("index", (), v.aval.dtype, None, where[eqn.params["axis"]]), (v, where)
+            )
         if how == "move":
             inner = _moved(eqn, where, self.ndim)
             operand = eqn.invars[0]
-            found = (self.load(operand, v.aval.shape, where) if inner is None and isinstance(operand, Var)
-                     else self.value(operand, inner))
+            found = (
+                self.load(operand, v.aval.shape, where)
+                if inner is None and isinstance(operand, Var)
+                else self.value(operand, inner)
+            )
             self.known[v, where] = found
             return found
         args = tuple(self.value(a, where) for a in eqn.invars)
-        return self.emit(Op(eqn.prim.name, args, v.aval.dtype, dict(eqn.params) or None), (v, where))
+        return self.emit(
+            Op(eqn.prim.name, args, v.aval.dtype, dict(eqn.params) or None), (v, where)
+        )
 
 
 def _kernel(fuser: _Fuser, roots: Sequence[Eqn], name: str) -> tuple[Launch, bool]:
@@ -307,14 +410,22 @@ def _kernel(fuser: _Fuser, roots: Sequence[Eqn], name: str) -> tuple[Launch, boo
     for eqn in roots:
         out = eqn.outvars[0]
         if reducing:
-            made.append((out, body.value(eqn.invars[0], body.identity), eqn.prim.name))
+            made.append(
+                (
+                    out,
+                    body.value(eqn.invars[0], body.identity),
+                    eqn.prim.name if any(reduced) else None,
+                )
+            )
         else:
             made.append((out, body.value(out, body.identity), None))
     kept = iter(row_major([n for n, r in zip(sizes, reduced, strict=True) if not r]))
     where = Affine(0, tuple(0 if r else next(kept) for r in reduced))
     body.sound = body.sound and not any(out in body.buffers for out, _, _ in made)
     stores = tuple(Store(body.buffer(out), value, where, how) for out, value, how in made)
-    kernel = Kernel(name, sizes, reduced, tuple(v.aval.dtype for v in body.buffers), tuple(body.ops), stores)
+    kernel = Kernel(
+        name, sizes, reduced, tuple(v.aval.dtype for v in body.buffers), tuple(body.ops), stores
+    )
     return Launch(collapse(kernel) if sizes else kernel, tuple(body.buffers)), body.sound
 
 

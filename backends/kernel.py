@@ -1,7 +1,7 @@
 """The kernel: a loop nest with affine loads, a scalar body, reductions and stores.
 
-This is what fusion makes and what code printers print. `check_kernel` verifies one, ``str(kernel)`` shows
-it, and `run_kernel` executes it with NumPy: the meaning that every printer is tested against.
+This is what fusion makes and what code printers print. `check_kernel` verifies one, ``str(kernel)``
+shows it, and `run_kernel` executes it with NumPy: the meaning that every printer is tested against.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ class Affine:
 
 @dataclass(frozen=True)
 class Op:
-    """One scalar operation: 'load' (attr: buffer number), 'const' (attr: the value), 'index' (the value of
-    ``where``), or the name of an elementwise primitive (attr: its params)."""
+    """One scalar operation.
+
+    It is 'load' (attr: buffer number), 'const' (attr: the value), 'index' (the value of ``where``),
+    or the name of an elementwise primitive (attr: its params).
+    """
 
     name: str
     args: tuple[int, ...]
@@ -45,7 +48,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Store:
-    """Write value number ``value`` to a buffer; ``reducer`` names the reduction over the reduced axes."""
+    """Write value number ``value`` to a buffer; ``reducer`` names the reduction, if any."""
 
     buffer: int
     value: int
@@ -65,12 +68,20 @@ class Kernel:
     stores: tuple[Store, ...]
 
     def __str__(self) -> str:
-        axes = " ".join(f"i{k}<{n}{'(reduced)' if r else ''}"
-                        for k, (n, r) in enumerate(zip(self.sizes, self.reduced, strict=True)))
+        axes = " ".join(
+            f"i{k}<{n}{'(reduced)' if r else ''}"
+            for k, (n, r) in enumerate(zip(self.sizes, self.reduced, strict=True))
+        )
         lines = [f"kernel {self.name} [{axes}]"]
         for k, op in enumerate(self.body):
-            what = {"load": f" b{op.attr}[{op.where}]", "const": f" {op.attr}", "index": f" {op.where}"}
-            rest = what.get(op.name) or "".join(f" v{a}" for a in op.args) + (f" {op.attr}" if op.attr else "")
+            what = {
+                "load": f" b{op.attr}[{op.where}]",
+                "const": f" {op.attr}",
+                "index": f" {op.where}",
+            }
+            rest = what.get(op.name) or "".join(f" v{a}" for a in op.args) + (
+                f" {op.attr}" if op.attr else ""
+            )
             lines.append(f"  v{k}:{op.dtype.name} = {op.name}{rest}")
         for s in self.stores:
             how = "=" if s.reducer is None else f"={s.reducer}="
@@ -80,7 +91,7 @@ class Kernel:
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the strides, in elements, of a contiguous array."""
-    return tuple(math.prod(shape[k + 1:]) for k in range(len(shape)))
+    return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 def check_kernel(kernel: Kernel) -> None:
@@ -102,23 +113,42 @@ def check_kernel(kernel: Kernel) -> None:
             need(op.dtype == kernel.buffers[op.attr], f"v{k} loads another dtype")
     written = {s.buffer for s in kernel.stores}
     need(len(written) == len(kernel.stores), "a buffer is stored twice")
-    need(not written & {op.attr for op in kernel.body if op.name == "load"}, "a buffer is loaded and stored")
+    need(
+        not written & {op.attr for op in kernel.body if op.name == "load"},
+        "a buffer is loaded and stored",
+    )
     for s in kernel.stores:
-        need(kernel.body[s.value].dtype == kernel.buffers[s.buffer], f"store to b{s.buffer} changes the dtype")
-        need((s.reducer is not None) == any(kernel.reduced), f"store to b{s.buffer} misses its reduction")
-        need(all(st == 0 for st, r in zip(s.where.strides, kernel.reduced, strict=True) if r),
-             f"store to b{s.buffer} moves along a reduced axis")
+        need(
+            kernel.body[s.value].dtype == kernel.buffers[s.buffer],
+            f"store to b{s.buffer} changes the dtype",
+        )
+        need(
+            (s.reducer is not None) == any(kernel.reduced),
+            f"store to b{s.buffer} misses its reduction",
+        )
+        need(
+            all(st == 0 for st, r in zip(s.where.strides, kernel.reduced, strict=True) if r),
+            f"store to b{s.buffer} moves along a reduced axis",
+        )
 
 
 def collapse(kernel: Kernel) -> Kernel:
-    """Merge neighbouring axes that every access walks through as one, and drop axes of size 1."""
-    maps = [op.where for op in kernel.body if op.where is not None] + [s.where for s in kernel.stores]
+    """Merge neighbouring axes that every access walks through as one, and drop axes of size 1.
+
+    A reduction over no axes, or over axes of size 1 alone, becomes a plain store.
+    """
+    maps = [op.where for op in kernel.body if op.where is not None] + [
+        s.where for s in kernel.stores
+    ]
     groups: list[list[int]] = []  # [last axis, size]
     for k, n in enumerate(kernel.sizes):
         if n == 1:
             continue
-        if groups and kernel.reduced[groups[-1][0]] == kernel.reduced[k] and all(
-                m.strides[groups[-1][0]] == m.strides[k] * n for m in maps):
+        if (
+            groups
+            and kernel.reduced[groups[-1][0]] == kernel.reduced[k]
+            and all(m.strides[groups[-1][0]] == m.strides[k] * n for m in maps)
+        ):
             groups[-1] = [k, groups[-1][1] * n]
         else:
             groups.append([k, n])
@@ -129,20 +159,24 @@ def collapse(kernel: Kernel) -> Kernel:
     def squeeze(m: Affine | None) -> Affine | None:
         return None if m is None else Affine(m.offset, tuple(m.strides[k] for k in axes))
 
-    return replace(
-        kernel, sizes=tuple(n for _, n in groups), reduced=tuple(kernel.reduced[k] for k in axes),
-        body=tuple(replace(op, where=squeeze(op.where)) for op in kernel.body),
-        stores=tuple(replace(s, where=squeeze(s.where)) for s in kernel.stores))
+    reduced = tuple(kernel.reduced[k] for k in axes)
+    stores = tuple(
+        replace(s, where=squeeze(s.where), reducer=s.reducer if any(reduced) else None)
+        for s in kernel.stores
+    )
+    body = tuple(replace(op, where=squeeze(op.where)) for op in kernel.body)
+    sizes = tuple(n for _, n in groups)
+    return replace(kernel, sizes=sizes, reduced=reduced, body=body, stores=stores)
 
 
 def _view(kernel: Kernel, buffer: np.ndarray, where: Affine, shape: Sequence[int]) -> np.ndarray:
     flat = buffer.reshape(-1)
     strides = [s * flat.itemsize if n > 1 else 0 for s, n in zip(where.strides, shape, strict=True)]
-    return as_strided(flat[where.offset:], shape, strides)
+    return as_strided(flat[where.offset :], shape, strides)
 
 
 def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
-    """Execute a kernel with NumPy, writing into the buffers that it stores to (contiguous arrays)."""
+    """Execute a kernel with NumPy, writing into the (contiguous) buffers that it stores to."""
     values: list[np.ndarray] = []
     with np.errstate(all="ignore"):
         for op in kernel.body:
@@ -152,10 +186,14 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
                 value = np.broadcast_to(np.asarray(op.attr, op.dtype), kernel.sizes)
             elif op.name == "index":
                 grid = np.indices(kernel.sizes)
-                value = sum((s * g for s, g in zip(op.where.strides, grid, strict=True)), op.where.offset)
+                value = sum(
+                    (s * g for s, g in zip(op.where.strides, grid, strict=True)), op.where.offset
+                )
                 value = np.broadcast_to(value, kernel.sizes).astype(op.dtype)
             else:
-                value = primitives[op.name].eager(np, *[values[a] for a in op.args], **(op.attr or {}))
+                value = primitives[op.name].eager(
+                    np, *[values[a] for a in op.args], **(op.attr or {})
+                )
             values.append(np.asarray(value))
         axes = tuple(k for k, r in enumerate(kernel.reduced) if r)
         for s in kernel.stores:

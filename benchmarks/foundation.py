@@ -52,7 +52,9 @@ def calls_for(run: Callable[[], Any], seconds: float) -> int:
     return max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
 
 
-def measure(runs: dict[str, Callable[[], Any]], rounds: int, seconds: float = 0.02) -> dict[str, float]:
+def measure(
+    runs: dict[str, Callable[[], Any]], rounds: int, seconds: float = 0.02
+) -> dict[str, float]:
     """Return the median time of one call of each, taking turns."""
     counts = {name: calls_for(run, seconds) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -72,7 +74,9 @@ def show(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def report(title: str, medians: dict[str, float], missing: list[str], targets: tuple[Target, ...]) -> bool:
+def report(
+    title: str, medians: dict[str, float], missing: list[str], targets: tuple[Target, ...]
+) -> bool:
     """Print one measurement; return whether every target that could be compared was met."""
     ours = medians["funtorch"]
     print(f"\n{title}")
@@ -171,7 +175,11 @@ def digits_data() -> tuple[list[Any], np.ndarray, np.ndarray]:
         {"w": rng.normal(size=(n, m)).astype(np.float32) / n**0.5, "b": np.zeros(m, np.float32)}
         for n, m in zip(SIZES[:-1], SIZES[1:], strict=True)
     ]
-    return params, rng.uniform(size=(BATCH, 64)).astype(np.float32), rng.integers(0, 10, BATCH).astype(np.int32)
+    return (
+        params,
+        rng.uniform(size=(BATCH, 64)).astype(np.float32),
+        rng.integers(0, 10, BATCH).astype(np.int32),
+    )
 
 
 def digits_step(np_: Any, transforms: Any) -> Callable[..., Any]:
@@ -188,7 +196,11 @@ def digits_step(np_: Any, transforms: Any) -> Callable[..., Any]:
     def step(params: Any, velocity: Any, x: Any, y: Any) -> Any:
         value, grads = transforms.value_and_grad(loss)(params, x, y)
         velocity = transforms.tree_util.tree_map(lambda v, g: 0.9 * v + g, velocity, grads)
-        return transforms.tree_util.tree_map(lambda p, v: p - 0.05 * v, params, velocity), velocity, value
+        return (
+            transforms.tree_util.tree_map(lambda p, v: p - 0.05 * v, params, velocity),
+            velocity,
+            value,
+        )
 
     return transforms.jit(step)
 
@@ -222,7 +234,9 @@ def import_time(module: str, times: int) -> float:
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     found = []
     for _ in range(times):
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         found.append(float(out.stdout))
     return statistics.median(found)
 
@@ -237,7 +251,9 @@ def report_import(rounds: int) -> bool:
     good = ours <= numpy + 0.15
     print(f"  must be at most numpy + 0.15 s: {'yes' if good else 'NO'}")
     code = "import sys, funtorch; print(*{'llvmlite', 'cupy', 'safetensors'} & set(sys.modules))"
-    heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    heavy = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     print(f"  heavy packages it imports: {heavy or 'none'}")
     return good and not heavy
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,6 +114,22 @@ class Array:
     __slots__ = ("__weakref__",)
     __array_priority__ = 100
     aval: ShapedArray
+
+    if TYPE_CHECKING:  # funtorch.numpy.methods attaches these
+        __add__: Any
+        __radd__: Any
+        __sub__: Any
+        __rsub__: Any
+        __mul__: Any
+        __rmul__: Any
+        __truediv__: Any
+        __rtruediv__: Any
+        __pow__: Any
+        __matmul__: Any
+        __neg__: Any
+        __getitem__: Any
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -227,7 +243,11 @@ class Eval(Trace):
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
             return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
-        out = _state.quiet(prim.eager, np, *data, **params)
+        try:
+            out = _state.quiet(prim.eager, np, *data, **params)
+        except (TypeError, ValueError):
+            prim.type(*[a.aval for a in args], **params)  # its message, where it finds the fault
+            raise
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if prim.keeps_weak:

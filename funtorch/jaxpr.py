@@ -343,7 +343,7 @@ def stage(f: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray], name: s
 
 def eval_jaxpr(jaxpr: Jaxpr, *args: Any) -> list[Any]:
     """Run a jaxpr on arrays or tracers, one bind per equation, in the current trace."""
-    env: dict[Var, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     process = current().process
     for eqn in jaxpr.eqns:

@@ -84,7 +84,11 @@ def syntax(module: str) -> ast.Module:
 
 def resolve(name: str) -> str | None:
     """Return the module of ours that ``name`` is, or None."""
-    return name if name in modules() else next((m for m in (f"{name}.__init__",) if m in modules()), None)
+    return (
+        name
+        if name in modules()
+        else next((m for m in (f"{name}.__init__",) if m in modules()), None)
+    )
 
 
 def imported(module: str, node: ast.Import | ast.ImportFrom) -> list[tuple[str, str | None]]:
@@ -107,7 +111,9 @@ def ours(module: str, node: ast.Import | ast.ImportFrom) -> list[str]:
         if target is not None:
             found.append(target)
         elif base.split(".")[0] == "funtorch":
-            raise AssertionError(f"{module}:{node.lineno} imports {base}, which is no module of the package")
+            raise AssertionError(
+                f"{module}:{node.lineno} imports {base}, which is no module of the package"
+            )
     return found
 
 
@@ -142,7 +148,9 @@ def prefix_of(module: str, table: dict | tuple) -> str | None:
 
 def floor(module: str) -> int:
     prefix = prefix_of(module, FLOORS)
-    assert prefix is not None, f"{module} has no floor: give it one in docs/architecture.md and here"
+    assert prefix is not None, (
+        f"{module} has no floor: give it one in docs/architecture.md and here"
+    )
     return FLOORS[prefix]
 
 
@@ -150,7 +158,11 @@ def floor(module: str) -> int:
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_down(module):
     here = floor(module)
-    wrong = [f"line {line}: {m} (floor {floor(m)})" for m, line in edges(module).items() if floor(m) > here]
+    wrong = [
+        f"line {line}: {m} (floor {floor(m)})"
+        for m, line in edges(module).items()
+        if floor(m) > here
+    ]
     assert not wrong, f"{module} (floor {here}) imports upwards: {wrong}"
 
 
@@ -179,7 +191,7 @@ def test_no_cycles():
     done, path = set(), []
 
     def visit(module: str) -> None:
-        assert module not in path, " -> ".join([*path[path.index(module):], module])
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
         if module in done:
             return
         path.append(module)
@@ -201,13 +213,20 @@ def test_functions_import_only_heavy_packages(module):
         names = {base.split(".")[0] for base, _ in imported(module, node)}
         if id(node) in top:
             lazy = names & LAZY
-            assert not lazy, f"{module}:{node.lineno} imports {lazy} at once; import it where it is used"
+            assert not lazy, (
+                f"{module}:{node.lineno} imports {lazy} at once; import it where it is used"
+            )
         else:
             hidden = names - LAZY - {"typing", "collections"}
             inside_check = any(
-                isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING")
-                and node in ast.walk(n) for n in ast.walk(syntax(module)))
-            assert inside_check or not hidden, f"{module}:{node.lineno} hides an import of {hidden} in a function"
+                isinstance(n, ast.If)
+                and ast.unparse(n.test).endswith("TYPE_CHECKING")
+                and node in ast.walk(n)
+                for n in ast.walk(syntax(module))
+            )
+            assert inside_check or not hidden, (
+                f"{module}:{node.lineno} hides an import of {hidden} in a function"
+            )
 
 
 @pytest.mark.parametrize("module", [m for m in modules() if m.startswith("funtorch.nnx")])
@@ -219,7 +238,9 @@ def test_nnx_uses_public_names(module):
             if base.split(".")[0] != "funtorch" or base.startswith("funtorch.nnx"):
                 continue
             parts = base.split(".")[1:] + ([name] if name else [])
-            assert not parts or parts[0] in funtorch.__all__, f"{module}:{node.lineno}: {base} is not public"
+            assert not parts or parts[0] in funtorch.__all__, (
+                f"{module}:{node.lineno}: {base} is not public"
+            )
             private = [p for p in parts if p.startswith("_")]
             assert not private, f"{module}:{node.lineno} imports the private {private}"
 
@@ -240,7 +261,11 @@ def test_files_stay_short(module):
 
 
 def test_floor_table_has_no_dead_rows():
-    gone = [p for p in FLOORS if p != "funtorch.testing" and not any(prefix_of(m, (p,)) for m in modules())]
+    gone = [
+        p
+        for p in FLOORS
+        if p != "funtorch.testing" and not any(prefix_of(m, (p,)) for m in modules())
+    ]
     assert not gone
 
 
@@ -262,16 +287,20 @@ def test_primitive_has_every_rule(name):
     prim = OURS[name]
     for slot in ("type", "eager", "batch", "jvp"):
         assert not missing(prim, slot) or explained(prim, slot), (
-            f"primitive {name} has neither a {slot} rule nor a reason: set {name}_p.none[{slot!r}]")
+            f"primitive {name} has neither a {slot} rule nor a reason: set {name}_p.none[{slot!r}]"
+        )
     assert not missing(prim, "transpose") or explained(prim, "transpose"), (
-        f"primitive {name} has neither a transpose rule nor a reason: set {name}_p.none['transpose']")
+        f"primitive {name} has neither a transpose rule nor a reason: set {name}_p.none['transpose']"
+    )
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_reasons_are_about_missing_rules(name):
     prim = OURS[name]
     contradictions = [slot for slot in prim.none if not missing(prim, slot)]
-    assert not contradictions, f"primitive {name} has a rule and a reason for having none: {contradictions}"
+    assert not contradictions, (
+        f"primitive {name} has a rule and a reason for having none: {contradictions}"
+    )
 
 
 def test_every_primitive_is_registered_under_its_name():
@@ -281,7 +310,8 @@ def test_every_primitive_is_registered_under_its_name():
 
 # Tested as words in tests/test_transforms.py; they take programs, not samples.
 HIGHER_ORDER = {
-    name for name, p in OURS.items()
+    name
+    for name, p in OURS.items()
     if getattr(inspect.getmodule(p.type), "__name__", "").startswith("funtorch.transforms")
 }
 

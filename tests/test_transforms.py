@@ -129,7 +129,9 @@ def check_word(program, letters):
     transform, meaning = LETTERS[outer]
     got = np.asarray(transform(f)(fnp.asarray(X)))
     assert got.dtype == np.float64
-    np.testing.assert_allclose(got, meaning(f, X), rtol=2e-7, atol=2e-7, err_msg=" of ".join(letters[::-1]))
+    np.testing.assert_allclose(
+        got, meaning(f, X), rtol=2e-7, atol=2e-7, err_msg=" of ".join(letters[::-1])
+    )
 
 
 SHORT = [*itertools.product(LETTERS), *itertools.product(LETTERS, repeat=2)]
@@ -289,7 +291,9 @@ def test_python_branches_on_values_are_fine_under_grad():
 def test_vmap_axes_are_pytree_prefixes():
     f = lambda p, y: (p["a"] * y, {"s": p["b"] + y.sum()})
     p = {"a": fnp.asarray(A), "b": fnp.asarray(X)}
-    got, rest = ft.vmap(f, in_axes=({"a": 1, "b": None}, 0), out_axes=(1, {"s": 0}))(p, fnp.asarray(B))
+    got, rest = ft.vmap(f, in_axes=({"a": 1, "b": None}, 0), out_axes=(1, {"s": 0}))(
+        p, fnp.asarray(B)
+    )
     np.testing.assert_allclose(got, np.stack([A[:, k] * B[k] for k in range(3)], axis=1))
     np.testing.assert_allclose(rest["s"], np.stack([X + B[k].sum() for k in range(3)]))
 
@@ -317,7 +321,9 @@ def test_collectives_over_a_named_axis():
     both = ft.vmap(ft.vmap(lambda v: ft.lax.psum(v, ("i", "j")), axis_name="i"), axis_name="j")
     np.testing.assert_allclose(both(A), np.full((3, 3), A.sum()))
     np.testing.assert_allclose(ft.vmap(lambda v: ft.lax.pmax(v, "i"), axis_name="i")(X), [1.3] * 3)
-    np.testing.assert_allclose(ft.vmap(lambda v: ft.lax.pmean(v, "i"), axis_name="i")(X), [X.mean()] * 3)
+    np.testing.assert_allclose(
+        ft.vmap(lambda v: ft.lax.pmean(v, "i"), axis_name="i")(X), [X.mean()] * 3
+    )
 
 
 # ---------------------------------------------------------------------------------------- jit
@@ -354,7 +360,12 @@ def test_the_second_call_does_not_run_python():
 def test_static_arguments_compile_per_value():
     g, calls = counted(lambda x, n, mode="a": x * n if mode == "a" else x + n)
     f = ft.jit(g, static_argnums=1, static_argnames="mode")
-    assert [float(f(2.0, 3)), float(f(2.0, 3)), float(f(2.0, 4)), float(f(2.0, 3, mode="b"))] == [6, 6, 8, 5]
+    assert [float(f(2.0, 3)), float(f(2.0, 3)), float(f(2.0, 4)), float(f(2.0, 3, mode="b"))] == [
+        6,
+        6,
+        8,
+        5,
+    ]
     assert float(f(2.0, n=3)) == 6.0
     assert len(calls) <= 4
 
@@ -396,7 +407,11 @@ def test_disable_jit_runs_python():
 def test_make_jaxpr_prints():
     text = str(ft.make_jaxpr(lambda x: fnp.sin(x) * 2.0)(1.0))
     assert text.splitlines() == [
-        "{ lambda  ; a:f32[]. let", "    b:f32[] = sin a", "    c:f32[] = mul b 2.0", "  in (c,) }"]
+        "{ lambda  ; a:f32[]. let",
+        "    b:f32[] = sin a",
+        "    c:f32[] = mul b 2.0",
+        "  in (c,) }",
+    ]
     nested = str(ft.make_jaxpr(lambda x: ft.lax.cond(x > 0, fnp.sin, fnp.cos, x))(1.0))
     assert "branches[0]={ lambda" in nested
     assert "branches[1]={ lambda" in nested
@@ -414,8 +429,10 @@ def doubled(x, y):
     return fnp.sin(x) * y
 
 
-doubled.defvjp(lambda x, y: (doubled(x, y), (x, y)),
-               lambda res, ct: (2 * fnp.cos(res[0]) * res[1] * ct, fnp.sin(res[0]) * ct))
+doubled.defvjp(
+    lambda x, y: (doubled(x, y), (x, y)),
+    lambda res, ct: (2 * fnp.cos(res[0]) * res[1] * ct, fnp.sin(res[0]) * ct),
+)
 
 
 @ft.custom_jvp
@@ -466,7 +483,9 @@ def test_nondiff_arguments_reach_the_rules():
 
 # ---------------------------------------------------------------------------------------- control flow
 def test_while_loop_differentiates_forwards():
-    f = lambda x: ft.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * fnp.sin(c[1]) + x), (0, x))[1]
+    f = lambda x: ft.lax.while_loop(
+        lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * fnp.sin(c[1]) + x), (0, x)
+    )[1]
     check_grads(f, (X,), order=2, modes=("fwd",))
     np.testing.assert_allclose(ft.jit(ft.vmap(f))(A), np.stack([f(r) for r in A]))
     grow = lambda x: ft.lax.while_loop(lambda v: v < 100, lambda v: v * 2, x)
@@ -475,7 +494,11 @@ def test_while_loop_differentiates_forwards():
 
 
 def test_branches_with_different_residuals():
-    branches = [lambda x, y: fnp.sin(x) * fnp.exp(y), lambda x, y: x**2, lambda x, y: fnp.ones(3) + 0 * x]
+    branches = [
+        lambda x, y: fnp.sin(x) * fnp.exp(y),
+        lambda x, y: x**2,
+        lambda x, y: fnp.ones(3) + 0 * x,
+    ]
     for k in range(3):
         f = lambda x, y: ft.lax.switch(k, branches, x, y)
         check_grads(f, (X, V), order=2)
@@ -506,7 +529,9 @@ def test_fori_loop_and_map():
     check_grads(f, (X,), order=2)
     n = ft.jit(lambda n: ft.lax.fori_loop(0, n, lambda i, s: s + i, 0))(5)
     assert int(n) == 10
-    np.testing.assert_allclose(ft.lax.map(lambda r: r.sum(), fnp.asarray(A), batch_size=2), A.sum(1))
+    np.testing.assert_allclose(
+        ft.lax.map(lambda r: r.sum(), fnp.asarray(A), batch_size=2), A.sum(1)
+    )
 
 
 def test_remat_keeps_only_inputs():

@@ -26,7 +26,7 @@ from .reverse import transpose_jaxpr
 
 __all__ = ["custom_jvp", "custom_vjp"]
 
-Flat = Callable[..., list[Any]]
+Flat = Callable[..., Any]
 
 
 # ------------------------------------------------------------------------------------------ binding

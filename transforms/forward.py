@@ -121,7 +121,7 @@ def _linearize_rule(
 
 # --------------------------------------------------------------------------------------- flat forms
 def jvp_flat(
-    f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], name: str = ""
+    f: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], name: Any = ""
 ) -> tuple[list[Any], list[Any]]:
     """Run ``f`` (flat arrays in, list of arrays out) on primals and tangents, None where zero."""
     source = user_frame()

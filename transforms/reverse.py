@@ -36,7 +36,7 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
     Returns:
         one cotangent or None per invar (None for arguments that have values).
     """
-    known: dict[Var, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
+    known: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     for v, x in zip(jaxpr.invars, args, strict=True):
         if type(x) is not LinearArg:
             known[v] = x

@@ -5,6 +5,7 @@ Each pass takes a jaxpr and returns an equal one; `simplify` runs them in order.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def _substitute(atoms: Iterable[Atom], env: dict[Var, Atom]) -> list[Atom]:
     return [env.get(v, v) if isinstance(v, Var) else v for v in atoms]
 
 
-# ------------------------------------------------------------------------------------------ inline
+# ---------------------------------------------------------------------- inline
 def inline(jaxpr: Jaxpr) -> Jaxpr:
     """Replace calls (jit, custom rules, remat) by the equations of their programs."""
     eqns: list[Eqn] = []
@@ -51,7 +52,7 @@ def inline(jaxpr: Jaxpr) -> Jaxpr:
     return Jaxpr(jaxpr.invars, eqns, _substitute(jaxpr.outvars, env), jaxpr.constvars, jaxpr.consts)
 
 
-# ------------------------------------------------------------------------------------------ common subexpressions
+# ---------------------------------------------------------------------- common subexpressions
 def _key(eqn: Eqn) -> Any:
     """Return what equal equations have in common, or None where it cannot be told."""
     args = tuple(
@@ -82,7 +83,7 @@ def share(jaxpr: Jaxpr) -> Jaxpr:
     return Jaxpr(jaxpr.invars, eqns, _substitute(jaxpr.outvars, env), jaxpr.constvars, jaxpr.consts)
 
 
-# ------------------------------------------------------------------------------------------ folding and algebra
+# ---------------------------------------------------------------------- folding and algebra
 def _scalar_of(v: Atom, made_by: dict[Var, Eqn]) -> Any:
     """Return the one value that an array is full of, or None where that is not known."""
     while isinstance(v, Var):
@@ -115,12 +116,13 @@ def _drop_neutral(eqn: Eqn, made_by: dict[Var, Eqn]) -> Atom | None:
     if right is not None:
         if name in ("mul", "div") and right == 1:
             return x
-        if right == 0 and (name == "sub" and not np.signbit(right) or name == "add" and whole):
+        if right == 0 and ((name == "sub" and not np.signbit(right)) or (name == "add" and whole)):
             return x
     left = _scalar_of(x, made_by)
-    if left is not None and (name == "mul" and left == 1 or name == "add" and whole and left == 0):
-        return eqn.invars[1]
-    return None
+    if left is None:
+        return None
+    neutral = (name == "mul" and left == 1) or (name == "add" and whole and left == 0)
+    return eqn.invars[1] if neutral else None
 
 
 def _drop_identity(eqn: Eqn, made_by: dict[Var, Eqn]) -> Atom | None:
@@ -170,8 +172,7 @@ def _untransposed(v: Atom, axes: Sequence[tuple[int, ...]], made_by: dict[Var, E
 
 
 def _absorb_transposes(eqn: Eqn, made_by: dict[Var, Eqn]) -> Eqn:
-    """Let a matrix product read transposed operands as they lie, and be computed transposed where its
-    transpose is what is wanted."""
+    """Let a product read operands transposed, and be computed transposed, where wanted."""
     if (
         eqn.prim.name == "transpose"
         and eqn.params["perm"] == (1, 0)
@@ -217,7 +218,7 @@ def fold(jaxpr: Jaxpr) -> Jaxpr:
     return Jaxpr(jaxpr.invars, eqns, _substitute(jaxpr.outvars, env), jaxpr.constvars, jaxpr.consts)
 
 
-# ------------------------------------------------------------------------------------------ dead code
+# ---------------------------------------------------------------------- dead code
 def drop_dead(jaxpr: Jaxpr) -> Jaxpr:
     """Leave out equations whose results nobody needs (all primitives are pure)."""
     live = {v for v in jaxpr.outvars if isinstance(v, Var)}
@@ -244,5 +245,5 @@ def simplify(jaxpr: Jaxpr) -> Jaxpr:
     for run in _PASSES:
         jaxpr = run(jaxpr)
         if config.debug >= 2:
-            print(f"after {run.__name__}:\n{jaxpr}")
+            print(f"after {run.__name__}:\n{jaxpr}", file=sys.stderr)
     return jaxpr

@@ -20,8 +20,11 @@ def _library() -> ctypes.CDLL:
 
     # The package's own loader gives a path only on some platforms, the folder on all.
     folder = scipy_openblas32.get_lib_dir()
-    names = [p for p in glob.glob(os.path.join(folder, "*scipy_openblas*"))
-             if p.endswith((".so", ".dylib", ".dll"))]
+    names = [
+        p
+        for p in glob.glob(os.path.join(folder, "*scipy_openblas*"))
+        if p.endswith((".so", ".dylib", ".dll"))
+    ]
     return ctypes.CDLL(sorted(names)[0])
 
 
@@ -35,7 +38,7 @@ def gemm_address(dtype: np.dtype) -> int:
 
 @functools.cache
 def threads_setter() -> tuple[int, int]:
-    """Return the address of OpenBLAS's function that sets the number of threads, and the number now."""
+    """Return the address of OpenBLAS's setter of the number of threads, and the number now."""
     setter = _library().scipy_openblas_set_num_threads
     address = ctypes.cast(setter, ctypes.c_void_p).value
     assert address is not None

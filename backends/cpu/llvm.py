@@ -28,8 +28,10 @@ class _Printer:
 
     # ---------------------------------------------------------------- loops and addresses
     def loop(self, start: str, stop: str, step: int, body: Callable[[str], None]) -> None:
-        """Write ``for i in range(start, stop, step)``, which runs at least once; counters live in memory
-        until LLVM moves them to registers."""
+        """Write ``for i in range(start, stop, step)``, which runs at least once.
+
+        Counters live in memory until LLVM moves them to registers.
+        """
         b = self.b
         b.count += 1
         label, cell = f"l{b.count}", f"%c{b.count}"
@@ -81,7 +83,9 @@ class _Printer:
                 out.append(constant(op.attr, op.dtype))
             elif op.name == "index":
                 attr = {"dtype": op.dtype}
-                out.append(scalar(self.b, "convert", [self.offset(op.where)], [np.dtype("int64")], attr))
+                out.append(
+                    scalar(self.b, "convert", [self.offset(op.where)], [np.dtype("int64")], attr)
+                )
             else:
                 dtypes = [body[a].dtype for a in op.args]
                 out.append(scalar(self.b, op.name, [out[a] for a in op.args], dtypes, op.attr))
@@ -161,7 +165,9 @@ class _Printer:
             values = self.values()
             for s in k.stores:
                 step = reduction(s.reducer, k.buffers[s.buffer])[1]
-                self.store(s.buffer, s.where, step(self.b, self.load(s.buffer, s.where), values[s.value]))
+                self.store(
+                    s.buffer, s.where, step(self.b, self.load(s.buffer, s.where), values[s.value])
+                )
 
         self.nest([inner], start)
         self.nest([*reduced, inner], take)
@@ -179,11 +185,19 @@ class _Printer:
         else:
             self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
         args = ", ".join(f"ptr noalias %b{n}" for n in range(len(k.buffers)))
-        text = "\n".join([f"define internal void @{k.name}({args}) noinline nounwind #0 {{", "entry:", *self.cells,
-                          *self.b.lines, "  ret void", "}"])
+        text = "\n".join(
+            [
+                f"define internal void @{k.name}({args}) noinline nounwind #0 {{",
+                "entry:",
+                *self.cells,
+                *self.b.lines,
+                "  ret void",
+                "}",
+            ]
+        )
         return text, self.b.declared
 
 
 def kernel_function(kernel: Kernel) -> tuple[str, dict[str, str]]:
-    """Return a kernel as an LLVM function of one pointer per buffer, and the declarations it needs."""
+    """Return a kernel as an LLVM function of one pointer per buffer, and what it declares."""
     return _Printer(kernel).function()

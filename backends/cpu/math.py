@@ -1,11 +1,12 @@
 """Scalar functions as branch-free LLVM code, so that loops over them vectorise.
 
-Each formula takes the `Block` it writes to, a value's name and its type ('float' or 'double'), and returns
-the result's name. They are right at nan, infinities, zeros and denormals, within 4 units in the last place.
+Each formula takes the `Block` it writes to, a value's name and its type ('float' or 'double'), and
+returns the result's name. They are right at nan, infinities, zeros and denormals, and within 4
+units in the last place elsewhere.
 
 References:
-    J.-M. Muller, "Elementary Functions: Algorithms and Implementation", 3rd ed., 2016 (additive range
-    reduction for exp and log; log(1+f) from s = f / (2 + f)).
+    J.-M. Muller, "Elementary Functions: Algorithms and Implementation", 3rd ed., 2016 (additive
+    range reduction for exp and log; log(1+f) from s = f / (2 + f)).
     W. J. Cody, W. Waite, "Software Manual for the Elementary Functions", 1980 (two-part constants).
 """
 
@@ -38,11 +39,30 @@ class _Format:
 
 
 _FORMATS = {
-    "float": _Format("i32", 23, 127, 1.5 * 2**23, (0.693359375, -2.12194440054690583e-4), 7, 5,
-                     (-104.0, 89.0), 2.0**-126, 0x3F3504F3),
-    "double": _Format("i64", 52, 1023, 1.5 * 2**52,
-                      (6.93147180369123816490e-01, 1.90821492927058770002e-10), 14, 11,
-                      (-746.0, 710.0), 2.0**-1022, 0x3FE6A09E667F3BCD),
+    "float": _Format(
+        "i32",
+        23,
+        127,
+        1.5 * 2**23,
+        (0.693359375, -2.12194440054690583e-4),
+        7,
+        5,
+        (-104.0, 89.0),
+        2.0**-126,
+        0x3F3504F3,
+    ),
+    "double": _Format(
+        "i64",
+        52,
+        1023,
+        1.5 * 2**52,
+        (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+        14,
+        11,
+        (-746.0, 710.0),
+        2.0**-1022,
+        0x3FE6A09E667F3BCD,
+    ),
 }
 
 
@@ -74,7 +94,11 @@ def exp(b: Any, x: str, kind: str) -> str:
     series = [1 / math.factorial(k) for k in range(f.exp_terms + 1)]
     p = _polynomial(b, r, kind, series)
     # Two factors, so that neither overflows where the result does not.
-    magic_bits = int(np.float32(f.magic).view(np.int32) if kind == "float" else np.float64(f.magic).view(np.int64))
+    magic_bits = int(
+        np.float32(f.magic).view(np.int32)
+        if kind == "float"
+        else np.float64(f.magic).view(np.int64)
+    )
     whole = b.op(f"sub {f.ints} {bits}, {magic_bits}")
     half = b.op(f"ashr {f.ints} {whole}, 1")
     rest = b.op(f"sub {f.ints} {whole}, {half}")
@@ -86,7 +110,7 @@ def exp(b: Any, x: str, kind: str) -> str:
 
 
 def log(b: Any, x: str, kind: str) -> str:
-    """Return log x = n ln 2 + log(1 + f), 1 + f in [sqrt(1/2), sqrt 2), by the series in f / (2 + f)."""
+    """Return log x = n ln 2 + log(1 + f), 1 + f near 1, by a series in f / (2 + f)."""
     f = _FORMATS[kind]
     grow = f.mantissa + 2
     small = b.op(f"fcmp olt {kind} {x}, {number(f.tiny, kind)}")
@@ -107,8 +131,12 @@ def log(b: Any, x: str, kind: str) -> str:
     inner = b.op(f"fsub {kind} {inner}, {half}")
     out = b.fma(n, number(f.ln2[0], kind), b.op(f"fadd {kind} {inner}, {m}"), kind)
     out = b.select(b.op(f"fcmp oeq {kind} {x}, {number(math.inf, kind)}"), x, out, kind)
-    out = b.select(b.op(f"fcmp oeq {kind} {x}, {number(0, kind)}"), number(-math.inf, kind), out, kind)
-    return b.select(b.op(f"fcmp ult {kind} {x}, {number(0, kind)}"), number(math.nan, kind), out, kind)
+    out = b.select(
+        b.op(f"fcmp oeq {kind} {x}, {number(0, kind)}"), number(-math.inf, kind), out, kind
+    )
+    return b.select(
+        b.op(f"fcmp ult {kind} {x}, {number(0, kind)}"), number(math.nan, kind), out, kind
+    )
 
 
 def logistic(b: Any, x: str, kind: str) -> str:
@@ -119,16 +147,31 @@ def logistic(b: Any, x: str, kind: str) -> str:
 
 # Least-squares fits of (tanh(x) / x - 1) / x**2 in x**2 on [0, 0.55**2].
 _TANH_SMALL = {
-"float": (
-    -0.3333333329495413, 0.13333324185914644, -0.05396469612807382, 0.021818403705021795,
-    -0.008526140801792538, 0.0025261091923533636,
-),
-"double": (
-    -0.3333333333333333, 0.13333333333333333, -0.053968253968253964, 0.02186948853615501,
-    -0.008863235529892247, 0.0035921280362654195, -0.0014558343808576749, 0.0005900273551224217,
-    -0.00023912827184432937, 9.690942120662081e-05, -3.9247772515411373e-05, 1.580589254846949e-05,
-    -6.15526736499905e-06, 2.081799709210907e-06, -4.39485575452497e-07,
-),
+    "float": (
+        -0.3333333329495413,
+        0.13333324185914644,
+        -0.05396469612807382,
+        0.021818403705021795,
+        -0.008526140801792538,
+        0.0025261091923533636,
+    ),
+    "double": (
+        -0.3333333333333333,
+        0.13333333333333333,
+        -0.053968253968253964,
+        0.02186948853615501,
+        -0.008863235529892247,
+        0.0035921280362654195,
+        -0.0014558343808576749,
+        0.0005900273551224217,
+        -0.00023912827184432937,
+        9.690942120662081e-05,
+        -3.9247772515411373e-05,
+        1.580589254846949e-05,
+        -6.15526736499905e-06,
+        2.081799709210907e-06,
+        -4.39485575452497e-07,
+    ),
 }
 
 
@@ -147,12 +190,29 @@ def tanh(b: Any, x: str, kind: str) -> str:
 
 # Chebyshev fit of erf(x) / x in x**2 on [0, 16], as powers of x**2 / 8 - 1.
 _ERF = (
-    0.35353099564340495, -0.17657623330392602, 0.13167511689547207, -0.10771044230403215,
-    0.09020899404424358, -0.07472787156784315, 0.05988690674393009, -0.04576504084136504,
-    0.033060611596419896, -0.02247402944863727, 0.01434973873577006, -0.008604359881842768,
-    0.004852986669306072, -0.0025830290325423205, 0.0012940700205056187, -0.0006048631720031436,
-    0.0002730868781407246, -0.00012649419013464726, 5.0516480984461565e-05, -1.2635295810882527e-05,
-    5.069598611100321e-06, -4.586436654384096e-06, 1.4883137738024427e-06,
+    0.35353099564340495,
+    -0.17657623330392602,
+    0.13167511689547207,
+    -0.10771044230403215,
+    0.09020899404424358,
+    -0.07472787156784315,
+    0.05988690674393009,
+    -0.04576504084136504,
+    0.033060611596419896,
+    -0.02247402944863727,
+    0.01434973873577006,
+    -0.008604359881842768,
+    0.004852986669306072,
+    -0.0025830290325423205,
+    0.0012940700205056187,
+    -0.0006048631720031436,
+    0.0002730868781407246,
+    -0.00012649419013464726,
+    5.0516480984461565e-05,
+    -1.2635295810882527e-05,
+    5.069598611100321e-06,
+    -4.586436654384096e-06,
+    1.4883137738024427e-06,
 )
 
 
@@ -201,9 +261,27 @@ FORMULAS: dict[tuple[str, str], Callable[[Any, str, str], str]] = {
 """Formula by (primitive, LLVM type)."""
 
 LIBM = {
-    "exp2": "exp2", "expm1": "expm1", "log1p": "log1p", "log2": "log2", "sin": "sin", "cos": "cos", "tan": "tan",
-    "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "asinh": "asinh",
-    "acosh": "acosh", "atanh": "atanh", "erf": "erf", "erfc": "erfc", "pow": "pow", "atan2": "atan2",
-    "hypot": "hypot", "cbrt": "cbrt", "rem": "fmod",
+    "exp2": "exp2",
+    "expm1": "expm1",
+    "log1p": "log1p",
+    "log2": "log2",
+    "sin": "sin",
+    "cos": "cos",
+    "tan": "tan",
+    "asin": "asin",
+    "acos": "acos",
+    "atan": "atan",
+    "sinh": "sinh",
+    "cosh": "cosh",
+    "asinh": "asinh",
+    "acosh": "acosh",
+    "atanh": "atanh",
+    "erf": "erf",
+    "erfc": "erfc",
+    "pow": "pow",
+    "atan2": "atan2",
+    "hypot": "hypot",
+    "cbrt": "cbrt",
+    "rem": "fmod",
 }
 """The C library's function (with an f behind it for float) for primitives with no formula here."""

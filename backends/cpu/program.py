@@ -1,9 +1,10 @@
-"""From a plan to a callable: native segments, each one foreign call, with eager steps between them."""
+"""From a plan to a callable: native segments, one foreign call each, and eager steps between."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from funtorch.config import config
 from funtorch.jaxpr import Jaxpr, Var
 
-from ..buffers import pool
+from ..buffers import LARGE, pool
 from ..eager import eager_step, output_collector
 from ..fuse import Call, Dot, Launch, Plan
 from .blas import gemm_address, threads_setter
@@ -28,7 +29,7 @@ _ALONE = 1 << 26  # matrix products of fewer multiplications run on one thread
 _DATA = object.__basicsize__  # where an ndarray object keeps the address of its data
 
 
-# ------------------------------------------------------------------------------------------ LLVM
+# ---------------------------------------------------------------------- LLVM
 class _Machine:
     """The host's code generator, made once."""
 
@@ -41,11 +42,13 @@ class _Machine:
         target = llvm.Target.from_default_triple()
         cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
         self.target = target.create_target_machine(
-            cpu=cpu, features=features.flatten(), opt=3, jit=True)
+            cpu=cpu, features=features.flatten(), opt=3, jit=True
+        )
         wide = 512 if features.get("avx512f") else 256
         self.attributes = (
             f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
-            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}')
+            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}'
+        )
         self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.target)
 
     def load(self, text: str, symbols: Sequence[str]) -> list[int]:
@@ -69,11 +72,11 @@ def _load(functions: Sequence[str], declared: dict[str, str], symbols: Sequence[
             _machine.append(_Machine())
         text = "\n\n".join([*declared.values(), *functions, _machine[0].attributes])
         if config.debug >= 4:
-            print(text)
+            print(text, file=sys.stderr)
         return _machine[0].load(text, symbols)
 
 
-# ------------------------------------------------------------------------------------------ layout
+# ---------------------------------------------------------------------- layout
 def _nbytes(v: Var) -> int:
     return v.aval.size * v.aval.dtype.itemsize
 
@@ -103,20 +106,26 @@ def _arena(steps: Sequence[Launch | Dot], inner: set[Var]) -> tuple[dict[Var, in
     return place, top
 
 
-# ------------------------------------------------------------------------------------------ a segment
+# ---------------------------------------------------------------------- a segment
 class _Segment:
     """Consecutive kernels and matrix products: one native function ``run(objects, arena)``."""
 
-    def __init__(self, steps: Sequence[Launch | Dot], outer: set[Var], slots: dict[Var, int]) -> None:
+    def __init__(
+        self, steps: Sequence[Launch | Dot], outer: set[Var], slots: dict[Var, int]
+    ) -> None:
         used = list(dict.fromkeys(v for s in steps for v in _vars_of(s)))
         inner = {v for v in used if v not in outer}
         written = {s.out for s in steps if isinstance(s, Dot)}
-        written |= {s.vars[st.buffer] for s in steps if isinstance(s, Launch) for st in s.kernel.stores}
+        written |= {
+            s.vars[st.buffer] for s in steps if isinstance(s, Launch) for st in s.kernel.stores
+        }
         tables = [v for v in used if v in outer]
         self.place, self.arena = _arena(steps, inner)
         self.table = {v: k for k, v in enumerate(tables)}
         self.slots = [slots[v] for v in tables]
-        self.fresh = [(slots[v], v.aval.shape, v.aval.dtype, _nbytes(v)) for v in tables if v in written]
+        self.fresh = [
+            (slots[v], v.aval.shape, v.aval.dtype, _nbytes(v)) for v in tables if v in written
+        ]
         self.steps = steps
         self.symbol = f"segment{next(_counter)}"
         self.array = ctypes.c_size_t * len(tables)
@@ -124,31 +133,54 @@ class _Segment:
     def text(self) -> tuple[list[str], dict[str, str]]:
         """Return the segment's functions and what they declare."""
         functions, declared, lines = [], {}, []
-        for v, k in self.table.items():
-            lines += [f"  %o{k} = getelementptr ptr, ptr %objects, i64 {k}", f"  %p{k} = load ptr, ptr %o{k}",
-                      f"  %q{k} = getelementptr i8, ptr %p{k}, i64 {_DATA}", f"  %d{k} = load ptr, ptr %q{k}"]
+        for _v, k in self.table.items():
+            lines += [
+                f"  %o{k} = getelementptr ptr, ptr %objects, i64 {k}",
+                f"  %p{k} = load ptr, ptr %o{k}",
+                f"  %q{k} = getelementptr i8, ptr %p{k}, i64 {_DATA}",
+                f"  %d{k} = load ptr, ptr %q{k}",
+            ]
         for k, place in enumerate(self.place.values()):
             lines.append(f"  %t{k} = getelementptr i8, ptr %arena, i64 {place}")
         temp = {v: k for k, v in enumerate(self.place)}
-        name = {**{v: f"%d{k}" for v, k in self.table.items()}, **{v: f"%t{k}" for v, k in temp.items()}}
+        name = {
+            **{v: f"%d{k}" for v, k in self.table.items()},
+            **{v: f"%t{k}" for v, k in temp.items()},
+        }
         for n, step in enumerate(self.steps):
             if isinstance(step, Launch):
                 body, needs = kernel_function(step.kernel)
                 symbol = f"{self.symbol}_{step.kernel.name}"
                 functions.append(body.replace(f"@{step.kernel.name}(", f"@{symbol}(", 1))
                 declared.update(needs)
-                lines.append(f"  call void @{symbol}({', '.join(f'ptr {name[v]}' for v in step.vars)})")
+                lines.append(
+                    f"  call void @{symbol}({', '.join(f'ptr {name[v]}' for v in step.vars)})"
+                )
             else:
                 lines += _gemm(step, name, n)
-        functions.append("\n".join([f"define void @{self.symbol}(ptr %objects, ptr %arena) nounwind #0 {{",
-                                    *lines, "  ret void", "}"]))
+        functions.append(
+            "\n".join(
+                [
+                    f"define void @{self.symbol}(ptr %objects, ptr %arena) nounwind #0 {{",
+                    *lines,
+                    "  ret void",
+                    "}",
+                ]
+            )
+        )
         return functions, declared
 
     def bind(self, address: int) -> Callable[[list[Any]], None]:
         """Return the function that runs the segment on an environment."""
         call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)
-        slots, fresh, array, size, empty = self.slots, self.fresh, self.array, self.arena, pool.empty
-        spare: list[tuple[Any, int]] = []  # arenas at rest; one call at a time uses each
+        slots, fresh, array, size, empty = (
+            self.slots,
+            self.fresh,
+            self.array,
+            self.arena,
+            pool.empty,
+        )
+        spare: list[tuple[Any, int]] = []  # small arenas at rest; one call at a time uses each
 
         def run(env: list[Any]) -> None:
             for slot, shape, dtype, nbytes in fresh:
@@ -156,6 +188,10 @@ class _Segment:
             table = array(*[id(env[k]) for k in slots])
             if not size:
                 call(table, None)
+                return
+            if size >= LARGE:
+                memory = pool.owner(size)
+                call(table, memory.ctypes.data)
                 return
             try:
                 arena = spare.pop()
@@ -175,22 +211,30 @@ def _gemm(step: Dot, name: dict[Var, str], n: int) -> list[str]:
     lda, ldb = (step.m if step.trans_a else step.k), (step.k if step.trans_b else step.n)
     setter, most = threads_setter()
     threads = 1 if step.m * step.n * step.k < _ALONE else most
-    lines = [f"  %g{n} = inttoptr i64 {gemm_address(dtype)} to ptr",
-             f"  %h{n} = inttoptr i64 {setter} to ptr", f"  call void %h{n}(i32 {threads})"]
+    lines = [
+        f"  %g{n} = inttoptr i64 {gemm_address(dtype)} to ptr",
+        f"  %h{n} = inttoptr i64 {setter} to ptr",
+        f"  call void %h{n}(i32 {threads})",
+    ]
     flags = ", ".join(f"i32 {112 if t else 111}" for t in (step.trans_a, step.trans_b))
     for i in range(step.batch):
         at = []
-        for which, v, size in (("a", step.a, step.m * step.k), ("b", step.b, step.k * step.n),
-                               ("c", step.out, step.m * step.n)):
+        for which, v, size in (
+            ("a", step.a, step.m * step.k),
+            ("b", step.b, step.k * step.n),
+            ("c", step.out, step.m * step.n),
+        ):
             at.append(f"%g{n}{which}{i}")
             lines.append(f"  {at[-1]} = getelementptr {kind}, ptr {name[v]}, i64 {i * size}")
         lines.append(
-            f"  call void %g{n}(i32 101, {flags}, i32 {step.m}, i32 {step.n}, i32 {step.k}, {kind} 1.0, "
-            f"ptr {at[0]}, i32 {lda}, ptr {at[1]}, i32 {ldb}, {kind} 0.0, ptr {at[2]}, i32 {step.n})")
+            f"  call void %g{n}(i32 101, {flags}, i32 {step.m}, i32 {step.n}, i32 {step.k}, "
+            f"{kind} 1.0, ptr {at[0]}, i32 {lda}, ptr {at[1]}, i32 {ldb}, "
+            f"{kind} 0.0, ptr {at[2]}, i32 {step.n})"
+        )
     return lines
 
 
-# ------------------------------------------------------------------------------------------ the program
+# ---------------------------------------------------------------------- the program
 def _segments(plan: Plan) -> list[list[Launch | Dot] | Call]:
     out: list[list[Launch | Dot] | Call] = []
     for step in plan.steps:
@@ -234,19 +278,35 @@ def native_program(plan: Plan) -> Callable[[Sequence[np.ndarray]], list[np.ndarr
         functions += text
         declared.update(needs)
     addresses = iter(_load(functions, declared, [s.symbol for s in segments]) if segments else ())
-    steps = [eager_step(p.eqn, slots) if isinstance(p, Call) else p.bind(next(addresses)) for p in native]
-    return _runner(jaxpr, inputs, slots, steps, {v for p in parts if isinstance(p, Call) for v in p.eqn.outvars})
+    steps = [
+        eager_step(p.eqn, slots) if isinstance(p, Call) else p.bind(next(addresses)) for p in native
+    ]
+    return _runner(
+        jaxpr,
+        inputs,
+        slots,
+        steps,
+        {v for p in parts if isinstance(p, Call) for v in p.eqn.outvars},
+    )
 
 
-def _runner(jaxpr: Jaxpr, inputs: Sequence[Var], slots: dict[Var, int], steps: Sequence[Callable[[list[Any]], None]],
-            foreign: set[Var]) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+def _runner(
+    jaxpr: Jaxpr,
+    inputs: Sequence[Var],
+    slots: dict[Var, int],
+    steps: Sequence[Callable[[list[Any]], None]],
+    foreign: set[Var],
+) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
     room = [None] * (len(slots) - len(inputs))
     outputs = output_collector(jaxpr, slots, foreign)
 
     def run(args: Sequence[np.ndarray]) -> list[np.ndarray]:
         # Native code reads the fields of ndarray objects, so nothing else may come in.
-        buffers = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.array(a, order="C") for a in args]
+        buffers = [
+            a if type(a) is np.ndarray and a.flags.c_contiguous else np.array(a, order="C")
+            for a in args
+        ]
         env = [*consts, *buffers, *room]
         for step in steps:
             step(env)

@@ -13,13 +13,15 @@ from .math import FORMULAS, LIBM, number
 __all__ = ["Block", "TYPES", "constant", "reduction", "scalar"]
 
 TYPES = {
-    np.dtype("bool"): "i1", np.dtype("float32"): "float", np.dtype("float64"): "double",
+    np.dtype("bool"): "i1",
+    np.dtype("float32"): "float",
+    np.dtype("float64"): "double",
     **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
 }
 
 
 class Block:
-    """The instructions of one function, in order; every method that makes a value returns its name."""
+    """The instructions of one function, in order; methods that make a value return its name."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -45,12 +47,14 @@ class Block:
         return self.call("llvm.fmuladd", [x, y, z], kind)
 
     def call(self, function: str, args: Sequence[str], kind: str, flags: Sequence[str] = ()) -> str:
-        """Call a function from values of one type to that type; intrinsics get the type in their name."""
+        """Call a function from values of one type to that type; intrinsics get it in their name."""
         if function.startswith("llvm."):
             function += {"float": ".f32", "double": ".f64"}.get(kind, f".{kind}")
         types = [kind] * len(args) + [f.split()[0] for f in flags]
         # The C library's error number is nobody's business: declared pure, unused calls vanish.
-        self.declared[function] = f"declare {kind} @{function}({', '.join(types)}) memory(none) nounwind willreturn"
+        self.declared[function] = (
+            f"declare {kind} @{function}({', '.join(types)}) memory(none) nounwind willreturn"
+        )
         given = [f"{kind} {a}" for a in args] + list(flags)
         return self.op(f"call {kind} @{function}({', '.join(given)})")
 
@@ -96,7 +100,11 @@ def _neg(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> 
 def _abs(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     if dtype.kind == "u":
         return xs[0]
-    return b.call("llvm.fabs", xs, kind) if dtype.kind == "f" else b.call("llvm.abs", xs, kind, ["i1 false"])
+    return (
+        b.call("llvm.fabs", xs, kind)
+        if dtype.kind == "f"
+        else b.call("llvm.abs", xs, kind, ["i1 false"])
+    )
 
 
 def _sign(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
@@ -209,7 +217,11 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
     if to == dtype:
         return x
     if to.kind == "b":
-        return b.op(f"fcmp une {kind} {x}, {number(0, kind)}" if dtype.kind == "f" else f"icmp ne {kind} {x}, 0")
+        return b.op(
+            f"fcmp une {kind} {x}, {number(0, kind)}"
+            if dtype.kind == "f"
+            else f"icmp ne {kind} {x}, 0"
+        )
     if dtype.kind == "f" and to.kind == "f":
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
@@ -229,24 +241,48 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
 _MUL = _plain("fmul contract", "mul")
 
 _CODE: dict[str, Code] = {
-    "add": _plain("fadd contract", "add"), "sub": _plain("fsub contract", "sub"), "mul": _MUL,
-    "neg": _neg, "abs": _abs, "sign": _sign, "square": _square, "integer_pow": _integer_pow,
-    "div": _division(False), "rem": _division(True), "reciprocal": _reciprocal,
-    "max": _extremum("max"), "min": _extremum("min"),
-    "sqrt": _intrinsic("llvm.sqrt"), "rsqrt": _rsqrt, "floor": _intrinsic("llvm.floor"),
-    "ceil": _intrinsic("llvm.ceil"), "round": _intrinsic("llvm.rint"), "trunc": _intrinsic("llvm.trunc"),
+    "add": _plain("fadd contract", "add"),
+    "sub": _plain("fsub contract", "sub"),
+    "mul": _MUL,
+    "neg": _neg,
+    "abs": _abs,
+    "sign": _sign,
+    "square": _square,
+    "integer_pow": _integer_pow,
+    "div": _division(False),
+    "rem": _division(True),
+    "reciprocal": _reciprocal,
+    "max": _extremum("max"),
+    "min": _extremum("min"),
+    "sqrt": _intrinsic("llvm.sqrt"),
+    "rsqrt": _rsqrt,
+    "floor": _intrinsic("llvm.floor"),
+    "ceil": _intrinsic("llvm.ceil"),
+    "round": _intrinsic("llvm.rint"),
+    "trunc": _intrinsic("llvm.trunc"),
     "is_finite": _is_finite,
-    "eq": _compare("eq", "oeq"), "ne": _compare("ne", "une"), "lt": _compare("lt", "olt"),
-    "le": _compare("le", "ole"), "gt": _compare("gt", "ogt"), "ge": _compare("ge", "oge"),
-    "bitwise_not": _bitwise_not, "bitwise_and": _plain(None, "and"), "bitwise_or": _plain(None, "or"),
-    "bitwise_xor": _plain(None, "xor"), "shift_left": _shift("shl"), "shift_right_logical": _shift("lshr"),
+    "eq": _compare("eq", "oeq"),
+    "ne": _compare("ne", "une"),
+    "lt": _compare("lt", "olt"),
+    "le": _compare("le", "ole"),
+    "gt": _compare("gt", "ogt"),
+    "ge": _compare("ge", "oge"),
+    "bitwise_not": _bitwise_not,
+    "bitwise_and": _plain(None, "and"),
+    "bitwise_or": _plain(None, "or"),
+    "bitwise_xor": _plain(None, "xor"),
+    "shift_left": _shift("shl"),
+    "shift_right_logical": _shift("lshr"),
     "shift_right_arithmetic": _shift("ashr"),
-    "copy": _same, "stop_gradient": _same, "bitcast": _bitcast, "convert": _convert,
+    "copy": _same,
+    "stop_gradient": _same,
+    "bitcast": _bitcast,
+    "convert": _convert,
 }
 
 
 def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
-    """Write one elementwise primitive on values ``xs`` of the given dtypes; return the result's name."""
+    """Write one elementwise primitive on values ``xs`` of the given dtypes; return its name."""
     dtype = dtypes[0]
     kind = TYPES[dtype]
     if name == "select":
@@ -267,8 +303,14 @@ def _limit(dtype: np.dtype, largest: bool) -> Any:
 def reduction(name: str, dtype: np.dtype) -> tuple[str, Callable[[Block, str, str], str]]:
     """Return a reduction's start value and the code that takes in one more value."""
     kind = TYPES[dtype]
-    starts = {"reduce_sum": 0, "reduce_prod": 1, "reduce_or": 0, "reduce_and": True if kind == "i1" else -1,
-              "reduce_max": None, "reduce_min": None}
+    starts = {
+        "reduce_sum": 0,
+        "reduce_prod": 1,
+        "reduce_or": 0,
+        "reduce_and": True if kind == "i1" else -1,
+        "reduce_max": None,
+        "reduce_min": None,
+    }
     start = _limit(dtype, name == "reduce_min") if starts[name] is None else starts[name]
     float_ops = {"reduce_sum": "fadd reassoc contract", "reduce_prod": "fmul reassoc"}
     int_ops = {"reduce_sum": "add", "reduce_prod": "mul", "reduce_or": "or", "reduce_and": "and"}

@@ -41,8 +41,22 @@ from funtorch.numpy.reductions import sum as sum_
 from funtorch.numpy.sorting import searchsorted
 
 __all__ = [
-    "convolve", "corrcoef", "correlate", "cov", "diff", "ediff1d", "gradient", "interp", "polyadd", "polyder",
-    "polyint", "polymul", "polysub", "polyval", "trapezoid", "unwrap",
+    "convolve",
+    "corrcoef",
+    "correlate",
+    "cov",
+    "diff",
+    "ediff1d",
+    "gradient",
+    "interp",
+    "polyadd",
+    "polyder",
+    "polyint",
+    "polymul",
+    "polysub",
+    "polyval",
+    "trapezoid",
+    "unwrap",
 ]
 
 
@@ -74,7 +88,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
             ends.append([])
             continue
         v = to_array(value, "diff", "prepend or append")
-        ends.append([broadcast_to(v, (*x.shape[:k], 1, *x.shape[k + 1:])) if v.ndim == 0 else v])
+        ends.append([broadcast_to(v, (*x.shape[:k], 1, *x.shape[k + 1 :])) if v.ndim == 0 else v])
     if ends[0] or ends[1]:
         x = concatenate([*ends[0], x, *ends[1]], k)
     step = not_equal if x.dtype == dtypes.bool_ else subtract
@@ -142,8 +156,14 @@ def _gradient_along(x: Any, k: int, h: Any) -> Any:
     a, b = slice_axis(steps, k, 0, n - 2), slice_axis(steps, k, 1, n - 1)
     # Weights that make the formula exact for parabolas.
     middle = divide(add(multiply(divide(left, a), b), multiply(divide(right, b), a)), add(a, b))
-    return concatenate([divide(first, slice_axis(steps, k, 0, 1)), middle,
-                        divide(last, slice_axis(steps, k, n - 2, n - 1))], k)
+    return concatenate(
+        [
+            divide(first, slice_axis(steps, k, 0, 1)),
+            middle,
+            divide(last, slice_axis(steps, k, n - 2, n - 1)),
+        ],
+        k,
+    )
 
 
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
@@ -173,15 +193,23 @@ def unwrap(p: Any, discont: float | None = None, axis: int = -1, period: float =
     d = diff(x, axis=k)
     half = period / 2
     folded = subtract(elementwise.remainder(add(d, half), period), half)
-    folded = where(elementwise.logical_and(elementwise.equal(folded, -half), elementwise.greater(d, 0)), half, folded)
+    folded = where(
+        elementwise.logical_and(elementwise.equal(folded, -half), elementwise.greater(d, 0)),
+        half,
+        folded,
+    )
     fix = subtract(folded, d)
-    fix = where(elementwise.less(elementwise.absolute(d), half if discont is None else discont), 0, fix)
+    fix = where(
+        elementwise.less(elementwise.absolute(d), half if discont is None else discont), 0, fix
+    )
     total = primitives["cumsum"].bind(fix, axis=k, reverse=False)
     return concatenate([slice_axis(x, k, 0, 1), add(slice_axis(x, k, 1, x.shape[k]), total)], k)
 
 
 # ------------------------------------------------------------------------------------------ along an axis
-def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+def interp(
+    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
     """Interpolate linearly between the points (xp, fp).
 
     Args:
@@ -199,10 +227,14 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     """
     x, xp, fp = promote_inexact("interp", *to_arrays("interp", x=x, xp=xp, fp=fp))
     if xp.ndim != 1 or xp.shape != fp.shape:
-        raise ValueError(f"interp: xp {describe(xp)} and fp {describe(fp)} must be vectors of one size")
+        raise ValueError(
+            f"interp: xp {describe(xp)} and fp {describe(fp)} must be vectors of one size"
+        )
     if period is not None:
         x, xp = elementwise.remainder(x, period), elementwise.remainder(xp, period)
-        order = primitives["sort"].bind(xp, asarray(np.arange(xp.shape[0], dtype=np.int32)), axis=0, num_keys=1)[1]
+        order = primitives["sort"].bind(
+            xp, asarray(np.arange(xp.shape[0], dtype=np.int32)), axis=0, num_keys=1
+        )[1]
         xp, fp = xp[order], fp[order]
         xp = concatenate([subtract(xp[-1:], period), xp, add(xp[:1], period)])
         fp = concatenate([fp[-1:], fp, fp[:1]])
@@ -227,7 +259,9 @@ def _sliding_products(a: Any, v: Any, mode: str, name: str) -> Any:
     """Return sums of a[i + k] * v[m - 1 - k], for the positions of a mode."""
     a, v = promote(name, a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.shape[0] or not v.shape[0]:
-        raise ValueError(f"{name}: both arguments must be vectors with elements, got {describe(a)}, {describe(v)}")
+        raise ValueError(
+            f"{name}: both arguments must be vectors with elements, got {describe(a)}, {describe(v)}"
+        )
     if a.shape[0] < v.shape[0]:
         a, v = v, a
     n, m = a.shape[0], v.shape[0]
@@ -237,12 +271,15 @@ def _sliding_products(a: Any, v: Any, mode: str, name: str) -> Any:
     lo, hi = margins[mode]
     padded = primitives["pad"].bind(a, asarray(0, a.dtype), lo=(lo,), hi=(hi,), interior=(0,))
     count = n + lo + hi - m + 1
-    windows = padded[asarray(np.arange(count, dtype=np.int32)[:, None] + np.arange(m, dtype=np.int32))]
+    windows = padded[
+        asarray(np.arange(count, dtype=np.int32)[:, None] + np.arange(m, dtype=np.int32))
+    ]
     return matmul(windows, flip(v))
 
 
-def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None,
-             preferred_element_type: Any = None) -> Any:
+def convolve(
+    a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None
+) -> Any:
     """Convolve two vectors.
 
     Args:
@@ -258,8 +295,14 @@ def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None,
     return _sliding_products(x, y, mode, "convolve")
 
 
-def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None,
-              preferred_element_type: Any = None) -> Any:
+def correlate(
+    a: Any,
+    v: Any,
+    mode: str = "valid",
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
     """Correlate two vectors: convolve with the reversed conjugate of the second.
 
     References:
@@ -273,8 +316,15 @@ def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None,
 
 
 # ------------------------------------------------------------------------------------------ covariance
-def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None,
-        fweights: Any = None, aweights: Any = None) -> Any:
+def cov(
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+) -> Any:
     """Return the covariance matrix of variables in rows.
 
     Args:
@@ -308,8 +358,14 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: in
         centre, _ = average(x, 1, weights, returned=True)
         centered = subtract(x, expand_dims(centre, 1))
         weighted = multiply(centered, weights)
-        correction = ddof if aweights is None else divide(
-            multiply(ddof, sum_(multiply(weights, convert(asarray(aweights), weights.dtype)))), total)
+        correction = (
+            ddof
+            if aweights is None
+            else divide(
+                multiply(ddof, sum_(multiply(weights, convert(asarray(aweights), weights.dtype)))),
+                total,
+            )
+        )
         norm = subtract(total, correction)
     out = divide(matmul(weighted, conjugate(centered).T), norm)
     return reshape(out, ()) if out.shape == (1, 1) else out
@@ -355,7 +411,10 @@ def _aligned(a1: Any, a2: Any, name: str) -> tuple[Any, Any]:
     x, y = promote(name, *to_arrays(name, a1=a1, a2=a2))
     n = max(x.shape[0], y.shape[0])
     zero = asarray(0, x.dtype)
-    padded = [primitives["pad"].bind(z, zero, lo=(n - z.shape[0],), hi=(0,), interior=(0,)) for z in (x, y)]
+    padded = [
+        primitives["pad"].bind(z, zero, lo=(n - z.shape[0],), hi=(0,), interior=(0,))
+        for z in (x, y)
+    ]
     return padded[0], padded[1]
 
 
@@ -409,5 +468,10 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     p = convert(p, dtypes.to_inexact(p.dtype))
     constants: Sequence[Any] = [0] * m if k is None else list(ravel(asarray(k)))
     for c in constants:
-        p = concatenate([divide(p, asarray(np.arange(p.shape[0], 0, -1), p.dtype)), stack([convert(asarray(c), p.dtype)])])
+        p = concatenate(
+            [
+                divide(p, asarray(np.arange(p.shape[0], 0, -1), p.dtype)),
+                stack([convert(asarray(c), p.dtype)]),
+            ]
+        )
     return p

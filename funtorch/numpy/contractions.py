@@ -8,7 +8,6 @@ from typing import Any
 
 import opt_einsum
 
-import funtorch.ops.contract
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
@@ -28,8 +27,21 @@ from funtorch.numpy.promotion import (
 from funtorch.numpy.reductions import sum as sum_
 
 __all__ = [
-    "cross", "diagonal", "dot", "einsum", "einsum_path", "inner", "kron", "matmul", "matvec", "outer",
-    "tensordot", "trace", "vdot", "vecdot", "vecmat",
+    "cross",
+    "diagonal",
+    "dot",
+    "einsum",
+    "einsum_path",
+    "inner",
+    "kron",
+    "matmul",
+    "matvec",
+    "outer",
+    "tensordot",
+    "trace",
+    "vdot",
+    "vecdot",
+    "vecmat",
 ]
 
 
@@ -40,7 +52,8 @@ def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None) -> Any:
         wide = contract(convert(a, dtypes.int32), convert(b, dtypes.int32), dims)
         return elementwise.not_equal(wide, 0)
     return primitives["dot_general"].bind(
-        a, b, dimension_numbers=dims, out_dtype=a.dtype if out_dtype is None else out_dtype)
+        a, b, dimension_numbers=dims, out_dtype=a.dtype if out_dtype is None else out_dtype
+    )
 
 
 def _result(out: Any, preferred: Any) -> Any:
@@ -72,12 +85,15 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
-            raise ValueError(f"matmul: argument {name} is {describe(array)}; at least 1 axis is required: use *")
+            raise ValueError(
+                f"matmul: argument {name} is {describe(array)}; at least 1 axis is required: use *"
+            )
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
         raise ValueError(
             f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size {x.shape[ka]}; b "
-            f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}")
+            f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}"
+        )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     if x.ndim <= 2 and y.ndim <= 2:
         return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
@@ -91,7 +107,8 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         batch = broadcast_shapes(batch_x, batch_y)
     except ValueError:
         raise ValueError(
-            f"matmul: the leading axes do not broadcast: a is {describe(x)}, b is {describe(y)}") from None
+            f"matmul: the leading axes do not broadcast: a is {describe(x)}, b is {describe(y)}"
+        ) from None
     x, y = spread_to(x, batch + x.shape[-2:]), spread_to(y, batch + y.shape[-2:])
     n = len(batch)
     axes = tuple(range(n))
@@ -114,12 +131,14 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     if x.shape[ka] != y.shape[kb]:
         raise ValueError(
             f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size {x.shape[ka]}; b is "
-            f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}")
+            f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}"
+        )
     return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
 
 
-def tensordot(a: Any, b: Any, axes: Any = 2, *, precision: Any = None,
-              preferred_element_type: Any = None) -> Any:
+def tensordot(
+    a: Any, b: Any, axes: Any = 2, *, precision: Any = None, preferred_element_type: Any = None
+) -> Any:
     """Contract several axes of two arrays.
 
     Args:
@@ -132,14 +151,17 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, precision: Any = None,
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
-            raise ValueError(f"tensordot: axes={axes} is more than {describe(x)} and {describe(y)} have")
+            raise ValueError(
+                f"tensordot: axes={axes} is more than {describe(x)} and {describe(y)} have"
+            )
         axes = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     pair = [tuple(k) if isinstance(k, (tuple, list)) else (k,) for k in axes]
     ca = tuple(canonical_axis(k, x.ndim, "tensordot") for k in pair[0])
     cb = tuple(canonical_axis(k, y.ndim, "tensordot") for k in pair[1])
     if len(ca) != len(cb) or any(x.shape[i] != y.shape[j] for i, j in zip(ca, cb, strict=False)):
         raise ValueError(
-            f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} in size")
+            f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} in size"
+        )
     return _result(contract(x, y, ((ca, cb), ((), ()))), preferred_element_type)
 
 
@@ -175,8 +197,15 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     return dot(conjugate(ravel(x)), ravel(y), preferred_element_type=preferred_element_type)
 
 
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, precision: Any = None,
-           preferred_element_type: Any = None) -> Any:
+def vecdot(
+    x1: Any,
+    x2: Any,
+    /,
+    *,
+    axis: int = -1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
     """Return the sum of conj(x1) * x2 along an axis; the other axes broadcast.
 
     References:
@@ -184,7 +213,9 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, precision: Any = None,
     """
     x, y = (moveaxis(a, axis, -1) for a in to_arrays("vecdot", x1=x1, x2=x2))
     if x.shape[-1] != y.shape[-1]:
-        raise ValueError(f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}")
+        raise ValueError(
+            f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
+        )
     out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1))
     return _result(out[..., 0, 0], preferred_element_type)
 
@@ -220,7 +251,9 @@ def kron(a: Any, b: Any) -> Any:
     x, y = (reshape(z, (1,) * (rank - z.ndim) + z.shape) for z in (x, y))
     left = reshape(x, tuple(n for k in x.shape for n in (k, 1)))
     right = reshape(y, tuple(n for k in y.shape for n in (1, k)))
-    return reshape(multiply(left, right), tuple(m * n for m, n in zip(x.shape, y.shape, strict=True)))
+    return reshape(
+        multiply(left, right), tuple(m * n for m, n in zip(x.shape, y.shape, strict=True))
+    )
 
 
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
@@ -247,8 +280,9 @@ def _range(start: int, n: int) -> Any:
     return asarray([*range(start, start + n)], "int32")
 
 
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None,
-          out: None = None) -> Any:
+def trace(
+    a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
+) -> Any:
     """Sum a diagonal.
 
     References:
@@ -257,7 +291,9 @@ def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
     return sum_(diagonal(a, offset, axis1, axis2), -1, dtype)
 
 
-def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Any:
     """Return the cross product of vectors of size 3 (or 2, whose third part is 0).
 
     References:
@@ -268,7 +304,9 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     x, y = promote("cross", *to_arrays("cross", a=a, b=b))
     x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
     if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
-        raise ValueError(f"cross: vectors must have size 2 or 3, got {describe(x)} and {describe(y)}")
+        raise ValueError(
+            f"cross: vectors must have size 2 or 3, got {describe(x)} and {describe(y)}"
+        )
     xs = [x[..., k] for k in range(x.shape[-1])]
     ys = [y[..., k] for k in range(y.shape[-1])]
     third = subtract(multiply(xs[0], ys[1]), multiply(xs[1], ys[0]))
@@ -276,21 +314,33 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
         return third
     x2 = xs[2] if len(xs) == 3 else multiply(xs[0], 0)
     y2 = ys[2] if len(ys) == 3 else multiply(ys[0], 0)
-    parts = [subtract(multiply(xs[1], y2), multiply(x2, ys[1])),
-             subtract(multiply(x2, ys[0]), multiply(xs[0], y2)), third]
+    parts = [
+        subtract(multiply(xs[1], y2), multiply(x2, ys[1])),
+        subtract(multiply(x2, ys[0]), multiply(xs[0], y2)),
+        third,
+    ]
     return moveaxis(stack(parts, -1), -1, axisc)
 
 
 # ------------------------------------------------------------------------------------------- einsum
 @functools.lru_cache(maxsize=4096)
-def _einsum_plan(equation: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tuple[Any, ...]:
+def _einsum_plan(
+    equation: str, shapes: tuple[tuple[int, ...], ...], optimize: Any
+) -> tuple[Any, ...]:
     """Return (positions, equation) of each pairwise step, as opt_einsum orders them."""
     _, info = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize=optimize)
     return tuple((tuple(sorted(step[0], reverse=True)), step[2]) for step in info.contraction_list)
 
 
-def einsum(subscripts: Any, /, *operands: Any, out: None = None, optimize: Any = "auto", precision: Any = None,
-           preferred_element_type: Any = None) -> Any:
+def einsum(
+    subscripts: Any,
+    /,
+    *operands: Any,
+    out: None = None,
+    optimize: Any = "auto",
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
     """Sum products of arrays along named axes.
 
     Args:
@@ -305,7 +355,7 @@ def einsum(subscripts: Any, /, *operands: Any, out: None = None, optimize: Any =
         ValueError: the subscripts and the shapes do not fit.
 
     Example:
-        >>> einsum('ij->i', asarray([[1, 2], [3, 4]]))
+        >>> einsum("ij->i", asarray([[1, 2], [3, 4]]))
         Array([3, 7], dtype=int32)
 
     References:
@@ -313,8 +363,10 @@ def einsum(subscripts: Any, /, *operands: Any, out: None = None, optimize: Any =
     """
     if not isinstance(subscripts, str):
         given = (subscripts, *operands)
-        arrays: list[Any] = [asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
-                             for k, a in enumerate(given)]
+        arrays: list[Any] = [
+            asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
+            for k, a in enumerate(given)
+        ]
         inputs, output, operands = opt_einsum.parser.convert_interleaved_input(arrays), None, None
         equation, operands = inputs
         subscripts = equation
@@ -327,7 +379,9 @@ def einsum(subscripts: Any, /, *operands: Any, out: None = None, optimize: Any =
         steps = _einsum_plan(subscripts.replace(" ", ""), shapes, optimize)
     except ValueError as error:
         named = ", ".join(f"operands[{k}] is {describe(x)}" for k, x in enumerate(xs))
-        raise ValueError(f"einsum: {subscripts!r} does not fit its operands: {named}: {error}") from None
+        raise ValueError(
+            f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
+        ) from None
     xs = promote("einsum", *xs)
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
@@ -357,8 +411,10 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
     shared = [c for c in na if c in nb]
     batch = [c for c in shared if c in output]
     summed = [c for c in shared if c not in output]
-    dims = ((tuple(map(na.index, summed)), tuple(map(nb.index, summed))),
-            (tuple(map(na.index, batch)), tuple(map(nb.index, batch))))
+    dims = (
+        (tuple(map(na.index, summed)), tuple(map(nb.index, summed))),
+        (tuple(map(na.index, batch)), tuple(map(nb.index, batch))),
+    )
     out = contract(a, b, dims)
     order = batch + [c for c in na if c not in shared] + [c for c in nb if c not in shared]
     return transpose(out, [order.index(c) for c in output])
@@ -376,7 +432,7 @@ def _einsum_reduce(x: Any, names: str, keep: set[str]) -> tuple[Any, str]:
             i = names.index(c)
             j = names.index(c, i + 1)
             x = diagonal(x, 0, i, j)
-            names = names[:i] + names[i + 1:j] + names[j + 1:] + c
+            names = names[:i] + names[i + 1 : j] + names[j + 1 :] + c
     gone = tuple(k for k, c in enumerate(names) if c not in keep)
     if gone:
         x = sum_(x, gone, x.dtype)
@@ -384,7 +440,9 @@ def _einsum_reduce(x: Any, names: str, keep: set[str]) -> tuple[Any, str]:
     return x, names
 
 
-def einsum_path(subscripts: str, /, *operands: Any, optimize: Any = "greedy") -> tuple[list[Any], Any]:
+def einsum_path(
+    subscripts: str, /, *operands: Any, optimize: Any = "greedy"
+) -> tuple[list[Any], Any]:
     """Return the order in which `einsum` multiplies, and its description.
 
     References:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.shape
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
@@ -29,11 +28,44 @@ from funtorch.numpy.promotion import (
 from funtorch.ops import families
 
 __all__ = [
-    "arange", "astype", "copy", "diag", "diag_indices", "diag_indices_from", "diagflat", "empty", "empty_like",
-    "eye", "from_dlpack", "frombuffer", "fromfunction", "full", "full_like", "geomspace", "identity",
-    "indices", "ix_", "linspace", "logspace", "meshgrid", "ones", "ones_like", "tri", "tril",
-    "tril_indices", "tril_indices_from", "triu", "triu_indices", "triu_indices_from", "vander", "zeros",
-    "zeros_like", "bartlett", "blackman", "hamming", "hanning",
+    "arange",
+    "astype",
+    "copy",
+    "diag",
+    "diag_indices",
+    "diag_indices_from",
+    "diagflat",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "frombuffer",
+    "fromfunction",
+    "full",
+    "full_like",
+    "geomspace",
+    "identity",
+    "indices",
+    "ix_",
+    "linspace",
+    "logspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "tri",
+    "tril",
+    "tril_indices",
+    "tril_indices_from",
+    "triu",
+    "triu_indices",
+    "triu_indices_from",
+    "vander",
+    "zeros",
+    "zeros_like",
+    "bartlett",
+    "blackman",
+    "hamming",
+    "hanning",
 ]
 
 
@@ -62,7 +94,9 @@ def zeros(shape: Any, dtype: Any = None) -> Any:
     References:
         numpy.zeros
     """
-    return _filled(canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype))
+    return _filled(
+        canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
+    )
 
 
 def ones(shape: Any, dtype: Any = None) -> Any:
@@ -71,7 +105,9 @@ def ones(shape: Any, dtype: Any = None) -> Any:
     References:
         numpy.ones
     """
-    return _filled(canonical_shape(shape, "ones"), 1, dtypes.canonical(float if dtype is None else dtype))
+    return _filled(
+        canonical_shape(shape, "ones"), 1, dtypes.canonical(float if dtype is None else dtype)
+    )
 
 
 def empty(shape: Any, dtype: Any = None) -> Any:
@@ -115,7 +151,8 @@ def _like(name: str, value: int) -> Callable[..., Any]:
     function.__doc__ = (
         f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of another.\n\n    Args:\n"
         "        a: array.\n        dtype, shape: replace those of ``a``.\n\n"
-        f"    References:\n        numpy.{name}\n    ")
+        f"    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -172,7 +209,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
     return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
 
 
-def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
+def fromfunction(
+    function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any
+) -> Any:
     """Call a function with the coordinate arrays of a shape.
 
     References:
@@ -200,8 +239,11 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
         numpy.arange
     """
     named = (("start", start), ("stop", stop), ("step", step))
-    given = [x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]
-             for name, x in named if x is not None]
+    given = [
+        x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]
+        for name, x in named
+        if x is not None
+    ]
     if dtype is None:
         pairs = [dtypes.scalar_type(x) for x in given]
         dtype = dtypes.result_type_weak(*pairs)[0]
@@ -215,8 +257,15 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     return ArrayImpl(np.arange(*plain).astype(dtype))
 
 
-def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False,
-             dtype: Any = None, axis: int = 0) -> Any:
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
     """Make ``num`` evenly spaced values from start to stop.
 
     Args:
@@ -246,7 +295,9 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retste
     div = builtins.max(num - 1 if endpoint else num, 1)
     delta = subtract(b, a)
     shape = (num,) + (1,) * delta.ndim
-    t = ArrayImpl((np.arange(num, dtype=np.float64) / div).reshape(shape).astype(dtypes.real_dtype(a.dtype)))
+    t = ArrayImpl(
+        (np.arange(num, dtype=np.float64) / div).reshape(shape).astype(dtypes.real_dtype(a.dtype))
+    )
     # Interpolating from both ends keeps both of them exact.
     out = add(multiply(a, subtract(1, t)), multiply(b, t))
     if endpoint and num == 1:
@@ -262,8 +313,15 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retste
     return (out, divide(delta, div)) if retstep else out
 
 
-def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None,
-             axis: int = 0) -> Any:
+def logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
     """Make values whose logarithms to ``base`` are evenly spaced from start to stop.
 
     References:
@@ -274,8 +332,9 @@ def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: 
     return out if dtype is None else convert(out, dtypes.canonical(dtype))
 
 
-def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None,
-              axis: int = 0) -> Any:
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:
     """Make values from start to stop with a constant ratio.
 
     References:
@@ -384,7 +443,8 @@ def diag(v: Any, k: int = 0) -> Any:
     n = v.shape[0] + builtins.abs(k)
     lo = (builtins.max(k, 0), builtins.max(-k, 0))
     padded = primitives["pad"].bind(
-        v, families.scalar(0, v.dtype), lo=(lo[0],), hi=(n - v.shape[0] - lo[0],), interior=(0,))
+        v, families.scalar(0, v.dtype), lo=(lo[0],), hi=(n - v.shape[0] - lo[0],), interior=(0,)
+    )
     mask = ArrayImpl(np.eye(n, k=k, dtype=bool))
     return where(mask, padded, zeros((n, n), v.dtype))
 
@@ -486,7 +546,8 @@ def _static_indices(name: str, source: Callable[..., Any], like: bool) -> Callab
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"Return index arrays for part of a matrix.\n\n    References:\n        numpy.{name}\n    ")
+        f"Return index arrays for part of a matrix.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -505,7 +566,9 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
     """
     shape = shape_of(arr)
     if len(shape) < 2 or len(set(shape)) != 1:
-        raise ValueError(f"diag_indices_from: at least 2 axes of one size are required, got shape {shape}")
+        raise ValueError(
+            f"diag_indices_from: at least 2 axes of one size are required, got shape {shape}"
+        )
     return diag_indices(shape[0], len(shape))
 
 
@@ -515,7 +578,8 @@ def _window(name: str, source: Callable[[int], Any]) -> Callable[[int], Any]:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"Make the {name} window of M points.\n\n    References:\n        numpy.{name}\n    ")
+        f"Make the {name} window of M points.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 

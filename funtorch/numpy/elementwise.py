@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.elementwise
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, _state, eval_trace, primitives
 from funtorch.numpy.promotion import (
@@ -33,20 +32,125 @@ from funtorch.numpy.promotion import (
 )
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "allclose", "angle", "arccos", "arccosh", "arcsin",
-    "arcsinh", "arctan", "arctan2", "arctanh", "around", "array_equal", "array_equiv", "asin", "asinh",
-    "atan", "atan2", "atanh", "bitwise_and", "bitwise_count", "bitwise_invert", "bitwise_left_shift",
-    "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil", "clip", "conj",
-    "conjugate", "copysign", "cos", "cosh", "deg2rad", "degrees", "divide", "divmod", "equal", "exp",
-    "exp2", "expm1", "fabs", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod",
-    "greater", "greater_equal", "heaviside", "hypot", "imag", "invert", "isclose", "iscomplex",
-    "iscomplexobj", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "isreal", "isrealobj",
-    "isscalar", "ldexp", "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2",
-    "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "mod", "modf", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
-    "positive", "pow", "power", "rad2deg", "radians", "real", "reciprocal", "remainder", "right_shift",
-    "rint", "round", "select", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "subtract",
-    "tan", "tanh", "true_divide", "trunc", "where",
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "allclose",
+    "angle",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "around",
+    "array_equal",
+    "array_equiv",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_count",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "cbrt",
+    "ceil",
+    "clip",
+    "conj",
+    "conjugate",
+    "copysign",
+    "cos",
+    "cosh",
+    "deg2rad",
+    "degrees",
+    "divide",
+    "divmod",
+    "equal",
+    "exp",
+    "exp2",
+    "expm1",
+    "fabs",
+    "fix",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "greater",
+    "greater_equal",
+    "heaviside",
+    "hypot",
+    "imag",
+    "invert",
+    "isclose",
+    "iscomplex",
+    "iscomplexobj",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
+    "isrealobj",
+    "isscalar",
+    "ldexp",
+    "left_shift",
+    "less",
+    "less_equal",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logaddexp2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mod",
+    "modf",
+    "multiply",
+    "nan_to_num",
+    "negative",
+    "nextafter",
+    "not_equal",
+    "positive",
+    "pow",
+    "power",
+    "rad2deg",
+    "radians",
+    "real",
+    "reciprocal",
+    "remainder",
+    "right_shift",
+    "rint",
+    "round",
+    "select",
+    "sign",
+    "signbit",
+    "sin",
+    "sinc",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
 ]
 
 _ndarray = np.ndarray
@@ -57,12 +161,20 @@ _INEXACT = _FLOATS | _COMPLEX | {dtypes.bfloat16}
 _NUMBERS = _INTS | _INEXACT
 _NONE: frozenset[Any] = frozenset()
 
+
+def _bits_dtype(dtype: Any) -> Any:
+    if dtypes.is_inexact(dtype):
+        raise TypeError(f"bitwise functions and shifts take integers or bool, got {dtype}")
+    return dtype
+
+
 # policy: (what becomes of the common dtype, the dtypes that a ufunc takes as they are)
 _POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
     "any": (lambda d: d, _NUMBERS | {dtypes.bool_}),
     "number": (lambda d: dtypes.default_int() if d == dtypes.bool_ else d, _NUMBERS),
     "inexact": (dtypes.to_inexact, _INEXACT),
-    "bits": (lambda d: d, _INTS | {dtypes.bool_}),
+    "bits": (_bits_dtype, _INTS | {dtypes.bool_}),
+    "shift": (lambda d: dtypes.default_int() if d == dtypes.bool_ else _bits_dtype(d), _INTS),
     "bool": (lambda d: dtypes.bool_, frozenset({dtypes.bool_})),
 }
 # Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
@@ -83,7 +195,9 @@ def _prim(name: str, on_bool: str | None = None) -> Callable[..., Any]:
 
 
 # ---------------------------------------------------------------------------------------- mechanism
-def _unary(name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str) -> Any:
+def _unary(
+    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
+) -> Any:
     to_dtype, fast = _POLICIES[policy]
     if ufunc is None:
         fast = _NONE
@@ -112,7 +226,9 @@ def _unary(name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep:
     return _named(function, name, f"{doc}.\n\n    References:\n        numpy.{name}\n    ")
 
 
-def _binary(name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str) -> Any:
+def _binary(
+    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
+) -> Any:
     """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
     to_dtype, fast = _POLICIES[policy]
     if ufunc is None:
@@ -173,8 +289,10 @@ def _binary(name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep
 
         return function
 
-    doc = (f"{doc}.\n\n    Args broadcast against each other and are promoted to a common dtype.\n\n"
-           f"    References:\n        numpy.{name}\n    ")
+    doc = (
+        f"{doc}.\n\n    Args broadcast against each other and are promoted to a common dtype.\n\n"
+        f"    References:\n        numpy.{name}\n    "
+    )
     OPERATORS[name] = _named(make(operator_general), name, doc)
     return _named(make(general), name, doc)
 
@@ -301,86 +419,211 @@ _abs = lambda x: x if not dtypes.is_signed(x.dtype) else primitives["abs"].bind(
 # name, strict function, ufunc, policy, whether the result may be weak, what it does
 negative = _unary("negative", _prim("neg"), np.negative, "any", True, "Return -x")
 positive = _unary("positive", _identity, np.positive, "any", True, "Return x")
-absolute = _unary("absolute", _abs, np.absolute, "any", True, "Return the absolute value; of complex x the real modulus")
-fabs = _unary("fabs", _prim("abs"), np.fabs, "inexact", True, "Return the absolute value as a float")
+absolute = _unary(
+    "absolute",
+    _abs,
+    np.absolute,
+    "any",
+    True,
+    "Return the absolute value; of complex x the real modulus",
+)
+fabs = _unary(
+    "fabs", _prim("abs"), np.fabs, "inexact", True, "Return the absolute value as a float"
+)
 sign = _unary("sign", _prim("sign"), np.sign, "any", True, "Return -1, 0 or 1 by the sign of x")
 floor = _unary("floor", _rounding("floor"), np.floor, "any", True, "Round down")
 ceil = _unary("ceil", _rounding("ceil"), np.ceil, "any", True, "Round up")
 trunc = _unary("trunc", _rounding("trunc"), np.trunc, "any", True, "Round towards zero")
-rint = _unary("rint", _prim("round"), np.rint, "inexact", True, "Round to the nearest integer, halves to even")
+rint = _unary(
+    "rint", _prim("round"), np.rint, "inexact", True, "Round to the nearest integer, halves to even"
+)
 sqrt = _unary("sqrt", _prim("sqrt"), np.sqrt, "inexact", True, "Return the square root")
 cbrt = _unary("cbrt", _prim("cbrt"), np.cbrt, "inexact", True, "Return the cube root")
 square = _unary("square", _prim("square"), np.square, "number", True, "Return x * x")
-reciprocal = _unary("reciprocal", _prim("reciprocal"), np.reciprocal, "inexact", True, "Return 1 / x")
+reciprocal = _unary(
+    "reciprocal", _prim("reciprocal"), np.reciprocal, "inexact", True, "Return 1 / x"
+)
 exp = _unary("exp", _prim("exp"), np.exp, "inexact", True, "Return e to the power x")
 exp2 = _unary("exp2", _prim("exp2"), np.exp2, "inexact", True, "Return 2 to the power x")
-expm1 = _unary("expm1", _prim("expm1"), np.expm1, "inexact", True, "Return exp(x) - 1, exact for small x")
+expm1 = _unary(
+    "expm1", _prim("expm1"), np.expm1, "inexact", True, "Return exp(x) - 1, exact for small x"
+)
 log = _unary("log", _prim("log"), np.log, "inexact", True, "Return the natural logarithm")
-log1p = _unary("log1p", _prim("log1p"), np.log1p, "inexact", True, "Return log(1 + x), exact for small x")
+log1p = _unary(
+    "log1p", _prim("log1p"), np.log1p, "inexact", True, "Return log(1 + x), exact for small x"
+)
 log2 = _unary("log2", _prim("log2"), np.log2, "inexact", True, "Return the logarithm to base 2")
-log10 = _unary("log10", _scaled("log", 1 / _LN10), np.log10, "inexact", True, "Return the logarithm to base 10")
+log10 = _unary(
+    "log10", _scaled("log", 1 / _LN10), np.log10, "inexact", True, "Return the logarithm to base 10"
+)
 sin = _unary("sin", _prim("sin"), np.sin, "inexact", True, "Return the sine of x in radians")
 cos = _unary("cos", _prim("cos"), np.cos, "inexact", True, "Return the cosine of x in radians")
 tan = _unary("tan", _prim("tan"), np.tan, "inexact", True, "Return the tangent of x in radians")
-arcsin = _unary("arcsin", _prim("asin"), np.arcsin, "inexact", True, "Return the inverse sine in radians")
-arccos = _unary("arccos", _prim("acos"), np.arccos, "inexact", True, "Return the inverse cosine in radians")
-arctan = _unary("arctan", _prim("atan"), np.arctan, "inexact", True, "Return the inverse tangent in radians")
+arcsin = _unary(
+    "arcsin", _prim("asin"), np.arcsin, "inexact", True, "Return the inverse sine in radians"
+)
+arccos = _unary(
+    "arccos", _prim("acos"), np.arccos, "inexact", True, "Return the inverse cosine in radians"
+)
+arctan = _unary(
+    "arctan", _prim("atan"), np.arctan, "inexact", True, "Return the inverse tangent in radians"
+)
 sinh = _unary("sinh", _prim("sinh"), np.sinh, "inexact", True, "Return the hyperbolic sine")
 cosh = _unary("cosh", _prim("cosh"), np.cosh, "inexact", True, "Return the hyperbolic cosine")
 tanh = _unary("tanh", _prim("tanh"), np.tanh, "inexact", True, "Return the hyperbolic tangent")
-arcsinh = _unary("arcsinh", _prim("asinh"), np.arcsinh, "inexact", True, "Return the inverse hyperbolic sine")
-arccosh = _unary("arccosh", _prim("acosh"), np.arccosh, "inexact", True, "Return the inverse hyperbolic cosine")
-arctanh = _unary("arctanh", _prim("atanh"), np.arctanh, "inexact", True, "Return the inverse hyperbolic tangent")
-deg2rad = _unary("deg2rad", lambda x: multiply(x, _DEG), np.deg2rad, "inexact", True, "Convert degrees to radians")
-rad2deg = _unary("rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees")
+arcsinh = _unary(
+    "arcsinh", _prim("asinh"), np.arcsinh, "inexact", True, "Return the inverse hyperbolic sine"
+)
+arccosh = _unary(
+    "arccosh", _prim("acosh"), np.arccosh, "inexact", True, "Return the inverse hyperbolic cosine"
+)
+arctanh = _unary(
+    "arctanh", _prim("atanh"), np.arctanh, "inexact", True, "Return the inverse hyperbolic tangent"
+)
+deg2rad = _unary(
+    "deg2rad",
+    lambda x: multiply(x, _DEG),
+    np.deg2rad,
+    "inexact",
+    True,
+    "Convert degrees to radians",
+)
+rad2deg = _unary(
+    "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
+)
 sinc = _unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
 isnan = _unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
 isinf = _unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
-isfinite = _unary("isfinite", _isfinite, np.isfinite, "any", False, "Tell where x is neither nan nor infinite")
-isposinf = _unary("isposinf", lambda x: equal(x, math.inf), None, "any", False, "Tell where x is +inf")
-isneginf = _unary("isneginf", lambda x: equal(x, -math.inf), None, "any", False, "Tell where x is -inf")
+isfinite = _unary(
+    "isfinite", _isfinite, np.isfinite, "any", False, "Tell where x is neither nan nor infinite"
+)
+isposinf = _unary(
+    "isposinf", lambda x: equal(x, math.inf), None, "any", False, "Tell where x is +inf"
+)
+isneginf = _unary(
+    "isneginf", lambda x: equal(x, -math.inf), None, "any", False, "Tell where x is -inf"
+)
 signbit = _unary("signbit", _signbit, np.signbit, "any", False, "Tell where the sign bit is set")
-logical_not = _unary("logical_not", _prim("bitwise_not"), np.logical_not, "bool", False, "Return not x")
-invert = _unary("invert", _prim("bitwise_not"), np.invert, "bits", True, "Return the bitwise complement")
-bitwise_count = _unary("bitwise_count", _bitwise_count, np.bitwise_count, "bits", False, "Count the bits set in abs(x)")
+logical_not = _unary(
+    "logical_not", _prim("bitwise_not"), np.logical_not, "bool", False, "Return not x"
+)
+invert = _unary(
+    "invert", _prim("bitwise_not"), np.invert, "bits", True, "Return the bitwise complement"
+)
+bitwise_count = _unary(
+    "bitwise_count", _bitwise_count, np.bitwise_count, "bits", False, "Count the bits set in abs(x)"
+)
 conjugate = _unary("conjugate", _conj, None, "any", True, "Return the complex conjugate")
 real = _unary("real", _real, None, "any", True, "Return the real part")
 imag = _unary("imag", _imag, None, "any", True, "Return the imaginary part")
 
 add = _binary("add", _prim("add", "bitwise_or"), np.add, "any", True, "Return x1 + x2")
 subtract = _binary("subtract", _prim("sub"), np.subtract, "any", True, "Return x1 - x2")
-multiply = _binary("multiply", _prim("mul", "bitwise_and"), np.multiply, "any", True, "Return x1 * x2")
+multiply = _binary(
+    "multiply", _prim("mul", "bitwise_and"), np.multiply, "any", True, "Return x1 * x2"
+)
 divide = _binary("divide", _prim("div"), np.divide, "inexact", True, "Return x1 / x2 as a float")
-floor_divide = _binary("floor_divide", _floor_divide, np.floor_divide, "number", True, "Return x1 / x2 rounded down")
-remainder = _binary("remainder", _remainder, np.remainder, "number", True, "Return the remainder with the sign of x2")
-fmod = _binary("fmod", _prim("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1")
+floor_divide = _binary(
+    "floor_divide", _floor_divide, np.floor_divide, "number", True, "Return x1 / x2 rounded down"
+)
+remainder = _binary(
+    "remainder",
+    _remainder,
+    np.remainder,
+    "number",
+    True,
+    "Return the remainder with the sign of x2",
+)
+fmod = _binary(
+    "fmod", _prim("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
+)
 _power = _binary("power", _prim("pow"), np.power, "any", True, "Return x1 to the power x2")
-float_power = _binary("float_power", _prim("pow"), np.power, "inexact", True, "Return x1 to the power x2 as a float")
-maximum = _binary("maximum", _prim("max", "bitwise_or"), np.maximum, "any", True, "Return the larger; nan wins")
-minimum = _binary("minimum", _prim("min", "bitwise_and"), np.minimum, "any", True, "Return the smaller; nan wins")
+float_power = _binary(
+    "float_power", _prim("pow"), np.power, "inexact", True, "Return x1 to the power x2 as a float"
+)
+maximum = _binary(
+    "maximum", _prim("max", "bitwise_or"), np.maximum, "any", True, "Return the larger; nan wins"
+)
+minimum = _binary(
+    "minimum", _prim("min", "bitwise_and"), np.minimum, "any", True, "Return the smaller; nan wins"
+)
 fmax = _binary("fmax", _ignoring_nan(maximum), np.fmax, "any", True, "Return the larger; nan loses")
-fmin = _binary("fmin", _ignoring_nan(minimum), np.fmin, "any", True, "Return the smaller; nan loses")
-arctan2 = _binary("arctan2", _prim("atan2"), np.arctan2, "inexact", True, "Return the angle of the point (x2, x1)")
-hypot = _binary("hypot", _prim("hypot"), np.hypot, "inexact", True, "Return sqrt(x1**2 + x2**2) without overflow")
-logaddexp = _binary("logaddexp", _prim("logaddexp"), np.logaddexp, "inexact", True, "Return log(exp(x1) + exp(x2))")
-logaddexp2 = _binary("logaddexp2", _logaddexp2, np.logaddexp2, "inexact", True, "Return log2(2**x1 + 2**x2)")
-nextafter = _binary("nextafter", _prim("nextafter"), np.nextafter, "inexact", True, "Return the next float after x1 to x2")
-copysign = _binary("copysign", _copysign, np.copysign, "inexact", True, "Return abs(x1) with the sign of x2")
-heaviside = _binary("heaviside", _heaviside, np.heaviside, "inexact", True, "Return the step function; x2 at x1 = 0")
+fmin = _binary(
+    "fmin", _ignoring_nan(minimum), np.fmin, "any", True, "Return the smaller; nan loses"
+)
+arctan2 = _binary(
+    "arctan2", _prim("atan2"), np.arctan2, "inexact", True, "Return the angle of the point (x2, x1)"
+)
+hypot = _binary(
+    "hypot",
+    _prim("hypot"),
+    np.hypot,
+    "inexact",
+    True,
+    "Return sqrt(x1**2 + x2**2) without overflow",
+)
+logaddexp = _binary(
+    "logaddexp", _prim("logaddexp"), np.logaddexp, "inexact", True, "Return log(exp(x1) + exp(x2))"
+)
+logaddexp2 = _binary(
+    "logaddexp2", _logaddexp2, np.logaddexp2, "inexact", True, "Return log2(2**x1 + 2**x2)"
+)
+nextafter = _binary(
+    "nextafter",
+    _prim("nextafter"),
+    np.nextafter,
+    "inexact",
+    True,
+    "Return the next float after x1 to x2",
+)
+copysign = _binary(
+    "copysign", _copysign, np.copysign, "inexact", True, "Return abs(x1) with the sign of x2"
+)
+heaviside = _binary(
+    "heaviside", _heaviside, np.heaviside, "inexact", True, "Return the step function; x2 at x1 = 0"
+)
 equal = _binary("equal", _prim("eq"), np.equal, "any", False, "Tell where x1 == x2")
 not_equal = _binary("not_equal", _prim("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
 less = _binary("less", _prim("lt"), np.less, "any", False, "Tell where x1 < x2")
 less_equal = _binary("less_equal", _prim("le"), np.less_equal, "any", False, "Tell where x1 <= x2")
 greater = _binary("greater", _prim("gt"), np.greater, "any", False, "Tell where x1 > x2")
-greater_equal = _binary("greater_equal", _prim("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2")
-logical_and = _binary("logical_and", _prim("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2")
-logical_or = _binary("logical_or", _prim("bitwise_or"), np.logical_or, "bool", False, "Return x1 or x2")
-logical_xor = _binary("logical_xor", _prim("bitwise_xor"), np.logical_xor, "bool", False, "Tell where one of two holds")
-bitwise_and = _binary("bitwise_and", _prim("bitwise_and"), np.bitwise_and, "bits", True, "Return x1 & x2")
-bitwise_or = _binary("bitwise_or", _prim("bitwise_or"), np.bitwise_or, "bits", True, "Return x1 | x2")
-bitwise_xor = _binary("bitwise_xor", _prim("bitwise_xor"), np.bitwise_xor, "bits", True, "Return x1 ^ x2")
-left_shift = _binary("left_shift", _prim("shift_left"), np.left_shift, "bits", True, "Return x1 shifted left by x2 bits")
-right_shift = _binary("right_shift", _right_shift, np.right_shift, "bits", True, "Return x1 shifted right by x2 bits")
+greater_equal = _binary(
+    "greater_equal", _prim("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
+)
+logical_and = _binary(
+    "logical_and", _prim("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"
+)
+logical_or = _binary(
+    "logical_or", _prim("bitwise_or"), np.logical_or, "bool", False, "Return x1 or x2"
+)
+logical_xor = _binary(
+    "logical_xor",
+    _prim("bitwise_xor"),
+    np.logical_xor,
+    "bool",
+    False,
+    "Tell where one of two holds",
+)
+bitwise_and = _binary(
+    "bitwise_and", _prim("bitwise_and"), np.bitwise_and, "bits", True, "Return x1 & x2"
+)
+bitwise_or = _binary(
+    "bitwise_or", _prim("bitwise_or"), np.bitwise_or, "bits", True, "Return x1 | x2"
+)
+bitwise_xor = _binary(
+    "bitwise_xor", _prim("bitwise_xor"), np.bitwise_xor, "bits", True, "Return x1 ^ x2"
+)
+left_shift = _binary(
+    "left_shift",
+    _prim("shift_left"),
+    np.left_shift,
+    "shift",
+    True,
+    "Return x1 shifted left by x2 bits",
+)
+right_shift = _binary(
+    "right_shift", _right_shift, np.right_shift, "shift", True, "Return x1 shifted right by x2 bits"
+)
 
 acos = arccos
 acosh = arccosh
@@ -433,7 +676,8 @@ def power(x1: Any, x2: Any, /) -> Any:
     if x2 < 0 and not dtypes.is_inexact(x.dtype):
         raise ValueError(
             f"power: integers ({describe(x)}) to the negative integer power {x2} are not integers; convert "
-            "the base to a float")
+            "the base to a float"
+        )
     if x2 == 2:
         return square(x)
     return primitives["integer_pow"].bind(x, y=x2)
@@ -470,7 +714,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
             f"select: condlist has {len(condlist)} arrays and choicelist {len(choicelist)}; give as many of "
-            "each, at least one")
+            "each, at least one"
+        )
     out = default
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         out = where(condition, choice, out)
@@ -573,7 +818,9 @@ def angle(z: Any, deg: bool = False) -> Any:
     return rad2deg(out) if deg else out
 
 
-def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+def nan_to_num(
+    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+) -> Any:
     """Replace nan by a number and infinities by the largest finite values.
 
     Args:

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import funtorch.ops.indexing
-import funtorch.ops.shape
 from funtorch import dtypes
 from funtorch.core import (
     Array,
@@ -43,9 +41,23 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.ops import families
 
-__all__ = ["AtIndex", "AtView", "getitem", "put_along_axis", "take", "take_along_axis", "wrap_negative"]
+__all__ = [
+    "AtIndex",
+    "AtView",
+    "getitem",
+    "put_along_axis",
+    "take",
+    "take_along_axis",
+    "wrap_negative",
+]
 
-_MODES = {None: None, "clip": "clip", "fill": "fill", "drop": "drop", "promise_in_bounds": "promise"}
+_MODES = {
+    None: None,
+    "clip": "clip",
+    "fill": "fill",
+    "drop": "drop",
+    "promise_in_bounds": "promise",
+}
 
 
 # --------------------------------------------------------------------------------- reading an index
@@ -88,14 +100,16 @@ def _expand(index: Any, ndim: int) -> list[Any]:
         raise IndexError(f"too many indices: the array has {ndim} axes, but {used} were indexed")
     rest = [slice(None)] * (ndim - used)
     at = places[0] if places else len(items)
-    return items[:at] + rest + items[at + 1:]
+    return items[:at] + rest + items[at + 1 :]
 
 
 def _item(item: Any) -> list[Any]:
     if _is_static(item):
         return [item]
     if isinstance(item, (bool, np.bool_)):
-        raise IndexError("a Python bool is not supported as an index: use a mask array, or x[None] and x[:0]")
+        raise IndexError(
+            "a Python bool is not supported as an index: use a mask array, or x[None] and x[:0]"
+        )
     if isinstance(item, np.integer):
         return [int(item)]
     if isinstance(item, (list, tuple)):
@@ -113,7 +127,8 @@ def _item(item: Any) -> list[Any]:
     except TypeError:
         raise IndexError(
             f"an index must be an int, slice, None, Ellipsis, or an integer or bool array, got "
-            f"{type(item).__name__}: {item!r:.80}") from None
+            f"{type(item).__name__}: {item!r:.80}"
+        ) from None
 
 
 def _mask(mask: Any) -> list[Any]:
@@ -124,11 +139,14 @@ def _mask(mask: Any) -> list[Any]:
             f"a boolean mask of type {describe(mask)} was used as an index while its values are not known, so "
             f"the result has no fixed shape; it was made at {mask.source}. Use funtorch.numpy.where(mask, x, "
             "y) to choose elements, or funtorch.numpy.nonzero(mask, size=n, fill_value=...) to index with a "
-            "fixed number of them")
+            "fixed number of them"
+        )
     value = concrete_or_error(mask, "a boolean mask")
     if value.ndim == 0:
         raise IndexError("a boolean mask of rank 0 is not supported as an index")
-    return [_Mask(i.astype(np.int32), n) for i, n in zip(np.nonzero(value), value.shape, strict=True)]
+    return [
+        _Mask(i.astype(np.int32), n) for i, n in zip(np.nonzero(value), value.shape, strict=True)
+    ]
 
 
 class _Mask:
@@ -155,7 +173,8 @@ def _plan(x: Any, index: Any) -> _Plan:
         if isinstance(item, _Mask):
             if item.size != n:
                 raise IndexError(
-                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} has size {n}")
+                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} has size {n}"
+                )
             item = ArrayImpl(item.positions)
         if isinstance(item, slice):
             entries.append(_Entry("slice", axis, _slice_indices(item, n)))
@@ -181,7 +200,9 @@ def _plan(x: Any, index: Any) -> _Plan:
             arrays = broadcast("index", *arrays)
         except ValueError:
             shapes = ", ".join(str(a.shape) for a in arrays)
-            raise IndexError(f"index arrays do not broadcast together: their shapes are {shapes}") from None
+            raise IndexError(
+                f"index arrays do not broadcast together: their shapes are {shapes}"
+            ) from None
     return _Plan(entries, order, arrays, tuple(axes))
 
 
@@ -200,7 +221,9 @@ def _slice_indices(item: slice, n: int) -> tuple[int, int, int]:
     except TypeError:
         for part in (item.start, item.stop, item.step):
             if isinstance(part, Array):
-                concrete_or_error(part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)")
+                concrete_or_error(
+                    part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)"
+                )
         parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
         start, stop, step = slice(*parts).indices(n)
     return start, len(range(start, stop, step)), step
@@ -256,7 +279,9 @@ def _basic(x: Any, entries: list[_Entry]) -> tuple[Any, list[int]]:
         limits[axis] = start + (count - 1) * step + 1 if count else 0
         strides[axis] = builtins.abs(step) if count else 1
     if tuple(limits) != x.shape or any(starts) or any(s != 1 for s in strides):
-        x = primitives["slice"].bind(x, start=tuple(starts), limit=tuple(limits), stride=tuple(strides))
+        x = primitives["slice"].bind(
+            x, start=tuple(starts), limit=tuple(limits), stride=tuple(strides)
+        )
     if reverse:
         x = primitives["rev"].bind(x, axes=tuple(reverse))
     if dropped:
@@ -288,7 +313,7 @@ def _disarrange(v: Any, plan: _Plan) -> Any:
     for item in plan.order:
         width = rank if item == "arrays" else 1
         if item != "new":
-            sizes.extend(v.shape[place:place + width])
+            sizes.extend(v.shape[place : place + width])
         place += width
     v = reshape(v, tuple(sizes))
     kept = [item for item in plan.order if item != "new"]
@@ -330,7 +355,9 @@ def _update(x: Any, index: Any, values: Any, how: str, mode: str, unique: bool) 
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"x.at[...].{how}: values {describe(v)} do not broadcast to the indexed shape {shape}")
+        raise ValueError(
+            f"x.at[...].{how}: values {describe(v)} do not broadcast to the indexed shape {shape}"
+        )
     v = _disarrange(spread_to(v, shape), plan)
     if not plan.arrays:
         return _update_basic(x, plan.entries, v, how)
@@ -344,11 +371,20 @@ def _update(x: Any, index: Any, values: Any, how: str, mode: str, unique: bool) 
     return _update_basic(x, [*basic, *whole], inner, "set")
 
 
-def _scatter(x: Any, v: Any, indices: Any, axes: tuple[int, ...], how: str, mode: str, unique: bool) -> Any:
+def _scatter(
+    x: Any, v: Any, indices: Any, axes: tuple[int, ...], how: str, mode: str, unique: bool
+) -> Any:
     name = "scatter" if how == "set" else f"scatter_{how}"
     if x.dtype == dtypes.bool_ and how != "set":
-        as_int = _scatter(convert(x, dtypes.uint8), convert(v, dtypes.uint8), indices, axes,
-                          {"add": "max", "mul": "min"}.get(how, how), mode, unique)
+        as_int = _scatter(
+            convert(x, dtypes.uint8),
+            convert(v, dtypes.uint8),
+            indices,
+            axes,
+            {"add": "max", "mul": "min"}.get(how, how),
+            mode,
+            unique,
+        )
         return convert(as_int, dtypes.bool_)
     return primitives[name].bind(x, v, *indices, axes=axes, mode=mode, unique=unique)
 
@@ -378,9 +414,13 @@ def _update_basic(x: Any, entries: list[_Entry], v: Any, how: str) -> Any:
         starts = [families.scalar(spans[k][0], np.int32) for k in range(x.ndim)]
         return primitives["dynamic_update_slice"].bind(x, v, *starts)
     grids = np.meshgrid(
-        *[a + s * np.arange(n, dtype=np.int32) for a, n, s in (spans[k] for k in range(x.ndim))], indexing="ij")
+        *[a + s * np.arange(n, dtype=np.int32) for a, n, s in (spans[k] for k in range(x.ndim))],
+        indexing="ij",
+    )
     indices = [ArrayImpl(g.astype(np.int32)) for g in grids]
-    return primitives["scatter"].bind(x, v, *indices, axes=tuple(range(x.ndim)), mode="promise", unique=True)
+    return primitives["scatter"].bind(
+        x, v, *indices, axes=tuple(range(x.ndim)), mode="promise", unique=True
+    )
 
 
 def _forward(e: _Entry) -> tuple[int, int, int]:
@@ -393,16 +433,27 @@ def _forward(e: _Entry) -> tuple[int, int, int]:
 
 def _mode(mode: Any) -> Any:
     if mode is not None and not isinstance(mode, str):
-        mode = {"FILL_OR_DROP": "fill", "CLIP": "clip", "PROMISE_IN_BOUNDS": "promise_in_bounds"}.get(
-            getattr(mode, "name", ""), mode)
+        mode = {
+            "FILL_OR_DROP": "fill",
+            "CLIP": "clip",
+            "PROMISE_IN_BOUNDS": "promise_in_bounds",
+        }.get(getattr(mode, "name", ""), mode)
     if mode not in _MODES:
-        raise ValueError(f"mode must be one of 'clip', 'fill', 'drop', 'promise_in_bounds', got {mode!r}")
+        raise ValueError(
+            f"mode must be one of 'clip', 'fill', 'drop', 'promise_in_bounds', got {mode!r}"
+        )
     return _MODES[mode]
 
 
 def _updater(how: str, text: str) -> Callable[..., Any]:
-    def method(self: AtView, values: Any, *, indices_are_sorted: bool = False, unique_indices: bool = False,
-               mode: str | None = None) -> Any:
+    def method(
+        self: AtView,
+        values: Any,
+        *,
+        indices_are_sorted: bool = False,
+        unique_indices: bool = False,
+        mode: str | None = None,
+    ) -> Any:
         chosen = _mode(mode) or "drop"
         values = asarray(values) if isinstance(values, (list, tuple)) else values
         v = to_array(values, f"x.at[...].{how}", "values")
@@ -466,16 +517,30 @@ class AtView:
     subtract = sub = _subtract
     divide = div = _divide
 
-    def get(self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode: str | None = None,
-            fill_value: Any = None) -> Any:
+    def get(
+        self,
+        *,
+        indices_are_sorted: bool = False,
+        unique_indices: bool = False,
+        mode: str | None = None,
+        fill_value: Any = None,
+    ) -> Any:
         """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's extreme)."""
         chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
         chosen = {"drop": "fill"}.get(chosen, chosen)
         x = self.array
-        return _get(x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None)
+        return _get(
+            x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None
+        )
 
-    def apply(self, func: Callable[[Any], Any], *, indices_are_sorted: bool = False,
-              unique_indices: bool = False, mode: str | None = None) -> Any:
+    def apply(
+        self,
+        func: Callable[[Any], Any],
+        *,
+        indices_are_sorted: bool = False,
+        unique_indices: bool = False,
+        mode: str | None = None,
+    ) -> Any:
         """Return a copy with ``func`` applied to the indexed elements."""
         return self.set(func(self.get(mode="clip")), mode=mode)
 
@@ -499,8 +564,16 @@ def _fill_value(dtype: Any, fill: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------- functions
-def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str | None = None,
-         unique_indices: bool = False, indices_are_sorted: bool = False, fill_value: Any = None) -> Any:
+def take(
+    a: Any,
+    indices: Any,
+    axis: int | None = None,
+    out: None = None,
+    mode: str | None = None,
+    unique_indices: bool = False,
+    indices_are_sorted: bool = False,
+    fill_value: Any = None,
+) -> Any:
     """Take elements along an axis.
 
     Args:
@@ -529,8 +602,9 @@ def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: 
     return view.get(mode=mode or "fill", fill_value=fill_value)
 
 
-def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | None = None,
-                    fill_value: Any = None) -> Any:
+def take_along_axis(
+    arr: Any, indices: Any, axis: int | None = -1, mode: str | None = None, fill_value: Any = None
+) -> Any:
     """Take, along an axis, the elements at the index array's positions.
 
     Args:
@@ -545,11 +619,20 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | N
     x, i = to_array(arr, "take_along_axis", "arr"), to_array(indices, "take_along_axis", "indices")
     if axis is None:
         x, i, axis = ravel(x), ravel(i), 0
-    return AtView(*_along(x, i, axis, "take_along_axis")).get(mode=mode or "fill", fill_value=fill_value)
+    return AtView(*_along(x, i, axis, "take_along_axis")).get(
+        mode=mode or "fill", fill_value=fill_value
+    )
 
 
-def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = True, *,
-                   mode: str | None = None) -> Any:
+def put_along_axis(
+    arr: Any,
+    indices: Any,
+    values: Any,
+    axis: int | None,
+    inplace: bool = True,
+    *,
+    mode: str | None = None,
+) -> Any:
     """Return a copy with values put, along an axis, at the index array's positions.
 
     Raises:
@@ -559,7 +642,9 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None, inplac
         numpy.put_along_axis
     """
     if inplace:
-        raise ValueError("put_along_axis: arrays are immutable: pass inplace=False and use the result")
+        raise ValueError(
+            "put_along_axis: arrays are immutable: pass inplace=False and use the result"
+        )
     x, i = to_array(arr, "put_along_axis", "arr"), to_array(indices, "put_along_axis", "indices")
     if axis is None:
         flat = AtView(*_along(ravel(x), ravel(i), 0, "put_along_axis"))
@@ -569,12 +654,16 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None, inplac
 
 def _along(x: Any, i: Any, axis: int, name: str) -> tuple[Any, tuple[Any, ...]]:
     if x.ndim != i.ndim:
-        raise ValueError(f"{name}: arr {describe(x)} and indices {describe(i)} must have the same rank")
+        raise ValueError(
+            f"{name}: arr {describe(x)} and indices {describe(i)} must have the same rank"
+        )
     if not dtypes.is_integer(i.dtype):
         raise TypeError(f"{name}: indices must be integers, got {describe(i)}")
     k = canonical_axis(axis, x.ndim, name)
-    shape = broadcast_shapes(x.shape[:k] + (1,) + x.shape[k + 1:], i.shape[:k] + (1,) + i.shape[k + 1:])
-    x = broadcast_to(x, shape[:k] + (x.shape[k],) + shape[k + 1:])
+    shape = broadcast_shapes(
+        x.shape[:k] + (1,) + x.shape[k + 1 :], i.shape[:k] + (1,) + i.shape[k + 1 :]
+    )
+    x = broadcast_to(x, shape[:k] + (x.shape[k],) + shape[k + 1 :])
     index = []
     for axis_, n in enumerate(shape):
         if axis_ == k:

@@ -5,26 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
-import funtorch.ops.linalg
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
-from funtorch.numpy.contractions import (
-    contract,
-    cross,
-    matmul,
-    multi_dot,
-    outer,
-    tensordot,
-    vecdot,
-)
+from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensordot, vecdot
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
-from funtorch.numpy.creation import eye, zeros_like
+from funtorch.numpy.creation import eye
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
-from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
 from funtorch.numpy.promotion import (
     asarray,
@@ -44,9 +32,34 @@ from funtorch.numpy.reductions import min as min_
 from funtorch.numpy.reductions import sum as sum_
 
 __all__ = [
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul",
-    "matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer", "pinv", "qr",
-    "slogdet", "solve", "svd", "svdvals", "tensordot", "tensorinv", "tensorsolve", "trace", "vecdot",
+    "cholesky",
+    "cond",
+    "cross",
+    "det",
+    "diagonal",
+    "eigh",
+    "eigvalsh",
+    "inv",
+    "lstsq",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "matrix_transpose",
+    "multi_dot",
+    "norm",
+    "outer",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+    "tensordot",
+    "tensorinv",
+    "tensorsolve",
+    "trace",
+    "vecdot",
     "vector_norm",
 ]
 
@@ -169,7 +182,9 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     return r if mode == "r" else QRResult(q, r)
 
 
-def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+def svd(
+    a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+) -> Any:
     """Return the singular value decomposition a = U @ diag(S) @ Vh.
 
     Args:
@@ -189,7 +204,9 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     if not compute_uv:
         return s
     if full_matrices and x.shape[-1] != x.shape[-2]:
-        raise NotImplementedError(f"svd: full_matrices=True is not supported for {describe(x)}; pass False")
+        raise NotImplementedError(
+            f"svd: full_matrices=True is not supported for {describe(x)}; pass False"
+        )
     return SVDResult(u, s, vh)
 
 
@@ -324,7 +341,9 @@ def cond(x: Any, p: Any = None) -> Any:
     return multiply(norm(x, p, (-2, -1)), norm(inv(x), p, (-2, -1)))
 
 
-def lstsq(a: Any, b: Any, rcond: float | None = None, *, numpy_resid: bool = False) -> tuple[Any, Any, Any, Any]:
+def lstsq(
+    a: Any, b: Any, rcond: float | None = None, *, numpy_resid: bool = False
+) -> tuple[Any, Any, Any, Any]:
     """Return the x of least norm that minimizes |a @ x - b|.
 
     Args:
@@ -340,7 +359,9 @@ def lstsq(a: Any, b: Any, rcond: float | None = None, *, numpy_resid: bool = Fal
     """
     x, y = promote_inexact("lstsq", *to_arrays("lstsq", a=a, b=b))
     if x.ndim != 2 or y.ndim not in (1, 2) or x.shape[0] != y.shape[0]:
-        raise ValueError(f"lstsq: a {describe(x)} must be (n, m) and b {describe(y)} (n,) or (n, k)")
+        raise ValueError(
+            f"lstsq: a {describe(x)} must be (n, m) and b {describe(y)} (n,) or (n, k)"
+        )
     rhs = reshape(y, (-1, 1)) if y.ndim == 1 else y
     u, s, vh = svd(x, full_matrices=False)
     small = elementwise.less_equal(s, _cutoff(s, rcond, x.shape))
@@ -396,7 +417,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
     if axes is not None:
         moved = [canonical_axis(k, x.ndim, "tensorsolve") for k in axes]
         x = transpose(x, [k for k in range(x.ndim) if k not in moved] + moved)
-    shape = x.shape[y.ndim:]
+    shape = x.shape[y.ndim :]
     return reshape(solve(reshape(x, (y.size, -1)), ravel(y)), shape)
 
 
@@ -431,7 +452,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if len(axes) == 1:
         return _vector(x, 2 if ord is None else ord, axes, keepdims)
     if len(axes) != 2:
-        raise ValueError(f"norm: axis must be an int or a pair of ints, got {axis} for {describe(x)}")
+        raise ValueError(
+            f"norm: axis must be an int or a pair of ints, got {axis} for {describe(x)}"
+        )
     return _matrix_norm(x, "fro" if ord is None else ord, axes, keepdims)
 
 
@@ -473,7 +496,9 @@ def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
         choose, summed = extreme[ord]
         out = choose(sum_(absolute(out), summed), -1)
     else:
-        raise ValueError(f"norm: ord {ord!r} is not one of 'fro', 'nuc', inf, -inf, 1, -1, 2, -2 for matrices")
+        raise ValueError(
+            f"norm: ord {ord!r} is not one of 'fro', 'nuc', inf, -inf, 1, -1, 2, -2 for matrices"
+        )
     if not keepdims:
         return out
     return reshape(out, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))

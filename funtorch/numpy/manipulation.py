@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.shape
 from funtorch import dtypes
 from funtorch.core import Array, concrete_or_error, primitives
 from funtorch.numpy.promotion import (
@@ -26,11 +25,46 @@ from funtorch.numpy.promotion import (
 )
 
 __all__ = [
-    "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "block", "column_stack", "concat",
-    "concatenate", "dsplit", "dstack", "expand_dims", "flip", "fliplr", "flipud", "hsplit", "hstack",
-    "matrix_transpose", "moveaxis", "ndim", "pad", "permute_dims", "ravel", "repeat", "reshape", "resize",
-    "roll", "rollaxis", "rot90", "shape", "size", "split", "squeeze", "stack", "swapaxes", "tile",
-    "transpose", "unstack", "vsplit", "vstack",
+    "append",
+    "array_split",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "block",
+    "column_stack",
+    "concat",
+    "concatenate",
+    "dsplit",
+    "dstack",
+    "expand_dims",
+    "flip",
+    "fliplr",
+    "flipud",
+    "hsplit",
+    "hstack",
+    "matrix_transpose",
+    "moveaxis",
+    "ndim",
+    "pad",
+    "permute_dims",
+    "ravel",
+    "repeat",
+    "reshape",
+    "resize",
+    "roll",
+    "rollaxis",
+    "rot90",
+    "shape",
+    "size",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "tile",
+    "transpose",
+    "unstack",
+    "vsplit",
+    "vstack",
 ]
 
 
@@ -91,7 +125,9 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         for n in sizes:
             known *= n if n != -1 else 1
         if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
-            raise ValueError(f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}")
+            raise ValueError(
+                f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
+            )
         missing = x.size // known if known else 0
         sizes = tuple(missing if n == -1 else n for n in sizes)
     if sizes == x.shape:
@@ -99,7 +135,8 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=np.int64)) != x.size:
         raise ValueError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{int(np.prod(sizes, dtype=np.int64))}")
+            f"{int(np.prod(sizes, dtype=np.int64))}"
+        )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
     if order not in ("C", "A", "K"):
@@ -133,7 +170,9 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     else:
         perm = tuple(canonical_axis(k, x.ndim, "transpose") for k in axes)
         if sorted(perm) != list(range(x.ndim)):
-            raise ValueError(f"transpose: axes {tuple(axes)} is no permutation of the axes of {describe(x)}")
+            raise ValueError(
+                f"transpose: axes {tuple(axes)} is no permutation of the axes of {describe(x)}"
+            )
     if perm == tuple(range(x.ndim)):
         return x
     return primitives["transpose"].bind(x, perm=perm)
@@ -176,8 +215,14 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     x = to_array(a, "moveaxis", "a")
     both = [k if isinstance(k, (tuple, list)) else (k,) for k in (source, destination)]
     sources, targets = ([canonical_axis(k, x.ndim, "moveaxis") for k in ks] for ks in both)
-    if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
-        raise ValueError(f"moveaxis: source {source} and destination {destination} must name as many axes, once")
+    if (
+        len(sources) != len(targets)
+        or len(set(sources)) != len(sources)
+        or len(set(targets)) != len(targets)
+    ):
+        raise ValueError(
+            f"moveaxis: source {source} and destination {destination} must name as many axes, once"
+        )
     perm = [k for k in range(x.ndim) if k not in sources]
     for target, k in sorted(zip(targets, sources, strict=True)):
         perm.insert(target, k)
@@ -321,7 +366,9 @@ def _at_least(name: str, rank: int) -> Any:
         return out[0] if len(out) == 1 else out
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Give arrays at least {rank} axes.\n\n    References:\n        numpy.{name}\n    "
+    function.__doc__ = (
+        f"Give arrays at least {rank} axes.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -372,11 +419,16 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     k = canonical_axis(axis, xs[0].ndim, "concatenate")
     first = xs[0].shape
     for i, x in enumerate(xs):
-        if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1:] != first[k + 1:]:
+        if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1 :] != first[k + 1 :]:
             raise ValueError(
                 f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is {describe(xs[0])}, "
-                f"arrays[{i}] is {describe(x)}")
-    xs = promote("concatenate", *xs) if dtype is None else [convert(x, dtypes.canonical(dtype)) for x in xs]
+                f"arrays[{i}] is {describe(x)}"
+            )
+    xs = (
+        promote("concatenate", *xs)
+        if dtype is None
+        else [convert(x, dtypes.canonical(dtype)) for x in xs]
+    )
     return primitives["concatenate"].bind(*xs, axis=k) if len(xs) > 1 else xs[0]
 
 
@@ -399,7 +451,8 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
         if x.shape != xs[0].shape:
             raise ValueError(
                 f"stack: all arrays must have one shape: arrays[0] is {describe(xs[0])}, arrays[{i}] is "
-                f"{describe(x)}")
+                f"{describe(x)}"
+            )
     k = canonical_axis(axis, xs[0].ndim + 1, "stack")
     return concatenate([expand_dims(x, k) for x in xs], k, dtype)
 
@@ -494,7 +547,9 @@ def _bounds(n: int, sections: Any, name: str, exact: bool) -> list[int]:
     if count <= 0:
         raise ValueError(f"{name}: the number of sections must be positive, got {count}")
     if exact and n % count:
-        raise ValueError(f"{name}: an axis of size {n} has no {count} equal sections; array_split allows others")
+        raise ValueError(
+            f"{name}: an axis of size {n} has no {count} equal sections; array_split allows others"
+        )
     each, more = divmod(n, count)
     return [k * each + builtins.min(k, more) for k in range(count + 1)]
 
@@ -503,7 +558,9 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     x = to_array(ary, name, "ary")
     k = canonical_axis(axis, x.ndim, name)
     cuts = _bounds(x.shape[k], sections, name, exact)
-    return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [
+        slice_axis(x, k, a, builtins.max(a, b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
 
 
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
@@ -569,7 +626,9 @@ def tile(A: Any, reps: Any) -> Any:
     return reshape(out, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
 
 
-def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None) -> Any:
+def repeat(
+    a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
+) -> Any:
     """Repeat each element.
 
     Args:
@@ -588,8 +647,8 @@ def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length
     counts = np.asarray(concrete_or_error(repeats, "the argument repeats of repeat"))
     if counts.ndim == 0 and total_repeat_length is None:
         n = int(counts)
-        grown = broadcast_to(expand_dims(x, k + 1), (*x.shape[:k + 1], n, *x.shape[k + 1:]))
-        return reshape(grown, (*x.shape[:k], x.shape[k] * n, *x.shape[k + 1:]))
+        grown = broadcast_to(expand_dims(x, k + 1), (*x.shape[: k + 1], n, *x.shape[k + 1 :]))
+        return reshape(grown, (*x.shape[:k], x.shape[k] * n, *x.shape[k + 1 :]))
     indices = np.repeat(np.arange(x.shape[k]), counts)
     if total_repeat_length is not None:
         short = builtins.max(total_repeat_length - indices.size, 0)
@@ -637,9 +696,13 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> An
         return _pad_constant(x, widths, kwargs.pop("constant_values", 0))
     maps = {"edge": "edge", "reflect": "reflect", "symmetric": "symmetric", "wrap": "wrap"}
     if mode not in maps:
-        raise NotImplementedError(f"pad: mode {mode!r} is not supported; use constant, {', '.join(maps)}")
+        raise NotImplementedError(
+            f"pad: mode {mode!r} is not supported; use constant, {', '.join(maps)}"
+        )
     if kwargs.pop("reflect_type", "even") != "even" or kwargs:
-        raise NotImplementedError(f"pad: keywords {sorted(kwargs)} are not supported with mode {mode!r}")
+        raise NotImplementedError(
+            f"pad: keywords {sorted(kwargs)} are not supported with mode {mode!r}"
+        )
     for k, (lo, hi) in enumerate(widths):
         if lo or hi:
             # NumPy pads the positions, which are static; the array is then only read at them.

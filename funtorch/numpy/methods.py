@@ -6,27 +6,48 @@ and NumPy values.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, primitives
-from funtorch.numpy import contractions, creation, elementwise, indexing, manipulation, reductions, sorting
-from funtorch.numpy.promotion import SCALARS, asarray, convert, describe
+from funtorch.core import Array, ArrayImpl, concrete_or_error, primitives
+from funtorch.numpy import (
+    contractions,
+    creation,
+    elementwise,
+    indexing,
+    manipulation,
+    reductions,
+    sorting,
+)
+from funtorch.numpy.promotion import SCALARS, describe
 
 __all__: list[str] = []
 
 # ---------------------------------------------------------------------------------------- operators
 _BINARY = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-    "lshift": "left_shift", "rshift": "right_shift",
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
 }
 _COMPARE = {
-    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
 }
 
 
@@ -83,7 +104,8 @@ def _bool(self: Any) -> bool:
     if value.size != 1:
         raise ValueError(
             f"the truth value of an array with {value.size} elements ({describe(self)}) is ambiguous: use .any() "
-            "or .all()")
+            "or .all()"
+        )
     return bool(value.item())
 
 
@@ -119,12 +141,15 @@ def _contains(self: Any, value: Any) -> bool:
 def _setitem(self: Any, index: Any, value: Any) -> None:
     raise TypeError(
         f"arrays are immutable, so {describe(self)} has no item assignment: instead of x[i] = v write "
-        "x = x.at[i].set(v)")
+        "x = x.at[i].set(v)"
+    )
 
 
 def _format(self: Any, spec: str) -> str:
     if not spec or self.ndim:
-        return str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
+        return (
+            str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
+        )
     return format(_scalar(self, "a string, by format,"), spec)
 
 
@@ -174,7 +199,9 @@ def _view(self: Any, dtype: Any = None) -> Any:
         return self
     dtype = dtypes.canonical(dtype)
     if dtype.itemsize != self.dtype.itemsize:
-        raise TypeError(f"view: {self.dtype} and {dtype} differ in size; only dtypes of one size are supported")
+        raise TypeError(
+            f"view: {self.dtype} and {dtype} differ in size; only dtypes of one size are supported"
+        )
     return self if dtype == self.dtype else primitives["bitcast"].bind(self, dtype=dtype)
 
 
@@ -220,7 +247,9 @@ def _devices(self: Any) -> set[str]:
 def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
     """Return the array on a device."""
     if str(device).split(":")[0] != self.device:
-        raise ValueError(f"to_device: the array is on {self.device!r}; use funtorch.device_put for {device!r}")
+        raise ValueError(
+            f"to_device: the array is on {self.device!r}; use funtorch.device_put for {device!r}"
+        )
     return self
 
 
@@ -230,27 +259,71 @@ def _argsort(self: Any, axis: int | None = -1, **options: Any) -> Any:
 
 
 _METHODS: dict[str, Callable[..., Any]] = {
-    "__neg__": elementwise.negative, "__pos__": elementwise.positive, "__abs__": elementwise.absolute,
-    "__invert__": elementwise.invert, "__matmul__": _matmul, "__rmatmul__": _rmatmul, "__divmod__": _divmod,
-    "__rdivmod__": _rdivmod, "__round__": _round, "__bool__": _bool, "__index__": _index, "__len__": _len,
-    "__iter__": _iter, "__contains__": _contains, "__getitem__": indexing.getitem, "__setitem__": _setitem,
-    "__format__": _format, "__copy__": _shallow, "__deepcopy__": _shallow,
+    "__neg__": elementwise.negative,
+    "__pos__": elementwise.positive,
+    "__abs__": elementwise.absolute,
+    "__invert__": elementwise.invert,
+    "__matmul__": _matmul,
+    "__rmatmul__": _rmatmul,
+    "__divmod__": _divmod,
+    "__rdivmod__": _rdivmod,
+    "__round__": _round,
+    "__bool__": _bool,
+    "__index__": _index,
+    "__len__": _len,
+    "__iter__": _iter,
+    "__contains__": _contains,
+    "__getitem__": indexing.getitem,
+    "__setitem__": _setitem,
+    "__format__": _format,
+    "__copy__": _shallow,
+    "__deepcopy__": _shallow,
     "__int__": lambda self: int(_scalar(self, "int")),
     "__float__": lambda self: float(_scalar(self, "float")),
     "__complex__": lambda self: complex(_scalar(self, "complex")),
-    "all": reductions.all, "any": reductions.any, "argmax": reductions.argmax, "argmin": reductions.argmin,
-    "argsort": _argsort, "astype": _astype, "block_until_ready": _block_until_ready, "clip": elementwise.clip,
+    "all": reductions.all,
+    "any": reductions.any,
+    "argmax": reductions.argmax,
+    "argmin": reductions.argmin,
+    "argsort": _argsort,
+    "astype": _astype,
+    "block_until_ready": _block_until_ready,
+    "clip": elementwise.clip,
     "compress": lambda self, condition, axis=None: sorting.compress(condition, self, axis),
-    "conj": elementwise.conjugate, "conjugate": elementwise.conjugate, "copy": _copy,
-    "cumprod": reductions.cumprod, "cumsum": reductions.cumsum, "devices": _devices,
-    "diagonal": contractions.diagonal, "dot": contractions.dot, "flatten": _flatten, "item": _item,
-    "max": reductions.max, "mean": reductions.mean, "min": reductions.min, "nonzero": sorting.nonzero,
-    "prod": reductions.prod, "ptp": reductions.ptp, "ravel": manipulation.ravel,
-    "repeat": manipulation.repeat, "reshape": _reshape, "round": elementwise.round,
-    "searchsorted": sorting.searchsorted, "sort": sorting.sort, "squeeze": manipulation.squeeze,
-    "std": reductions.std, "sum": reductions.sum, "swapaxes": manipulation.swapaxes, "take": indexing.take,
-    "to_device": _to_device, "tobytes": _tobytes, "tolist": _tolist, "trace": contractions.trace,
-    "transpose": _transpose, "var": reductions.var, "view": _view,
+    "conj": elementwise.conjugate,
+    "conjugate": elementwise.conjugate,
+    "copy": _copy,
+    "cumprod": reductions.cumprod,
+    "cumsum": reductions.cumsum,
+    "devices": _devices,
+    "diagonal": contractions.diagonal,
+    "dot": contractions.dot,
+    "flatten": _flatten,
+    "item": _item,
+    "max": reductions.max,
+    "mean": reductions.mean,
+    "min": reductions.min,
+    "nonzero": sorting.nonzero,
+    "prod": reductions.prod,
+    "ptp": reductions.ptp,
+    "ravel": manipulation.ravel,
+    "repeat": manipulation.repeat,
+    "reshape": _reshape,
+    "round": elementwise.round,
+    "searchsorted": sorting.searchsorted,
+    "sort": sorting.sort,
+    "squeeze": manipulation.squeeze,
+    "std": reductions.std,
+    "sum": reductions.sum,
+    "swapaxes": manipulation.swapaxes,
+    "take": indexing.take,
+    "to_device": _to_device,
+    "tobytes": _tobytes,
+    "tolist": _tolist,
+    "trace": contractions.trace,
+    "transpose": _transpose,
+    "var": reductions.var,
+    "view": _view,
 }
 _PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "T": manipulation.transpose,

@@ -14,6 +14,14 @@ from typing import Any
 
 import numpy as np
 
+import funtorch.ops.bits  # noqa: F401  (registers its primitives)
+import funtorch.ops.contract  # noqa: F401  (registers its primitives)
+import funtorch.ops.elementwise  # noqa: F401  (registers its primitives)
+import funtorch.ops.indexing  # noqa: F401  (registers its primitives)
+import funtorch.ops.linalg  # noqa: F401  (registers its primitives)
+import funtorch.ops.reduce  # noqa: F401  (registers its primitives)
+import funtorch.ops.shape  # noqa: F401  (registers its primitives)
+import funtorch.ops.sort  # noqa: F401  (registers its primitives)
 from funtorch import dtypes
 from funtorch.core import (
     Array,
@@ -28,9 +36,26 @@ from funtorch.core import (
 from funtorch.ops.families import broadcast_in_dim
 
 __all__ = [
-    "array", "asarray", "broadcast", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "canonical_axes",
-    "canonical_axis", "convert", "describe", "is_eager", "own", "promote", "promote_inexact", "quiet",
-    "result_type", "shape_of", "static_int", "to_array", "to_arrays",
+    "array",
+    "asarray",
+    "broadcast",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "canonical_axes",
+    "canonical_axis",
+    "convert",
+    "describe",
+    "is_eager",
+    "own",
+    "promote",
+    "promote_inexact",
+    "quiet",
+    "result_type",
+    "shape_of",
+    "static_int",
+    "to_array",
+    "to_arrays",
 ]
 
 SCALARS = (bool, int, float, complex, np.generic)
@@ -135,14 +160,16 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
             dtype = dtypes.canonical({"f": float, "c": complex}[data.dtype.kind])
         elif data.dtype.kind == "i" and data.size:
             dtype = dtypes.result_type_weak(
-                dtypes.scalar_type(int(data.min())), dtypes.scalar_type(int(data.max())))[0]
+                dtypes.scalar_type(int(data.min())), dtypes.scalar_type(int(data.max()))
+            )[0]
         else:
             dtype = dtypes.canonical(data.dtype)
         return ArrayImpl(data.astype(dtype, copy=False))
     for leaf in leaves:
         if not isinstance(leaf, (np.ndarray, *SCALARS)):
             raise TypeError(
-                f"array: a value of type {type(leaf).__name__} is not a number or an array: {leaf!r:.80}")
+                f"array: a value of type {type(leaf).__name__} is not a number or an array: {leaf!r:.80}"
+            )
     dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
     return ArrayImpl(np.array(x, dtype))
 
@@ -166,7 +193,8 @@ def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
             if part.shape != parts[0].shape:
                 raise ValueError(
                     f"array: the items of a list must have one shape; item 0 is {describe(parts[0])}, item "
-                    f"{k} is {describe(part)}")
+                    f"{k} is {describe(part)}"
+                )
         shape = (1, *parts[0].shape)
         rows = [primitives["reshape"].bind(part, shape=shape) for part in parts]
         return primitives["concatenate"].bind(*rows, axis=0)
@@ -174,7 +202,9 @@ def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
     return build(x)
 
 
-def array(object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0) -> Any:
+def array(
+    object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0
+) -> Any:
     """Make an Array from numbers, nested lists, NumPy arrays or Arrays.
 
     NumPy arrays keep their dtype, float64 included; Python ints become int32 (int64 where they need it)
@@ -210,7 +240,9 @@ def array(object: Any, dtype: Any = None, copy: bool = True, order: str | None =
     return out
 
 
-def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None) -> Any:
+def asarray(
+    a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None
+) -> Any:
     """Return an Array with the values of ``a``; an Array comes back as it is.
 
     Args:
@@ -243,14 +275,17 @@ def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool |
     if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
         data = np.asarray(a)
         with np.errstate(all="ignore"):
-            return ArrayImpl(np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype))
+            return ArrayImpl(
+                np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)
+            )
     if hasattr(a, "__dlpack__"):
         return asarray(np.from_dlpack(a), dtype)
     if isinstance(a, (memoryview, bytearray)):
         return asarray(np.asarray(a), dtype)
     raise TypeError(
         f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give numbers, "
-        "nested lists of numbers, or an array")
+        "nested lists of numbers, or an array"
+    )
 
 
 # ---------------------------------------------------------------------------------------- promotion
@@ -274,7 +309,7 @@ def result_type(*args: Any) -> Any:
     """Return the dtype that arrays, scalars and dtypes promote to.
 
     Example:
-        >>> result_type(asarray([1], 'int8'), 2.0)
+        >>> result_type(asarray([1], "int8"), 2.0)
         dtype('float32')
 
     References:
@@ -316,7 +351,8 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
                 named = ", ".join(f"shape {s} at position {i}" for i, s in enumerate(shapes))
                 raise ValueError(
                     f"shapes cannot be broadcast together: {named}; counted from the right, sizes of an axis "
-                    "must be equal or 1")
+                    "must be equal or 1"
+                )
     return tuple(out)
 
 
@@ -348,7 +384,8 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
     return ValueError(
         f"{function}: shapes cannot be broadcast together: {named}; counted from the right, sizes of an "
-        "axis must be equal or 1")
+        "axis must be equal or 1"
+    )
 
 
 def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
@@ -375,7 +412,8 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
     x = to_array(array, "broadcast_to", "array")
     shape = canonical_shape(shape, "broadcast_to")
     fits = len(shape) >= x.ndim and all(
-        n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False))
+        n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False)
+    )
     if not fits:
         raise ValueError(f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}")
     return spread_to(x, shape)
@@ -387,7 +425,9 @@ def broadcast_arrays(*args: Any) -> list[Any]:
     References:
         numpy.broadcast_arrays
     """
-    return broadcast("broadcast_arrays", *[to_array(a, "broadcast_arrays", str(k)) for k, a in enumerate(args)])
+    return broadcast(
+        "broadcast_arrays", *[to_array(a, "broadcast_arrays", str(k)) for k, a in enumerate(args)]
+    )
 
 
 # --------------------------------------------------------------------------------- static arguments

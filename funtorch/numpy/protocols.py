@@ -12,17 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error
+from funtorch.core import Array, concrete_or_error
 from funtorch.numpy import linalg, reductions
 from funtorch.numpy.promotion import describe
 
 __all__ = ["attach"]
 
 _REDUCE: dict[str, Callable[..., Any]] = {
-    "add": reductions.sum, "multiply": reductions.prod, "maximum": reductions.max, "minimum": reductions.min,
-    "logical_and": reductions.all, "logical_or": reductions.any,
+    "add": reductions.sum,
+    "multiply": reductions.prod,
+    "maximum": reductions.max,
+    "minimum": reductions.min,
+    "logical_and": reductions.all,
+    "logical_or": reductions.any,
 }
-_ACCUMULATE: dict[str, Callable[..., Any]] = {"add": reductions.cumsum, "multiply": reductions.cumprod}
+_ACCUMULATE: dict[str, Callable[..., Any]] = {
+    "add": reductions.cumsum,
+    "multiply": reductions.cumprod,
+}
 
 
 def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -32,7 +39,9 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
         value = value.get()  # a CuPy array comes over from the GPU
     if dtype is not None and np.dtype(dtype) != value.dtype:
         if copy is False:
-            raise ValueError(f"__array__: {value.dtype} cannot become {np.dtype(dtype)} without a copy")
+            raise ValueError(
+                f"__array__: {value.dtype} cannot become {np.dtype(dtype)} without a copy"
+            )
         return value.astype(dtype)
     if copy:
         return value.copy()
@@ -58,7 +67,8 @@ class _Dispatch:
         if out is not None:
             raise TypeError(
                 f"numpy.{ufunc.__name__}: out= cannot be used with traced or immutable arrays; use the result: "
-                f"y = funtorch.numpy.{ufunc.__name__}(...)")
+                f"y = funtorch.numpy.{ufunc.__name__}(...)"
+            )
         if method == "reduce":
             return self.reduce(ufunc, _REDUCE, *inputs, **kwargs)
         if method == "accumulate":
@@ -73,18 +83,30 @@ class _Dispatch:
             raise TypeError(unsupported(f"{name}{suffix}", inputs))
         dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
         if where is not True:
-            raise TypeError(f"numpy.{name}: where= needs out=; use funtorch.numpy.where on the result")
+            raise TypeError(
+                f"numpy.{name}: where= needs out=; use funtorch.numpy.where on the result"
+            )
         kwargs.pop("casting", None)
         result = function(*inputs, **kwargs)
         return result if dtype is None else result.astype(dtype)
 
-    def reduce(self, ufunc: np.ufunc, table: dict[str, Callable[..., Any]], array: Any, axis: Any = 0,
-               dtype: Any = None, **kwargs: Any) -> Any:
+    def reduce(
+        self,
+        ufunc: np.ufunc,
+        table: dict[str, Callable[..., Any]],
+        array: Any,
+        axis: Any = 0,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         function = table.get(ufunc.__name__)
         if function is None:
             raise TypeError(unsupported(f"{ufunc.__name__}.reduce", (array,)))
-        options = {key: value for key, value in kwargs.items()
-                   if value is not np._NoValue and not (key == "where" and value is True)}
+        options = {
+            key: value
+            for key, value in kwargs.items()
+            if value is not np._NoValue and not (key == "where" and value is True)
+        }
         if dtype is not None:
             options["dtype"] = dtype
         return function(self.namespace.asarray(array), axis, **options)
@@ -95,9 +117,13 @@ class _Dispatch:
             raise TypeError(unsupported(getattr(func, "__name__", str(func)), args))
         if kwargs.get("out") is not None:
             raise TypeError(
-                f"numpy.{func.__name__}: out= cannot be used with traced or immutable arrays; use the result")
-        kwargs = {key: value for key, value in kwargs.items()
-                  if value is not np._NoValue and not (key == "out" and value is None)}
+                f"numpy.{func.__name__}: out= cannot be used with traced or immutable arrays; use the result"
+            )
+        kwargs = {
+            key: value
+            for key, value in kwargs.items()
+            if value is not np._NoValue and not (key == "out" and value is None)
+        }
         return function(*args, **kwargs)
 
 
@@ -107,7 +133,8 @@ def unsupported(name: str, args: Any) -> str:
     came = f" of {describe(arrays[0])}" if arrays else ""
     return (
         f"numpy.{name}{came} has no counterpart in funtorch.numpy. On an array whose values are known, write "
-        f"numpy.{name}(numpy.asarray(x)); inside a transform, write it with the functions of funtorch.numpy")
+        f"numpy.{name}(numpy.asarray(x)); inside a transform, write it with the functions of funtorch.numpy"
+    )
 
 
 # ------------------------------------------------------------------------------------------ DLPack, Array API
@@ -142,8 +169,12 @@ def attach(namespace: types.ModuleType) -> None:
         return dispatch.function(self, func, kinds, args, kwargs)
 
     methods = {
-        "__array__": _array, "__array_ufunc__": array_ufunc, "__array_function__": array_function,
-        "__dlpack__": _dlpack, "__dlpack_device__": _dlpack_device, "__array_namespace__": array_namespace,
+        "__array__": _array,
+        "__array_ufunc__": array_ufunc,
+        "__array_function__": array_function,
+        "__dlpack__": _dlpack,
+        "__dlpack_device__": _dlpack_device,
+        "__array_namespace__": array_namespace,
     }
     for name, method in methods.items():
         setattr(Array, name, method)

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.reduce
-import funtorch.ops.sort
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
@@ -42,10 +40,43 @@ from funtorch.numpy.promotion import (
 )
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
-    "cumulative_prod", "cumulative_sum", "max", "mean", "median", "min", "nanargmax", "nanargmin",
-    "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod",
-    "nanquantile", "nanstd", "nansum", "nanvar", "percentile", "prod", "ptp", "quantile", "std", "sum", "var",
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "average",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "nanargmax",
+    "nanargmin",
+    "nancumprod",
+    "nancumsum",
+    "nanmax",
+    "nanmean",
+    "nanmedian",
+    "nanmin",
+    "nanpercentile",
+    "nanprod",
+    "nanquantile",
+    "nanstd",
+    "nansum",
+    "nanvar",
+    "percentile",
+    "prod",
+    "ptp",
+    "quantile",
+    "std",
+    "sum",
+    "var",
 ]
 
 
@@ -77,14 +108,27 @@ def _masked(x: Any, mask: Any, neutral: Any, name: str) -> Any:
     return where(to_array(mask, name, "where"), x, convert(asarray(neutral), x.dtype, x.weak_type))
 
 
-def _accumulating(name: str, combine: Callable[..., Any], neutral: int, text: str) -> Callable[..., Any]:
+def _accumulating(
+    name: str, combine: Callable[..., Any], neutral: int, text: str
+) -> Callable[..., Any]:
     """Make sum or prod: small integers are widened, 16-bit floats accumulate in 32 bits."""
 
-    def function(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False,
-                 initial: Any = None, where: Any = None, promote_integers: bool = True) -> Any:
+    def function(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
+        promote_integers: bool = True,
+    ) -> Any:
         x = to_array(a, name, "a")
-        result = dtypes.canonical(dtype) if dtype is not None else (
-            _sum_dtype(x.dtype) if promote_integers else x.dtype)
+        result = (
+            dtypes.canonical(dtype)
+            if dtype is not None
+            else (_sum_dtype(x.dtype) if promote_integers else x.dtype)
+        )
         narrow = dtypes.is_float(result) and result.itemsize == 2
         weak = x.weak_type and dtype is None and result == x.dtype
         x = _masked(convert(x, dtypes.float32 if narrow else result, weak), where, neutral, name)
@@ -118,14 +162,24 @@ def _accumulating(name: str, combine: Callable[..., Any], neutral: int, text: st
 def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[..., Any]:
     """Make max or min."""
 
-    def function(a: Any, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
-                 where: Any = None) -> Any:
+    def function(
+        a: Any,
+        axis: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
+    ) -> Any:
         x = to_array(a, name, "a")
         if where is not None and initial is None:
-            raise ValueError(f"{name}: where= needs initial=, the result where no element is chosen")
+            raise ValueError(
+                f"{name}: where= needs initial=, the result where no element is chosen"
+            )
         axes = canonical_axes(axis, x.ndim, name)
         if initial is None and any_(x.shape[k] == 0 for k in axes):
-            raise ValueError(f"{name}: {describe(x)} has no elements along axis {axis}; give initial=")
+            raise ValueError(
+                f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
+            )
         x = _masked(x, where, initial, name)
         if x.dtype == dtypes.bool_:
             reduced = _reduce({"max": "or", "min": "and"}[name], x, axes, keepdims)
@@ -157,8 +211,9 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
 
 
 def _logical(name: str, prim: str, neutral: bool, text: str) -> Callable[..., Any]:
-    def function(a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *,
-                 where: Any = None) -> Any:
+    def function(
+        a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
+    ) -> Any:
         x = to_array(a, name, "a")
         x = x if x.dtype == dtypes.bool_ else not_equal(x, 0)
         return _reduce(prim, _masked(x, where, neutral, name), axis, keepdims)
@@ -183,7 +238,9 @@ def _position(name: str, text: str) -> Callable[..., Any]:
         return _keep(found, x, tuple(range(x.ndim)) if axis is None else (k,))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{text}; None as axis flattens.\n\n    References:\n        numpy.{name}\n    "
+    function.__doc__ = (
+        f"{text}; None as axis flattens.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -193,12 +250,17 @@ def _cumulative(name: str, text: str) -> Callable[..., Any]:
         if axis is None:
             x, axis = ravel(x), 0
         k = canonical_axis(axis, x.ndim, name)
-        result = dtypes.canonical(dtype) if dtype is not None else (
-            dtypes.default_int() if x.dtype == dtypes.bool_ else x.dtype)
+        result = (
+            dtypes.canonical(dtype)
+            if dtype is not None
+            else (dtypes.default_int() if x.dtype == dtypes.bool_ else x.dtype)
+        )
         return primitives[name].bind(convert(x, result), axis=k, reverse=False)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{text}; None as axis flattens.\n\n    References:\n        numpy.{name}\n    "
+    function.__doc__ = (
+        f"{text}; None as axis flattens.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -216,7 +278,9 @@ cumprod = _cumulative("cumprod", "Return the cumulative product along an axis")
 
 
 def _cumulative_standard(name: str, base: Callable[..., Any], start: int) -> Callable[..., Any]:
-    def function(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    def function(
+        x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    ) -> Any:
         x = to_array(x, name)
         if axis is None:
             if x.ndim != 1:
@@ -258,8 +322,15 @@ def _float_result(x: Any, dtype: Any) -> tuple[Any, Any]:
     return (dtypes.float32 if narrow else result), result
 
 
-def mean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *,
-         where: Any = None) -> Any:
+def mean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+) -> Any:
     """Return the arithmetic mean.
 
     Args:
@@ -285,11 +356,14 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims
     x = convert(x, compute, weak)
     axes = canonical_axes(axis, x.ndim, "mean")
     total = sum(x, axes, keepdims=keepdims, where=where)
-    return convert(divide(total, _count(x, axes, where, keepdims, dtypes.real_dtype(compute))), result, weak)
+    return convert(
+        divide(total, _count(x, axes, where, keepdims, dtypes.real_dtype(compute))), result, weak
+    )
 
 
-def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False,
-            keepdims: bool = False) -> Any:
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, keepdims: bool = False
+) -> Any:
     """Return the weighted mean, and with ``returned`` also the sum of weights.
 
     References:
@@ -304,7 +378,9 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     axes = canonical_axes(axis, x.ndim, "average")
     if w.shape != x.shape:
         if w.shape != tuple(x.shape[k] for k in axes):
-            raise ValueError(f"average: weights {describe(w)} do not fit {describe(x)} along axis {axis}")
+            raise ValueError(
+                f"average: weights {describe(w)} do not fit {describe(x)} along axis {axis}"
+            )
         w = reshape(w, tuple(n if k in axes else 1 for k, n in enumerate(x.shape)))
     x, w = promote("average", x, w)
     dtype = dtypes.to_inexact(x.dtype)
@@ -314,8 +390,17 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     return (out, total) if returned else out
 
 
-def var(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-        keepdims: bool = False, *, where: Any = None, correction: float | None = None) -> Any:
+def var(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+    correction: float | None = None,
+) -> Any:
     """Return the variance, the mean of squared distances from the mean.
 
     Args:
@@ -346,14 +431,25 @@ def var(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: flo
     return convert(divide(total, n), dtypes.real_dtype(result), weak)
 
 
-def std(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-        keepdims: bool = False, *, where: Any = None, correction: float | None = None) -> Any:
+def std(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+    correction: float | None = None,
+) -> Any:
     """Return the standard deviation; arguments as for `var`.
 
     References:
         numpy.std
     """
-    return elementwise.sqrt(var(a, axis, dtype, None, ddof, keepdims, where=where, correction=correction))
+    return elementwise.sqrt(
+        var(a, axis, dtype, None, ddof, keepdims, where=where, correction=correction)
+    )
 
 
 def ptp(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
@@ -376,13 +472,14 @@ def count_nonzero(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 # ------------------------------------------------------------------------------------- ignoring nan
 def _without_nan(name: str, function: Callable[..., Any], neutral: float) -> Callable[..., Any]:
-    def wrapped(a: Any, axis: Any = None, dtype: Any = None, out: None = None, **options: Any) -> Any:
+    def wrapped(
+        a: Any, axis: Any = None, dtype: Any = None, out: None = None, **options: Any
+    ) -> Any:
         x = to_array(a, name, "a")
         return function(where(isnan(x), neutral, x), axis, dtype, **options)
 
     wrapped.__name__ = wrapped.__qualname__ = name
-    wrapped.__doc__ = (
-        f"Like {function.__name__}, with nan counted as {neutral}.\n\n    References:\n        numpy.{name}\n    ")
+    wrapped.__doc__ = f"Like {function.__name__}, with nan counted as {neutral}.\n\n    References:\n        numpy.{name}\n    "
     return wrapped
 
 
@@ -393,8 +490,14 @@ nancumprod = _without_nan("nancumprod", cumprod, 1)
 
 
 def _choosing_number(name: str, choose: Callable[..., Any], worst: float) -> Callable[..., Any]:
-    def function(a: Any, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
-                 where: Any = None) -> Any:
+    def function(
+        a: Any,
+        axis: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
+    ) -> Any:
         x = to_array(a, name, "a")
         if not dtypes.is_inexact(x.dtype):
             return choose(x, axis, None, keepdims, initial, where)
@@ -407,7 +510,8 @@ def _choosing_number(name: str, choose: Callable[..., Any], worst: float) -> Cal
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
         f"Like {choose.__name__}, ignoring nan; nan where there is nothing else.\n\n"
-        f"    References:\n        numpy.{name}\n    ")
+        f"    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -427,7 +531,8 @@ def _number_position(name: str, find: Callable[..., Any], worst: float) -> Calla
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
         f"Like {find.__name__}, ignoring nan; -1 where there is nothing else.\n\n"
-        f"    References:\n        numpy.{name}\n    ")
+        f"    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -440,8 +545,15 @@ def _present(x: Any, mask: Any) -> Any:
     return there if mask is None else logical_and(there, mask)
 
 
-def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *,
-            where: Any = None) -> Any:
+def nanmean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+) -> Any:
     """Return the mean of the elements that are not nan.
 
     References:
@@ -451,8 +563,16 @@ def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepd
     return mean(x, axis, dtype, None, keepdims, where=_present(x, where))
 
 
-def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-           keepdims: bool = False, *, where: Any = None) -> Any:
+def nanvar(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+) -> Any:
     """Return the variance of the elements that are not nan.
 
     References:
@@ -462,8 +582,16 @@ def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: 
     return var(x, axis, dtype, None, ddof, keepdims, where=_present(x, where))
 
 
-def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-           keepdims: bool = False, *, where: Any = None) -> Any:
+def nanstd(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+) -> Any:
     """Return the standard deviation of the elements that are not nan.
 
     References:
@@ -476,7 +604,9 @@ def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: 
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
+def _quantile(
+    name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool
+) -> Any:
     if method not in _METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, got {method!r}")
     x, q = to_array(a, name, "a"), asarray(q)
@@ -500,7 +630,9 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     at = multiply(reshape(q, (1,) * len(rest) + (q.size,)), last)
     at = broadcast_to(at, (*rest, q.size))
     low, high = elementwise.floor(at), elementwise.ceil(at)
-    below, above = (take_along_axis(rows, convert(k, dtypes.int32), -1, mode="clip") for k in (low, high))
+    below, above = (
+        take_along_axis(rows, convert(k, dtypes.int32), -1, mode="clip") for k in (low, high)
+    )
     weight = subtract(at, low)
     if method == "linear":
         # Where both ends are equal, infinities included, there is nothing to interpolate.
@@ -521,8 +653,15 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     return reshape(out, q.shape + rest)
 
 
-def quantile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-             method: str = "linear", keepdims: bool = False) -> Any:
+def quantile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
     """Return quantiles.
 
     Args:
@@ -542,8 +681,15 @@ def quantile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input
     return _quantile("quantile", a, q, axis, method, keepdims, False)
 
 
-def nanquantile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-                method: str = "linear", keepdims: bool = False) -> Any:
+def nanquantile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
     """Return quantiles of the elements that are not nan; arguments as for `quantile`.
 
     References:
@@ -552,8 +698,15 @@ def nanquantile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_in
     return _quantile("nanquantile", a, q, axis, method, keepdims, True)
 
 
-def percentile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-               method: str = "linear", keepdims: bool = False) -> Any:
+def percentile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
     """Return percentiles: quantiles with q in [0, 100].
 
     References:
@@ -562,8 +715,15 @@ def percentile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_inp
     return _quantile("percentile", a, divide(asarray(q), 100), axis, method, keepdims, False)
 
 
-def nanpercentile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-                  method: str = "linear", keepdims: bool = False) -> Any:
+def nanpercentile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
     """Return percentiles of the elements that are not nan.
 
     References:
@@ -572,8 +732,13 @@ def nanpercentile(a: Any, q: Any, axis: Any = None, out: None = None, overwrite_
     return _quantile("nanpercentile", a, divide(asarray(q), 100), axis, method, keepdims, True)
 
 
-def median(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-           keepdims: bool = False) -> Any:
+def median(
+    a: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    keepdims: bool = False,
+) -> Any:
     """Return the median.
 
     References:
@@ -582,8 +747,13 @@ def median(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = F
     return _quantile("median", a, 0.5, axis, "midpoint", keepdims, False)
 
 
-def nanmedian(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-              keepdims: bool = False) -> Any:
+def nanmedian(
+    a: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    keepdims: bool = False,
+) -> Any:
     """Return the median of the elements that are not nan.
 
     References:

@@ -10,8 +10,21 @@ from funtorch import dtypes
 from funtorch.numpy.promotion import asarray, convert
 
 __all__ = [
-    "bfloat16", "bool_", "complex128", "complex64", "float16", "float32", "float64", "int16", "int32", "int64", "int8",
-    "uint16", "uint32", "uint64", "uint8",
+    "bfloat16",
+    "bool_",
+    "complex128",
+    "complex64",
+    "float16",
+    "float32",
+    "float64",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
 ]
 
 
@@ -47,7 +60,9 @@ class ScalarType:
 
 
 bool_ = ScalarType(dtypes.bool_)
-uint8, uint16, uint32, uint64 = map(ScalarType, (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64))
+uint8, uint16, uint32, uint64 = map(
+    ScalarType, (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64)
+)
 int8, int16, int32, int64 = map(ScalarType, (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64))
 float16, float32, float64 = map(ScalarType, (dtypes.float16, dtypes.float32, dtypes.float64))
 bfloat16 = ScalarType(dtypes.bfloat16)

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.sort
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, primitives
+from funtorch.core import ArrayImpl, concrete_or_error, primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.creation import arange, zeros
 from funtorch.numpy.elementwise import add, divide, isnan, logical_and, not_equal, subtract
@@ -30,23 +29,51 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
-from funtorch.numpy.reductions import all as all_
 from funtorch.numpy.reductions import cumsum
 from funtorch.numpy.reductions import max as max_
 from funtorch.numpy.reductions import min as min_
 from funtorch.numpy.reductions import sum as sum_
 
 __all__ = [
-    "argsort", "argwhere", "bincount", "compress", "delete", "digitize", "extract", "flatnonzero", "histogram",
-    "histogram_bin_edges", "insert", "intersect1d", "isin", "lexsort", "nonzero", "partition", "searchsorted",
-    "setdiff1d", "setxor1d", "sort", "union1d", "unique", "unique_counts", "unique_inverse", "unique_values",
+    "argsort",
+    "argwhere",
+    "bincount",
+    "compress",
+    "delete",
+    "digitize",
+    "extract",
+    "flatnonzero",
+    "histogram",
+    "histogram_bin_edges",
+    "insert",
+    "intersect1d",
+    "isin",
+    "lexsort",
+    "nonzero",
+    "partition",
+    "searchsorted",
+    "setdiff1d",
+    "setxor1d",
+    "sort",
+    "union1d",
+    "unique",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
     "where",
 ]
 
 
 # ------------------------------------------------------------------------------------------ sorting
-def sort(a: Any, axis: int | None = -1, *, kind: None = None, order: None = None, stable: bool = True,
-         descending: bool = False) -> Any:
+def sort(
+    a: Any,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+) -> Any:
     """Sort along an axis; nan comes last.
 
     Args:
@@ -70,8 +97,15 @@ def sort(a: Any, axis: int | None = -1, *, kind: None = None, order: None = None
     return flip(out, k) if descending else out
 
 
-def argsort(a: Any, axis: int | None = -1, *, kind: None = None, order: None = None, stable: bool = True,
-            descending: bool = False) -> Any:
+def argsort(
+    a: Any,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+) -> Any:
     """Return the indices that sort along an axis; arguments as for `sort`.
 
     References:
@@ -92,7 +126,9 @@ def lexicographic(keys: Sequence[Any], axis: int) -> Any:
     shape = keys[0].shape
     inner = [1] * len(shape)
     inner[axis] = shape[axis]
-    positions = broadcast_to(reshape(arange(shape[axis], dtype=dtypes.default_int()), tuple(inner)), shape)
+    positions = broadcast_to(
+        reshape(arange(shape[axis], dtype=dtypes.default_int()), tuple(inner)), shape
+    )
     return primitives["sort"].bind(*keys, positions, axis=axis, num_keys=len(keys))[-1]
 
 
@@ -117,7 +153,9 @@ def partition(a: Any, kth: int, axis: int = -1) -> Any:
     return sort(a, axis)
 
 
-def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan") -> Any:
+def searchsorted(
+    a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan"
+) -> Any:
     """Find where values would have to be inserted to keep a vector sorted.
 
     Args:
@@ -183,7 +221,8 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
 # ------------------------------------------------------------------------------------------ finding
 def _known(x: Any, function: str) -> Any:
     return concrete_or_error(
-        x, f"the size of the result of {function}, which depends on values (give size= to fix it),")
+        x, f"the size of the result of {function}, which depends on values (give size= to fix it),"
+    )
 
 
 def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, ...]:
@@ -221,8 +260,10 @@ def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple
     for n in reversed(x.shape):
         out.append(elementwise.remainder(rest, n))
         rest = elementwise.floor_divide(rest, n)
-    return tuple(convert(elementwise.where(found, i, 0 if fill is None else fill), dtype)
-                 for i, fill in zip(reversed(out), fills, strict=True))
+    return tuple(
+        convert(elementwise.where(found, i, 0 if fill is None else fill), dtype)
+        for i, fill in zip(reversed(out), fills, strict=True)
+    )
 
 
 def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
@@ -247,8 +288,15 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
     return stack(nonzero(x, size=size, fill_value=fill_value), -1)
 
 
-def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None = None,
-          fill_value: Any = None) -> Any:
+def where(
+    condition: Any,
+    x: Any = None,
+    y: Any = None,
+    /,
+    *,
+    size: int | None = None,
+    fill_value: Any = None,
+) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``.
 
     Args:
@@ -274,7 +322,9 @@ def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None =
     if x is None or y is None:
         raise ValueError("where: give both x and y, or neither")
     if size is not None or fill_value is not None:
-        raise ValueError("where: size and fill_value are only for the form with the condition alone")
+        raise ValueError(
+            "where: size and fill_value are only for the form with the condition alone"
+        )
     return elementwise.where(condition, x, y)
 
 
@@ -284,11 +334,20 @@ def extract(condition: Any, arr: Any, *, size: int | None = None, fill_value: An
     References:
         numpy.extract
     """
-    return compress(ravel(to_array(condition, "extract", "condition")), arr, size=size, fill_value=fill_value)
+    return compress(
+        ravel(to_array(condition, "extract", "condition")), arr, size=size, fill_value=fill_value
+    )
 
 
-def compress(condition: Any, a: Any, axis: int | None = None, *, size: int | None = None,
-             fill_value: Any = 0, out: None = None) -> Any:
+def compress(
+    condition: Any,
+    a: Any,
+    axis: int | None = None,
+    *,
+    size: int | None = None,
+    fill_value: Any = 0,
+    out: None = None,
+) -> Any:
     """Take the slices along an axis where the condition holds; None flattens.
 
     References:
@@ -323,7 +382,11 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
     if length is None:
         top = int(_known(max_(x), "bincount")) + 1 if x.size else 0
         length = builtins.max(top, minlength)
-    w = asarray(1, dtypes.default_int()) if weights is None else to_array(weights, "bincount", "weights")
+    w = (
+        asarray(1, dtypes.default_int())
+        if weights is None
+        else to_array(weights, "bincount", "weights")
+    )
     if weights is not None:
         w = ravel(w)
     x = elementwise.where(elementwise.less(x, 0), 0, x)
@@ -342,13 +405,19 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
         numpy.histogram_bin_edges
     """
     if isinstance(bins, str):
-        raise NotImplementedError(f"histogram_bin_edges: bins={bins!r} is not supported; give a number or the edges")
+        raise NotImplementedError(
+            f"histogram_bin_edges: bins={bins!r} is not supported; give a number or the edges"
+        )
     edges = asarray(bins)
     if edges.ndim == 1:
         return edges
     x = to_array(a, "histogram", "a")
     x = convert(x, dtypes.to_inexact(x.dtype))
-    low, high = (min_(x), max_(x)) if range is None and x.size else (asarray(v, x.dtype) for v in range or (0, 1))
+    low, high = (
+        (min_(x), max_(x))
+        if range is None and x.size
+        else (asarray(v, x.dtype) for v in range or (0, 1))
+    )
     flat = elementwise.equal(low, high)
     low, high = elementwise.where(flat, low - 0.5, low), elementwise.where(flat, high + 0.5, high)
     n = static_int(bins, "histogram: bins")
@@ -356,8 +425,9 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     return low * (1 - steps) + high * steps
 
 
-def histogram(a: Any, bins: Any = 10, range: Any = None, weights: Any = None,
-              density: bool | None = None) -> tuple[Any, Any]:
+def histogram(
+    a: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
+) -> tuple[Any, Any]:
     """Count values in bins.
 
     Returns:
@@ -373,8 +443,14 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, weights: Any = None,
     n = edges.shape[0] - 1
     place = subtract(searchsorted(edges, x, "right"), 1)
     place = elementwise.where(elementwise.equal(x, edges[-1]), n - 1, place)
-    inside = logical_and(elementwise.greater_equal(x, edges[0]), elementwise.less_equal(x, edges[-1]))
-    w = broadcast_to(asarray(1, dtype), x.shape) if weights is None else ravel(to_array(weights, "histogram", "weights"))
+    inside = logical_and(
+        elementwise.greater_equal(x, edges[0]), elementwise.less_equal(x, edges[-1])
+    )
+    w = (
+        broadcast_to(asarray(1, dtype), x.shape)
+        if weights is None
+        else ravel(to_array(weights, "histogram", "weights"))
+    )
     counts = zeros((n,), w.dtype).at[elementwise.where(inside, place, n)].add(w, mode="drop")
     if density:
         counts = divide(divide(counts, subtract(edges[1:], edges[:-1])), sum_(counts))
@@ -382,9 +458,17 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, weights: Any = None,
 
 
 # ------------------------------------------------------------------------------------------ sets
-def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
-           axis: int | None = None, *, equal_nan: bool = True, size: int | None = None,
-           fill_value: Any = None) -> Any:
+def unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = True,
+    size: int | None = None,
+    fill_value: Any = None,
+) -> Any:
     """Return the sorted distinct elements.
 
     Args:
@@ -403,8 +487,14 @@ def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, re
     wanted = (return_index, return_inverse, return_counts)
     if size is None or axis is not None:
         value = np.asarray(_known(x, "unique"))
-        found = np.unique(value, return_index=True, return_inverse=True, return_counts=True, axis=axis,
-                          equal_nan=equal_nan)
+        found = np.unique(
+            value,
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
+            axis=axis,
+            equal_nan=equal_nan,
+        )
         parts = [ArrayImpl(found[0])]
         parts += [ArrayImpl(np.asarray(part).astype(dtypes.default_int())) for part in found[1:]]
         if size is not None:
@@ -459,7 +549,9 @@ def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None)
     return unique(x, return_counts=True, size=size, fill_value=fill_value, equal_nan=False)
 
 
-def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, Any]:
+def unique_inverse(
+    x: Any, /, *, size: int | None = None, fill_value: Any = None
+) -> tuple[Any, Any]:
     """Return the sorted distinct elements and the positions that rebuild the input.
 
     References:
@@ -468,14 +560,22 @@ def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None
     return unique(x, return_inverse=True, size=size, fill_value=fill_value, equal_nan=False)
 
 
-def isin(element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *,
-         method: str = "auto") -> Any:
+def isin(
+    element: Any,
+    test_elements: Any,
+    assume_unique: bool = False,
+    invert: bool = False,
+    *,
+    method: str = "auto",
+) -> Any:
     """Tell for each element whether it occurs in another array.
 
     References:
         numpy.isin
     """
-    x, tests = promote("isin", *to_arrays("isin", element=element, test_elements=asarray(test_elements)))
+    x, tests = promote(
+        "isin", *to_arrays("isin", element=element, test_elements=asarray(test_elements))
+    )
     if not tests.size:
         found = zeros(x.shape, dtypes.bool_)
     else:
@@ -494,13 +594,16 @@ def _set_function(name: str, text: str) -> Any:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"{text}; the values must be known.\n\n    References:\n        numpy.{name}\n    ")
+        f"{text}; the values must be known.\n\n    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
 intersect1d = _set_function("intersect1d", "Return the sorted elements that two arrays share")
 union1d = _set_function("union1d", "Return the sorted elements of either array")
-setdiff1d = _set_function("setdiff1d", "Return the sorted elements of the first array that the second lacks")
+setdiff1d = _set_function(
+    "setdiff1d", "Return the sorted elements of the first array that the second lacks"
+)
 setxor1d = _set_function("setxor1d", "Return the sorted elements that only one of two arrays has")
 
 
@@ -515,7 +618,11 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "delete")
-    where_ = obj if isinstance(obj, slice) else np.asarray(concrete_or_error(obj, "the argument obj of delete"))
+    where_ = (
+        obj
+        if isinstance(obj, slice)
+        else np.asarray(concrete_or_error(obj, "the argument obj of delete"))
+    )
     kept = np.delete(np.arange(x.shape[k]), where_)
     return x[(slice(None),) * k + (kept,)]
 
@@ -532,8 +639,13 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     k = canonical_axis(axis, x.ndim, "insert")
     v = convert(asarray(values), x.dtype)
     n = x.shape[k]
-    places = np.asarray(obj if isinstance(obj, (int, slice)) is False else np.arange(n)[obj]
-                        if isinstance(obj, slice) else obj)
+    places = np.asarray(
+        obj
+        if isinstance(obj, (int, slice)) is False
+        else np.arange(n)[obj]
+        if isinstance(obj, slice)
+        else obj
+    )
     if places.ndim == 0:
         # One position: the values are moved so that their axis 0 runs along the axis.
         v = moveaxis(reshape(v, (1,) * (x.ndim - v.ndim) + v.shape), 0, k)
@@ -543,5 +655,5 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
         count = places.size
         v = reshape(v, (1,) * (x.ndim - v.ndim) + v.shape)
         order = np.insert(np.arange(n), places, np.arange(n, n + count))
-    v = broadcast_to(v, (*x.shape[:k], count, *x.shape[k + 1:]))
+    v = broadcast_to(v, (*x.shape[:k], count, *x.shape[k + 1 :]))
     return concatenate([x, v], k)[(slice(None),) * k + (order,)]
