@@ -40,8 +40,8 @@ def compile_jaxpr(
     if config.debug >= 1:
         calls = [step.eqn.prim.name for step in plan.steps if isinstance(step, Call)]
         print(
-            f"compiled {len(jaxpr.eqns)} equations to {len(plan.steps) - len(calls)} native steps in "
-            f"{time.perf_counter() - start:.3f} s; run eagerly: {', '.join(calls) or 'none'}",
+            f"compiled {len(jaxpr.eqns)} equations to {len(plan.steps) - len(calls)} native steps "
+            f"in {time.perf_counter() - start:.3f} s; run eagerly: {', '.join(calls) or 'none'}",
             file=sys.stderr,
         )
     return run

@@ -234,11 +234,10 @@ class Eval(Trace):
     __slots__ = ()
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        data = []
-        for a in args:
-            if type(a) is not ArrayImpl:
-                a = _concrete(a, prim)
-            data.append(a._data)
+        try:
+            data = [a._data for a in args]
+        except AttributeError:
+            raise _not_concrete(args, prim) from None
         if prim.multiple_results:  # its rule may bind other primitives, and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
@@ -258,12 +257,14 @@ class Eval(Trace):
         return ArrayImpl(out, params.get("weak_type", False))
 
 
-def _concrete(x: Any, prim: Primitive) -> ArrayImpl:
-    if isinstance(x, Tracer):
-        raise escaped_tracer(x)
-    raise TypeError(
-        f"primitive {prim.name} got {type(x).__name__}; it takes funtorch arrays only: convert "
-        "with "
+def _not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
+    """Return the error for arguments that hold no buffer."""
+    for x in args:
+        if isinstance(x, Tracer):
+            return escaped_tracer(x)
+    kinds = ", ".join(type(x).__name__ for x in args)
+    return TypeError(
+        f"primitive {prim.name} got ({kinds}); it takes funtorch arrays only: convert with "
         "funtorch.numpy.asarray first"
     )
 

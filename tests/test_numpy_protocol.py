@@ -9,11 +9,7 @@ import pytest
 
 import funtorch.numpy as fnp
 from funtorch.core import Array, ShapedArray
-from funtorch.errors import (
-    TracerArrayConversionError,
-    TracerBoolConversionError,
-    TracerIntegerConversionError,
-)
+from funtorch.errors import TracerArrayConversionError, TracerBoolConversionError
 from funtorch.jaxpr import eval_jaxpr, stage
 
 X = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], np.float32)
@@ -70,7 +66,7 @@ def test_what_needs_values_says_what_to_write(f, error, text):
 
 
 def test_numpy_arrays_cannot_be_indexed_by_tracers():
-    with pytest.raises(TracerIntegerConversionError, match="asarray"):
+    with pytest.raises(TracerArrayConversionError, match=r"funtorch.numpy.array"):
         traced(lambda i: np.arange(3)[i], np.int32)
     with pytest.raises(TypeError, match=r"at\[i\]\.set"):
         traced(lambda x: np.zeros(3).__setitem__(0, x))
@@ -97,7 +93,7 @@ def test_repr_and_dtypes():
     assert (fnp.array([1], "int8") + 1).dtype == np.int8
     assert (fnp.array([1]) + 1.5).dtype == np.float32
     assert fnp.float32(1).dtype == np.float32
-    with pytest.raises(TypeError, match="object"):
+    with pytest.raises(TypeError, match=r"dtype\(.O.\)"):
         fnp.asarray(np.array([None]))
 
 
@@ -148,5 +144,5 @@ def test_shape_errors_name_the_arguments():
         a @ b
     with pytest.raises(ValueError, match=r"arrays\[1\] is float32\[2,2\]"):
         fnp.concatenate([a, fnp.zeros((2, 2))])
-    with pytest.raises(TypeError, match="sin: argument x .* list"):
+    with pytest.raises(TypeError, match=r"sin: argument x .* list"):
         fnp.sin([1.0])

@@ -61,7 +61,7 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
     ct_of: dict[Var, Any] = {}
 
     def give(v: Var | Lit, ct: Any) -> None:
-        if type(v) is Lit or v in known:
+        if isinstance(v, Lit) or v in known:
             return
         ct_of[v] = ct if v not in ct_of else add(ct_of[v], ct)
 
@@ -249,24 +249,24 @@ def _check_inputs(
     fun: Any, nums: tuple[int, ...], diff: list[Any], holomorphic: bool, allow_int: bool
 ) -> None:
     for n, arg in zip(nums, diff, strict=True):
-        for path, leaf in tree.leaves_with_path(arg):
+        for k, leaf in enumerate(tree.leaves(arg)):
             if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
                 continue  # vjp's own conversion names what it is
             dtype = aval_of(leaf).dtype
+            if dtypes.is_complex(dtype) if holomorphic else allow_int or is_differentiable(dtype):
+                continue
+            path, _ = tree.leaves_with_path(arg)[k]
             where = f"argument {n}{tree.keystr(path)} of {function_name(fun)}"
-            if holomorphic and not dtypes.is_complex(dtype):
+            if holomorphic:
                 raise TypeError(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
                     f"{dtype.name}"
                 )
-            if not holomorphic and not is_differentiable(dtype) and not allow_int:
-                raise TypeError(
-                    f"grad needs inputs of a float or complex dtype, but {where} has dtype "
-                    f"{dtype.name}: "
-                    f"pass a float (for instance {_float_hint(leaf)}), choose other argnums, or "
-                    "set "
-                    "allow_int=True"
-                )
+            raise TypeError(
+                f"grad needs inputs of a float or complex dtype, but {where} has dtype "
+                f"{dtype.name}: pass a float (for instance {_float_hint(leaf)}), choose other "
+                "argnums, or set allow_int=True"
+            )
 
 
 def _float_hint(leaf: Any) -> str:

@@ -91,8 +91,13 @@ class _Printer:
                 out.append(scalar(self.b, op.name, [out[a] for a in op.args], dtypes, op.attr))
         return out
 
-    def nest(self, axes: Sequence[int], body: Callable[[], None]) -> None:
-        """Write loops over the axes, in order, around the body."""
+    def nest(
+        self,
+        axes: Sequence[int],
+        body: Callable[[], None],
+        part: tuple[str, str] | None = None,
+    ) -> None:
+        """Write loops over the axes, in order, around the body; ``part`` bounds the first one."""
         if not axes:
             body()
             return
@@ -101,7 +106,8 @@ class _Printer:
             self.index[axes[0]] = i
             self.nest(axes[1:], body)
 
-        self.loop("0", str(self.kernel.sizes[axes[0]]), 1, inner)
+        first, end = part or ("0", str(self.kernel.sizes[axes[0]]))
+        self.loop(first, end, 1, inner)
 
     # ---------------------------------------------------------------- the three shapes of a nest
     def elementwise(self) -> None:
@@ -179,12 +185,13 @@ class _Printer:
         kept = [a for a, r in enumerate(k.reduced) if not r]
         reduced = [a for a, r in enumerate(k.reduced) if r]
         if not reduced:
-            self.nest(kept, self.elementwise)
+            self.nest(kept, self.elementwise, ("%lo", "%hi"))
         elif reduced[-1] == len(k.sizes) - 1:
             self.nest(kept, lambda: self.in_registers(reduced))
         else:
             self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
         args = ", ".join(f"ptr noalias %b{n}" for n in range(len(k.buffers)))
+        args += ", i64 %lo, i64 %hi"
         text = "\n".join(
             [
                 f"define internal void @{k.name}({args}) noinline nounwind #0 {{",
@@ -199,5 +206,9 @@ class _Printer:
 
 
 def kernel_function(kernel: Kernel) -> tuple[str, dict[str, str]]:
-    """Return a kernel as an LLVM function of one pointer per buffer, and what it declares."""
+    """Return a kernel as an LLVM function, and what it declares.
+
+    It takes one pointer per buffer and, for kernels without reductions, the part of the first axis
+    to do.
+    """
     return _Printer(kernel).function()

@@ -34,6 +34,7 @@ class _Format:
     exp_terms: int
     log_terms: int
     exp_range: tuple[float, float]
+    tanh_range: float  # twice the size from which tanh is 1
     tiny: float  # least normal number
     root_half: int  # bits of sqrt(1/2)
 
@@ -48,6 +49,7 @@ _FORMATS = {
         7,
         5,
         (-104.0, 89.0),
+        20.0,
         2.0**-126,
         0x3F3504F3,
     ),
@@ -60,6 +62,7 @@ _FORMATS = {
         14,
         11,
         (-746.0, 710.0),
+        40.0,
         2.0**-1022,
         0x3FE6A09E667F3BCD,
     ),
@@ -145,47 +148,26 @@ def logistic(b: Any, x: str, kind: str) -> str:
     return b.op(f"fdiv {kind} {number(1, kind)}, {b.op(f'fadd {kind} {e}, {number(1, kind)}')}")
 
 
-# Least-squares fits of (tanh(x) / x - 1) / x**2 in x**2 on [0, 0.55**2].
-_TANH_SMALL = {
-    "float": (
-        -0.3333333329495413,
-        0.13333324185914644,
-        -0.05396469612807382,
-        0.021818403705021795,
-        -0.008526140801792538,
-        0.0025261091923533636,
-    ),
-    "double": (
-        -0.3333333333333333,
-        0.13333333333333333,
-        -0.053968253968253964,
-        0.02186948853615501,
-        -0.008863235529892247,
-        0.0035921280362654195,
-        -0.0014558343808576749,
-        0.0005900273551224217,
-        -0.00023912827184432937,
-        9.690942120662081e-05,
-        -3.9247772515411373e-05,
-        1.580589254846949e-05,
-        -6.15526736499905e-06,
-        2.081799709210907e-06,
-        -4.39485575452497e-07,
-    ),
-}
-
-
 def tanh(b: Any, x: str, kind: str) -> str:
-    """Return tanh x: a polynomial near zero, 1 - 2 / (e**2|x| + 1) elsewhere."""
-    size = b.call("llvm.fabs", [x], kind)
-    e = exp(b, b.op(f"fadd {kind} {size}, {size}"), kind)
-    far = b.op(f"fdiv {kind} {number(2, kind)}, {b.op(f'fadd {kind} {e}, {number(1, kind)}')}")
-    far = b.op(f"fsub {kind} {number(1, kind)}, {far}")
-    far = b.call("llvm.copysign", [far, x], kind)
-    z = b.op(f"fmul {kind} {x}, {x}")
-    cube = b.op(f"fmul {kind} {z}, {x}")
-    near = b.fma(cube, _polynomial(b, z, kind, _TANH_SMALL[kind]), x, kind)
-    return b.select(b.op(f"fcmp olt {kind} {size}, {number(0.55, kind)}"), near, far, kind)
+    """Return t / (t + 2) with t = e**2x - 1 = 2**n (e**r - 1) + (2**n - 1), accurate near zero."""
+    f = _FORMATS[kind]
+    low, high = (number(v, kind) for v in (-f.tanh_range, f.tanh_range))
+    y = b.op(f"fadd {kind} {x}, {x}")
+    y = b.select(b.op(f"fcmp olt {kind} {y}, {low}"), low, y, kind)
+    y = b.select(b.op(f"fcmp ogt {kind} {y}, {high}"), high, y, kind)
+    shifted = b.fma(y, number(1 / math.log(2), kind), number(f.magic, kind), kind)
+    n = b.op(f"fsub {kind} {shifted}, {number(f.magic, kind)}")
+    r = b.fma(n, number(-f.ln2[0], kind), y, kind)
+    r = b.fma(n, number(-f.ln2[1], kind), r, kind)
+    series = [1 / math.factorial(k + 1) for k in range(f.exp_terms)]
+    q = b.op(f"fmul {kind} {r}, {_polynomial(b, r, kind, series)}")
+    # The shift leaves of the bits nothing but n, in the exponent's place.
+    bits = b.op(f"shl {f.ints} {b.op(f'bitcast {kind} {shifted} to {f.ints}')}, {f.mantissa}")
+    bits = b.op(f"add {f.ints} {bits}, {f.bias << f.mantissa}")
+    scale = b.op(f"bitcast {f.ints} {bits} to {kind}")
+    t = b.fma(scale, q, b.op(f"fsub {kind} {scale}, {number(1, kind)}"), kind)
+    out = b.op(f"fdiv {kind} {t}, {b.op(f'fadd {kind} {t}, {number(2, kind)}')}")
+    return b.call("llvm.copysign", [out, x], kind)
 
 
 # Chebyshev fit of erf(x) / x in x**2 on [0, 16], as powers of x**2 / 8 - 1.

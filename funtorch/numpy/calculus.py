@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-# ------------------------------------------------------------------------------------------ differences
+# -------------------------------------------------------------------------------------- differences
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     """Return differences of neighbours along an axis, n times over.
 
@@ -114,7 +114,8 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int | None = N
 
     Args:
         f: array.
-        *varargs: the spacing: nothing (1), one number, or one number or vector of positions per axis.
+        *varargs: the spacing: nothing (1), one number, or one number or vector of positions per
+        axis.
         axis: axis or axes; None means all.
 
     Returns:
@@ -206,7 +207,7 @@ def unwrap(p: Any, discont: float | None = None, axis: int = -1, period: float =
     return concatenate([slice_axis(x, k, 0, 1), add(slice_axis(x, k, 1, x.shape[k]), total)], k)
 
 
-# ------------------------------------------------------------------------------------------ along an axis
+# ------------------------------------------------------------------------------------ along an axis
 def interp(
     x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
 ) -> Any:
@@ -260,7 +261,8 @@ def _sliding_products(a: Any, v: Any, mode: str, name: str) -> Any:
     a, v = promote(name, a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.shape[0] or not v.shape[0]:
         raise ValueError(
-            f"{name}: both arguments must be vectors with elements, got {describe(a)}, {describe(v)}"
+            f"{name}: both arguments must be vectors with elements, got {describe(a)}, "
+            f"{describe(v)}"
         )
     if a.shape[0] < v.shape[0]:
         a, v = v, a
@@ -315,7 +317,7 @@ def correlate(
     return _sliding_products(x, flip(conjugate(y)), mode, "correlate")
 
 
-# ------------------------------------------------------------------------------------------ covariance
+# --------------------------------------------------------------------------------------- covariance
 def cov(
     m: Any,
     y: Any = None,
@@ -384,7 +386,7 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
     return divide(divide(c, scale[:, None]), scale[None, :])
 
 
-# ------------------------------------------------------------------------------------------ polynomials
+# -------------------------------------------------------------------------------------- polynomials
 def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
     """Evaluate a polynomial by Horner's rule.
 

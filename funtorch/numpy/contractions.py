@@ -91,7 +91,8 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
         raise ValueError(
-            f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size {x.shape[ka]}; b "
+            f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
+            f"{x.shape[ka]}; b "
             f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}"
         )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
@@ -130,7 +131,8 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
         raise ValueError(
-            f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size {x.shape[ka]}; b is "
+            f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
+            f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}"
         )
     return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
@@ -143,7 +145,8 @@ def tensordot(
 
     Args:
         a, b: arrays.
-        axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a and b.
+        axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
+        and b.
 
     References:
         numpy.tensordot
@@ -160,7 +163,8 @@ def tensordot(
     cb = tuple(canonical_axis(k, y.ndim, "tensordot") for k in pair[1])
     if len(ca) != len(cb) or any(x.shape[i] != y.shape[j] for i, j in zip(ca, cb, strict=False)):
         raise ValueError(
-            f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} in size"
+            f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
+            "in size"
         )
     return _result(contract(x, y, ((ca, cb), ((), ()))), preferred_element_type)
 

@@ -149,7 +149,8 @@ def _like(name: str, value: int) -> Callable[..., Any]:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of another.\n\n    Args:\n"
+        f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of "
+        "another.\n\n    Args:\n"
         "        a: array.\n        dtype, shape: replace those of ``a``.\n\n"
         f"    References:\n        numpy.{name}\n    "
     )

@@ -1,7 +1,9 @@
-"""Elementwise functions: two tables, and one mechanism each for functions of one and of two arguments.
+"""Elementwise functions: two tables, and one mechanism each for functions of one and of two
+arguments.
 
 A row names the NumPy ufunc that computes the function eagerly and the strict function that means it
-everywhere else, written with primitives. Eager calls on arrays of equal dtype go straight to the ufunc,
+everywhere else, written with primitives. Eager calls on arrays of equal dtype go straight to the
+ufunc,
 which broadcasts by itself; all other calls promote and broadcast first.
 """
 
@@ -649,7 +651,8 @@ abs = absolute
 def power(x1: Any, x2: Any, /) -> Any:
     """Return x1 to the power x2.
 
-    A Python int as the exponent is static: the power is then computed by repeated multiplication, and
+    A Python int as the exponent is static: the power is then computed by repeated multiplication,
+    and
     its derivative is right at 0 and for negative x1.
 
     Args:
@@ -675,7 +678,8 @@ def power(x1: Any, x2: Any, /) -> Any:
         x = convert(x, dtypes.default_int(), True)
     if x2 < 0 and not dtypes.is_inexact(x.dtype):
         raise ValueError(
-            f"power: integers ({describe(x)}) to the negative integer power {x2} are not integers; convert "
+            f"power: integers ({describe(x)}) to the negative integer power {x2} are not "
+            "integers; convert "
             "the base to a float"
         )
     if x2 == 2:
@@ -713,7 +717,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     """
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
-            f"select: condlist has {len(condlist)} arrays and choicelist {len(choicelist)}; give as many of "
+            f"select: condlist has {len(condlist)} arrays and choicelist {len(choicelist)}; "
+            "give as many of "
             "each, at least one"
         )
     out = default

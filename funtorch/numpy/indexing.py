@@ -1,6 +1,7 @@
 """x[index], x.at[index], and the functions that take or put elements by index.
 
-An index is read once into entries, one per axis it consumes. Static integers, slices and None lower to
+An index is read once into entries, one per axis it consumes. Static integers, slices and None
+lower to
 slice, rev and reshape; integer arrays become one gather or scatter over the axes they index.
 """
 
@@ -70,9 +71,11 @@ class _Entry(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """An index, read: what happens to each axis, and where None and the arrays' axes come in the result.
+    """An index, read: what happens to each axis, and where None and the arrays' axes come in the
+    result.
 
-    ``order`` lists the result's axes as 'new', ('slice', axis) and 'arrays' (all broadcast axes of the
+    ``order`` lists the result's axes as 'new', ('slice', axis) and 'arrays' (all broadcast axes of
+    the
     index arrays, at the place NumPy puts them).
     """
 
@@ -88,7 +91,8 @@ def _is_static(index: Any) -> bool:
 
 
 def _expand(index: Any, ndim: int) -> list[Any]:
-    """Return the items of an index with Ellipsis and masks written out, one item per axis or None."""
+    """Return the items of an index with Ellipsis and masks written out, one item per axis or
+    None."""
     items: list[Any] = []
     for item in index if isinstance(index, tuple) else (index,):
         items.extend(_item(item))
@@ -136,9 +140,12 @@ def _mask(mask: Any) -> list[Any]:
         if not mask.trace.alive:
             raise escaped_tracer(mask)
         raise NonConcreteBooleanIndexError(
-            f"a boolean mask of type {describe(mask)} was used as an index while its values are not known, so "
-            f"the result has no fixed shape; it was made at {mask.source}. Use funtorch.numpy.where(mask, x, "
-            "y) to choose elements, or funtorch.numpy.nonzero(mask, size=n, fill_value=...) to index with a "
+            f"a boolean mask of type {describe(mask)} was used as an index while its values are "
+            "not known, so "
+            f"the result has no fixed shape; it was made at {mask.source}. Use "
+            "funtorch.numpy.where(mask, x, "
+            "y) to choose elements, or funtorch.numpy.nonzero(mask, size=n, fill_value=...) to "
+            "index with a "
             "fixed number of them"
         )
     value = concrete_or_error(mask, "a boolean mask")
@@ -173,7 +180,8 @@ def _plan(x: Any, index: Any) -> _Plan:
         if isinstance(item, _Mask):
             if item.size != n:
                 raise IndexError(
-                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} has size {n}"
+                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} "
+                    f"has size {n}"
                 )
             item = ArrayImpl(item.positions)
         if isinstance(item, slice):
@@ -495,8 +503,10 @@ class AtIndex:
 class AtView:
     """``x.at[index]``: its methods return a copy of x with the indexed elements updated.
 
-    ``mode`` says what indices out of bounds do: 'drop' (the default of updates: nothing), 'clip', 'fill'
-    (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices`` and
+    ``mode`` says what indices out of bounds do: 'drop' (the default of updates: nothing), 'clip',
+    'fill'
+    (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices``
+    and
     ``indices_are_sorted`` are promises too.
     """
 
@@ -525,7 +535,8 @@ class AtView:
         mode: str | None = None,
         fill_value: Any = None,
     ) -> Any:
-        """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's extreme)."""
+        """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's
+        extreme)."""
         chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
         chosen = {"drop": "fill"}.get(chosen, chosen)
         x = self.array
@@ -552,7 +563,8 @@ class AtView:
 
 
 def _fill_value(dtype: Any, fill: Any) -> Any:
-    """Return what is read out of bounds: nan, the least signed or greatest unsigned integer, True."""
+    """Return what is read out of bounds: nan, the least signed or greatest unsigned integer,
+    True."""
     if fill is not None:
         return np.asarray(concrete_or_error(fill, "fill_value")).astype(dtype).item()
     if dtypes.is_inexact(dtype):

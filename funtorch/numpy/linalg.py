@@ -79,7 +79,8 @@ class QRResult(NamedTuple):
 
 
 class SVDResult(NamedTuple):
-    """Left singular vectors, singular values in descending order, right singular vectors as rows."""
+    """Left singular vectors, singular values in descending order, right singular vectors as
+    rows."""
 
     U: Any
     S: Any
@@ -106,7 +107,9 @@ def _adjoint(x: Any) -> Any:
     return conjugate(matrix_transpose(x))
 
 
-# ------------------------------------------------------------------------------------------ decompositions
+# ----------------------------------------------------------------------------------- decompositions
+
+
 def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
     """Return L with a = L @ L^H, lower triangular; nan where a is not positive definite.
 
@@ -219,7 +222,9 @@ def svdvals(x: Any, /) -> Any:
     return svd(x, compute_uv=False)
 
 
-# ------------------------------------------------------------------------------------------ determinants, solving
+# ---------------------------------------------------------------------------- determinants, solving
+
+
 def slogdet(a: Any, *, method: None = None) -> SlogdetResult:
     """Return the sign and the logarithm of the absolute value of determinants.
 
@@ -300,7 +305,8 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
 
     Args:
         a: matrices, shape (..., n, m).
-        rtol, rcond: singular values up to this fraction of the largest count as zero (default: 10 times
+        rtol, rcond: singular values up to this fraction of the largest count as zero (default: 10
+        times
             the larger size times eps).
 
     References:
@@ -427,7 +433,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
     Args:
         x: array.
-        ord: None (root of the sum of squares), for vectors inf, -inf, 0 or a number p; for matrices 'fro',
+        ord: None (root of the sum of squares), for vectors inf, -inf, 0 or a number p; for
+        matrices 'fro',
             'nuc', inf, -inf, 1, -1, 2, -2.
         axis: int for vectors, pair for matrices; None takes the whole array.
         keepdims: keep reduced axes with size 1.

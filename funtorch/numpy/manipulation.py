@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -421,7 +422,8 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     for i, x in enumerate(xs):
         if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1 :] != first[k + 1 :]:
             raise ValueError(
-                f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is {describe(xs[0])}, "
+                f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is "
+                f"{describe(xs[0])}, "
                 f"arrays[{i}] is {describe(x)}"
             )
     xs = (
@@ -450,7 +452,8 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:
             raise ValueError(
-                f"stack: all arrays must have one shape: arrays[0] is {describe(xs[0])}, arrays[{i}] is "
+                f"stack: all arrays must have one shape: arrays[0] is {describe(xs[0])}, "
+                f"arrays[{i}] is "
                 f"{describe(x)}"
             )
     k = canonical_axis(axis, xs[0].ndim + 1, "stack")
@@ -558,9 +561,7 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     x = to_array(ary, name, "ary")
     k = canonical_axis(axis, x.ndim, name)
     cuts = _bounds(x.shape[k], sections, name, exact)
-    return [
-        slice_axis(x, k, a, builtins.max(a, b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-    ]
+    return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in itertools.pairwise(cuts)]
 
 
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
@@ -677,7 +678,8 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> An
     Args:
         array: array.
         pad_width: int, (before, after), or one such pair per axis.
-        mode: 'constant', 'edge', 'reflect', 'symmetric', 'wrap', 'empty', 'maximum', 'minimum', 'mean' or
+        mode: 'constant', 'edge', 'reflect', 'symmetric', 'wrap', 'empty', 'maximum', 'minimum',
+        'mean' or
             'linear_ramp' are NumPy's; the first six are supported.
         constant_values: for mode 'constant'.
 

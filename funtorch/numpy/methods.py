@@ -1,6 +1,7 @@
 """Operators and methods of arrays, attached to `Array`.
 
-The methods are the namespace's functions, so there is nothing here but names and the conversions to Python
+The methods are the namespace's functions, so there is nothing here but names and the conversions
+to Python
 and NumPy values.
 """
 
@@ -103,7 +104,8 @@ def _bool(self: Any) -> bool:
     value = concrete_or_error(self, "bool")
     if value.size != 1:
         raise ValueError(
-            f"the truth value of an array with {value.size} elements ({describe(self)}) is ambiguous: use .any() "
+            f"the truth value of an array with {value.size} elements ({describe(self)}) is "
+            "ambiguous: use .any() "
             "or .all()"
         )
     return bool(value.item())
@@ -140,7 +142,8 @@ def _contains(self: Any, value: Any) -> bool:
 
 def _setitem(self: Any, index: Any, value: Any) -> None:
     raise TypeError(
-        f"arrays are immutable, so {describe(self)} has no item assignment: instead of x[i] = v write "
+        f"arrays are immutable, so {describe(self)} has no item assignment: instead of x[i] = v "
+        "write "
         "x = x.at[i].set(v)"
     )
 

@@ -1,6 +1,7 @@
 """From what users pass to what primitives take: conversion, promotion, broadcasting.
 
-Primitives are strict: equal shapes and dtypes. Everything NumPy allows beyond that is settled here, once,
+Primitives are strict: equal shapes and dtypes. Everything NumPy allows beyond that is settled
+here, once,
 before the primitive is bound.
 """
 
@@ -14,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-import funtorch.ops.bits  # noqa: F401  (registers its primitives)
-import funtorch.ops.contract  # noqa: F401  (registers its primitives)
-import funtorch.ops.elementwise  # noqa: F401  (registers its primitives)
-import funtorch.ops.indexing  # noqa: F401  (registers its primitives)
-import funtorch.ops.linalg  # noqa: F401  (registers its primitives)
-import funtorch.ops.reduce  # noqa: F401  (registers its primitives)
-import funtorch.ops.shape  # noqa: F401  (registers its primitives)
+import funtorch.ops.bits
+import funtorch.ops.contract
+import funtorch.ops.elementwise
+import funtorch.ops.indexing
+import funtorch.ops.linalg
+import funtorch.ops.reduce
+import funtorch.ops.shape
 import funtorch.ops.sort  # noqa: F401  (registers its primitives)
 from funtorch import dtypes
 from funtorch.core import (
@@ -65,7 +66,8 @@ SCALARS = (bool, int, float, complex, np.generic)
 class _Quiet(threading.local):
     """A context per thread in which NumPy's floating-point warnings are off.
 
-    Running a ufunc in it costs 0.1 us; entering `numpy.errstate` costs 1 us. A context cannot be entered
+    Running a ufunc in it costs 0.1 us; entering `numpy.errstate` costs 1 us. A context cannot be
+    entered
     twice, hence one per thread, and only plain ufuncs run in it.
     """
 
@@ -109,7 +111,8 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         dtype, weak = dtypes.scalar_type(x)
         return ArrayImpl(np.array(x, dtype), weak)
     raise TypeError(
-        f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; convert it "
+        f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
+        "convert it "
         "with funtorch.numpy.asarray first"
     )
 
@@ -168,7 +171,8 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
     for leaf in leaves:
         if not isinstance(leaf, (np.ndarray, *SCALARS)):
             raise TypeError(
-                f"array: a value of type {type(leaf).__name__} is not a number or an array: {leaf!r:.80}"
+                f"array: a value of type {type(leaf).__name__} is not a number or an array: "
+                f"{leaf!r:.80}"
             )
     dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
     return ArrayImpl(np.array(x, dtype))
@@ -192,7 +196,8 @@ def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
         for k, part in enumerate(parts):
             if part.shape != parts[0].shape:
                 raise ValueError(
-                    f"array: the items of a list must have one shape; item 0 is {describe(parts[0])}, item "
+                    "array: the items of a list must have one shape; item 0 is "
+                    f"{describe(parts[0])}, item "
                     f"{k} is {describe(part)}"
                 )
         shape = (1, *parts[0].shape)
@@ -207,7 +212,8 @@ def array(
 ) -> Any:
     """Make an Array from numbers, nested lists, NumPy arrays or Arrays.
 
-    NumPy arrays keep their dtype, float64 included; Python ints become int32 (int64 where they need it)
+    NumPy arrays keep their dtype, float64 included; Python ints become int32 (int64 where they
+    need it)
     and floats the default float. Values are copied, so later writes to a NumPy input do not show.
 
     Args:
@@ -247,7 +253,8 @@ def asarray(
 
     Args:
         a: as for `array`.
-        dtype: dtype of the result; None keeps the one the values have. A bare Python scalar without a
+        dtype: dtype of the result; None keeps the one the values have. A bare Python scalar
+        without a
             dtype becomes weakly typed.
         order: only 'C' and 'K' layouts exist.
         copy: Arrays are immutable, so this changes nothing.
@@ -283,7 +290,8 @@ def asarray(
     if isinstance(a, (memoryview, bytearray)):
         return asarray(np.asarray(a), dtype)
     raise TypeError(
-        f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give numbers, "
+        f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give "
+        "numbers, "
         "nested lists of numbers, or an array"
     )
 
@@ -350,7 +358,8 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
             elif n not in (1, out[k]):
                 named = ", ".join(f"shape {s} at position {i}" for i, s in enumerate(shapes))
                 raise ValueError(
-                    f"shapes cannot be broadcast together: {named}; counted from the right, sizes of an axis "
+                    f"shapes cannot be broadcast together: {named}; counted from the right, "
+                    "sizes of an axis "
                     "must be equal or 1"
                 )
     return tuple(out)
@@ -383,7 +392,8 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     """Return the error for shapes that do not broadcast."""
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
     return ValueError(
-        f"{function}: shapes cannot be broadcast together: {named}; counted from the right, sizes of an "
+        f"{function}: shapes cannot be broadcast together: {named}; counted from the right, "
+        "sizes of an "
         "axis must be equal or 1"
     )
 

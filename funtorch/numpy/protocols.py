@@ -1,6 +1,7 @@
 """What lets other libraries handle Arrays: NumPy's dispatch protocols, DLPack, the Array API.
 
-``np.sin(x)`` and ``np.concatenate([x, y])`` arrive here with an Array or tracer among their arguments, and
+``np.sin(x)`` and ``np.concatenate([x, y])`` arrive here with an Array or tracer among their
+arguments, and
 go on to the function of the same name in our namespaces.
 """
 
@@ -33,7 +34,8 @@ _ACCUMULATE: dict[str, Callable[..., Any]] = {
 
 
 def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    """Return the values as a read-only NumPy array that shares memory, or a copy in another dtype."""
+    """Return the values as a read-only NumPy array that shares memory, or a copy in another
+    dtype."""
     value = concrete_or_error(self, "array")
     if type(value) is not np.ndarray:
         value = value.get()  # a CuPy array comes over from the GPU
@@ -66,7 +68,8 @@ class _Dispatch:
         out = kwargs.pop("out", None)
         if out is not None:
             raise TypeError(
-                f"numpy.{ufunc.__name__}: out= cannot be used with traced or immutable arrays; use the result: "
+                f"numpy.{ufunc.__name__}: out= cannot be used with traced or immutable arrays; "
+                "use the result: "
                 f"y = funtorch.numpy.{ufunc.__name__}(...)"
             )
         if method == "reduce":
@@ -117,7 +120,8 @@ class _Dispatch:
             raise TypeError(unsupported(getattr(func, "__name__", str(func)), args))
         if kwargs.get("out") is not None:
             raise TypeError(
-                f"numpy.{func.__name__}: out= cannot be used with traced or immutable arrays; use the result"
+                f"numpy.{func.__name__}: out= cannot be used with traced or immutable arrays; "
+                "use the result"
             )
         kwargs = {
             key: value
@@ -132,12 +136,14 @@ def unsupported(name: str, args: Any) -> str:
     arrays = [a for a in args if isinstance(a, Array)]
     came = f" of {describe(arrays[0])}" if arrays else ""
     return (
-        f"numpy.{name}{came} has no counterpart in funtorch.numpy. On an array whose values are known, write "
-        f"numpy.{name}(numpy.asarray(x)); inside a transform, write it with the functions of funtorch.numpy"
+        f"numpy.{name}{came} has no counterpart in funtorch.numpy. On an array whose values are "
+        "known, write "
+        f"numpy.{name}(numpy.asarray(x)); inside a transform, write it with the functions of "
+        "funtorch.numpy"
     )
 
 
-# ------------------------------------------------------------------------------------------ DLPack, Array API
+# -------------------------------------------------------------------------------- DLPack, Array API
 def _dlpack(self: Any, **options: Any) -> Any:
     """Return a DLPack capsule that shares the memory."""
     value = concrete_or_error(self, "a DLPack capsule")

@@ -295,7 +295,10 @@ def _cumulative_standard(name: str, base: Callable[..., Any], start: int) -> Cal
         return out
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Like {base.__name__}, by the Array API standard.\n\n    References:\n        numpy.{name}\n    "
+    function.__doc__ = (
+        f"Like {base.__name__}, by the Array API standard.\n\n"
+        f"    References:\n        numpy.{name}\n    "
+    )
     return function
 
 
@@ -479,7 +482,10 @@ def _without_nan(name: str, function: Callable[..., Any], neutral: float) -> Cal
         return function(where(isnan(x), neutral, x), axis, dtype, **options)
 
     wrapped.__name__ = wrapped.__qualname__ = name
-    wrapped.__doc__ = f"Like {function.__name__}, with nan counted as {neutral}.\n\n    References:\n        numpy.{name}\n    "
+    wrapped.__doc__ = (
+        f"Like {function.__name__}, with nan counted as {neutral}.\n\n"
+        f"    References:\n        numpy.{name}\n    "
+    )
     return wrapped
 
 

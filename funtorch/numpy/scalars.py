@@ -1,4 +1,5 @@
-"""Dtypes as names of the namespace: ``float32`` is a dtype to NumPy, and ``float32(1.5)`` makes an array."""
+"""Dtypes as names of the namespace: ``float32`` is a dtype to NumPy, and ``float32(1.5)`` makes an
+array."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Sorting, searching, counting and sets.
 
-Results whose size depends on the values need known values, or ``size=`` to fix it inside transforms.
+Results whose size depends on the values need known values, or ``size=`` to fix it inside
+transforms.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ def searchsorted(
         found = np.searchsorted(x._data, v._data, side)
         return ArrayImpl(np.asarray(found).astype(dtypes.default_int()))
     n = x.shape[0]
-    # Binary search on all values at once: the bounds halve their distance in each of log2(n) + 1 steps.
+    # Binary search on all values at once: the bounds halve their distance in each of log2(n) + 1
+    # steps.
     low = zeros(v.shape, dtypes.int32)
     high = add(low, n)
     for _ in range(n.bit_length()):
@@ -301,7 +303,8 @@ def where(
 
     Args:
         condition: array of any dtype; nonzero counts as true.
-        x, y: arrays or numbers; the three broadcast. Without both, the result is ``nonzero(condition)``.
+        x, y: arrays or numbers; the three broadcast. Without both, the result is
+        ``nonzero(condition)``.
         size, fill_value: as in `nonzero`; only without x and y.
 
     Returns:
@@ -362,7 +365,7 @@ def compress(
     return view.get() if size is None else view.get(mode="fill", fill_value=fill_value)
 
 
-# ------------------------------------------------------------------------------------------ counting
+# ----------------------------------------------------------------------------------------- counting
 def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None) -> Any:
     """Count how often each nonnegative integer occurs.
 
@@ -473,7 +476,8 @@ def unique(
 
     Args:
         ar: array.
-        return_index, return_inverse, return_counts: also return the first positions, the positions in the
+        return_index, return_inverse, return_counts: also return the first positions, the positions
+        in the
             result that rebuild the input, the numbers of occurrences.
         axis: find distinct slices along an axis (values must be known); None flattens.
         equal_nan: count all nan as one.
