@@ -1,7 +1,7 @@
 """Measure the foundation against its peers: eager calls, eager gradients, import time, jit.
 
-Contenders take turns inside one process, so that whatever else the machine does falls on all of them alike;
-the figure of each is its median. Peers that are not installed are said to be missing.
+Contenders take turns inside one process, so that whatever else the machine does falls on all of
+them alike; the figure of each is its median. Peers that are not installed are said to be missing.
 
     python benchmarks/foundation.py [--rounds 15] [--only jit]
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
+import itertools
 import statistics
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def digits_data() -> tuple[list[Any], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     params = [
         {"w": rng.normal(size=(n, m)).astype(np.float32) / n**0.5, "b": np.zeros(m, np.float32)}
-        for n, m in zip(SIZES[:-1], SIZES[1:], strict=True)
+        for n, m in itertools.pairwise(SIZES)
     ]
     return (
         params,

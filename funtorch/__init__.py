@@ -1,4 +1,5 @@
-"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays, transformed by
+"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays,
+transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)

@@ -238,7 +238,9 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             raise _not_concrete(args, prim) from None
-        if prim.multiple_results:  # its rule may bind other primitives, and a context runs only once
+        if (
+            prim.multiple_results
+        ):  # its rule may bind other primitives, and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
             return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
@@ -443,10 +445,12 @@ class Primitive:
         ``linear``
             takes the nonzero tangents and gives the tangents of outs.
     ``keeps_weak``: the output's dtype is weak when every input's is.
+    ``call``: it means running the jaxpr in its parameters on its arguments.
     """
 
     __slots__ = (
         "batch",
+        "call",
         "eager",
         "jvp",
         "keeps_weak",
@@ -464,6 +468,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
+        self.call = False
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
         self.jvp: Callable[..., Any] | None = None

@@ -24,8 +24,8 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
         pytree: arrays of any shapes; dtypes are promoted to a common one.
 
     Returns:
-        ``(vector, unravel)``: the vector of all elements, and the function that puts a vector of the same
-        length back into the pytree's structure, shapes and dtypes.
+        ``(vector, unravel)``: the vector of all elements, and the function that puts a vector of
+        the same length back into the pytree's structure, shapes and dtypes.
 
     Raises:
         ValueError: from ``unravel``, when the vector has another shape.

@@ -308,6 +308,9 @@ class Stage(Trace):
                 finally:
                     _state.trace = self
             source = None  # users never see the tape's tracers
+            if prim.call and not _all_depend(params["jaxpr"], [_is_from(self, a) for a in args]):
+                # what does not depend on the tape's inputs must not land on it
+                return eval_jaxpr(params["jaxpr"], *args)
         else:
             source = user_frame()
         invars = [self.atom(a) for a in args]
@@ -327,6 +330,22 @@ class Stage(Trace):
         return Jaxpr(
             self.invars, self.eqns, outvars, [v for v, _ in consts], [x for _, x in consts]
         )
+
+
+def _is_from(trace: Trace, x: Any) -> bool:
+    return type(x) is StageTracer and x.trace is trace
+
+
+def _all_depend(jaxpr: Jaxpr, flags: Sequence[bool]) -> bool:
+    """Tell whether every output depends on one of the inputs that ``flags`` marks."""
+    key = ("all_depend", tuple(flags))
+    if key not in jaxpr.memo:
+        reached = {v for v, f in zip(jaxpr.invars, flags, strict=True) if f}
+        for eqn in jaxpr.eqns:
+            if not reached.isdisjoint(eqn.invars):
+                reached.update(eqn.outvars)
+        jaxpr.memo[key] = reached.issuperset(jaxpr.outvars)
+    return jaxpr.memo[key]
 
 
 def stage(f: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray], name: str = "") -> Jaxpr:

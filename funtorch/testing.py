@@ -68,7 +68,7 @@ def check_jvp(
     Args:
         f: a function of arrays or pytrees of arrays, with float or complex outputs.
         args: where to check; float64 gives the sharpest check.
-        atol, rtol: tolerances; by default what central differences reach in the arguments' precision.
+        atol, rtol: tolerances; by default what central differences reach in this precision.
         eps: the step of the differences.
         seed: picks the random direction.
 
@@ -101,7 +101,7 @@ def check_vjp(
     eps: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Check `vjp` against central differences: <ct, tangent out> must equal <cotangent in, tangent in>.
+    """Check `vjp` against central differences: it must be the transpose of what they give.
 
     Arguments as in `check_jvp`.
 
@@ -141,7 +141,7 @@ def check_grads(
     rtol: float | None = None,
     eps: float | None = None,
 ) -> None:
-    """Check the derivatives of ``f`` up to ``order``, in forward and reverse mode and their mixtures.
+    """Check the derivatives of ``f`` up to ``order``, forward, reverse and mixed.
 
     Args:
         f: a function of arrays or pytrees of arrays, with float or complex outputs.

@@ -1,4 +1,4 @@
-"""The house rules, checked from the source: floors, imports, and primitives with all their rules."""
+"""The house rules, checked from the source: floors, imports, primitives with all their rules."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ FOLDERS = {
     "nnx": "funtorch.nnx",
 }
 
-# The longest prefix that fits rules. Floor 3 holds what builds on the namespaces without being one.
+# The longest prefix that fits rules.
 FLOORS = {
     "funtorch.tree": 0,
     "funtorch.treedef": 0,
@@ -39,9 +39,9 @@ FLOORS = {
     "funtorch.random": 2,
     "funtorch.scipy": 2,
     "funtorch.optim": 2,
-    "funtorch.device": 3,
-    "funtorch.io": 3,
-    "funtorch.flatten_util": 3,
+    "funtorch.device": 2,
+    "funtorch.io": 2,
+    "funtorch.flatten_util": 2,
     "funtorch.transforms": 3,
     "funtorch.backends": 3,
     "funtorch.transforms.jit": 4,
@@ -52,7 +52,7 @@ FLOORS = {
     "funtorch.nnx": 6,
 }
 
-# Heavy or optional: imported by the functions that need them, so that `import funtorch` stays quick.
+# Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "safetensors", "scipy_openblas32"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
@@ -63,9 +63,15 @@ GROUPS = (
 )
 
 MAX_LINES = 720
+# Files that are mostly a table with one entry a line, with the length that they may not outgrow.
+LONG = {
+    "funtorch.numpy.elementwise": 960,
+    "funtorch.numpy.manipulation": 760,
+    "funtorch.numpy.reductions": 780,
+}
 
 
-# ---------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------ reading
 @cache
 def modules() -> dict[str, Path]:
     """Return every module's dotted name, a package's ending in `.__init__`, and its file."""
@@ -154,7 +160,7 @@ def floor(module: str) -> int:
     return FLOORS[prefix]
 
 
-# ---------------------------------------------------------------------------------------- modules
+# ------------------------------------------------------------------------------------ modules
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_down(module):
     here = floor(module)
@@ -257,7 +263,7 @@ def test_bare_folder_names_are_not_imported():
 @pytest.mark.parametrize("module", modules())
 def test_files_stay_short(module):
     lines = modules()[module].read_text(encoding="utf-8").count("\n")
-    assert lines <= MAX_LINES, f"{module} has {lines} lines; split it at a seam"
+    assert lines <= LONG.get(module, MAX_LINES), f"{module} has {lines} lines; split it at a seam"
 
 
 def test_floor_table_has_no_dead_rows():
@@ -269,7 +275,7 @@ def test_floor_table_has_no_dead_rows():
     assert not gone
 
 
-# ---------------------------------------------------------------------------------------- primitives
+# ------------------------------------------------------------------------------------ primitives
 def missing(prim: Primitive, slot: str) -> bool:
     rule = getattr(prim, slot)
     return rule is None or getattr(rule, "__module__", "") == "funtorch.core"
@@ -290,7 +296,7 @@ def test_primitive_has_every_rule(name):
             f"primitive {name} has neither a {slot} rule nor a reason: set {name}_p.none[{slot!r}]"
         )
     assert not missing(prim, "transpose") or explained(prim, "transpose"), (
-        f"primitive {name} has neither a transpose rule nor a reason: set {name}_p.none['transpose']"
+        f"primitive {name} has neither a transpose rule nor a reason in its `none`"
     )
 
 

@@ -265,7 +265,7 @@ MISTAKES = {
     "dtype mismatch": (
         lambda: fnp.sin(fnp.asarray([True])) ^ fnp.asarray(1.5),
         TypeError,
-        ["bitwise_xor", "float"],
+        ["bitwise", "integers or bool", "float32"],
     ),
     "item assignment": (lambda: assign(fnp.ones(3)), TypeError, ["immutable", r"x\.at\["]),
     "index out of range": (lambda: fnp.ones(3)[5], IndexError, ["5", "3"]),

@@ -69,7 +69,11 @@ def test_numpy_arrays_cannot_be_indexed_by_tracers():
     with pytest.raises(TracerArrayConversionError, match=r"funtorch.numpy.array"):
         traced(lambda i: np.arange(3)[i], np.int32)
     with pytest.raises(TypeError, match=r"at\[i\]\.set"):
+        traced(lambda x: np.zeros(3).__setitem__(slice(1), x[None]))
+    # For a single element NumPy raises its own error, with ours as the cause.
+    with pytest.raises(ValueError, match="element") as caught:
         traced(lambda x: np.zeros(3).__setitem__(0, x))
+    assert "traced array" in str(caught.value.__cause__)
 
 
 def test_numpy_view_is_read_only_and_shared():

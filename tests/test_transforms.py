@@ -1,4 +1,4 @@
-"""Transforms, one by one and as words: every word over the alphabet must do what its letters say."""
+"""Transforms, one by one and as words: every word must do what its letters say."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ V = np.array([0.3, 1.1, -0.8])
 W = np.array([1.0, -0.5, 2.0])
 
 
-# ---------------------------------------------------------------------------------------- programs
+# ------------------------------------------------------------------------------------ programs
 @ft.jit
 def jitted(x):
     return fnp.tanh(A @ x) * x
@@ -42,7 +42,7 @@ PROGRAMS = {
 }
 
 
-# ---------------------------------------------------------------------------------------- letters
+# ------------------------------------------------------------------------------------ letters
 # Each letter makes a function of a vector from one; beside it stands what it must compute, with the
 # inner function only evaluated.
 def slope(f, x, v, eps=1e-5):
@@ -168,7 +168,7 @@ def test_staged_programs_are_well_typed(program, letter):
         assert str(jaxpr).startswith("{ lambda")
 
 
-# ---------------------------------------------------------------------------------------- nesting
+# ------------------------------------------------------------------------------------ nesting
 def test_perturbations_are_not_confused():
     inner = lambda x: ft.jvp(lambda y: x * y, (1.0,), (1.0,))[1]
     assert float(ft.jvp(lambda x: x * inner(x), (2.0,), (1.0,))[1]) == 4.0
@@ -192,7 +192,7 @@ def test_closure_over_tracers_of_every_transform():
     np.testing.assert_allclose(ft.jit(ft.vmap(ft.grad(outer)))(fnp.array([2.0, -1.0])), [12.0, 1.0])
 
 
-# ---------------------------------------------------------------------------------------- grad and jvp
+# ------------------------------------------------------------------------------------ grad and jvp
 def test_argnums_select_and_keep_structure():
     f = lambda a, p, c: a * p["w"][0] + p["w"][1] * c
     assert float(ft.grad(f, 2)(1.0, {"w": (2.0, 3.0)}, 4.0)) == 3.0
@@ -287,7 +287,7 @@ def test_python_branches_on_values_are_fine_under_grad():
     assert float(ft.grad(f)(-3.0)) == -1.0
 
 
-# ---------------------------------------------------------------------------------------- vmap
+# ------------------------------------------------------------------------------------ vmap
 def test_vmap_axes_are_pytree_prefixes():
     f = lambda p, y: (p["a"] * y, {"s": p["b"] + y.sum()})
     p = {"a": fnp.asarray(A), "b": fnp.asarray(X)}
@@ -326,7 +326,7 @@ def test_collectives_over_a_named_axis():
     )
 
 
-# ---------------------------------------------------------------------------------------- jit
+# ------------------------------------------------------------------------------------ jit
 def counted(f):
     calls = []
 
@@ -423,7 +423,7 @@ def test_eval_shape_computes_nothing():
     assert out["y"].dtype == np.float64
 
 
-# ---------------------------------------------------------------------------------------- custom rules
+# ------------------------------------------------------------------------------------ custom rules
 @ft.custom_vjp
 def doubled(x, y):
     return fnp.sin(x) * y
@@ -472,6 +472,16 @@ def test_custom_jvp_keeps_its_rule_everywhere():
     np.testing.assert_allclose(ft.vmap(ft.grad(loop))(X), want)
 
 
+def test_compiled_rules_of_custom_jvp():
+    f = ft.custom_jvp(lambda x: fnp.sin(x))
+    f.defjvp(ft.jit(lambda p, t: (fnp.sin(p[0]), fnp.cos(p[0]) * t[0])))
+    for wrap in (lambda g: g, ft.jit, ft.checkpoint):
+        got = ft.grad(wrap(lambda x: f(x) * f(f(x))))(np.float64(1.0))
+        np.testing.assert_allclose(
+            got, ft.grad(lambda x: fnp.sin(x) * fnp.sin(fnp.sin(x)))(np.float64(1.0))
+        )
+
+
 def test_nondiff_arguments_reach_the_rules():
     f = ft.custom_jvp(lambda g, x: g(x), nondiff_argnums=0)
     f.defjvp(lambda g, p, t: (g(p[0]), 7 * t[0]))
@@ -481,7 +491,7 @@ def test_nondiff_arguments_reach_the_rules():
     assert float(ft.jit(ft.grad(h), static_argnums=1)(2.0, 3)) == 30.0
 
 
-# ---------------------------------------------------------------------------------------- control flow
+# ------------------------------------------------------------------------------------ control flow
 def test_while_loop_differentiates_forwards():
     f = lambda x: ft.lax.while_loop(
         lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * fnp.sin(c[1]) + x), (0, x)

@@ -30,7 +30,9 @@ Flat = Callable[..., Any]
 
 
 # ------------------------------------------------------------------------------------------ binding
-def _bind(prim: Primitive, fun: Flat, rules: dict[str, Flat], args: Sequence[Any]) -> list[Any]:
+def _bind(
+    prim: Primitive, fun: Flat, rules: dict[str, Callable[..., Any]], args: Sequence[Any]
+) -> list[Any]:
     """Bind in the current trace; stage ``fun`` first where the call is to be written down."""
     trace = current()
     if isinstance(trace, Stage):

@@ -54,8 +54,9 @@ class JVPTracer(Tracer):
 class JVP(Trace):
     """Push tangents through operations. ``tape`` is the parent when linearizing, else None.
 
-    ``splits``: tangents may be on a tape, so a higher-order primitive must not compute primals and tangents
-    in one program, which would put the primals on the tape as well; its linearize rule keeps them apart.
+    ``splits``: tangents may be on a tape, so a higher-order primitive must not compute primals and
+    tangents in one program, which would put the primals on the tape as well; its linearize rule
+    keeps them apart.
     """
 
     __slots__ = ("splits", "tape")

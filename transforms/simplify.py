@@ -101,7 +101,9 @@ def _fold_literals(eqn: Eqn, made_by: dict[Var, Eqn]) -> Atom | None:
     if not all(isinstance(v, Lit) for v in eqn.invars) or eqn.prim.name.startswith("scatter"):
         return None
     with np.errstate(all="ignore"):
-        out = eqn.prim.eager(np, *[v.val._data for v in eqn.invars], **eqn.params)
+        out = eqn.prim.eager(
+            np, *[v.val._data for v in eqn.invars if isinstance(v, Lit)], **eqn.params
+        )
     return Lit(ArrayImpl(np.asarray(out), eqn.outvars[0].aval.weak_type))
 
 

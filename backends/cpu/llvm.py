@@ -92,10 +92,7 @@ class _Printer:
         return out
 
     def nest(
-        self,
-        axes: Sequence[int],
-        body: Callable[[], None],
-        part: tuple[str, str] | None = None,
+        self, axes: Sequence[int], body: Callable[[], None], part: tuple[str, str] | None = None
     ) -> None:
         """Write loops over the axes, in order, around the body; ``part`` bounds the first one."""
         if not axes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -19,12 +20,14 @@ from ..eager import eager_step, output_collector
 from ..fuse import Call, Dot, Launch, Plan
 from .blas import gemm_address, threads_setter
 from .llvm import kernel_function
+from .threads import executor, thread_count
 
 __all__ = ["native_program"]
 
 _lock = threading.Lock()
 _counter = itertools.count()
 _ALIGN = 64
+_SHARED = 1 << 20  # kernels of so many elements are worth several threads
 _ALONE = 1 << 26  # matrix products of fewer multiplications run on one thread
 _DATA = object.__basicsize__  # where an ndarray object keeps the address of its data
 
@@ -127,6 +130,7 @@ class _Segment:
             (slots[v], v.aval.shape, v.aval.dtype, _nbytes(v)) for v in tables if v in written
         ]
         self.steps = steps
+        self.split = _split(steps)
         self.symbol = f"segment{next(_counter)}"
         self.array = ctypes.c_size_t * len(tables)
 
@@ -151,17 +155,20 @@ class _Segment:
             if isinstance(step, Launch):
                 body, needs = kernel_function(step.kernel)
                 symbol = f"{self.symbol}_{step.kernel.name}"
+                # A part of nothing is asked of reductions, whose bounds nobody reads.
+                bounds = ("%lo", "%hi") if self.split else ("0", str((*step.kernel.sizes, 0)[0]))
                 functions.append(body.replace(f"@{step.kernel.name}(", f"@{symbol}(", 1))
                 declared.update(needs)
                 lines.append(
-                    f"  call void @{symbol}({', '.join(f'ptr {name[v]}' for v in step.vars)})"
+                    f"  call void @{symbol}({', '.join(f'ptr {name[v]}' for v in step.vars)}, "
+                    f"i64 {bounds[0]}, i64 {bounds[1]})"
                 )
             else:
                 lines += _gemm(step, name, n)
         functions.append(
             "\n".join(
                 [
-                    f"define void @{self.symbol}(ptr %objects, ptr %arena) nounwind #0 {{",
+                    f"define void @{self.symbol}(ptr %objects, ptr %arena, i64 %lo, i64 %hi) #0 {{",
                     *lines,
                     "  ret void",
                     "}",
@@ -172,36 +179,49 @@ class _Segment:
 
     def bind(self, address: int) -> Callable[[list[Any]], None]:
         """Return the function that runs the segment on an environment."""
-        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)
-        slots, fresh, array, size, empty = (
-            self.slots,
-            self.fresh,
-            self.array,
-            self.arena,
-            pool.empty,
-        )
+        i64 = ctypes.c_int64
+        entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, i64, i64)(address)
+        slots, fresh, array, size = self.slots, self.fresh, self.array, self.arena
+        empty, cuts = pool.empty, self.split
         spare: list[tuple[Any, int]] = []  # small arenas at rest; one call at a time uses each
 
         def run(env: list[Any]) -> None:
             for slot, shape, dtype, nbytes in fresh:
                 env[slot] = empty(shape, dtype, nbytes)
             table = array(*[id(env[k]) for k in slots])
+            if cuts:
+                others = [executor().submit(entry, table, None, lo, hi) for lo, hi in cuts[1:]]
+                entry(table, None, *cuts[0])
+                for other in others:
+                    other.result()
+                return
             if not size:
-                call(table, None)
+                entry(table, None, 0, 0)
                 return
             if size >= LARGE:
                 memory = pool.owner(size)
-                call(table, memory.ctypes.data)
+                entry(table, memory.ctypes.data, 0, 0)
                 return
             try:
                 arena = spare.pop()
             except IndexError:
                 memory = np.empty(size, np.uint8)
                 arena = (memory, memory.ctypes.data)
-            call(table, arena[1])
+            entry(table, arena[1], 0, 0)
             spare.append(arena)
 
         return run
+
+
+def _split(steps: Sequence[Launch | Dot]) -> list[tuple[int, int]]:
+    """Return the parts of the first axis that threads take, where a segment is one large kernel."""
+    if len(steps) > 1 or not isinstance(steps[0], Launch) or any(steps[0].kernel.reduced):
+        return []
+    sizes, threads = steps[0].kernel.sizes, thread_count()
+    if math.prod(sizes) < _SHARED or threads == 1 or sizes[0] < threads:
+        return []
+    edges = [sizes[0] * k // threads for k in range(threads + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def _gemm(step: Dot, name: dict[Var, str], n: int) -> list[str]:

@@ -255,7 +255,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     plain = [x.item() if isinstance(x, np.generic) else x for x in given]
     if stop is None and step is not None:
         plain = [0, *plain]
-    return ArrayImpl(np.arange(*plain).astype(dtype))
+    return ArrayImpl(np.arange(*plain).astype(dtype))  # type: ignore[arg-type]
 
 
 def linspace(
@@ -398,7 +398,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
 def _mask(x: Any, k: int, name: str) -> Any:
     if x.ndim < 2:
         raise ValueError(f"{name}: an array with at least 2 axes is required, got shape {x.shape}")
-    return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))
+    return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))  # type: ignore[call-overload]
 
 
 def tril(m: Any, k: int = 0) -> Any:
@@ -514,7 +514,7 @@ def indices(dimensions: Any, dtype: Any = None, sparse: bool = False) -> Any:
     """
     shape = canonical_shape(dimensions, "indices")
     dtype = dtypes.canonical(int if dtype is None else dtype)
-    out = np.indices(shape, sparse=sparse)
+    out = np.indices(shape, sparse=sparse)  # type: ignore[call-overload]
     return tuple(array(x, dtype) for x in out) if sparse else ArrayImpl(out.astype(dtype))
 
 

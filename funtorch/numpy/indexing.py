@@ -169,7 +169,8 @@ class _Mask:
 def _plan(x: Any, index: Any) -> _Plan:
     items = _expand(index, x.ndim)
     advanced = any(isinstance(item, (Array, _Mask)) for item in items)
-    entries, order = [], []
+    entries: list[_Entry] = []
+    order: list[Any] = []
     arrays, axes, where = [], [], []
     axis = 0
     for place, item in enumerate(items):

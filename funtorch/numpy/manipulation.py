@@ -708,7 +708,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> An
     for k, (lo, hi) in enumerate(widths):
         if lo or hi:
             # NumPy pads the positions, which are static; the array is then only read at them.
-            indices = np.pad(np.arange(x.shape[k]), (lo, hi), mode=mode)
+            indices = np.pad(np.arange(x.shape[k]), (lo, hi), mode=mode)  # type: ignore[call-overload]
             x = x[(slice(None),) * k + (indices,)]
     return x
 

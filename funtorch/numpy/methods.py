@@ -349,7 +349,7 @@ def _attach() -> None:
         setattr(Array, name, property(getter, doc=(getter.__doc__ or "").split("\n")[0]))
     # Equality is elementwise, so arrays cannot be keys; caches use id or the values.
     setattr(Array, "__hash__", None)  # noqa: B010
-    ArrayImpl.__repr__ = _repr  # type: ignore[method-assign]
+    ArrayImpl.__repr__ = _repr  # type: ignore[method-assign, assignment]
     ArrayImpl.__str__ = _str  # type: ignore[method-assign]
 
 

@@ -36,7 +36,7 @@ _ACCUMULATE: dict[str, Callable[..., Any]] = {
 def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     """Return the values as a read-only NumPy array that shares memory, or a copy in another
     dtype."""
-    value = concrete_or_error(self, "array")
+    value: Any = concrete_or_error(self, "array")
     if type(value) is not np.ndarray:
         value = value.get()  # a CuPy array comes over from the GPU
     if dtype is not None and np.dtype(dtype) != value.dtype:

@@ -181,7 +181,7 @@ def searchsorted(
     if sorter is not None:
         x = x[sorter]
     if type(x) is ArrayImpl and type(v) is ArrayImpl:
-        found = np.searchsorted(x._data, v._data, side)
+        found = np.searchsorted(x._data, v._data, side)  # type: ignore[call-overload]
         return ArrayImpl(np.asarray(found).astype(dtypes.default_int()))
     n = x.shape[0]
     # Binary search on all values at once: the bounds halve their distance in each of log2(n) + 1
