@@ -449,7 +449,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             if how == "call":
                 steps.append(Call(eqn))
             else:
-                steps.append(Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn)))
+                steps.append(Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn)))  # type: ignore[call-arg, arg-type]
         elif any(v in fuser.stored for v in eqn.outvars):
             if group and fuser.loop_key(group[0]) != fuser.loop_key(eqn):
                 flush()

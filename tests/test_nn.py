@@ -10,9 +10,25 @@ from funtorch.scipy import special
 
 X = np.linspace(-7, 7, 140, dtype=np.float32).reshape(2, 7, 10)
 ACTIVATIONS = [
-    "celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu",
-    "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign",
-    "softplus", "sparse_plus", "sparse_sigmoid", "squareplus",
+    "celu",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_sign",
+    "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
 ]
 
 
@@ -53,14 +69,23 @@ def test_one_hot() -> None:
     assert nn.one_hot(np.array([1, 0, 5]), 2, axis=0).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"is_causal": True}, {"scale": 0.3}, {"local_window_size": (1, 2)},
-    {"query_seq_lengths": np.int32([3, 5])}, {"key_value_seq_lengths": np.int32([3, 5])}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"is_causal": True},
+        {"scale": 0.3},
+        {"local_window_size": (1, 2)},
+        {"query_seq_lengths": np.int32([3, 5])},
+        {"key_value_seq_lengths": np.int32([3, 5])},
+    ],
+)
 def test_attention(options: dict[str, object]) -> None:
     jax_nn = pytest.importorskip("jax.nn")
     rng = np.random.default_rng(1)
     query, key, value = (
-        rng.normal(size=s).astype("float32") for s in ((2, 5, 4, 8), (2, 6, 2, 8), (2, 6, 2, 8)))
+        rng.normal(size=s).astype("float32") for s in ((2, 5, 4, 8), (2, 6, 2, 8), (2, 6, 2, 8))
+    )
     ours = {n: fnp.asarray(v) if isinstance(v, np.ndarray) else v for n, v in options.items()}
     got = nn.dot_product_attention(query, key, value, **ours)
     expected = jax_nn.dot_product_attention(query, key, value, **options)
@@ -74,8 +99,16 @@ def test_attention_names_what_does_not_fit() -> None:
 
 
 MAKERS = [
-    "truncated_normal", "uniform", "normal", "glorot_uniform", "glorot_normal",
-    "lecun_uniform", "lecun_normal", "he_uniform", "he_normal", "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "normal",
+    "glorot_uniform",
+    "glorot_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "he_uniform",
+    "he_normal",
+    "orthogonal",
 ]
 
 
@@ -97,12 +130,29 @@ def test_initializers_say_what_is_wrong() -> None:
 
 P, POSITIVE, REAL = np.linspace(0, 1, 21), np.linspace(0.1, 20, 50), np.linspace(-5.1, 5, 41)
 SPECIAL = {
-    "beta": (POSITIVE, POSITIVE[::-1].copy()), "betaln": (POSITIVE, POSITIVE[::-1].copy()),
-    "digamma": (POSITIVE,), "entr": (REAL,), "erf": (REAL,), "erfc": (REAL,), "erfinv": (P,),
-    "expit": (REAL,), "factorial": (POSITIVE,), "gamma": (REAL,), "gammaln": (REAL,),
-    "kl_div": (P, P[::-1].copy()), "log_ndtr": (REAL * 8,), "log_softmax": (REAL,), "logit": (P,),
-    "logsumexp": (REAL,), "ndtr": (REAL,), "ndtri": (P,), "poch": (POSITIVE, P[3] + 0 * POSITIVE),
-    "rel_entr": (P, P[::-1].copy()), "softmax": (REAL,), "xlog1py": (P, P), "xlogy": (P, P),
+    "beta": (POSITIVE, POSITIVE[::-1].copy()),
+    "betaln": (POSITIVE, POSITIVE[::-1].copy()),
+    "digamma": (POSITIVE,),
+    "entr": (REAL,),
+    "erf": (REAL,),
+    "erfc": (REAL,),
+    "erfinv": (P,),
+    "expit": (REAL,),
+    "factorial": (POSITIVE,),
+    "gamma": (REAL,),
+    "gammaln": (REAL,),
+    "kl_div": (P, P[::-1].copy()),
+    "log_ndtr": (REAL * 8,),
+    "log_softmax": (REAL,),
+    "logit": (P,),
+    "logsumexp": (REAL,),
+    "ndtr": (REAL,),
+    "ndtri": (P,),
+    "poch": (POSITIVE, P[3] + 0 * POSITIVE),
+    "rel_entr": (P, P[::-1].copy()),
+    "softmax": (REAL,),
+    "xlog1py": (P, P),
+    "xlogy": (P, P),
 }
 
 

@@ -53,10 +53,20 @@ def dot(a: Any, b: Any, contracted: Any, batch: Any = ((), ())) -> Any:
     return contract.dot_general(a, b, dimension_numbers=(contracted, batch), out_dtype=None)
 
 
-def dot_case(sa: tuple[int, ...], sb: tuple[int, ...], subscripts: str, contracted: Any,
-             batch: Any = ((), ())) -> Case:
-    return Case(f"dot_general-{subscripts}", lambda a, b: dot(a, b, contracted, batch),
-                (normal(*sa), normal(*sb)), (0, 1), lambda a, b: np.einsum(subscripts, a, b))
+def dot_case(
+    sa: tuple[int, ...],
+    sb: tuple[int, ...],
+    subscripts: str,
+    contracted: Any,
+    batch: Any = ((), ()),
+) -> Case:
+    return Case(
+        f"dot_general-{subscripts}",
+        lambda a, b: dot(a, b, contracted, batch),
+        (normal(*sa), normal(*sb)),
+        (0, 1),
+        lambda a, b: np.einsum(subscripts, a, b),
+    )
 
 
 DOTS = [
@@ -72,8 +82,13 @@ DOTS = [
     dot_case((2, 3, 4), (3, 2, 4), "abi,bai->ab", ((2,), (2,)), ((0, 1), (1, 0))),
     dot_case((0, 3), (3, 4), "ij,jk->ik", ((1,), (0,))),
     dot_case((3, 0), (0, 4), "ij,jk->ik", ((1,), (0,))),
-    Case("dot_general-strided", lambda a, b: dot(a, b, ((1,), (0,))),
-         (normal(6, 8)[::2, ::2], normal(5, 4).T), (0, 1), np.matmul),
+    Case(
+        "dot_general-strided",
+        lambda a, b: dot(a, b, ((1,), (0,))),
+        (normal(6, 8)[::2, ::2], normal(5, 4).T),
+        (0, 1),
+        np.matmul,
+    ),
 ]
 
 
@@ -84,7 +99,7 @@ def whole(n: int, *shape: int, low: int = 0) -> np.ndarray:
 def gather_reference(axes: tuple[int, ...], mode: str) -> Callable[..., Any]:
     def reference(x: Any, *indices: Any) -> Any:
         moved = x.transpose(*axes, *(d for d in range(x.ndim) if d not in axes))
-        out = np.empty((*indices[0].shape, *moved.shape[len(axes):]), x.dtype)
+        out = np.empty((*indices[0].shape, *moved.shape[len(axes) :]), x.dtype)
         for where in np.ndindex(indices[0].shape):
             place = tuple(int(i[where]) for i in indices)
             inside = all(0 <= p < n for p, n in zip(place, moved.shape, strict=False))
@@ -96,8 +111,11 @@ def gather_reference(axes: tuple[int, ...], mode: str) -> Callable[..., Any]:
 
 
 COMBINE: dict[str, Callable[[Any, Any], Any]] = {
-    "scatter": lambda x, u: u, "scatter_add": np.add, "scatter_mul": np.multiply,
-    "scatter_min": np.minimum, "scatter_max": np.maximum,
+    "scatter": lambda x, u: u,
+    "scatter_add": np.add,
+    "scatter_mul": np.multiply,
+    "scatter_min": np.minimum,
+    "scatter_max": np.maximum,
 }
 
 
@@ -108,8 +126,9 @@ def scatter_reference(name: str, axes: tuple[int, ...], mode: str) -> Callable[.
         for where in np.ndindex(indices[0].shape):
             place = tuple(int(i[where]) for i in indices)
             if mode == "clip":
-                place = tuple(min(max(p, 0), x.shape[d] - 1)
-                              for p, d in zip(place, axes, strict=True))
+                place = tuple(
+                    min(max(p, 0), x.shape[d] - 1) for p, d in zip(place, axes, strict=True)
+                )
             if all(0 <= p < x.shape[d] for p, d in zip(place, axes, strict=True)):
                 moved[place] = COMBINE[name](moved[place], updates[where])
         return out
@@ -118,8 +137,12 @@ def scatter_reference(name: str, axes: tuple[int, ...], mode: str) -> Callable[.
 
 
 PLACES = [  # axes, shape of the indices, mode, lowest and highest index less 1 beyond the range
-    ((0,), (6,), "clip", 3), ((1,), (2, 3), "fill", 3), ((0, 2), (7,), "fill", 1),
-    ((2, 0), (2, 2), "clip", 2), ((0, 1, 2), (9,), "promise", 0), ((0,), (), "fill", 0),
+    ((0,), (6,), "clip", 3),
+    ((1,), (2, 3), "fill", 3),
+    ((0, 2), (7,), "fill", 1),
+    ((2, 0), (2, 2), "clip", 2),
+    ((0, 1, 2), (9,), "promise", 0),
+    ((0,), (), "fill", 0),
     ((1,), (0,), "fill", 0),
 ]
 
@@ -130,41 +153,77 @@ def indexing_cases() -> list[Case]:
     for axes, shape, mode, beyond in PLACES:
         indices = tuple(whole(x.shape[d] + beyond, *shape, low=-beyond) for d in axes)
         params = {"axes": axes, "mode": mode}
-        cases.append(Case(
-            f"gather-{axes}-{mode}", lambda *a, p=params: indexing.gather(*a, **p, fill=None),
-            (x, *indices), (0,), gather_reference(axes, mode)))
+        cases.append(
+            Case(
+                f"gather-{axes}-{mode}",
+                lambda *a, p=params: indexing.gather(*a, **p, fill=None),
+                (x, *indices),
+                (0,),
+                gather_reference(axes, mode),
+            )
+        )
         rest = tuple(x.shape[d] for d in range(3) if d not in axes)
         mode = "drop" if mode == "fill" else mode
         params = {"axes": axes, "mode": mode, "unique": False}
         for name in COMBINE:
             prim = getattr(indexing, name)
-            cases.append(Case(
-                f"{name}-{axes}-{mode}", lambda *a, f=prim, p=params: f(*a, **p),
-                (x, normal(*shape, *rest), *indices), (0, 1),
-                scatter_reference(name, axes, mode)))
+            cases.append(
+                Case(
+                    f"{name}-{axes}-{mode}",
+                    lambda *a, f=prim, p=params: f(*a, **p),
+                    (x, normal(*shape, *rest), *indices),
+                    (0, 1),
+                    scatter_reference(name, axes, mode),
+                )
+            )
     unique = {"axes": (1,), "mode": "promise", "unique": True}
     for name in COMBINE:
         prim = getattr(indexing, name)
-        cases.append(Case(
-            f"{name}-unique", lambda *a, f=prim: f(*a, **unique),
-            (x[::2, ::-1], normal(2, 2, 3), np.array([3, 1], np.int8)), (0, 1),
-            scatter_reference(name, (1,), "promise")))
+        cases.append(
+            Case(
+                f"{name}-unique",
+                lambda *a, f=prim: f(*a, **unique),
+                (x[::2, ::-1], normal(2, 2, 3), np.array([3, 1], np.int8)),
+                (0, 1),
+                scatter_reference(name, (1,), "promise"),
+            )
+        )
     return cases
 
 
 def sort_cases() -> list[Case]:
     key = whole(3, 4, 5)
     return [
-        Case("sort-1", lambda x: sort.sort(x, axis=0, num_keys=1), (normal(6, 3),), (0,),
-             lambda x: np.sort(x, axis=0)),
-        Case("sort-complex", lambda x: sort.sort(x, axis=1, num_keys=1), (complexes(2, 5),), (0,),
-             lambda x: np.sort(x, axis=1)),
-        Case("sort-keys", lambda k, x, y: sort.sort(k, x, y, axis=1, num_keys=2),
-             (key, normal(4, 5), normal(4, 5)), (1, 2),
-             lambda k, x, y: [np.take_along_axis(v, np.lexsort((x, k), axis=1), 1)
-                              for v in (k, x, y)]),
-        Case("sort-empty", lambda x: sort.sort(x, axis=1, num_keys=1), (normal(2, 0),), (0,),
-             lambda x: x),
+        Case(
+            "sort-1",
+            lambda x: sort.sort(x, axis=0, num_keys=1),
+            (normal(6, 3),),
+            (0,),
+            lambda x: np.sort(x, axis=0),
+        ),
+        Case(
+            "sort-complex",
+            lambda x: sort.sort(x, axis=1, num_keys=1),
+            (complexes(2, 5),),
+            (0,),
+            lambda x: np.sort(x, axis=1),
+        ),
+        Case(
+            "sort-keys",
+            lambda k, x, y: sort.sort(k, x, y, axis=1, num_keys=2),
+            (key, normal(4, 5), normal(4, 5)),
+            (1, 2),
+            lambda k, x, y: [
+                np.take_along_axis(v, np.lexsort((x, k), axis=1), 1) for v in (k, x, y)
+            ],
+        ),
+        Case(
+            "sort-empty",
+            lambda x: sort.sort(x, axis=1, num_keys=1),
+            (normal(2, 0),),
+            (0,),
+            lambda x: x,
+        ),
     ]
 
 
@@ -179,8 +238,10 @@ def positive(x: Any) -> Any:
     lead = tuple(range(n - 2))
     other = conj(transpose(x, perm=(*lead, n - 1, n - 2)))
     square = dot(x, other, ((n - 1,), (n - 2,)), (lead, lead))
-    return add(add(square, hermitian(x)), ArrayImpl(np.broadcast_to(
-        (4 * np.eye(x.shape[-1])).astype(x.dtype), x.shape)))
+    return add(
+        add(square, hermitian(x)),
+        ArrayImpl(np.broadcast_to((4 * np.eye(x.shape[-1])).astype(x.dtype), x.shape)),
+    )
 
 
 def triangular(lower: bool, trans: int, unit: bool) -> Callable[..., Any]:
@@ -196,6 +257,7 @@ def triangular(lower: bool, trans: int, unit: bool) -> Callable[..., Any]:
 
 def without_phases(f: Callable[..., Any]) -> Callable[..., Any]:
     """Compare |v|² of complex vectors: their phases are free, also for finite differences."""
+
     def g(x: Any) -> list[Any]:
         return [mul(o, conj(o)) for o in f(x)]
 
@@ -213,10 +275,15 @@ def linalg_cases() -> list[Case]:
         ]
         for lower, trans, unit in itertools.product((False, True), (0, 1, 2), (False, True)):
             params = {"lower": lower, "trans": trans, "unit": unit}
-            cases.append(Case(
-                f"triangular_solve-{tag}-{lower}-{trans}-{unit}",
-                lambda a, b, p=params: linalg.triangular_solve(a, b, **p),
-                (square, make(2, 4, 2)), (0, 1), triangular(**params)))
+            cases.append(
+                Case(
+                    f"triangular_solve-{tag}-{lower}-{trans}-{unit}",
+                    lambda a, b, p=params: linalg.triangular_solve(a, b, **p),
+                    (square, make(2, 4, 2)),
+                    (0, 1),
+                    triangular(**params),
+                )
+            )
         for shape, x in (("square", square), ("tall", tall), ("wide", wide)):
             cases.append(Case(f"qr-{tag}-{shape}", linalg.qr, (x,), (0,), np.linalg.qr))
             svd = linalg.svd if tag == "real" else without_phases(linalg.svd)
@@ -328,12 +395,16 @@ def test_vmap_is_a_loop(case: Case) -> None:
     for mask in itertools.product((None, 0), repeat=len(args)):
         if all(m is None for m in mask):
             continue
-        batch = [a if m is None else ArrayImpl(np.stack([perturbed(a._data) for _ in range(size)]))
-                 for a, m in zip(args, mask, strict=True)]
+        batch = [
+            a if m is None else ArrayImpl(np.stack([perturbed(a._data) for _ in range(size)]))
+            for a, m in zip(args, mask, strict=True)
+        ]
         got = outputs(vmap(case.fn, in_axes=mask)(*batch))
         for k in range(size):
-            one = [a if m is None else ArrayImpl(np.asarray(a._data[k]))
-                   for a, m in zip(batch, mask, strict=True)]
+            one = [
+                a if m is None else ArrayImpl(np.asarray(a._data[k]))
+                for a, m in zip(batch, mask, strict=True)
+            ]
             for g, w in zip(got, outputs(case.fn(*one)), strict=True):
                 np.testing.assert_allclose(g[k], w, rtol=1e-9, atol=1e-9)
 
@@ -346,8 +417,9 @@ def perturbed(x: np.ndarray) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------ contraction
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint32", "int64", "float16", "float32",
-                                   "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint32", "int64", "float16", "float32", "complex64"]
+)
 def test_dot_keeps_the_dtype(dtype: str) -> None:
     a, b = (rng.integers(0, 2, s).astype(dtype) for s in ((3, 4), (4, 2)))
     out = dot(*arrays([a, b]), ((1,), (0,)))
@@ -365,13 +437,20 @@ def test_dot_accumulates_in_out_dtype() -> None:
     assert dot(half, half, ((1,), (1,)))._data.item() == 4096  # float16 alone would stay at 2048
 
 
-@pytest.mark.parametrize(("a", "b", "dims", "named"), [
-    (np.ones((2, 3)), np.ones((4, 5)), (((1,), (0,)), ((), ())),
-     ["f64[2,3]", "f64[4,5]", "size 3"]),
-    (np.ones(3), np.ones(3, np.float32), (((0,), (0,)), ((), ())), ["float64", "float32"]),
-    (np.ones(3), np.ones(3), (((1,), (0,)), ((), ())), ["a has 1 axes"]),
-    (np.ones((3, 3)), np.ones((3, 3)), (((0, 0), (0, 1)), ((), ())), ["twice"]),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "dims", "named"),
+    [
+        (
+            np.ones((2, 3)),
+            np.ones((4, 5)),
+            (((1,), (0,)), ((), ())),
+            ["f64[2,3]", "f64[4,5]", "size 3"],
+        ),
+        (np.ones(3), np.ones(3, np.float32), (((0,), (0,)), ((), ())), ["float64", "float32"]),
+        (np.ones(3), np.ones(3), (((1,), (0,)), ((), ())), ["a has 1 axes"]),
+        (np.ones((3, 3)), np.ones((3, 3)), (((0, 0), (0, 1)), ((), ())), ["twice"]),
+    ],
+)
 def test_dot_error_names_both(a: Any, b: Any, dims: Any, named: list[str]) -> None:
     with pytest.raises(TypeError) as error:
         contract.dot_general_p.type(aval_of(a), aval_of(b), dimension_numbers=dims, out_dtype=None)
@@ -380,8 +459,9 @@ def test_dot_error_names_both(a: Any, b: Any, dims: Any, named: list[str]) -> No
 
 
 # ------------------------------------------------------------------------------ indexing
-@pytest.mark.parametrize(("dtype", "want"), [
-    ("float32", np.nan), ("int16", -(2**15)), ("uint8", 255), ("bool", True)])
+@pytest.mark.parametrize(
+    ("dtype", "want"), [("float32", np.nan), ("int16", -(2**15)), ("uint8", 255), ("bool", True)]
+)
 def test_default_fill(dtype: str, want: Any) -> None:
     x, i = arrays([np.zeros(3, dtype), np.array([0, 3, -1, 2**62])])
     out = indexing.gather(x, i, axes=(0,), mode="fill", fill=None)
@@ -395,8 +475,7 @@ def test_scatter_keeps_the_dtype(name: str, dtype: str) -> None:
     i = np.array([0, 0, 2, 9, -1])
     out = getattr(indexing, name)(*arrays([x, updates, i]), axes=(0,), mode="drop", unique=False)
     assert out.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(
-        out._data, scatter_reference(name, (0,), "drop")(x, updates, i))
+    np.testing.assert_array_equal(out._data, scatter_reference(name, (0,), "drop")(x, updates, i))
 
 
 def test_narrow_floats_add_up_in_a_wide_one() -> None:
@@ -428,12 +507,15 @@ def test_product_with_zeros_has_the_right_derivative() -> None:
     np.testing.assert_allclose(pullback(ArrayImpl(np.ones(3)))[0]._data, [14, 0, 0, 0, 5])
 
 
-@pytest.mark.parametrize(("shape", "indices", "params", "named"), [
-    ((0,), [np.zeros(2, int)], {"axes": (0,), "mode": "clip"}, "size 0"),
-    ((3,), [np.zeros(2)], {"axes": (0,), "mode": "clip"}, "integers"),
-    ((3,), [np.zeros(2, int)], {"axes": (1,), "mode": "clip"}, "within"),
-    ((3, 3), [np.zeros(2, int)], {"axes": (0, 1), "mode": "clip"}, "as many"),
-])
+@pytest.mark.parametrize(
+    ("shape", "indices", "params", "named"),
+    [
+        ((0,), [np.zeros(2, int)], {"axes": (0,), "mode": "clip"}, "size 0"),
+        ((3,), [np.zeros(2)], {"axes": (0,), "mode": "clip"}, "integers"),
+        ((3,), [np.zeros(2, int)], {"axes": (1,), "mode": "clip"}, "within"),
+        ((3, 3), [np.zeros(2, int)], {"axes": (0, 1), "mode": "clip"}, "as many"),
+    ],
+)
 def test_gather_errors(shape: Any, indices: Any, params: Any, named: str) -> None:
     with pytest.raises(TypeError, match=named):
         indexing.gather_p.type(aval_of(np.zeros(shape)), *map(aval_of, indices), **params)
@@ -454,11 +536,14 @@ def test_sort_puts_nan_last_and_keeps_the_order_of_ties() -> None:
 
 
 # ------------------------------------------------------------------------------ bits
-@pytest.mark.parametrize(("key", "counter", "want"), [  # from the known answers of Random123
-    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-    ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
-    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
-])
+@pytest.mark.parametrize(
+    ("key", "counter", "want"),
+    [  # from the known answers of Random123
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
 @pytest.mark.parametrize("shape", [(), (3, 2), (40_000,)])
 def test_threefry_known_answers(key: Any, counter: Any, want: Any, shape: Any) -> None:
     args = [np.full(shape, v, np.uint32) for v in (*key, *counter)]
@@ -473,9 +558,11 @@ def test_threefry_known_answers(key: Any, counter: Any, want: Any, shape: Any) -
 def test_threefry_vmap_over_keys() -> None:
     k0, k1, x0, x1 = arrays(rng.integers(0, 2**32, (4, 5), dtype=np.uint32))
     got = vmap(bits.threefry2x32, in_axes=(0, 0, None, None))(
-        k0, k1, *(ArrayImpl(np.asarray(x._data[0])) for x in (x0, x1)))
+        k0, k1, *(ArrayImpl(np.asarray(x._data[0])) for x in (x0, x1))
+    )
     want = bits.threefry2x32(
-        k0, k1, *(ArrayImpl(np.broadcast_to(x._data[0], (5,))) for x in (x0, x1)))
+        k0, k1, *(ArrayImpl(np.broadcast_to(x._data[0], (5,))) for x in (x0, x1))
+    )
     for g, w in zip(got, want, strict=True):
         np.testing.assert_array_equal(g._data, w._data)
 

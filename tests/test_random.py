@@ -11,46 +11,56 @@ LOGITS = np.log(np.float32([0.1, 0.2, 0.7]))
 
 # What jax.random 0.10.2 gives for PRNGKey(42), float64 under jax_enable_x64.
 RECORDED = {
-    "split": (lambda k: random.split(k, 2),
-        [[1832780943, 270669613], [64467757, 2916123636]]),
-    "fold_in": (lambda k: random.fold_in(k, 7),
-        [2547012911, 1371500959]),
-    "bits8": (lambda k: random.bits(k, (4,), "uint8"),
-        [162, 217, 249, 215]),
-    "bits32": (lambda k: random.bits(k, (2, 2)),
-        [[2098992034, 2919706841], [2646866425, 2409546199]]),
-    "uniform": (lambda k: random.uniform(k, (3,)),
-        [0.48870956897735596, 0.6797971725463867, 0.6162714958190918]),
-    "uniform between": (lambda k: random.uniform(k, (3,), minval=0.3, maxval=1.7),
-        [0.9841934442520142, 1.251716136932373, 1.1627801656723022]),
-    "randint": (lambda k: random.randint(k, (5,), -5, 100),
-        [94, 49, 76, -1, 84]),
-    "randint8": (lambda k: random.randint(k, (4,), 0, 256, "uint8"),
-        [196, 18, 183, 193]),
-    "normal": (lambda k: random.normal(k, (3,)),
-        [-0.02830461598932743, 0.4671318531036377, 0.2957029640674591]),
-    "truncated": (lambda k: random.truncated_normal(k, -2, 2, (3,)),
-        [-0.027016498148441315, 0.44438081979751587, 0.2818770706653595]),
-    "permutation": (lambda k: random.permutation(k, 6),
-        [4, 2, 5, 3, 0, 1]),
-    "choice": (lambda k: random.choice(k, 9, (3,), replace=False),
-        [7, 4, 2]),
-    "categorical": (lambda k: random.categorical(k, LOGITS, shape=(6,)),
-        [2, 2, 2, 2, 1, 2]),
-    "bernoulli": (lambda k: random.bernoulli(k, 0.3, (5,)),
-        [False, False, False, False, False]),
-    "exponential": (lambda k: random.exponential(k, (3,)),
-        [0.670817494392395, 1.1388006210327148, 0.9578199982643127]),
-    "laplace": (lambda k: random.laplace(k, (3,)),
-        [0.022839652374386787, -0.4456535577774048, -0.2646729052066803]),
-    "cauchy": (lambda k: random.cauchy(k, (3,)),
-        [-0.03548463061451912, 0.6337261199951172, 0.38244056701660156]),
-    "bits64": (lambda k: random.bits(k, (2,), "uint64"),
-        [7871734211187709741, 276886910877598708]),
-    "uniform64": (lambda k: random.uniform(k, (2,), "float64"),
-        [0.4267275666499091, 0.015010069515314584]),
-    "normal64": (lambda k: random.normal(k, (2,), "float64"),
-        [-0.18471174528191162, -2.169824560397754]),
+    "split": (lambda k: random.split(k, 2), [[1832780943, 270669613], [64467757, 2916123636]]),
+    "fold_in": (lambda k: random.fold_in(k, 7), [2547012911, 1371500959]),
+    "bits8": (lambda k: random.bits(k, (4,), "uint8"), [162, 217, 249, 215]),
+    "bits32": (
+        lambda k: random.bits(k, (2, 2)),
+        [[2098992034, 2919706841], [2646866425, 2409546199]],
+    ),
+    "uniform": (
+        lambda k: random.uniform(k, (3,)),
+        [0.48870956897735596, 0.6797971725463867, 0.6162714958190918],
+    ),
+    "uniform between": (
+        lambda k: random.uniform(k, (3,), minval=0.3, maxval=1.7),
+        [0.9841934442520142, 1.251716136932373, 1.1627801656723022],
+    ),
+    "randint": (lambda k: random.randint(k, (5,), -5, 100), [94, 49, 76, -1, 84]),
+    "randint8": (lambda k: random.randint(k, (4,), 0, 256, "uint8"), [196, 18, 183, 193]),
+    "normal": (
+        lambda k: random.normal(k, (3,)),
+        [-0.02830461598932743, 0.4671318531036377, 0.2957029640674591],
+    ),
+    "truncated": (
+        lambda k: random.truncated_normal(k, -2, 2, (3,)),
+        [-0.027016498148441315, 0.44438081979751587, 0.2818770706653595],
+    ),
+    "permutation": (lambda k: random.permutation(k, 6), [4, 2, 5, 3, 0, 1]),
+    "choice": (lambda k: random.choice(k, 9, (3,), replace=False), [7, 4, 2]),
+    "categorical": (lambda k: random.categorical(k, LOGITS, shape=(6,)), [2, 2, 2, 2, 1, 2]),
+    "bernoulli": (lambda k: random.bernoulli(k, 0.3, (5,)), [False, False, False, False, False]),
+    "exponential": (
+        lambda k: random.exponential(k, (3,)),
+        [0.670817494392395, 1.1388006210327148, 0.9578199982643127],
+    ),
+    "laplace": (
+        lambda k: random.laplace(k, (3,)),
+        [0.022839652374386787, -0.4456535577774048, -0.2646729052066803],
+    ),
+    "cauchy": (
+        lambda k: random.cauchy(k, (3,)),
+        [-0.03548463061451912, 0.6337261199951172, 0.38244056701660156],
+    ),
+    "bits64": (lambda k: random.bits(k, (2,), "uint64"), [7871734211187709741, 276886910877598708]),
+    "uniform64": (
+        lambda k: random.uniform(k, (2,), "float64"),
+        [0.4267275666499091, 0.015010069515314584],
+    ),
+    "normal64": (
+        lambda k: random.normal(k, (2,), "float64"),
+        [-0.18471174528191162, -2.169824560397754],
+    ),
 }
 INEXACT = {"normal", "truncated", "exponential", "laplace", "cauchy", "normal64"}
 
@@ -95,7 +105,8 @@ DRAWS = {
     "geometric": lambda r, k: r.geometric(k, 0.2, (501,)),
     "orthogonal": lambda r, k: r.orthogonal(k, 3, (2,), m=5),
     "multivariate": lambda r, k: r.multivariate_normal(
-        k, np.float32([1, 2]), np.float32([[2, 0.5], [0.5, 1]]), (51,)),
+        k, np.float32([1, 2]), np.float32([[2, 0.5], [0.5, 1]]), (51,)
+    ),
 }
 
 
@@ -112,9 +123,17 @@ def test_draws_agree_with_installed_jax(name: str) -> None:
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize(("seed", "words"), [
-    (0, [0, 0]), (42, [0, 42]), (-1, [0, 2**32 - 1]), (2**32, [0, 0]), (2**40 + 7, [0, 7]),
-    (np.int64(2**40 + 1), [0, 1])])
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (0, [0, 0]),
+        (42, [0, 42]),
+        (-1, [0, 2**32 - 1]),
+        (2**32, [0, 0]),
+        (2**40 + 7, [0, 7]),
+        (np.int64(2**40 + 1), [0, 1]),
+    ],
+)
 def test_seeds(seed: int, words: list[int]) -> None:
     assert random.PRNGKey(seed).tolist() == words
 
@@ -142,25 +161,33 @@ def test_key_arrays() -> None:
         np.asarray(keys)
 
 
-@pytest.mark.parametrize(("key", "error", "text"), [
-    (np.zeros(3, np.uint32), TypeError, r"uint32\[2\].*uint32\[3\]"),
-    (np.zeros(2, np.int32), TypeError, r"int32\[2\]"),
-    (3, TypeError, "random.key .*got int"),
-    (np.zeros((4, 2), np.uint32), ValueError, r"shape \(4,\); use vmap")])
+@pytest.mark.parametrize(
+    ("key", "error", "text"),
+    [
+        (np.zeros(3, np.uint32), TypeError, r"uint32\[2\].*uint32\[3\]"),
+        (np.zeros(2, np.int32), TypeError, r"int32\[2\]"),
+        (3, TypeError, "random.key .*got int"),
+        (np.zeros((4, 2), np.uint32), ValueError, r"shape \(4,\); use vmap"),
+    ],
+)
 def test_wrong_keys(key: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         random.uniform(key)
 
 
-@pytest.mark.parametrize(("call", "error", "text"), [
-    (lambda k: random.uniform(k, (2,), "int32"), ValueError, "uniform: dtype .* int32"),
-    (lambda k: random.uniform(k, (2,), minval=np.zeros(3)), ValueError, "minval of shape"),
-    (lambda k: random.randint(k, (), 0, 1, float), TypeError, "randint: dtype .* float32"),
-    (lambda k: random.bernoulli(k, 1), TypeError, "p must be a float, got int32"),
-    (lambda k: random.choice(k, 3, (5,), replace=False), ValueError, "5 draws .* 3 members"),
-    (lambda k: random.fold_in(k, -1), OverflowError, "got -1"),
-    (lambda k: random.key(2**64), OverflowError, "64 bits"),
-    (lambda k: random.key(0, impl="rbg"), ValueError, "threefry2x32")])
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda k: random.uniform(k, (2,), "int32"), ValueError, "uniform: dtype .* int32"),
+        (lambda k: random.uniform(k, (2,), minval=np.zeros(3)), ValueError, "minval of shape"),
+        (lambda k: random.randint(k, (), 0, 1, float), TypeError, "randint: dtype .* float32"),
+        (lambda k: random.bernoulli(k, 1), TypeError, "p must be a float, got int32"),
+        (lambda k: random.choice(k, 3, (5,), replace=False), ValueError, "5 draws .* 3 members"),
+        (lambda k: random.fold_in(k, -1), OverflowError, "got -1"),
+        (lambda k: random.key(2**64), OverflowError, "64 bits"),
+        (lambda k: random.key(0, impl="rbg"), ValueError, "threefry2x32"),
+    ],
+)
 def test_wrong_arguments(call, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call(random.key(0))

@@ -19,11 +19,39 @@ from funtorch.scipy import special
 from funtorch.scipy.special import logsumexp
 
 __all__ = [
-    "celu", "dot_product_attention", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu",
-    "hard_swish", "hard_tanh", "identity", "leaky_relu", "log1mexp", "log_sigmoid", "log_softmax",
-    "logmeanexp", "logsumexp", "mish", "normalize", "one_hot", "relu", "relu6", "selu", "sigmoid",
-    "silu", "soft_sign", "softmax", "softplus", "sparse_plus", "sparse_sigmoid", "squareplus",
-    "standardize", "swish", "tanh",
+    "celu",
+    "dot_product_attention",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "identity",
+    "leaky_relu",
+    "log1mexp",
+    "log_sigmoid",
+    "log_softmax",
+    "logmeanexp",
+    "logsumexp",
+    "mish",
+    "normalize",
+    "one_hot",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_sign",
+    "softmax",
+    "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "standardize",
+    "swish",
+    "tanh",
 ]
 
 tanh = fnp.tanh
@@ -413,8 +441,16 @@ def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = Fal
     return total - fnp.log(fnp.sum(counted, axis=axis, keepdims=keepdims, where=where))
 
 
-def standardize(x: Any, axis: Any = -1, mean: Any = None, variance: Any = None,
-                epsilon: Any = 1e-5, where: Any = None, *, algorithm: str = "fast") -> Array:
+def standardize(
+    x: Any,
+    axis: Any = -1,
+    mean: Any = None,
+    variance: Any = None,
+    epsilon: Any = 1e-5,
+    where: Any = None,
+    *,
+    algorithm: str = "fast",
+) -> Array:
     """Return ``(x - mean) / sqrt(variance + epsilon)`` along axes.
 
     Args:
@@ -480,8 +516,9 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
 
 
 # --- attention -----------------------------------------------------------------------------
-def _attention_mask(t: int, s: int, mask: Any, is_causal: bool, window: Any, query_lengths: Any,
-                    key_lengths: Any) -> Any:
+def _attention_mask(
+    t: int, s: int, mask: Any, is_causal: bool, window: Any, query_lengths: Any, key_lengths: Any
+) -> Any:
     """Return the bool[B or 1, N or 1, T or 1, S or 1] of what may be attended to; None if all."""
     rows, columns = fnp.arange(t)[:, None], fnp.arange(s)[None, :]
     allowed = [] if mask is None else [mask]
@@ -502,21 +539,36 @@ def _attention_mask(t: int, s: int, mask: Any, is_causal: bool, window: Any, que
 
 def _check_attention(query: Any, key: Any, value: Any) -> None:
     fits = (
-        query.ndim == key.ndim == 4 and value.shape == key.shape
-        and query.shape[0] == key.shape[0] and query.shape[3] == key.shape[3]
-        and query.shape[2] % key.shape[2] == 0 and query.dtype == key.dtype == value.dtype)
+        query.ndim == key.ndim == 4
+        and value.shape == key.shape
+        and query.shape[0] == key.shape[0]
+        and query.shape[3] == key.shape[3]
+        and query.shape[2] % key.shape[2] == 0
+        and query.dtype == key.dtype == value.dtype
+    )
     if not fits:
-        named = ", ".join(f"{n} {promotion.describe(a)}" for n, a in
-                          (("query", query), ("key", key), ("value", value)))
+        named = ", ".join(
+            f"{n} {promotion.describe(a)}"
+            for n, a in (("query", query), ("key", key), ("value", value))
+        )
         raise ValueError(
             "dot_product_attention takes query[B, T, N, H], key[B, S, K, H] and value[B, S, K, H] "
-            f"of one dtype, with N a multiple of K; got {named}")
+            f"of one dtype, with N a multiple of K; got {named}"
+        )
 
 
 def dot_product_attention(
-    query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, *,
-    scale: float | None = None, is_causal: bool = False, query_seq_lengths: Any = None,
-    key_value_seq_lengths: Any = None, local_window_size: Any = None,
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    query_seq_lengths: Any = None,
+    key_value_seq_lengths: Any = None,
+    local_window_size: Any = None,
 ) -> Array:
     """Return ``softmax(query @ key.T * scale + bias) @ value`` for each head.
 
@@ -548,7 +600,8 @@ def dot_product_attention(
         J. Ainslie et al., "GQA: training generalized multi-query transformer models", EMNLP 2023.
     """
     query, key, value = promotion.to_arrays(
-        "dot_product_attention", query=query, key=key, value=value)
+        "dot_product_attention", query=query, key=key, value=value
+    )
     out_shape = query.shape
     query, key, value = (x if x.ndim != 3 else x[None] for x in (query, key, value))
     _check_attention(query, key, value)
@@ -559,8 +612,9 @@ def dot_product_attention(
     logits = logits.reshape((b, n, t, s)) * (1 / math.sqrt(h) if scale is None else scale)
     if bias is not None:
         logits = promotion.convert(logits + bias, wide)
-    allowed = _attention_mask(t, s, mask, is_causal, local_window_size, query_seq_lengths,
-                              key_value_seq_lengths)
+    allowed = _attention_mask(
+        t, s, mask, is_causal, local_window_size, query_seq_lengths, key_value_seq_lengths
+    )
     if allowed is not None:
         # Large and finite: a row with nothing to attend to must not become nan.
         lowest = -0.7 * float(dtypes.finfo(dtypes.float32).max)

@@ -23,10 +23,26 @@ from funtorch.core import Array
 from funtorch.numpy import promotion
 
 __all__ = [
-    "Initializer", "constant", "delta_orthogonal", "glorot_normal", "glorot_uniform", "he_normal",
-    "he_uniform", "kaiming_normal", "kaiming_uniform", "lecun_normal", "lecun_uniform", "normal",
-    "ones", "orthogonal", "truncated_normal", "uniform", "variance_scaling", "xavier_normal",
-    "xavier_uniform", "zeros",
+    "Initializer",
+    "constant",
+    "delta_orthogonal",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
 ]
 
 Initializer = Callable[..., Array]
@@ -94,7 +110,8 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
         (2, 3)
     """
     return _initializer(
-        lambda key, shape, dtype: _times(random.uniform(key, shape, dtype), scale), dtype)
+        lambda key, shape, dtype: _times(random.uniform(key, shape, dtype), scale), dtype
+    )
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
@@ -105,11 +122,13 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
         (2, 3)
     """
     return _initializer(
-        lambda key, shape, dtype: _times(random.normal(key, shape, dtype), stddev), dtype)
+        lambda key, shape, dtype: _times(random.normal(key, shape, dtype), stddev), dtype
+    )
 
 
-def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0,
-                     upper: Any = 2.0) -> Initializer:
+def truncated_normal(
+    stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0
+) -> Initializer:
     """Return an initializer that draws from a normal distribution cut off at lower and upper.
 
     Args:
@@ -127,7 +146,10 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0,
     """
     return _initializer(
         lambda key, shape, dtype: _times(
-            random.truncated_normal(key, lower, upper, shape, dtype), stddev), dtype)
+            random.truncated_normal(key, lower, upper, shape, dtype), stddev
+        ),
+        dtype,
+    )
 
 
 # --- scaled by the number of inputs or outputs ---------------------------------------------
@@ -135,13 +157,15 @@ def _size(shape: tuple[int, ...], axes: Axes) -> int:
     return math.prod(shape[k] for k in ((axes,) if isinstance(axes, int) else axes))
 
 
-def _fans(shape: tuple[int, ...], in_axis: Axes, out_axis: Axes,
-          batch_axis: Axes) -> tuple[float, float]:
+def _fans(
+    shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+) -> tuple[float, float]:
     """Return how many inputs each output sees, and how many outputs each input feeds."""
     if in_axis == -2 and len(shape) < 2:
         raise ValueError(
             f"variance_scaling: weights of shape {shape} have no axis of inputs at the default "
-            "in_axis=-2; give at least two axes, or in_axis")
+            "in_axis=-2; give at least two axes, or in_axis"
+        )
     sizes = [_size(shape, axes) for axes in (in_axis, out_axis, batch_axis)]
     window = math.prod(shape) / math.prod(sizes) if math.prod(sizes) else 0.0
     return sizes[0] * window, sizes[1] * window
@@ -165,14 +189,23 @@ def _scaled_truncated(key: Any, shape: Any, dtype: Any, variance: Any) -> Any:
 _DISTRIBUTIONS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "truncated_normal": _scaled_truncated,
     "normal": lambda key, shape, dtype, variance: (
-        random.normal(key, shape, dtype) * fnp.sqrt(variance)),
+        random.normal(key, shape, dtype) * fnp.sqrt(variance)
+    ),
     "uniform": lambda key, shape, dtype, variance: (
-        random.uniform(key, shape, dtype, -1) * fnp.sqrt(3 * variance)),
+        random.uniform(key, shape, dtype, -1) * fnp.sqrt(3 * variance)
+    ),
 }
 
 
-def variance_scaling(scale: Any, mode: str, distribution: str, in_axis: Axes = -2,
-                     out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+def variance_scaling(
+    scale: Any,
+    mode: str,
+    distribution: str,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype: Any = None,
+) -> Initializer:
     """Return an initializer whose variance is scale over the number of connections.
 
     Args:
@@ -196,10 +229,13 @@ def variance_scaling(scale: Any, mode: str, distribution: str, in_axis: Axes = -
         (2, 3)
     """
     for name, given, table in (
-            ("mode", mode, _MODES), ("distribution", distribution, _DISTRIBUTIONS)):
+        ("mode", mode, _MODES),
+        ("distribution", distribution, _DISTRIBUTIONS),
+    ):
         if given not in table:
             raise ValueError(
-                f"variance_scaling: {name} must be one of {', '.join(table)}; got {given!r}")
+                f"variance_scaling: {name} must be one of {', '.join(table)}; got {given!r}"
+            )
 
     def draw(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         connections = _MODES[mode](*_fans(shape, in_axis, out_axis, batch_axis))
@@ -210,8 +246,9 @@ def variance_scaling(scale: Any, mode: str, distribution: str, in_axis: Axes = -
 
 
 def _named(name: str, scale: float, mode: str, distribution: str) -> Callable[..., Initializer]:
-    def make(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
-             dtype: Any = None) -> Initializer:
+    def make(
+        in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Initializer:
         return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
 
     make.__name__ = make.__qualname__ = name
@@ -270,7 +307,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
         axis = promotion.canonical_axis(column_axis, len(shape), "orthogonal")
         columns = shape[axis]
         q = random.orthogonal(key, math.prod(shape) // columns, (), dtype, columns)
-        q = fnp.reshape(q, (*shape[:axis], *shape[axis + 1:], columns))
+        q = fnp.reshape(q, (*shape[:axis], *shape[axis + 1 :], columns))
         return _times(fnp.moveaxis(q, -1, axis), scale)
 
     return _initializer(draw, dtype)
@@ -301,7 +338,8 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
         if len(shape) not in (3, 4, 5) or shape[-1] < shape[-2]:
             raise ValueError(
                 "delta_orthogonal: the shape must be (*window, inputs, outputs) with one to three "
-                f"window axes and inputs <= outputs, got {shape}")
+                f"window axes and inputs <= outputs, got {shape}"
+            )
         centre = tuple((n - 1) // 2 for n in shape[:-2])
         return fnp.zeros(shape, dtype).at[centre].set(matrix(key, shape[-2:], dtype))
 

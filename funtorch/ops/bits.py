@@ -29,8 +29,10 @@ _CHUNK = 1 << 14  # elements worked on at a time: three arrays of it stay in the
 def _type(*avals: ShapedArray) -> list[ShapedArray]:
     first = avals[0]
     if len(avals) != 4 or any(a.shape != first.shape or a.dtype != dtypes.uint32 for a in avals):
-        raise TypeError("threefry2x32 takes four uint32 arrays of equal shape (key, key, counter, "
-                        f"counter), got {', '.join(a.str_short() for a in avals)}")
+        raise TypeError(
+            "threefry2x32 takes four uint32 arrays of equal shape (key, key, counter, "
+            f"counter), got {', '.join(a.str_short() for a in avals)}"
+        )
     return [ShapedArray(first.shape, dtypes.uint32)] * 2
 
 

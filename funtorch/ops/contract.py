@@ -23,8 +23,9 @@ from funtorch.ops.shape import transpose
 __all__ = ["dot_general", "dot_general_p", "free_axes"]
 
 # ((contracted axes of a, of b), (batch axes of a, of b))
-DimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]],
-                         tuple[tuple[int, ...], tuple[int, ...]]]
+DimensionNumbers = tuple[
+    tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]
+]
 
 
 def free_axes(ndim: int, contracted: Sequence[int], batch: Sequence[int]) -> tuple[int, ...]:
@@ -33,24 +34,30 @@ def free_axes(ndim: int, contracted: Sequence[int], batch: Sequence[int]) -> tup
 
 
 # --------------------------------------------------------------------------------------------- type
-def _type(a: ShapedArray, b: ShapedArray, *, dimension_numbers: DimensionNumbers,
-          out_dtype: Any = None) -> ShapedArray:
+def _type(
+    a: ShapedArray, b: ShapedArray, *, dimension_numbers: DimensionNumbers, out_dtype: Any = None
+) -> ShapedArray:
     (ca, cb), (ba, bb) = dimension_numbers
     problem = _mismatch(a, b, dimension_numbers, out_dtype)
     if problem:
         raise TypeError(
             f"dot_general: {problem}. It was asked to contract axes {ca} of a: {a.str_short()} "
             f"with axes {cb} of b: {b.str_short()}, with batch axes {ba} of a and {bb} of b, and "
-            f"out_dtype {out_dtype}")
-    shape = (*(a.shape[d] for d in ba),
-             *(a.shape[d] for d in free_axes(a.ndim, ca, ba)),
-             *(b.shape[d] for d in free_axes(b.ndim, cb, bb)))
-    return ShapedArray(shape, a.dtype if out_dtype is None else np.dtype(out_dtype),
-                       a.weak_type and b.weak_type)
+            f"out_dtype {out_dtype}"
+        )
+    shape = (
+        *(a.shape[d] for d in ba),
+        *(a.shape[d] for d in free_axes(a.ndim, ca, ba)),
+        *(b.shape[d] for d in free_axes(b.ndim, cb, bb)),
+    )
+    return ShapedArray(
+        shape, a.dtype if out_dtype is None else np.dtype(out_dtype), a.weak_type and b.weak_type
+    )
 
 
-def _mismatch(a: ShapedArray, b: ShapedArray, dimension_numbers: DimensionNumbers,
-              out_dtype: Any) -> str | None:
+def _mismatch(
+    a: ShapedArray, b: ShapedArray, dimension_numbers: DimensionNumbers, out_dtype: Any
+) -> str | None:
     (ca, cb), (ba, bb) = dimension_numbers
     if a.dtype != b.dtype:
         return f"the dtypes {a.dtype.name} and {b.dtype.name} differ: convert one of the arrays"
@@ -67,8 +74,10 @@ def _mismatch(a: ShapedArray, b: ShapedArray, dimension_numbers: DimensionNumber
     for kind, da, db in (("contracted", ca, cb), ("batch", ba, bb)):
         for i, j in zip(da, db, strict=True):
             if a.shape[i] != b.shape[j]:
-                return (f"the {kind} axis {i} of a has size {a.shape[i]} but axis {j} of b has "
-                        f"size {b.shape[j]}; they must be equal")
+                return (
+                    f"the {kind} axis {i} of a has size {a.shape[i]} but axis {j} of b has "
+                    f"size {b.shape[j]}; they must be equal"
+                )
     return None
 
 
@@ -76,8 +85,9 @@ def _mismatch(a: ShapedArray, b: ShapedArray, dimension_numbers: DimensionNumber
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 
 
-def _eager(xp: Any, a: Any, b: Any, *, dimension_numbers: DimensionNumbers,
-           out_dtype: Any = None) -> Any:
+def _eager(
+    xp: Any, a: Any, b: Any, *, dimension_numbers: DimensionNumbers, out_dtype: Any = None
+) -> Any:
     dtype = a.dtype
     out_dtype = dtype if out_dtype is None else out_dtype
     inner = _ACCUMULATE_IN.get(dtype, dtype)
@@ -94,16 +104,20 @@ def _contract(xp: Any, a: Any, b: Any, dimension_numbers: DimensionNumbers) -> A
     if not ba and len(ca) == 1 and a.ndim <= 2 and b.ndim <= 2:
         return xp.matmul(a if ca[0] == a.ndim - 1 else a.T, b if cb[0] == 0 else b.T)
     free_a, free_b = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
-    shape = (*(a.shape[d] for d in ba), *(a.shape[d] for d in free_a),
-             *(b.shape[d] for d in free_b))
+    shape = (
+        *(a.shape[d] for d in ba),
+        *(a.shape[d] for d in free_a),
+        *(b.shape[d] for d in free_b),
+    )
     pairs = sorted(zip(ca, cb, strict=True))
     left = _matrices(xp, a, ba, free_a, tuple(i for i, _ in pairs))
     right = _matrices(xp, b, bb, tuple(j for _, j in pairs), free_b)
     return xp.matmul(left, right).reshape(shape)
 
 
-def _matrices(xp: Any, x: Any, batch: tuple[int, ...], rows: tuple[int, ...],
-              columns: tuple[int, ...]) -> Any:
+def _matrices(
+    xp: Any, x: Any, batch: tuple[int, ...], rows: tuple[int, ...], columns: tuple[int, ...]
+) -> Any:
     """Return x as (*batch, rows, columns), each merged into one axis, uncopied if possible."""
     shape = x.shape
     n, m = math.prod(shape[d] for d in rows), math.prod(shape[d] for d in columns)
@@ -117,8 +131,9 @@ def _matrices(xp: Any, x: Any, batch: tuple[int, ...], rows: tuple[int, ...],
 
 
 # ------------------------------------------------------------------------------------- linear rules
-def _transpose(ct: Any, other: Any, aval: ShapedArray, dimension_numbers: DimensionNumbers,
-               first: bool) -> Any:
+def _transpose(
+    ct: Any, other: Any, aval: ShapedArray, dimension_numbers: DimensionNumbers, first: bool
+) -> Any:
     """Return the cotangent of the argument of type ``aval``, the first or the second one.
 
     The free axes of ``other`` are summed away against those of ct; what is left are the batch axes,
@@ -133,8 +148,11 @@ def _transpose(ct: Any, other: Any, aval: ShapedArray, dimension_numbers: Dimens
     summed = tuple(range(start, start + len(free_b)))
     inner = dtypes.promote_types(ct.dtype, other.dtype)
     out = dot_general(
-        _to(ct, inner), _to(other, inner),
-        dimension_numbers=((summed, free_b), (tuple(range(len(ba))), bb)), out_dtype=aval.dtype)
+        _to(ct, inner),
+        _to(other, inner),
+        dimension_numbers=((summed, free_b), (tuple(range(len(ba))), bb)),
+        out_dtype=aval.dtype,
+    )
     contracted = tuple(i for _, i in sorted(zip(cb, ca, strict=True)))
     return _permute(out, np.argsort((*ba, *free_a, *contracted)).tolist())
 
@@ -148,18 +166,36 @@ def _permute(x: Any, perm: Sequence[int]) -> Any:
     return x if perm == tuple(range(len(perm))) else transpose(x, perm=perm)
 
 
-def _transpose_a(ct: Any, b: Any, aval: ShapedArray, *, dimension_numbers: DimensionNumbers,
-                 out_dtype: Any = None) -> Any:
+def _transpose_a(
+    ct: Any,
+    b: Any,
+    aval: ShapedArray,
+    *,
+    dimension_numbers: DimensionNumbers,
+    out_dtype: Any = None,
+) -> Any:
     return _transpose(ct, b, aval, dimension_numbers, True)
 
 
-def _transpose_b(ct: Any, a: Any, aval: ShapedArray, *, dimension_numbers: DimensionNumbers,
-                 out_dtype: Any = None) -> Any:
+def _transpose_b(
+    ct: Any,
+    a: Any,
+    aval: ShapedArray,
+    *,
+    dimension_numbers: DimensionNumbers,
+    out_dtype: Any = None,
+) -> Any:
     return _transpose(ct, a, aval, dimension_numbers, False)
 
 
-def _batch(axis: Any, args: Sequence[Any], batched: Sequence[bool], *,
-           dimension_numbers: DimensionNumbers, out_dtype: Any = None) -> tuple[Any, bool]:
+def _batch(
+    axis: Any,
+    args: Sequence[Any],
+    batched: Sequence[bool],
+    *,
+    dimension_numbers: DimensionNumbers,
+    out_dtype: Any = None,
+) -> tuple[Any, bool]:
     a, b = args
     (ca, cb), (ba, bb) = dimension_numbers
     if batched[0]:
@@ -187,6 +223,7 @@ def _shift(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(d + 1 for d in axes)
 
 
-dot_general_p = bilinear("dot_general", type=_type, eager=_eager,
-                         transposes=(_transpose_a, _transpose_b), batch=_batch)
+dot_general_p = bilinear(
+    "dot_general", type=_type, eager=_eager, transposes=(_transpose_a, _transpose_b), batch=_batch
+)
 dot_general = dot_general_p.bind

@@ -382,6 +382,8 @@ erfc_p = unary(
     lambda t, x, y: _gauss(t, x, -2 / math.sqrt(math.pi)),
     accepts="f",
 )
+
+
 def _erf_inv_eager(xp: Any, x: Any) -> Any:
     if x.dtype == np.float64:
         return _special(special.erf_inv)(xp, x)

@@ -39,8 +39,19 @@ from funtorch.ops.families import (
 from funtorch.ops.shape import iota, reshape, transpose
 
 __all__ = [
-    "default_fill", "gather", "gather_p", "scatter", "scatter_add", "scatter_add_p", "scatter_max",
-    "scatter_max_p", "scatter_min", "scatter_min_p", "scatter_mul", "scatter_mul_p", "scatter_p",
+    "default_fill",
+    "gather",
+    "gather_p",
+    "scatter",
+    "scatter_add",
+    "scatter_add_p",
+    "scatter_max",
+    "scatter_max_p",
+    "scatter_min",
+    "scatter_min_p",
+    "scatter_mul",
+    "scatter_mul_p",
+    "scatter_p",
 ]
 
 Axes = tuple[int, ...]
@@ -62,7 +73,7 @@ def default_fill(dtype: Any) -> Any:
         integers, True for bool.
 
     Example:
-        >>> default_fill('float32'), default_fill('int8'), default_fill('uint8')
+        >>> default_fill("float32"), default_fill("int8"), default_fill("uint8")
         (nan, -128, 255)
     """
     if dtypes.is_inexact(dtype):
@@ -78,8 +89,14 @@ def _other_axes(ndim: int, axes: Axes) -> Axes:
     return tuple(d for d in range(ndim) if d not in axes)
 
 
-def _slices_shape(name: str, x: ShapedArray, indices: Sequence[ShapedArray], axes: Axes, mode: str,
-                  modes: Sequence[str]) -> tuple[int, ...]:
+def _slices_shape(
+    name: str,
+    x: ShapedArray,
+    indices: Sequence[ShapedArray],
+    axes: Axes,
+    mode: str,
+    modes: Sequence[str],
+) -> tuple[int, ...]:
     """Check indices, axes and mode; return B + the other axes of x."""
     asked = f"of {x.str_short()} at axes {axes} with {', '.join(i.str_short() for i in indices)}"
     if mode not in modes:
@@ -96,20 +113,28 @@ def _slices_shape(name: str, x: ShapedArray, indices: Sequence[ShapedArray], axe
     return (*indices[0].shape, *(x.shape[d] for d in _other_axes(x.ndim, axes)))
 
 
-def _gather_type(x: ShapedArray, *indices: ShapedArray, axes: Axes, mode: str,
-                 fill: Any = None) -> ShapedArray:
+def _gather_type(
+    x: ShapedArray, *indices: ShapedArray, axes: Axes, mode: str, fill: Any = None
+) -> ShapedArray:
     return ShapedArray(_slices_shape("gather", x, indices, axes, mode, GATHER_MODES), x.dtype)
 
 
 def _scatter_type(name: str) -> Callable[..., ShapedArray]:
-    def type_rule(x: ShapedArray, updates: ShapedArray, *indices: ShapedArray, axes: Axes,
-                  mode: str, unique: bool = False) -> ShapedArray:
+    def type_rule(
+        x: ShapedArray,
+        updates: ShapedArray,
+        *indices: ShapedArray,
+        axes: Axes,
+        mode: str,
+        unique: bool = False,
+    ) -> ShapedArray:
         shape = _slices_shape(name, x, indices, axes, mode, SCATTER_MODES)
         if updates.shape != shape or updates.dtype != x.dtype:
             raise TypeError(
                 f"{name} into {x.str_short()} at axes {axes} with indices of shape "
                 f"{indices[0].shape} takes updates of type "
-                f"{ShapedArray(shape, x.dtype).str_short()}, got {updates.str_short()}")
+                f"{ShapedArray(shape, x.dtype).str_short()}, got {updates.str_short()}"
+            )
         return ShapedArray(x.shape, x.dtype)
 
     return type_rule
@@ -166,8 +191,9 @@ def _scatter_eager(write: Callable[..., None], accumulates: bool) -> Callable[..
     target is (positions, ...) and updates (n, ...) with i, the n positions, in range.
     """
 
-    def eager(xp: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str,
-              unique: bool = False) -> Any:
+    def eager(
+        xp: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str, unique: bool = False
+    ) -> Any:
         dtype = x.dtype
         inner = _ACCUMULATE_IN.get(dtype, dtype) if accumulates else dtype
         others = _other_axes(x.ndim, axes)
@@ -226,8 +252,9 @@ def _shift(axes: Axes) -> Axes:
     return tuple(d + 1 for d in axes)
 
 
-def _gather_batch(axis: Any, args: Sequence[Any], batched: Sequence[bool], *, axes: Axes,
-                  **params: Any) -> tuple[Any, bool]:
+def _gather_batch(
+    axis: Any, args: Sequence[Any], batched: Sequence[bool], *, axes: Axes, **params: Any
+) -> tuple[Any, bool]:
     x, *indices = args
     if not any(batched[1:]):
         out = gather(x, *indices, axes=_shift(axes), **params)
@@ -240,8 +267,9 @@ def _gather_batch(axis: Any, args: Sequence[Any], batched: Sequence[bool], *, ax
 
 
 def _scatter_batch(prim: Primitive) -> Callable[..., Any]:
-    def batch(axis: Any, args: Sequence[Any], batched: Sequence[bool], *, axes: Axes,
-              **params: Any) -> tuple[Any, bool]:
+    def batch(
+        axis: Any, args: Sequence[Any], batched: Sequence[bool], *, axes: Axes, **params: Any
+    ) -> tuple[Any, bool]:
         x, updates, *indices = args
         if not batched[0]:
             x = spread(x, axis.size)
@@ -252,8 +280,7 @@ def _scatter_batch(prim: Primitive) -> Callable[..., Any]:
             indices, axes = [_rows(axis, indices), *indices], (0, *_shift(axes))
         else:
             k = len(indices[0].shape)
-            updates = _permute(
-                updates, (*range(1, k + 1), 0, *range(k + 1, len(updates.shape))))
+            updates = _permute(updates, (*range(1, k + 1), 0, *range(k + 1, len(updates.shape))))
             axes = _shift(axes)
         return prim.bind(x, updates, *indices, axes=axes, **params), True
 
@@ -261,8 +288,9 @@ def _scatter_batch(prim: Primitive) -> Callable[..., Any]:
 
 
 # -------------------------------------------------------------------------------------- derivatives
-def _gather_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str,
-                fill: Any = None) -> tuple[Any, Any]:
+def _gather_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str, fill: Any = None
+) -> tuple[Any, Any]:
     x, *indices = primals
     out = gather(x, *indices, axes=axes, mode=mode, fill=fill)
     if tangents[0] is None:
@@ -270,8 +298,9 @@ def _gather_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, 
     return out, gather(tangents[0], *indices, axes=axes, mode=mode, fill=0)
 
 
-def _gather_transpose(ct: Any, x: Any, *indices: Any, axes: Axes, mode: str,
-                      fill: Any = None) -> list[Any]:
+def _gather_transpose(
+    ct: Any, x: Any, *indices: Any, axes: Axes, mode: str, fill: Any = None
+) -> list[Any]:
     out = scatter_add(zeros(x.aval), ct, *indices, axes=axes, mode=_TO_SCATTER[mode], unique=False)
     return [out, *(None for _ in indices)]
 
@@ -281,8 +310,9 @@ def _read(ct: Any, indices: Sequence[Any], axes: Axes, mode: str) -> Any:
     return gather(ct, *indices, axes=axes, mode=_TO_GATHER[mode], fill=0)
 
 
-def _scatter_transpose(ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str,
-                       unique: bool = False) -> list[Any]:
+def _scatter_transpose(
+    ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str, unique: bool = False
+) -> list[Any]:
     out: list[Any] = [None] * (2 + len(indices))
     shape = indices[0].shape
     if is_linear(updates):
@@ -293,7 +323,8 @@ def _scatter_transpose(ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes,
             out[1] = select(stays, out[1], zeros_like(out[1]))
     if is_linear(x):
         nothing = ShapedArray(
-            (*shape, *(ct.shape[d] for d in _other_axes(len(ct.shape), axes))), ct.dtype)
+            (*shape, *(ct.shape[d] for d in _other_axes(len(ct.shape), axes))), ct.dtype
+        )
         out[0] = scatter(ct, zeros(nothing), *indices, axes=axes, mode=mode, unique=unique)
     return out
 
@@ -310,20 +341,25 @@ def _last(aval: ShapedArray, indices: Sequence[Any], axes: Axes, mode: str) -> A
     return eq(_read(board, indices, axes_of_board, mode), number)
 
 
-def _scatter_add_transpose(ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str,
-                           unique: bool = False) -> list[Any]:
-    return [ct if is_linear(x) else None,
-            _read(ct, indices, axes, mode) if is_linear(updates) else None,
-            *(None for _ in indices)]
+def _scatter_add_transpose(
+    ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes, mode: str, unique: bool = False
+) -> list[Any]:
+    return [
+        ct if is_linear(x) else None,
+        _read(ct, indices, axes, mode) if is_linear(updates) else None,
+        *(None for _ in indices),
+    ]
 
 
-def _scatter_mul_transpose(ct: Any, x: Any, updates: Any, *indices: Any,
-                           **params: Any) -> list[Any]:
+def _scatter_mul_transpose(
+    ct: Any, x: Any, updates: Any, *indices: Any, **params: Any
+) -> list[Any]:
     return [scatter_mul(ct, updates, *indices, **params), None, *(None for _ in indices)]
 
 
-def _scatter_mul_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str,
-                     unique: bool = False) -> tuple[Any, Any]:
+def _scatter_mul_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str, unique: bool = False
+) -> tuple[Any, Any]:
     """The derivative by an update is the product of x and the other updates at its position.
 
     Repeated indices and zero updates included; second derivatives need unique indices or updates
@@ -359,16 +395,26 @@ def _product_of_others(x: Any, updates: Any, indices: Sequence[Any], params: dic
 
 
 def _extremum_jvp(prim: Primitive) -> Callable[..., Any]:
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes, mode: str,
-            unique: bool = False) -> tuple[Any, Any]:
+    def jvp(
+        primals: Sequence[Any],
+        tangents: Sequence[Any],
+        *,
+        axes: Axes,
+        mode: str,
+        unique: bool = False,
+    ) -> tuple[Any, Any]:
         """The tangent is the mean of the tangents of those that attain the extremum."""
         x, updates, *indices = primals
         params = {"axes": axes, "mode": mode, "unique": unique}
         out = prim.bind(x, updates, *indices, **params)
-        wins = [_number(eq(x, out), x.dtype),
-                _number(eq(updates, _read(out, indices, axes, mode)), x.dtype)]
-        parts = [zeros_like(w) if t is None else mul(w, t)
-                 for w, t in zip(wins, tangents[:2], strict=True)]
+        wins = [
+            _number(eq(x, out), x.dtype),
+            _number(eq(updates, _read(out, indices, axes, mode)), x.dtype),
+        ]
+        parts = [
+            zeros_like(w) if t is None else mul(w, t)
+            for w, t in zip(wins, tangents[:2], strict=True)
+        ]
         count = scatter_add(*wins, *indices, **params)
         return out, div(scatter_add(*parts, *indices, **params), count)
 

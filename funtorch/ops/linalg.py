@@ -60,8 +60,20 @@ from funtorch.ops.reduce import reduce_sum
 from funtorch.ops.shape import iota, reshape, slice, transpose
 
 __all__ = [
-    "cholesky", "cholesky_p", "eigh", "eigh_p", "qr", "qr_p", "slogdet", "slogdet_p", "solve",
-    "solve_p", "svd", "svd_p", "triangular_solve", "triangular_solve_p",
+    "cholesky",
+    "cholesky_p",
+    "eigh",
+    "eigh_p",
+    "qr",
+    "qr_p",
+    "slogdet",
+    "slogdet_p",
+    "solve",
+    "solve_p",
+    "svd",
+    "svd_p",
+    "triangular_solve",
+    "triangular_solve_p",
 ]
 
 _BLOCK = 64  # triangular systems of at most this size go to the general solver
@@ -82,7 +94,8 @@ def _solve_type(name: str) -> Callable[..., ShapedArray]:
         if b.dtype != a.dtype or b.ndim != a.ndim or b.shape[:-1] != a.shape[:-1]:
             raise TypeError(
                 f"{name}(a, b) with a: {a.str_short()} takes b of the same dtype and of shape "
-                f"({', '.join(map(str, a.shape[:-1]))}, columns), got {b.str_short()}")
+                f"({', '.join(map(str, a.shape[:-1]))}, columns), got {b.str_short()}"
+            )
         return ShapedArray(b.shape, b.dtype)
 
     return type_rule
@@ -115,9 +128,11 @@ def _svd_type(x: ShapedArray) -> list[ShapedArray]:
     _check("svd", x, square=False)
     *lead, m, n = x.shape
     k = min(m, n)
-    return [ShapedArray((*lead, m, k), x.dtype),
-            ShapedArray((*lead, k), dtypes.real_dtype(x.dtype)),
-            ShapedArray((*lead, k, n), x.dtype)]
+    return [
+        ShapedArray((*lead, m, k), x.dtype),
+        ShapedArray((*lead, k), dtypes.real_dtype(x.dtype)),
+        ShapedArray((*lead, k, n), x.dtype),
+    ]
 
 
 # -------------------------------------------------------------------------------------------- eager
@@ -142,8 +157,9 @@ def _guarded(f: Callable[..., tuple[Any, ...]], multiple: bool = True) -> Callab
     return eager
 
 
-def _one_by_one(xp: Any, f: Callable[..., tuple[Any, ...]], args: Sequence[Any],
-                params: dict[str, Any]) -> tuple[Any, ...]:
+def _one_by_one(
+    xp: Any, f: Callable[..., tuple[Any, ...]], args: Sequence[Any], params: dict[str, Any]
+) -> tuple[Any, ...]:
     lead = args[0].shape[:-2]
     flat = [x.reshape(-1, *x.shape[-2:]) for x in args]
     results = []
@@ -151,19 +167,20 @@ def _one_by_one(xp: Any, f: Callable[..., tuple[Any, ...]], args: Sequence[Any],
         try:
             results.append(f(xp, *matrices, **params))
         except np.linalg.LinAlgError:
-            stand_in = f(xp, xp.eye(*matrices[0].shape, dtype=matrices[0].dtype), *matrices[1:],
-                         **params)
+            stand_in = f(
+                xp, xp.eye(*matrices[0].shape, dtype=matrices[0].dtype), *matrices[1:], **params
+            )
             results.append(tuple(xp.full_like(x, np.nan) for x in stand_in))
-    return tuple(xp.stack(xs).reshape(*lead, *xs[0].shape)
-                 for xs in zip(*results, strict=True))
+    return tuple(xp.stack(xs).reshape(*lead, *xs[0].shape) for xs in zip(*results, strict=True))
 
 
 def _cholesky_eager(xp: Any, x: Any) -> tuple[Any]:
     return (xp.linalg.cholesky(x),)
 
 
-def _triangular_eager(xp: Any, a: Any, b: Any, *, lower: bool, trans: int,
-                      unit: bool) -> tuple[Any]:
+def _triangular_eager(
+    xp: Any, a: Any, b: Any, *, lower: bool, trans: int, unit: bool
+) -> tuple[Any]:
     a = xp.tril(a) if lower else xp.triu(a)
     if unit:
         n = a.shape[-1]
@@ -226,8 +243,9 @@ def _h(x: Any) -> Any:
 def _mm(x: Any, y: Any) -> Any:
     n = len(x.shape)
     lead = tuple(range(n - 2))
-    return dot_general(x, y, dimension_numbers=(((n - 1,), (n - 2,)), (lead, lead)),
-                       out_dtype=x.dtype)
+    return dot_general(
+        x, y, dimension_numbers=(((n - 1,), (n - 2,)), (lead, lead)), out_dtype=x.dtype
+    )
 
 
 def _scale(x: Any, factor: float) -> Any:
@@ -290,8 +308,9 @@ def _cholesky_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     return low, _mm(low, phi)
 
 
-def _triangular_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, lower: bool, trans: int,
-                    unit: bool) -> tuple[Any, Any]:
+def _triangular_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, lower: bool, trans: int, unit: bool
+) -> tuple[Any, Any]:
     (a, b), (ta, tb) = primals, tangents
     params = {"lower": lower, "trans": trans, "unit": unit}
     x = triangular_solve(a, b, **params)
@@ -306,8 +325,9 @@ def _same(x: Any) -> Any:
     return x
 
 
-def _triangular_transpose(ct: Any, a: Any, b: Any, *, lower: bool, trans: int,
-                          unit: bool) -> tuple[None, Any]:
+def _triangular_transpose(
+    ct: Any, a: Any, b: Any, *, lower: bool, trans: int, unit: bool
+) -> tuple[None, Any]:
     if trans == 2:
         a = conj(a)
     out = triangular_solve(a, ct, lower=lower, trans=int(trans == 0), unit=unit)
@@ -398,8 +418,9 @@ def _outside(basis: Any, change: Any, inverse: Any) -> Any:
 
 # -------------------------------------------------------------------------------------------- batch
 def _spread_batch(prim: Primitive) -> Callable[..., Any]:
-    def batch(axis: Any, args: Sequence[Any], batched: Sequence[bool],
-              **params: Any) -> tuple[Any, Any]:
+    def batch(
+        axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any
+    ) -> tuple[Any, Any]:
         args = [x if b else spread(x, axis.size) for x, b in zip(args, batched, strict=True)]
         out = prim.bind(*args, **params)
         return out, [True] * len(out) if prim.multiple_results else True
@@ -411,8 +432,9 @@ def _solve_batch(prim: Primitive) -> Callable[..., Any]:
     """Systems that share their matrix are one system with more columns: factorised once."""
     spread_all = _spread_batch(prim)
 
-    def batch(axis: Any, args: Sequence[Any], batched: Sequence[bool],
-              **params: Any) -> tuple[Any, Any]:
+    def batch(
+        axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any
+    ) -> tuple[Any, Any]:
         if batched[0]:
             return spread_all(axis, args, batched, **params)
         a, b = args
@@ -426,9 +448,15 @@ def _solve_batch(prim: Primitive) -> Callable[..., Any]:
 
 
 # ----------------------------------------------------------------------------------- the primitives
-def _primitive(name: str, type: Callable[..., Any], eager: Callable[..., Any],
-               jvp: Callable[..., Any], transpose: Callable[..., Any] | None = None, *,
-               multiple_results: bool = True) -> Primitive:
+def _primitive(
+    name: str,
+    type: Callable[..., Any],
+    eager: Callable[..., Any],
+    jvp: Callable[..., Any],
+    transpose: Callable[..., Any] | None = None,
+    *,
+    multiple_results: bool = True,
+) -> Primitive:
     prim = Primitive(name, multiple_results=multiple_results)
     prim.type, prim.eager = type, _guarded(eager, multiple_results)
     prim.jvp, prim.transpose = jvp, transpose
@@ -438,13 +466,25 @@ def _primitive(name: str, type: Callable[..., Any], eager: Callable[..., Any],
     return prim
 
 
-cholesky_p = _primitive("cholesky", _cholesky_type, _cholesky_eager, _cholesky_jvp,
-                        multiple_results=False)
+cholesky_p = _primitive(
+    "cholesky", _cholesky_type, _cholesky_eager, _cholesky_jvp, multiple_results=False
+)
 triangular_solve_p = _primitive(
-    "triangular_solve", _solve_type("triangular_solve"), _triangular_eager, _triangular_jvp,
-    _triangular_transpose, multiple_results=False)
-solve_p = _primitive("solve", _solve_type("solve"), _solve_eager, _solve_jvp, _solve_transpose,
-                     multiple_results=False)
+    "triangular_solve",
+    _solve_type("triangular_solve"),
+    _triangular_eager,
+    _triangular_jvp,
+    _triangular_transpose,
+    multiple_results=False,
+)
+solve_p = _primitive(
+    "solve",
+    _solve_type("solve"),
+    _solve_eager,
+    _solve_jvp,
+    _solve_transpose,
+    multiple_results=False,
+)
 slogdet_p = _primitive("slogdet", _slogdet_type, _slogdet_eager, _slogdet_jvp)
 eigh_p = _primitive("eigh", _eigh_type, _eigh_eager, _eigh_jvp)
 qr_p = _primitive("qr", _qr_type, _qr_eager, _qr_jvp)

@@ -54,20 +54,27 @@ def _keys(xp: Any, x: Any) -> list[Any]:
     return [x.imag, x.real] if dtypes.is_complex(x.dtype) else [x]
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axis: int,
-         num_keys: int) -> tuple[list[Any], list[Any]]:
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, axis: int, num_keys: int
+) -> tuple[list[Any], list[Any]]:
     shape = primals[0].shape
-    *out, order = sort(*primals, iota(shape=shape, axis=axis, dtype=dtypes.int32),
-                       axis=axis, num_keys=num_keys)
-    indices = [order if d == axis else iota(shape=shape, axis=d, dtype=dtypes.int32)
-               for d in range(len(shape))]
+    *out, order = sort(
+        *primals, iota(shape=shape, axis=axis, dtype=dtypes.int32), axis=axis, num_keys=num_keys
+    )
+    indices = [
+        order if d == axis else iota(shape=shape, axis=d, dtype=dtypes.int32)
+        for d in range(len(shape))
+    ]
     axes = tuple(range(len(shape)))
-    return out, [None if t is None else gather(t, *indices, axes=axes, mode="promise", fill=0)
-                 for t in tangents]
+    return out, [
+        None if t is None else gather(t, *indices, axes=axes, mode="promise", fill=0)
+        for t in tangents
+    ]
 
 
-def _batch(axis_data: Any, args: Sequence[Any], batched: Sequence[bool], *, axis: int,
-           num_keys: int) -> tuple[list[Any], list[bool]]:
+def _batch(
+    axis_data: Any, args: Sequence[Any], batched: Sequence[bool], *, axis: int, num_keys: int
+) -> tuple[list[Any], list[bool]]:
     args = [x if b else spread(x, axis_data.size) for x, b in zip(args, batched, strict=True)]
     return sort(*args, axis=axis + 1, num_keys=num_keys), [True] * len(args)
 

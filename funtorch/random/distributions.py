@@ -29,9 +29,21 @@ from funtorch.random.draws import (
 from funtorch.random.keys import split_words, words_of
 
 __all__ = [
-    "cauchy", "double_sided_maxwell", "exponential", "geometric", "laplace", "logistic",
-    "lognormal", "maxwell", "multivariate_normal", "orthogonal", "pareto", "rayleigh",
-    "triangular", "wald", "weibull_min",
+    "cauchy",
+    "double_sided_maxwell",
+    "exponential",
+    "geometric",
+    "laplace",
+    "logistic",
+    "lognormal",
+    "maxwell",
+    "multivariate_normal",
+    "orthogonal",
+    "pareto",
+    "rayleigh",
+    "triangular",
+    "wald",
+    "weibull_min",
 ]
 
 
@@ -148,8 +160,9 @@ def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return fnp.sqrt(fnp.sum(fnp.square(draw_normal(words, (*shape, 3), dtype)), axis=-1))
 
 
-def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (),
-                         dtype: Any = None) -> Array:
+def double_sided_maxwell(
+    key: Any, loc: Any, scale: Any, shape: Any = (), dtype: Any = None
+) -> Array:
     """Draw Maxwell numbers with random signs, scaled and moved.
 
     Args:
@@ -172,9 +185,9 @@ def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (),
     # Without a shape JAX repeats that of the parameters; so the numbers agree.
     shape = (shape or params) + params
     lengths, signs = split_words(words)
-    return (rademacher(signs, shape, dtype) * maxwell(lengths, shape, dtype)
-            * constant("double_sided_maxwell", "scale", scale, dtype)
-            + constant("double_sided_maxwell", "loc", loc, dtype))
+    return rademacher(signs, shape, dtype) * maxwell(lengths, shape, dtype) * constant(
+        "double_sided_maxwell", "scale", scale, dtype
+    ) + constant("double_sided_maxwell", "loc", loc, dtype)
 
 
 def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
@@ -222,8 +235,9 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Arra
     return param("rayleigh", "scale", scale, dtype, shape) * fnp.sqrt(-2 * fnp.log(u))
 
 
-def weibull_min(key: Any, scale: Any, concentration: Any, shape: Any = (),
-                dtype: Any = None) -> Array:
+def weibull_min(
+    key: Any, scale: Any, concentration: Any, shape: Any = (), dtype: Any = None
+) -> Array:
     """Draw from the Weibull distribution, whose function is ``1 - exp(-(x / scale)**c)``.
 
     Args:
@@ -270,8 +284,9 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     return fnp.exp(draw_normal(words, shape, dtype) * deviation)
 
 
-def triangular(key: Any, left: Any, mode: Any, right: Any, shape: Any = None,
-               dtype: Any = None) -> Array:
+def triangular(
+    key: Any, left: Any, mode: Any, right: Any, shape: Any = None, dtype: Any = None
+) -> Array:
     """Draw from the triangular distribution on [left, right], highest at mode.
 
     Args:
@@ -375,8 +390,9 @@ _FACTORS = {
 }
 
 
-def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype: Any = None,
-                        method: str = "cholesky") -> Array:
+def multivariate_normal(
+    key: Any, mean: Any, cov: Any, shape: Any = None, dtype: Any = None, method: str = "cholesky"
+) -> Array:
     """Draw vectors from a multivariate normal distribution.
 
     Args:
@@ -400,21 +416,24 @@ def multivariate_normal(key: Any, mean: Any, cov: Any, shape: Any = None, dtype:
     """
     words = words_of("multivariate_normal", key)
     mean, cov = promotion.promote_inexact(
-        "multivariate_normal",
-        *promotion.to_arrays("multivariate_normal", mean=mean, cov=cov))
+        "multivariate_normal", *promotion.to_arrays("multivariate_normal", mean=mean, cov=cov)
+    )
     if method not in _FACTORS:
         raise ValueError(
-            f"multivariate_normal: method must be one of {', '.join(_FACTORS)}; got {method!r}")
+            f"multivariate_normal: method must be one of {', '.join(_FACTORS)}; got {method!r}"
+        )
     if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-2:] != (mean.shape[-1],) * 2:
         raise ValueError(
             "multivariate_normal takes mean[..., n] and cov[..., n, n]; got mean "
-            f"{promotion.describe(mean)} and cov {promotion.describe(cov)}")
+            f"{promotion.describe(mean)} and cov {promotion.describe(cov)}"
+        )
     dtype = float_dtype("multivariate_normal", mean.dtype if dtype is None else dtype)
     batch = promotion.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
     shape = batch if shape is None else promotion.canonical_shape(shape, "multivariate_normal")
     if promotion.broadcast_shapes(shape, batch) != shape:
         raise ValueError(
-            f"multivariate_normal: parameters of shape {batch} do not fit the shape {shape}")
+            f"multivariate_normal: parameters of shape {batch} do not fit the shape {shape}"
+        )
     z = draw_normal(words, shape + mean.shape[-1:], dtype)
     return mean + fnp.matmul(_FACTORS[method](cov), z[..., None])[..., 0]
 

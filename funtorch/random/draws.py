@@ -23,8 +23,17 @@ from funtorch.ops.sort import sort
 from funtorch.random.keys import cipher, split_words, words_of
 
 __all__ = [
-    "bernoulli", "bits", "categorical", "choice", "gumbel", "normal", "permutation", "rademacher",
-    "randint", "truncated_normal", "uniform",
+    "bernoulli",
+    "bits",
+    "categorical",
+    "choice",
+    "gumbel",
+    "normal",
+    "permutation",
+    "rademacher",
+    "randint",
+    "truncated_normal",
+    "uniform",
 ]
 
 _UINT = {8: dtypes.uint8, 16: dtypes.uint16, 32: dtypes.uint32, 64: dtypes.uint64}
@@ -47,8 +56,7 @@ def drawn_shape(function: str, shape: Any, **params: Any) -> tuple[int, ...]:
         return joint
     wanted = promotion.canonical_shape(shape, function)
     lead = len(wanted) - len(joint)
-    fits = lead >= 0 and all(
-        n in (1, m) for n, m in zip(joint, wanted[lead:], strict=True))
+    fits = lead >= 0 and all(n in (1, m) for n, m in zip(joint, wanted[lead:], strict=True))
     if not fits:
         named = ", ".join(f"{n} of shape {s}" for n, s in zip(params, shapes, strict=True))
         raise ValueError(f"{function}: {named} cannot be broadcast to the shape {wanted} asked for")
@@ -127,13 +135,15 @@ def stretch(floats: Any, low: Any, high: Any) -> Any:
     fused = dtype == dtypes.float32 and not _is_exact(low, span)
     wide = dtypes.float64 if fused else dtype
     x, width, start = (
-        promotion.spread_to(promotion.convert(v, wide), shape) for v in (floats, span, low))
+        promotion.spread_to(promotion.convert(v, wide), shape) for v in (floats, span, low)
+    )
     moved = promotion.convert(ops.add(ops.mul(x, width), start), dtype)
     return ops.max(promotion.spread_to(low, shape), moved)
 
 
-def draw_uniform(words: Any, shape: tuple[int, ...], dtype: np.dtype, low: float,
-                 high: float) -> Any:
+def draw_uniform(
+    words: Any, shape: tuple[int, ...], dtype: np.dtype, low: float, high: float
+) -> Any:
     """Return floats between two Python numbers."""
     floats = unit_floats(words, shape, dtype)
     if (low, high) == (0, 1):
@@ -141,8 +151,9 @@ def draw_uniform(words: Any, shape: tuple[int, ...], dtype: np.dtype, low: float
     return stretch(floats, families.scalar(low, dtype), families.scalar(high, dtype))
 
 
-def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0,
-            maxval: Any = 1.0) -> Array:
+def uniform(
+    key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0
+) -> Array:
     """Draw floats uniformly from [minval, maxval).
 
     Args:
@@ -223,7 +234,8 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
     info = dtypes.iinfo(dtype)
     low, high = (
         fnp.clip(promotion.convert(x, dtypes.int32), info.min, info.max + k)
-        for k, x in enumerate((low, high)))
+        for k, x in enumerate((low, high))
+    )
     return promotion.convert(_randint(words, shape, low, high, dtypes.int32), dtype)
 
 
@@ -234,7 +246,8 @@ def _randint(words: Any, shape: tuple[int, ...], low: Any, high: Any, dtype: np.
     top = _clipped(families.scalar(dtypes.iinfo(dtype).max, dtype), high.dtype)
     beyond = ops.gt(high, promotion.spread_to(top, high.shape))
     low, high, beyond = promotion.broadcast(
-        "randint", _clipped(low, dtype), _clipped(high, dtype), beyond)
+        "randint", _clipped(low, dtype), _clipped(high, dtype), beyond
+    )
     span = promotion.convert(ops.sub(high, low), unsigned)
     one = families.ones_like(span)
     empty = ops.le(high, low)
@@ -291,8 +304,9 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return ops.complex(*(ops.div(part, root) for part in parts))
 
 
-def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None,
-                     dtype: Any = None) -> Array:
+def truncated_normal(
+    key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = None
+) -> Array:
     """Draw from the standard normal distribution cut off outside (lower, upper).
 
     Args:
@@ -313,14 +327,18 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None,
     """
     words, dtype = words_of("truncated_normal", key), float_dtype("truncated_normal", dtype)
     shape = drawn_shape("truncated_normal", shape, lower=lower, upper=upper)
-    ends = [constant("truncated_normal", "lower", lower, dtype),
-            constant("truncated_normal", "upper", upper, dtype)]
+    ends = [
+        constant("truncated_normal", "lower", lower, dtype),
+        constant("truncated_normal", "upper", upper, dtype),
+    ]
     low, high = (ops.erf(ops.div(x, families.full_like(x, math.sqrt(2)))) for x in ends)
     u = stretch(unit_floats(words, shape, dtype), low, high)
     out = ops.mul(families.full_like(u, math.sqrt(2)), ops.erf_inv(u))
     # Rounding must not leave the open interval.
-    inner = [ops.nextafter(ops.stop_gradient(x), families.full_like(x, toward))
-             for x, toward in zip(ends, (math.inf, -math.inf), strict=True)]
+    inner = [
+        ops.nextafter(ops.stop_gradient(x), families.full_like(x, toward))
+        for x, toward in zip(ends, (math.inf, -math.inf), strict=True)
+    ]
     return fnp.clip(out, *inner)
 
 
@@ -381,8 +399,11 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     dtype = dtypes.canonical(int if dtype is None else dtype)
     shape = promotion.canonical_shape(shape, "rademacher")
     u = unit_floats(words, shape, dtypes.default_float())
-    return ops.select(ops.lt(u, families.full_like(u, 0.5)), families.full(shape, 1, dtype),
-                      families.full(shape, -1, dtype))
+    return ops.select(
+        ops.lt(u, families.full_like(u, 0.5)),
+        families.full(shape, 1, dtype),
+        families.full(shape, -1, dtype),
+    )
 
 
 # --- choosing ------------------------------------------------------------------------------
@@ -423,8 +444,14 @@ def _largest(x: Any, k: int) -> Any:
     return fnp.argsort(-x, axis=-1)[..., :k].astype(int)
 
 
-def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None, replace: bool = True,
-                mode: str | None = None) -> Array:
+def categorical(
+    key: Any,
+    logits: Any,
+    axis: int = -1,
+    shape: Any = None,
+    replace: bool = True,
+    mode: str | None = None,
+) -> Array:
     """Draw indices with probabilities softmax(logits), by the Gumbel-max trick.
 
     Args:
@@ -450,20 +477,22 @@ def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None, replac
     logits = promotion.to_array(logits, "categorical", "logits")
     logits = promotion.convert(logits, dtypes.to_inexact(logits.dtype))
     axis = promotion.canonical_axis(axis, logits.ndim, "categorical")
-    batch = logits.shape[:axis] + logits.shape[axis + 1:]
+    batch = logits.shape[:axis] + logits.shape[axis + 1 :]
     shape = batch if shape is None else promotion.canonical_shape(shape, "categorical")
-    if shape[len(shape) - len(batch):] != batch:
+    if shape[len(shape) - len(batch) :] != batch:
         raise ValueError(
             f"categorical: the shape asked for must end in {batch}, that of logits "
-            f"{promotion.describe(logits)} without axis {axis}; got {shape}")
-    extra = shape[:len(shape) - len(batch)]
+            f"{promotion.describe(logits)} without axis {axis}; got {shape}"
+        )
+    extra = shape[: len(shape) - len(batch)]
     if replace:
         noise = gumbel(key, extra + logits.shape, logits.dtype, mode)
         return fnp.argmax(noise + logits, axis=len(extra) + axis)
     count, n = math.prod(extra), logits.shape[axis]
     if count > n:
         raise ValueError(
-            f"categorical: {count} draws without replacement need as many categories, got {n}")
+            f"categorical: {count} draws without replacement need as many categories, got {n}"
+        )
     noisy = fnp.moveaxis(logits + gumbel(key, logits.shape, logits.dtype, mode), axis, -1)
     return fnp.reshape(fnp.moveaxis(_largest(noisy, count), -1, 0), shape)
 
@@ -509,8 +538,15 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
     return fnp.take(x, _shuffle(words, fnp.arange(x.shape[axis]), 0), axis=axis)
 
 
-def choice(key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = None, axis: int = 0,
-           mode: str | None = None) -> Array:
+def choice(
+    key: Any,
+    a: Any,
+    shape: Any = (),
+    replace: bool = True,
+    p: Any = None,
+    axis: int = 0,
+    mode: str | None = None,
+) -> Array:
     """Draw members of an array, or integers below a.
 
     Args:
@@ -543,7 +579,7 @@ def choice(key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = Non
         raise ValueError(f"choice: cannot draw {count} members from none")
     if not replace and count > n:
         raise ValueError(f"choice: {count} draws without replacement from only {n} members")
-    out_shape = a.shape[:axis] + shape + a.shape[axis + 1:] if a.ndim else shape
+    out_shape = a.shape[:axis] + shape + a.shape[axis + 1 :] if a.ndim else shape
     if not count:
         return fnp.zeros(out_shape, a.dtype)
     if p is not None:
@@ -562,8 +598,10 @@ def _weighted(key: Any, n: int, shape: tuple[int, ...], replace: bool, p: Any, m
     p = promotion.to_array(p, "choice", "p")
     p = promotion.convert(p, dtypes.to_inexact(p.dtype))
     if p.shape != (n,):
-        raise ValueError(f"choice: p must have shape ({n},), one probability for each member; "
-                         f"got {promotion.describe(p)}")
+        raise ValueError(
+            f"choice: p must have shape ({n},), one probability for each member; "
+            f"got {promotion.describe(p)}"
+        )
     if replace:
         total = fnp.cumsum(p)
         return fnp.searchsorted(total, total[-1] * (1 - uniform(key, shape, p.dtype))).astype(int)

@@ -28,7 +28,14 @@ from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
 
 __all__ = [
-    "KeyArray", "PRNGKey", "clone", "fold_in", "key", "key_data", "key_impl", "split",
+    "KeyArray",
+    "PRNGKey",
+    "clone",
+    "fold_in",
+    "key",
+    "key_data",
+    "key_impl",
+    "split",
     "wrap_key_data",
 ]
 
@@ -86,8 +93,8 @@ class KeyArray:
         sizes = tuple(wanted)
         if -1 in sizes:
             k = sizes.index(-1)
-            known = math.prod(sizes[:k] + sizes[k + 1:])
-            sizes = (*sizes[:k], self.size // known if known else 0, *sizes[k + 1:])
+            known = math.prod(sizes[:k] + sizes[k + 1 :])
+            sizes = (*sizes[:k], self.size // known if known else 0, *sizes[k + 1 :])
         if math.prod(sizes) != self.size:
             raise ValueError(f"cannot reshape keys of shape {self.shape} into shape {wanted}")
         return KeyArray(shape_ops.reshape(self._words, shape=(*sizes, 2)))
@@ -151,15 +158,18 @@ def words_of(function: str, value: Any, single: bool = True) -> Any:
     if not isinstance(words, Array):
         raise TypeError(
             f"{function}: key must come from random.key or random.PRNGKey, "
-            f"got {type(value).__name__}: {value!r:.80}")
+            f"got {type(value).__name__}: {value!r:.80}"
+        )
     if words.dtype != dtypes.uint32 or words.shape[-1:] != (2,):
         raise TypeError(
             f"{function}: a raw key is uint32[2], as random.PRNGKey makes it; "
-            f"got {promotion.describe(words)}")
+            f"got {promotion.describe(words)}"
+        )
     if single and words.ndim != 1:
         raise ValueError(
             f"{function} takes a single key, got keys of shape {words.shape[:-1]}; "
-            "use vmap to draw with each of them")
+            "use vmap to draw with each of them"
+        )
     return words
 
 
@@ -197,8 +207,9 @@ def _join(high: Any, low: Any) -> Any:
 def split_words(words: Any, num: int = 2) -> list[Any]:
     """Return the words of ``num`` children, each uint32[2]."""
     children = split_to(words, (num,))
-    rows = [shape_ops.slice(children, start=(i, 0), limit=(i + 1, 2), stride=(1, 1))
-            for i in range(num)]
+    rows = [
+        shape_ops.slice(children, start=(i, 0), limit=(i + 1, 2), stride=(1, 1)) for i in range(num)
+    ]
     return [shape_ops.reshape(row, shape=(2,)) for row in rows]
 
 
@@ -233,7 +244,8 @@ def _seed_words(function: str, seed: Any) -> Any:
     if seed.shape or not dtypes.is_integer(seed.dtype):
         raise TypeError(
             f"{function}: the seed must be one integer, got {promotion.describe(seed)}"
-            + ("; use vmap to make several keys" if seed.shape else ""))
+            + ("; use vmap to make several keys" if seed.shape else "")
+        )
     low = promotion.convert(seed, dtypes.uint32)
     if not wide or seed.dtype.itemsize < 8:
         return _join(families.zeros_like(low), low)
@@ -332,7 +344,8 @@ def fold_in(key: Any, data: Any) -> Any:
     if data.shape or not dtypes.is_integer(data.dtype):
         raise TypeError(
             f"fold_in: data must be one integer, got {promotion.describe(data)}"
-            + ("; use vmap to fold in several" if data.shape else ""))
+            + ("; use vmap to fold in several" if data.shape else "")
+        )
     low = promotion.convert(data, dtypes.uint32)
     folded = threefry2x32(_word(words, 0), _word(words, 1), families.zeros_like(low), low)
     return _like(key, _join(*folded))

@@ -19,9 +19,32 @@ from funtorch.numpy import promotion
 from funtorch.ops import elementwise as ops
 
 __all__ = [
-    "beta", "betaln", "digamma", "entr", "erf", "erfc", "erfinv", "expit", "factorial", "gamma",
-    "gammaln", "kl_div", "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr",
-    "ndtri", "poch", "polygamma", "rel_entr", "softmax", "xlog1py", "xlogy", "zeta",
+    "beta",
+    "betaln",
+    "digamma",
+    "entr",
+    "erf",
+    "erfc",
+    "erfinv",
+    "expit",
+    "factorial",
+    "gamma",
+    "gammaln",
+    "kl_div",
+    "log_ndtr",
+    "log_softmax",
+    "logit",
+    "logsumexp",
+    "multigammaln",
+    "ndtr",
+    "ndtri",
+    "poch",
+    "polygamma",
+    "rel_entr",
+    "softmax",
+    "xlog1py",
+    "xlogy",
+    "zeta",
 ]
 
 
@@ -55,18 +78,39 @@ def _from_primitive(name: str, strict: Callable[[Any], Any], summary: str, examp
     return function
 
 
-erf = _from_primitive("erf", ops.erf, "Return the error function, elementwise.",
-                      "float(erf(0.0))\n        0.0")
-erfc = _from_primitive("erfc", ops.erfc, "Return 1 - erf(x), accurate where that is small.",
-                       "float(erfc(0.0))\n        1.0")
-erfinv = _from_primitive("erfinv", ops.erf_inv, "Return the inverse of the error function.",
-                         "float(erfinv(0.0))\n        0.0")
-expit = _from_primitive("expit", ops.logistic, "Return the logistic sigmoid 1 / (1 + exp(-x)).",
-                        "float(expit(0.0))\n        0.5")
-gammaln = _from_primitive("gammaln", ops.lgamma, "Return the logarithm of |gamma(x)|.",
-                          "round(float(gammaln(3.0)), 5)\n        0.69315")
-digamma = _from_primitive("digamma", ops.digamma, "Return the derivative of gammaln.",
-                          "round(float(digamma(1.0)), 5)\n        -0.57722")
+erf = _from_primitive(
+    "erf", ops.erf, "Return the error function, elementwise.", "float(erf(0.0))\n        0.0"
+)
+erfc = _from_primitive(
+    "erfc",
+    ops.erfc,
+    "Return 1 - erf(x), accurate where that is small.",
+    "float(erfc(0.0))\n        1.0",
+)
+erfinv = _from_primitive(
+    "erfinv",
+    ops.erf_inv,
+    "Return the inverse of the error function.",
+    "float(erfinv(0.0))\n        0.0",
+)
+expit = _from_primitive(
+    "expit",
+    ops.logistic,
+    "Return the logistic sigmoid 1 / (1 + exp(-x)).",
+    "float(expit(0.0))\n        0.5",
+)
+gammaln = _from_primitive(
+    "gammaln",
+    ops.lgamma,
+    "Return the logarithm of |gamma(x)|.",
+    "round(float(gammaln(3.0)), 5)\n        0.69315",
+)
+digamma = _from_primitive(
+    "digamma",
+    ops.digamma,
+    "Return the derivative of gammaln.",
+    "round(float(digamma(1.0)), 5)\n        -0.57722",
+)
 
 
 # --- sums of exponentials ------------------------------------------------------------------
@@ -76,8 +120,14 @@ def _peak(x: Any, axis: Any, where: Any) -> Any:
     return fnp.where(fnp.isfinite(top), top, 0)
 
 
-def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False,
-              return_sign: bool = False, where: Any = None) -> Any:
+def logsumexp(
+    a: Any,
+    axis: Any = None,
+    b: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: Any = None,
+) -> Any:
     """Return ``log(sum(b * exp(a)))`` without overflow.
 
     Args:
@@ -109,8 +159,9 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False,
     sign = fnp.sign(total)
     out = fnp.log(fnp.abs(total) if return_sign or b is None else total) + top
     if not keepdims:
-        out, sign = (fnp.squeeze(v, promotion.canonical_axes(axis, x.ndim, "logsumexp"))
-                     for v in (out, sign))
+        out, sign = (
+            fnp.squeeze(v, promotion.canonical_axes(axis, x.ndim, "logsumexp")) for v in (out, sign)
+        )
     return (out, sign) if return_sign else out
 
 
@@ -264,7 +315,8 @@ def factorial(n: Any, exact: bool = False) -> Array:
     """
     if exact:
         raise NotImplementedError(
-            "factorial: exact=True needs integers of any length; use math.factorial")
+            "factorial: exact=True needs integers of any length; use math.factorial"
+        )
     (n,) = _floats("factorial", n)
     return fnp.where(n < 0, 0, fnp.exp(ops.lgamma(n + 1)))
 
@@ -337,8 +389,7 @@ def multigammaln(a: Any, d: int) -> Array:
     """
     size = promotion.static_int(d, "multigammaln: d")
     (a,) = _floats("multigammaln", a)
-    total = functools.reduce(
-        lambda s, k: s + ops.lgamma(a - k / 2), range(1, size), ops.lgamma(a))
+    total = functools.reduce(lambda s, k: s + ops.lgamma(a - k / 2), range(1, size), ops.lgamma(a))
     return total + size * (size - 1) / 4 * math.log(math.pi)
 
 
