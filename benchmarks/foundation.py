@@ -12,6 +12,7 @@ import argparse
 import functools
 import importlib.util
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -233,10 +234,16 @@ def digits_jax() -> Callable[[], Any]:
 def import_time(module: str, times: int) -> float:
     """Return the median wall time of importing a module in a fresh interpreter."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    # As installed packages are: with bytecode. Without it every import compiles the sources.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     found = []
     for _ in range(times):
         out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
         )
         found.append(float(out.stdout))
     return statistics.median(found)
