@@ -91,6 +91,7 @@ HEAVY = {
     "log": "f",
     "log1p": "f",
     "log2": "f",
+    "log10": "f",
     "sin": "f",
     "cos": "f",
     "tan": "f",

@@ -50,6 +50,7 @@ UNARY = [
     ("exp", np.exp, -2, 2, True), ("exp2", np.exp2, -2, 2, True), ("expm1", np.expm1, -2, 2, True),
     ("log", np.log, 0.1, 3, True), ("log1p", np.log1p, -0.8, 3, True),
     ("log2", np.log2, 0.1, 3, True),
+    ("log10", np.log10, 0.1, 3, True),
     ("sin", np.sin, -2, 2, True), ("cos", np.cos, -2, 2, True), ("tan", np.tan, -1, 1, True),
     ("asin", np.arcsin, -0.9, 0.9, True), ("acos", np.arccos, -0.9, 0.9, True),
     ("atan", np.arctan, -2, 2, True), ("sinh", np.sinh, -2, 2, True),

@@ -247,6 +247,7 @@ LIBM = {
     "expm1": "expm1",
     "log1p": "log1p",
     "log2": "log2",
+    "log10": "log10",
     "sin": "sin",
     "cos": "cos",
     "tan": "tan",

@@ -332,10 +332,6 @@ def _signbit(x: Any) -> Any:
     return less(primitives["bitcast"].bind(x, dtype=bits), 0)
 
 
-def _scaled(name: str, factor: float) -> Callable[[Any], Any]:
-    return lambda x: multiply(primitives[name].bind(x), factor)
-
-
 def _rounding(name: str) -> Callable[[Any], Any]:
     return lambda x: primitives[name].bind(x) if dtypes.is_inexact(x.dtype) else x
 
@@ -415,7 +411,7 @@ def _identity(x: Any) -> Any:
 
 
 # --------------------------------------------------------------------------------------- the tables
-_LN2, _LN10, _DEG = math.log(2), math.log(10), math.pi / 180
+_DEG = math.pi / 180
 _abs = lambda x: x if not dtypes.is_signed(x.dtype) else primitives["abs"].bind(x)  # noqa: E731
 
 # name, strict function, ufunc, policy, whether the result may be weak, what it does
@@ -456,7 +452,7 @@ log1p = _unary(
 )
 log2 = _unary("log2", _prim("log2"), np.log2, "inexact", True, "Return the logarithm to base 2")
 log10 = _unary(
-    "log10", _scaled("log", 1 / _LN10), np.log10, "inexact", True, "Return the logarithm to base 10"
+    "log10", _prim("log10"), np.log10, "inexact", True, "Return the logarithm to base 10"
 )
 sin = _unary("sin", _prim("sin"), np.sin, "inexact", True, "Return the sine of x in radians")
 cos = _unary("cos", _prim("cos"), np.cos, "inexact", True, "Return the cosine of x in radians")

@@ -44,7 +44,8 @@ __all__ = [
     "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p",
     "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
     "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
-    "lgamma", "lgamma_p", "log", "log1p", "log1p_p", "log2", "log2_p", "log_p", "logaddexp",
+    "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p",
+    "log_p", "logaddexp",
     "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min", "min_p",
     "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
     "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
@@ -328,6 +329,7 @@ expm1_p = unary("expm1", _ufunc("expm1"), lambda t, x, y: mul(t, add(y, full_lik
 log_p = unary("log", _ufunc("log"), lambda t, x, y: div(t, x))
 log1p_p = unary("log1p", _ufunc("log1p"), lambda t, x, y: div(t, add(x, full_like(x, 1))))
 log2_p = unary("log2", _ufunc("log2"), lambda t, x, y: div(_scaled(t, 1 / math.log(2)), x))
+log10_p = unary("log10", _ufunc("log10"), lambda t, x, y: div(_scaled(t, 1 / math.log(10)), x))
 sin_p = unary("sin", _ufunc("sin"), lambda t, x, y: mul(t, cos(x)))
 cos_p = unary("cos", _ufunc("cos"), lambda t, x, y: neg(mul(t, sin(x))))
 tan_p = unary("tan", _ufunc("tan"), lambda t, x, y: mul(t, add(full_like(y, 1), mul(y, y))))
@@ -360,8 +362,8 @@ logistic_p = unary(
     _wide(lambda xp, x: 1 / (1 + xp.exp(-x))),
     lambda t, x, y: mul(t, mul(y, sub(full_like(y, 1), y))),
 )
-exp, exp2, expm1, log, log1p, log2 = (
-    p.bind for p in (exp_p, exp2_p, expm1_p, log_p, log1p_p, log2_p)
+exp, exp2, expm1, log, log1p, log2, log10 = (
+    p.bind for p in (exp_p, exp2_p, expm1_p, log_p, log1p_p, log2_p, log10_p)
 )
 sin, cos, tan, asin, acos, atan = (p.bind for p in (sin_p, cos_p, tan_p, asin_p, acos_p, atan_p))
 sinh, cosh, tanh = sinh_p.bind, cosh_p.bind, tanh_p.bind
