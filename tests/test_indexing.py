@@ -162,3 +162,26 @@ def test_messages():
         x.at[:2].set(fnp.zeros(3))
     with pytest.raises(IndexError, match="str"):
         x["a"]
+
+
+@pytest.mark.parametrize(
+    ("index", "mode", "expected"),
+    [
+        (7, "drop", [[0, 1, 2], [3, 4, 5]]),
+        (7, "clip", [[0, 1, 2], [9, 9, 9]]),
+        ((1, 5), "fill", [[0, 1, 2], [3, 4, 5]]),
+        ((slice(None), 4), "clip", [[0, 1, 9], [3, 4, 9]]),
+        (-9, "drop", [[0, 1, 2], [3, 4, 5]]),
+    ],
+)
+def test_named_mode_takes_static_indices_out_of_range(index, mode: str, expected) -> None:
+    x = fnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(x.at[index].set(9.0, mode=mode), expected)
+    with pytest.raises(IndexError, match="out of bounds"):
+        x.at[index].set(9.0)
+
+
+def test_get_out_of_range_fills() -> None:
+    x = fnp.arange(3.0)
+    assert np.isnan(x.at[5].get(mode="fill"))
+    assert float(x.at[5].get(mode="fill", fill_value=7.0)) == 7.0

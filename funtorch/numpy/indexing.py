@@ -166,9 +166,16 @@ class _Mask:
         self.size = size
 
 
-def _plan(x: Any, index: Any) -> _Plan:
+def _plan(x: Any, index: Any, checked: bool = True) -> _Plan:
+    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as arrays."""
     items = _expand(index, x.ndim)
     advanced = any(isinstance(item, (Array, _Mask)) for item in items)
+    if not checked and not advanced:
+        axes_of = [item for item in items if item is not None]
+        advanced = any(
+            isinstance(item, int) and not -n <= item < n
+            for item, n in zip(axes_of, x.shape, strict=True)
+        )
     entries: list[_Entry] = []
     order: list[Any] = []
     arrays, axes, where = [], [], []
@@ -192,7 +199,8 @@ def _plan(x: Any, index: Any) -> _Plan:
             entries.append(_Entry("int", axis, _static_index(item, n, axis, x)))
         else:
             if isinstance(item, int):
-                item = ArrayImpl(np.array(_static_index(item, n, axis, x), np.int32))
+                known = _static_index(item, n, axis, x) if checked else item
+                item = ArrayImpl(np.array(known, np.int32))
             entries.append(_Entry("array", axis, item))
             arrays.append(wrap_negative(item, n))
             axes.append(axis)
@@ -261,8 +269,8 @@ def getitem(x: Any, index: Any) -> Any:
     return _get(x, index, "clip", None)
 
 
-def _get(x: Any, index: Any, mode: str, fill: Any, unique: bool = False) -> Any:
-    plan = _plan(x, index)
+def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:
+    plan = _plan(x, index, checked)
     out, dropped = _basic(x, [e for e in plan.entries if e.kind != "array"])
     if plan.arrays:
         # Axes that ints removed come before; the arrays' axes are counted in what is left.
@@ -355,8 +363,10 @@ _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _update(x: Any, index: Any, values: Any, how: str, mode: str, unique: bool) -> Any:
-    plan = _plan(x, index)
+def _update(
+    x: Any, index: Any, values: Any, how: str, mode: str, unique: bool, checked: bool = True
+) -> Any:
+    plan = _plan(x, index, checked)
     shape = _indexed_shape(x, plan)
     v = convert(values, x.dtype)
     try:
@@ -467,7 +477,8 @@ def _updater(how: str, text: str) -> Callable[..., Any]:
         values = asarray(values) if isinstance(values, (list, tuple)) else values
         v = to_array(values, f"x.at[...].{how}", "values")
         x = self.array
-        return _update(x, self.index, v, how, {"fill": "drop"}.get(chosen, chosen), unique_indices)
+        chosen = {"fill": "drop"}.get(chosen, chosen)
+        return _update(x, self.index, v, how, chosen, unique_indices, checked=mode is None)
 
     method.__name__ = how
     method.__doc__ = f"Return a copy with the indexed elements {text}."
@@ -541,9 +552,8 @@ class AtView:
         chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
         chosen = {"drop": "fill"}.get(chosen, chosen)
         x = self.array
-        return _get(
-            x, self.index, chosen, _fill_value(x.dtype, fill_value) if chosen == "fill" else None
-        )
+        fill = _fill_value(x.dtype, fill_value) if chosen == "fill" else None
+        return _get(x, self.index, chosen, fill, checked=mode is None and fill_value is None)
 
     def apply(
         self,
