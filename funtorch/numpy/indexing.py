@@ -167,7 +167,8 @@ class _Mask:
 
 
 def _plan(x: Any, index: Any, checked: bool = True) -> _Plan:
-    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as arrays."""
+    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as
+    arrays."""
     items = _expand(index, x.ndim)
     advanced = any(isinstance(item, (Array, _Mask)) for item in items)
     if not checked and not advanced:
