@@ -3,14 +3,15 @@ errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from funtorch import tree
 from funtorch.core import Array
 from funtorch.errors import function_name
 from funtorch.numpy.promotion import asarray
 
-__all__ = ["as_arrays", "check_callable", "function_name", "normalize_argnums"]
+__all__ = ["FlatFunction", "as_arrays", "check_callable", "function_name", "normalize_argnums"]
 
 
 def as_arrays(leaves: Sequence[Any], what: str, fun: Any) -> list[Any]:
@@ -29,6 +30,40 @@ def as_arrays(leaves: Sequence[Any], what: str, fun: Any) -> list[Any]:
                 "static in jit (static_argnums/static_argnames)"
             ) from e
     return out
+
+
+class FlatFunction:
+    """A function of pytrees as a function of flat arrays that returns a list of arrays.
+
+    After a call it knows the structure of what came back: ``out_tree``, the number of output
+    leaves ``count``, and with ``has_aux`` the structure of the auxiliary data, whose leaves follow.
+    """
+
+    __slots__ = ("aux_tree", "count", "fun", "has_aux", "in_tree", "out_tree", "what")
+
+    def __init__(self, fun: Callable[..., Any], in_tree: Any, has_aux: bool, what: str) -> None:
+        self.fun, self.in_tree, self.has_aux, self.what = fun, in_tree, has_aux, what
+
+    def __call__(self, *flat: Any) -> list[Any]:
+        out = self.fun(*self.in_tree.unflatten(flat))
+        if not self.has_aux:
+            outs, self.out_tree = tree.flatten(out)
+            self.count = len(outs)
+            return as_arrays(outs, "output", self.fun)
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            raise TypeError(
+                f"{self.what} with has_aux=True needs a function that returns (output, aux), got "
+                f"{type(out).__name__}"
+            )
+        outs, self.out_tree = tree.flatten(out[0])
+        aux, self.aux_tree = tree.flatten(out[1])
+        self.count = len(outs)
+        return [*as_arrays(outs, "output", self.fun), *as_arrays(aux, "aux", self.fun)]
+
+    def split(self, leaves: Sequence[Any]) -> tuple[Any, Any]:
+        """Return flat results as (output, auxiliary data or None)."""
+        out = self.out_tree.unflatten(leaves[: self.count])
+        return out, self.aux_tree.unflatten(leaves[self.count :]) if self.has_aux else None
 
 
 def check_callable(fun: Any, what: str) -> None:

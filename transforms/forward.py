@@ -14,7 +14,7 @@ from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
 from funtorch.ops.families import zeros
 
-from .arguments import as_arrays
+from .arguments import FlatFunction, as_arrays
 
 __all__ = ["JVP", "JVPTracer", "jvp", "jvp_flat", "linearize", "linearize_flat"]
 
@@ -216,24 +216,16 @@ def jvp(
         _checked_tangent(k, p, t)
         for k, (p, t) in enumerate(zip(primals_flat, t_leaves, strict=True))
     ]
-    store: list[Any] = []
-
-    def flat(*args: Any) -> list[Any]:
-        out = fun(*tree.unflatten(treedef, args))
-        out, aux = _split_aux(out, has_aux, "jvp")
-        outs, out_tree = tree.flatten(out)
-        aux_leaves, aux_tree = tree.flatten(aux)
-        store.extend((out_tree, aux_tree, len(outs)))
-        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
-
+    flat = FlatFunction(fun, treedef, has_aux, "jvp")
     outs, touts = jvp_flat(flat, primals_flat, tangents_flat, fun)
-    out_tree, aux_tree, n = store
-    touts = [
-        zero_tangent(aval_of(o)) if t is None else t
-        for o, t in zip(outs[:n], touts[:n], strict=True)
-    ]
-    result = tree.unflatten(out_tree, outs[:n]), tree.unflatten(out_tree, touts)
-    return (*result, tree.unflatten(aux_tree, outs[n:])) if has_aux else result
+    out, aux = flat.split(outs)
+    t_out = flat.out_tree.unflatten(
+        [
+            zero_tangent(aval_of(o)) if t is None else t
+            for o, t in zip(outs[: flat.count], touts[: flat.count], strict=True)
+        ]
+    )
+    return (out, t_out, aux) if has_aux else (out, t_out)
 
 
 def _checked_tangent(k: int, p: Any, t: Any) -> Any:
@@ -259,17 +251,6 @@ def _checked_tangent(k: int, p: Any, t: Any) -> Any:
     return t
 
 
-def _split_aux(out: Any, has_aux: bool, what: str) -> tuple[Any, Any]:
-    if not has_aux:
-        return out, None
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise TypeError(
-            f"{what} with has_aux=True needs a function that returns (output, aux), got "
-            f"{type(out).__name__}"
-        )
-    return out[0], out[1]
-
-
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Evaluate a function and return it with its linear approximation there.
 
@@ -290,18 +271,9 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     """
     leaves, treedef = tree.flatten(primals)
     flat_primals = as_arrays(leaves, "primals", fun)
-    store: list[Any] = []
-
-    def flat(*args: Any) -> list[Any]:
-        out, aux = _split_aux(fun(*tree.unflatten(treedef, args)), has_aux, "linearize")
-        outs, out_tree = tree.flatten(out)
-        aux_leaves, aux_tree = tree.flatten(aux)
-        store.extend((out_tree, aux_tree, len(outs)))
-        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
-
+    flat = FlatFunction(fun, treedef, has_aux, "linearize")
     nonzero = [is_differentiable(p.dtype) for p in flat_primals]
     outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
-    out_tree, aux_tree, n = store
     out_avals = [aval_of(o) for o in outs]
 
     def f_jvp(*tangents: Any) -> Any:
@@ -324,7 +296,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
             next(results) if a else zero_tangent(aval)
             for a, aval in zip(active, out_avals, strict=True)
         ]
-        return tree.unflatten(out_tree, touts[:n])
+        return flat.out_tree.unflatten(touts[: flat.count])
 
-    out = tree.unflatten(out_tree, outs[:n])
-    return (out, f_jvp, tree.unflatten(aux_tree, outs[n:])) if has_aux else (out, f_jvp)
+    out, aux = flat.split(outs)
+    return (out, f_jvp, aux) if has_aux else (out, f_jvp)

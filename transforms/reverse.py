@@ -17,8 +17,8 @@ from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert
 from funtorch.ops.families import ones_like, zeros
 
-from .arguments import as_arrays, check_callable, function_name, normalize_argnums
-from .forward import _split_aux, is_differentiable, linearize_flat, zero_tangent
+from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
+from .forward import is_differentiable, linearize_flat, zero_tangent
 
 __all__ = ["grad", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
 
@@ -102,45 +102,53 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         [5.0, 2.0]
     """
     check_callable(fun, "vjp")
-    leaves, treedef = tree.flatten(primals)
-    flat_primals = as_arrays(leaves, "argument", fun)
-    store: list[Any] = []
-
-    def flat(*args: Any) -> list[Any]:
-        out, aux = _split_aux(fun(*tree.unflatten(treedef, args)), has_aux, "vjp")
-        outs, out_tree = tree.flatten(out)
-        aux_leaves, aux_tree = tree.flatten(aux)
-        store.extend((out_tree, aux_tree, len(outs)))
-        return [*as_arrays(outs, "output", fun), *as_arrays(aux_leaves, "aux", fun)]
-
-    nonzero = [is_differentiable(p.dtype) for p in flat_primals]
-    outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
-    out_tree, aux_tree, n = store
-    out_avals = [aval_of(o) for o in outs[:n]]
-    in_avals = [aval_of(p) for p in flat_primals]
+    outs, flat, pull = _pullback(fun, primals, has_aux, "vjp")
+    out_avals = [aval_of(o) for o in outs[: flat.count]]
 
     def vjpfun(ct: Any) -> Any:
         ct_leaves, ct_tree = tree.flatten(ct)
-        if ct_tree != out_tree:
+        if ct_tree != flat.out_tree:
             raise TypeError(
                 f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the "
-                "output's, "
-                f"{out_tree}"
+                f"output's, {flat.out_tree}"
             )
-        cts = [
-            _checked_cotangent(k, c, aval)
-            for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))
-        ]
-        cts = [c for c, a in zip(cts, active[:n], strict=True) if a] + [None] * sum(active[n:])
-        found = iter(transpose_jaxpr(jaxpr, [LinearArg(a) for a in jaxpr.in_avals], cts))
-        grads = []
-        for aval, nz in zip(in_avals, nonzero, strict=True):
-            g = next(found) if nz else None
-            grads.append(zero_tangent(aval) if g is None else g)
-        return tree.unflatten(treedef, grads)
+        return pull(
+            [
+                _checked_cotangent(k, c, aval)
+                for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))
+            ]
+        )
 
-    out = tree.unflatten(out_tree, outs[:n])
-    return (out, vjpfun, tree.unflatten(aux_tree, outs[n:])) if has_aux else (out, vjpfun)
+    out, aux = flat.split(outs)
+    return (out, vjpfun, aux) if has_aux else (out, vjpfun)
+
+
+def _pullback(
+    fun: Callable[..., Any], primals: Sequence[Any], has_aux: bool, what: str
+) -> tuple[list[Any], FlatFunction, Callable[[Sequence[Any]], Any]]:
+    """Run ``fun`` over a tape.
+
+    Returns:
+        its flat results, the `FlatFunction` that knows their structure, and the function from
+        one cotangent (or None) per output to the pytree of the primals' cotangents.
+    """
+    leaves, treedef = tree.flatten(tuple(primals))
+    arrays = as_arrays(leaves, "argument", fun)
+    flat = FlatFunction(fun, treedef, has_aux, what)
+    nonzero = [is_differentiable(p.dtype) for p in arrays]
+    outs, jaxpr, active = linearize_flat(flat, arrays, nonzero, fun)
+
+    def pull(cts: Sequence[Any]) -> Any:
+        given = [c for c, a in zip(cts, active[: flat.count], strict=True) if a]
+        given += [None] * sum(active[flat.count :])
+        found = iter(transpose_jaxpr(jaxpr, [LinearArg(v.aval) for v in jaxpr.invars], given))
+        grads = []
+        for p, nz in zip(arrays, nonzero, strict=True):
+            g = next(found) if nz else None
+            grads.append(zero_tangent(aval_of(p)) if g is None else g)
+        return treedef.unflatten(grads)
+
+    return outs, flat, pull
 
 
 def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
@@ -205,12 +213,13 @@ def value_and_grad(
             return fun(*full_args, **kwargs)
 
         partial.__wrapped__ = fun  # type: ignore[attr-defined]
-        out = vjp(partial, *diff, has_aux=has_aux)
-        value, back = out[0], out[1]
+        outs, flat, pull = _pullback(partial, diff, has_aux, "grad")
+        value, aux = flat.split(outs)
         _check_output(fun, value, holomorphic)
-        grads = back(ones_like(asarray(value)))
-        grads = grads[0] if isinstance(argnums, int) else grads
-        return ((value, out[2]), grads) if has_aux else (value, grads)
+        grads = pull([ones_like(outs[0])])
+        if isinstance(argnums, int):
+            grads = grads[0]
+        return ((value, aux), grads) if has_aux else (value, grads)
 
     return value_and_grad_f
 

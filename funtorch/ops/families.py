@@ -48,7 +48,8 @@ def scalar(value: Any, dtype: Any) -> ArrayImpl:
 
 def full(shape: Sequence[int], value: Any, dtype: Any) -> Any:
     """Return an array of one value: a broadcast scalar, so it costs nothing inside kernels."""
-    return broadcast_in_dim(scalar(value, dtype), shape=tuple(shape), dims=())
+    one = scalar(value, dtype)
+    return broadcast_in_dim(one, shape=tuple(shape), dims=()) if len(shape) else one
 
 
 def zeros(aval: ShapedArray) -> Any:
