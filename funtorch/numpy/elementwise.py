@@ -1,10 +1,7 @@
-"""Elementwise functions: two tables, and one mechanism each for functions of one and of two
-arguments.
+"""Elementwise functions: two tables, for functions of one and of two arguments.
 
 A row names the NumPy ufunc that computes the function eagerly and the strict function that means it
-everywhere else, written with primitives. Eager calls on arrays of equal dtype go straight to the
-ufunc,
-which broadcasts by itself; all other calls promote and broadcast first.
+everywhere else, written with primitives; `funtorch.numpy.dispatch` makes the function of a row.
 """
 
 from __future__ import annotations
@@ -17,296 +14,38 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, _state, eval_trace, primitives
+from funtorch.core import Array, primitives
+from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     SCALARS,
     asarray,
     broadcast,
-    broadcast_error,
     convert,
     describe,
-    is_eager,
-    own,
     promote,
-    quiet,
     to_array,
     to_arrays,
 )
 
+# fmt: off
 __all__ = [
-    "abs",
-    "absolute",
-    "acos",
-    "acosh",
-    "add",
-    "allclose",
-    "angle",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctan2",
-    "arctanh",
-    "around",
-    "array_equal",
-    "array_equiv",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise_and",
-    "bitwise_count",
-    "bitwise_invert",
-    "bitwise_left_shift",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "cbrt",
-    "ceil",
-    "clip",
-    "conj",
-    "conjugate",
-    "copysign",
-    "cos",
-    "cosh",
-    "deg2rad",
-    "degrees",
-    "divide",
-    "divmod",
-    "equal",
-    "exp",
-    "exp2",
-    "expm1",
-    "fabs",
-    "fix",
-    "float_power",
-    "floor",
-    "floor_divide",
-    "fmax",
-    "fmin",
-    "fmod",
-    "greater",
-    "greater_equal",
-    "heaviside",
-    "hypot",
-    "imag",
-    "invert",
-    "isclose",
-    "iscomplex",
-    "iscomplexobj",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "isneginf",
-    "isposinf",
-    "isreal",
-    "isrealobj",
-    "isscalar",
-    "ldexp",
-    "left_shift",
-    "less",
-    "less_equal",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "logaddexp",
-    "logaddexp2",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "maximum",
-    "minimum",
-    "mod",
-    "modf",
-    "multiply",
-    "nan_to_num",
-    "negative",
-    "nextafter",
-    "not_equal",
-    "positive",
-    "pow",
-    "power",
-    "rad2deg",
-    "radians",
-    "real",
-    "reciprocal",
-    "remainder",
-    "right_shift",
-    "rint",
-    "round",
-    "select",
-    "sign",
-    "signbit",
-    "sin",
-    "sinc",
-    "sinh",
-    "sqrt",
-    "square",
-    "subtract",
-    "tan",
-    "tanh",
-    "true_divide",
-    "trunc",
-    "where",
+    "abs", "absolute", "acos", "acosh", "add", "allclose", "angle", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around", "array_equal", "array_equiv",
+    "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_count", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "cbrt", "ceil", "clip", "conj", "conjugate", "copysign", "cos", "cosh", "deg2rad",
+    "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
+    "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
+    "heaviside", "hypot", "imag", "invert", "isclose", "iscomplex", "iscomplexobj", "isfinite",
+    "isinf", "isnan", "isneginf", "isposinf", "isreal", "isrealobj", "isscalar", "ldexp",
+    "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
+    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
+    "minimum", "mod", "modf", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
+    "positive", "pow", "power", "rad2deg", "radians", "real", "reciprocal", "remainder",
+    "right_shift", "rint", "round", "select", "sign", "signbit", "sin", "sinc", "sinh", "sqrt",
+    "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
 ]
-
-_ndarray = np.ndarray
-_FLOATS = frozenset({dtypes.float16, dtypes.float32, dtypes.float64})
-_COMPLEX = frozenset({dtypes.complex64, dtypes.complex128})
-_INTS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
-_INEXACT = _FLOATS | _COMPLEX | {dtypes.bfloat16}
-_NUMBERS = _INTS | _INEXACT
-_NONE: frozenset[Any] = frozenset()
-
-
-def _bits_dtype(dtype: Any) -> Any:
-    if dtypes.is_inexact(dtype):
-        raise TypeError(f"bitwise functions and shifts take integers or bool, got {dtype}")
-    return dtype
-
-
-# policy: (what becomes of the common dtype, the dtypes that a ufunc takes as they are)
-_POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
-    "any": (lambda d: d, _NUMBERS | {dtypes.bool_}),
-    "number": (lambda d: dtypes.default_int() if d == dtypes.bool_ else d, _NUMBERS),
-    "inexact": (dtypes.to_inexact, _INEXACT),
-    "bits": (_bits_dtype, _INTS | {dtypes.bool_}),
-    "shift": (lambda d: dtypes.default_int() if d == dtypes.bool_ else _bits_dtype(d), _INTS),
-    "bool": (lambda d: dtypes.bool_, frozenset({dtypes.bool_})),
-}
-# Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
-_ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
-
-
-def _prim(name: str, on_bool: str | None = None) -> Callable[..., Any]:
-    """Return the strict function of a primitive, or of another one for bool arrays."""
-    prim = primitives[name]
-    if on_bool is None:
-        return prim.bind
-    logical = primitives[on_bool]
-
-    def strict(*xs: Any) -> Any:
-        return (logical if xs[0].dtype == dtypes.bool_ else prim).bind(*xs)
-
-    return strict
-
-
-# ---------------------------------------------------------------------------------------- mechanism
-def _unary(
-    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
-) -> Any:
-    to_dtype, fast = _POLICIES[policy]
-    if ufunc is None:
-        fast = _NONE
-
-    def general(x: Any) -> Any:
-        x = to_array(x, name)
-        x = convert(x, to_dtype(x.dtype), x.weak_type)
-        if is_eager(x) and x.dtype in fast:
-            try:
-                return ArrayImpl(own(quiet.run(ufunc, x._data)), keep and x._weak)
-            except TypeError:
-                return strict(x)  # NumPy has no loop for the dtype
-        return strict(x)
-
-    def function(x: Any, /) -> Any:
-        if type(x) is ArrayImpl and _state.trace is eval_trace:
-            data = x._data
-            if data.dtype in fast:
-                try:
-                    out = quiet.run(ufunc, data)
-                except TypeError:
-                    return general(x)
-                return ArrayImpl(out if type(out) is _ndarray else own(out), keep and x._weak)
-        return general(x)
-
-    return _named(function, name, f"{doc}.\n\n    References:\n        numpy.{name}\n    ")
-
-
-def _binary(
-    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
-) -> Any:
-    """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
-    to_dtype, fast = _POLICIES[policy]
-    if ufunc is None:
-        fast = _NONE
-    absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
-    get = absorbs.get
-
-    def general(x: Any, y: Any) -> Any:
-        x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
-        dtype, weak = dtypes.promote(x.dtype, x.weak_type, y.dtype, y.weak_type)
-        dtype = to_dtype(dtype)
-        x, y = convert(x, dtype, weak), convert(y, dtype, weak)
-        if dtype in fast and is_eager(x, y):
-            try:
-                return ArrayImpl(own(quiet.run(ufunc, x._data, y._data)), keep and weak)
-            except ValueError:
-                raise broadcast_error(name, (x, y)) from None
-            except TypeError:
-                return strict(*broadcast(name, x, y))
-        if x.shape != y.shape:
-            x, y = broadcast(name, x, y)
-        return strict(x, y)
-
-    def operator_general(x: Any, y: Any) -> Any:
-        if isinstance(x, _OPERANDS) and isinstance(y, _OPERANDS):
-            return general(x, y)
-        return NotImplemented
-
-    def make(fallback: Callable[..., Any]) -> Any:
-        def function(x1: Any, x2: Any, /) -> Any:
-            if _state.trace is not eval_trace:
-                return fallback(x1, x2)
-            weak = keep
-            if type(x1) is ArrayImpl:
-                a = x1._data
-                weak = weak and x1._weak
-                if type(x2) is ArrayImpl:
-                    b = x2._data
-                    if a.dtype is not b.dtype or a.dtype not in fast:
-                        return fallback(x1, x2)
-                    weak = weak and x2._weak
-                else:
-                    b = x2
-                    if a.dtype not in get(type(b), _NONE):
-                        return fallback(x1, x2)
-            elif type(x2) is ArrayImpl:
-                a, b = x1, x2._data
-                weak = weak and x2._weak
-                if b.dtype not in get(type(a), _NONE):
-                    return fallback(x1, x2)
-            else:
-                return fallback(x1, x2)
-            try:
-                out = quiet.run(ufunc, a, b)
-            except (TypeError, ValueError):
-                return fallback(x1, x2)
-            return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
-
-        return function
-
-    doc = (
-        f"{doc}.\n\n    Args broadcast against each other and are promoted to a common dtype.\n\n"
-        f"    References:\n        numpy.{name}\n    "
-    )
-    OPERATORS[name] = _named(make(operator_general), name, doc)
-    return _named(make(general), name, doc)
-
-
-def _named(function: Any, name: str, doc: str) -> Any:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
-
-
-OPERATORS: dict[str, Callable[..., Any]] = {}
-_OPERANDS = (Array, np.ndarray, *SCALARS)
+# fmt: on
 
 
 # --------------------------------------------------------------------------------- strict functions
@@ -415,9 +154,9 @@ _DEG = math.pi / 180
 _abs = lambda x: x if not dtypes.is_signed(x.dtype) else primitives["abs"].bind(x)  # noqa: E731
 
 # name, strict function, ufunc, policy, whether the result may be weak, what it does
-negative = _unary("negative", _prim("neg"), np.negative, "any", True, "Return -x")
-positive = _unary("positive", _identity, np.positive, "any", True, "Return x")
-absolute = _unary(
+negative = unary("negative", strict_of("neg"), np.negative, "any", True, "Return -x")
+positive = unary("positive", _identity, np.positive, "any", True, "Return x")
+absolute = unary(
     "absolute",
     _abs,
     np.absolute,
@@ -425,60 +164,75 @@ absolute = _unary(
     True,
     "Return the absolute value; of complex x the real modulus",
 )
-fabs = _unary(
-    "fabs", _prim("abs"), np.fabs, "inexact", True, "Return the absolute value as a float"
+fabs = unary(
+    "fabs", strict_of("abs"), np.fabs, "inexact", True, "Return the absolute value as a float"
 )
-sign = _unary("sign", _prim("sign"), np.sign, "any", True, "Return -1, 0 or 1 by the sign of x")
-floor = _unary("floor", _rounding("floor"), np.floor, "any", True, "Round down")
-ceil = _unary("ceil", _rounding("ceil"), np.ceil, "any", True, "Round up")
-trunc = _unary("trunc", _rounding("trunc"), np.trunc, "any", True, "Round towards zero")
-rint = _unary(
-    "rint", _prim("round"), np.rint, "inexact", True, "Round to the nearest integer, halves to even"
+sign = unary("sign", strict_of("sign"), np.sign, "any", True, "Return -1, 0 or 1 by the sign of x")
+floor = unary("floor", _rounding("floor"), np.floor, "any", True, "Round down")
+ceil = unary("ceil", _rounding("ceil"), np.ceil, "any", True, "Round up")
+trunc = unary("trunc", _rounding("trunc"), np.trunc, "any", True, "Round towards zero")
+rint = unary(
+    "rint",
+    strict_of("round"),
+    np.rint,
+    "inexact",
+    True,
+    "Round to the nearest integer, halves to even",
 )
-sqrt = _unary("sqrt", _prim("sqrt"), np.sqrt, "inexact", True, "Return the square root")
-cbrt = _unary("cbrt", _prim("cbrt"), np.cbrt, "inexact", True, "Return the cube root")
-square = _unary("square", _prim("square"), np.square, "number", True, "Return x * x")
-reciprocal = _unary(
-    "reciprocal", _prim("reciprocal"), np.reciprocal, "inexact", True, "Return 1 / x"
+sqrt = unary("sqrt", strict_of("sqrt"), np.sqrt, "inexact", True, "Return the square root")
+cbrt = unary("cbrt", strict_of("cbrt"), np.cbrt, "inexact", True, "Return the cube root")
+square = unary("square", strict_of("square"), np.square, "number", True, "Return x * x")
+reciprocal = unary(
+    "reciprocal", strict_of("reciprocal"), np.reciprocal, "inexact", True, "Return 1 / x"
 )
-exp = _unary("exp", _prim("exp"), np.exp, "inexact", True, "Return e to the power x")
-exp2 = _unary("exp2", _prim("exp2"), np.exp2, "inexact", True, "Return 2 to the power x")
-expm1 = _unary(
-    "expm1", _prim("expm1"), np.expm1, "inexact", True, "Return exp(x) - 1, exact for small x"
+exp = unary("exp", strict_of("exp"), np.exp, "inexact", True, "Return e to the power x")
+exp2 = unary("exp2", strict_of("exp2"), np.exp2, "inexact", True, "Return 2 to the power x")
+expm1 = unary(
+    "expm1", strict_of("expm1"), np.expm1, "inexact", True, "Return exp(x) - 1, exact for small x"
 )
-log = _unary("log", _prim("log"), np.log, "inexact", True, "Return the natural logarithm")
-log1p = _unary(
-    "log1p", _prim("log1p"), np.log1p, "inexact", True, "Return log(1 + x), exact for small x"
+log = unary("log", strict_of("log"), np.log, "inexact", True, "Return the natural logarithm")
+log1p = unary(
+    "log1p", strict_of("log1p"), np.log1p, "inexact", True, "Return log(1 + x), exact for small x"
 )
-log2 = _unary("log2", _prim("log2"), np.log2, "inexact", True, "Return the logarithm to base 2")
-log10 = _unary(
-    "log10", _prim("log10"), np.log10, "inexact", True, "Return the logarithm to base 10"
+log2 = unary("log2", strict_of("log2"), np.log2, "inexact", True, "Return the logarithm to base 2")
+log10 = unary(
+    "log10", strict_of("log10"), np.log10, "inexact", True, "Return the logarithm to base 10"
 )
-sin = _unary("sin", _prim("sin"), np.sin, "inexact", True, "Return the sine of x in radians")
-cos = _unary("cos", _prim("cos"), np.cos, "inexact", True, "Return the cosine of x in radians")
-tan = _unary("tan", _prim("tan"), np.tan, "inexact", True, "Return the tangent of x in radians")
-arcsin = _unary(
-    "arcsin", _prim("asin"), np.arcsin, "inexact", True, "Return the inverse sine in radians"
+sin = unary("sin", strict_of("sin"), np.sin, "inexact", True, "Return the sine of x in radians")
+cos = unary("cos", strict_of("cos"), np.cos, "inexact", True, "Return the cosine of x in radians")
+tan = unary("tan", strict_of("tan"), np.tan, "inexact", True, "Return the tangent of x in radians")
+arcsin = unary(
+    "arcsin", strict_of("asin"), np.arcsin, "inexact", True, "Return the inverse sine in radians"
 )
-arccos = _unary(
-    "arccos", _prim("acos"), np.arccos, "inexact", True, "Return the inverse cosine in radians"
+arccos = unary(
+    "arccos", strict_of("acos"), np.arccos, "inexact", True, "Return the inverse cosine in radians"
 )
-arctan = _unary(
-    "arctan", _prim("atan"), np.arctan, "inexact", True, "Return the inverse tangent in radians"
+arctan = unary(
+    "arctan", strict_of("atan"), np.arctan, "inexact", True, "Return the inverse tangent in radians"
 )
-sinh = _unary("sinh", _prim("sinh"), np.sinh, "inexact", True, "Return the hyperbolic sine")
-cosh = _unary("cosh", _prim("cosh"), np.cosh, "inexact", True, "Return the hyperbolic cosine")
-tanh = _unary("tanh", _prim("tanh"), np.tanh, "inexact", True, "Return the hyperbolic tangent")
-arcsinh = _unary(
-    "arcsinh", _prim("asinh"), np.arcsinh, "inexact", True, "Return the inverse hyperbolic sine"
+sinh = unary("sinh", strict_of("sinh"), np.sinh, "inexact", True, "Return the hyperbolic sine")
+cosh = unary("cosh", strict_of("cosh"), np.cosh, "inexact", True, "Return the hyperbolic cosine")
+tanh = unary("tanh", strict_of("tanh"), np.tanh, "inexact", True, "Return the hyperbolic tangent")
+arcsinh = unary(
+    "arcsinh", strict_of("asinh"), np.arcsinh, "inexact", True, "Return the inverse hyperbolic sine"
 )
-arccosh = _unary(
-    "arccosh", _prim("acosh"), np.arccosh, "inexact", True, "Return the inverse hyperbolic cosine"
+arccosh = unary(
+    "arccosh",
+    strict_of("acosh"),
+    np.arccosh,
+    "inexact",
+    True,
+    "Return the inverse hyperbolic cosine",
 )
-arctanh = _unary(
-    "arctanh", _prim("atanh"), np.arctanh, "inexact", True, "Return the inverse hyperbolic tangent"
+arctanh = unary(
+    "arctanh",
+    strict_of("atanh"),
+    np.arctanh,
+    "inexact",
+    True,
+    "Return the inverse hyperbolic tangent",
 )
-deg2rad = _unary(
+deg2rad = unary(
     "deg2rad",
     lambda x: multiply(x, _DEG),
     np.deg2rad,
@@ -486,45 +240,45 @@ deg2rad = _unary(
     True,
     "Convert degrees to radians",
 )
-rad2deg = _unary(
+rad2deg = unary(
     "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
 )
-sinc = _unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
-isnan = _unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
-isinf = _unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
-isfinite = _unary(
+sinc = unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+isnan = unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
+isinf = unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
+isfinite = unary(
     "isfinite", _isfinite, np.isfinite, "any", False, "Tell where x is neither nan nor infinite"
 )
-isposinf = _unary(
+isposinf = unary(
     "isposinf", lambda x: equal(x, math.inf), None, "any", False, "Tell where x is +inf"
 )
-isneginf = _unary(
+isneginf = unary(
     "isneginf", lambda x: equal(x, -math.inf), None, "any", False, "Tell where x is -inf"
 )
-signbit = _unary("signbit", _signbit, np.signbit, "any", False, "Tell where the sign bit is set")
-logical_not = _unary(
-    "logical_not", _prim("bitwise_not"), np.logical_not, "bool", False, "Return not x"
+signbit = unary("signbit", _signbit, np.signbit, "any", False, "Tell where the sign bit is set")
+logical_not = unary(
+    "logical_not", strict_of("bitwise_not"), np.logical_not, "bool", False, "Return not x"
 )
-invert = _unary(
-    "invert", _prim("bitwise_not"), np.invert, "bits", True, "Return the bitwise complement"
+invert = unary(
+    "invert", strict_of("bitwise_not"), np.invert, "bits", True, "Return the bitwise complement"
 )
-bitwise_count = _unary(
+bitwise_count = unary(
     "bitwise_count", _bitwise_count, np.bitwise_count, "bits", False, "Count the bits set in abs(x)"
 )
-conjugate = _unary("conjugate", _conj, None, "any", True, "Return the complex conjugate")
-real = _unary("real", _real, None, "any", True, "Return the real part")
-imag = _unary("imag", _imag, None, "any", True, "Return the imaginary part")
+conjugate = unary("conjugate", _conj, None, "any", True, "Return the complex conjugate")
+real = unary("real", _real, None, "any", True, "Return the real part")
+imag = unary("imag", _imag, None, "any", True, "Return the imaginary part")
 
-add = _binary("add", _prim("add", "bitwise_or"), np.add, "any", True, "Return x1 + x2")
-subtract = _binary("subtract", _prim("sub"), np.subtract, "any", True, "Return x1 - x2")
-multiply = _binary(
-    "multiply", _prim("mul", "bitwise_and"), np.multiply, "any", True, "Return x1 * x2"
+add = binary("add", strict_of("add", "bitwise_or"), np.add, "any", True, "Return x1 + x2")
+subtract = binary("subtract", strict_of("sub"), np.subtract, "any", True, "Return x1 - x2")
+multiply = binary(
+    "multiply", strict_of("mul", "bitwise_and"), np.multiply, "any", True, "Return x1 * x2"
 )
-divide = _binary("divide", _prim("div"), np.divide, "inexact", True, "Return x1 / x2 as a float")
-floor_divide = _binary(
+divide = binary("divide", strict_of("div"), np.divide, "inexact", True, "Return x1 / x2 as a float")
+floor_divide = binary(
     "floor_divide", _floor_divide, np.floor_divide, "number", True, "Return x1 / x2 rounded down"
 )
-remainder = _binary(
+remainder = binary(
     "remainder",
     _remainder,
     np.remainder,
@@ -532,94 +286,119 @@ remainder = _binary(
     True,
     "Return the remainder with the sign of x2",
 )
-fmod = _binary(
-    "fmod", _prim("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
+fmod = binary(
+    "fmod", strict_of("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
 )
-_power = _binary("power", _prim("pow"), np.power, "any", True, "Return x1 to the power x2")
-float_power = _binary(
-    "float_power", _prim("pow"), np.power, "inexact", True, "Return x1 to the power x2 as a float"
+_power = binary("power", strict_of("pow"), np.power, "any", True, "Return x1 to the power x2")
+float_power = binary(
+    "float_power",
+    strict_of("pow"),
+    np.power,
+    "inexact",
+    True,
+    "Return x1 to the power x2 as a float",
 )
-maximum = _binary(
-    "maximum", _prim("max", "bitwise_or"), np.maximum, "any", True, "Return the larger; nan wins"
+maximum = binary(
+    "maximum",
+    strict_of("max", "bitwise_or"),
+    np.maximum,
+    "any",
+    True,
+    "Return the larger; nan wins",
 )
-minimum = _binary(
-    "minimum", _prim("min", "bitwise_and"), np.minimum, "any", True, "Return the smaller; nan wins"
+minimum = binary(
+    "minimum",
+    strict_of("min", "bitwise_and"),
+    np.minimum,
+    "any",
+    True,
+    "Return the smaller; nan wins",
 )
-fmax = _binary("fmax", _ignoring_nan(maximum), np.fmax, "any", True, "Return the larger; nan loses")
-fmin = _binary(
-    "fmin", _ignoring_nan(minimum), np.fmin, "any", True, "Return the smaller; nan loses"
+fmax = binary("fmax", _ignoring_nan(maximum), np.fmax, "any", True, "Return the larger; nan loses")
+fmin = binary("fmin", _ignoring_nan(minimum), np.fmin, "any", True, "Return the smaller; nan loses")
+arctan2 = binary(
+    "arctan2",
+    strict_of("atan2"),
+    np.arctan2,
+    "inexact",
+    True,
+    "Return the angle of the point (x2, x1)",
 )
-arctan2 = _binary(
-    "arctan2", _prim("atan2"), np.arctan2, "inexact", True, "Return the angle of the point (x2, x1)"
-)
-hypot = _binary(
+hypot = binary(
     "hypot",
-    _prim("hypot"),
+    strict_of("hypot"),
     np.hypot,
     "inexact",
     True,
     "Return sqrt(x1**2 + x2**2) without overflow",
 )
-logaddexp = _binary(
-    "logaddexp", _prim("logaddexp"), np.logaddexp, "inexact", True, "Return log(exp(x1) + exp(x2))"
+logaddexp = binary(
+    "logaddexp",
+    strict_of("logaddexp"),
+    np.logaddexp,
+    "inexact",
+    True,
+    "Return log(exp(x1) + exp(x2))",
 )
-logaddexp2 = _binary(
+logaddexp2 = binary(
     "logaddexp2", _logaddexp2, np.logaddexp2, "inexact", True, "Return log2(2**x1 + 2**x2)"
 )
-nextafter = _binary(
+nextafter = binary(
     "nextafter",
-    _prim("nextafter"),
+    strict_of("nextafter"),
     np.nextafter,
     "inexact",
     True,
     "Return the next float after x1 to x2",
 )
-copysign = _binary(
+copysign = binary(
     "copysign", _copysign, np.copysign, "inexact", True, "Return abs(x1) with the sign of x2"
 )
-heaviside = _binary(
+heaviside = binary(
     "heaviside", _heaviside, np.heaviside, "inexact", True, "Return the step function; x2 at x1 = 0"
 )
-equal = _binary("equal", _prim("eq"), np.equal, "any", False, "Tell where x1 == x2")
-not_equal = _binary("not_equal", _prim("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
-less = _binary("less", _prim("lt"), np.less, "any", False, "Tell where x1 < x2")
-less_equal = _binary("less_equal", _prim("le"), np.less_equal, "any", False, "Tell where x1 <= x2")
-greater = _binary("greater", _prim("gt"), np.greater, "any", False, "Tell where x1 > x2")
-greater_equal = _binary(
-    "greater_equal", _prim("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
+equal = binary("equal", strict_of("eq"), np.equal, "any", False, "Tell where x1 == x2")
+not_equal = binary("not_equal", strict_of("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
+less = binary("less", strict_of("lt"), np.less, "any", False, "Tell where x1 < x2")
+less_equal = binary(
+    "less_equal", strict_of("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
 )
-logical_and = _binary(
-    "logical_and", _prim("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"
+greater = binary("greater", strict_of("gt"), np.greater, "any", False, "Tell where x1 > x2")
+greater_equal = binary(
+    "greater_equal", strict_of("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
 )
-logical_or = _binary(
-    "logical_or", _prim("bitwise_or"), np.logical_or, "bool", False, "Return x1 or x2"
+logical_and = binary(
+    "logical_and", strict_of("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"
 )
-logical_xor = _binary(
+logical_or = binary(
+    "logical_or", strict_of("bitwise_or"), np.logical_or, "bool", False, "Return x1 or x2"
+)
+logical_xor = binary(
     "logical_xor",
-    _prim("bitwise_xor"),
+    strict_of("bitwise_xor"),
     np.logical_xor,
     "bool",
     False,
     "Tell where one of two holds",
 )
-bitwise_and = _binary(
-    "bitwise_and", _prim("bitwise_and"), np.bitwise_and, "bits", True, "Return x1 & x2"
+bitwise_and = binary(
+    "bitwise_and", strict_of("bitwise_and"), np.bitwise_and, "bits", True, "Return x1 & x2"
 )
-bitwise_or = _binary(
-    "bitwise_or", _prim("bitwise_or"), np.bitwise_or, "bits", True, "Return x1 | x2"
+bitwise_or = binary(
+    "bitwise_or", strict_of("bitwise_or"), np.bitwise_or, "bits", True, "Return x1 | x2"
 )
-bitwise_xor = _binary(
-    "bitwise_xor", _prim("bitwise_xor"), np.bitwise_xor, "bits", True, "Return x1 ^ x2"
+bitwise_xor = binary(
+    "bitwise_xor", strict_of("bitwise_xor"), np.bitwise_xor, "bits", True, "Return x1 ^ x2"
 )
-left_shift = _binary(
+left_shift = binary(
     "left_shift",
-    _prim("shift_left"),
+    strict_of("shift_left"),
     np.left_shift,
     "shift",
     True,
     "Return x1 shifted left by x2 bits",
 )
-right_shift = _binary(
+right_shift = binary(
     "right_shift", _right_shift, np.right_shift, "shift", True, "Return x1 shifted right by x2 bits"
 )
 
@@ -684,7 +463,7 @@ def power(x1: Any, x2: Any, /) -> Any:
 
 
 def _power_operator(x: Any, y: Any) -> Any:
-    return power(x, y) if isinstance(y, _OPERANDS) and isinstance(x, _OPERANDS) else NotImplemented
+    return power(x, y) if isinstance(y, OPERANDS) and isinstance(x, OPERANDS) else NotImplemented
 
 
 OPERATORS["power"] = _power_operator

@@ -1,0 +1,181 @@
+"""How an elementwise function meets its arguments: one mechanism for one argument, one for two.
+
+Eager calls on arrays of a dtype that the NumPy ufunc takes as it is go straight to the ufunc,
+which broadcasts by itself. All other calls promote and broadcast first and then apply the strict
+function, which is written with primitives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import Array, ArrayImpl, _state, eval_trace, primitives
+from funtorch.numpy.promotion import (
+    SCALARS,
+    broadcast,
+    broadcast_error,
+    convert,
+    is_eager,
+    own,
+    quiet,
+    to_array,
+)
+
+__all__ = ["OPERANDS", "OPERATORS", "binary", "strict_of", "unary"]
+
+_ndarray = np.ndarray
+_FLOATS = frozenset({dtypes.float16, dtypes.float32, dtypes.float64})
+_COMPLEX = frozenset({dtypes.complex64, dtypes.complex128})
+_INTS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
+_INEXACT = _FLOATS | _COMPLEX | {dtypes.bfloat16}
+_NUMBERS = _INTS | _INEXACT
+_NONE: frozenset[Any] = frozenset()
+
+
+def _bits_dtype(dtype: Any) -> Any:
+    if dtypes.is_inexact(dtype):
+        raise TypeError(f"bitwise functions and shifts take integers or bool, got {dtype}")
+    return dtype
+
+
+# policy: (what becomes of the common dtype, the dtypes that a ufunc takes as they are)
+_POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
+    "any": (lambda d: d, _NUMBERS | {dtypes.bool_}),
+    "number": (lambda d: dtypes.default_int() if d == dtypes.bool_ else d, _NUMBERS),
+    "inexact": (dtypes.to_inexact, _INEXACT),
+    "bits": (_bits_dtype, _INTS | {dtypes.bool_}),
+    "shift": (lambda d: dtypes.default_int() if d == dtypes.bool_ else _bits_dtype(d), _INTS),
+    "bool": (lambda d: dtypes.bool_, frozenset({dtypes.bool_})),
+}
+# Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
+_ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
+
+
+def strict_of(name: str, on_bool: str | None = None) -> Callable[..., Any]:
+    """Return the strict function of a primitive, or of another one for bool arrays."""
+    prim = primitives[name]
+    if on_bool is None:
+        return prim.bind
+    logical = primitives[on_bool]
+
+    def strict(*xs: Any) -> Any:
+        return (logical if xs[0].dtype == dtypes.bool_ else prim).bind(*xs)
+
+    return strict
+
+
+# ---------------------------------------------------------------------------------------- mechanism
+def unary(
+    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
+) -> Any:
+    to_dtype, fast = _POLICIES[policy]
+    if ufunc is None:
+        fast = _NONE
+
+    def general(x: Any) -> Any:
+        x = to_array(x, name)
+        x = convert(x, to_dtype(x.dtype), x.weak_type)
+        if is_eager(x) and x.dtype in fast:
+            try:
+                return ArrayImpl(own(quiet.run(ufunc, x._data)), keep and x._weak)
+            except TypeError:
+                return strict(x)  # NumPy has no loop for the dtype
+        return strict(x)
+
+    def function(x: Any, /) -> Any:
+        if type(x) is ArrayImpl and _state.trace is eval_trace:
+            data = x._data
+            if data.dtype in fast:
+                try:
+                    out = quiet.run(ufunc, data)
+                except TypeError:
+                    return general(x)
+                return ArrayImpl(out if type(out) is _ndarray else own(out), keep and x._weak)
+        return general(x)
+
+    return _named(function, name, f"{doc}.\n\n    References:\n        numpy.{name}\n    ")
+
+
+def binary(
+    name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
+) -> Any:
+    """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
+    to_dtype, fast = _POLICIES[policy]
+    if ufunc is None:
+        fast = _NONE
+    absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
+    get = absorbs.get
+
+    def general(x: Any, y: Any) -> Any:
+        x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
+        dtype, weak = dtypes.promote(x.dtype, x.weak_type, y.dtype, y.weak_type)
+        dtype = to_dtype(dtype)
+        x, y = convert(x, dtype, weak), convert(y, dtype, weak)
+        if dtype in fast and is_eager(x, y):
+            try:
+                return ArrayImpl(own(quiet.run(ufunc, x._data, y._data)), keep and weak)
+            except ValueError:
+                raise broadcast_error(name, (x, y)) from None
+            except TypeError:
+                return strict(*broadcast(name, x, y))
+        if x.shape != y.shape:
+            x, y = broadcast(name, x, y)
+        return strict(x, y)
+
+    def operator_general(x: Any, y: Any) -> Any:
+        if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
+            return general(x, y)
+        return NotImplemented
+
+    def make(fallback: Callable[..., Any]) -> Any:
+        def function(x1: Any, x2: Any, /) -> Any:
+            if _state.trace is not eval_trace:
+                return fallback(x1, x2)
+            weak = keep
+            if type(x1) is ArrayImpl:
+                a = x1._data
+                weak = weak and x1._weak
+                if type(x2) is ArrayImpl:
+                    b = x2._data
+                    if a.dtype is not b.dtype or a.dtype not in fast:
+                        return fallback(x1, x2)
+                    weak = weak and x2._weak
+                else:
+                    b = x2
+                    if a.dtype not in get(type(b), _NONE):
+                        return fallback(x1, x2)
+            elif type(x2) is ArrayImpl:
+                a, b = x1, x2._data
+                weak = weak and x2._weak
+                if b.dtype not in get(type(a), _NONE):
+                    return fallback(x1, x2)
+            else:
+                return fallback(x1, x2)
+            try:
+                out = quiet.run(ufunc, a, b)
+            except (TypeError, ValueError):
+                return fallback(x1, x2)
+            return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
+
+        return function
+
+    doc = (
+        f"{doc}.\n\n    Args broadcast against each other and are promoted to a common dtype.\n\n"
+        f"    References:\n        numpy.{name}\n    "
+    )
+    OPERATORS[name] = _named(make(operator_general), name, doc)
+    return _named(make(general), name, doc)
+
+
+def _named(function: Any, name: str, doc: str) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {}
+OPERANDS = (Array, np.ndarray, *SCALARS)
