@@ -2,7 +2,8 @@
 
 A test module builds rows, one per primitive (or per primitive and choice of parameters), and
 parametrizes
-over them: ``check_eager``, ``check_stage``, ``check_jvp``, ``check_vjp``, ``check_vmap``.
+over them: ``check_eager``, ``check_stage``, ``check_jit``, ``check_jvp``, ``check_vjp``,
+``check_vmap``.
 """
 
 import itertools
@@ -13,11 +14,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from funtorch.core import ArrayImpl, LinearArg
+from funtorch.backends import compile_jaxpr
+from funtorch.core import ArrayImpl, LinearArg, ShapedArray
 from funtorch.jaxpr import check_jaxpr, eval_jaxpr, stage
+from funtorch.transforms import vjp
 from funtorch.transforms.batching import Axis, batch_flat
 from funtorch.transforms.forward import jvp_flat, linearize_flat
 from funtorch.transforms.reverse import transpose_jaxpr
+from funtorch.transforms.simplify import simplify
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = tuple(map(np.dtype, ("float64", "float32", "float16"))) + (BF16,)
@@ -124,6 +128,61 @@ def check_stage(row: Row) -> None:
             assert [o.aval for o in eager] == jaxpr.out_avals, f"{row.name}\n{jaxpr}"
             for got, want in zip(eval_jaxpr(jaxpr, *ins), eager, strict=True):
                 np.testing.assert_array_equal(got._data, want._data)
+
+
+# ------------------------------------------------------------------------------ compiled
+def compare_compiled(calls: Sequence[tuple[Callable[..., list[Any]], Sequence[Any]]], ulps: float):
+    """Run all calls as one compiled program and one by one, and compare the results.
+
+    One program for many small calls keeps the compiler busy for milliseconds instead of seconds.
+    """
+    flat = [np.asarray(a) for _, args in calls for a in args]
+
+    def whole(*xs: Any) -> list[Any]:
+        rest, outs = iter(xs), []
+        for f, args in calls:
+            outs += f(*[next(rest) for _ in args])
+        return outs
+
+    jaxpr = stage(whole, [ShapedArray(a.shape, a.dtype) for a in flat])
+    simple = simplify(jaxpr)
+    check_jaxpr(simple)
+    assert all(v.aval.same_type(o) for v, o in zip(simple.outvars, jaxpr.out_avals, strict=True))
+    wants = [o for f, args in calls for o in f(*arrays(args))]
+    gots = compile_jaxpr(simple)(flat)
+    for got, want in zip(gots, wants, strict=True):
+        assert type(got) is np.ndarray
+        assert got.dtype == want.dtype, f"compiled {got.dtype}, eager {want.dtype}"
+        assert_close(got, want._data, ulps * _EPS.get(got.dtype, 0), "compiled, eager")
+
+
+def _extreme(args: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return arguments of the same types, full of the values at the ends of arithmetic."""
+    ends = [np.nan, np.inf, -np.inf, -0.0, 0.0, 5e-324, 1e-40, -1e-310, 3e38, -1.7e308, 1.0, -1.0]
+    return [
+        np.resize(np.roll(ends, 5 * k), a.shape) if a.dtype == np.float64 and a.size else a
+        for k, a in enumerate(args)
+    ]
+
+
+def check_jit(row: Row) -> None:
+    """Compare compiled with eager: samples and extremes in every dtype, and derivatives."""
+    dtypes = (np.dtype(np.float64), *map(np.dtype, row.dtypes))
+    samples = [*row.samples, *map(_extreme, row.samples)]
+    calls = [(row.flat, _cast(args, dtype)) for args in samples for dtype in dtypes]
+    rng = np.random.default_rng(2)
+    for args in row.samples:
+        places = row.places(args)
+        if not places:
+            continue
+        f, at = _closed(row, args, places), [args[k] for k in places]
+        cts = [_direction(rng, o._data) for o in f(*arrays(at))]
+
+        def backward(*xs: Any, f: Any = f, n: int = len(at)) -> list[Any]:
+            return list(vjp(lambda *ys: tuple(f(*ys)), *xs[:n])[1](tuple(xs[n:])))
+
+        calls.append((backward, [*at, *cts]))
+    compare_compiled(calls, 4 * row.ulps)
 
 
 # ------------------------------------------------------------------------------ derivatives
@@ -256,4 +315,4 @@ def check_vmap(row: Row) -> None:
                 assert_close(got, want, 1e-12, f"{row.name}, batched {mask}")
 
 
-CHECKS = (check_eager, check_stage, check_jvp, check_vjp, check_vmap)
+CHECKS = (check_eager, check_stage, check_jit, check_jvp, check_vjp, check_vmap)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
@@ -407,6 +408,23 @@ def test_vmap_is_a_loop(case: Case) -> None:
             ]
             for g, w in zip(got, outputs(case.fn(*one)), strict=True):
                 np.testing.assert_allclose(g[k], w, rtol=1e-9, atol=1e-9)
+
+
+@every_case
+def test_compiled_is_eager(case: Case) -> None:
+    f, xs = restricted(case)
+    cts = [direction(o) for o in f(*xs)]
+
+    def backward(*args: Any) -> list[Any]:
+        return list(vjp(f, *args[: len(xs)])[1](list(args[len(xs) :])))
+
+    plain = [np.asarray(a) for a in case.args]
+    narrow = [a.astype(np.float32) if a.dtype == np.float64 else a for a in plain]
+    strided = [np.stack([a, a], -1)[..., 0] for a in plain]
+    calls = [(lambda *a: _as_list(case.fn(*a)), args) for args in (plain, narrow, strided)]
+    if xs:
+        calls.append((backward, outputs([*xs, *cts])))
+    compare_compiled(calls, 1000)
 
 
 def perturbed(x: np.ndarray) -> np.ndarray:

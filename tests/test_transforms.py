@@ -146,7 +146,7 @@ def test_words_up_to_two_letters(program, outer):
             check_word(program, word)
 
 
-@pytest.mark.parametrize("outer", itertools.product(LETTERS, repeat=2), ids="-of-".join)
+@pytest.mark.parametrize("outer", list(itertools.product(LETTERS, repeat=2)), ids="-of-".join)
 def test_words_of_three_letters(outer):
     for program, inner in itertools.product(LONG_ON, LETTERS):
         check_word(program, (inner, *outer[::-1]))

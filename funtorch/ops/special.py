@@ -8,6 +8,8 @@ References:
     M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
     Appl. Statist. 37 (1988).
     M. B. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2010).
+    S. L. Moshier, Cephes mathematical library, https://www.netlib.org/cephes (logf; log1p).
+    XLA, https://github.com/openxla/xla: `log-plus-one` on CPUs, after Cephes.
     NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov: 5.7.3 (series of log
     gamma), 5.11.1-2 (asymptotics), 5.5 (recurrence, reflection), 5.15 (polygamma), 25.11.43
     (Hurwitz zeta).
@@ -201,8 +203,14 @@ def erf_inv(xp: Any, x: Any) -> Any:
     return xp.where(xp.abs(x) <= 1, out, math.nan)
 
 
+# ---- erf_inv of float32 rounds where XLA's compiled code does. A product of float32 numbers is
+# exact in float64, so a sum made there and then rounded is a fused multiply-add.
+def _single(*coefficients: float) -> tuple[float, ...]:
+    return tuple(float(np.float32(c)) for c in coefficients)
+
+
 # Giles' single-precision approximations in w = -log(1 - x**2), highest power first: w < 5, beyond.
-_GILES_CENTRE = (
+_GILES_CENTRE = _single(
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,
@@ -213,7 +221,7 @@ _GILES_CENTRE = (
     0.246640727,
     1.50140941,
 )
-_GILES_TAIL = (
+_GILES_TAIL = _single(
     -0.000200214257,
     0.000100950558,
     0.00134934322,
@@ -224,36 +232,106 @@ _GILES_TAIL = (
     1.00167406,
     2.83297682,
 )
-_GILES_CHUNK = 1 << 14  # elements worked on at a time, which stay in the nearest caches
+# log(1 + f) = f - f**2 / 2 + f**3 (p f**6 + q f**3 + r), each row a polynomial in f.
+_LOGF = (
+    _single(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1),
+    _single(-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1),
+    _single(2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+)
+_LN2_HIGH, _LN2_LOW = _single(0.693359375, -2.12194440e-4)
+# log(1 + z) = z - z**2 / 2 + z**3 P(z) / Q(z), highest power first.
+_LOG1P_NUM = _single(
+    4.5270000862445199635215e-5,
+    4.9854102823193375972212e-1,
+    6.5787325942061044846969,
+    2.9911919328553073277375e1,
+    6.0949667980987787057556e1,
+    5.7112963590585538103336e1,
+    2.0039553499201281259648e1,
+)
+_LOG1P_DEN = _single(
+    1.0,
+    1.5062909083469192043167e1,
+    8.3047565967967209469434e1,
+    2.2176239823732856465394e2,
+    3.0909872225312059774938e2,
+    2.1642788614495947685003e2,
+    6.0118660497603843919306e1,
+)
+_LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
+_ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
+_SINGLE_CHUNK = 1 << 14  # elements worked on at a time, which stay in the near caches
 
 
-def _poly_fused(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
-    """Evaluate a float32 polynomial as fused multiply-adds do: one rounding per step."""
-    wide = x.astype(np.float64)
-    total = xp.full_like(x, coefficients[0])
-    for c in coefficients[1:]:
-        total = (total * wide + float(np.float32(c))).astype(np.float32)
-    return total
+def _fused(x: Any, wide: Any, z: Any) -> Any:
+    """Return ``x * wide + z`` rounded once; ``wide`` holds float32 values in float64."""
+    return (x * wide + z).astype(np.float32)
+
+
+def _poly_fused(xp: Any, coefficients: Sequence[float], wide: Any) -> Any:
+    """Evaluate a float32 polynomial by fused multiply-adds."""
+    total = wide * coefficients[0]
+    total += coefficients[1]
+    rounded = xp.empty(wide.shape, np.float32)
+    for c in coefficients[2:]:
+        rounded[...] = total
+        total[...] = rounded
+        total *= wide
+        total += c
+    return total.astype(np.float32)
+
+
+def _log_single(xp: Any, x: Any) -> Any:
+    """Return log(x) of float32 numbers, nan below zero."""
+    bits = x.view(np.int32)
+    exponent = (bits - np.int32(_ROOT_HALF_BITS)) >> 23
+    f = (bits - (exponent << 23)).view(np.float32) - np.float32(1)
+    n, square, wide = exponent.astype(np.float32), f * f, f.astype(np.float64)
+    cube = (square * f).astype(np.float64)
+    high, middle, low = (_poly_fused(xp, part, wide) for part in _LOGF)
+    tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(_LN2_LOW))
+    out = _fused(n, _LN2_HIGH, (f - np.float32(0.5) * square) + tail)
+    out[x == 0] = -math.inf
+    out[~(x >= 0)] = math.nan
+    return out
+
+
+def _log1p_near_zero(xp: Any, z: Any) -> Any:
+    wide, square = z.astype(np.float64), z * z
+    ratio = _poly_fused(xp, _LOG1P_NUM, wide) / _poly_fused(xp, _LOG1P_DEN, wide)
+    return z + (z * square * ratio - np.float32(0.5) * square)
+
+
+def _log1p_single(xp: Any, z: Any) -> Any:
+    """Return log(1 + z) of a float32 vector."""
+    near = xp.abs(z) < np.float32(_LOG1P_LIMIT)
+    (here,), (there,) = xp.nonzero(near), xp.nonzero(~near)
+    out = xp.empty_like(z)
+    out[here] = _log1p_near_zero(xp, z[here])
+    out[there] = _log_single(xp, np.float32(1) + z[there])
+    return out
 
 
 def _giles(xp: Any, x: Any) -> Any:
-    w = -xp.log1p(-x * x)
-    factor = _poly_fused(xp, _GILES_CENTRE, w - np.float32(2.5))
-    far = ~(w < 5)
-    if far.any():
-        factor[far] = _poly_fused(xp, _GILES_TAIL, xp.sqrt(w[far]) - np.float32(3))
+    w = -_log1p_single(xp, x * -x)
+    factor = _poly_fused(xp, _GILES_CENTRE, (w - np.float32(2.5)).astype(np.float64))
+    (far,) = xp.nonzero(~(w < 5))
+    if far.size:
+        root = xp.sqrt(w[far]) - np.float32(3)
+        factor[far] = _poly_fused(xp, _GILES_TAIL, root.astype(np.float64))
         factor[xp.abs(x) == 1] = math.inf
     return factor * x
 
 
 def erf_inv_single(xp: Any, x: Any) -> Any:
-    """Return the inverse of erf of a float32 array, as XLA computes it.
+    """Return the inverse of erf of a float32 array, to the bit as XLA computes it on CPUs.
 
-    Normal random numbers are made with it, which should be those of JAX for the same key.
+    Normal random numbers are made with it, which should be those of JAX for the same key. Hence
+    too its own log1p, after Cephes, that the most accurate one would not do for.
     """
     flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.size, np.float32)
-    for start in range(0, x.size, _GILES_CHUNK):
-        part = slice(start, start + _GILES_CHUNK)
+    for start in range(0, x.size, _SINGLE_CHUNK):
+        part = slice(start, start + _SINGLE_CHUNK)
         out[part] = _giles(xp, flat[part])
     return out.reshape(x.shape)
 

@@ -1,0 +1,154 @@
+"""Compiled programs among threads, processes and over time."""
+
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch.backends.buffers import pool
+
+DIGEST = """
+import hashlib
+import numpy as np
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch.backends.cpu.threads import thread_count
+
+@ft.jit
+def f(x, a, b):
+    wide = fnp.tanh(x) * fnp.exp(-x * x) + fnp.sin(x) / (1 + x * x) + fnp.log1p(fnp.abs(x))
+    rows = wide.reshape(1103, 1021).max(1)
+    return wide, wide.sum(), rows, a @ b, fnp.tanh(a @ b[:, :200]).mean(0)
+
+rng = np.random.default_rng(0)
+args = [rng.normal(size=s).astype("float32") for s in ((1103 * 1021,), (500, 450), (450, 431))]
+digest = hashlib.sha256()
+for out in f(*args):
+    digest.update(np.asarray(out).tobytes())
+print(thread_count(), digest.hexdigest())
+"""
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    """FunTorch's own threads, that is: OpenBLAS may round a large product by its count."""
+    found = {}
+    for n in ("1", "2", "3"):
+        count, digest = run(DIGEST, FUNTORCH_NUM_THREADS=n)
+        assert count == n
+        found[n] = digest
+    assert len(set(found.values())) == 1, found
+
+
+@ft.jit
+def step(w, x):
+    """Every part of a segment: kernels, a product, a small arena, a reduction."""
+    h = fnp.tanh(x @ w) - fnp.cos(x @ w)
+    return w - 0.1 * (x.T @ (h * (1 - h * h))), (h * h).sum()
+
+
+def problem(seed, n=24):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, n)).astype("float32"), rng.normal(size=(3 * n, n)).astype("float32")
+
+
+@pytest.mark.parametrize("n", [24, 700], ids=["small arena", "large arena"])
+def test_one_program_runs_in_many_threads_at_once(n):
+    problems = [problem(k, n) for k in range(6)]
+    wants = [tuple(map(np.asarray, step(*p))) for p in problems]
+    start = threading.Barrier(6)
+
+    def work(k):
+        start.wait()
+        for _ in range(200 if n < 100 else 3):
+            for got, want in zip(step(*problems[k]), wants[k], strict=True):
+                np.testing.assert_array_equal(np.asarray(got), want)
+
+    with ThreadPoolExecutor(6) as threads:
+        for done in [threads.submit(work, k) for k in range(6)]:
+            done.result()
+
+
+def test_threads_that_compile_at_the_same_time():
+    start = threading.Barrier(4)
+    x = np.arange(5, dtype="float32")
+    f = ft.jit(lambda x, k: fnp.sin(x) * k + x**2)
+
+    def work(k):
+        start.wait()
+        own = ft.jit(lambda x: fnp.sin(x) * k + x**2)
+        return np.asarray(own(x)), np.asarray(f(x, np.float32(k)))
+
+    with ThreadPoolExecutor(4) as threads:
+        for k, (own, shared) in enumerate(threads.map(work, range(4))):
+            np.testing.assert_allclose(own, np.sin(x) * k + x**2, rtol=1e-5)
+            np.testing.assert_allclose(shared, own, rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_and_compiles():
+    code = """
+import os, sys, threading
+import numpy as np
+import funtorch as ft, funtorch.numpy as fnp
+x = np.linspace(-1, 1, 1 << 21, dtype="float32")
+f = ft.jit(lambda x: fnp.tanh(x) * x)
+want = np.asarray(f(x))  # runs on several threads
+pid = os.fork()
+if pid == 0:
+    same = (np.asarray(f(x)) == want).all()
+    new = np.asarray(ft.jit(lambda a: a @ a.T)(np.ones((4, 4), "float32")))
+    os._exit(0 if same and (new == 4).all() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert run(code, FUNTORCH_NUM_THREADS="2") == ["0"]
+
+
+@pytest.mark.parametrize("n", [24, 700], ids=["small", "large"])
+def test_memory_stays_flat(n):
+    w, x = map(fnp.asarray, problem(0, n))
+    calls = 2000 if n < 100 else 20
+    for _ in range(5):
+        w, _ = step(w, x)
+    tracemalloc.start()
+    try:
+        before, held = tracemalloc.get_traced_memory()[0], pool.held
+        for _ in range(calls):
+            w, _ = step(w, x)
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 30_000 + 2 * w.size * w.dtype.itemsize
+    assert pool.held <= held + w.size * w.dtype.itemsize
+
+
+def test_a_program_may_run_in_a_thread_while_another_is_staged():
+    inner = ft.jit(lambda x: fnp.sin(x) * 2)
+    one = np.float32(1)
+
+    @ft.jit
+    def outer(x):
+        with ThreadPoolExecutor(1) as threads:
+            known = threads.submit(lambda: float(inner(one))).result()
+        return inner(x) + known
+
+    assert np.allclose(outer(one), 4 * np.sin(1))
