@@ -13,7 +13,8 @@ from funtorch.jaxpr import Jaxpr
 
 from .cpu.program import native_program
 from .eager import eager_program
-from .fuse import Call, Launch, fuse
+from .fuse import fuse
+from .plan import Call, Launch
 
 __all__ = ["compile_jaxpr"]
 

@@ -10,15 +10,15 @@ several kernels want it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
+from .plan import Call, Dot, Launch, Plan, Step
 
-__all__ = ["Call", "Dot", "Launch", "Plan", "dot_layout", "fuse"]
+__all__ = ["fuse"]
 
 NATIVE = frozenset(
     map(
@@ -117,45 +117,6 @@ MOVES = frozenset(("broadcast_in_dim", "transpose", "slice", "rev", "reshape"))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 
 Map = tuple[Affine, ...]  # one affine index per axis of an array
-
-
-# ---------------------------------------------------------------------- the plan
-@dataclass(frozen=True)
-class Launch:
-    """Run a kernel on the memory of these variables, one per buffer."""
-
-    kernel: Kernel
-    vars: tuple[Var, ...]
-
-
-@dataclass(frozen=True)
-class Dot:
-    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed."""
-
-    a: Var
-    b: Var
-    out: Var
-    batch: int
-    m: int
-    n: int
-    k: int
-    trans_a: bool
-    trans_b: bool
-
-
-@dataclass(frozen=True)
-class Call:
-    """Run an equation by its eager rule."""
-
-    eqn: Eqn
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in order, for the program ``jaxpr``."""
-
-    jaxpr: Jaxpr
-    steps: tuple[Launch | Dot | Call, ...]
 
 
 # ---------------------------------------------------------------------- kinds
@@ -433,7 +394,7 @@ def _kernel(fuser: _Fuser, roots: Sequence[Eqn], name: str) -> tuple[Launch, boo
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
     fuser = _Fuser(jaxpr)
-    steps: list[Launch | Dot | Call] = []
+    steps: list[Step] = []
     group: list[Eqn] = []
 
     def flush() -> None:

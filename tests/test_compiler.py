@@ -11,8 +11,9 @@ import funtorch.numpy as fnp
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.buffers import Pool
 from funtorch.backends.cpu import program as cpu_program
-from funtorch.backends.fuse import Call, Dot, Launch, fuse
+from funtorch.backends.fuse import fuse
 from funtorch.backends.kernel import Affine, Kernel, Op, Store, check_kernel, run_kernel
+from funtorch.backends.plan import Call, Dot, Launch
 from funtorch.core import ArrayImpl, ShapedArray
 from funtorch.jaxpr import Lit, check_jaxpr, eval_jaxpr, stage
 from funtorch.transforms.simplify import drop_dead, fold, inline, share, simplify

@@ -17,7 +17,7 @@ from funtorch.jaxpr import Jaxpr, Var
 
 from ..buffers import LARGE, pool
 from ..eager import eager_step, output_collector
-from ..fuse import Call, Dot, Launch, Plan
+from ..plan import Call, Dot, Launch, Plan
 from .blas import gemm_address, threads_setter
 from .llvm import kernel_function
 from .threads import executor, thread_count

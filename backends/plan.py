@@ -1,0 +1,108 @@
+"""The plan of a program: steps in order, each of which reads and writes whole arrays in memory.
+
+Fusion makes it, the layout places its arrays, the targets print it as code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+
+from .kernel import Kernel
+
+__all__ = ["Branch", "Call", "Dot", "Launch", "Plan", "Scan", "Step", "While", "reads", "writes"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run a kernel on the memory of these variables, one per buffer.
+
+    ``seeds``: pairs (out, source). The kernel writes only a part of ``out``, or adds to it; the
+    rest is what ``source`` holds. Where the source dies here, the two may share their memory.
+    """
+
+    kernel: Kernel
+    vars: tuple[Var, ...]
+    seeds: tuple[tuple[Var, Var], ...] = ()
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed."""
+
+    a: Var
+    b: Var
+    out: Var
+    batch: int
+    m: int
+    n: int
+    k: int
+    trans_a: bool
+    trans_b: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """Run an equation by its eager rule."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Run ``body`` ``length`` times; the equation is one of the scan primitive."""
+
+    eqn: Eqn
+    body: Plan
+
+
+@dataclass(frozen=True)
+class While:
+    """Run ``body`` while ``cond`` holds; the equation is one of the while primitive."""
+
+    eqn: Eqn
+    cond: Plan
+    body: Plan
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Run one of the branches, by the index that is the equation's first operand."""
+
+    eqn: Eqn
+    branches: tuple[Plan, ...]
+
+
+Step = Launch | Dot | Call | Scan | While | Branch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, for the program ``jaxpr``."""
+
+    jaxpr: Jaxpr
+    steps: tuple[Step, ...]
+
+
+def reads(step: Step) -> Iterator[Var | Lit]:
+    """Yield what a step reads from memory, sources of its seeds included."""
+    if isinstance(step, Launch):
+        stored = {s.buffer for s in step.kernel.stores}
+        yield from (v for k, v in enumerate(step.vars) if k not in stored)
+        yield from (source for _, source in step.seeds)
+    elif isinstance(step, Dot):
+        yield from (step.a, step.b)
+    else:
+        yield from step.eqn.invars
+
+
+def writes(step: Step) -> Iterator[Var]:
+    """Yield what a step writes to memory."""
+    if isinstance(step, Launch):
+        yield from (step.vars[s.buffer] for s in step.kernel.stores)
+    elif isinstance(step, Dot):
+        yield step.out
+    else:
+        yield from step.eqn.outvars
