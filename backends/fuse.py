@@ -11,7 +11,7 @@ of its kernel reads is not stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ REDUCERS = frozenset(
 )
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
+_QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _TRIES = 6  # kernels that a root tries to join
 _SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 _LONG = 1 << 17  # elements from which a reduction to a few values is worth all threads
@@ -106,8 +107,10 @@ class _Program:
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
                 self._place_reshape(eqn)
         self.roots |= self.wanted
+        self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
         self._cut()
+        self.roots |= self.lazy
 
     def _place_reshape(self, eqn: Eqn) -> None:
         """Store a reshape that is no index map, or what it reshapes."""
@@ -125,12 +128,12 @@ class _Program:
             heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
             for v in eqn.outvars:
                 often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size > 1)
-                if heavy and often:
-                    self.roots.add(v)
+                if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):
+                    self.lazy.add(v)
             ends: set[Var] = set()
             for v in eqn.outvars:
-                ends |= {v} if v in self.roots else sinks.get(v, set())
-            spread = any(v in repeated and v not in self.roots for v in eqn.outvars)
+                ends |= {v} if v in self.roots or v in self.lazy else sinks.get(v, set())
+            spread = any(v in repeated and v not in self.lazy for v in eqn.outvars)
             for v in eqn.invars:
                 if isinstance(v, Var):
                     several = sinks.setdefault(v, set())
@@ -149,32 +152,38 @@ class _Program:
                 continue
             ins = [v for v in eqn.invars if isinstance(v, Var)]
             used = frozenset([eqn]).union(*(inside.get(v, ()) for v in ins))
-            read = frozenset[Var]().union(
-                *(arrays.get(v, {v} if v in self.roots else ()) for v in ins)
-            )
+            read = frozenset[Var]().union(*(arrays.get(v, {v}) for v in ins))
             size = max(v.aval.size for v in eqn.outvars)
             many = sum(4 * v.aval.size >= size for v in read) > 2
             shared = any(len(self.sinks.get(v, ())) > 1 for v in eqn.outvars)
-            if len(used) > MOST_OPS // 2 or (many and shared and self.kinds[eqn] == "scalar"):
+            if len(used) > MOST_OPS // 2:
                 self.roots.update(eqn.outvars)
+            elif many and shared and self.kinds[eqn] == "scalar":
+                self.lazy.update(v for v in eqn.outvars if v not in self.roots)
             for v in eqn.outvars:
                 if v not in self.roots:
-                    inside[v], arrays[v] = used, read
+                    inside[v] = used
+                    if v not in self.lazy:
+                        arrays[v] = read
+        self.lazy -= self.roots
 
-    def leaves(self, eqn: Eqn) -> set[Var]:
-        """Return the roots that the kernel of an equation reads."""
+    def leaves(self, eqn: Eqn, placed: Container[Var]) -> tuple[set[Var], list[Var]]:
+        """Return the roots that an equation's kernel reads, and those to be made first or in it."""
         found: set[Var] = set()
+        lazy: list[Var] = []
         todo, seen = list(eqn.invars), set()
         while todo:
             v = todo.pop()
             if not isinstance(v, Var) or v in seen:
                 continue
             seen.add(v)
-            if v in self.roots:
+            if v in self.roots and (v in placed or v not in self.lazy):
                 found.add(v)
-            else:
-                todo.extend(self.eqn_of[v].invars)
-        return found
+                continue
+            if v in self.lazy:
+                lazy.append(v)
+            todo.extend(self.eqn_of[v].invars)
+        return found, lazy
 
 
 # ---------------------------------------------------------------------- one kernel
@@ -185,8 +194,9 @@ class _Apart(Exception):
 class _Group:
     """A kernel that grows by one root after the other."""
 
-    def __init__(self, program: _Program, sizes: tuple[int, ...]) -> None:
+    def __init__(self, program: _Program, sizes: tuple[int, ...], placed: Container[Var]) -> None:
         self.program, self.sizes, self.ndim = program, sizes, len(sizes)
+        self.placed = placed  # the roots that some kernel makes
         self.inner: frozenset[int] | None = None  # nothing is reduced yet
         self.identity = identity(sizes)
         self.ops: list[Op] = []
@@ -198,8 +208,9 @@ class _Group:
         self.own: dict[Var, tuple[Map, int]] = {}  # the roots: position, value
 
     # ---------------------------------------------------------------- joining
-    def join(self, eqn: Eqn) -> bool:
-        """Take in the roots of an equation if they fit."""
+    def join(self, eqn: Eqn) -> list[Var]:
+        """Take in the roots of an equation if they fit; return all that are made here now."""
+        self.taken: list[tuple[Var, Map, int]] = []
         ops, keys, buffers, inner = len(self.ops), len(self.journal), len(self.buffers), self.inner
         try:
             made = self.made(eqn)
@@ -212,11 +223,11 @@ class _Group:
             for v in list(self.buffers)[buffers:]:
                 del self.buffers[v]
             self.inner = inner
-            return False
-        for v, where, number in made:
+            return []
+        for v, where, number in (*made, *self.taken):
             self.own[v] = where, number
             self.note((v, where, None), number)
-        return True
+        return [v for v, _, _ in (*made, *self.taken)]
 
     def made(self, eqn: Eqn) -> list[tuple[Var, Map, int]]:
         """Write an equation's roots; return each with its position and value."""
@@ -317,10 +328,15 @@ class _Group:
         key = (v, where, guard)
         if key in self.known:
             return self.known[key]
-        if v in self.program.roots:
+        lazy = v in self.program.lazy and v not in self.placed
+        if lazy and (where != self.position(v.aval.shape) or guard is not None):
+            raise _Apart  # it must be made before
+        if v in self.program.roots and not lazy:
             return self.load(v, v.aval.shape, where, guard)
         number = self.compute(self.program.eqn_of[v], v, where, guard)
         self.note(key, number)
+        if lazy:
+            self.taken.append((v, where, number))
         return number
 
     def compute(self, eqn: Eqn, v: Var, where: Map, guard: int | None) -> int:
@@ -334,10 +350,12 @@ class _Group:
             if operand in self.program.roots:
                 return self.load(operand, v.aval.shape, where, guard)
             return self.value(operand, self.position(operand.aval.shape), guard)
-        args, attr = tuple(self.value(a, where, guard) for a in eqn.invars), dict(eqn.params)
+        args, attr = [], dict(eqn.params)
+        for a in eqn.invars:
+            args.append(self.value(a, where, guard))
         if eqn.prim.multiple_results:
             attr["result"] = eqn.outvars.index(v)
-        return self.emit(Op(eqn.prim.name, args, v.aval.dtype, attr or None))
+        return self.emit(Op(eqn.prim.name, tuple(args), v.aval.dtype, attr or None))
 
     # ---------------------------------------------------------------- the result
     def launch(self, stored: set[Var], name: str) -> Launch | None:
@@ -402,9 +420,8 @@ class _Planner:
     def root(self, eqn: Eqn) -> None:
         """Find a kernel for an equation that makes roots, or begin one."""
         program = self.program
-        leaves = program.leaves(eqn)
-        first = max((self.place.get(v, -1) for v in leaves), default=-1)
-        made = [v for v in eqn.outvars if v in program.roots]
+        leaves, lazy = program.leaves(eqn, self.place)
+        first = max((self.place[v] for v in leaves if v in self.place), default=-1)
         shape = self.loops(eqn)
         size = math.prod(shape)
         large = {v for v in leaves if v.aval.size > 1}
@@ -417,16 +434,24 @@ class _Planner:
             if size > _SMALL and not (large & self.reads[k] or large & group.own.keys()):
                 continue
             tries += 1
-            if group.join(eqn):
+            made = group.join(eqn)
+            if made:
                 self.place.update((v, k) for v in made)
                 self.reads[k] |= leaves
                 self.register(group, k)
                 return
-        group = _Group(program, shape)
-        if not group.join(eqn):
+        group = _Group(program, shape, self.place)
+        made = group.join(eqn)
+        if made:
+            self.append(group, made, leaves)
+            self.register(group, len(self.steps) - 1)
+            return
+        if not lazy:
             raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
-        self.append(group, made, leaves)
-        self.register(group, len(self.steps) - 1)
+        for v in lazy:
+            if v not in self.place:
+                self.root(program.eqn_of[v])
+        self.root(eqn)
 
     def register(self, group: _Group, k: int) -> None:
         total = math.prod(group.sizes)
@@ -460,7 +485,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         elif how == "dot":
             dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
             planner.append(dot, eqn.outvars, operands)
-        elif any(v in program.roots for v in eqn.outvars):
+        elif any(v in program.roots and v not in program.lazy for v in eqn.outvars):
             planner.root(eqn)
     stored = set(program.wanted)
     for group, reads in zip(planner.steps, planner.reads, strict=True):
