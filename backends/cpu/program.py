@@ -28,6 +28,7 @@ _counter = itertools.count()
 _ALIGN = 64
 _SHARED = 1 << 21  # kernels of so many scalar operations are worth several threads
 _ALONE = 1 << 26  # matrix products of fewer multiplications run on one thread
+_MEMCPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 _DATA = object.__basicsize__  # where an ndarray object keeps the address of its data
 
 
@@ -84,7 +85,9 @@ def _nbytes(v: Var) -> int:
 
 
 def _vars_of(step: Launch | Dot) -> tuple[Var, ...]:
-    return step.vars if isinstance(step, Launch) else (step.a, step.b, step.out)
+    if isinstance(step, Launch):
+        return (*step.vars, *(source for _, source in step.seeds))
+    return step.a, step.b, step.out
 
 
 def _arena(steps: Sequence[Launch | Dot], inner: set[Var]) -> tuple[dict[Var, int], int]:
@@ -130,7 +133,8 @@ class _Segment:
         ]
         self.steps = steps
         self.codes = [kernel_function(s.kernel) if isinstance(s, Launch) else None for s in steps]
-        self.split = _split(self.codes)
+        seeded = any(isinstance(s, Launch) and s.seeds for s in steps)
+        self.split = [] if seeded else _split(self.codes)
         self.scratch = max((c.scratch for c in self.codes if c), default=0)
         self.symbol = f"segment{next(_counter)}"
         self.array = ctypes.c_size_t * len(tables)
@@ -159,6 +163,12 @@ class _Segment:
                 bounds = ("%lo", "%hi") if self.split else ("0", str(code.parts))
                 functions.append(code.text.replace(f"@{step.kernel.name}", f"@{symbol}"))
                 declared.update(code.declared)
+                for out, source in step.seeds:
+                    declared["llvm.memcpy"] = _MEMCPY
+                    lines.append(
+                        f"  call void @llvm.memcpy.p0.p0.i64(ptr {name[out]}, ptr {name[source]}, "
+                        f"i64 {_nbytes(out)}, i1 false)"
+                    )
                 pointers = "".join(f"ptr {name[v]}, " for v in step.vars) + "ptr %scratch"
                 lines.append(f"  call void @{symbol}({pointers}, i64 {bounds[0]}, i64 {bounds[1]})")
                 if code.finish:
