@@ -247,7 +247,7 @@ def call_rules(prim: Primitive) -> None:
     def type_rule(*avals: Any, jaxpr: Jaxpr, **params: Any) -> list[Any]:
         return jaxpr.out_avals
 
-    prim.type, prim.call = type_rule, True
+    prim.type, prim.call, prim.keeps_weak = type_rule, True, True
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
 
 
