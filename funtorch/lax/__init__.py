@@ -98,6 +98,7 @@ from funtorch.lax.operations import (
 )
 from funtorch.lax.structured import (
     DotDimensionNumbers,
+    FftType,
     Precision,
     argmax,
     argmin,
@@ -115,6 +116,7 @@ from funtorch.lax.structured import (
     dynamic_update_index_in_dim,
     dynamic_update_slice,
     dynamic_update_slice_in_dim,
+    fft,
     index_in_dim,
     index_take,
     reduce_and,
@@ -151,6 +153,7 @@ from funtorch.transforms import (
 
 __all__ = [
     "DotDimensionNumbers",
+    "FftType",
     "Precision",
     "abs",
     "acos",
@@ -206,6 +209,7 @@ __all__ = [
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
+    "fft",
     "eq",
     "erf",
     "erf_inv",
