@@ -243,7 +243,13 @@ class Eval(Trace):
         ):  # its rule may bind other primitives, and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
-            return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            if prim.keeps_weak:
+                for x, aval in zip(
+                    arrays, prim.type(*[a.aval for a in args], **params), strict=True
+                ):
+                    x._weak = aval.weak_type
+            return arrays
         try:
             out = _state.quiet(prim.eager, np, *data, **params)
         except (TypeError, ValueError):
@@ -252,7 +258,7 @@ class Eval(Trace):
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if prim.keeps_weak:
-            for a in args:
+            for a in args if prim.weak_from == 0 else args[prim.weak_from :]:
                 if not a._weak:
                     return ArrayImpl(out)
             return ArrayImpl(out, True)
@@ -447,7 +453,9 @@ class Primitive:
         depends(flags, **params) -> which outputs depend on the marked arguments, where that is not
             all of them; such primitives have a rule divide(flags, args, **params) -> outs, too,
             which binds what does not depend on the marked arguments apart from what does.
-    ``keeps_weak``: the output's dtype is weak when every input's is.
+    ``keeps_weak``: the output's dtype is weak when that of every input is, from the input
+        ``weak_from`` on (a predicate in front has no say); with ``multiple_results``, where the
+        type rule says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
     """
 
@@ -465,6 +473,7 @@ class Primitive:
         "none",
         "transpose",
         "type",
+        "weak_from",
     )
 
     def __init__(
@@ -473,6 +482,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
+        self.weak_from = 0
         self.call = False
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")

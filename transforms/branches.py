@@ -32,11 +32,12 @@ from .staging import stage_tree
 
 __all__ = ["cond", "cond_p", "switch"]
 
-cond_p = Primitive("cond", multiple_results=True)
+cond_p = Primitive("cond", multiple_results=True, keeps_weak=True)
 
 
 def _type(index: Any, *avals: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
-    return branches[0].out_avals
+    columns = zip(*[b.out_avals for b in branches], strict=True)
+    return [c[0].update(weak_type=all(a.weak_type for a in c)) for c in columns]
 
 
 def _eager(xp: Any, index: Any, *buffers: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:

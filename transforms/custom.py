@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import tree
-from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, use_trace
+from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, eval_trace, use_trace
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -35,6 +35,8 @@ def _bind(
 ) -> list[Any]:
     """Bind in the current trace; stage ``fun`` first where the call is to be written down."""
     trace = current()
+    if trace is eval_trace:
+        return fun(*args)
     if isinstance(trace, Stage):
         if trace.parent is not None and not any(
             type(a) is StageTracer and a.trace is trace for a in args

@@ -291,7 +291,8 @@ def call_rules(prim: Primitive) -> None:
     def divide(flags: Any, args: Any, *, jaxpr: Jaxpr, **params: Any) -> list[Any]:
         return eval_jaxpr(jaxpr, *args)
 
-    prim.type, prim.call, prim.depends, prim.divide = type_rule, True, depends, divide
+    prim.type, prim.call, prim.keeps_weak = type_rule, True, True
+    prim.depends, prim.divide = depends, divide
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
 
 

@@ -18,7 +18,7 @@ from funtorch.ops.elementwise import add, convert
 from funtorch.ops.families import ones_like, zeros
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
-from .forward import is_differentiable, linearize_flat, zero_tangent
+from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
 
 __all__ = ["grad", "linear_part", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
 
@@ -139,7 +139,7 @@ def _pullback(
         grads = []
         for p, nz in zip(arrays, nonzero, strict=True):
             g = next(found) if nz else None
-            grads.append(zero_tangent(aval_of(p)) if g is None else g)
+            grads.append(zero_tangent(aval_of(p)) if g is None else as_weak_as(g, p))
         return treedef.unflatten(grads)
 
     return outs, flat, pull
@@ -353,7 +353,11 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
         ]
         found = transpose_jaxpr(linear, cts)
         return tree.unflatten(
-            treedef, [zeros(a) if g is None else g for g, a in zip(found, avals, strict=True)]
+            treedef,
+            [
+                zeros(a) if g is None else as_weak_as(g, a)
+                for g, a in zip(found, avals, strict=True)
+            ],
         )
 
     return transposed

@@ -37,7 +37,7 @@ __all__ = ["check_carry", "map", "scan", "scan_p"]
 
 
 # --------------------------------------------------------------------------------------------- scan
-scan_p = Primitive("scan", multiple_results=True)
+scan_p = Primitive("scan", multiple_results=True, keeps_weak=True)
 
 
 def _scan_type(
