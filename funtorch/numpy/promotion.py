@@ -18,6 +18,7 @@ import numpy as np
 import funtorch.ops.bits
 import funtorch.ops.contract
 import funtorch.ops.elementwise
+import funtorch.ops.fft
 import funtorch.ops.indexing
 import funtorch.ops.linalg
 import funtorch.ops.reduce
