@@ -306,7 +306,13 @@ class Eval(Trace):
         ):  # its rule may bind other primitives, and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
-            return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            if prim.keeps_weak:
+                for x, aval in zip(
+                    arrays, prim.type(*[a.aval for a in args], **params), strict=True
+                ):
+                    x._weak = aval.weak_type
+            return arrays
         try:
             out = _state.quiet(prim.eager, np, *data, **params)
         except (TypeError, ValueError):
@@ -315,7 +321,7 @@ class Eval(Trace):
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if prim.keeps_weak:
-            for a in args:
+            for a in args if prim.weak_from == 0 else args[prim.weak_from :]:
                 if not a._weak:
                     return ArrayImpl(out)
             return ArrayImpl(out, True)
@@ -499,21 +505,28 @@ class Primitive:
         eager(xp, *buffers, **params) -> buffer or sequence of buffers; xp is numpy or cupy.
         jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``,
             on the way in and out; at least one tangent is not None. Lists with
-        ``multiple_results``. transpose(ct, *args, **params) -> one cotangent or None per argument.
-            Arguments that the output is linear in come as `LinearArg`; the others have values. With
+            ``multiple_results``.
+        transpose(ct, *args, **params) -> one cotangent or None per argument. Arguments that the
+            output is linear in come as `LinearArg`; the others have values. With
             ``multiple_results`` ct is a list whose members may be None.
         batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the
             batch axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
         linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives:
-        ``linear``
-            takes the nonzero tangents and gives the tangents of outs.
-    ``keeps_weak``: the output's dtype is weak when every input's is.
+            ``linear`` takes the nonzero tangents and gives the tangents of outs.
+        depends(flags, **params) -> which outputs depend on the marked arguments, where that is not
+            all of them; such primitives have a rule divide(flags, args, **params) -> outs, too,
+            which binds what does not depend on the marked arguments apart from what does.
+    ``keeps_weak``: the output's dtype is weak when that of every input is, from the input
+        ``weak_from`` on (a predicate in front has no say); with ``multiple_results``, where the
+        type rule says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
     """
 
     __slots__ = (
         "batch",
         "call",
+        "depends",
+        "divide",
         "eager",
         "jvp",
         "keeps_weak",
@@ -523,6 +536,7 @@ class Primitive:
         "none",
         "transpose",
         "type",
+        "weak_from",
     )
 
     def __init__(
@@ -531,6 +545,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
+        self.weak_from = 0
         self.call = False
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
@@ -538,6 +553,8 @@ class Primitive:
         self.transpose: Callable[..., Any] | None = None
         self.batch: Callable[..., Any] | None = None
         self.linearize: Callable[..., Any] | None = None
+        self.depends: Callable[..., Any] | None = None
+        self.divide: Callable[..., Any] | None = None
         self.none: dict[str, str] = {}
         primitives[name] = self
 
