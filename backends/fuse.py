@@ -17,6 +17,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .plan import Call, Dot, Launch, Plan, Step
+from .structure import structured
 
 __all__ = ["fuse"]
 
@@ -409,7 +410,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         if how in ("call", "dot"):
             flush()
             if how == "call":
-                steps.append(Call(eqn))
+                steps.append(structured(eqn, fuse) or Call(eqn))
             else:
                 steps.append(Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn)))  # type: ignore[call-arg, arg-type]
         elif any(v in fuser.stored for v in eqn.outvars):

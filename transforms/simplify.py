@@ -232,7 +232,33 @@ def drop_dead(jaxpr: Jaxpr) -> Jaxpr:
     return Jaxpr(jaxpr.invars, kept[::-1], jaxpr.outvars, jaxpr.constvars, jaxpr.consts)
 
 
-_PASSES = (inline, fold, share, fold, drop_dead)
+# ---------------------------------------------------------------------- programs inside
+# Equations whose programs are compiled as parts of the enclosing one.
+_STRUCTURED = frozenset(("scan", "while", "cond"))
+
+
+def _inner(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_inner, value))
+    if not isinstance(value, Jaxpr):
+        return value
+    if "simplified" not in value.memo:
+        value.memo["simplified"] = simplify(value)
+    return value.memo["simplified"]
+
+
+def nested(jaxpr: Jaxpr) -> Jaxpr:
+    """Simplify the programs of loops and branches."""
+    eqns = [
+        Eqn(e.prim, e.invars, {k: _inner(v) for k, v in e.params.items()}, e.outvars, e.source)
+        if e.prim.name in _STRUCTURED
+        else e
+        for e in jaxpr.eqns
+    ]
+    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars, jaxpr.constvars, jaxpr.consts)
+
+
+_PASSES = (inline, fold, share, fold, drop_dead, nested)
 
 
 def simplify(jaxpr: Jaxpr) -> Jaxpr:
