@@ -9,15 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernel import Affine, Kernel
-from .scalar import TYPES, Block, constant, reduction, scalar
+from .scalar import MEMORY, TYPES, Block, constant, load_value, reduction, scalar, store_value
 
 __all__ = ["Code", "kernel_function"]
 
 _CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
-
-
-def _memory(dtype: np.dtype) -> str:
-    return "i8" if dtype.kind == "b" else TYPES[dtype]
 
 
 @dataclass(frozen=True)
@@ -82,19 +78,15 @@ class _Printer:
         return self.b.op(f"add nsw i64 {total}, {where.offset}") if where.offset else total
 
     def address(self, buffer: int, where: Affine) -> str:
-        kind = _memory(self.kernel.buffers[buffer])
+        kind = MEMORY[self.kernel.buffers[buffer]]
         return self.b.op(f"getelementptr inbounds {kind}, ptr %b{buffer}, i64 {self.offset(where)}")
 
     def load(self, buffer: int, where: Affine) -> str:
-        dtype = self.kernel.buffers[buffer]
-        found = self.b.op(f"load {_memory(dtype)}, ptr {self.address(buffer, where)}, align 1")
-        return self.b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
+        return load_value(self.b, self.address(buffer, where), self.kernel.buffers[buffer])
 
     def store(self, buffer: int, where: Affine, value: str) -> None:
-        dtype = self.kernel.buffers[buffer]
-        if dtype.kind == "b":
-            value = self.b.op(f"zext i1 {value} to i8")
-        self.b.do(f"store {_memory(dtype)} {value}, ptr {self.address(buffer, where)}, align 1")
+        pointer = self.address(buffer, where)
+        store_value(self.b, pointer, self.kernel.buffers[buffer], value)
 
     # ---------------------------------------------------------------- the body
     def values(self) -> list[str]:
