@@ -1,7 +1,8 @@
 """Print a laid out plan as one native function.
 
-``i32 program(ptr inputs, ptr outputs, ptr arena, ptr runtime, i32 threads)``: inputs and outputs are
-Python lists of ndarrays, whose addresses native code reads itself; ``runtime`` is the Python object
+``i32 program(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs
+are Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray
+that holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object
 that the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
 ndarray.
@@ -18,7 +19,7 @@ import numpy as np
 from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
-from ..layout import Layout, Loop, Place, carries, nbytes
+from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
 from ..plan import Branch, Call, Dot, Launch, Plan, Scan, While
 from .blas import dot_code
 from .llvm import Code, kernel_function
@@ -30,6 +31,7 @@ PARALLEL = 1 << 19  # scalar operations from which a step is worth several threa
 CHUNK = 1 << 17  # scalar operations in one piece of such a step
 PIECES = 128  # most pieces of a step
 INLINE = 2000  # lines of small kernels that are written into the loops that call them
+ON_STACK = 1 << 14  # bytes up to which an arena lies on the stack
 TINY = 1 << 12  # scalar operations of a kernel that is small
 POINTER = 8  # bytes
 
@@ -50,7 +52,7 @@ class Program:
         layout: where its variables live.
         calls: the equations that the callback runs, by number.
         externals: names of the outside functions and data that it uses.
-        arena: bytes of memory that a run needs besides inputs and outputs.
+        arena: bytes of the ndarray that a run needs besides inputs and outputs; 0: none.
         parallel: whether a step may run on several threads.
         symbol: the entry's name.
     """
@@ -406,15 +408,24 @@ class _Printer:
         params = self.objects("inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
         results = self.objects("outputs", len(jaxpr.outvars), False)
         self.plan(layout, params, results, "%arena")
-        head = (
-            "define i32 @program(ptr %inputs, ptr %outputs, ptr noalias %arena, ptr %runtime, "
-            "i32 %threads) #0 {"
-        )
-        scratch = f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}"
+        size = layout.arena + self.scratch
+        if size <= ON_STACK:
+            self.cells.append(f"  %arena = alloca [{max(size, 1)} x i8], align {ALIGN}")
+            size = 0
+        else:
+            size += ALIGN
+            self.cells += [
+                f"  %at = getelementptr i8, ptr %memory, i64 {DATA}",
+                "  %unaligned = load ptr, ptr %at",
+                f"  %beyond = getelementptr i8, ptr %unaligned, i64 {ALIGN - 1}",
+                f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
+            ]
+            self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            head,
+            "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "i32 %threads) #0 {",
             *self.cells,
-            scratch,
+            f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
             *self.lines,
             f"  ret i32 {DONE}",
             "raised:",
@@ -423,11 +434,11 @@ class _Printer:
             f"  ret i32 {COPY}",
             "}",
         ]
-        constants = [
-            f"{name} = private unnamed_addr constant [{len(data)} x i8] "
-            f'c"{"".join(f"\\{b:02X}" for b in data)}", align 16'
-            for data, name in self.constants.items()
-        ]
+        constants = []
+        for data, name in self.constants.items():
+            spelt = "".join(f"\\{b:02X}" for b in data)
+            kind = f"[{len(data)} x i8]"
+            constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
         declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
         text = "\n\n".join([*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)])
@@ -436,7 +447,7 @@ class _Printer:
             layout,
             tuple(self.calls),
             tuple(sorted(self.externals)),
-            layout.arena + self.scratch,
+            size,
             self.parallel,
         )
 
