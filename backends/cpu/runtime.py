@@ -278,6 +278,13 @@ def _plain(x: Any) -> np.ndarray:
     return np.array(x, order="C", subok=False)
 
 
+def _small_arena(spare: list[np.ndarray], size: int) -> np.ndarray:
+    try:
+        return spare.pop()
+    except IndexError:  # none yet, or other threads have them all
+        return np.empty(size, np.uint8)
+
+
 _OWNERS = 4  # references to a donated buffer in `run`: its Array's, the list's, two of the asking
 
 
@@ -351,7 +358,7 @@ def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any
             elif size >= LARGE:
                 arena = pool.owner(size)
             else:
-                arena = spare.pop() if spare else empty(size, np.uint8)
+                arena = _small_arena(spare, size)
         except MemoryError as error:
             raise MemoryError(f"{error}; the program needs {memory}") from None
         code = entry(buffers, outs, arena, state, thread_count() if parallel else 1)
