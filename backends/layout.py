@@ -19,6 +19,7 @@ import numpy as np
 
 from funtorch.jaxpr import Lit, Var
 
+from .kernel import Store, serial_axes
 from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
 __all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
@@ -135,26 +136,33 @@ def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
 
 # ---------------------------------------------------------------------- what can work in place
 def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
-    """Yield the pairs (result, operand) that may share memory if the operand dies in a launch."""
+    """Yield the pairs (result, operand) that may share memory if the operand dies in a launch.
+
+    What the kernel reads of the operand must be the element that it writes next, and it must not
+    come back to that element.
+    """
     kernel, seeds = step.kernel, dict(step.seeds)
-    whole = not any(kernel.reduced)
-    for store in kernel.stores:
-        out = step.vars[store.buffer]
-        for k, v in enumerate(step.vars):
-            loads = [op.where for op in kernel.body if op.name == "load" and op.attr == k]
-            same = all(where == store.where for where in loads)
-            fits = kernel.buffers[k] == kernel.buffers[store.buffer] and nbytes(v) == nbytes(out)
-            if whole and same and loads and fits and out not in seeds:
-                yield out, v
-    for out, source in step.seeds:
-        at = {step.vars[s.buffer]: s for s in kernel.stores}[out].where
-        buffers = [k for k, v in enumerate(step.vars) if v is source]
-        if all(
-            op.where == at
+    stores = {step.vars[s.buffer]: s for s in kernel.stores}
+    once = not any(op.name == "reduce" for op in kernel.body) and not serial_axes(kernel)
+
+    def own(store: Store, v: Var) -> bool:
+        """Tell whether each element of ``v`` that is read is the one that the store writes."""
+        loads = [
+            op.where
             for op in kernel.body
-            if op.name == "load" and op.attr in buffers
-        ):
+            if op.name == "load" and step.vars[op.attr] is v
+        ]
+        return not loads or (once and store.how == "set" and set(loads) == {store.where})
+
+    for out, source in step.seeds:
+        if own(stores[out], source):
             yield out, source
+    for out, store in stores.items():
+        if once and out not in seeds:
+            for v in step.vars:
+                like = v.aval.dtype == out.aval.dtype and nbytes(v) == nbytes(out)
+                if like and v not in stores and own(store, v):
+                    yield out, v
 
 
 def carries(step: Scan | While) -> tuple[int, int]:

@@ -252,7 +252,7 @@ class _Printer:
         size = text.count("\n")
         if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
             self.inlined += size
-            text = text.replace(" noinline", " alwaysinline")
+            text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
         if text not in self.functions:
             self.functions[text] = f"f{len(self.functions)}"
         return self.functions[text]
