@@ -285,7 +285,8 @@ def _small_arena(spare: list[np.ndarray], size: int) -> np.ndarray:
         return np.empty(size, np.uint8)
 
 
-_OWNERS = 4  # references to a donated buffer in `run`: its Array's, the list's, two of the asking
+_GIVEN = 5  # references to a donated buffer in a run: its Array's, of two lists, two of the asking
+_OWNED = 4  # references to what owns its memory: the buffer's, the pool's, two of the asking
 
 
 def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
@@ -297,9 +298,8 @@ def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
         and owner.flags.owndata
         and x.flags.writeable
         and x.nbytes == owner.nbytes
-        and sys.getrefcount(x) <= _OWNERS
-        # An owner has the view's reference, the pool's, and the two of the asking.
-        and (owner is x or sys.getrefcount(owner) <= _OWNERS)
+        and sys.getrefcount(x) <= _GIVEN
+        and (owner is x or sys.getrefcount(owner) <= _OWNED)
     ):
         return x
     return x.copy()
