@@ -12,7 +12,19 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from .kernel import Kernel
 
-__all__ = ["Branch", "Call", "Dot", "Launch", "Plan", "Scan", "Step", "While", "plans_of", "reads", "writes"]
+__all__ = [
+    "Branch",
+    "Call",
+    "Dot",
+    "Launch",
+    "Plan",
+    "Scan",
+    "Step",
+    "While",
+    "plans_of",
+    "reads",
+    "writes",
+]
 
 
 @dataclass(frozen=True)

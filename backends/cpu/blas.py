@@ -73,9 +73,7 @@ def dot_code(step: Dot) -> tuple[Code, str, str]:
     across = -(-n // columns)
     blocks = -(-m // rows) * across
     lda, ldb = (m if step.trans_a else k), (k if step.trans_b else n)
-    flags = ", ".join(
-        f"i32 {_TRANSPOSED if t else _PLAIN}" for t in (step.trans_a, step.trans_b)
-    )
+    flags = ", ".join(f"i32 {_TRANSPOSED if t else _PLAIN}" for t in (step.trans_a, step.trans_b))
     gemm = _GEMM[dtype]
     text = f"""define internal void @dot(ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi) \
 noinline nounwind #0 {{

@@ -156,9 +156,8 @@ class _Printer:
 
     def copy(self, target: str, source: str, size: int) -> None:
         if target != source and size:
-            self.do(
-                f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)"
-            )
+            args = f"ptr {target}, ptr {source}, i64 {size}, i1 false"
+            self.do(f"call void @llvm.memcpy.p0.p0.i64({args})")
 
     def external(self, name: str, declaration: str) -> str:
         self.externals.add(name)
@@ -188,7 +187,9 @@ class _Printer:
                 frame.known[place] = self.shift(frame.arena, place.at)
         return frame.known[place]
 
-    def plan(self, layout: Layout, params: Sequence[str], results: Sequence[str], arena: str) -> None:
+    def plan(
+        self, layout: Layout, params: Sequence[str], results: Sequence[str], arena: str
+    ) -> None:
         """Write a plan's steps and the copies of results that are not made in their place."""
         frame = _Frame(layout, params, results, arena, {})
         for v in layout.places:  # where a step in a branch may not be the first to ask
@@ -380,9 +381,7 @@ class _Printer:
         if not count:
             return []
         items = self.op(f"load ptr, ptr {self.shift(f'%{which}', LIST_ITEMS)}")
-        found = [
-            self.op(f"load ptr, ptr {self.shift(items, k * POINTER)}") for k in range(count)
-        ]
+        found = [self.op(f"load ptr, ptr {self.shift(items, k * POINTER)}") for k in range(count)]
         if checked:
             sound = None
             for x in found:
@@ -397,9 +396,7 @@ class _Printer:
                 these = self.op(f"load i32, ptr {self.shift(x, FLAGS)}")
                 flags = these if flags is None else self.op(f"and i32 {flags}, {these}")
             one = self.op(f"and i32 {flags}, {CONTIGUOUS}")
-            self.do(
-                f"br i1 {self.op(f'icmp ne i32 {one}, 0')}, label %{packed}, label %copy"
-            )
+            self.do(f"br i1 {self.op(f'icmp ne i32 {one}, 0')}, label %{packed}, label %copy")
             self.start(packed)
         return [self.op(f"load ptr, ptr {self.shift(x, DATA)}") for x in found]
 
@@ -441,14 +438,11 @@ class _Printer:
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
         declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
-        text = "\n\n".join([*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)])
+        text = "\n\n".join(
+            [*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)]
+        )
         return Program(
-            text,
-            layout,
-            tuple(self.calls),
-            tuple(sorted(self.externals)),
-            size,
-            self.parallel,
+            text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )
 
 
@@ -485,9 +479,7 @@ class _Carries:
             p.copy(self.now[j], self.inits[j], size)
             if j in self.spares:
                 self.cells[j] = p.cell("ptr"), p.cell("ptr")
-                for cell, where in zip(
-                    self.cells[j], (self.homes[j], self.spares[j]), strict=True
-                ):
+                for cell, where in zip(self.cells[j], (self.homes[j], self.spares[j]), strict=True):
                     p.do(f"store ptr {where}, ptr {cell}")
 
     def buffers(self) -> tuple[list[str], list[str]]:

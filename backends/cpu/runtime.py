@@ -217,7 +217,7 @@ class _Run:
 def _callback(run: _Run, number: int, table: int) -> int:
     try:
         run.calls[number](table)
-    except BaseException as error:  # noqa: BLE001  (it is raised again where the program was called)
+    except BaseException as error:  # it is raised again where the program was called
         run.error = error
         return 1
     return 0
@@ -266,7 +266,7 @@ def _memory(program: Program) -> Memory:
         sum(map(nbytes, jaxpr.invars)),
         sum(map(nbytes, jaxpr.outvars)),
         sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
-        program.arena,
+        program.arena + layout.cells,
         tuple(sorted(found, reverse=True)[:8]),
     )
 
@@ -336,8 +336,9 @@ def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any
         """Return the output arrays, made anew or of donated memory."""
         outs = [pool.empty(s, d, n) for (s, d), n in zip(fresh, bytes_of, strict=True)]
         for j, i in given:
-            buffers[i] = _exclusive(buffers, i)
-            outs[j] = buffers[i].view(fresh[j][1]).reshape(fresh[j][0])
+            x = buffers[i] = _exclusive(buffers, i)
+            same = (x.shape, x.dtype) == fresh[j]
+            outs[j] = x if same else x.view(fresh[j][1]).reshape(fresh[j][0])
         return outs
 
     def failed(code: int, state: Any, buffers: list[Any]) -> list[Any]:
