@@ -48,8 +48,8 @@ class _Machine:
             "cpu": cpu,
             "features": features.flatten(),
             "opt": 3,
-            "reloc": "pic",
-            "codemodel": "small",
+            "reloc": "static",  # all addresses in full: sections may lie anywhere
+            "codemodel": "large",
         }
         self.triple = llvm.get_process_triple()
         self.target = self._target()
