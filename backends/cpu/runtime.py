@@ -292,13 +292,14 @@ _OWNED = 4  # references to what owns its memory: the buffer's, the pool's, two 
 def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
     """Return a donated buffer if nobody else can see its memory, else a copy."""
     x = buffers[k]
+    alone = sys.getrefcount(x) <= _GIVEN
     owner = x if x.base is None else x.base
     if (
-        type(owner) is np.ndarray
+        alone
+        and type(owner) is np.ndarray
         and owner.flags.owndata
         and x.flags.writeable
         and x.nbytes == owner.nbytes
-        and sys.getrefcount(x) <= _GIVEN
         and (owner is x or sys.getrefcount(owner) <= _OWNED)
     ):
         return x
