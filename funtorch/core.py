@@ -321,7 +321,7 @@ class Eval(Trace):
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if prim.keeps_weak:
-            for a in args if prim.weak_from == 0 else args[prim.weak_from :]:
+            for a in args[prim.weak_args]:
                 if not a._weak:
                     return ArrayImpl(out)
             return ArrayImpl(out, True)
@@ -516,9 +516,9 @@ class Primitive:
         depends(flags, **params) -> which outputs depend on the marked arguments, where that is not
             all of them; such primitives have a rule divide(flags, args, **params) -> outs, too,
             which binds what does not depend on the marked arguments apart from what does.
-    ``keeps_weak``: the output's dtype is weak when that of every input is, from the input
-        ``weak_from`` on (a predicate in front has no say); with ``multiple_results``, where the
-        type rule says so.
+    ``keeps_weak``: the output's dtype is weak when that of every input in the slice ``weak_args``
+        is (predicates and indices have no say); with ``multiple_results``, where the type rule
+        says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
     """
 
@@ -536,7 +536,7 @@ class Primitive:
         "none",
         "transpose",
         "type",
-        "weak_from",
+        "weak_args",
     )
 
     def __init__(
@@ -545,7 +545,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
-        self.weak_from = 0
+        self.weak_args = slice(None)
         self.call = False
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
