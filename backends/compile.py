@@ -14,9 +14,14 @@ from funtorch.jaxpr import Jaxpr
 from .cpu.program import native_program
 from .eager import eager_program
 from .fuse import fuse
-from .plan import Call, Launch
+from .plan import Call, Launch, Plan
 
-__all__ = ["compile_jaxpr"]
+__all__ = ["compile_jaxpr", "plan_of"]
+
+
+def plan_of(jaxpr: Jaxpr) -> Plan:
+    """Return the steps that a simplified program is compiled to."""
+    return fuse(jaxpr)
 
 
 def compile_jaxpr(
@@ -31,7 +36,7 @@ def compile_jaxpr(
         donated: positions of the inputs whose memory may be reused for outputs.
     """
     start = time.perf_counter()
-    plan = fuse(jaxpr)
+    plan = plan_of(jaxpr)
     if config.debug >= 3:
         shown = (str(s.kernel) if isinstance(s, Launch) else str(s) for s in plan.steps)
         print("\n".join(shown), file=sys.stderr)
