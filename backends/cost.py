@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
@@ -11,6 +11,7 @@ from funtorch.ops.families import ELEMENTWISE
 
 from .compile import plan_of
 from .kernel import Kernel
+from .layout import lay_out, nbytes
 from .plan import Branch, Plan, Scan, Step, While, reads, writes
 
 __all__ = [
@@ -20,14 +21,8 @@ __all__ = [
     "equation_cost",
     "kernel_cost",
     "memory_analysis",
-    "nbytes",
     "step_bytes",
 ]
-
-
-def nbytes(v: Var | Lit) -> int:
-    """Return the size in bytes of a variable's array."""
-    return v.aval.size * v.aval.dtype.itemsize
 
 
 # ---------------------------------------------------------------------- operations
@@ -180,7 +175,8 @@ def cost_analysis(jaxpr: Jaxpr) -> dict[str, float]:
 class MemoryStats:
     """Bytes that a program needs.
 
-    ``alias``: outputs that take the memory of donated arguments. ``peak``: all at once.
+    ``alias``: outputs that take the memory of donated arguments; ``temp``: the arena of
+    what is neither argument nor result, but for small arrays on the stack; ``peak``: all together.
     """
 
     argument_size_in_bytes: int
@@ -198,25 +194,6 @@ class MemoryStats:
         )
 
 
-def _temporaries(jaxpr: Jaxpr, steps: Sequence[Step]) -> int:
-    """Return the most bytes of arrays alive at once that are neither arguments nor results."""
-    outer = {*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars}
-    last: dict[Var, int] = {}
-    for k, step in enumerate(steps):
-        for v in (*reads(step), *writes(step)):
-            if isinstance(v, Var) and v not in outer:
-                last[v] = k
-    now = most = 0
-    born: set[Var] = set()
-    for k, step in enumerate(steps):
-        fresh = {v for v in writes(step) if v in last and v not in born}
-        born |= fresh
-        now += sum(map(nbytes, fresh))
-        most = max(most, now)
-        now -= sum(nbytes(v) for v, end in last.items() if end == k and v in born)
-    return most
-
-
 def memory_analysis(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> MemoryStats:
     """Return the bytes that a simplified program needs.
 
@@ -224,10 +201,10 @@ def memory_analysis(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> Memo
         jaxpr: the program.
         donated: positions of the inputs whose memory outputs take.
     """
-    plan = plan_of(jaxpr)
+    layout = lay_out(plan_of(jaxpr), donated)
     return MemoryStats(
         argument_size_in_bytes=sum(map(nbytes, jaxpr.invars)),
         output_size_in_bytes=sum(map(nbytes, jaxpr.outvars)),
-        alias_size_in_bytes=sum(nbytes(jaxpr.invars[k]) for k in donated),
-        temp_size_in_bytes=_temporaries(jaxpr, plan.steps),
+        alias_size_in_bytes=sum(nbytes(jaxpr.outvars[k]) for _, k in layout.pairs),
+        temp_size_in_bytes=layout.arena,
     )

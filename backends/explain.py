@@ -12,7 +12,8 @@ from funtorch.errors import Source
 from funtorch.jaxpr import Jaxpr, Var
 
 from .compile import plan_of
-from .cost import Cost, equation_cost, kernel_cost, memory_analysis, nbytes, step_bytes
+from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
+from .layout import nbytes
 from .plan import Branch, Call, Dot, Launch, Plan, Scan, Step, While, reads, writes
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]

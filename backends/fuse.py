@@ -22,6 +22,7 @@ from .coverage import ELEMENTWISE, KINDS, covers
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Dot, Launch, Plan, Step
+from .structure import structured
 
 __all__ = ["fuse"]
 
@@ -481,7 +482,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         how = program.kinds[eqn]
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
-            planner.append(Call(eqn), eqn.outvars, operands)
+            planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
         elif how == "dot":
             dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
             planner.append(dot, eqn.outvars, operands)

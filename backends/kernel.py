@@ -175,7 +175,8 @@ def check_kernel(kernel: Kernel) -> None:
             raise ValueError(f"{what} in\n{kernel}")
 
     body = kernel.body
-    need(len(kernel.sizes) == len(kernel.inner), "sizes and inner differ in length")
+    if len(kernel.sizes) != len(kernel.inner):
+        raise ValueError(f"sizes {kernel.sizes} and inner {kernel.inner} differ in length")
     for k, op in enumerate(body):
         need(all(0 <= a < k for a in _operands(op)), f"v{k} uses a later value")
         if op.where is not None:

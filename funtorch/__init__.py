@@ -4,7 +4,7 @@ transformed by
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 from funtorch import flatten_util, nn, optim, scipy
-from funtorch.config import config
+from funtorch.config import config, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -87,6 +87,7 @@ __all__ = [
     "save",
     "scipy",
     "stop_gradient",
+    "threads",
     "tree",
     "tree_util",
     "typeof",

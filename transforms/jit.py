@@ -25,13 +25,15 @@ from funtorch.core import (
     eval_trace,
     kind_of,
 )
-from funtorch.jaxpr import Jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.treecode import MISMATCH, builder, extractor
 
 from ..backends import Explanation, compile_jaxpr, cost_analysis, explain_program, memory_analysis
 from .arguments import as_arrays, check_callable, function_name
+from .loops import run_while, while_p
 from .misses import Signature, leaf_names, why_it_missed
 from .restage import call_rules
+from .scan import scan_p
 from .simplify import simplify
 from .stages import Compiled, Lowered, Traced
 from .staging import spec_of, stage_tree
@@ -72,6 +74,48 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 
 
 jit_p.eager = _jit_eager
+
+
+# ---------------------------------------------------------------------------------- loops outside jit
+_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
+
+
+def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
+    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
+    body = params.get("jaxpr") or params["body_jaxpr"]
+    types = tuple((b.shape, b.dtype) for b in buffers)
+    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
+    if key not in body.memo:
+        avals = [ShapedArray(*t) for t in types]
+        ins, outs = map(Var, avals), map(Var, prim.type(*avals, **params))
+        eqn = Eqn(prim, list(ins), params, list(outs))
+        body.memo[key] = Jaxpr(eqn.invars, [eqn], eqn.outvars)
+    return body.memo[key]
+
+
+_scan_eager, _while_eager = scan_p.eager, while_p.eager
+
+
+def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
+    if short or config.disable_jit:
+        return _scan_eager(xp, *buffers, **params)
+    return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
+
+
+def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    if config.disable_jit:
+        return _while_eager(xp, *buffers, **params)
+    first = params["cond_nconsts"] + params["body_nconsts"]
+    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
+    ended, carry = run_while(buffers, **params, steps=steps)
+    if ended:
+        return carry
+    rest = [*buffers[:first], *carry]
+    return _compiled(_loop_program(while_p, rest, params))(rest)
+
+
+scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
 
 
 # -------------------------------------------------------------------------------------- one program
