@@ -77,9 +77,9 @@ def unary(
 
     def general(x: Any) -> Any:
         x = to_array(x, name)
-        dtype = x.dtype
-        if dtype not in settled:
-            x = convert(x, to_dtype(dtype), x.weak_type)
+        dtype, weak = x.dtype, x.weak_type
+        if dtype not in settled or (weak and not keep):
+            x = convert(x, to_dtype(dtype), keep and weak)
         if type(x) is ArrayImpl and x.dtype in fast and _state.trace is eval_trace:
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data)), keep and x._weak)

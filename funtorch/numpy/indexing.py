@@ -165,7 +165,7 @@ def _update(
 ) -> Any:
     plan = read_index(x, index, checked)
     shape = _indexed_shape(x, plan)
-    v = convert(values, x.dtype)
+    v = convert(values, x.dtype, x.weak_type)
     try:
         fits = broadcast_shapes(v.shape, shape) == shape
     except ValueError:

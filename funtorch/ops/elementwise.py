@@ -578,7 +578,7 @@ select_p = linear(
     batch=None,
     linear_in=(1, 2),
 )
-select_p.weak_from = 1
+select_p.weak_args = slice(1, None)
 select = select_p.bind
 
 
