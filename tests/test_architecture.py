@@ -27,6 +27,7 @@ FOLDERS = {
 # The longest prefix that fits rules.
 FLOORS = {
     "funtorch.tree": 0,
+    "funtorch.treecode": 0,
     "funtorch.treedef": 0,
     "funtorch.dtypes": 0,
     "funtorch.errors": 0,

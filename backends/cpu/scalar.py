@@ -10,7 +10,7 @@ import numpy as np
 
 from .math import FORMULAS, LIBM, number
 
-__all__ = ["Block", "TYPES", "constant", "reduction", "scalar"]
+__all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
 
 TYPES = {
     np.dtype("bool"): "i1",
@@ -18,6 +18,10 @@ TYPES = {
     np.dtype("float64"): "double",
     **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
 }
+"""The type of a value in registers."""
+
+MEMORY = {**TYPES, np.dtype("bool"): "i8"}
+"""The type of an element in memory."""
 
 
 class Block:
@@ -57,6 +61,19 @@ class Block:
         )
         given = [f"{kind} {a}" for a in args] + list(flags)
         return self.op(f"call {kind} @{function}({', '.join(given)})")
+
+
+def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
+    """Read one element at a pointer; return the value in registers."""
+    found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
+    return b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
+
+
+def store_value(b: Block, pointer: str, dtype: np.dtype, value: str) -> None:
+    """Write one value to the element at a pointer."""
+    if dtype.kind == "b":
+        value = b.op(f"zext i1 {value} to i8")
+    b.do(f"store {MEMORY[dtype]} {value}, ptr {pointer}, align 1")
 
 
 def constant(value: Any, dtype: np.dtype) -> str:
@@ -292,32 +309,3 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if name in _CODE:
         return _CODE[name](b, xs, kind, dtype, attr)
     return _library(name, b, xs, kind)
-
-
-def _limit(dtype: np.dtype, largest: bool) -> Any:
-    if dtype.kind == "f":
-        return math.inf if largest else -math.inf
-    return np.iinfo(dtype).max if largest else np.iinfo(dtype).min
-
-
-def reduction(name: str, dtype: np.dtype) -> tuple[str, Callable[[Block, str, str], str]]:
-    """Return a reduction's start value and the code that takes in one more value."""
-    kind = TYPES[dtype]
-    starts = {
-        "reduce_sum": 0,
-        "reduce_prod": 1,
-        "reduce_or": 0,
-        "reduce_and": True if kind == "i1" else -1,
-        "reduce_max": None,
-        "reduce_min": None,
-    }
-    start = _limit(dtype, name == "reduce_min") if starts[name] is None else starts[name]
-    float_ops = {"reduce_sum": "fadd reassoc contract", "reduce_prod": "fmul reassoc"}
-    int_ops = {"reduce_sum": "add", "reduce_prod": "mul", "reduce_or": "or", "reduce_and": "and"}
-
-    def step(b: Block, acc: str, x: str) -> str:
-        if name in ("reduce_max", "reduce_min"):
-            return _CODE[name[7:]](b, [acc, x], kind, dtype, None)
-        return b.op(f"{(float_ops if dtype.kind == 'f' else int_ops)[name]} {kind} {acc}, {x}")
-
-    return constant(start, dtype), step

@@ -109,6 +109,7 @@ from funtorch.lax.operations import (
 )
 from funtorch.lax.structured import (
     DotDimensionNumbers,
+    FftType,
     Precision,
     argmax,
     argmin,
@@ -126,6 +127,7 @@ from funtorch.lax.structured import (
     dynamic_update_index_in_dim,
     dynamic_update_slice,
     dynamic_update_slice_in_dim,
+    fft,
     index_in_dim,
     index_take,
     reduce_and,
@@ -165,6 +167,7 @@ __all__ = [
     "ConvDimensionNumbers",
     "ConvGeneralDilatedDimensionNumbers",
     "DotDimensionNumbers",
+    "FftType",
     "Precision",
     "abs",
     "acos",
@@ -227,6 +230,7 @@ __all__ = [
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
+    "fft",
     "eq",
     "erf",
     "erf_inv",

@@ -557,7 +557,7 @@ def _select_type(pred: ShapedArray, on_true: ShapedArray, on_false: ShapedArray)
             "select takes a bool predicate and two arrays of equal dtype, all of one shape, got "
             f"{', '.join(a.str_short() for a in (pred, on_true, on_false))}"
         )
-    return on_true.update(weak_type=False) if on_true.weak_type else on_true
+    return on_true if on_true.weak_type == on_false.weak_type else on_true.update(weak_type=False)
 
 
 def _select_transpose(ct: Any, pred: Any, on_true: Any, on_false: Any) -> tuple[None, Any, Any]:
@@ -576,8 +576,8 @@ select_p = linear(
     transpose=_select_transpose,
     batch=None,
     linear_in=(1, 2),
-    keeps_weak=False,
 )
+select_p.weak_args = slice(1, None)
 select = select_p.bind
 
 
