@@ -15,104 +15,16 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
+from .coverage import ELEMENTWISE, KINDS, covers
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .plan import Call, Dot, Launch, Plan, Step
 
 __all__ = ["fuse"]
 
-NATIVE = frozenset(
-    map(
-        np.dtype,
-        (
-            "bool",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "uint8",
-            "uint16",
-            "uint32",
-            "uint64",
-            "float32",
-            "float64",
-        ),
-    )
-)
 REDUCERS = frozenset(
     ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")
 )
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
-
-# Elementwise primitives with scalar code, by the dtypes (kinds) that the code covers.
-CHEAP = {
-    "neg": "if",
-    "add": "if",
-    "sub": "if",
-    "mul": "if",
-    "max": "bif",
-    "min": "bif",
-    "abs": "if",
-    "sign": "if",
-    "square": "if",
-    "integer_pow": "if",
-    "floor": "f",
-    "ceil": "f",
-    "round": "f",
-    "trunc": "f",
-    "is_finite": "f",
-    "eq": "bif",
-    "ne": "bif",
-    "lt": "bif",
-    "le": "bif",
-    "gt": "bif",
-    "ge": "bif",
-    "bitwise_not": "bi",
-    "bitwise_and": "bi",
-    "bitwise_or": "bi",
-    "bitwise_xor": "bi",
-    "shift_left": "i",
-    "shift_right_logical": "i",
-    "shift_right_arithmetic": "i",
-    "select": "bif",
-    "convert": "bif",
-    "copy": "bif",
-    "stop_gradient": "bif",
-    "bitcast": "if",
-}
-HEAVY = {
-    "div": "if",
-    "rem": "if",
-    "sqrt": "f",
-    "rsqrt": "f",
-    "reciprocal": "f",
-    "exp": "f",
-    "exp2": "f",
-    "expm1": "f",
-    "log": "f",
-    "log1p": "f",
-    "log2": "f",
-    "log10": "f",
-    "sin": "f",
-    "cos": "f",
-    "tan": "f",
-    "asin": "f",
-    "acos": "f",
-    "atan": "f",
-    "sinh": "f",
-    "cosh": "f",
-    "tanh": "f",
-    "asinh": "f",
-    "acosh": "f",
-    "atanh": "f",
-    "logistic": "f",
-    "erf": "f",
-    "erfc": "f",
-    "pow": "f",
-    "atan2": "f",
-    "hypot": "f",
-    "cbrt": "f",
-}
-ELEMENTWISE = {**CHEAP, **HEAVY}
 MOVES = frozenset(("broadcast_in_dim", "transpose", "slice", "rev", "reshape"))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 
@@ -120,19 +32,13 @@ Map = tuple[Affine, ...]  # one affine index per axis of an array
 
 
 # ---------------------------------------------------------------------- kinds
-def _kind_of(dtype: np.dtype) -> str:
-    return {"b": "b", "i": "i", "u": "i", "f": "f"}[dtype.kind]
-
-
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled: 'scalar', 'move', 'iota', 'reduce', 'dot' or 'call'."""
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
-    if any(a.dtype not in NATIVE or a.size == 0 for a in avals):
+    if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
-        return (
-            "scalar" if all(_kind_of(a.dtype) in "b" + ELEMENTWISE[name] for a in avals) else "call"
-        )
+        return "scalar" if covers(name, (a.dtype for a in avals)) else "call"
     if name in MOVES or name == "iota":
         return "iota" if name == "iota" else "move"
     if name in REDUCERS:
@@ -276,7 +182,7 @@ class _Fuser:
         sinks: dict[Var, set[Var]] = {}
         for eqn in reversed(self.jaxpr.eqns):
             shared = any(len(sinks.get(v, ())) > 1 for v in eqn.outvars)
-            if shared and self.kinds[eqn] == "scalar" and eqn.prim.name in HEAVY:
+            if shared and self.kinds[eqn] == "scalar" and ELEMENTWISE[eqn.prim.name].heavy:
                 self.stored.update(eqn.outvars)
             ends = {v for v in eqn.outvars if v in self.stored}
             for v in eqn.outvars:
@@ -299,7 +205,7 @@ class _Body:
 
     def __init__(self, fuser: _Fuser, sizes: tuple[int, ...], roots: Sequence[Eqn]) -> None:
         self.fuser, self.ndim = fuser, len(sizes)
-        self.roots = {e.outvars[0] for e in roots if fuser.kinds[e] != "reduce"}
+        self.roots = {v for e in roots if fuser.kinds[e] != "reduce" for v in e.outvars}
         self.identity = _identity(self.ndim)
         self.ops: list[Op] = []
         self.known: dict[object, int] = {}
@@ -355,10 +261,10 @@ class _Body:
             )
             self.known[v, where] = found
             return found
-        args = tuple(self.value(a, where) for a in eqn.invars)
-        return self.emit(
-            Op(eqn.prim.name, args, v.aval.dtype, dict(eqn.params) or None), (v, where)
-        )
+        args, attr = tuple(self.value(a, where) for a in eqn.invars), dict(eqn.params)
+        if eqn.prim.multiple_results:
+            attr["result"] = eqn.outvars.index(v)
+        return self.emit(Op(eqn.prim.name, args, v.aval.dtype, attr or None), (v, where))
 
 
 def _kernel(fuser: _Fuser, roots: Sequence[Eqn], name: str) -> tuple[Launch, bool]:
@@ -380,7 +286,7 @@ def _kernel(fuser: _Fuser, roots: Sequence[Eqn], name: str) -> tuple[Launch, boo
                 )
             )
         else:
-            made.append((out, body.value(out, body.identity), None))
+            made += [(v, body.value(v, body.identity), None) for v in eqn.outvars]
     kept = iter(row_major([n for n, r in zip(sizes, reduced, strict=True) if not r]))
     where = Affine(0, tuple(0 if r else next(kept) for r in reduced))
     body.sound = body.sound and not any(out in body.buffers for out, _, _ in made)

@@ -36,7 +36,8 @@ class Op:
     """One scalar operation.
 
     It is 'load' (attr: buffer number), 'const' (attr: the value), 'index' (the value of ``where``),
-    or the name of an elementwise primitive (attr: its params).
+    or the name of an elementwise primitive (attr: its params, and for a primitive of several
+    results ``result``, which of them).
     """
 
     name: str
@@ -191,9 +192,10 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
                 )
                 value = np.broadcast_to(value, kernel.sizes).astype(op.dtype)
             else:
-                value = primitives[op.name].eager(
-                    np, *[values[a] for a in op.args], **(op.attr or {})
-                )
+                params = dict(op.attr or {})
+                result = params.pop("result", None)
+                value = primitives[op.name].eager(np, *[values[a] for a in op.args], **params)
+                value = value if result is None else value[result]
             values.append(np.asarray(value))
         axes = tuple(k for k, r in enumerate(kernel.reduced) if r)
         for s in kernel.stores:

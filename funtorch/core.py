@@ -442,14 +442,17 @@ class Primitive:
         eager(xp, *buffers, **params) -> buffer or sequence of buffers; xp is numpy or cupy.
         jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``,
             on the way in and out; at least one tangent is not None. Lists with
-        ``multiple_results``. transpose(ct, *args, **params) -> one cotangent or None per argument.
-            Arguments that the output is linear in come as `LinearArg`; the others have values. With
+            ``multiple_results``.
+        transpose(ct, *args, **params) -> one cotangent or None per argument. Arguments that the
+            output is linear in come as `LinearArg`; the others have values. With
             ``multiple_results`` ct is a list whose members may be None.
         batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the
             batch axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
         linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives:
-        ``linear``
-            takes the nonzero tangents and gives the tangents of outs.
+            ``linear`` takes the nonzero tangents and gives the tangents of outs.
+        depends(flags, **params) -> which outputs depend on the marked arguments, where that is not
+            all of them; such primitives have a rule divide(flags, args, **params) -> outs, too,
+            which binds what does not depend on the marked arguments apart from what does.
     ``keeps_weak``: the output's dtype is weak when that of every input in the slice ``weak_args``
         is (predicates and indices have no say); with ``multiple_results``, where the type rule
         says so.
@@ -459,6 +462,8 @@ class Primitive:
     __slots__ = (
         "batch",
         "call",
+        "depends",
+        "divide",
         "eager",
         "jvp",
         "keeps_weak",
@@ -485,6 +490,8 @@ class Primitive:
         self.transpose: Callable[..., Any] | None = None
         self.batch: Callable[..., Any] | None = None
         self.linearize: Callable[..., Any] | None = None
+        self.depends: Callable[..., Any] | None = None
+        self.divide: Callable[..., Any] | None = None
         self.none: dict[str, str] = {}
         primitives[name] = self
 

@@ -22,7 +22,7 @@ from funtorch.ops.reduce import reduce_sum
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
 from .forward import is_differentiable, jvp_flat
-from .reverse import transpose_jaxpr
+from .reverse import linear_part, transpose_jaxpr
 
 __all__ = ["custom_jvp", "custom_vjp"]
 
@@ -385,7 +385,7 @@ def _lin_apply(args: Sequence[Any], bwd: Flat, num_res: int, out_avals: Any) -> 
 
     jaxpr = stage(flat, list(out_avals), "bwd")
     given = [t for t, p in zip(ts, present, strict=True) if p]
-    touts = transpose_jaxpr(jaxpr, [LinearArg(a) for a in out_avals], given)
+    touts = transpose_jaxpr(linear_part(jaxpr, [LinearArg(a) for a in out_avals]), given)
     return [zeros(a) if t is None else t for t, a in zip(touts, out_avals, strict=True)]
 
 

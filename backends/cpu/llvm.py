@@ -1,21 +1,42 @@
-"""Print kernels and whole segments of a plan as LLVM IR."""
+"""Print kernels as LLVM functions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernel import Affine, Kernel
-from .scalar import TYPES, Block, constant, reduction, scalar
+from .scalar import MEMORY, TYPES, Block, constant, load_value, reduction, scalar, store_value
 
-__all__ = ["kernel_function"]
+__all__ = ["Code", "kernel_function"]
 
 _CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
 
 
-def _memory(dtype: np.dtype) -> str:
-    return "i8" if dtype.kind == "b" else TYPES[dtype]
+@dataclass(frozen=True)
+class Code:
+    """A printed kernel, ``void @name(ptr b0, ..., ptr scratch, i64 lo, i64 hi)``.
+
+    A call does the parts ``lo <= p < hi`` of its work.
+
+    Attributes:
+        text: the functions, to be put into a module beside the declarations.
+        declared: declarations by the name that they declare.
+        parts: how many independent parts there are, by sizes alone; 1 where it cannot be divided.
+        scratch: bytes of memory that all parts of one run share.
+        finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
+        work: scalar operations altogether.
+    """
+
+    text: str
+    declared: dict[str, str]
+    parts: int
+    scratch: int
+    finish: bool
+    work: int
 
 
 class _Printer:
@@ -57,19 +78,15 @@ class _Printer:
         return self.b.op(f"add nsw i64 {total}, {where.offset}") if where.offset else total
 
     def address(self, buffer: int, where: Affine) -> str:
-        kind = _memory(self.kernel.buffers[buffer])
+        kind = MEMORY[self.kernel.buffers[buffer]]
         return self.b.op(f"getelementptr inbounds {kind}, ptr %b{buffer}, i64 {self.offset(where)}")
 
     def load(self, buffer: int, where: Affine) -> str:
-        dtype = self.kernel.buffers[buffer]
-        found = self.b.op(f"load {_memory(dtype)}, ptr {self.address(buffer, where)}, align 1")
-        return self.b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
+        return load_value(self.b, self.address(buffer, where), self.kernel.buffers[buffer])
 
     def store(self, buffer: int, where: Affine, value: str) -> None:
-        dtype = self.kernel.buffers[buffer]
-        if dtype.kind == "b":
-            value = self.b.op(f"zext i1 {value} to i8")
-        self.b.do(f"store {_memory(dtype)} {value}, ptr {self.address(buffer, where)}, align 1")
+        pointer = self.address(buffer, where)
+        store_value(self.b, pointer, self.kernel.buffers[buffer], value)
 
     # ---------------------------------------------------------------- the body
     def values(self) -> list[str]:
@@ -175,20 +192,22 @@ class _Printer:
         self.nest([inner], start)
         self.nest([*reduced, inner], take)
 
-    def function(self) -> tuple[str, dict[str, str]]:
-        """Return the function's text and the declarations that it needs."""
+    def function(self) -> Code:
+        """Return the printed function."""
         k = self.kernel
         self.cells: list[str] = []
         kept = [a for a, r in enumerate(k.reduced) if not r]
         reduced = [a for a, r in enumerate(k.reduced) if r]
+        parts = 1
         if not reduced:
+            parts = k.sizes[0] if k.sizes else 1
             self.nest(kept, self.elementwise, ("%lo", "%hi"))
         elif reduced[-1] == len(k.sizes) - 1:
             self.nest(kept, lambda: self.in_registers(reduced))
         else:
             self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
-        args = ", ".join(f"ptr noalias %b{n}" for n in range(len(k.buffers)))
-        args += ", i64 %lo, i64 %hi"
+        args = "".join(f"ptr noalias %b{n}, " for n in range(len(k.buffers)))
+        args += "ptr %scratch, i64 %lo, i64 %hi"
         text = "\n".join(
             [
                 f"define internal void @{k.name}({args}) noinline nounwind #0 {{",
@@ -199,13 +218,10 @@ class _Printer:
                 "}",
             ]
         )
-        return text, self.b.declared
+        work = math.prod(k.sizes) * len(k.body)
+        return Code(text, self.b.declared, parts, 0, False, work)
 
 
-def kernel_function(kernel: Kernel) -> tuple[str, dict[str, str]]:
-    """Return a kernel as an LLVM function, and what it declares.
-
-    It takes one pointer per buffer and, for kernels without reductions, the part of the first axis
-    to do.
-    """
+def kernel_function(kernel: Kernel) -> Code:
+    """Return a kernel as an LLVM function, and how it is driven."""
     return _Printer(kernel).function()

@@ -10,7 +10,16 @@ import numpy as np
 
 from .math import FORMULAS, LIBM, number
 
-__all__ = ["Block", "TYPES", "constant", "reduction", "scalar"]
+__all__ = [
+    "MEMORY",
+    "TYPES",
+    "Block",
+    "constant",
+    "load_value",
+    "reduction",
+    "scalar",
+    "store_value",
+]
 
 TYPES = {
     np.dtype("bool"): "i1",
@@ -18,6 +27,10 @@ TYPES = {
     np.dtype("float64"): "double",
     **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
 }
+"""The type of a value in registers."""
+
+MEMORY = {**TYPES, np.dtype("bool"): "i8"}
+"""The type of an element in memory."""
 
 
 class Block:
@@ -57,6 +70,19 @@ class Block:
         )
         given = [f"{kind} {a}" for a in args] + list(flags)
         return self.op(f"call {kind} @{function}({', '.join(given)})")
+
+
+def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
+    """Read one element at a pointer; return the value in registers."""
+    found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
+    return b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
+
+
+def store_value(b: Block, pointer: str, dtype: np.dtype, value: str) -> None:
+    """Write one value to the element at a pointer."""
+    if dtype.kind == "b":
+        value = b.op(f"zext i1 {value} to i8")
+    b.do(f"store {MEMORY[dtype]} {value}, ptr {pointer}, align 1")
 
 
 def constant(value: Any, dtype: np.dtype) -> str:

@@ -18,6 +18,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
 
 __all__ = [
+    "ELEMENTWISE",
     "accumulate",
     "bilinear",
     "binary",
@@ -36,6 +37,9 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+ELEMENTWISE: set[str] = set()
+"""Names of the primitives that work on each place of their operands, all of one shape, alone."""
 
 NO_TRANSPOSE = "it is not linear: its derivative is written with other primitives"
 
@@ -131,6 +135,7 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
 
 def elementwise_batch(prim: Primitive) -> Callable[..., Any]:
     """Return the batch rule of an elementwise primitive: spread the unbatched, then apply."""
+    ELEMENTWISE.add(prim.name)
 
     def batch(
         axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any

@@ -1,0 +1,66 @@
+"""What the code printers cover: one row per elementwise primitive.
+
+A primitive with a row has native scalar code for the kinds of dtypes that the row names: b bool,
+i integers, f float32 and float64. All of an equation's dtypes must be among them, bool always being
+one (conditions and what comparisons make). Without a row the compiled program calls the eager rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["ELEMENTWISE", "KINDS", "Row", "covers"]
+
+KINDS: dict[np.dtype, str] = {
+    np.dtype("bool"): "b",
+    **{np.dtype(f"{u}int{w}"): "i" for u in ("", "u") for w in (8, 16, 32, 64)},
+    **{np.dtype(f"float{w}"): "f" for w in (32, 64)},
+}
+"""The kind of every dtype that native code knows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a primitive's native code.
+
+    Attributes:
+        kinds: the kinds of dtypes covered.
+        heavy: whether it costs more than memory traffic, so that sharing a value beats computing
+            it again.
+        results: how many results it has. Scalar code makes one value, so a primitive of several is
+            one operation for each, ``result=k`` among its parameters; what they have in common,
+            LLVM computes once.
+    """
+
+    kinds: str
+    heavy: bool = False
+    results: int = 1
+
+
+def _rows(kinds: str, names: str, heavy: bool = False) -> dict[str, Row]:
+    return dict.fromkeys(names.split(), Row(kinds, heavy))
+
+
+ELEMENTWISE: dict[str, Row] = {
+    **_rows("if", "neg add sub mul abs sign square integer_pow bitcast"),
+    **_rows("bif", "max min eq ne lt le gt ge select convert copy stop_gradient"),
+    **_rows("f", "floor ceil round trunc is_finite"),
+    **_rows("bi", "bitwise_not bitwise_and bitwise_or bitwise_xor"),
+    **_rows("i", "shift_left shift_right_logical shift_right_arithmetic"),
+    **_rows("if", "div rem", heavy=True),
+    **_rows("f", "sqrt rsqrt cbrt reciprocal hypot pow atan2", heavy=True),
+    **_rows("f", "exp exp2 expm1 log log1p log2 log10", heavy=True),
+    **_rows("f", "sin cos tan asin acos atan", heavy=True),
+    **_rows("f", "sinh cosh tanh asinh acosh atanh logistic erf erfc", heavy=True),
+}
+"""Rows by primitive."""
+
+
+def covers(name: str, dtypes: Iterable[np.dtype]) -> bool:
+    """Return whether an elementwise primitive has native code for these argument and result
+    dtypes."""
+    row = ELEMENTWISE.get(name)
+    return row is not None and all(KINDS.get(d, "?") in "b" + row.kinds for d in dtypes)
