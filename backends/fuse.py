@@ -24,6 +24,7 @@ from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Dot, Launch, Plan, Step
+from .structure import structured
 
 __all__ = ["fuse"]
 
@@ -599,7 +600,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         how = program.kinds[eqn]
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
-            planner.append(Call(eqn), eqn.outvars, operands)
+            planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
         elif how == "cumulate":
             planner.cumulate(eqn)
         elif how == "join":
