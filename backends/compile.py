@@ -18,7 +18,12 @@ from .fuse import fuse
 from .layout import lay_out
 from .plan import Call, Plan, Step, plans_of
 
-__all__ = ["compile_jaxpr"]
+__all__ = ["compile_jaxpr", "plan_of"]
+
+
+def plan_of(jaxpr: Jaxpr) -> Plan:
+    """Return the steps that a simplified program is compiled to."""
+    return fuse(jaxpr)
 
 
 def compile_jaxpr(
@@ -37,7 +42,7 @@ def compile_jaxpr(
         the function; a native one has ``memory``, what its runs need.
     """
     start = time.perf_counter()
-    plan = fuse(jaxpr)
+    plan = plan_of(jaxpr)
     if config.debug >= 3:
         print(plan, file=sys.stderr)
     if all(isinstance(step, Call) for step in plan.steps):

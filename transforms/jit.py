@@ -28,7 +28,7 @@ from funtorch.core import (
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.treecode import MISMATCH, builder, extractor
 
-from ..backends import compile_jaxpr, cost_analysis, memory_analysis
+from ..backends import Explanation, compile_jaxpr, cost_analysis, explain_program, memory_analysis
 from .arguments import as_arrays, check_callable, function_name
 from .loops import run_while, while_p
 from .misses import Signature, leaf_names, why_it_missed
@@ -38,7 +38,16 @@ from .simplify import simplify
 from .stages import Compiled, Lowered, Traced
 from .staging import spec_of, stage_tree
 
-__all__ = ["Compiled", "Lowered", "Traced", "clear_caches", "disable_jit", "jit", "jit_p"]
+__all__ = [
+    "Compiled",
+    "Lowered",
+    "Traced",
+    "clear_caches",
+    "disable_jit",
+    "explain",
+    "jit",
+    "jit_p",
+]
 
 CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the oldest goes first."""
@@ -163,6 +172,10 @@ class _Program:
 
     def memory_analysis(self) -> Any:
         return memory_analysis(simplify(self.jaxpr), self.donated)
+
+    def explain(self) -> Explanation:
+        count = len(self.jaxpr.eqns)
+        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -504,6 +517,32 @@ def _resolve(
         positional[n] for n in nums if -len(positional) <= n < len(positional)
     }
     return tuple(sorted(all_nums)), frozenset(all_names)
+
+
+def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
+    """Make a function that tells what ``fun`` compiles to: steps, source lines, costs and memory.
+
+    Args:
+        fun: a jitted function, or one that is then jitted.
+
+    Returns:
+        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> found = ft.explain(lambda x: ft.numpy.exp(x).sum())(ft.numpy.ones(10))
+        >>> [(step.kind, step.what) for step in found.steps]
+        [('kernel', 'exp+sum')]
+    """
+    check_callable(fun, "explain")
+    jitted = fun if isinstance(fun, Jitted) else jit(fun)
+
+    @functools.wraps(fun)
+    def explained(*args: Any, **kwargs: Any) -> Explanation:
+        return jitted.trace(*args, **kwargs)._program.explain()
+
+    return explained
 
 
 def disable_jit(disable: bool = True) -> Any:
