@@ -56,8 +56,9 @@ types: $(VENV)/.installed-dev
 	  --cache-dir $(CURDIR)/.mypy_cache -p funtorch
 
 # PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
+# OpenBLAS chooses its kernels by itself, as it does for users.
 bench: $(VENV)/.installed-bench
-	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -65,6 +65,11 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+# What a traced program depends on.
+_TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
+_tokens: dict[tuple[Any, ...], int] = {}
+
+
 def _enable_x64(value: Any) -> dict[str, np.dtype]:
     bits = 64 if _flag("enable_x64", value) else 32
     return {"default_float": np.dtype(f"float{bits}"), "default_int": np.dtype(f"int{bits}")}
@@ -106,6 +111,12 @@ class Config(threading.local):
     numpy_dispatch: bool = True
     debug: int = _debug_from_environment()
 
+    traced: tuple[str, ...] = _TRACED
+    """Names of the settings that change what a traced program records."""
+
+    token: int = 0
+    """Stands for the values of those settings; -1 while this thread overrides any or jit is off."""
+
     def update(self, name: str, value: Any) -> None:
         """Set an option for every thread.
 
@@ -121,6 +132,9 @@ class Config(threading.local):
         """
         for option, checked in _resolve({name: value}).items():
             setattr(type(self), option, checked)
+        plain = tuple(getattr(type(self), name) for name in _TRACED)
+        number = _tokens.setdefault(plain, len(_tokens))
+        setattr(type(self), "token", -1 if type(self).disable_jit else number)  # noqa: B010
 
     @contextlib.contextmanager
     def override(self, **options: Any) -> Iterator[Config]:
@@ -139,23 +153,19 @@ class Config(threading.local):
         values = _resolve(options)
         local = self.__dict__
         before = {name: local[name] for name in values if name in local}
-        local.update(values)
+        if "token" in local:
+            before["token"] = local["token"]
+        local.update(values, token=-1)
         try:
             yield self
         finally:
-            for name in values:
+            for name in (*values, "token"):
                 del local[name]
             local.update(before)
 
     def trace_key(self) -> tuple[Any, ...]:
         """Return the settings that change what a traced program records, for cache keys."""
-        return (
-            self.default_float,
-            self.default_int,
-            self.debug_nans,
-            self.strict_gradients,
-            self.numpy_dispatch,
-        )
+        return tuple([getattr(self, name) for name in _TRACED])
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.update(name, value)
@@ -194,3 +204,4 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 config = Config()
+_tokens[config.trace_key()] = config.token

@@ -11,6 +11,8 @@ that is all it takes for transforms to nest.
 from __future__ import annotations
 
 import contextvars
+import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ from funtorch.errors import (
 __all__ = [
     "Array",
     "ArrayImpl",
+    "Deleted",
     "Eval",
     "Primitive",
     "ShapedArray",
@@ -39,7 +42,9 @@ __all__ = [
     "Tracer",
     "aval_of",
     "current",
+    "delete",
     "eval_trace",
+    "kind_of",
     "typeof",
     "use_trace",
 ]
@@ -153,13 +158,18 @@ class Array:
 
 
 class ArrayImpl(Array):
-    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to."""
+    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to.
 
-    __slots__ = ("_data", "_weak")
+    ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
+    asked, and for buffers that compiled programs cannot read as they are.
+    """
 
-    def __init__(self, data: Any, weak_type: bool = False) -> None:
+    __slots__ = ("_data", "_kind", "_weak")
+
+    def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
         self._weak = weak_type
+        self._kind = kind
 
     @property
     def aval(self) -> ShapedArray:  # type: ignore[override]
@@ -192,6 +202,59 @@ class ArrayImpl(Array):
 
 def _unpickle(data: np.ndarray, weak_type: bool) -> ArrayImpl:
     return ArrayImpl(data, weak_type)
+
+
+_kinds: dict[tuple[Any, ...], int] = {}
+_numbers = itertools.count(1)
+_MOST_KINDS = 1 << 16
+
+
+def kind_of(shape: tuple[int, ...], dtype: Any, weak_type: bool) -> int:
+    """Return the number that stands for a shape, a dtype and its weakness, the same each time.
+
+    Programs are looked up by such numbers: they are quicker to hash and compare than what they
+    stand for. After very many types they start afresh, with numbers not used before.
+    """
+    key = (shape, dtype, weak_type)
+    found = _kinds.get(key)
+    if found is None:
+        if len(_kinds) >= _MOST_KINDS:
+            _kinds.clear()
+        found = _kinds.setdefault(key, next(_numbers))
+    return found
+
+
+class Deleted:
+    """Stands in an Array for the buffer that was given away; all but its type raises."""
+
+    __slots__ = ("dtype", "shape", "why")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, why: str) -> None:
+        self.shape, self.dtype, self.why = shape, dtype, why
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def _raise(self, *args: Any, **kwargs: Any) -> Any:
+        aval = ShapedArray(self.shape, self.dtype)
+        raise RuntimeError(f"Array has been deleted: {aval.str_short()} {self.why}")
+
+    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = _raise
+
+    def __getattr__(self, name: str) -> Any:
+        return self._raise()
+
+
+def delete(x: ArrayImpl, why: str) -> None:
+    """Take the buffer out of an array; whoever uses it from now on gets a RuntimeError."""
+    if type(x._data) is not Deleted:
+        x._data = Deleted(x._data.shape, x._data.dtype, why)
+        x._kind = 0
 
 
 # ------------------------------------------------------------------------------------------- traces
@@ -243,7 +306,13 @@ class Eval(Trace):
         ):  # its rule may bind other primitives, and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
-            return [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            if prim.keeps_weak:
+                for x, aval in zip(
+                    arrays, prim.type(*[a.aval for a in args], **params), strict=True
+                ):
+                    x._weak = aval.weak_type
+            return arrays
         try:
             out = _state.quiet(prim.eager, np, *data, **params)
         except (TypeError, ValueError):
@@ -252,7 +321,7 @@ class Eval(Trace):
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if prim.keeps_weak:
-            for a in args:
+            for a in args[prim.weak_args]:
                 if not a._weak:
                     return ArrayImpl(out)
             return ArrayImpl(out, True)
@@ -436,21 +505,28 @@ class Primitive:
         eager(xp, *buffers, **params) -> buffer or sequence of buffers; xp is numpy or cupy.
         jvp(primals, tangents, **params) -> (out, tangent out); a tangent that is zero is ``None``,
             on the way in and out; at least one tangent is not None. Lists with
-        ``multiple_results``. transpose(ct, *args, **params) -> one cotangent or None per argument.
-            Arguments that the output is linear in come as `LinearArg`; the others have values. With
+            ``multiple_results``.
+        transpose(ct, *args, **params) -> one cotangent or None per argument. Arguments that the
+            output is linear in come as `LinearArg`; the others have values. With
             ``multiple_results`` ct is a list whose members may be None.
         batch(axis, args, batched, **params) -> (out, batched out). Batched arguments carry the
             batch axis in front, and so must batched outputs; ``axis.size``, ``axis.name``.
         linearize(primals, nonzero, **params) -> (outs, linear), for higher-order primitives:
-        ``linear``
-            takes the nonzero tangents and gives the tangents of outs.
-    ``keeps_weak``: the output's dtype is weak when every input's is.
+            ``linear`` takes the nonzero tangents and gives the tangents of outs.
+        depends(flags, **params) -> which outputs depend on the marked arguments, where that is not
+            all of them; such primitives have a rule divide(flags, args, **params) -> outs, too,
+            which binds what does not depend on the marked arguments apart from what does.
+    ``keeps_weak``: the output's dtype is weak when that of every input in the slice ``weak_args``
+        is (predicates and indices have no say); with ``multiple_results``, where the type rule
+        says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
     """
 
     __slots__ = (
         "batch",
         "call",
+        "depends",
+        "divide",
         "eager",
         "jvp",
         "keeps_weak",
@@ -460,6 +536,7 @@ class Primitive:
         "none",
         "transpose",
         "type",
+        "weak_args",
     )
 
     def __init__(
@@ -468,6 +545,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.keeps_weak = keeps_weak
+        self.weak_args = slice(None)
         self.call = False
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
@@ -475,6 +553,8 @@ class Primitive:
         self.transpose: Callable[..., Any] | None = None
         self.batch: Callable[..., Any] | None = None
         self.linearize: Callable[..., Any] | None = None
+        self.depends: Callable[..., Any] | None = None
+        self.divide: Callable[..., Any] | None = None
         self.none: dict[str, str] = {}
         primitives[name] = self
 

@@ -34,6 +34,7 @@ __all__ = [
     "StageTracer",
     "Var",
     "check_jaxpr",
+    "dependent",
     "eval_jaxpr",
     "stage",
     "sub_jaxprs",
@@ -308,9 +309,10 @@ class Stage(Trace):
                 finally:
                     _state.trace = self
             source = None  # users never see the tape's tracers
-            if prim.call and not _all_depend(params["jaxpr"], [_is_from(self, a) for a in args]):
-                # what does not depend on the tape's inputs must not land on it
-                return eval_jaxpr(params["jaxpr"], *args)
+            if prim.depends is not None:
+                flags = [_is_from(self, a) for a in args]
+                if not all(prim.depends(flags, **params)):
+                    return prim.rule("divide")(flags, args, **params)
         else:
             source = user_frame()
         invars = [self.atom(a) for a in args]
@@ -336,15 +338,20 @@ def _is_from(trace: Trace, x: Any) -> bool:
     return type(x) is StageTracer and x.trace is trace
 
 
-def _all_depend(jaxpr: Jaxpr, flags: Sequence[bool]) -> bool:
-    """Tell whether every output depends on one of the inputs that ``flags`` marks."""
-    key = ("all_depend", tuple(flags))
+def dependent(jaxpr: Jaxpr, flags: Sequence[bool]) -> list[bool]:
+    """Tell which outputs depend on one of the inputs that ``flags`` marks."""
+    key = ("dependent", tuple(flags))
     if key not in jaxpr.memo:
         reached = {v for v, f in zip(jaxpr.invars, flags, strict=True) if f}
         for eqn in jaxpr.eqns:
-            if not reached.isdisjoint(eqn.invars):
-                reached.update(eqn.outvars)
-        jaxpr.memo[key] = reached.issuperset(jaxpr.outvars)
+            if reached.isdisjoint(eqn.invars):
+                continue
+            outs = eqn.outvars
+            if eqn.prim.depends is not None:
+                found = eqn.prim.depends([v in reached for v in eqn.invars], **eqn.params)
+                outs = [v for v, f in zip(outs, found, strict=True) if f]
+            reached.update(outs)
+        jaxpr.memo[key] = [v in reached for v in jaxpr.outvars]
     return jaxpr.memo[key]
 
 

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from funtorch.backends import compile_jaxpr
-from funtorch.core import ArrayImpl, LinearArg, ShapedArray
+from funtorch.core import ArrayImpl, ShapedArray
 from funtorch.jaxpr import check_jaxpr, eval_jaxpr, stage
 from funtorch.transforms import vjp
 from funtorch.transforms.batching import Axis, batch_flat
@@ -266,7 +266,7 @@ def check_vjp(row: Row) -> None:
             continue
         cts = [_direction(rng, o._data) for o, on in zip(outs, active, strict=True) if on]
         tangents = values(eval_jaxpr(linear, *arrays(along)))
-        back = transpose_jaxpr(linear, [LinearArg(v.aval) for v in linear.invars], arrays(cts))
+        back = transpose_jaxpr(linear, arrays(cts))
         for ct, v in zip(back, linear.invars, strict=True):
             assert ct is None or ct.aval.same_type(v.aval), f"{row.name}: {ct.aval} for {v.aval}"
         want = _dot(cts, tangents)

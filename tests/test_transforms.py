@@ -472,6 +472,52 @@ def test_custom_jvp_keeps_its_rule_everywhere():
     np.testing.assert_allclose(ft.vmap(ft.grad(loop))(X), want)
 
 
+def mixed_scan(x, y, tx, ty):
+    """Return a value and a tangent that one loop carries, and collects, together."""
+
+    def body(carry, k):
+        a, b = carry
+        inner, _ = ft.lax.scan(lambda c, _: ((c[0] * a, c[1] + c[0] * b), None), carry, None, 2)
+        return (fnp.sin(inner[0]) + k, b * 1.01 + a * tx + inner[1]), (a, a * b)
+
+    (a, b), (known, tangents) = ft.lax.scan(body, (x, ty), fnp.arange(3.0))
+    return a + known.sum(), b * a + tangents.sum()
+
+
+def mixed_cond(x, y, tx, ty):
+    def double(a, b):
+        a, b = mixed_scan(a, y, tx, b)
+        return fnp.cos(a), b * a
+
+    a, b = ft.lax.cond(x > 0, double, lambda a, b: (a * y, b * y), x, ty)
+    return a, a * b + tx * y
+
+
+@pytest.mark.parametrize("wrap", [ft.jit, lambda f: f, ft.checkpoint], ids=["jit", "no", "remat"])
+@pytest.mark.parametrize("rule", [mixed_scan, mixed_cond])
+def test_a_rule_may_mix_values_and_tangents_in_control_flow(rule, wrap):
+    """Reverse mode divides such loops and branches; forward mode needs no division."""
+
+    @ft.custom_jvp
+    def f(x, y):
+        return rule(x, y, x, y)[0]
+
+    @f.defjvp
+    def _(primals, tangents):
+        return wrap(rule)(*primals, *tangents)
+
+    x, y = fnp.float32(0.7), fnp.float32(1.3)
+    forward = ft.jacfwd(f, argnums=(0, 1))
+    for reverse in (ft.grad, lambda f, argnums: ft.jit(ft.grad(f, argnums))):
+        for got, want in zip(reverse(f, (0, 1))(x, y), forward(x, y), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5)
+    xs = fnp.linspace(-1.0, 1.0, 4)
+    got = ft.vmap(ft.grad(f), (0, None))(xs, y)
+    np.testing.assert_allclose(got, [float(forward(x, y)[0]) for x in xs], rtol=1e-5)
+    twice = ft.grad(ft.grad(f))(x, y)
+    np.testing.assert_allclose(twice, ft.jacfwd(ft.jacfwd(f))(x, y), rtol=1e-4)
+
+
 def test_compiled_rules_of_custom_jvp():
     f = ft.custom_jvp(lambda x: fnp.sin(x))
     f.defjvp(ft.jit(lambda p, t: (fnp.sin(p[0]), fnp.cos(p[0]) * t[0])))

@@ -58,7 +58,7 @@ class FlatFunction:
         outs, self.out_tree = tree.flatten(out[0])
         aux, self.aux_tree = tree.flatten(out[1])
         self.count = len(outs)
-        return [*as_arrays(outs, "output", self.fun), *as_arrays(aux, "aux", self.fun)]
+        return [*as_arrays(outs, "output", self.fun), *aux]  # aux may hold anything
 
     def split(self, leaves: Sequence[Any]) -> tuple[Any, Any]:
         """Return flat results as (output, auxiliary data or None)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from funtorch import dtypes, tree
 from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of
-from funtorch.jaxpr import Jaxpr, eval_jaxpr, stage
+from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
 from funtorch.ops.elementwise import max as max_
 from funtorch.ops.elementwise import min as min_
@@ -17,16 +17,27 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
-from .restage import batch_program, jvp_program, linearize_program, stage_hoisted, transpose_program
+from .restage import (
+    Restaged,
+    batch_program,
+    divide_program,
+    jvp_program,
+    linearize_program,
+    pick,
+    stage_hoisted,
+    transpose_program,
+)
+from .simplify import drop_dead
 from .staging import stage_tree
 
 __all__ = ["cond", "cond_p", "switch"]
 
-cond_p = Primitive("cond", multiple_results=True)
+cond_p = Primitive("cond", multiple_results=True, keeps_weak=True)
 
 
 def _type(index: Any, *avals: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
-    return branches[0].out_avals
+    columns = zip(*[b.out_avals for b in branches], strict=True)
+    return [c[0].update(weak_type=all(a.weak_type for a in c)) for c in columns]
 
 
 def _eager(xp: Any, index: Any, *buffers: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
@@ -148,8 +159,45 @@ def _batch(
     return chosen, [True] * len(chosen)
 
 
+def _depends(flags: Any, *, branches: tuple[Jaxpr, ...]) -> tuple[bool, ...]:
+    return _union([[flags[0] or d for d in dependent(b, flags[1:])] for b in branches])
+
+
+def _divide(flags: Any, args: Any, *, branches: tuple[Jaxpr, ...]) -> list[Any]:
+    """Choose the independent results first, by branches that make nothing else."""
+    depends = _depends(flags, branches=branches)
+    marked, known = tuple(flags[1:]), [not f for f in flags[1:]]
+    firsts = [_independent(divide_program(b, marked, depends)[0], depends) for b in branches]
+    rests = tuple(_dependent(b, depends) for b in branches)
+    independent = iter(_bind(args[0], firsts, pick(args[1:], known)))
+    dependents = iter(cond_p.bind(*args, branches=rests))
+    return [next(dependents) if d else next(independent) for d in depends]
+
+
+def _independent(known: Restaged, depends: Sequence[bool]) -> Restaged:
+    """Return the part of a divided branch that gives the independent outputs, no residuals."""
+    whole = known.jaxpr
+    return known._replace(jaxpr=_only(whole, whole.outvars[: depends.count(False)]))
+
+
+def _dependent(branch: Jaxpr, depends: Sequence[bool]) -> Jaxpr:
+    return _only(branch, pick(branch.outvars, depends))
+
+
+def _only(jaxpr: Jaxpr, outs: Sequence[Any]) -> Jaxpr:
+    key = ("only", tuple(outs))
+    if key not in jaxpr.memo:
+        jaxpr.memo[key] = drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, outs))
+    return jaxpr.memo[key]
+
+
 cond_p.type, cond_p.eager, cond_p.jvp, cond_p.linearize = _type, _eager, _jvp, _linearize
-cond_p.transpose, cond_p.batch = _transpose, _batch
+cond_p.transpose, cond_p.batch, cond_p.depends, cond_p.divide = (
+    _transpose,
+    _batch,
+    _depends,
+    _divide,
+)
 
 
 # ------------------------------------------------------------------------------------------- public

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import tree
-from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, use_trace
+from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, eval_trace, use_trace
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -22,7 +22,7 @@ from funtorch.ops.reduce import reduce_sum
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
 from .forward import is_differentiable, jvp_flat
-from .reverse import transpose_jaxpr
+from .reverse import linear_part, transpose_jaxpr
 
 __all__ = ["custom_jvp", "custom_vjp"]
 
@@ -35,6 +35,8 @@ def _bind(
 ) -> list[Any]:
     """Bind in the current trace; stage ``fun`` first where the call is to be written down."""
     trace = current()
+    if trace is eval_trace:
+        return fun(*args)
     if isinstance(trace, Stage):
         if trace.parent is not None and not any(
             type(a) is StageTracer and a.trace is trace for a in args
@@ -383,7 +385,7 @@ def _lin_apply(args: Sequence[Any], bwd: Flat, num_res: int, out_avals: Any) -> 
 
     jaxpr = stage(flat, list(out_avals), "bwd")
     given = [t for t, p in zip(ts, present, strict=True) if p]
-    touts = transpose_jaxpr(jaxpr, [LinearArg(a) for a in out_avals], given)
+    touts = transpose_jaxpr(linear_part(jaxpr, [LinearArg(a) for a in out_avals]), given)
     return [zeros(a) if t is None else t for t, a in zip(touts, out_avals, strict=True)]
 
 

@@ -12,6 +12,7 @@ from funtorch.core import ArrayImpl, Primitive, ShapedArray, Trace, Tracer, _sta
 from funtorch.dtypes import float0
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
+from funtorch.ops.elementwise import convert
 from funtorch.ops.families import zeros
 
 from .arguments import FlatFunction, as_arrays
@@ -176,6 +177,13 @@ def zero_tangent(aval: ShapedArray) -> Any:
     return zeros(aval) if is_differentiable(aval.dtype) else np.zeros(aval.shape, float0)
 
 
+def as_weak_as(t: Any, x: Any) -> Any:
+    """Return a derivative with the weakness of what it is the derivative of (an Array or aval)."""
+    if t.weak_type == x.weak_type:
+        return t
+    return convert(t, dtype=t.dtype, weak_type=x.weak_type)
+
+
 def jvp(
     fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
 ) -> Any:
@@ -221,7 +229,7 @@ def jvp(
     out, aux = flat.split(outs)
     t_out = flat.out_tree.unflatten(
         [
-            zero_tangent(aval_of(o)) if t is None else t
+            zero_tangent(aval_of(o)) if t is None else as_weak_as(t, o)
             for o, t in zip(outs[: flat.count], touts[: flat.count], strict=True)
         ]
     )
@@ -293,7 +301,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         ]
         results = iter(eval_jaxpr(jaxpr, *ts))
         touts = [
-            next(results) if a else zero_tangent(aval)
+            as_weak_as(next(results), aval) if a else zero_tangent(aval)
             for a, aval in zip(active, out_avals, strict=True)
         ]
         return flat.out_tree.unflatten(touts[: flat.count])

@@ -25,7 +25,7 @@ __all__ = ["fori_loop", "while_loop", "while_p"]
 
 
 # -------------------------------------------------------------------------------------------- while
-while_p = Primitive("while", multiple_results=True)
+while_p = Primitive("while", multiple_results=True, keeps_weak=True)
 
 
 def _while_type(
@@ -266,11 +266,13 @@ def fori_loop(
     check_callable(body_fun, "fori_loop")
     if not any(isinstance(b, Tracer) and b.concrete() is None for b in (lower, upper)):
         lo, hi = (int(concrete_or_error(b, "int")) for b in (lower, upper))
-        first = scalar(lo, np.int32)
+        first = scalar(lo, np.int32, weak_type=True)
+
+        one = scalar(1, np.int32, weak_type=True)
 
         def step(carry: Any, _: Any) -> Any:
             i, value = carry
-            return (add(i, scalar(1, np.int32)), body_fun(i, value)), None
+            return (add(i, one), body_fun(i, value)), None
 
         step.__wrapped__ = body_fun  # type: ignore[attr-defined]
         return scan(step, (first, init_val), None, length=max(hi - lo, 0))[0][1]

@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch.core import LinearArg, Primitive
-from funtorch.jaxpr import Jaxpr, eval_jaxpr, stage
+from funtorch.core import LinearArg, Primitive, Tracer, current
+from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
 
 from .batching import Axis, batch_flat
 from .forward import jvp_flat, linearize_flat
-from .reverse import transpose_jaxpr
+from .reverse import linear_part, transpose_jaxpr
 
 __all__ = [
     "Restaged",
     "batch_program",
     "call_rules",
+    "divide_program",
     "fixpoint",
     "jvp_program",
     "linearize_program",
@@ -152,8 +153,9 @@ def transpose_program(
                 LinearArg(a) if lin else next(values)
                 for a, lin in zip(avals, is_linear, strict=True)
             ]
-            found = transpose_jaxpr(jaxpr, ins, [next(given) if nz else None for nz in ct_nonzero])
-            found = [ct for ct, lin in zip(found, is_linear, strict=True) if lin]
+            found = transpose_jaxpr(
+                linear_part(jaxpr, ins), [next(given) if nz else None for nz in ct_nonzero]
+            )
             if force:
                 lin_avals = [a for a, lin in zip(avals, is_linear, strict=True) if lin]
                 found = [
@@ -166,6 +168,42 @@ def transpose_program(
         return Restaged(staged, consts, note)
 
     return _remembered(jaxpr, ("transpose", is_linear, ct_nonzero, force), build)
+
+
+def divide_program(
+    jaxpr: Jaxpr, flags: tuple[bool, ...], force: tuple[bool, ...]
+) -> tuple[Restaged, Jaxpr, list[bool]]:
+    """Divide a program into what depends on the inputs that ``flags`` marks, and what does not.
+
+    Returns:
+        the program (other inputs) -> (independent outputs, residuals), the program (residuals,
+        marked inputs) -> dependent outputs, and which outputs are dependent (``force`` adds some).
+    """
+
+    def build() -> Any:
+        box: list[Any] = []
+
+        def f(*args: Any) -> list[Any]:
+            given = iter(args)
+            with Stage(current()) as tape:
+                ins = [
+                    tape.new_input(a) if marked else next(given)  # type: ignore[attr-defined]
+                    for a, marked in zip(jaxpr.in_avals, flags, strict=True)
+                ]
+                outs = eval_jaxpr(jaxpr, *ins)
+            depends = [
+                w or (isinstance(o, Tracer) and o.trace is tape)
+                for o, w in zip(outs, force, strict=True)
+            ]
+            rest = tape.finish(pick(outs, depends))  # type: ignore[attr-defined]
+            box.extend((rest.hoisted(), depends))
+            return [*pick(outs, [not d for d in depends]), *rest.consts]
+
+        known = pick(jaxpr.in_avals, [not marked for marked in flags])
+        staged, consts = stage_hoisted(f, known)
+        return Restaged(staged, consts, None), box[0], box[1]
+
+    return _remembered(jaxpr, ("divide", flags, force), build)
 
 
 def batch_program(
@@ -247,7 +285,14 @@ def call_rules(prim: Primitive) -> None:
     def type_rule(*avals: Any, jaxpr: Jaxpr, **params: Any) -> list[Any]:
         return jaxpr.out_avals
 
-    prim.type, prim.call = type_rule, True
+    def depends(flags: Any, *, jaxpr: Jaxpr, **params: Any) -> list[bool]:
+        return dependent(jaxpr, flags)
+
+    def divide(flags: Any, args: Any, *, jaxpr: Jaxpr, **params: Any) -> list[Any]:
+        return eval_jaxpr(jaxpr, *args)
+
+    prim.type, prim.call, prim.keeps_weak = type_rule, True, True
+    prim.depends, prim.divide = depends, divide
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
 
 

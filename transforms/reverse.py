@@ -12,52 +12,42 @@ import numpy as np
 from funtorch import dtypes, tree
 from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
-from funtorch.jaxpr import Jaxpr, Lit, Var, stage
+from funtorch.jaxpr import Jaxpr, Lit, Stage, Var, eval_jaxpr, stage
 from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert
 from funtorch.ops.families import ones_like, zeros
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
-from .forward import is_differentiable, linearize_flat, zero_tangent
+from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
 
-__all__ = ["grad", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
+__all__ = ["grad", "linear_part", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
 
 
 # -------------------------------------------------------------------------------- the backward pass
-def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-    """Run a jaxpr backwards.
-
-    Equations that do not depend on a linear argument are computed forwards first.
+def linear_part(jaxpr: Jaxpr, args: Sequence[Any]) -> Jaxpr:
+    """Run what does not depend on linear arguments; return the rest, a program of those alone.
 
     Args:
+        jaxpr: a program that is linear in some of its inputs, given the others.
         args: one per invar: a value, or a `LinearArg` where the program is linear in it.
+    """
+    with Stage(current()) as tape:
+        ins = [tape.new_input(a.aval) if type(a) is LinearArg else a for a in args]  # type: ignore[attr-defined]
+        outs = eval_jaxpr(jaxpr, *ins)
+    return tape.finish(outs)  # type: ignore[attr-defined]
+
+
+def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
+    """Run a linear program backwards.
+
+    Args:
+        jaxpr: a program all of whose equations depend on its inputs, and linearly: a tape.
         cts: one per output, None where zero.
 
     Returns:
-        one cotangent or None per invar (None for arguments that have values).
+        one cotangent or None per invar.
     """
-    known: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
-    for v, x in zip(jaxpr.invars, args, strict=True):
-        if type(x) is not LinearArg:
-            known[v] = x
-    process = current().process
-    deferred = []
-    for eqn in jaxpr.eqns:
-        ins: list[Any] = []
-        linear = False
-        for v in eqn.invars:
-            if type(v) is Lit:
-                ins.append(v.val)
-            elif v in known:
-                ins.append(known[v])
-            else:
-                ins.append(LinearArg(v.aval))
-                linear = True
-        if linear:
-            deferred.append((eqn, ins))
-            continue
-        out = process(eqn.prim, ins, eqn.params)
-        known.update(zip(eqn.outvars, out if eqn.prim.multiple_results else [out], strict=True))
+    known = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     ct_of: dict[Var, Any] = {}
 
     def give(v: Var | Lit, ct: Any) -> None:
@@ -68,11 +58,15 @@ def transpose_jaxpr(jaxpr: Jaxpr, args: Sequence[Any], cts: Sequence[Any]) -> li
     for v, ct in zip(jaxpr.outvars, cts, strict=True):
         if ct is not None:
             give(v, ct)
-    for eqn, ins in reversed(deferred):
+    for eqn in reversed(jaxpr.eqns):
         prim = eqn.prim
         outs = [ct_of.pop(v, None) for v in eqn.outvars]
         if outs.count(None) == len(outs):
             continue
+        ins = [
+            v.val if type(v) is Lit else known[v] if v in known else LinearArg(v.aval)
+            for v in eqn.invars
+        ]
         rule = prim.transpose or prim.rule("transpose")
         found = rule(outs if prim.multiple_results else outs[0], *ins, **eqn.params)
         for v, ct in zip(eqn.invars, found, strict=True):
@@ -141,11 +135,11 @@ def _pullback(
     def pull(cts: Sequence[Any]) -> Any:
         given = [c for c, a in zip(cts, active[: flat.count], strict=True) if a]
         given += [None] * sum(active[flat.count :])
-        found = iter(transpose_jaxpr(jaxpr, [LinearArg(v.aval) for v in jaxpr.invars], given))
+        found = iter(transpose_jaxpr(jaxpr, given))
         grads = []
         for p, nz in zip(arrays, nonzero, strict=True):
             g = next(found) if nz else None
-            grads.append(zero_tangent(aval_of(p)) if g is None else g)
+            grads.append(zero_tangent(aval_of(p)) if g is None else as_weak_as(g, p))
         return treedef.unflatten(grads)
 
     return outs, flat, pull
@@ -344,7 +338,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
         return as_arrays(outs, "output", fun)
 
     jaxpr = stage(flat, avals, function_name(fun))
-    out_tree = store[0]
+    out_tree, linear = store[0], linear_part(jaxpr, [LinearArg(a) for a in avals])
 
     def transposed(ct: Any) -> Any:
         cts, ct_tree = tree.flatten(ct)
@@ -357,9 +351,13 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
             _checked_cotangent(k, c, a)
             for k, (c, a) in enumerate(zip(cts, jaxpr.out_avals, strict=True))
         ]
-        found = transpose_jaxpr(jaxpr, [LinearArg(a) for a in avals], cts)
+        found = transpose_jaxpr(linear, cts)
         return tree.unflatten(
-            treedef, [zeros(a) if g is None else g for g, a in zip(found, avals, strict=True)]
+            treedef,
+            [
+                zeros(a) if g is None else as_weak_as(g, a)
+                for g, a in zip(found, avals, strict=True)
+            ],
         )
 
     return transposed

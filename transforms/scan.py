@@ -10,7 +10,7 @@ from typing import Any
 
 from funtorch import tree
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of
-from funtorch.jaxpr import Jaxpr, eval_jaxpr
+from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
@@ -21,6 +21,7 @@ from .batching import Axis, move_axis, vmap
 from .forward import is_differentiable
 from .restage import (
     batch_program,
+    divide_program,
     fixpoint,
     jvp_program,
     linearize_program,
@@ -36,7 +37,7 @@ __all__ = ["check_carry", "map", "scan", "scan_p"]
 
 
 # --------------------------------------------------------------------------------------------- scan
-scan_p = Primitive("scan", multiple_results=True)
+scan_p = Primitive("scan", multiple_results=True, keeps_weak=True)
 
 
 def _scan_type(
@@ -258,6 +259,54 @@ def _scan_transpose(
     ]
 
 
+def _scan_depends(flags: Any, *, jaxpr: Jaxpr, num_consts: int, num_carry: int, **_: Any) -> Any:
+    f_consts, f_init, f_xs = split(flags, num_consts, num_carry)
+    f_carry = fixpoint(f_init, lambda c: dependent(jaxpr, (*f_consts, *c, *f_xs))[:num_carry])
+    return (*f_carry, *dependent(jaxpr, (*f_consts, *f_carry, *f_xs))[num_carry:])
+
+
+def _scan_divide(
+    flags: Any,
+    args: Any,
+    *,
+    jaxpr: Jaxpr,
+    num_consts: int,
+    num_carry: int,
+    length: int,
+    reverse: bool,
+) -> list[Any]:
+    """Run the independent carries in a loop of their own, which leaves residuals step by step."""
+    f_consts, _, f_xs = split(flags, num_consts, num_carry)
+    force = _scan_depends(flags, jaxpr=jaxpr, num_consts=num_consts, num_carry=num_carry)
+    f_carry = force[:num_carry]
+    known, rest, depends = divide_program(jaxpr, (*f_consts, *f_carry, *f_xs), force)
+    loop = {"length": length, "reverse": reverse}
+    consts, init, xs = split(args, num_consts, num_carry)
+    marks = (f_consts, f_carry, f_xs)
+    parts = list(zip((consts, init, xs), marks, strict=True))
+    kc, ki, kx = (pick(part, [not f for f in mark]) for part, mark in parts)
+    found = scan_p.bind(
+        *known.consts,
+        *kc,
+        *ki,
+        *kx,
+        jaxpr=known.jaxpr,
+        num_consts=len(known.consts) + len(kc),
+        num_carry=len(ki),
+        **loop,
+    )
+    n_known = depends.count(False)
+    residuals = found[n_known:]
+    dc, di, dx = (pick(part, mark) for part, mark in parts)
+    r_, c_, i_, x_ = split(range(len(rest.invars)), len(residuals), len(dc), len(di))
+    body = reordered(rest, [*c_, *i_, *r_, *x_], range(len(rest.outvars)))
+    others = scan_p.bind(
+        *dc, *di, *residuals, *dx, jaxpr=body, num_consts=len(dc), num_carry=len(di), **loop
+    )
+    independent, dependents = iter(found), iter(others)
+    return [next(dependents) if d else next(independent) for d in depends]
+
+
 def _scan_batch(
     axis: Axis,
     args: Any,
@@ -308,6 +357,7 @@ scan_p.type, scan_p.eager, scan_p.jvp, scan_p.linearize = (
     _scan_linearize,
 )
 scan_p.transpose, scan_p.batch = _scan_transpose, _scan_batch
+scan_p.depends, scan_p.divide = _scan_depends, _scan_divide
 
 
 def scan(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from ..buffers import LARGE, pool
 from ..eager import eager_step, output_collector
 from ..plan import Call, Dot, Launch, Plan
 from .blas import gemm_address, threads_setter
-from .llvm import kernel_function
+from .llvm import Code, kernel_function
 from .threads import executor, thread_count
 
 __all__ = ["native_program"]
@@ -27,7 +26,7 @@ __all__ = ["native_program"]
 _lock = threading.Lock()
 _counter = itertools.count()
 _ALIGN = 64
-_SHARED = 1 << 20  # kernels of so many elements are worth several threads
+_SHARED = 1 << 21  # kernels of so many scalar operations are worth several threads
 _ALONE = 1 << 26  # matrix products of fewer multiplications run on one thread
 _DATA = object.__basicsize__  # where an ndarray object keeps the address of its data
 
@@ -130,7 +129,9 @@ class _Segment:
             (slots[v], v.aval.shape, v.aval.dtype, _nbytes(v)) for v in tables if v in written
         ]
         self.steps = steps
-        self.split = _split(steps)
+        self.codes = [kernel_function(s.kernel) if isinstance(s, Launch) else None for s in steps]
+        self.split = _split(self.codes)
+        self.scratch = max((c.scratch for c in self.codes if c), default=0)
         self.symbol = f"segment{next(_counter)}"
         self.array = ctypes.c_size_t * len(tables)
 
@@ -144,6 +145,7 @@ class _Segment:
                 f"  %q{k} = getelementptr i8, ptr %p{k}, i64 {_DATA}",
                 f"  %d{k} = load ptr, ptr %q{k}",
             ]
+        lines.append(f"  %scratch = getelementptr i8, ptr %arena, i64 {self.arena}")
         for k, place in enumerate(self.place.values()):
             lines.append(f"  %t{k} = getelementptr i8, ptr %arena, i64 {place}")
         temp = {v: k for k, v in enumerate(self.place)}
@@ -151,18 +153,16 @@ class _Segment:
             **{v: f"%d{k}" for v, k in self.table.items()},
             **{v: f"%t{k}" for v, k in temp.items()},
         }
-        for n, step in enumerate(self.steps):
-            if isinstance(step, Launch):
-                body, needs = kernel_function(step.kernel)
+        for n, (step, code) in enumerate(zip(self.steps, self.codes, strict=True)):
+            if code is not None:
                 symbol = f"{self.symbol}_{step.kernel.name}"
-                # A part of nothing is asked of reductions, whose bounds nobody reads.
-                bounds = ("%lo", "%hi") if self.split else ("0", str((*step.kernel.sizes, 0)[0]))
-                functions.append(body.replace(f"@{step.kernel.name}(", f"@{symbol}(", 1))
-                declared.update(needs)
-                lines.append(
-                    f"  call void @{symbol}({', '.join(f'ptr {name[v]}' for v in step.vars)}, "
-                    f"i64 {bounds[0]}, i64 {bounds[1]})"
-                )
+                bounds = ("%lo", "%hi") if self.split else ("0", str(code.parts))
+                functions.append(code.text.replace(f"@{step.kernel.name}", f"@{symbol}"))
+                declared.update(code.declared)
+                pointers = "".join(f"ptr {name[v]}, " for v in step.vars) + "ptr %scratch"
+                lines.append(f"  call void @{symbol}({pointers}, i64 {bounds[0]}, i64 {bounds[1]})")
+                if code.finish:
+                    lines.append(f"  call void @{symbol}_end({pointers})")
             else:
                 lines += _gemm(step, name, n)
         functions.append(
@@ -181,7 +181,8 @@ class _Segment:
         """Return the function that runs the segment on an environment."""
         i64 = ctypes.c_int64
         entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, i64, i64)(address)
-        slots, fresh, array, size = self.slots, self.fresh, self.array, self.arena
+        slots, fresh, array = self.slots, self.fresh, self.array
+        size = self.arena + self.scratch
         empty, cuts = pool.empty, self.split
         spare: list[tuple[Any, int]] = []  # small arenas at rest; one call at a time uses each
 
@@ -213,14 +214,14 @@ class _Segment:
         return run
 
 
-def _split(steps: Sequence[Launch | Dot]) -> list[tuple[int, int]]:
-    """Return the parts of the first axis that threads take, where a segment is one large kernel."""
-    if len(steps) > 1 or not isinstance(steps[0], Launch) or any(steps[0].kernel.reduced):
+def _split(codes: Sequence[Code | None]) -> list[tuple[int, int]]:
+    """Return the parts that threads take, where a segment is one large kernel."""
+    code, threads = codes[0], thread_count()
+    if len(codes) > 1 or code is None:
         return []
-    sizes, threads = steps[0].kernel.sizes, thread_count()
-    if math.prod(sizes) < _SHARED or threads == 1 or sizes[0] < threads:
+    if code.work < _SHARED or code.parts < threads or threads == 1 or code.scratch:
         return []
-    edges = [sizes[0] * k // threads for k in range(threads + 1)]
+    edges = [code.parts * k // threads for k in range(threads + 1)]
     return list(itertools.pairwise(edges))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .block import Block
 from .elements import (
+    FLOAT16,
     HALVES,
     MEMORY,
     TYPES,
@@ -17,23 +18,15 @@ from .elements import (
     constant,
     half_of_bits,
     load_value,
+    mark_exact,
     narrow,
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, number
+from .math import FORMULAS, Value, absolute, number, select
 from .math.random import threefry2x32
 
-__all__ = [
-    "MEMORY",
-    "TYPES",
-    "Block",
-    "constant",
-    "load_value",
-    "reduction",
-    "scalar",
-    "store_value",
-]
+__all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
 
 Code = Callable[[Block, Sequence[str], str, np.dtype, Any], str]
 
@@ -182,6 +175,19 @@ def _threefry(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any
     return threefry2x32(*(Value(b, x, kind) for x in xs), result=attr["result"]).name
 
 
+def _rounded_to_odd(x: Value) -> Value:
+    """Return a double as a float that rounds to a narrower format as the double would.
+
+    References:
+        S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded sums", 2008 (odd rounding).
+    """
+    near = x.cast("fptrunc", "float")
+    wide = near.cast("fpext", "double")
+    beyond = (absolute(wide) > absolute(x)).cast("zext", "i32")
+    odd = ((near.bits() - beyond) | 1).unbits()
+    return select(wide.cmp("one", x), odd, near)
+
+
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
@@ -194,6 +200,8 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
             else f"icmp ne {kind} {x}, 0"
         )
     if dtype.kind == "f" and to.kind == "f":
+        if attr["dtype"] == FLOAT16:
+            return _rounded_to_odd(Value(b, x, kind)).name
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
         sign = "u" if to.kind == "u" else "s"
@@ -278,38 +286,5 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if to not in HALVES:
         return out
     if name in _EXACT:
-        b.exact.add(out)
+        return mark_exact(b, out, to)
     return narrow(b, out, to)
-
-
-def _limit(dtype: np.dtype, largest: bool) -> Any:
-    if dtype.kind == "f":
-        return math.inf if largest else -math.inf
-    return np.iinfo(dtype).max if largest else np.iinfo(dtype).min
-
-
-def reduction(name: str, dtype: np.dtype) -> tuple[str, Callable[[Block, str, str], str]]:
-    """Return a reduction's start value and the code that takes in one more value."""
-    dtype = register_dtype(dtype)
-    kind = TYPES[dtype]
-    starts = {
-        "reduce_sum": 0,
-        "reduce_prod": 1,
-        "reduce_or": 0,
-        "reduce_and": True if kind == "i1" else -1,
-        "reduce_max": None,
-        "reduce_min": None,
-    }
-    start = _limit(dtype, name == "reduce_min") if starts[name] is None else starts[name]
-    float_ops = {"reduce_sum": "fadd reassoc contract", "reduce_prod": "fmul reassoc"}
-    int_ops = {"reduce_sum": "add", "reduce_prod": "mul", "reduce_or": "or", "reduce_and": "and"}
-
-    def step(b: Block, acc: str, x: str) -> str:
-        if name in ("reduce_max", "reduce_min") and dtype.kind == "f":
-            # What LLVM turns into a vector reduction; which of two zeros it keeps is open.
-            return b.call(f"llvm.{name[7:]}imum", [acc, x], kind, fast="nsz")
-        if name in ("reduce_max", "reduce_min"):
-            return _CODE[name[7:]](b, [acc, x], kind, dtype, None)
-        return b.op(f"{(float_ops if dtype.kind == 'f' else int_ops)[name]} {kind} {acc}, {x}")
-
-    return constant(start, dtype), step

@@ -104,7 +104,7 @@ def relu6(x: Any) -> Array:
         >>> relu6(fnp.array([-1.0, 2.0, 8.0])).tolist()
         [0.0, 2.0, 6.0]
     """
-    x = _real("relu6", x)
+    x = _float("relu6", x)
     return fnp.where(x <= 0, 0, fnp.where(x >= 6, 6, x))
 
 
@@ -185,7 +185,7 @@ def gelu(x: Any, approximate: bool = True) -> Array:
     References:
         D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016.
     """
-    x = _float("gelu", x)
+    x = promotion.convert(x := _float("gelu", x), x.dtype)
     if approximate:
         cubic = x + 0.044715 * (x * x * x)
         return x * (0.5 * (1.0 + fnp.tanh(math.sqrt(2 / math.pi) * cubic)))

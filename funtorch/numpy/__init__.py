@@ -14,7 +14,7 @@ import numpy as np
 
 from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
-from funtorch.numpy import linalg, methods, protocols
+from funtorch.numpy import fft, linalg, methods, protocols
 from funtorch.numpy.calculus import (
     convolve,
     corrcoef,
@@ -468,6 +468,7 @@ __all__ = [
     "extract",
     "eye",
     "fabs",
+    "fft",
     "finfo",
     "fix",
     "flatnonzero",

@@ -170,7 +170,8 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
     """
     a = to_array(a, "full_like", "a")
     shape = a.shape if shape is None else shape
-    return full(shape, fill_value, a.dtype if dtype is None else dtype)
+    out = full(shape, fill_value, a.dtype if dtype is None else dtype)
+    return convert(out, out.dtype, a.weak_type and dtype is None)
 
 
 # -------------------------------------------------------------------------------------- conversions

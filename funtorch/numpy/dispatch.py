@@ -78,7 +78,7 @@ def unary(
 
     def general(x: Any) -> Any:
         x = to_array(x, name)
-        x = convert(x, to_dtype(x.dtype), x.weak_type)
+        x = convert(x, to_dtype(x.dtype), keep and x.weak_type)
         if is_eager(x) and x.dtype in fast:
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data)), keep and x._weak)

@@ -26,6 +26,7 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
+from funtorch.ops import families
 
 # fmt: off
 __all__ = [
@@ -142,7 +143,7 @@ def _real(x: Any) -> Any:
 
 
 def _imag(x: Any) -> Any:
-    return primitives["imag"].bind(x) if dtypes.is_complex(x.dtype) else subtract(x, x)
+    return primitives["imag"].bind(x) if dtypes.is_complex(x.dtype) else families.zeros_like(x)
 
 
 def _identity(x: Any) -> Any:
@@ -171,14 +172,7 @@ sign = unary("sign", strict_of("sign"), np.sign, "any", True, "Return -1, 0 or 1
 floor = unary("floor", _rounding("floor"), np.floor, "any", True, "Round down")
 ceil = unary("ceil", _rounding("ceil"), np.ceil, "any", True, "Round up")
 trunc = unary("trunc", _rounding("trunc"), np.trunc, "any", True, "Round towards zero")
-rint = unary(
-    "rint",
-    strict_of("round"),
-    np.rint,
-    "inexact",
-    True,
-    "Round to the nearest integer, halves to even",
-)
+rint = unary("rint", strict_of("round"), np.rint, "inexact", True, "Round, halves to even")
 sqrt = unary("sqrt", strict_of("sqrt"), np.sqrt, "inexact", True, "Return the square root")
 cbrt = unary("cbrt", strict_of("cbrt"), np.cbrt, "inexact", True, "Return the cube root")
 square = unary("square", strict_of("square"), np.square, "number", True, "Return x * x")
@@ -194,9 +188,9 @@ log = unary("log", strict_of("log"), np.log, "inexact", True, "Return the natura
 log1p = unary(
     "log1p", strict_of("log1p"), np.log1p, "inexact", True, "Return log(1 + x), exact for small x"
 )
-log2 = unary("log2", strict_of("log2"), np.log2, "inexact", True, "Return the logarithm to base 2")
+log2 = unary("log2", strict_of("log2"), np.log2, "inexact", False, "Return the logarithm to base 2")
 log10 = unary(
-    "log10", strict_of("log10"), np.log10, "inexact", True, "Return the logarithm to base 10"
+    "log10", strict_of("log10"), np.log10, "inexact", False, "Return the logarithm to base 10"
 )
 sin = unary("sin", strict_of("sin"), np.sin, "inexact", True, "Return the sine of x in radians")
 cos = unary("cos", strict_of("cos"), np.cos, "inexact", True, "Return the cosine of x in radians")
@@ -593,7 +587,7 @@ def angle(z: Any, deg: bool = False) -> Any:
         numpy.angle
     """
     z = to_array(z, "angle", "z")
-    z = convert(z, dtypes.to_inexact(z.dtype), z.weak_type)
+    z = convert(z, dtypes.to_inexact(z.dtype))
     out = arctan2(imag(z), real(z))
     return rad2deg(out) if deg else out
 

@@ -369,7 +369,7 @@ def _update(
 ) -> Any:
     plan = _plan(x, index, checked)
     shape = _indexed_shape(x, plan)
-    v = convert(values, x.dtype)
+    v = convert(values, x.dtype, x.weak_type)
     try:
         fits = broadcast_shapes(v.shape, shape) == shape
     except ValueError:

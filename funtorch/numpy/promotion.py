@@ -18,6 +18,7 @@ import numpy as np
 import funtorch.ops.bits
 import funtorch.ops.contract
 import funtorch.ops.elementwise
+import funtorch.ops.fft
 import funtorch.ops.indexing
 import funtorch.ops.linalg
 import funtorch.ops.reduce
@@ -140,7 +141,7 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
 
 
 def _leaves(x: Any) -> Iterator[Any]:
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, (list, tuple, range)):
         for item in x:
             yield from _leaves(item)
     else:
@@ -188,7 +189,7 @@ def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
         dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
 
     def build(node: Any) -> Any:
-        if not isinstance(node, (list, tuple)):
+        if not isinstance(node, (list, tuple, range)):
             return convert(to_array(node, "array", "object"), dtype)
         if not node:
             return ArrayImpl(np.zeros((0,), dtype))
@@ -239,8 +240,6 @@ def array(
     if order not in (None, "C", "K", "A"):
         raise NotImplementedError(f"array: order={order!r} is not supported; arrays have C order")
     out = asarray(object, dtype)
-    if type(object) in (int, float, complex):
-        out = convert(out, out.dtype)
     if out.ndim < ndmin:
         out = primitives["reshape"].bind(out, shape=(1,) * (ndmin - out.ndim) + out.shape)
     return out
@@ -273,7 +272,7 @@ def asarray(
         dtype = dtypes.canonical(dtype)
     if isinstance(a, Array):
         return a if dtype is None else convert(a, dtype)
-    if isinstance(a, (list, tuple)):
+    if isinstance(a, (list, tuple, range)):
         return _from_sequence(a, dtype)
     if isinstance(a, SCALARS):
         if dtype is not None:

@@ -99,12 +99,11 @@ def _accumulating(
             else (_sum_dtype(x.dtype) if promote_integers else x.dtype)
         )
         narrow = dtypes.is_float(result) and result.itemsize == 2
-        weak = x.weak_type and dtype is None and result == x.dtype
-        x = _masked(convert(x, dtypes.float32 if narrow else result, weak), where, neutral, name)
+        x = _masked(convert(x, dtypes.float32 if narrow else result), where, neutral, name)
         reduced = _reduce(name, x, axis, keepdims)
         if initial is not None:
             reduced = combine(reduced, initial)
-        return convert(reduced, result, weak)
+        return convert(reduced, result)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"""{text}.
@@ -149,7 +148,7 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
             raise ValueError(
                 f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
             )
-        x = _masked(x, where, initial, name)
+        x = _masked(convert(x, x.dtype), where, initial, name)
         if x.dtype == dtypes.bool_:
             reduced = _reduce({"max": "or", "min": "and"}[name], x, axes, keepdims)
         else:
@@ -324,12 +323,11 @@ def mean(
     """
     x = to_array(a, "mean", "a")
     compute, result = _float_result(x, dtype)
-    weak = x.weak_type and dtype is None
-    x = convert(x, compute, weak)
+    x = convert(x, compute)
     axes = canonical_axes(axis, x.ndim, "mean")
     total = sum(x, axes, keepdims=keepdims, where=where)
     return convert(
-        divide(total, _count(x, axes, where, keepdims, dtypes.real_dtype(compute))), result, weak
+        divide(total, _count(x, axes, where, keepdims, dtypes.real_dtype(compute))), result
     )
 
 
@@ -392,15 +390,14 @@ def var(
     x = to_array(a, "var", "a")
     compute, result = _float_result(x, dtype)
     real = dtypes.real_dtype(compute)
-    weak = x.weak_type and dtype is None
     if not (dtypes.is_complex(x.dtype) and not dtypes.is_complex(compute)):
-        x = convert(x, compute, weak)
+        x = convert(x, compute)
     axes = canonical_axes(axis, x.ndim, "var")
     centered = subtract(x, mean(x, axes, keepdims=True, where=where))
     squared = square(absolute(centered)) if dtypes.is_complex(x.dtype) else square(centered)
     total = sum(squared, axes, keepdims=keepdims, where=where)
     n = subtract(_count(x, axes, where, keepdims, real), ddof if correction is None else correction)
-    return convert(divide(total, n), dtypes.real_dtype(result), weak)
+    return convert(divide(total, n), dtypes.real_dtype(result))
 
 
 def std(

@@ -294,7 +294,12 @@ def _sqrt1m(x: Any) -> Any:
     return rsqrt(mul(sub(one, x), add(one, x)))
 
 
-sign_p = nondiff("sign", _ufunc("sign"), 1, accepts="ifc")
+def _sign_eager(xp: Any, x: Any) -> Any:
+    """Return the sign; zeros keep theirs."""
+    return xp.where(x == 0, x, xp.sign(x)) if dtypes.is_float(x.dtype) else xp.sign(x)
+
+
+sign_p = nondiff("sign", _sign_eager, 1, accepts="ifc")
 abs_p = unary("abs", _ufunc("abs"), _sign_of, accepts="ifc", out="real")
 floor_p = nondiff("floor", _ufunc("floor"), 1, accepts="f")
 ceil_p = nondiff("ceil", _ufunc("ceil"), 1, accepts="f")
@@ -565,7 +570,7 @@ def _select_type(pred: ShapedArray, on_true: ShapedArray, on_false: ShapedArray)
             "select takes a bool predicate and two arrays of equal dtype, all of one shape, got "
             f"{', '.join(a.str_short() for a in (pred, on_true, on_false))}"
         )
-    return on_true.update(weak_type=False) if on_true.weak_type else on_true
+    return on_true if on_true.weak_type == on_false.weak_type else on_true.update(weak_type=False)
 
 
 def _select_transpose(ct: Any, pred: Any, on_true: Any, on_false: Any) -> tuple[None, Any, Any]:
@@ -584,8 +589,8 @@ select_p = linear(
     transpose=_select_transpose,
     batch=None,
     linear_in=(1, 2),
-    keeps_weak=False,
 )
+select_p.weak_args = slice(1, None)
 select = select_p.bind
 
 

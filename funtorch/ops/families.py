@@ -18,6 +18,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
 
 __all__ = [
+    "ELEMENTWISE",
     "accumulate",
     "bilinear",
     "binary",
@@ -37,28 +38,31 @@ __all__ = [
     "zeros_like",
 ]
 
+ELEMENTWISE: set[str] = set()
+"""Names of the primitives that work on each place of their operands, all of one shape, alone."""
+
 NO_TRANSPOSE = "it is not linear: its derivative is written with other primitives"
 
 
 # ---------------------------------------------------------------------------------------- constants
-def scalar(value: Any, dtype: Any) -> ArrayImpl:
+def scalar(value: Any, dtype: Any, weak_type: bool = False) -> ArrayImpl:
     """Return a concrete rank-0 array."""
-    return ArrayImpl(np.asarray(value, dtype))
+    return ArrayImpl(np.asarray(value, dtype), weak_type)
 
 
-def full(shape: Sequence[int], value: Any, dtype: Any) -> Any:
+def full(shape: Sequence[int], value: Any, dtype: Any, weak_type: bool = False) -> Any:
     """Return an array of one value: a broadcast scalar, so it costs nothing inside kernels."""
-    one = scalar(value, dtype)
+    one = scalar(value, dtype, weak_type)
     return broadcast_in_dim(one, shape=tuple(shape), dims=()) if len(shape) else one
 
 
 def zeros(aval: ShapedArray) -> Any:
-    return full(aval.shape, 0, aval.dtype)
+    return full(aval.shape, 0, aval.dtype, aval.weak_type)
 
 
 def full_like(x: Any, value: Any) -> Any:
     aval = x.aval
-    return full(aval.shape, value, aval.dtype)
+    return full(aval.shape, value, aval.dtype, aval.weak_type)
 
 
 def zeros_like(x: Any) -> Any:
@@ -131,6 +135,7 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
 
 def elementwise_batch(prim: Primitive) -> Callable[..., Any]:
     """Return the batch rule of an elementwise primitive: spread the unbatched, then apply."""
+    ELEMENTWISE.add(prim.name)
 
     def batch(
         axis: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any

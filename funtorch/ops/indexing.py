@@ -116,7 +116,7 @@ def _slices_shape(
 def _gather_type(
     x: ShapedArray, *indices: ShapedArray, axes: Axes, mode: str, fill: Any = None
 ) -> ShapedArray:
-    return ShapedArray(_slices_shape("gather", x, indices, axes, mode, GATHER_MODES), x.dtype)
+    return x.update(shape=_slices_shape("gather", x, indices, axes, mode, GATHER_MODES))
 
 
 def _scatter_type(name: str) -> Callable[..., ShapedArray]:
@@ -135,7 +135,7 @@ def _scatter_type(name: str) -> Callable[..., ShapedArray]:
                 f"{indices[0].shape} takes updates of type "
                 f"{ShapedArray(shape, x.dtype).str_short()}, got {updates.str_short()}"
             )
-        return ShapedArray(x.shape, x.dtype)
+        return x
 
     return type_rule
 
@@ -426,14 +426,16 @@ def _number(flag: Any, dtype: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------- the primitives
-gather_p = Primitive("gather")
+gather_p = Primitive("gather", keeps_weak=True)
+gather_p.weak_args = slice(1)
 gather_p.type, gather_p.eager, gather_p.batch = _gather_type, _gather_eager, _gather_batch
 gather_p.jvp, gather_p.transpose = _gather_jvp, _gather_transpose
 gather = gather_p.bind
 
 
 def _scatter(name: str, write: Callable[..., None], accumulates: bool) -> Primitive:
-    prim = Primitive(name)
+    prim = Primitive(name, keeps_weak=True)
+    prim.weak_args = slice(1)
     prim.type, prim.eager = _scatter_type(name), _scatter_eager(write, accumulates)
     prim.batch = _scatter_batch(prim)
     return prim

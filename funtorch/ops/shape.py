@@ -347,7 +347,7 @@ def _dynamic_update_slice_type(
             f"dynamic_update_slice: cannot write {update.str_short()} into {x.str_short()}"
         )
     _check_starts("dynamic_update_slice", x, starts, update.shape)
-    return ShapedArray(x.shape, x.dtype)
+    return x
 
 
 def _dynamic_update_slice_eager(xp: Any, x: Any, update: Any, *starts: Any) -> Any:
@@ -397,8 +397,8 @@ dynamic_update_slice_p = linear(
     transpose=_dynamic_update_slice_transpose,
     batch=_dynamic_update_slice_batch,
     linear_in=(0, 1),
-    keeps_weak=False,
 )
+dynamic_update_slice_p.weak_args = builtins.slice(1)
 dynamic_slice, dynamic_update_slice = dynamic_slice_p.bind, dynamic_update_slice_p.bind
 
 

@@ -14,9 +14,9 @@ from .inverse import acos, asin, atan, atan2
 from .logarithm import acosh, asinh, atanh, log, log1p, log2, log10, logaddexp
 from .power import cbrt, hypot, nextafter, pow, reciprocal, rem, rsqrt
 from .trigonometric import cos, sin, tan
-from .values import Value, number, select
+from .values import Value, absolute, number, select
 
-__all__ = ["FORMULAS", "Value", "number", "select"]
+__all__ = ["FORMULAS", "Value", "absolute", "number", "select"]
 
 _FORMULAS: tuple[Callable[..., Value], ...] = (
     *(exp, exp2, expm1, logistic, tanh, sinh, cosh),

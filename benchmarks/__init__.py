@@ -1,0 +1,1 @@
+"""Speed against other libraries: `python -m benchmarks` measures every row and prints a table."""

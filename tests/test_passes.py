@@ -1,0 +1,479 @@
+"""The passes: what each replaces, that programs stay well formed, and that values stay the same."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import lax
+from funtorch.config import config
+from funtorch.core import ArrayImpl, ShapedArray, primitives
+from funtorch.jaxpr import check_jaxpr, eval_jaxpr, stage, sub_jaxprs
+from funtorch.transforms import passes
+from funtorch.transforms.passes.algebra import is_exact
+from funtorch.transforms.simplify import simplify, simplify_bodies
+
+F32, F64, I32 = np.dtype("float32"), np.dtype("float64"), np.dtype("int32")
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 2.5, np.inf, -np.inf, np.nan, 1e-45, 3e38], F32)
+
+
+def program(f, *args):
+    """Stage ``f`` of NumPy arrays that returns Arrays."""
+    avals = [ShapedArray(np.shape(a), np.asarray(a).dtype) for a in args]
+
+    def flat(*xs):
+        out = f(*xs)
+        return list(out) if isinstance(out, (tuple, list)) else [out]
+
+    return stage(flat, avals)
+
+
+def names(jaxpr):
+    """List the primitives of a program, those of its bodies in brackets."""
+    found = []
+    for eqn in jaxpr.eqns:
+        found.append(eqn.prim.name)
+        for sub in sub_jaxprs(eqn.params):
+            found.append(names(sub))
+    return found
+
+
+def run(jaxpr, *args):
+    return [np.asarray(o) for o in eval_jaxpr(jaxpr, *[ArrayImpl(np.asarray(a)) for a in args])]
+
+
+def same(a, b):
+    """Equal to the bit, nan for nan."""
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+    if a.dtype.kind == "f":
+        keep = ~np.isnan(a)
+        np.testing.assert_array_equal(np.signbit(a)[keep], np.signbit(b)[keep])
+
+
+def check(f, *args, compare=same, run_pass=simplify):
+    """Run a pass; check the program, and its values against those of the program before."""
+    before = program(f, *args)
+    after = run_pass(before)
+    check_jaxpr(after)
+    assert [a.str_short() for a in after.in_avals] == [a.str_short() for a in before.in_avals]
+    for a, b in zip(run(before, *args), run(after, *args), strict=True):
+        compare(a, b)
+    return after
+
+
+def close(a, b):
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+
+
+def full(x, value):
+    return fnp.full(x.shape, value, x.dtype)
+
+
+def floats(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(F32)
+
+
+# ---------------------------------------------------------------------- algebra
+NONE = []
+X = SPECIAL
+INTS = np.array([-7, 0, 3, 2**31 - 1, -(2**31)], I32)
+ALGEBRA = {
+    "x + 0 of ints": (lambda x: x + 0, INTS, NONE),
+    "x + 0.0 stays": (lambda x: x + 0.0, X, ["broadcast_in_dim", "add"]),
+    "x + -0.0": (lambda x: x + -0.0, X, NONE),
+    "0 - x of floats stays": (lambda x: 0.0 - x, X, ["broadcast_in_dim", "sub"]),
+    "-0.0 - x": (lambda x: -0.0 - x, X, ["neg"]),
+    "0 - x of ints": (lambda x: 0 - x, INTS, ["neg"]),
+    "x - 0": (lambda x: x - 0.0, X, NONE),
+    "x - x of ints": (lambda x: x - x, INTS, ["broadcast_in_dim"]),
+    "x - x of floats stays": (lambda x: x - x, X, ["sub"]),
+    "x * 1": (lambda x: 1.0 * x, X, NONE),
+    "x * -1": (lambda x: x * -1.0, X, ["neg"]),
+    "x * 0 of ints": (lambda x: x * 0, INTS, ["broadcast_in_dim"]),
+    "x * 0 of floats stays": (lambda x: x * 0.0, X, ["broadcast_in_dim", "mul"]),
+    "x / 1": (lambda x: x / 1.0, X, NONE),
+    "x / 4": (lambda x: x / 4.0, X, ["broadcast_in_dim", "mul"]),
+    "x / 3 stays": (lambda x: x / 3.0, X, ["broadcast_in_dim", "div"]),
+    "x / 2**127 stays": (lambda x: x / 2.0**127, X, ["broadcast_in_dim", "div"]),
+    "x / inf stays": (lambda x: x / np.inf, X, ["broadcast_in_dim", "div"]),
+    "-(-x)": (lambda x: fnp.negative(-x), X, NONE),
+    "x + (-y)": (lambda x: x + (-fnp.flip(x)), X, ["rev", "sub"]),
+    "(-x) + y": (lambda x: (-x) + fnp.flip(x), X, ["rev", "sub"]),
+    "x - (-y)": (lambda x: x - (-fnp.flip(x)), X, ["rev", "add"]),
+    "-(x - y) of floats stays": (lambda x: -(x - fnp.flip(x)), X, ["rev", "sub", "neg"]),
+    "-(x - y) of ints": (lambda x: -(x - fnp.flip(x)), INTS, ["rev", "sub"]),
+    "(-x) * (-y)": (lambda x: (-x) * (-fnp.flip(x)), X, ["rev", "mul"]),
+    "(-x) * 3": (lambda x: (-x) * 3.0, X, ["broadcast_in_dim", "mul"]),
+    "(-x) / (-y)": (lambda x: (-x) / (-fnp.flip(x)), X, ["rev", "div"]),
+    "x ** 1": (lambda x: lax.integer_pow(x, 1), X, NONE),
+    "x ** 2": (lambda x: lax.integer_pow(x, 2), X, ["square"]),
+    "pow(x, 2.0)": (lambda x: lax.pow(x, full(x, 2.0)), X, ["square"]),
+    "pow(x, 0.5) stays": (lambda x: lax.pow(x, full(x, 0.5)), X, ["broadcast_in_dim", "pow"]),
+    "max(x, x)": (lambda x: fnp.maximum(x, x), X, NONE),
+    "max(x, -inf)": (lambda x: fnp.maximum(x, -np.inf), X, NONE),
+    "min(x, inf)": (lambda x: fnp.minimum(np.inf, x), X, NONE),
+    "max(x, inf) stays": (lambda x: fnp.maximum(x, np.inf), X, ["broadcast_in_dim", "max"]),
+    "select of equal": (lambda x: fnp.where(x > 0, x, x), X, NONE),
+    "select by true": (lambda x: fnp.where(fnp.full(x.shape, True), x, x + 1), X, NONE),
+    "select by not": (
+        lambda x: fnp.where(~(x > fnp.flip(x)), x, fnp.flip(x)),
+        X,
+        ["rev", "gt", "select"],
+    ),
+    "not not": (lambda x: ~~(x > fnp.flip(x)), X, ["rev", "gt"]),
+    "not eq": (lambda x: ~(x == fnp.flip(x)), X, ["rev", "ne"]),
+    "not lt stays": (lambda x: ~(x < fnp.flip(x)), X, ["rev", "lt", "bitwise_not"]),
+    "x & x": (lambda x: x & x, INTS, NONE),
+    "x & -1": (lambda x: x & -1, INTS, NONE),
+    "x | 0": (lambda x: x | 0, INTS, NONE),
+    "x | -1": (lambda x: x | -1, INTS, ["broadcast_in_dim"]),
+    "x ^ x": (lambda x: x ^ x, INTS, ["broadcast_in_dim"]),
+    "p & True": (lambda x: (x > fnp.flip(x)) & True, X, ["rev", "gt"]),
+    "abs(-x)": (lambda x: abs(-x), X, ["abs"]),
+    "abs(abs(x))": (lambda x: abs(abs(x)), X, ["abs"]),
+    "square(abs(x))": (lambda x: fnp.square(abs(x)), X, ["square"]),
+    "real(complex)": (lambda x: fnp.real(lax.complex(x, x * 2.0)), X, NONE),
+    "imag(complex)": (lambda x: fnp.imag(lax.complex(fnp.sin(x), x)), X, NONE),
+    "conj conj": (lambda x: fnp.conj(fnp.conj(x)), X.astype("complex64"), NONE),
+    "stop_gradient": (ft.stop_gradient, X, NONE),
+    "f32 -> f64 -> f32": (lambda x: x.astype("float64").astype("float32"), X, NONE),
+    "f32 -> f64 -> i32": (lambda x: x.astype("float64").astype("int32"), X, ["convert"]),
+    "f32 -> f16 -> f32 stays": (
+        lambda x: x.astype("float16").astype("float32"),
+        X,
+        ["convert", "convert"],
+    ),
+    "i32 -> f32 -> i32 stays": (
+        lambda x: x.astype("float32").astype("int32"),
+        INTS,
+        ["convert", "convert"],
+    ),
+    "i32 -> f64 -> i32": (lambda x: x.astype("float64").astype("int32"), INTS, NONE),
+    "i32 -> i64 -> u8": (lambda x: x.astype("int64").astype("uint8"), INTS, ["convert"]),
+    "1 * x of complex stays": (
+        lambda x: x * full(x, 1),
+        X.astype("complex64"),
+        ["broadcast_in_dim", "mul"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALGEBRA)
+def test_algebra(case):
+    f, x, want = ALGEBRA[case]
+    assert names(check(f, x)) == want
+
+
+def test_exact_conversions():
+    bf16, f16, u64 = (ft.dtypes.canonical(d) for d in ("bfloat16", "float16", "uint64"))
+    assert is_exact(bf16, F32)
+    assert is_exact(f16, F32)
+    assert not is_exact(f16, bf16)
+    assert not is_exact(bf16, f16)
+    assert not is_exact(np.dtype("int64"), F64)
+    assert is_exact(I32, F64)
+    assert not is_exact(I32, F32)
+    assert not is_exact(u64, np.dtype("int64"))
+
+
+def test_elementwise_moves_before_broadcasts():
+    f = lambda x: fnp.exp(fnp.broadcast_to(x, (5, 10))) * 2.0
+    assert names(check(f, X)) == ["exp", "broadcast_in_dim", "mul", "broadcast_in_dim"]
+
+
+# ---------------------------------------------------------------------- constants and movements
+M = np.arange(24, dtype=F32).reshape(2, 3, 4)
+MOVEMENT = {
+    "literals": (lambda x: x + (fnp.sin(fnp.float32(2.0)) * 3), ["broadcast_in_dim", "add"]),
+    "full": (lambda x: x * (full(x, 2.0) + 3.0), ["broadcast_in_dim", "mul"]),
+    "iota of one": (lambda x: x[:1] + fnp.arange(1.0)[:, None, None], None),
+    "iota converted": (lambda x: lax.iota("int32", 4).astype("float32"), ["iota"]),
+    "joined full": (lambda x: fnp.concatenate([full(x, 1.0), full(x, 1.0)]), ["broadcast_in_dim"]),
+    "maximum of a constant": (lambda x: fnp.max(full(x, 3.0)), NONE),
+    "sum of a constant": (lambda x: fnp.sum(full(x, 3.0), axis=1), ["broadcast_in_dim"]),
+    "transposed twice": (lambda x: fnp.transpose(fnp.transpose(x, (2, 0, 1)), (1, 2, 0)), NONE),
+    "transposes": (lambda x: fnp.transpose(fnp.transpose(x, (2, 0, 1)), (2, 0, 1)), ["transpose"]),
+    "reshapes": (lambda x: x.reshape(6, 4).reshape(24).reshape(2, 3, 4), NONE),
+    "expand and squeeze": (lambda x: fnp.squeeze(fnp.expand_dims(x, (0, 2)), (0, 2)), NONE),
+    "broadcasts": (lambda x: fnp.broadcast_to(x[None], (5, 2, 3, 4)), ["broadcast_in_dim"]),
+    "squeezed broadcast": (
+        lambda x: fnp.broadcast_to(x[None, :, None], (1, 2, 3, 3, 4))[0], ["broadcast_in_dim"]
+    ),
+    "transposed broadcast": (
+        lambda x: fnp.transpose(fnp.broadcast_to(x, (5, 2, 3, 4)), (1, 0, 2, 3)),
+        ["broadcast_in_dim"],
+    ),
+    "slices": (lambda x: x[:, 1:, 1:][:, :2, ::2], ["slice"]),
+    "whole slice": (lambda x: lax.slice(x, (0, 0, 0), (2, 3, 4)), NONE),
+    "sliced broadcast": (
+        lambda x: fnp.broadcast_to(x, (5, 2, 3, 4))[1:3, :, :1], ["slice", "broadcast_in_dim"]
+    ),
+    "flipped twice": (lambda x: fnp.flip(fnp.flip(x, 1), (1, 2)), ["rev"]),
+    "flipped size 1": (lambda x: fnp.flip(x[:1], 0), ["slice"]),
+    "empty part": (lambda x: fnp.concatenate([x, x[:0]]), NONE),
+    "no padding": (lambda x: fnp.pad(x, 0), NONE),
+    "known block": (lambda x: lax.dynamic_slice(x, (0, 2, 1), (2, 2, 2)), ["slice"]),
+    "whole block": (lambda x: lax.dynamic_slice(x, (1, 2, 1), x.shape), NONE),
+    "whole update": (lambda x: lax.dynamic_update_slice(x + 1, x, (1, 0, 0)), NONE),
+    "sum of a transpose": (lambda x: fnp.sum(fnp.transpose(x, (0, 2, 1)), 1), ["reduce_sum"]),
+    "max of a max": (lambda x: fnp.max(fnp.max(x, 2), 0), ["reduce_max"]),
+    "max of a broadcast": (lambda x: fnp.max(fnp.broadcast_to(x, (5, 2, 3, 4)), 0), NONE),
+    "sum of a broadcast": (
+        lambda x: fnp.sum(fnp.broadcast_to(x, (4, 2, 3, 4)), (0, 2)),
+        ["reduce_sum", "broadcast_in_dim", "mul"],
+    ),
+    "sum of new axes of -0": (
+        lambda x: fnp.sum(fnp.broadcast_to(-0.0 * abs(x), (4, 2, 3, 4)), 0), None
+    ),
+    "sum of no copies": (lambda x: fnp.sum(fnp.broadcast_to(x / 0.0, (0, 2, 3, 4)), 0), None),
+    "sum of nothing": (lambda x: fnp.sum(x, ()), NONE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MOVEMENT)
+def test_constants_and_movements(case):
+    f, want = MOVEMENT[case]
+    found = names(check(f, M))
+    assert want is None or found == want
+
+
+@pytest.mark.parametrize(
+    ("spec", "left", "right"),
+    [
+        ("ba,cb->ac", (4, 3), (5, 4)),
+        ("abc,dbc->da", (2, 3, 4), (5, 3, 4)),
+        ("nhqd,nhkd->nhqk", (2, 3, 4, 5), (2, 3, 6, 5)),
+        ("nqhd,nkhd->nhqk", (2, 4, 3, 5), (2, 6, 3, 5)),
+        ("abc,cb->a", (2, 3, 4), (4, 3)),
+    ],
+)
+def test_products_take_transposed_operands(spec, left, right):
+    f = lambda a, b: fnp.einsum(spec, a, b)
+    a, b = floats(*left), floats(*right)
+    after = check(f, a, b, compare=close)
+    assert names(after).count("dot_general") == 1
+    with_transposes = lambda a, b: fnp.swapaxes(
+        fnp.swapaxes(fnp.swapaxes(a, -1, -2) @ fnp.swapaxes(b, -1, -2), -1, -2), -1, -2
+    )
+    a, b = floats(2, 4, 3), floats(2, 5, 4)
+    assert names(check(with_transposes, a, b, compare=close)) == ["dot_general"]
+
+
+def test_a_product_needed_twice_is_not_computed_twice():
+    f = lambda a: (a @ a, (a @ a).T)
+    assert names(check(f, floats(3, 3), compare=close)) == ["dot_general", "transpose"]
+
+
+# ---------------------------------------------------------------------- structure
+def test_inline_reaches_into_bodies():
+    inner = ft.jit(lambda x: fnp.sin(x) * 2.0)
+    f = lambda x: lax.scan(lambda c, _: (inner(inner(c)), None), x, None, length=3)[0]
+    after = check(f, floats(3), compare=close)
+    assert "jit" not in str(names(after))
+
+
+def test_share_knows_what_commutes():
+    f = lambda x, y: (x + y) * (y + x)
+    after = check(f, X, X[::-1].copy(), run_pass=passes.share)
+    assert names(after) == ["add", "mul"]
+
+
+def test_bodies_are_simplified_once():
+    body = ft.jit(lambda c, _: (fnp.sin(c * 1.0) + 0 * 2.0, None))
+    f = lambda x: lax.scan(body, lax.scan(body, x, None, 3)[0], None, 4)[0]
+    after = simplify_bodies(simplify(program(f, X)))
+    first, second = (eqn.params["jaxpr"] for eqn in after.eqns if eqn.prim.name == "scan")
+    assert names(first) == names(second)
+    assert simplify(first) is first
+
+
+def test_passes_return_the_same_object_when_nothing_is_to_do():
+    jaxpr = simplify(program(lambda x: fnp.sin(x) + fnp.cos(x), X))
+    for name in ("inline", "fold_constants", "simplify_algebra", "join_movements", "share"):
+        assert getattr(passes, name)(jaxpr) is jaxpr, name
+    assert passes.simplify_loops(jaxpr) is jaxpr
+    assert passes.drop_dead(jaxpr) is jaxpr
+
+
+# ---------------------------------------------------------------------- loops
+def test_scan_drops_unused_carries_xs_and_ys():
+    def f(x, xs):
+        def body(c, a):
+            kept, unused = c
+            return (kept + a[0], unused * a[1]), (kept, unused)
+
+        (kept, _), (ys, _) = lax.scan(body, (x, x), (xs, xs + 1))
+        return kept, ys
+
+    after = check(f, X, np.stack([X, X, X]))
+    (scan,) = [eqn for eqn in after.eqns if eqn.prim.name == "scan"]
+    assert scan.params["num_carry"] == 1
+    assert len(scan.invars) == 2
+    assert len(scan.outvars) == 2
+
+
+def test_scan_keeps_carries_that_others_need():
+    def f(x):
+        step = lambda c, _: ((c[1], c[2], c[0] + 1.0), None)
+        return lax.scan(step, (x, x * 2, x * 3), None, 5)[0][0]
+
+    after = check(f, X)
+    assert after.eqns[-1].params["num_carry"] == 3
+
+
+def test_scan_hoists_what_does_not_change():
+    def f(x, w):
+        return lax.scan(lambda c, a: (c * fnp.sin(w) + a + fnp.ones(3), c), x, x[:, None] * w)
+
+    after = check(f, floats(3), floats(3))
+    (scan,) = [eqn for eqn in after.eqns if eqn.prim.name == "scan"]
+    inside = names(scan.params["jaxpr"])
+    assert "sin" not in inside
+    assert "broadcast_in_dim" in inside
+    assert names(after).index("sin") < names(after).index("scan")
+
+
+def test_scan_takes_literals_constants_and_fixed_carries_in():
+    def f(x):
+        def body(c, a):
+            moving, fixed = c
+            return (moving * fixed + a, fixed), (a, fixed)
+
+        carry, (ys, zs) = lax.scan(body, (x, fnp.full(x.shape, 2.0)), fnp.zeros((4, *x.shape)))
+        return *carry, ys, zs
+
+    after = check(f, X)
+    (scan,) = [eqn for eqn in after.eqns if eqn.prim.name == "scan"]
+    assert len(scan.invars) == 1
+    assert len(scan.outvars) == 1
+
+
+def test_scan_results_known_outside_are_not_stacked():
+    def f(x, xs, w):
+        def body(c, a):
+            y = fnp.sin(c)
+            small = fnp.sum(c)
+            return c + a, (a, w, y, y, fnp.broadcast_to(small, (7,)), (c > 0).astype("float32"))
+
+        return lax.scan(body, x, xs)[1]
+
+    after = check(f, X[:4], np.stack([X[:4]] * 3), X)
+    (scan,) = [eqn for eqn in after.eqns if eqn.prim.name == "scan"]
+    assert [v.aval.str_short() for v in scan.outvars] == [
+        "f32[4]",
+        "f32[3,4]",
+        "f32[3]",
+        "bool[3,4]",
+    ]
+
+
+@pytest.mark.parametrize(("length", "reverse"), [(0, False), (1, False), (1, True), (2, True)])
+def test_short_scans(length, reverse):
+    xs = np.arange(4.0, dtype=F32 or None)[:length, None] * np.ones(3, F32)
+
+    def f(x, xs):
+        return lax.scan(lambda c, a: (fnp.sin(c) + a, c * a), x, xs, reverse=reverse)
+
+    flat = lambda x, xs: (f(x, xs)[0], f(x, xs)[1])
+    after = check(flat, np.ones(3, F32), xs.astype(F32))
+    assert ("scan" in names(after)) == (length == 2)
+
+
+def test_while_hoists_and_drops():
+    def f(x, w):
+        def body(c):
+            n, value, fixed, unused = c
+            return n + 1, value * fnp.sin(w) + fixed, fixed, unused + 1
+
+        limit = fnp.sum(w) * 0 + 4
+        cond = lambda c: c[0] < fnp.exp(limit) * 0 + limit
+        return lax.while_loop(cond, body, (0, x, x, x))[1]
+
+    after = check(f, floats(3), floats(3))
+    (loop,) = [eqn for eqn in after.eqns if eqn.prim.name == "while"]
+    assert len(loop.outvars) == 1 + 1
+    assert "sin" not in names(loop.params["body_jaxpr"])
+    assert names(loop.params["cond_jaxpr"]) in (["lt"], ["convert", "lt"])
+
+
+def test_while_is_not_hoisted_out_of_a_loop_that_may_never_run():
+    def f(x, n):
+        def body(c):
+            inner = lax.while_loop(lambda v: v > 1.0, lambda v: v * 0.5, n)
+            return c[0] + 1, c[1] + inner
+
+        return lax.while_loop(lambda c: c[0] < 3, body, (0, x))[1]
+
+    after = check(f, F32.type(1), F32.type(8))
+    (loop,) = [eqn for eqn in after.eqns if eqn.prim.name == "while"]
+    assert "while" in names(loop.params["body_jaxpr"])
+
+
+def test_cond_drops_operands_and_results():
+    def f(p, x, y):
+        yes = lambda x, y, z: (x + 1, y * 2, fnp.sin(y))
+        no = lambda x, y, z: (x - 1, y * 3, fnp.cos(y))
+        return lax.cond(p, yes, no, x, y, fnp.exp(y))[0]
+
+    after = check(f, np.array(True), X, X)
+    (branch,) = [eqn for eqn in after.eqns if eqn.prim.name == "cond"]
+    assert len(branch.invars) == 2
+    assert len(branch.outvars) == 1
+    assert "exp" not in names(after)
+
+
+def test_known_branches_are_taken():
+    f = lambda x: lax.switch(1, [fnp.sin, fnp.cos, fnp.exp], x)
+    assert names(check(f, X)) == ["cos"]
+
+
+def test_gradients_of_loops_agree():
+    def loss(w, xs):
+        step = lambda c, x: (fnp.tanh(c * w + x), fnp.sum(c))
+        last, sums = lax.scan(step, fnp.zeros(3), xs)
+        return fnp.sum(last) + fnp.sum(sums[-1])
+
+    check(lambda w, xs: ft.grad(loss, (0, 1))(w, xs), floats(3), floats(5, 3), compare=close)
+
+
+# ---------------------------------------------------------------------- all together
+def test_debug_output_shows_the_passes_that_changed_something(capsys):
+    with config.override(debug=2):
+        simplify(program(lambda x: fnp.sin(x) * 1.0 + fnp.sin(x), X))
+    text = capsys.readouterr().err
+    assert "after share:" in text
+    assert "after fold:" in text
+    assert "after inline:" not in text
+
+
+def test_passes_take_near_linear_time():
+    def f(x, ws):
+        for w in ws:
+            x = fnp.tanh(x @ w + 1.0) * 2 - x / 4
+            x = (x.T * 1.0).T + fnp.sum(x, axis=1, keepdims=True)
+        return fnp.sum(x)
+
+    def seconds(layers):
+        x = np.ones((8, 8), F32)
+        jaxpr = ft.make_jaxpr(ft.grad(f, argnums=1))(x, [x] * layers)
+        start = time.process_time()
+        simplify(jaxpr)
+        return time.process_time() - start, len(jaxpr.eqns)
+
+    seconds(2)
+    (short, few), (long, many) = (min(seconds(layers) for _ in range(3)) for layers in (20, 80))
+    assert many > 3 * few
+    assert long / many < 4 * short / few, (short, few, long, many)
+    assert math.isfinite(long)
+
+
+def test_every_elementwise_primitive_is_known_to_the_passes():
+    assert passes.CONSTANTS.keys() >= {"sin", "add", "select", "convert", "threefry2x32"}
+    assert set(passes.ALGEBRA) | set(passes.MOVEMENT) | set(passes.CONSTANTS) <= set(primitives)
