@@ -64,7 +64,8 @@ _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 # -------------------------------------------------------------------------------------- eager rules
 def _ufunc(name: str) -> Callable[..., Any]:
     """Return the eager rule that calls the array library's function of that name."""
-    return lambda xp, *xs: getattr(xp, name)(*xs)
+    ufunc = getattr(np, name)
+    return lambda xp, *xs: (ufunc if xp is np else getattr(xp, name))(*xs)
 
 
 def _wide(f: Callable[..., Any]) -> Callable[..., Any]:
