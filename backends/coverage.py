@@ -59,7 +59,7 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("fh", "exp exp2 expm1 log log1p log2 log10 logistic logaddexp", heavy=True),
     **_rows("fh", "sin cos tan asin acos atan", heavy=True),
     **_rows("fh", "sinh cosh tanh asinh acosh atanh", heavy=True),
-    **_rows("fh", "erf erfc erf_inv", heavy=True),
+    **_rows("fh", "erf erfc erf_inv lgamma digamma polygamma", heavy=True),
     "threefry2x32": Row("i", heavy=True, results=2),
 }
 """Rows by primitive."""

@@ -279,7 +279,7 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if name == "select":
         out = b.select(*xs, kind)
     elif name in FORMULAS and computed.kind == "f":
-        out = FORMULAS[name](*(Value(b, x, kind) for x in xs)).name
+        out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:
         out = _CODE[name](b, xs, kind, computed, attr)
     to = attr["dtype"] if name == "convert" else dtype
