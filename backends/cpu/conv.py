@@ -34,7 +34,6 @@ __all__ = ["correlation_code"]
 _PACKED = 1 << 19  # bytes of packed planes in one slot
 _SUMS = 1 << 17  # bytes of sums in one slot
 _RUN = 1024  # elements of a run that are multiplied at a time, so that they stay in the first cache
-_SPELT = 16  # taps up to which a loop over them is written out
 _SMALL = 1 << 20  # products of a convolution that one thread does
 _PARTS = 16  # parts that are enough for any number of threads
 _HEADER = 64  # bytes before the slots: which of them are taken
@@ -655,19 +654,13 @@ class _Places(_Schedule):
         def feature(i: Index, *held: str) -> list[str]:
             xi = self.pointer(x, kind, self.sum(0, [(i, far)]))
             wi = self.pointer(w, kind, self.sum(0, [(i, self.taps * self.rows)]))
-            if self.taps <= _SPELT:
-                out = list(held)
-                for k, offset in enumerate(p.offsets):
-                    out = add(
-                        self.pointer(xi, kind, offset), self.pointer(wi, kind, k * self.rows), out
-                    )
-                return out
-
             def tap(k: Index, *held: str) -> list[str]:
                 offset = self.entry("offset", p.offsets, k)
                 wk = self.pointer(wi, kind, self.sum(0, [(k, self.rows)]))
                 return add(self.pointer(xi, kind, offset), wk, held)
 
+            if self.taps == 1:
+                return tap(0, *held)
             return self.loop(0, self.taps, 1, tap, [(self.vector, h) for h in held])
 
         if count == 1:
