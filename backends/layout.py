@@ -19,7 +19,7 @@ import numpy as np
 
 from funtorch.jaxpr import Lit, Var
 
-from .kernel import Store, serial_axes
+from .kernel import Store, is_row_store, levels, serial_axes
 from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
 __all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
@@ -67,6 +67,7 @@ class Layout:
         pairs: (input, output) positions that share memory.
         loops: by step.
         arena: bytes.
+        cells: bytes of all cells on the stack, those of loops and branches too.
         small: bytes up to which loop carries, too, live on the stack.
         writable: input positions whose memory may be written to.
     """
@@ -77,6 +78,7 @@ class Layout:
     pairs: Pairs
     loops: dict[int, Loop]
     arena: int
+    cells: int
     small: int
     writable: frozenset[int]
 
@@ -84,7 +86,7 @@ class Layout:
         return "\n".join(self._lines(""))
 
     def _lines(self, indent: str) -> Iterator[str]:
-        yield f"{indent}arena {self.arena} bytes"
+        yield f"{indent}arena {self.arena} bytes, stack {self.cells} bytes"
         first, last = _lifetimes(self.plan)
         for v, place in self.places.items():
             yield (
@@ -143,22 +145,30 @@ def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
     """
     kernel, seeds = step.kernel, dict(step.seeds)
     stores = {step.vars[s.buffer]: s for s in kernel.stores}
-    once = not any(op.name == "reduce" for op in kernel.body) and not serial_axes(kernel)
+    stages, element = levels(kernel)
+    passes = {}  # which pass over the elements a store belongs to; rows are stored after all
+    for s in kernel.stores:
+        used = [s.value, *(() if s.mask is None else (s.mask,)), *(n for n, _ in s.where.dynamic)]
+        row = is_row_store(kernel, s, element)
+        passes[s] = -1 if row else max(stages[n] for n in used)
+    ends = [stages[n] - 1 for n, op in enumerate(kernel.body) if op.name == "reduce"]
+    last = max([*ends, *passes.values()])
+    serial = bool(serial_axes(kernel))
 
     def own(store: Store, v: Var) -> bool:
-        """Tell whether each element of ``v`` that is read is the one that the store writes."""
-        loads = [op.where for op in kernel.body if op.name == "load" and step.vars[op.attr] is v]
-        return not loads or (once and store.how == "set" and set(loads) == {store.where})
+        """Tell whether each element of ``v`` that is read is the one that is written, just then."""
+        loads = {op.where for op in kernel.body if op.name == "load" and step.vars[op.attr] is v}
+        once = not serial and store.how == "set" and passes[store] in (-1, last)
+        return not loads or (once and loads == {store.where})
 
     for out, source in step.seeds:
         if own(stores[out], source):
             yield out, source
     for out, store in stores.items():
-        if once and out not in seeds:
-            for v in step.vars:
-                like = v.aval.dtype == out.aval.dtype and nbytes(v) == nbytes(out)
-                if like and v not in stores and own(store, v):
-                    yield out, v
+        for v in step.vars if out not in seeds else ():
+            like = v.aval.dtype == out.aval.dtype and nbytes(v) == nbytes(out)
+            if like and v not in stores and own(store, v):
+                yield out, v
 
 
 def carries(step: Scan | While) -> tuple[int, int]:
@@ -357,6 +367,7 @@ class _Planner:
         for k, (layouts, twice) in self.loops.items():
             loops[k] = Loop(layouts, next(at), {j: next(at) for j in twice})
         cells = 0
+        total = sum(x.cells for layouts, _ in self.loops.values() for x in layouts)
         for g in groups:
             if g.param is not None:
                 where[id(g)] = Place("param", g.param)
@@ -365,6 +376,7 @@ class _Planner:
             elif id(g) not in where:
                 where[id(g)] = Place("stack", cells)
                 cells += 1
+                total += g.size
         return Layout(
             self.plan,
             {v: where[id(g)] for v, g in self.group.items()},
@@ -374,6 +386,7 @@ class _Planner:
             ),
             loops,
             arena,
+            total,
             self.small,
             self.writable,
         )

@@ -74,6 +74,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 
 # What a traced program depends on.
 _TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
+_UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
 
 
@@ -160,13 +161,11 @@ class Config(threading.local):
             AttributeError: a name is unknown.
             TypeError, ValueError: a value does not fit its option.
         """
-        values = _resolve(options)
+        values: dict[str, Any] = _resolve(options)
+        if not values.keys() <= _UNTRACED:
+            values["token"] = -1
         local = self.__dict__
         before = {name: local[name] for name in values if name in local}
-        if not values.keys().isdisjoint((*_TRACED, "disable_jit")):
-            if "token" in local:
-                before["token"] = local["token"]
-            values["token"] = -1
         local.update(values)
         try:
             yield self

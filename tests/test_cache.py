@@ -12,7 +12,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends import cache
-from funtorch.backends.cpu import image
+from funtorch.backends.cpu import image, runtime
 from funtorch.config import config
 from funtorch.transforms.simplify import simplify
 
@@ -303,3 +303,9 @@ def test_clear_caches_deletes_files_when_asked(place):
     assert list(place.iterdir())
     ft.clear_caches(disk=True)
     assert list(place.iterdir()) == []
+
+
+def test_llvm_links_where_we_cannot():
+    code = runtime.object_code("define i64 @seven() {\n  ret i64 7\n}\n")
+    library = runtime._linked_by_llvm(code, ["seven"], {})
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(library["seven"])() == 7

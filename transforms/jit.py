@@ -83,7 +83,7 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 jit_p.eager = _jit_eager
 
 
-# ---------------------------------------------------------------------------------- loops outside jit
+# ------------------------------------------------------------------------------- loops outside jit
 _INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
 
 

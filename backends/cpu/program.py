@@ -72,7 +72,7 @@ EXTERNALS = {
     "funtorch_call": "declare i32 @funtorch_call(ptr, i64, ptr)",
     "funtorch_ndarray": "@funtorch_ndarray = external global i8",
 }
-_COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)"
+_COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
 def print_program(plan: Plan, layout: Layout) -> Program:
@@ -156,9 +156,8 @@ class _Printer:
 
     def copy(self, target: str, source: str, size: int) -> None:
         if target != source and size:
-            self.do(
-                f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)"
-            )
+            args = f"ptr {target}, ptr {source}, i64 {size}, i1 false"
+            self.do(f"call void @llvm.memcpy.p0.p0.i64({args})")
 
     def external(self, name: str, declaration: str) -> str:
         self.externals.add(name)
@@ -421,7 +420,7 @@ class _Printer:
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
             "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
-            "i32 %threads) #0 {",
+            "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
             *self.lines,

@@ -49,12 +49,15 @@ class _Machine:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+        # LLVM's linker puts sections anywhere, so there all addresses are written in full; ours
+        # keeps them together.
+        model = ("pic", "small") if can_link() else ("static", "large")
         self.options = {
             "cpu": cpu,
             "features": features.flatten(),
             "opt": 3,
-            "reloc": "pic",
-            "codemodel": "small",
+            "reloc": model[0],
+            "codemodel": model[1],
         }
         self.triple = llvm.get_process_triple()
         self.target = self._target()
@@ -244,7 +247,7 @@ class _Run:
 def _callback(run: _Run, number: int, table: int) -> int:
     try:
         run.calls[number](table)
-    except BaseException as error:
+    except BaseException as error:  # it is raised again where the program was called
         run.error = error
         return 1
     return 0
@@ -293,7 +296,7 @@ def _memory(program: Program) -> Memory:
         sum(map(nbytes, jaxpr.invars)),
         sum(map(nbytes, jaxpr.outvars)),
         sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
-        program.arena,
+        program.arena + layout.cells,
         tuple(sorted(found, reverse=True)[:8]),
     )
 
@@ -371,13 +374,14 @@ _OWNED = 4  # references to what owns its memory: the buffer's, the pool's, two 
 def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
     """Return a donated buffer if nobody else can see its memory, else a copy."""
     x = buffers[k]
+    alone = sys.getrefcount(x) <= _GIVEN
     owner = x if x.base is None else x.base
     if (
-        type(owner) is np.ndarray
+        alone
+        and type(owner) is np.ndarray
         and owner.flags.owndata
         and x.flags.writeable
         and x.nbytes == owner.nbytes
-        and sys.getrefcount(x) <= _GIVEN
         and (owner is x or sys.getrefcount(owner) <= _OWNED)
     ):
         return x
@@ -419,8 +423,9 @@ def bind(
         """Return the output arrays, made anew or of donated memory."""
         outs = [pool.empty(s, d, n) for (s, d), n in zip(fresh, bytes_of, strict=True)]
         for j, i in given:
-            buffers[i] = _exclusive(buffers, i)
-            outs[j] = buffers[i].view(fresh[j][1]).reshape(fresh[j][0])
+            x = buffers[i] = _exclusive(buffers, i)
+            same = (x.shape, x.dtype) == fresh[j]
+            outs[j] = x if same else x.view(fresh[j][1]).reshape(fresh[j][0])
         return outs
 
     def failed(code: int, state: Any, buffers: list[Any]) -> list[Any]:

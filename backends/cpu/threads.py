@@ -58,7 +58,7 @@ def pool_text(machine: str) -> str:
 
 
 _PIECES = """
-define internal void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain) {
+define internal void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain) nounwind {
 entry:
   br label %loop
 loop:
@@ -77,11 +77,11 @@ declare i64 @llvm.smin.i64(i64, i64)
 _SERIAL = (
     _PIECES
     + """
-define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) {
+define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) nounwind {
   call void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain)
   ret void
 }
-define void @funtorch_forked() {
+define void @funtorch_forked() nounwind {
   ret void
 }
 """
@@ -118,7 +118,7 @@ declare i32 @sched_yield()
 PAUSE_DECLARED
 
 ; Take pieces of job %job until none is left; return how many were done.
-define internal void @take(i64 %job) {{
+define internal void @take(i64 %job) nounwind {{
 entry:
   br label %look
 look:
@@ -151,7 +151,7 @@ done:
   ret void
 }}
 
-define internal ptr @worker(ptr %which) {{
+define internal ptr @worker(ptr %which) nounwind {{
 entry:
   %me = ptrtoint ptr %which to i64
   %index = trunc i64 %me to i32
@@ -199,7 +199,7 @@ skip:
 }}
 
 ; Start threads until there are %wanted, under the lock @busy; where one fails, there are fewer.
-define internal void @hire(i32 %wanted) {{
+define internal void @hire(i32 %wanted) nounwind {{
 entry:
   %id = alloca [16 x i8], align 16
   %known = load i32, ptr @ready
@@ -230,7 +230,7 @@ done:
   ret void
 }}
 
-define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) {{
+define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) nounwind {{
 entry:
   %several = icmp sgt i32 %threads, 1
   %divisible = icmp sgt i64 %parts, %grain
@@ -304,7 +304,7 @@ done:
 declare i32 @llvm.smin.i32(i32, i32)
 
 ; In a child process the workers are gone.
-define void @funtorch_forked() {{
+define void @funtorch_forked() nounwind {{
   store i32 0, ptr @workers
   store i32 0, ptr @ready
   store atomic i32 0, ptr @asleep seq_cst, align 4
