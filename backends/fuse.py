@@ -21,15 +21,15 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES, Writes
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
+from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Dot, Launch, Plan, Step
 from .structure import structured
 
 __all__ = ["fuse"]
 
-REDUCERS = frozenset(
-    ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")
-)
+REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
+CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
@@ -46,7 +46,8 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'dot' or 'call'.
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot' or
+    'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
@@ -58,8 +59,10 @@ def kind(eqn: Eqn) -> str:
     if name in REDUCERS:
         if math.prod(avals[0].shape[k] for k in eqn.params["axes"]) == 1:
             return "move"
-        good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or")
+        good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE:
+        return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
         return "move"
     if name in INDEXED:
@@ -111,7 +114,7 @@ class _Program:
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce", "update"):
+            if how in ("call", "dot", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how in ("call", "dot"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
@@ -317,6 +320,8 @@ class _Group:
         used = op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
         own = (k for k, s in enumerate(op.where.strides) if s) if op.where is not None else ()
         moves = frozenset(own).union(*(self.moves[n] for n in used))
+        if op.name == "cumulate":
+            moves |= self.inner or frozenset()
         stage = max((self.stages[n] for n in used), default=0)
         if op.name == "reduce":
             stage, moves = stage + 1, moves - (self.inner or frozenset())
@@ -551,6 +556,21 @@ class _Planner:
             self.part(out, source, [v], v.aval.shape, write)
             source, start = out, start + v.aval.shape[axis]
 
+    def cumulate(self, eqn: Eqn) -> None:
+        """Append the kernel of a cumulative sum or the like."""
+        (x,), (out,), axis = eqn.invars, eqn.outvars, eqn.params["axis"]
+        name, size = CUMULATIVE[eqn.prim.name], x.aval.shape[axis]
+
+        def write(group: _Group) -> Writes:
+            where = list(group.identity)
+            if eqn.params["reverse"]:
+                where[axis] = combine([(-1, where[axis])], group.ndim, size - 1)
+            group.inner = frozenset([axis])
+            value = group.value(x, tuple(where))
+            return group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None
+
+        self.part(out, None, [x], x.aval.shape, write)
+
     def register(self, group: _Group, k: int) -> None:
         total = math.prod(group.sizes)
         rows = total // math.prod(group.sizes[j] for j in group.inner or ())
@@ -573,6 +593,7 @@ class _Planner:
 
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
+    jaxpr = lower(jaxpr)
     program = _Program(jaxpr)
     planner = _Planner(program)
     for eqn in jaxpr.eqns:
@@ -580,6 +601,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+        elif how == "cumulate":
+            planner.cumulate(eqn)
         elif how == "join":
             planner.pieces(eqn)
         elif how == "update":

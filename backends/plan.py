@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-from .kernel import Kernel
+from .kernel import Affine, Kernel
 
 __all__ = [
     "Branch",
@@ -53,6 +53,50 @@ class Dot:
     k: int
     trans_a: bool
     trans_b: bool
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One dense sum of products over windows, of elements at affine places of their arrays:
+
+        y[b, g, o, p] = sum over i, k of x[b, g, i, p * strides + k * dilation - low] * w[g, o, i, k]
+
+    where terms outside of x's space are 0.
+
+    Attributes:
+        batch, groups, features, outs: sizes of the axes b, g, i (in a group) and o (in a group).
+        space, window, places: sizes of x's space axes, of k and of p.
+        strides, dilation, low: one number per space axis; low may be negative.
+        x, w, y: where elements are, over (b, g, i, *space), (g, o, i, *window), (b, g, o, *places).
+    """
+
+    batch: int
+    groups: int
+    features: int
+    outs: int
+    space: tuple[int, ...]
+    window: tuple[int, ...]
+    places: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    low: tuple[int, ...]
+    x: Affine
+    w: Affine
+    y: Affine
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolutions of ``lhs`` with ``rhs``, each of which makes some elements of ``out``.
+
+    ``covered``: whether they make all; the others are 0.
+    """
+
+    lhs: Var
+    rhs: Var
+    out: Var
+    parts: tuple[Correlation, ...]
+    covered: bool
 
 
 @dataclass(frozen=True)

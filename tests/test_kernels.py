@@ -294,6 +294,16 @@ def test_every_schedule_reduces_as_numpy_does(name):
 
 
 @pytest.mark.parametrize("name", ["one long row", "rows", "short rows", "columns", "windows"])
+def test_running_values_are_those_of_numpy(name):
+    sizes, inner = SIZES[name]
+    for what, dtype in itertools.product(("sum", "max", "min", "prod"), (F32, I32)):
+        body = (loaded(sizes, dtype=dtype), Op("cumulate", (0,), dtype, f"reduce_{what}"))
+        kernel = Kernel("k", sizes, inner, (dtype,) * 2, body, (Store(1, 1, place(sizes)),))
+        x = RNG.integers(-1, 2, np.prod(sizes)).astype(dtype)
+        check_printed(kernel, [x, np.zeros_like(x)])
+
+
+@pytest.mark.parametrize("name", ["one long row", "rows", "short rows", "columns", "windows"])
 def test_extremes_keep_nan_and_infinities(name):
     sizes, inner = SIZES[name]
     for what, dtype in itertools.product(("max", "min"), (F32, F64)):

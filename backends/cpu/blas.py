@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import glob
-import os
 
 import numpy as np
+
+from funtorch.openblas import library
 
 from ..plan import Dot
 from .llvm import Code
@@ -22,26 +22,9 @@ _EDGE = 64  # least rows and columns of a block
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-    """Load the library; it computes on the caller's thread only, since the pool is ours."""
-    import scipy_openblas32
-
-    # The package's own loader gives a path only on some platforms, the folder on all.
-    folder = scipy_openblas32.get_lib_dir()
-    names = [
-        p
-        for p in glob.glob(os.path.join(folder, "*scipy_openblas*"))
-        if p.endswith((".so", ".dylib", ".dll"))
-    ]
-    library = ctypes.CDLL(sorted(names)[0])
-    library.scipy_openblas_set_num_threads(1)
-    return library
-
-
-@functools.cache
 def blas_address(name: str) -> int:
     """Return the address of a function of the library."""
-    address = ctypes.cast(getattr(_library(), name), ctypes.c_void_p).value
+    address = ctypes.cast(getattr(library(), name), ctypes.c_void_p).value
     assert address is not None
     return address
 

@@ -198,6 +198,12 @@ class _Printer(Nest):
                 for _, both in at_each():
                     states = code.take(self.b, states, both[op.args[0]])
                 row[n] = code.end(self.b, states)
+            elif op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for env, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                    env[n] = states[0]
             elif self.is_element[n]:
                 for env, both in at_each():
                     self.value(n, both)
@@ -268,9 +274,16 @@ class _Printer(Nest):
             self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
             spaces[-1] = (-(-n // self.tile), self.set_tile)
         self.planned = self.plan()
+        self.running: dict[int, _Accumulator] = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                self.running[n] = _Accumulator(n, code, self.cells_for(code))
         units = math.prod(n for n, _ in spaces)
         first = sizes[self.inner[0]]
-        if simple and stages and units < _CHUNKS and first > 1 and self.rows * self.length >= _LONG:
+        long = first > 1 and self.rows * self.length >= _LONG
+        if simple and stages and long and units < _CHUNKS and not self.running:
             self.chunks(spaces)
             return
         most = _PARTS if self.work >= _LONG else 2
@@ -378,10 +391,11 @@ class _Printer(Nest):
             env = self.row_values(dear if self.tile else this.rows)
             for n, cell in dear.items():
                 self.write(cell, TYPES[self.body[n].dtype], env[n])
-            for acc in accs:
+            for acc in (*accs, *running):
                 self.write_all(acc.code, acc.cells, acc.code.starts)
 
-        if dear or accs or not self.tile:
+        running = [acc for n, acc in self.running.items() if n in this.elements]
+        if dear or accs or running or not self.tile:
             self.lanes(before)
         self.saved.update(dear)
         self.turns(this, accs, bounds)
@@ -491,10 +505,20 @@ class _Printer(Nest):
             elif early and n in self.stash:
                 env[n] = load_value(self.b, self.stash_place(n), dtype)
             else:
-                self.value(n, env)
+                if n in self.running:
+                    self.run_on(self.running[n], env)
+                else:
+                    self.value(n, env)
                 if not early and n in self.stash:
                     store_value(self.b, self.stash_place(n), dtype, env[n])
         return env
+
+    def run_on(self, acc: _Accumulator, env: Env) -> None:
+        """Write how a cumulative value takes in the element at hand."""
+        states, x = self.read_all(acc.code, acc.cells), env[self.body[acc.number].args[0]]
+        states = acc.code.take(self.b, states, x)
+        self.write_all(acc.code, acc.cells, states)
+        env[acc.number] = acc.code.end(self.b, states)
 
     def stash_place(self, n: int) -> str:
         strides = row_major([self.kernel.sizes[k] for k in self.inner])

@@ -77,7 +77,8 @@ declare i64 @llvm.smin.i64(i64, i64)
 _SERIAL = (
     _PIECES
     + """
-define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) nounwind {
+define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads)
+    nounwind {
   call void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain)
   ret void
 }
@@ -230,7 +231,8 @@ done:
   ret void
 }}
 
-define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads) nounwind {{
+define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads)
+    nounwind {{
 entry:
   %several = icmp sgt i32 %threads, 1
   %divisible = icmp sgt i64 %parts, %grain
