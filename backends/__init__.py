@@ -1,5 +1,7 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
 from .compile import compile_jaxpr
+from .cost import cost_analysis, memory_analysis
+from .explain import Explanation, explain_program
 
-__all__ = ["compile_jaxpr"]
+__all__ = ["Explanation", "compile_jaxpr", "cost_analysis", "explain_program", "memory_analysis"]

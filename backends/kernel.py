@@ -2,6 +2,10 @@
 
 This is what fusion makes and what code printers print. `check_kernel` verifies one, ``str(kernel)``
 shows it, and `run_kernel` executes it with NumPy: the meaning that every printer is tested against.
+
+Some axes are *inner*; the others are the *rows*. A value that does not change along the inner axes
+is a row's value, the others are elements' values; a ``reduce`` operation makes a row's value of all
+its elements. A value's *stage* is how many reductions lie before it.
 """
 
 from __future__ import annotations
@@ -12,22 +16,38 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from funtorch.core import primitives
 
-__all__ = ["Affine", "Kernel", "Op", "Store", "check_kernel", "collapse", "row_major", "run_kernel"]
+__all__ = [
+    "Affine",
+    "Kernel",
+    "Op",
+    "Store",
+    "check_kernel",
+    "collapse",
+    "levels",
+    "row_major",
+    "run_kernel",
+    "serial_axes",
+]
 
 
 @dataclass(frozen=True)
 class Affine:
-    """An element offset: ``offset + sum(strides[k] * index[k])`` over the loop axes."""
+    """An element offset: a constant, strides times loop indices, and strides times values.
+
+    Attributes:
+        dynamic: pairs (number of an integer value of the body, stride).
+    """
 
     offset: int
     strides: tuple[int, ...]
+    dynamic: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         terms = [f"{s}*i{k}" for k, s in enumerate(self.strides) if s]
+        terms += [f"{s}*v{n}" for n, s in self.dynamic]
         return " + ".join([str(self.offset), *terms] if self.offset or not terms else terms)
 
 
@@ -35,9 +55,11 @@ class Affine:
 class Op:
     """One scalar operation.
 
-    It is 'load' (attr: buffer number), 'const' (attr: the value), 'index' (the value of ``where``),
-    or the name of an elementwise primitive (attr: its params, and for a primitive of several
-    results ``result``, which of them).
+    It is 'load' (attr: buffer number; an argument is a bool: where it is false, 0 is the value and
+    memory is left alone), 'const' (attr: the value), 'index' (the value of ``where``), 'reduce' (of
+    its argument over the inner axes; attr: the reduction's primitive), 'cumulate' (the same of all
+    elements so far; there is one inner axis, run through in order), or the name of an elementwise
+    primitive (attr: its params, and for a primitive of several results ``result``, which of them).
     """
 
     name: str
@@ -49,50 +71,98 @@ class Op:
 
 @dataclass(frozen=True)
 class Store:
-    """Write value number ``value`` to a buffer; ``reducer`` names the reduction, if any."""
+    """Write value number ``value`` to a buffer.
+
+    Attributes:
+        mask: number of a bool value: nothing is written where it is false.
+        how: 'set', or how the value is combined with what memory holds: 'add', 'mul', 'min', 'max'.
+    """
 
     buffer: int
     value: int
     where: Affine
-    reducer: str | None = None
+    mask: int | None = None
+    how: str = "set"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Loops over ``sizes``; axes marked in ``reduced`` are summed (or so) away by every store."""
+    """Loops over ``sizes``; the axes marked in ``inner`` are those that reductions run over."""
 
     name: str
     sizes: tuple[int, ...]
-    reduced: tuple[bool, ...]
+    inner: tuple[bool, ...]
     buffers: tuple[np.dtype, ...]
     body: tuple[Op, ...]
     stores: tuple[Store, ...]
 
     def __str__(self) -> str:
         axes = " ".join(
-            f"i{k}<{n}{'(reduced)' if r else ''}"
-            for k, (n, r) in enumerate(zip(self.sizes, self.reduced, strict=True))
+            f"i{k}<{n}{'(inner)' if r else ''}"
+            for k, (n, r) in enumerate(zip(self.sizes, self.inner, strict=True))
         )
         lines = [f"kernel {self.name} [{axes}]"]
         for k, op in enumerate(self.body):
-            what = {
-                "load": f" b{op.attr}[{op.where}]",
+            args = "".join(f" v{a}" for a in op.args)
+            rest = {
+                "load": f" b{op.attr}[{op.where}]{' if' if args else ''}{args}",
                 "const": f" {op.attr}",
                 "index": f" {op.where}",
-            }
-            rest = what.get(op.name) or "".join(f" v{a}" for a in op.args) + (
-                f" {op.attr}" if op.attr else ""
-            )
+                "cumulate": f" {str(op.attr).removeprefix('reduce_')}{args}",
+                "reduce": f" {str(op.attr).removeprefix('reduce_')}{args}",
+            }.get(op.name, args + (f" {op.attr}" if op.attr else ""))
             lines.append(f"  v{k}:{op.dtype.name} = {op.name}{rest}")
         for s in self.stores:
-            how = "=" if s.reducer is None else f"={s.reducer}="
-            lines.append(f"  b{s.buffer}[{s.where}] {how} v{s.value}")
+            how = "=" if s.how == "set" else f"={s.how}="
+            mask = "" if s.mask is None else f" if v{s.mask}"
+            lines.append(f"  b{s.buffer}[{s.where}] {how} v{s.value}{mask}")
         return "\n".join(lines)
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the strides, in elements, of a contiguous array."""
     return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
+
+
+def _operands(op: Op) -> tuple[int, ...]:
+    return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
+
+
+def _axes_of(kernel: Kernel) -> list[frozenset[int]]:
+    """Return the axes along which each value changes."""
+    inner = frozenset(k for k, r in enumerate(kernel.inner) if r)
+    axes: list[frozenset[int]] = []
+    for op in kernel.body:
+        found = frozenset(k for k, s in enumerate(op.where.strides) if s) if op.where else ()
+        found = frozenset(found).union(*(axes[a] for a in _operands(op)))
+        found = found | inner if op.name == "cumulate" else found
+        axes.append(found - inner if op.name == "reduce" else found)
+    return axes
+
+
+def levels(kernel: Kernel) -> tuple[list[int], list[bool]]:
+    """Return each value's stage, and whether it is an element's (or else a row's)."""
+    stages: list[int] = []
+    for op in kernel.body:
+        stage = max((stages[a] for a in _operands(op)), default=0)
+        stages.append(stage + (op.name == "reduce"))
+    inner = {k for k, r in enumerate(kernel.inner) if r}
+    return stages, [not inner.isdisjoint(axes) for axes in _axes_of(kernel)]
+
+
+def serial_axes(kernel: Kernel) -> frozenset[int]:
+    """Return the axes that must run in order, by one thread, for the sake of scattering stores.
+
+    Those are the axes that decide where such a store goes; along the others it moves through axes
+    of its own of the array, as fusion makes them, and never meets itself.
+    """
+    axes = _axes_of(kernel)
+    found: set[int] = set()
+    for s in kernel.stores:
+        if s.where.dynamic or s.how != "set":
+            found |= {k for k, n in enumerate(kernel.sizes) if n > 1 and not s.where.strides[k]}
+            found = found.union(*(axes[n] for n, _ in s.where.dynamic))
+    return frozenset(found)
 
 
 def check_kernel(kernel: Kernel) -> None:
@@ -106,37 +176,67 @@ def check_kernel(kernel: Kernel) -> None:
         if not ok:
             raise ValueError(f"{what} in\n{kernel}")
 
-    need(len(kernel.sizes) == len(kernel.reduced), "sizes and reduced differ in length")
-    for k, op in enumerate(kernel.body):
-        need(all(0 <= a < k for a in op.args), f"v{k} uses a later value")
-        need(op.where is None or len(op.where.strides) == len(kernel.sizes), f"v{k} has other axes")
+    body = kernel.body
+    if len(kernel.sizes) != len(kernel.inner):
+        raise ValueError(f"sizes {kernel.sizes} and inner {kernel.inner} differ in length")
+    for k, op in enumerate(body):
+        need(all(0 <= a < k for a in _operands(op)), f"v{k} uses a later value")
+        if op.where is not None:
+            need(len(op.where.strides) == len(kernel.sizes), f"v{k} has other axes")
+            need(
+                all(body[n].dtype.kind in "iu" for n, _ in op.where.dynamic),
+                f"v{k} is placed by a value that is no integer",
+            )
         if op.name == "load":
             need(op.dtype == kernel.buffers[op.attr], f"v{k} loads another dtype")
+            need(all(body[a].dtype.kind == "b" for a in op.args), f"v{k} has a mask of no bools")
+        if op.name == "reduce":
+            need(any(kernel.inner), f"v{k} reduces over no axes")
+        if op.name == "cumulate":
+            need(sum(kernel.inner) == 1, f"v{k} runs along several axes")
+        if op.name in ("reduce", "cumulate"):
+            need(op.dtype == body[op.args[0]].dtype, f"v{k} changes the dtype")
     written = {s.buffer for s in kernel.stores}
     need(len(written) == len(kernel.stores), "a buffer is stored twice")
     need(
-        not written & {op.attr for op in kernel.body if op.name == "load"},
-        "a buffer is loaded and stored",
+        not written & {op.attr for op in body if op.name == "load"}, "a buffer is loaded and stored"
     )
+    _, element = levels(kernel)
     for s in kernel.stores:
         need(
-            kernel.body[s.value].dtype == kernel.buffers[s.buffer],
+            body[s.value].dtype == kernel.buffers[s.buffer],
             f"store to b{s.buffer} changes the dtype",
         )
         need(
-            (s.reducer is not None) == any(kernel.reduced),
-            f"store to b{s.buffer} misses its reduction",
+            s.mask is None or body[s.mask].dtype.kind == "b",
+            f"store to b{s.buffer} has a mask of no bools",
+        )
+        moves = [bool(st) or n == 1 for st, n in zip(s.where.strides, kernel.sizes, strict=True)]
+        along = [m for m, r in zip(moves, kernel.inner, strict=True) if r]
+        wide = any(
+            element[n] for n in (s.value, s.mask, *(n for n, _ in s.where.dynamic)) if n is not None
         )
         need(
-            all(st == 0 for st, r in zip(s.where.strides, kernel.reduced, strict=True) if r),
-            f"store to b{s.buffer} moves along a reduced axis",
+            bool(s.where.dynamic) or s.how != "set" or not wide or all(along),
+            f"store to b{s.buffer} puts a row's elements in one place",
         )
+
+
+def is_row_store(kernel: Kernel, store: Store, element: Sequence[bool]) -> bool:
+    """Tell whether a store is done once per row."""
+    used = (store.value, *([] if store.mask is None else [store.mask]))
+    used += tuple(n for n, _ in store.where.dynamic)
+    still = not any(
+        s and n > 1 and r
+        for s, n, r in zip(store.where.strides, kernel.sizes, kernel.inner, strict=True)
+    )
+    return still and not any(element[n] for n in used)
 
 
 def collapse(kernel: Kernel) -> Kernel:
     """Merge neighbouring axes that every access walks through as one, and drop axes of size 1.
 
-    A reduction over no axes, or over axes of size 1 alone, becomes a plain store.
+    A reduction over axes of size 1 alone becomes a copy.
     """
     maps = [op.where for op in kernel.body if op.where is not None] + [
         s.where for s in kernel.stores
@@ -147,61 +247,100 @@ def collapse(kernel: Kernel) -> Kernel:
             continue
         if (
             groups
-            and kernel.reduced[groups[-1][0]] == kernel.reduced[k]
+            and kernel.inner[groups[-1][0]] == kernel.inner[k]
             and all(m.strides[groups[-1][0]] == m.strides[k] * n for m in maps)
         ):
             groups[-1] = [k, groups[-1][1] * n]
         else:
             groups.append([k, n])
-    if not groups:
-        groups = [[0, 1]] if kernel.sizes else []
     axes = [k for k, _ in groups]
 
     def squeeze(m: Affine | None) -> Affine | None:
-        return None if m is None else Affine(m.offset, tuple(m.strides[k] for k in axes))
+        return None if m is None else replace(m, strides=tuple(m.strides[k] for k in axes))
 
-    reduced = tuple(kernel.reduced[k] for k in axes)
-    stores = tuple(
-        replace(s, where=squeeze(s.where), reducer=s.reducer if any(reduced) else None)
-        for s in kernel.stores
-    )
-    body = tuple(replace(op, where=squeeze(op.where)) for op in kernel.body)
+    inner = tuple(kernel.inner[k] for k in axes)
+    body = [replace(op, where=squeeze(op.where)) for op in kernel.body]
+    if not any(inner):
+        folds = ("reduce", "cumulate")
+        body = [Op("copy", o.args, o.dtype) if o.name in folds else o for o in body]
+    stores = tuple(replace(s, where=squeeze(s.where)) for s in kernel.stores)
     sizes = tuple(n for _, n in groups)
-    return replace(kernel, sizes=sizes, reduced=reduced, body=body, stores=stores)
+    return replace(kernel, sizes=sizes, inner=inner, body=tuple(body), stores=stores)
 
 
-def _view(kernel: Kernel, buffer: np.ndarray, where: Affine, shape: Sequence[int]) -> np.ndarray:
-    flat = buffer.reshape(-1)
-    strides = [s * flat.itemsize if n > 1 else 0 for s, n in zip(where.strides, shape, strict=True)]
-    return as_strided(flat[where.offset :], shape, strides)
+# ---------------------------------------------------------------------- the meaning of a kernel
+_UPDATES = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+_RUNNING = {
+    "reduce_sum": np.add,
+    "reduce_prod": np.multiply,
+    "reduce_max": np.maximum,
+    "reduce_min": np.minimum,
+}
+
+
+def _places(kernel: Kernel, where: Affine, values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the offsets that ``where`` stands for, all loops wide where it moves."""
+    found = np.full((1,) * len(kernel.sizes), where.offset, np.int64)
+    for k, (s, n) in enumerate(zip(where.strides, kernel.sizes, strict=True)):
+        if s:
+            axis = [1] * len(kernel.sizes)
+            axis[k] = n
+            found = found + s * np.arange(n, dtype=np.int64).reshape(axis)
+    for n, s in where.dynamic:
+        found = found + s * values[n].astype(np.int64)
+    return found
+
+
+def _load(memory: np.ndarray, places: np.ndarray, mask: Sequence[np.ndarray]) -> np.ndarray:
+    if not mask:
+        return memory[places]
+    places, ok = np.broadcast_arrays(places, mask[0])
+    out = np.zeros(places.shape, memory.dtype)
+    out[ok] = memory[places[ok]]
+    return out
+
+
+def _write(kernel: Kernel, s: Store, memory: np.ndarray, values: Sequence[np.ndarray]) -> None:
+    mask = np.ones((1,) * len(kernel.sizes), bool) if s.mask is None else values[s.mask]
+    if is_row_store(kernel, s, levels(kernel)[1]):
+        shape = [1 if r else n for n, r in zip(kernel.sizes, kernel.inner, strict=True)]
+    else:
+        shape = list(kernel.sizes)
+    places, value, mask = (
+        np.broadcast_to(a, shape) for a in (_places(kernel, s.where, values), values[s.value], mask)
+    )
+    if s.how == "set":
+        memory[places[mask]] = value[mask]
+    else:
+        _UPDATES[s.how].at(memory, places[mask], value[mask])
 
 
 def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
     """Execute a kernel with NumPy, writing into the (contiguous) buffers that it stores to."""
+    axes = tuple(k for k, r in enumerate(kernel.inner) if r)
+    flat = [b.reshape(-1) for b in buffers]
     values: list[np.ndarray] = []
     with np.errstate(all="ignore"):
         for op in kernel.body:
+            args = [values[a] for a in op.args]
             if op.name == "load":
-                value = _view(kernel, buffers[op.attr], op.where, kernel.sizes)
+                value = _load(flat[op.attr], _places(kernel, op.where, values), args)
             elif op.name == "const":
-                value = np.broadcast_to(np.asarray(op.attr, op.dtype), kernel.sizes)
+                value = np.full((1,) * len(kernel.sizes), op.attr, op.dtype)
             elif op.name == "index":
-                grid = np.indices(kernel.sizes)
-                value = sum(
-                    (s * g for s, g in zip(op.where.strides, grid, strict=True)), op.where.offset
-                )
-                value = np.broadcast_to(value, kernel.sizes).astype(op.dtype)
+                value = _places(kernel, op.where, values).astype(op.dtype)
+            elif op.name == "reduce":
+                wide = np.broadcast_to(args[0], kernel.sizes)
+                value = primitives[op.attr].eager(np, wide, axes=axes)
+                value = np.expand_dims(np.asarray(value), axes)
+            elif op.name == "cumulate":
+                wide = np.broadcast_to(args[0], kernel.sizes)
+                value = _RUNNING[op.attr].accumulate(wide, axes[0], dtype=op.dtype)
             else:
                 params = dict(op.attr or {})
                 result = params.pop("result", None)
-                value = primitives[op.name].eager(np, *[values[a] for a in op.args], **params)
+                value = primitives[op.name].eager(np, *args, **params)
                 value = value if result is None else value[result]
             values.append(np.asarray(value))
-        axes = tuple(k for k, r in enumerate(kernel.reduced) if r)
         for s in kernel.stores:
-            value = values[s.value]
-            if s.reducer is not None:
-                value = np.asarray(primitives[s.reducer].eager(np, value, axes=axes))
-            kept = [k for k in range(len(kernel.sizes)) if k not in axes]
-            where = Affine(s.where.offset, tuple(s.where.strides[k] for k in kept))
-            _view(kernel, buffers[s.buffer], where, [kernel.sizes[k] for k in kept])[...] = value
+            _write(kernel, s, flat[s.buffer], values)

@@ -11,6 +11,8 @@ that is all it takes for transforms to nest.
 from __future__ import annotations
 
 import contextvars
+import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ from funtorch.errors import (
 __all__ = [
     "Array",
     "ArrayImpl",
+    "Deleted",
     "Eval",
     "Primitive",
     "ShapedArray",
@@ -39,7 +42,9 @@ __all__ = [
     "Tracer",
     "aval_of",
     "current",
+    "delete",
     "eval_trace",
+    "kind_of",
     "typeof",
     "use_trace",
 ]
@@ -153,13 +158,18 @@ class Array:
 
 
 class ArrayImpl(Array):
-    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to."""
+    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to.
 
-    __slots__ = ("_data", "_weak")
+    ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
+    asked, and for buffers that compiled programs cannot read as they are.
+    """
 
-    def __init__(self, data: Any, weak_type: bool = False) -> None:
+    __slots__ = ("_data", "_kind", "_weak")
+
+    def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
         self._weak = weak_type
+        self._kind = kind
 
     @property
     def aval(self) -> ShapedArray:  # type: ignore[override]
@@ -192,6 +202,59 @@ class ArrayImpl(Array):
 
 def _unpickle(data: np.ndarray, weak_type: bool) -> ArrayImpl:
     return ArrayImpl(data, weak_type)
+
+
+_kinds: dict[tuple[Any, ...], int] = {}
+_numbers = itertools.count(1)
+_MOST_KINDS = 1 << 16
+
+
+def kind_of(shape: tuple[int, ...], dtype: Any, weak_type: bool) -> int:
+    """Return the number that stands for a shape, a dtype and its weakness, the same each time.
+
+    Programs are looked up by such numbers: they are quicker to hash and compare than what they
+    stand for. After very many types they start afresh, with numbers not used before.
+    """
+    key = (shape, dtype, weak_type)
+    found = _kinds.get(key)
+    if found is None:
+        if len(_kinds) >= _MOST_KINDS:
+            _kinds.clear()
+        found = _kinds.setdefault(key, next(_numbers))
+    return found
+
+
+class Deleted:
+    """Stands in an Array for the buffer that was given away; all but its type raises."""
+
+    __slots__ = ("dtype", "shape", "why")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, why: str) -> None:
+        self.shape, self.dtype, self.why = shape, dtype, why
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def _raise(self, *args: Any, **kwargs: Any) -> Any:
+        aval = ShapedArray(self.shape, self.dtype)
+        raise RuntimeError(f"Array has been deleted: {aval.str_short()} {self.why}")
+
+    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = _raise
+
+    def __getattr__(self, name: str) -> Any:
+        return self._raise()
+
+
+def delete(x: ArrayImpl, why: str) -> None:
+    """Take the buffer out of an array; whoever uses it from now on gets a RuntimeError."""
+    if type(x._data) is not Deleted:
+        x._data = Deleted(x._data.shape, x._data.dtype, why)
+        x._kind = 0
 
 
 # ------------------------------------------------------------------------------------------- traces

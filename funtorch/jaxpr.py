@@ -23,6 +23,7 @@ from funtorch.core import (
     _state,
     current,
     escaped_tracer,
+    eval_trace,
 )
 from funtorch.errors import JaxprTypeError, Source, user_frame
 
@@ -286,10 +287,11 @@ class Stage(Trace):
         constant."""
         if type(x) is StageTracer and x.trace is self:
             return x.var
-        if isinstance(x, Tracer) and not x.trace.alive:
+        if type(x) is ArrayImpl:
+            if not x._data.shape and type(x._data) is np.ndarray:
+                return Lit(x)
+        elif isinstance(x, Tracer) and not x.trace.alive:
             raise escaped_tracer(x)
-        if type(x) is ArrayImpl and not x._data.shape and type(x._data) is np.ndarray:
-            return Lit(x)
         if not isinstance(x, Array):
             raise TypeError(f"{type(x).__name__} is not a funtorch array: {x!r:.80}")
         known = self.constvars.get(id(x))
@@ -303,9 +305,12 @@ class Stage(Trace):
                 if type(a) is StageTracer and a.trace is self:
                     break
             else:
-                _state.trace = self.parent
+                parent = self.parent
+                if parent is eval_trace and not prim.multiple_results:
+                    return parent.process(prim, args, params)  # it binds nothing in turn
+                _state.trace = parent
                 try:
-                    return self.parent.process(prim, args, params)
+                    return parent.process(prim, args, params)
                 finally:
                     _state.trace = self
             source = None  # users never see the tape's tracers

@@ -23,6 +23,17 @@ from .activations import (
     softmax,
     tanh,
 )
+from .conv import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, field, load_state_dict, param_count, state_dict, static
@@ -32,6 +43,8 @@ __all__ = [
     "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
     # layers
     "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d",
     # activations
     "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
     "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh",

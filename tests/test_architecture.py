@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_conv
 import test_ops_basic
 import test_ops_more
 
@@ -26,10 +27,12 @@ FOLDERS = {
 # The longest prefix that fits rules.
 FLOORS = {
     "funtorch.tree": 0,
+    "funtorch.treecode": 0,
     "funtorch.treedef": 0,
     "funtorch.dtypes": 0,
     "funtorch.errors": 0,
     "funtorch.config": 0,
+    "funtorch.openblas": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,
     "funtorch.jaxpr": 1,
@@ -330,7 +333,7 @@ def test_iota_counts_along_its_axis():
 
 def rows() -> list:
     """Return the rows of every test module: what its tests are parametrized over."""
-    return [*test_ops_basic.ROWS, *test_ops_more.CASES]
+    return [*test_ops_basic.ROWS, *test_ops_more.CASES, *test_conv.ROWS]
 
 
 def used_by(row) -> set[str]:

@@ -185,3 +185,71 @@ def test_get_out_of_range_fills() -> None:
     x = fnp.arange(3.0)
     assert np.isnan(x.at[5].get(mode="fill"))
     assert float(x.at[5].get(mode="fill", fill_value=7.0)) == 7.0
+
+
+# What eager calls leave to NumPy must mean what the traced forms mean.
+def traced(f, x):
+    return eval_jaxpr(stage(lambda x: [f(x)], [x.aval]), x)[0]
+
+
+def assert_same(got, want):
+    np.testing.assert_array_equal(got, want)
+    assert (got.dtype, got.weak_type) == (want.dtype, want.weak_type)
+
+
+MASK = X[:, :, 0] % 2 == 0
+
+
+@pytest.mark.parametrize("wrap", [lambda i: i, fnp.asarray], ids=["numpy", "funtorch"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        (np.array([0, -1, 1]),),
+        (np.array([5, -9], np.int8),),
+        (np.array(1, np.uint8),),
+        (np.zeros((0,), np.int32),),
+        (MASK,),
+        (np.array([2, 0]), slice(1, 3)),
+        (slice(None), np.array([0, 2])),
+        (np.array([2, 0]), slice(None), None, np.array([1, 1])),
+        (1, slice(None), np.array([0, 3, 7])),
+        (Ellipsis, np.array([True, False, True, False, True])),
+        (slice(None, None, -1), np.array([[1, 2], [-3, 0]])),
+    ],
+    ids=repr,
+)
+def test_eager_indexing_by_arrays_is_traced_indexing(index, wrap):
+    index = tuple(wrap(i) if isinstance(i, np.ndarray) else i for i in index)
+    x = fnp.asarray(X)
+    assert_same(x[index], traced(lambda x: x[index], x))
+
+
+@pytest.mark.parametrize("how", ["set", "add", "mul", "min", "max", "subtract", "divide"])
+@pytest.mark.parametrize(
+    "index",
+    [0, -1, slice(1, None), (1, 2), (slice(None, None, -2), 1), None, (..., 3), slice(0, 0)],
+    ids=repr,
+)
+def test_eager_updates_are_traced_updates(how, index):
+    for dtype in ("float32", "float16", "int32", "bool"):
+        x = fnp.asarray(X % 5, dtype)
+        for values in (2, 1.5, x[index], x[index][..., :1]):
+
+            def update(x, values=values):
+                return getattr(x.at[index], how)(values)
+
+            if how == "subtract" and dtype == "bool" and not isinstance(values, (int, float)):
+                continue  # bool has no negative
+            assert_same(update(x), traced(update, x))
+
+
+def test_eager_updates_leave_their_array_alone_and_check_shapes():
+    x = fnp.arange(6.0).reshape(2, 3)
+    x.at[0].set(7.0)
+    assert x[0, 0] == 0
+    with pytest.raises(
+        ValueError, match=r"x.at\[...\].set: values float32\[1,3\] do not broadcast"
+    ):
+        x.at[0].set(fnp.ones((1, 3)))
+    with pytest.raises(IndexError, match="index 2 is out of bounds for axis 0 with size 2"):
+        x.at[2].set(0.0)

@@ -12,7 +12,7 @@ from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
-from funtorch.ops import bits, contract, indexing, linalg, sort
+from funtorch.ops import bits, contract, fft, indexing, linalg, sort
 from funtorch.ops.elementwise import add, conj, mul
 from funtorch.ops.shape import transpose
 from funtorch.transforms import jvp, vjp, vmap
@@ -299,7 +299,30 @@ def eigh_without_phases(x: Any) -> list[Any]:
     return [w, mul(v, conj(v))]
 
 
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases()]
+def fft_cases() -> list[Case]:
+    cases = []
+    for n in (1, 4, 5):
+        for kind, x in (
+            ("fft", complexes(2, n)),
+            ("ifft", complexes(2, n)),
+            ("rfft", normal(2, n)),
+            ("irfft", complexes(2, n // 2 + 1)),
+        ):
+            for axis in (0, 1):
+                reference = getattr(np.fft, kind)
+                cases.append(
+                    Case(
+                        f"{kind}-{n}-axis{axis}",
+                        lambda x, p={"kind": kind, "axis": axis, "n": n}: fft.fft(x, **p),
+                        (x if axis else x.T,),
+                        (0,),
+                        lambda x, f=reference, n=n, axis=axis: f(x, n, axis),
+                    )
+                )
+    return cases
+
+
+CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases()]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 

@@ -84,7 +84,7 @@ class JVP(Trace):
             if self.splits and prim.linearize is not None:
                 out, tangent = _linearize_rule(prim, primals, tangents, params)
             else:
-                out, tangent = prim.rule("jvp")(primals, tangents, **params)
+                out, tangent = (prim.jvp or prim.rule("jvp"))(primals, tangents, **params)
         finally:
             _state.trace = saved
         source = user_frame()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
+import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,19 +15,44 @@ import numpy as np
 
 from funtorch import tree
 from funtorch.config import config
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, _state, eval_trace
-from funtorch.jaxpr import Jaxpr
+from funtorch.core import (
+    ArrayImpl,
+    Primitive,
+    ShapedArray,
+    Tracer,
+    _state,
+    delete,
+    eval_trace,
+    kind_of,
+)
+from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.treecode import MISMATCH, builder, extractor
 
-from ..backends import compile_jaxpr
+from ..backends import Explanation, compile_jaxpr, cost_analysis, explain_program, memory_analysis
 from .arguments import as_arrays, check_callable, function_name
+from .loops import run_while, while_p
+from .misses import Signature, leaf_names, why_it_missed
 from .restage import call_rules
+from .scan import scan_p
 from .simplify import simplify
-from .staging import ShapeDtypeStruct, spec_of, stage_tree
+from .stages import Compiled, Lowered, Traced
+from .staging import spec_of, stage_tree
 
-__all__ = ["Compiled", "Lowered", "clear_caches", "disable_jit", "jit", "jit_p"]
+__all__ = [
+    "Compiled",
+    "Lowered",
+    "Traced",
+    "clear_caches",
+    "disable_jit",
+    "explain",
+    "jit",
+    "jit_p",
+]
 
 CACHE_SIZE = 4096
-"""Most programs one jitted function keeps; the least recently used goes first."""
+"""Most programs one jitted function keeps; the oldest goes first."""
+
+_STRUCTURES = 64  # structures of arguments that one jitted function has code for
 
 
 # ------------------------------------------------------------------------------------ the primitive
@@ -49,46 +76,148 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 jit_p.eager = _jit_eager
 
 
+# ------------------------------------------------------------------------------- loops outside jit
+_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
+
+
+def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
+    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
+    body = params.get("jaxpr") or params["body_jaxpr"]
+    types = tuple((b.shape, b.dtype) for b in buffers)
+    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
+    if key not in body.memo:
+        avals = [ShapedArray(*t) for t in types]
+        ins, outs = map(Var, avals), map(Var, prim.type(*avals, **params))
+        eqn = Eqn(prim, list(ins), params, list(outs))
+        body.memo[key] = Jaxpr(eqn.invars, [eqn], eqn.outvars)
+    return body.memo[key]
+
+
+_scan_eager, _while_eager = scan_p.eager, while_p.eager
+
+
+def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
+    if short or config.disable_jit:
+        return _scan_eager(xp, *buffers, **params)
+    return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
+
+
+def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    if config.disable_jit:
+        return _while_eager(xp, *buffers, **params)
+    first = params["cond_nconsts"] + params["body_nconsts"]
+    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
+    ended, carry = run_while(buffers, **params, steps=steps)
+    if ended:
+        return carry
+    rest = [*buffers[:first], *carry]
+    return _compiled(_loop_program(while_p, rest, params))(rest)
+
+
+scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
+
+
 # -------------------------------------------------------------------------------------- one program
 class _Program:
     """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
     code."""
-
-    __slots__ = ("consts", "donated", "jaxpr", "name", "out_tree", "run", "weak")
 
     def __init__(self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int]) -> None:
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
         self.out_tree = out_tree
         self.name = name
-        self.donated = frozenset(k + len(self.consts) for k in donated)
-        self.weak = [a.weak_type for a in self.jaxpr.out_avals]
-        self.run: Callable[[list[Any]], list[Any]] | None = None
+        self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
+        self.call = self._first_call
 
     def holds_tracers(self) -> bool:
         return any(isinstance(x, Tracer) for x in self.consts)
 
     def compiled(self) -> Callable[[list[Any]], list[Any]]:
-        """Return the function from buffers of all arguments to output buffers, constants bound."""
-        run = _compiled(self.jaxpr, self.donated)
-        if self.consts:
-            consts = [c._data for c in self.consts]
-            inner = run
+        return _compiled(self.jaxpr, self.donated)
 
-            def run(buffers: list[Any]) -> list[Any]:
-                return inner(consts + buffers)
+    def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
+        self.call = self._caller()
+        return self.call(arrays)
 
-        self.run = run
-        return run
+    def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
+        """Return the function from arrays, of the program's types and contiguous, to the result."""
+        run, build = self.compiled(), builder(self.out_tree)
+        consts = [_prepared(c)._data for c in self.consts]
+        avals = self.jaxpr.out_avals
+        weak = [a.weak_type for a in avals]
+        kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
+        gone = [k - len(consts) for k in sorted(self.donated)]
+        why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
 
-    def call(self, buffers: list[Any]) -> Any:
-        run = self.run or self.compiled()
-        outs = [ArrayImpl(b, w) for b, w in zip(run(buffers), self.weak, strict=True)]
-        return self.out_tree.unflatten(outs)
+        def call(arrays: Sequence[ArrayImpl]) -> Any:
+            outs = run([*consts, *[x._data for x in arrays]])
+            return build([*map(ArrayImpl, outs, weak, kinds)])
+
+        def call_and_delete(arrays: Sequence[ArrayImpl]) -> Any:
+            result = call(arrays)
+            for k in gone:
+                delete(arrays[k], why)
+            return result
+
+        return call_and_delete if gone else call
 
     def bind(self, arrays: Sequence[Any]) -> Any:
         outs = jit_p.bind(*self.consts, *arrays, jaxpr=self.jaxpr, name=self.name)
         return self.out_tree.unflatten(outs)
+
+    def cost_analysis(self) -> dict[str, float]:
+        return cost_analysis(simplify(self.jaxpr))
+
+    def memory_analysis(self) -> Any:
+        return memory_analysis(simplify(self.jaxpr), self.donated)
+
+    def explain(self) -> Explanation:
+        count = len(self.jaxpr.eqns)
+        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
+
+
+def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
+    """Return the donated inputs that can become outputs: one of equal type for each."""
+    free = [(a.shape, a.dtype) for a in jaxpr.out_avals]
+    found = []
+    for k in donated:
+        aval = jaxpr.invars[k].aval
+        if (aval.shape, aval.dtype) in free:
+            free.remove((aval.shape, aval.dtype))
+            found.append(k)
+    return frozenset(found)
+
+
+def _prepared(x: Any) -> Any:
+    """Return an argument as compiled programs read it: contiguous, and with its kind known.
+
+    NumPy arrays are read in place, since nothing outlives the call.
+    """
+    weak = False
+    if type(x) is ArrayImpl:
+        if x._kind:
+            return x
+        weak = x._weak
+    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype.isnative:
+        x = ArrayImpl(x)
+    else:
+        (x,) = as_arrays([x], "argument", None)
+        if type(x) is not ArrayImpl:
+            return x
+        weak = x._weak
+    data = x._data
+    if type(data) is not np.ndarray or not (data.flags.c_contiguous and data.flags.aligned):
+        x = ArrayImpl(np.array(data, order="C"), weak)
+        data = x._data
+    x._kind = kind_of(data.shape, data.dtype, weak)
+    return x
+
+
+def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
+    types = tuple([(x.shape, x.dtype, x.weak_type) for x in arrays])
+    return Signature(treedef, types, static, config.trace_key())
 
 
 # ------------------------------------------------------------------------------------ the transform
@@ -99,6 +228,9 @@ def clear_caches() -> None:
     """Forget every compiled program of every jitted function."""
     for f in list(_jitted):
         f.clear_cache()
+
+
+_Fast = tuple[Callable[[Any], Any], dict[Any, Callable[..., Any]]]
 
 
 class Jitted:
@@ -118,50 +250,92 @@ class Jitted:
         self._name = function_name(fun)
         self._static_argnums = static_argnums
         self._static_argnames = static_argnames
+        self._has_static = bool(static_argnums or static_argnames)
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
-        self._programs: OrderedDict[Any, _Program] = OrderedDict()
+        self._programs: OrderedDict[Signature, _Program] = OrderedDict()
+        # For the structure of the last call: what takes the leaves out, and its programs by number.
+        self._fast: _Fast | None = None
+        self._structures: dict[Any, _Fast] = {}
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<jit of {self._name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        fast = self._fast
+        if fast is not None and _state.trace is eval_trace:
+            extract, calls = fast
+            static: Any = None
+            try:
+                if self._has_static:
+                    dynamic, named, static = self._split_static(args, kwargs)
+                    leaves = extract((dynamic, named))
+                else:
+                    leaves = extract((args, kwargs))
+                try:
+                    kinds = [x._kind for x in leaves]
+                    ready = 0 not in kinds
+                except AttributeError:  # numbers and NumPy arrays
+                    ready = False
+                if not ready:
+                    leaves = [_prepared(x) for x in leaves]
+                    kinds = [x._kind for x in leaves]
+                call = calls[(config.token, static, *kinds)]
+            except MISMATCH:
+                pass  # another structure or type than in the last call: the long way
+            else:
+                return call(leaves)
+        return self._call(args, kwargs)
+
+    def _call(self, args: Any, kwargs: Any) -> Any:
+        """Look the program up by structure, types and values; stage it if there is none."""
         if config.disable_jit:
             return self._fun(*args, **kwargs)
-        static: Any = None
-        if self._static_argnums or self._static_argnames:
-            args, kwargs, static = self._split_static(args, kwargs)
+        args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
-        types, buffers, eager = [], [], _state.trace is eval_trace
-        for k, x in enumerate(leaves):
-            if type(x) is ArrayImpl:
-                data = x._data
-                types.append((data.shape, data.dtype, x._weak))
-                buffers.append(data)
-            elif eager and type(x) is np.ndarray and x.dtype.kind in "fiubc":
-                types.append((x.shape, x.dtype, False))  # read in place: nothing outlives the call
-                buffers.append(x)
-            else:
-                (leaves[k],) = (x,) = as_arrays([x], "argument", self._fun)
-                aval = x.aval
-                types.append((aval.shape, aval.dtype, aval.weak_type))
-                eager = eager and type(x) is ArrayImpl
-                buffers.append(x._data if type(x) is ArrayImpl else None)
-        key = (treedef, tuple(types), static, config.trace_key())
+        eager = _state.trace is eval_trace
+        if eager:
+            leaves = [x if type(x) is not np.ndarray else _prepared(x) for x in leaves]
+        arrays = as_arrays(leaves, "argument", self._fun)
+        eager = eager and all(type(x) is ArrayImpl for x in arrays)
+        key = _signature(arrays, treedef, static)
         program = self._programs.get(key)
         if program is None:
-            program = self._stage(
-                key, treedef, [ShapedArray(*t) for t in types], static, args, kwargs
-            )
-        if eager and not program.holds_tracers():
-            return program.call(buffers)
-        return program.bind(as_arrays(leaves, "argument", self._fun))
+            program = self._stage(key, args, kwargs)
+        if not eager or program.holds_tracers():
+            return program.bind(arrays)
+        arrays = [_prepared(x) for x in arrays]
+        result = program.call(arrays)
+        self._remember(key, arrays, program)
+        return result
+
+    def _remember(self, key: Signature, arrays: Sequence[ArrayImpl], program: _Program) -> None:
+        """Let the next call with arguments like these find the program at once."""
+        token = config.token
+        if token < 0:
+            return
+        fast = self._structures.get(key.treedef)
+        if fast is None:
+            extract = extractor(key.treedef)
+            if extract is None:
+                return
+            if len(self._structures) >= _STRUCTURES:
+                self._structures.clear()
+            fast = self._structures[key.treedef] = extract, {}
+        calls = fast[1]
+        if len(calls) >= CACHE_SIZE:
+            calls.clear()
+        calls[(token, key.static, *[x._kind for x in arrays])] = program.call
+        self._fast = fast
 
     def _split_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """Take static arguments out: the others, with None in their places, and the values."""
+        if not self._has_static:
+            return args, kwargs, None
         nums = {n % len(args) if -len(args) <= n < 0 else n for n in self._static_argnums}
         static = [(n, args[n]) for n in sorted(nums) if n < len(args)] + [
             (k, kwargs[k]) for k in sorted(self._static_argnames & kwargs.keys())
@@ -184,31 +358,31 @@ class Jitted:
         key = tuple((where, type(value), value) for where, value in static)
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
-    def _stage(
-        self,
-        key: Any,
-        treedef: Any,
-        avals: Sequence[ShapedArray],
-        static: Any,
-        args: Any,
-        kwargs: Any,
-    ) -> _Program:
-        values = {where: value for where, _, value in static or ()}
+    def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
+        if config.debug >= 1:
+            why = why_it_missed(self._fun, self._programs, key, args, kwargs)
+            print(f"jit of {self._name} is traced and compiled: {why}", file=sys.stderr)
+        values = {where: value for where, _, value in key.static or ()}
+        named = {k: v for k, v in values.items() if isinstance(k, str)}
 
         def call(*a: Any, **kw: Any) -> Any:
-            named = {k: v for k, v in values.items() if isinstance(k, str)}
-            return self._fun(
-                *[values.get(k, x) if k in values else x for k, x in enumerate(a)], **kw, **named
-            )
+            if values:
+                a = tuple([values.get(k, x) for k, x in enumerate(a)])
+            return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
-        jaxpr, out_tree = stage_tree(call, treedef, avals)
+        jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
         program = _Program(jaxpr, out_tree, self._name.split(" ")[0], self._donated(args, kwargs))
         if not program.holds_tracers():
             self._programs[key] = program
             if len(self._programs) > CACHE_SIZE:
                 self._programs.popitem(last=False)
+                self._forget()
         return program
+
+    def _forget(self) -> None:
+        self._fast = None
+        self._structures.clear()
 
     def _donated(self, args: Any, kwargs: Any) -> frozenset[int]:
         """Return the positions, among the flat inputs, of donated leaves."""
@@ -222,88 +396,30 @@ class Jitted:
             at += n
         return frozenset(found)
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
-        """Stage for the given arguments (arrays or `ShapeDtypeStruct`) without running."""
-        static: Any = None
-        if self._static_argnums or self._static_argnames:
-            args, kwargs, static = self._split_static(args, kwargs)
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Trace for the given arguments (arrays or `ShapeDtypeStruct`) without compiling."""
+        args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
-        key = (
-            treedef,
-            tuple((a.shape, a.dtype, a.weak_type) for a in avals),
-            static,
-            config.trace_key(),
-        )
-        program = self._programs.get(key) or self._stage(key, treedef, avals, static, args, kwargs)
-        return Lowered(program, treedef, avals)
+        key = _signature(avals, treedef, static)
+        program = self._programs.get(key) or self._stage(key, args, kwargs)
+        return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace and simplify for the given arguments without running."""
+        return self.trace(*args, **kwargs).lower()
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Return shapes and dtypes of the outputs without running."""
-        return self.lower(*args, **kwargs).out_info
+        return self.trace(*args, **kwargs).out_info
 
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
         self._programs.clear()
+        self._forget()
 
     def _cache_size(self) -> int:
         return len(self._programs)
-
-
-class Lowered:
-    """A staged program, before compilation."""
-
-    def __init__(self, program: _Program, in_tree: Any, avals: Sequence[ShapedArray]) -> None:
-        self._program = program
-        self.in_tree = in_tree
-        self.in_avals = list(avals)
-
-    @property
-    def jaxpr(self) -> Jaxpr:
-        return self._program.jaxpr
-
-    @property
-    def out_info(self) -> Any:
-        return self._program.out_tree.unflatten(
-            [ShapeDtypeStruct(a.shape, a.dtype) for a in self.jaxpr.out_avals]
-        )
-
-    def as_text(self) -> str:
-        """Return the simplified program as text."""
-        return str(simplify(self._program.jaxpr))
-
-    def compile(self) -> Compiled:
-        """Compile the program to native code."""
-        self._program.compiled()
-        return Compiled(self)
-
-
-class Compiled:
-    """A compiled program: call it with arguments of exactly the types it was lowered for."""
-
-    def __init__(self, lowered: Lowered) -> None:
-        self._lowered = lowered
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, treedef = tree.flatten((args, kwargs))
-        if treedef != self._lowered.in_tree:
-            raise TypeError(
-                f"the compiled function takes arguments of structure {self._lowered.in_tree}, got "
-                f"{treedef}"
-            )
-        arrays = as_arrays(leaves, "argument", None)
-        for k, (x, aval) in enumerate(zip(arrays, self._lowered.in_avals, strict=True)):
-            if not x.aval.same_type(aval):
-                raise TypeError(
-                    f"the compiled function takes {aval.str_short()} as leaf {k}, got "
-                    f"{x.aval.str_short()}"
-                )
-        if all(type(x) is ArrayImpl for x in arrays) and _state.trace is eval_trace:
-            return self._lowered._program.call([x._data for x in arrays])
-        return self._lowered._program.bind(arrays)
-
-    def as_text(self) -> str:
-        return self._lowered.as_text()
 
 
 def jit(
@@ -313,6 +429,8 @@ def jit(
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
+    keep_unused: bool = False,
+    inline: bool = False,
 ) -> Any:
     """Compile a function: it is traced once per combination of argument types, and then runs as
     native code.
@@ -321,11 +439,14 @@ def jit(
         fun: a pure function of arrays or pytrees of arrays. Without it, a decorator is returned.
         static_argnums, static_argnames: arguments that stay Python values; they must be hashable,
             and each new value compiles again.
-        donate_argnums, donate_argnames: arguments whose buffers the program may overwrite; the
-            caller must not use them afterwards.
+        donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
+            results of the same type. Such arrays are deleted by the call.
+        keep_unused, inline: accepted for compatibility; arguments are never left out, and calls
+            inside a compiled program always become part of it.
 
     Returns:
-        The compiled function, with ``lower(*args)``, ``eval_shape(*args)`` and ``clear_cache()``.
+        The compiled function, with ``trace(*args)``, ``lower(*args)``, ``eval_shape(*args)`` and
+        ``clear_cache()``.
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
@@ -346,6 +467,8 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
+            keep_unused=keep_unused,
+            inline=inline,
         )
     check_callable(fun, "jit")
     nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
@@ -394,6 +517,32 @@ def _resolve(
         positional[n] for n in nums if -len(positional) <= n < len(positional)
     }
     return tuple(sorted(all_nums)), frozenset(all_names)
+
+
+def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
+    """Make a function that tells what ``fun`` compiles to: steps, source lines, costs and memory.
+
+    Args:
+        fun: a jitted function, or one that is then jitted.
+
+    Returns:
+        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> found = ft.explain(lambda x: ft.numpy.exp(x).sum())(ft.numpy.ones(10))
+        >>> [(step.kind, step.what) for step in found.steps]
+        [('kernel', 'exp+sum')]
+    """
+    check_callable(fun, "explain")
+    jitted = fun if isinstance(fun, Jitted) else jit(fun)
+
+    @functools.wraps(fun)
+    def explained(*args: Any, **kwargs: Any) -> Explanation:
+        return jitted.trace(*args, **kwargs)._program.explain()
+
+    return explained
 
 
 def disable_jit(disable: bool = True) -> Any:

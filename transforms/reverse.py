@@ -48,30 +48,32 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
         one cotangent or None per invar.
     """
     known = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
-    ct_of: dict[Var, Any] = {}
+    ct_of: dict[Var | Lit, Any] = {}
 
-    def give(v: Var | Lit, ct: Any) -> None:
-        if isinstance(v, Lit) or v in known:
-            return
-        ct_of[v] = ct if v not in ct_of else add(ct_of[v], ct)
+    def give(atoms: Sequence[Var | Lit], cts: Sequence[Any]) -> None:
+        for v, ct in zip(atoms, cts, strict=True):
+            if ct is not None and type(v) is Var and v not in known:
+                there = ct_of.get(v)
+                ct_of[v] = ct if there is None else add(there, ct)
 
-    for v, ct in zip(jaxpr.outvars, cts, strict=True):
-        if ct is not None:
-            give(v, ct)
+    give(jaxpr.outvars, cts)
     for eqn in reversed(jaxpr.eqns):
         prim = eqn.prim
-        outs = [ct_of.pop(v, None) for v in eqn.outvars]
-        if outs.count(None) == len(outs):
-            continue
+        ct: Any
+        if prim.multiple_results:
+            ct = [ct_of.pop(v, None) for v in eqn.outvars]
+            if ct.count(None) == len(ct):
+                continue
+        else:
+            ct = ct_of.pop(eqn.outvars[0], None)
+            if ct is None:
+                continue
         ins = [
             v.val if type(v) is Lit else known[v] if v in known else LinearArg(v.aval)
             for v in eqn.invars
         ]
         rule = prim.transpose or prim.rule("transpose")
-        found = rule(outs if prim.multiple_results else outs[0], *ins, **eqn.params)
-        for v, ct in zip(eqn.invars, found, strict=True):
-            if ct is not None:
-                give(v, ct)
+        give(eqn.invars, rule(ct, *ins, **eqn.params))
     return [ct_of.get(v) for v in jaxpr.invars]
 
 

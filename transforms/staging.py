@@ -72,11 +72,29 @@ def stage_tree(
 
     def flat(*flat_args: Any) -> list[Any]:
         args, kwargs = tree.unflatten(treedef, flat_args)
-        outs, out_tree = tree.flatten(fun(*args, **kwargs))
+        result = fun(*args, **kwargs)
+        outs, out_tree = tree.flatten(result)
         store.append(out_tree)
-        return as_arrays(outs, "output", fun)
+        try:
+            return as_arrays(outs, "output", fun)
+        except TypeError as error:
+            raise _no_array(fun, result) or error from None
 
     return stage(flat, avals, function_name(fun)), store[0]
+
+
+def _no_array(fun: Callable[..., Any], result: Any) -> TypeError | None:
+    """Return the error that names the first part of a result that is no array, if there is one."""
+    for path, leaf in tree.leaves_with_path(result):
+        try:
+            as_arrays([leaf], "output", fun)
+        except TypeError:
+            return TypeError(
+                f"{function_name(fun)} returned {leaf!r:.60}, of type {type(leaf).__name__}, at "
+                f"output{tree.keystr(path)}; a function that is traced returns arrays, numbers and "
+                "pytrees of them. Return what is no array from outside of it"
+            )
+    return None
 
 
 def make_jaxpr(

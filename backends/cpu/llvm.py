@@ -1,19 +1,40 @@
-"""Print kernels as LLVM functions."""
+"""Print kernels as LLVM functions.
+
+There is one schedule for each relation of the inner axes to the one along which memory runs:
+
+    unrolled    no inner axes, or few elements a row: everything of one row in registers, vectorised
+                over the last axis of the rows
+    rows        the last axis is an inner one: one loop per stage, accumulators in registers
+    columns     the last axis is a row axis: as rows, but for a tile of it at a time, accumulators
+                in the nearest cache
+    chunks      rows or columns that are few but long: every part does a piece of all of them and
+                leaves its accumulators in scratch, where the finishing function joins them
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..kernel import Affine, Kernel
-from .scalar import MEMORY, TYPES, Block, constant, load_value, reduction, scalar, store_value
+from ..kernel import Kernel, Op, Store, row_major, serial_axes
+from .nest import Env, Index, Nest, Space, needs, operands
+from .reduce import Reduction, reduction
+from .scalar import MEMORY, TYPES, load_value, store_value
 
 __all__ = ["Code", "kernel_function"]
 
+_PARTS = 64  # parts that are enough for any number of threads
+_BLOCK = 4096  # elements of the last axis that one part takes
+_TILE = 512  # elements of the last axis that columns are accumulated for at a time
+_AT_ONCE = 4  # elements of a column that are taken in together
 _CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
+_CHUNKS = 16  # parts that a long reduction is cut into
+_LONG = 1 << 17  # elements from which it is
+_STASH = 1 << 16  # bytes of a row's values that are kept from one stage to the next
+_UNROLLED = 400  # operations that a row written out in full may have
+_TINY = 64  # elements of a kernel that is not worth a call
 
 
 @dataclass(frozen=True)
@@ -39,189 +60,553 @@ class Code:
     work: int
 
 
-class _Printer:
-    """Writes the function of one kernel."""
+@dataclass(frozen=True)
+class _Accumulator:
+    """A reduction under way: operation ``number``, and the addresses of its accumulators."""
+
+    number: int
+    code: Reduction
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over the elements: what it reduces and stores, and what it needs for that."""
+
+    reduces: list[int]
+    stores: list[Store]
+    elements: list[int]
+    rows: list[int]
+
+
+def _slot(kind: str) -> str:
+    """Return the type in memory of an accumulator."""
+    return "i8" if kind == "i1" else kind
+
+
+_BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+
+
+class _Printer(Nest):
+    """Writes the function of one kernel, and the one that finishes it."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.b = Block()
-        self.index: dict[int, str] = {}
+        super().__init__(kernel)
+        self.serial = serial_axes(kernel)
+        self.kept = [k for k, r in enumerate(kernel.inner) if not r]
+        self.inner = [k for k, r in enumerate(kernel.inner) if r]
+        self.rows = math.prod(kernel.sizes[k] for k in self.kept)
+        self.length = math.prod(kernel.sizes[k] for k in self.inner)
+        self.work = math.prod(kernel.sizes) * max(len(self.used), 1)
+        self.reduces = [n for n in self.used if self.body[n].name == "reduce"]
+        self.parts, self.scratch, self.end = 1, 0, ""
+        self.row_env: Env = {}  # values of the row at hand
+        self.saved: dict[int, str] = {}  # where values of a tile's rows are kept
+        self.stash: dict[int, str] = {}  # where values of a row's elements are kept
+        self.tile = 0  # rows that are done together
+        self.lane: Index = 0  # which of them is at hand
 
-    # ---------------------------------------------------------------- loops and addresses
-    def loop(self, start: str, stop: str, step: int, body: Callable[[str], None]) -> None:
-        """Write ``for i in range(start, stop, step)``, which runs at least once.
+    def code(self) -> Code:
+        """Choose a schedule and print it."""
+        sizes, name = self.kernel.sizes, self.kernel.name
+        written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
+        across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
+        go, none = self.label(), self.label()
+        self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
+        self.block(go)
+        if not self.inner or (
+            self.length <= (32 if across else 8) and written_out <= _UNROLLED and self.kept
+        ):
+            self.unrolled()
+        else:
+            self.passes(across)
+        self.b.do(f"br label %{none}")
+        self.block(none)
+        args, inline = ["ptr %scratch", "i64 %lo", "i64 %hi"], math.prod(sizes) <= _TINY
+        text = self.function(name, args, inline)
+        if self.end:
+            text += "\n\n" + self.end
+        return Code(text, self.b.declared, self.parts, self.scratch, bool(self.end), self.work)
 
-        Counters live in memory until LLVM moves them to registers.
-        """
-        b = self.b
-        b.count += 1
-        label, cell = f"l{b.count}", f"%c{b.count}"
-        self.cells.append(f"  {cell} = alloca i64")
-        b.do(f"store i64 {start}, ptr {cell}")
-        b.do(f"br label %{label}")
-        b.lines.append(f"{label}:")
-        i = b.op(f"load i64, ptr {cell}")
-        body(i)
-        after = b.op(f"add nsw i64 {i}, {step}")
-        b.do(f"store i64 {after}, ptr {cell}")
-        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
-        b.lines.append(f"{label}e:")
+    # ---------------------------------------------------------------- unrolled
+    def unrolled(self) -> None:
+        """Write one row at a time in full, vectorised over the last row axis."""
+        free = [k for k in self.kept if k not in self.serial]
+        inside = [self.axis(k) for k in self.kept if k in self.serial]
+        large = self.work >= _LONG
+        if inside or not free:
+            spaces = [self.axis(k) for k in free]
+        elif len(free) == 1:
+            self.stretch(free[0])
+            return
+        else:
+            *spaces, last = [self.axis(k) for k in free]
+            blocks = -(-last[0] // _BLOCK)
+            if large and blocks > 1 and math.prod(n for n, _ in spaces) < _PARTS:
+                block = self.block_of(free[-1], _BLOCK, self.whole_row)
+                self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
+                return
+            inside = [last]
+        most = _PARTS if large else 2
+        self.parts = self.parallel(spaces, most, lambda: self.nest(inside, self.whole_row))
 
-    def offset(self, where: Affine) -> str:
-        total = None
-        for k, s in enumerate(where.strides):
-            if s:
-                term = self.index[k] if s == 1 else self.b.op(f"mul nsw i64 {self.index[k]}, {s}")
-                total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
-        if total is None:
-            return str(where.offset)
-        return self.b.op(f"add nsw i64 {total}, {where.offset}") if where.offset else total
+    def stretch(self, axis: int) -> None:
+        """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""
+        n = self.kernel.sizes[axis]
+        block = _BLOCK if n > _BLOCK else 1
+        self.parts = -(-n // block)
+        first = self.b.op(f"mul nsw i64 %lo, {block}")
+        end = self.least(self.b.op(f"mul nsw i64 %hi, {block}"), n)
+        self.along(axis, first, end, self.whole_row)
 
-    def address(self, buffer: int, where: Affine) -> str:
-        kind = MEMORY[self.kernel.buffers[buffer]]
-        return self.b.op(f"getelementptr inbounds {kind}, ptr %b{buffer}, i64 {self.offset(where)}")
+    def block_of(self, axis: int, size: int, body: Callable[[], None]) -> Callable[[Index], None]:
+        """Return what writes the loop over one block of an axis, given the block's number."""
 
-    def load(self, buffer: int, where: Affine) -> str:
-        return load_value(self.b, self.address(buffer, where), self.kernel.buffers[buffer])
+        def block(number: Index) -> None:
+            first = self.sum(0, [(number, size)])
+            end = self.least(self.sum(size, [(first, 1)]), self.kernel.sizes[axis])
+            self.along(axis, first, end, body)
 
-    def store(self, buffer: int, where: Affine, value: str) -> None:
-        pointer = self.address(buffer, where)
-        store_value(self.b, pointer, self.kernel.buffers[buffer], value)
+        return block
 
-    # ---------------------------------------------------------------- the body
-    def values(self) -> list[str]:
-        """Write the scalar body at the current indices; return the names of its values."""
-        out: list[str] = []
-        body = self.kernel.body
-        for op in body:
-            if op.name == "load":
-                out.append(self.load(op.attr, op.where))
-            elif op.name == "const":
-                out.append(constant(op.attr, op.dtype))
-            elif op.name == "index":
-                attr = {"dtype": op.dtype}
-                out.append(
-                    scalar(self.b, "convert", [self.offset(op.where)], [np.dtype("int64")], attr)
-                )
+    def along(self, axis: int, first: Index, end: Index, body: Callable[[], None]) -> None:
+        def one(i: str) -> None:
+            self.index[axis] = i
+            body()
+
+        self.loop(first, end, 1, one)
+
+    def least(self, a: Index, b: Index) -> str:
+        self.b.declared["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+        return self.b.op(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def whole_row(self) -> None:
+        places = list(itertools.product(*(range(self.kernel.sizes[k]) for k in self.inner)))
+        row: Env = {}
+        envs: list[Env] = [{} for _ in places]
+
+        def at_each() -> Iterator[tuple[Env, Env]]:
+            for place, env in zip(places, envs, strict=True):
+                self.index.update(zip(self.inner, place, strict=True))
+                yield env, row | env
+
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "reduce":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for _, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                row[n] = code.end(self.b, states)
+            elif op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for env, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                    env[n] = states[0]
+            elif self.is_element[n]:
+                for env, both in at_each():
+                    self.value(n, both)
+                    env[n] = both[n]
             else:
-                dtypes = [body[a].dtype for a in op.args]
-                out.append(scalar(self.b, op.name, [out[a] for a in op.args], dtypes, op.attr))
-        return out
+                self.value(n, row)
+        for s in self.row_stores:
+            self.store(s, row)
+        for _, both in at_each():
+            for s in self.element_stores:
+                self.store(s, both)
 
-    def nest(
-        self, axes: Sequence[int], body: Callable[[], None], part: tuple[str, str] | None = None
-    ) -> None:
-        """Write loops over the axes, in order, around the body; ``part`` bounds the first one."""
-        if not axes:
+    # ---------------------------------------------------------------- passes
+    def stage_of(self, s: Store) -> int:
+        return max(self.stage[n] for n in needs(s))
+
+    def plan(self) -> list[_Pass]:
+        """Return the passes; find out which values of elements are kept from one to the next."""
+        last = max(
+            [self.stage[n] - 1 for n in self.reduces]
+            + [self.stage_of(s) for s in self.element_stores]
+        )
+        self.kept_in: dict[int, Store | None] = {}  # the store that keeps a value, or a stash
+        room = _STASH // max(self.tile, 1)
+        passes: list[_Pass] = []
+        for p in range(last + 1):
+            reduces = [n for n in self.reduces if self.stage[n] == p + 1]
+            stores = [s for s in self.element_stores if self.stage_of(s) == p]
+            todo = [self.body[n].args[0] for n in reduces] + [n for s in stores for n in needs(s)]
+            elements: set[int] = set()
+            rows: set[int] = set()
+            while todo:
+                n = todo.pop()
+                if n in elements:
+                    continue
+                if not self.is_element[n]:
+                    rows.add(n)
+                    continue
+                elements.add(n)
+                if n not in self.kept_in and self.heavy(n) and self.stage[n] < p:
+                    room = self.keep(n, passes[self.stage[n]], room)
+                if n not in self.kept_in or self.stage[n] == p:
+                    todo.extend(operands(self.body[n]))
+            passes.append(_Pass(reduces, stores, sorted(elements), sorted(rows)))
+        return passes
+
+    def keep(self, n: int, born: _Pass, room: int) -> int:
+        """Keep an element's value for later passes if there is room; return the room left."""
+        size = self.length * self.body[n].dtype.itemsize
+        for s in born.stores:
+            if s.value == n and s.mask is None and s.how == "set" and not s.where.dynamic:
+                self.kept_in[n] = s
+                return room
+        if n not in born.elements or size > room:
+            return room
+        self.kept_in[n] = None
+        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], self.length * max(self.tile, 1))
+        return room - size
+
+    def passes(self, across: bool) -> None:
+        """Write one loop over the elements for every stage, around it those over the rows."""
+        sizes, spaces = self.kernel.sizes, [self.axis(k) for k in self.kept]
+        stages = max(self.stage[n] for n in self.used)
+        simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
+        if across:
+            axis, room = self.kept[-1], _STASH * 4 // (self.length * 4)
+            n = sizes[axis]
+            self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
+            spaces[-1] = (-(-n // self.tile), self.set_tile)
+        self.planned = self.plan()
+        self.running: dict[int, _Accumulator] = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                self.running[n] = _Accumulator(n, code, self.cells_for(code))
+        units = math.prod(n for n, _ in spaces)
+        first = sizes[self.inner[0]]
+        long = first > 1 and self.rows * self.length >= _LONG
+        if simple and stages and long and units < _CHUNKS and not self.running:
+            self.chunks(spaces)
+            return
+        most = _PARTS if self.work >= _LONG else 2
+        if self.serial:
+            self.nest(spaces, self.row)
+        else:
+            self.parts = self.parallel(spaces, most, self.row)
+
+    def set_tile(self, number: Index) -> None:
+        self.first = self.sum(0, [(number, self.tile)])
+        n = self.kernel.sizes[self.kept[-1]]
+        whole = n % self.tile == 0
+        self.last = self.sum(self.tile, [(self.first, 1)])
+        if not whole:
+            self.last = self.least(self.last, n)
+
+    def lanes(self, body: Callable[[], None]) -> None:
+        """Write the body for every row of the tile."""
+        if not self.tile:
             body()
             return
 
-        def inner(i: str) -> None:
-            self.index[axes[0]] = i
-            self.nest(axes[1:], body)
+        def one(i: str) -> None:
+            self.index[self.kept[-1]] = i
+            self.lane = self.b.op(f"sub nsw i64 {i}, {self.first}")
+            body()
 
-        first, end = part or ("0", str(self.kernel.sizes[axes[0]]))
-        self.loop(first, end, 1, inner)
+        self.loop(self.first, self.last, 1, one)
 
-    # ---------------------------------------------------------------- the three shapes of a nest
-    def elementwise(self) -> None:
-        values = self.values()
-        for s in self.kernel.stores:
-            self.store(s.buffer, s.where, values[s.value])
+    def row(self) -> None:
+        """Write all passes over one row, or over a tile of rows, then the stores of rows."""
+        self.row_env, self.saved = {}, {}
+        for this in self.planned:
+            for acc in self.accumulate(this, None):
+                if self.tile:
+                    self.saved[acc.number] = acc.cells[0]
+                else:
+                    states = self.read_all(acc.code, acc.cells)
+                    self.row_env[acc.number] = acc.code.end(self.b, states)
+        if self.row_stores:
+            self.lanes(self.store_row)
 
-    def in_registers(self, axes: Sequence[int]) -> None:
-        """Reduce over ``axes``, the innermost ones, in one accumulator per store."""
-        k, b = self.kernel, self.b
-        cells = []
-        for s in k.stores:
-            dtype = k.buffers[s.buffer]
-            start, step = reduction(s.reducer, dtype)
-            b.count += 1
-            pair = [f"%total{b.count}", f"%part{b.count}"]
-            self.cells.extend(f"  {c} = alloca {TYPES[dtype]}" for c in pair)
-            b.do(f"store {TYPES[dtype]} {start}, ptr {pair[0]}")
-            cells.append((s, dtype, TYPES[dtype], start, step, pair))
+    def store_row(self) -> None:
+        env = self.row_values([n for s in self.row_stores for n in needs(s)])
+        for s in self.row_stores:
+            self.store(s, env)
 
-        def take(which: int) -> None:
-            values = self.values()
-            for s, _, kind, _, step, pair in cells:
-                acc = b.op(f"load {kind}, ptr {pair[which]}")
-                b.do(f"store {kind} {step(b, acc, values[s.value])}, ptr {pair[which]}")
+    def row_values(self, wanted: Iterable[int]) -> Env:
+        """Write what the wanted values of the row need and is not there yet; return it all."""
+        env = {} if self.tile else self.row_env
+        for n in self.closure(wanted, {*env, *self.saved}):
+            if n in env:
+                continue
+            if n in self.saved:
+                env[n] = self.read(self.saved[n], TYPES[self.body[n].dtype])
+            else:
+                self.value(n, env)
+        return env
 
-        def chunked(first: str) -> None:
-            for _, _, kind, start, _, pair in cells:
-                b.do(f"store {kind} {start}, ptr {pair[1]}")
-            size = str(k.sizes[last])
-            end = b.op(f"add nsw i64 {first}, {_CHUNK}")
-            end = b.op(f"call i64 @llvm.smin.i64(i64 {end}, i64 {size})")
+    # ---------------------------------------------------------------- one pass
+    def cells_for(self, code: Reduction) -> tuple[str, ...]:
+        return tuple(self.cell(self.slot(kind), max(self.tile, 1)) for kind in code.kinds)
 
-            def one(i: str) -> None:
-                self.index[last] = i
-                take(1)
+    def slot(self, kind: str) -> str:
+        return _slot(kind) if self.tile else kind
 
-            self.loop(first, end, 1, one)
-            for _, _, kind, _, step, pair in cells:
-                total, part = (b.op(f"load {kind}, ptr {p}") for p in pair)
-                b.do(f"store {kind} {step(b, total, part)}, ptr {pair[0]}")
+    def read(self, cell: str, kind: str) -> str:
+        """Return what a cell of the row at hand holds."""
+        slot = self.slot(kind)
+        at = self.pointer(cell, slot, self.lane) if self.tile else cell
+        found = self.b.op(f"load {slot}, ptr {at}")
+        return found if slot == kind else self.b.op(f"icmp ne {slot} {found}, 0")
 
-        last = axes[-1]
-        if k.sizes[last] > 2 * _CHUNK:
-            b.declared["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
-            self.nest(axes[:-1], lambda: self.loop("0", str(k.sizes[last]), _CHUNK, chunked))
-        else:
-            self.nest(axes, lambda: take(0))
-        for s, _, kind, _, _, pair in cells:
-            self.store(s.buffer, s.where, b.op(f"load {kind}, ptr {pair[0]}"))
+    def write(self, cell: str, kind: str, value: str) -> None:
+        slot = self.slot(kind)
+        at = self.pointer(cell, slot, self.lane) if self.tile else cell
+        value = value if slot == kind else self.b.op(f"zext {kind} {value} to {slot}")
+        self.b.do(f"store {slot} {value}, ptr {at}")
 
-    def in_memory(self, reduced: Sequence[int], inner: int) -> None:
-        """Reduce over axes that lie outside a kept one: accumulate in the output itself."""
-        k = self.kernel
+    def read_all(self, code: Reduction, cells: Sequence[str]) -> list[str]:
+        return [self.read(c, kind) for c, kind in zip(cells, code.kinds, strict=True)]
 
-        def start() -> None:
-            for s in k.stores:
-                self.store(s.buffer, s.where, reduction(s.reducer, k.buffers[s.buffer])[0])
+    def write_all(self, code: Reduction, cells: Sequence[str], states: Sequence[str]) -> None:
+        for c, kind, state in zip(cells, code.kinds, states, strict=True):
+            self.write(c, kind, state)
 
-        def take() -> None:
-            values = self.values()
-            for s in k.stores:
-                step = reduction(s.reducer, k.buffers[s.buffer])[1]
-                self.store(
-                    s.buffer, s.where, step(self.b, self.load(s.buffer, s.where), values[s.value])
-                )
+    def accumulate(self, this: _Pass, bounds: tuple[Index, Index] | None) -> list[_Accumulator]:
+        """Write a pass over the elements of the row or of the tile.
 
-        self.nest([inner], start)
-        self.nest([*reduced, inner], take)
+        Args:
+            bounds: the part of the first inner axis to do, if not all of it.
+        """
+        accs = []
+        for n in this.reduces:
+            code = reduction(self.body[n].attr, self.body[n].dtype, not self.tile)
+            accs.append(_Accumulator(n, code, self.cells_for(code)))
+        dear = [n for n in self.closure(this.rows, self.saved) if self.heavy(n)]
+        dear = {
+            n: self.cell(_slot(TYPES[self.body[n].dtype]), self.tile)
+            for n in dear
+            if self.tile and n not in self.saved
+        }
 
-    def function(self) -> Code:
-        """Return the printed function."""
-        k = self.kernel
-        self.cells: list[str] = []
-        kept = [a for a, r in enumerate(k.reduced) if not r]
-        reduced = [a for a, r in enumerate(k.reduced) if r]
-        parts = 1
-        if not reduced:
-            parts = k.sizes[0] if k.sizes else 1
-            self.nest(kept, self.elementwise, ("%lo", "%hi"))
-        elif reduced[-1] == len(k.sizes) - 1:
-            self.nest(kept, lambda: self.in_registers(reduced))
-        else:
-            self.nest(kept[:-1], lambda: self.in_memory(reduced, kept[-1]))
-        args = "".join(f"ptr noalias %b{n}, " for n in range(len(k.buffers)))
-        args += "ptr %scratch, i64 %lo, i64 %hi"
-        text = "\n".join(
-            [
-                f"define internal void @{k.name}({args}) noinline nounwind #0 {{",
-                "entry:",
-                *self.cells,
-                *self.b.lines,
-                "  ret void",
-                "}",
-            ]
+        def before() -> None:
+            env = self.row_values(dear if self.tile else this.rows)
+            for n, cell in dear.items():
+                self.write(cell, TYPES[self.body[n].dtype], env[n])
+            for acc in (*accs, *running):
+                self.write_all(acc.code, acc.cells, acc.code.starts)
+
+        running = [acc for n, acc in self.running.items() if n in this.elements]
+        if dear or accs or running or not self.tile:
+            self.lanes(before)
+        self.saved.update(dear)
+        self.turns(this, accs, bounds)
+        return accs
+
+    def turns(
+        self, this: _Pass, accs: Sequence[_Accumulator], bounds: tuple[Index, Index] | None
+    ) -> None:
+        """Write the loops over the inner axes."""
+        sizes, last = self.kernel.sizes, self.inner[-1]
+        ranges = [(k, (0, sizes[k])) for k in self.inner]
+        if bounds:
+            ranges[0] = (self.inner[0], bounds)
+        if self.tile:
+            self.within(ranges[:-1], lambda: self.several(this, accs, *ranges[-1][1]))
+            return
+        long = sizes[last] > 2 * _CHUNK
+        if not long or not any(_rounds(self.body[acc.number]) for acc in accs):
+            self.within(ranges, lambda: self.element(this, accs))
+            return
+        partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
+        lo, hi = ranges[-1][1]
+
+        def piece(first: str) -> None:
+            for acc in partial:
+                self.write_all(acc.code, acc.cells, acc.code.starts)
+            end = self.least(self.sum(_CHUNK, [(first, 1)]), hi)
+            self.along(last, first, end, lambda: self.element(this, partial))
+            for acc, part in zip(accs, partial, strict=True):
+                both = self.read_all(acc.code, acc.cells), self.read_all(acc.code, part.cells)
+                self.write_all(acc.code, acc.cells, acc.code.join(self.b, *both))
+
+        self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
+
+    def several(self, this: _Pass, accs: Sequence[_Accumulator], lo: Index, hi: Index) -> None:
+        """Write the loop over the last inner axis around the one over the rows of a tile.
+
+        Short bodies take several turns at once, so that accumulators are read and written less.
+        """
+        last, at_once = self.inner[-1], _AT_ONCE if accs and len(this.elements) <= 16 else 1
+
+        def turns(count: int) -> Callable[[str], None]:
+            def body(i: str) -> None:
+                places = [self.sum(k, [(i, 1)]) for k in range(count)]
+                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]))
+
+            return body
+
+        if at_once == 1:
+            self.loop(lo, hi, 1, turns(1))
+            return
+        length = self.sum(0, [(hi, 1), (lo, -1)])
+        if isinstance(length, int):
+            middle = length // at_once * at_once
+            if middle:
+                self.loop(lo, middle, at_once, turns(at_once))
+            if middle < length:
+                self.loop(middle, hi, 1, turns(1))
+            return
+        middle = self.sum(0, [(lo, 1), (self.b.op(f"and i64 {length}, {-at_once}"), 1)])
+        self.when(
+            self.b.op(f"icmp slt i64 {lo}, {middle}"),
+            lambda: self.loop(lo, middle, at_once, turns(at_once)),
         )
-        work = math.prod(k.sizes) * len(k.body)
-        return Code(text, self.b.declared, parts, 0, False, work)
+        self.when(
+            self.b.op(f"icmp slt i64 {middle}, {hi}"), lambda: self.loop(middle, hi, 1, turns(1))
+        )
+
+    def within(
+        self, ranges: Sequence[tuple[int, tuple[Index, Index]]], body: Callable[[], None]
+    ) -> None:
+        """Write loops over ranges of axes, the first outermost."""
+        if not ranges:
+            body()
+            return
+        (axis, (lo, hi)), rest = ranges[0], ranges[1:]
+        self.along(axis, lo, hi, lambda: self.within(rest, body))
+
+    def element(
+        self,
+        this: _Pass,
+        accs: Sequence[_Accumulator],
+        turns: Sequence[tuple[int, Index]] | None = None,
+    ) -> None:
+        """Write what a pass does with one element, or with several along an axis."""
+        row = self.row_values(this.rows)
+        states = [self.read_all(acc.code, acc.cells) for acc in accs]
+        for turn in turns or [None]:
+            if turn is not None:
+                self.index[turn[0]] = turn[1]
+            env = self.element_values(this, dict(row))
+            for k, acc in enumerate(accs):
+                x = env[self.body[acc.number].args[0]]
+                states[k] = acc.code.take(self.b, states[k], x)
+            for s in this.stores:
+                self.store(s, env)
+        for acc, found in zip(accs, states, strict=True):
+            self.write_all(acc.code, acc.cells, found)
+
+    def element_values(self, this: _Pass, env: Env) -> Env:
+        p = self.planned.index(this)
+        for n in this.elements:
+            dtype, early = self.body[n].dtype, self.stage[n] < p
+            if early and self.kept_in.get(n) is not None:
+                s = self.kept_in[n]
+                env[n] = load_value(self.b, self.address(s.buffer, s.where, env), dtype)
+            elif early and n in self.stash:
+                env[n] = load_value(self.b, self.stash_place(n), dtype)
+            else:
+                if n in self.running:
+                    self.run_on(self.running[n], env)
+                else:
+                    self.value(n, env)
+                if not early and n in self.stash:
+                    store_value(self.b, self.stash_place(n), dtype, env[n])
+        return env
+
+    def run_on(self, acc: _Accumulator, env: Env) -> None:
+        """Write how a cumulative value takes in the element at hand."""
+        states, x = self.read_all(acc.code, acc.cells), env[self.body[acc.number].args[0]]
+        states = acc.code.take(self.b, states, x)
+        self.write_all(acc.code, acc.cells, states)
+        env[acc.number] = acc.code.end(self.b, states)
+
+    def stash_place(self, n: int) -> str:
+        strides = row_major([self.kernel.sizes[k] for k in self.inner])
+        tile = max(self.tile, 1)
+        terms = [(self.index[k], s * tile) for k, s in zip(self.inner, strides, strict=True)]
+        terms += [(self.lane, 1)] if self.tile else []
+        return self.pointer(self.stash[n], MEMORY[self.body[n].dtype], self.sum(0, terms))
+
+    # ---------------------------------------------------------------- chunks
+    def chunks(self, spaces: Sequence[Space]) -> None:
+        """Write parts that do a piece of the first inner axis for all rows."""
+        n = self.kernel.sizes[self.inner[0]]
+        piece = -(-n // _CHUNKS)
+        piece = -(-piece // 64) * 64 if piece > 64 else piece
+        self.parts = -(-n // piece)
+        places: dict[tuple[int, int], int] = {}
+
+        def chunk(p: str) -> None:
+            first = self.sum(0, [(p, piece)])
+            bounds = first, self.least(self.sum(piece, [(first, 1)]), n)
+
+            def some() -> None:
+                self.row_env, self.saved = {}, {}
+                accs = self.accumulate(self.planned[0], bounds)
+                self.lanes(lambda: leave(accs))
+
+            def leave(accs: Sequence[_Accumulator]) -> None:
+                for acc in accs:
+                    for k, state in enumerate(self.read_all(acc.code, acc.cells)):
+                        kind = acc.code.kinds[k]
+                        if (acc.number, k) not in places:
+                            places[acc.number, k] = self.scratch
+                            self.scratch += (
+                                -(-self.parts * self.rows * _BYTES[_slot(kind)] // 64) * 64
+                            )
+                        at = self.scratch_place(places[acc.number, k], kind, p)
+                        if kind == "i1":
+                            state = self.b.op(f"zext i1 {state} to i8")
+                        self.b.do(f"store {_slot(kind)} {state}, ptr {at}, align 1")
+
+            self.nest(spaces, some)
+
+        self.loop("%lo", "%hi", 1, chunk)
+        other = _Printer(self.kernel)
+        self.end = other.finish(places, self.parts, not self.tile)
+        self.b.declared.update(other.b.declared)
+
+    def scratch_place(self, start: int, kind: str, chunk: Index) -> str:
+        """Return the address of the accumulator of a chunk and the row at hand."""
+        strides = row_major([self.kernel.sizes[k] for k in self.kept])
+        terms = [(self.index[k], s) for k, s in zip(self.kept, strides, strict=True)]
+        offset = self.sum(0, [(chunk, self.rows), *terms])
+        base = self.pointer("%scratch", "i8", start)
+        return self.pointer(base, _slot(kind), offset)
+
+    def finish(self, places: dict[tuple[int, int], int], chunks: int, in_registers: bool) -> str:
+        """Return the text of the function that joins the accumulators of all chunks."""
+
+        def row() -> None:
+            self.row_env = {}
+            for n in self.reduces:
+                code = reduction(self.body[n].attr, self.body[n].dtype, in_registers)
+                found = [self.of_chunk(n, code, places, p) for p in range(chunks)]
+                states = found[0]
+                for other in found[1:]:
+                    states = code.join(self.b, states, other)
+                self.row_env[n] = code.end(self.b, states)
+            self.store_row()
+
+        self.nest([self.axis(k) for k in self.kept], row)
+        return self.function(self.kernel.name + "_end", ["ptr %scratch"], False)
+
+    def of_chunk(
+        self, n: int, code: Reduction, places: dict[tuple[int, int], int], chunk: int
+    ) -> list[str]:
+        states = []
+        for k, kind in enumerate(code.kinds):
+            at = self.scratch_place(places[n, k], kind, chunk)
+            found = self.b.op(f"load {_slot(kind)}, ptr {at}, align 1")
+            states.append(self.b.op(f"icmp ne i8 {found}, 0") if kind == "i1" else found)
+        return states
+
+
+def _rounds(op: Op) -> bool:
+    """Tell whether the order matters in which a reduction takes its values."""
+    return op.attr in ("reduce_sum", "reduce_prod") and op.dtype.kind not in "iub"
 
 
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
-    return _Printer(kernel).function()
+    return _Printer(kernel).code()

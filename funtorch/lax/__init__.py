@@ -4,6 +4,17 @@ Control flow comes from `funtorch.transforms`, so this namespace belongs to the 
 nothing below it imports it.
 """
 
+from funtorch.lax.convolution import (
+    ConvDimensionNumbers,
+    ConvGeneralDilatedDimensionNumbers,
+    conv,
+    conv_dimension_numbers,
+    conv_general_dilated,
+    conv_general_dilated_local,
+    conv_general_dilated_patches,
+    conv_transpose,
+    conv_with_general_padding,
+)
 from funtorch.lax.operations import (
     abs,
     acos,
@@ -98,6 +109,7 @@ from funtorch.lax.operations import (
 )
 from funtorch.lax.structured import (
     DotDimensionNumbers,
+    FftType,
     Precision,
     argmax,
     argmin,
@@ -115,6 +127,7 @@ from funtorch.lax.structured import (
     dynamic_update_index_in_dim,
     dynamic_update_slice,
     dynamic_update_slice_in_dim,
+    fft,
     index_in_dim,
     index_take,
     reduce_and,
@@ -130,6 +143,7 @@ from funtorch.lax.structured import (
     sort_key_val,
     top_k,
 )
+from funtorch.lax.windows import padtype_to_pads, reduce_window
 from funtorch.transforms import (
     all_gather,
     axis_index,
@@ -150,7 +164,10 @@ from funtorch.transforms import (
 )
 
 __all__ = [
+    "ConvDimensionNumbers",
+    "ConvGeneralDilatedDimensionNumbers",
     "DotDimensionNumbers",
+    "FftType",
     "Precision",
     "abs",
     "acos",
@@ -186,6 +203,13 @@ __all__ = [
     "concatenate",
     "cond",
     "conj",
+    "conv",
+    "conv_dimension_numbers",
+    "conv_general_dilated",
+    "conv_general_dilated_local",
+    "conv_general_dilated_patches",
+    "conv_transpose",
+    "conv_with_general_padding",
     "convert_element_type",
     "cos",
     "cosh",
@@ -206,6 +230,7 @@ __all__ = [
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
+    "fft",
     "eq",
     "erf",
     "erf_inv",
@@ -240,6 +265,7 @@ __all__ = [
     "neg",
     "nextafter",
     "pad",
+    "padtype_to_pads",
     "pmax",
     "pmean",
     "pmin",
@@ -256,6 +282,7 @@ __all__ = [
     "reduce_or",
     "reduce_prod",
     "reduce_sum",
+    "reduce_window",
     "reduce_xor",
     "rem",
     "reshape",

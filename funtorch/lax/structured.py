@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import enum
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funtorch import dtypes
 from funtorch.core import Array, primitives
 from funtorch.lax.operations import broadcasted_iota
+from funtorch.numpy import fft as transforms
 from funtorch.numpy import indexing, manipulation
 from funtorch.numpy.promotion import (
     asarray,
@@ -22,6 +24,7 @@ from funtorch.numpy.promotion import (
 
 __all__ = [
     "DotDimensionNumbers",
+    "FftType",
     "Precision",
     "argmax",
     "argmin",
@@ -39,6 +42,7 @@ __all__ = [
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
+    "fft",
     "index_in_dim",
     "index_take",
     "reduce_and",
@@ -435,3 +439,59 @@ def batch_matmul(lhs: Any, rhs: Any, precision: Any = None) -> Any:
     x, y = to_array(lhs, "batch_matmul", "lhs"), to_array(rhs, "batch_matmul", "rhs")
     batch = tuple(range(x.ndim - 2))
     return dot_general(x, y, (((x.ndim - 1,), (y.ndim - 2,)), (batch, batch)), precision)
+
+
+# ------------------------------------------------------------------------------------------ fft
+class FftType(enum.IntEnum):
+    """The kinds of `fft`."""
+
+    FFT = 0
+    IFFT = 1
+    RFFT = 2
+    IRFFT = 3
+
+
+_FFTS = {
+    FftType.FFT: transforms.fftn,
+    FftType.IFFT: transforms.ifftn,
+    FftType.RFFT: transforms.rfftn,
+    FftType.IRFFT: transforms.irfftn,
+}
+
+
+def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Any:
+    """Transform the last ``len(fft_lengths)`` axes.
+
+    Args:
+        x: array whose last axes have the sizes ``fft_lengths`` (the last one ``n // 2 + 1`` where
+            its length is n and the kind is IRFFT).
+        fft_type: an `FftType` or its name.
+        fft_lengths: sizes of the transforms.
+
+    Returns:
+        A complex Array; real for IRFFT.
+
+    Raises:
+        ValueError: the kind is none, or the sizes do not fit.
+
+    Example:
+        >>> fft(asarray([1.0, 2.0]), "RFFT", (2,)).real.tolist()
+        [3.0, -1.0]
+
+    References:
+        jax.lax.fft
+    """
+    operand = to_array(x, "fft", "x")
+    if isinstance(fft_type, str) and fft_type not in FftType.__members__:
+        raise ValueError(
+            f"lax.fft: fft_type {fft_type!r} is none of {', '.join(FftType.__members__)}"
+        )
+    kind = FftType[fft_type] if isinstance(fft_type, str) else FftType(fft_type)
+    sizes = tuple(fft_lengths)
+    here = (*sizes[:-1], sizes[-1] // 2 + 1) if sizes and kind is FftType.IRFFT else sizes
+    if len(sizes) > operand.ndim or here != operand.shape[operand.ndim - len(sizes) :]:
+        raise ValueError(
+            f"lax.fft: {kind.name} of lengths {sizes} takes an array whose last axes are {here}, "
+            f"got {describe(operand)}"
+        )
+    return _FFTS[kind](operand, sizes, range(-len(sizes), 0))

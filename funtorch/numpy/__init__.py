@@ -14,7 +14,7 @@ import numpy as np
 
 from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
-from funtorch.numpy import linalg, methods, protocols
+from funtorch.numpy import fft, linalg, methods, protocols
 from funtorch.numpy.calculus import (
     convolve,
     corrcoef,
@@ -32,6 +32,17 @@ from funtorch.numpy.calculus import (
     polyval,
     trapezoid,
     unwrap,
+)
+from funtorch.numpy.comparisons import (
+    allclose,
+    array_equal,
+    array_equiv,
+    isclose,
+    iscomplex,
+    iscomplexobj,
+    isreal,
+    isrealobj,
+    isscalar,
 )
 from funtorch.numpy.contractions import (
     cross,
@@ -96,7 +107,6 @@ from funtorch.numpy.elementwise import (
     acos,
     acosh,
     add,
-    allclose,
     angle,
     arccos,
     arccosh,
@@ -106,8 +116,6 @@ from funtorch.numpy.elementwise import (
     arctan2,
     arctanh,
     around,
-    array_equal,
-    array_equiv,
     asin,
     asinh,
     atan,
@@ -151,17 +159,11 @@ from funtorch.numpy.elementwise import (
     hypot,
     imag,
     invert,
-    isclose,
-    iscomplex,
-    iscomplexobj,
     isfinite,
     isinf,
     isnan,
     isneginf,
     isposinf,
-    isreal,
-    isrealobj,
-    isscalar,
     ldexp,
     left_shift,
     less,
@@ -468,6 +470,7 @@ __all__ = [
     "extract",
     "eye",
     "fabs",
+    "fft",
     "finfo",
     "fix",
     "flatnonzero",

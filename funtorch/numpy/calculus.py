@@ -39,6 +39,7 @@ from funtorch.numpy.promotion import (
 from funtorch.numpy.reductions import average, mean
 from funtorch.numpy.reductions import sum as sum_
 from funtorch.numpy.sorting import searchsorted
+from funtorch.ops.conv import conv_general_dilated
 
 __all__ = [
     "convolve",
@@ -256,7 +257,7 @@ def interp(
     return out
 
 
-def _sliding_products(a: Any, v: Any, mode: str, name: str) -> Any:
+def _sliding_products(a: Any, v: Any, mode: str, name: str, preferred: Any) -> Any:
     """Return sums of a[i + k] * v[m - 1 - k], for the positions of a mode."""
     a, v = promote(name, a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.shape[0] or not v.shape[0]:
@@ -270,13 +271,18 @@ def _sliding_products(a: Any, v: Any, mode: str, name: str) -> Any:
     margins = {"full": (m - 1, m - 1), "same": (m // 2, m - m // 2 - 1), "valid": (0, 0)}
     if mode not in margins:
         raise ValueError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
-    lo, hi = margins[mode]
-    padded = primitives["pad"].bind(a, asarray(0, a.dtype), lo=(lo,), hi=(hi,), interior=(0,))
-    count = n + lo + hi - m + 1
-    windows = padded[
-        asarray(np.arange(count, dtype=np.int32)[:, None] + np.arange(m, dtype=np.int32))
-    ]
-    return matmul(windows, flip(v))
+    wide = dtypes.int32 if a.dtype == dtypes.bool_ else a.dtype
+    out = conv_general_dilated(
+        reshape(convert(a, wide), (1, 1, n)),
+        reshape(convert(flip(v), wide), (1, 1, m)),
+        strides=(1,),
+        padding=(margins[mode],),
+        lhs_dilation=(1,),
+        rhs_dilation=(1,),
+        groups=1,
+        out_dtype=None if preferred is None else dtypes.canonical(preferred),
+    )
+    return not_equal(ravel(out), 0) if wide != a.dtype and preferred is None else ravel(out)
 
 
 def convolve(
@@ -287,6 +293,12 @@ def convolve(
     Args:
         a, v: vectors.
         mode: 'full', 'same' or 'valid'.
+        precision: accepted for JAX's sake.
+        preferred_element_type: dtype to accumulate and return; None keeps the common one.
+
+    Example:
+        >>> convolve(asarray([1.0, 2.0, 3.0]), asarray([0.0, 1.0, 0.5]))
+        Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
 
     References:
         numpy.convolve
@@ -294,7 +306,7 @@ def convolve(
     x, y = to_arrays("convolve", a=a, v=v)
     if mode == "same" and x.shape[0] < y.shape[0]:
         x, y = y, x
-    return _sliding_products(x, y, mode, "convolve")
+    return _sliding_products(x, y, mode, "convolve", preferred_element_type)
 
 
 def correlate(
@@ -313,8 +325,10 @@ def correlate(
     x, y = to_arrays("correlate", a=a, v=v)
     if x.shape[0] < y.shape[0]:
         # The shorter one slides over the longer one; the lags then run the other way.
-        return flip(_sliding_products(conjugate(y), flip(x), mode, "correlate"))
-    return _sliding_products(x, flip(conjugate(y)), mode, "correlate")
+        return flip(
+            _sliding_products(conjugate(y), flip(x), mode, "correlate", preferred_element_type)
+        )
+    return _sliding_products(x, flip(conjugate(y)), mode, "correlate", preferred_element_type)
 
 
 # --------------------------------------------------------------------------------------- covariance

@@ -72,14 +72,15 @@ def strict_of(name: str, on_bool: str | None = None) -> Callable[..., Any]:
 def unary(
     name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
 ) -> Any:
-    to_dtype, fast = _POLICIES[policy]
-    if ufunc is None:
-        fast = _NONE
+    to_dtype, settled = _POLICIES[policy]
+    fast = _NONE if ufunc is None else settled
 
     def general(x: Any) -> Any:
         x = to_array(x, name)
-        x = convert(x, to_dtype(x.dtype), keep and x.weak_type)
-        if is_eager(x) and x.dtype in fast:
+        dtype, weak = x.dtype, x.weak_type
+        if dtype not in settled or (weak and not keep):
+            x = convert(x, to_dtype(dtype), keep and weak)
+        if type(x) is ArrayImpl and x.dtype in fast and _state.trace is eval_trace:
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data)), keep and x._weak)
             except TypeError:
@@ -104,17 +105,18 @@ def binary(
     name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
 ) -> Any:
     """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
-    to_dtype, fast = _POLICIES[policy]
-    if ufunc is None:
-        fast = _NONE
+    to_dtype, settled = _POLICIES[policy]
+    fast = _NONE if ufunc is None else settled
     absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
     get = absorbs.get
 
     def general(x: Any, y: Any) -> Any:
         x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
-        dtype, weak = dtypes.promote(x.dtype, x.weak_type, y.dtype, y.weak_type)
-        dtype = to_dtype(dtype)
-        x, y = convert(x, dtype, weak), convert(y, dtype, weak)
+        dtype, weak = x.dtype, x.weak_type
+        if y.dtype is not dtype or y.weak_type != weak or dtype not in settled:
+            dtype, weak = dtypes.promote(dtype, weak, y.dtype, y.weak_type)
+            dtype = to_dtype(dtype)
+            x, y = convert(x, dtype, weak), convert(y, dtype, weak)
         if dtype in fast and is_eager(x, y):
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data, y._data)), keep and weak)

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, primitives
+from funtorch.core import ArrayImpl, primitives
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
-    SCALARS,
     asarray,
     broadcast,
+    broadcast_error,
     convert,
     describe,
+    is_eager,
     promote,
     to_array,
     to_arrays,
@@ -30,15 +31,15 @@ from funtorch.ops import families
 
 # fmt: off
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "allclose", "angle", "arccos", "arccosh",
-    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around", "array_equal", "array_equiv",
+    "abs", "absolute", "acos", "acosh", "add", "angle", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around",
     "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_count", "bitwise_invert",
     "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
     "cbrt", "ceil", "clip", "conj", "conjugate", "copysign", "cos", "cosh", "deg2rad",
     "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
     "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
-    "heaviside", "hypot", "imag", "invert", "isclose", "iscomplex", "iscomplexobj", "isfinite",
-    "isinf", "isnan", "isneginf", "isposinf", "isreal", "isrealobj", "isscalar", "ldexp",
+    "heaviside", "hypot", "imag", "invert", "isfinite",
+    "isinf", "isnan", "isneginf", "isposinf", "ldexp",
     "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
     "minimum", "mod", "modf", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
@@ -470,6 +471,11 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     x, y = promote("where", x, y)
     if condition.dtype != dtypes.bool_:
         condition = not_equal(condition, 0)
+    if is_eager(condition, x, y):
+        try:
+            return ArrayImpl(np.where(condition._data, x._data, y._data), x._weak)
+        except ValueError:
+            raise broadcast_error("where", (condition, x, y)) from None
     return primitives["select"].bind(*broadcast("where", condition, x, y))
 
 
@@ -614,101 +620,3 @@ def nan_to_num(
     x = where(isnan(x), convert(to_array(nan, "nan_to_num", "nan"), x.dtype), x)
     x = where(isposinf(x), asarray(float(info.max) if posinf is None else posinf, x.dtype), x)
     return where(isneginf(x), asarray(float(info.min) if neginf is None else neginf, x.dtype), x)
-
-
-def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
-    """Tell where |a - b| <= atol + rtol * |b|.
-
-    References:
-        numpy.isclose
-    """
-    a, b = promote("isclose", *to_arrays("isclose", a=a, b=b))
-    if not dtypes.is_inexact(a.dtype):
-        a, b = (convert(x, dtypes.default_float()) for x in (a, b))
-    near = less_equal(absolute(a - b), absolute(b) * rtol + atol)
-    out = where(logical_and(isfinite(a), isfinite(b)), near, equal(a, b))
-    return logical_or(out, logical_and(isnan(a), isnan(b))) if equal_nan else out
-
-
-def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
-    """Tell whether |a - b| <= atol + rtol * |b| everywhere, as a bool array of rank 0.
-
-    References:
-        numpy.allclose
-    """
-    return _all(isclose(a, b, rtol, atol, equal_nan))
-
-
-def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
-    """Tell whether two arrays have the same shape and elements, as a bool array of rank 0.
-
-    References:
-        numpy.array_equal
-    """
-    a, b = asarray(a1), asarray(a2)
-    if a.shape != b.shape:
-        return asarray(False)
-    same = equal(a, b)
-    return _all(logical_or(same, logical_and(isnan(a), isnan(b))) if equal_nan else same)
-
-
-def array_equiv(a1: Any, a2: Any) -> Any:
-    """Tell whether two arrays broadcast to one shape and are equal there.
-
-    References:
-        numpy.array_equiv
-    """
-    try:
-        a, b = broadcast("array_equiv", asarray(a1), asarray(a2))
-    except ValueError:
-        return asarray(False)
-    return _all(equal(a, b))
-
-
-def _all(x: Any) -> Any:
-    return primitives["reduce_and"].bind(x, axes=tuple(range(x.ndim)))
-
-
-def iscomplexobj(x: Any) -> bool:
-    """Tell whether the dtype is complex.
-
-    References:
-        numpy.iscomplexobj
-    """
-    return dtypes.is_complex(asarray(x).dtype)
-
-
-def isrealobj(x: Any) -> bool:
-    """Tell whether the dtype is not complex.
-
-    References:
-        numpy.isrealobj
-    """
-    return not iscomplexobj(x)
-
-
-def iscomplex(x: Any) -> Any:
-    """Tell where the imaginary part is not 0.
-
-    References:
-        numpy.iscomplex
-    """
-    return not_equal(imag(x), 0)
-
-
-def isreal(x: Any) -> Any:
-    """Tell where the imaginary part is 0.
-
-    References:
-        numpy.isreal
-    """
-    return equal(imag(x), 0)
-
-
-def isscalar(element: Any) -> bool:
-    """Tell whether the value is a number or an array of rank 0.
-
-    References:
-        numpy.isscalar
-    """
-    return isinstance(element, (Array, *SCALARS)) and np.ndim(element) == 0

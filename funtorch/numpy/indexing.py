@@ -9,34 +9,24 @@ from __future__ import annotations
 
 import builtins
 import math
-import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import (
-    Array,
-    ArrayImpl,
-    Tracer,
-    _state,
-    concrete_or_error,
-    escaped_tracer,
-    eval_trace,
-    primitives,
-)
-from funtorch.errors import NonConcreteBooleanIndexError
+from funtorch.core import ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.indices import Entry, Plan, is_static, known_index, read_index, wrap_negative
 from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape
 from funtorch.numpy.promotion import (
     asarray,
-    broadcast,
     broadcast_shapes,
     broadcast_to,
     canonical_axis,
     convert,
     describe,
+    quiet,
     spread_to,
     to_array,
 )
@@ -61,217 +51,23 @@ _MODES = {
 }
 
 
-# --------------------------------------------------------------------------------- reading an index
-class _Entry(NamedTuple):
-    """One axis of the array: its index, and what kind ('int', 'slice' or 'array') that is."""
-
-    kind: str
-    axis: int
-    value: Any
-
-
-class _Plan(NamedTuple):
-    """An index, read: what happens to each axis, and where None and the arrays' axes come in the
-    result.
-
-    ``order`` lists the result's axes as 'new', ('slice', axis) and 'arrays' (all broadcast axes of
-    the
-    index arrays, at the place NumPy puts them).
-    """
-
-    entries: list[_Entry]
-    order: list[Any]
-    arrays: list[Any]
-    array_axes: tuple[int, ...]
-
-
-def _is_static(index: Any) -> bool:
-    kind = type(index)
-    return kind is int or kind is slice or index is None or index is Ellipsis
-
-
-def _expand(index: Any, ndim: int) -> list[Any]:
-    """Return the items of an index with Ellipsis and masks written out, one item per axis or
-    None."""
-    items: list[Any] = []
-    for item in index if isinstance(index, tuple) else (index,):
-        items.extend(_item(item))
-    used = builtins.sum(item is not None and item is not Ellipsis for item in items)
-    places = [k for k, item in enumerate(items) if item is Ellipsis]
-    if len(places) > 1:
-        raise IndexError("an index can have only one Ellipsis ('...')")
-    if used > ndim:
-        raise IndexError(f"too many indices: the array has {ndim} axes, but {used} were indexed")
-    rest = [slice(None)] * (ndim - used)
-    at = places[0] if places else len(items)
-    return items[:at] + rest + items[at + 1 :]
-
-
-def _item(item: Any) -> list[Any]:
-    if _is_static(item):
-        return [item]
-    if isinstance(item, (bool, np.bool_)):
-        raise IndexError(
-            "a Python bool is not supported as an index: use a mask array, or x[None] and x[:0]"
-        )
-    if isinstance(item, np.integer):
-        return [int(item)]
-    if isinstance(item, (list, tuple)):
-        item = asarray(item) if len(item) else asarray(item, "int32")
-    if isinstance(item, np.ndarray):
-        item = asarray(item)
-    if isinstance(item, Array):
-        if item.dtype == dtypes.bool_:
-            return _mask(item)
-        if dtypes.is_integer(item.dtype):
-            return [item]
-        raise IndexError(f"arrays used as indices must be integers or bool, got {describe(item)}")
-    try:
-        return [operator.index(item)]
-    except TypeError:
-        raise IndexError(
-            f"an index must be an int, slice, None, Ellipsis, or an integer or bool array, got "
-            f"{type(item).__name__}: {item!r:.80}"
-        ) from None
-
-
-def _mask(mask: Any) -> list[Any]:
-    if isinstance(mask, Tracer) and mask.concrete() is None:
-        if not mask.trace.alive:
-            raise escaped_tracer(mask)
-        raise NonConcreteBooleanIndexError(
-            f"a boolean mask of type {describe(mask)} was used as an index while its values are "
-            "not known, so "
-            f"the result has no fixed shape; it was made at {mask.source}. Use "
-            "funtorch.numpy.where(mask, x, "
-            "y) to choose elements, or funtorch.numpy.nonzero(mask, size=n, fill_value=...) to "
-            "index with a "
-            "fixed number of them"
-        )
-    value = concrete_or_error(mask, "a boolean mask")
-    if value.ndim == 0:
-        raise IndexError("a boolean mask of rank 0 is not supported as an index")
-    return [
-        _Mask(i.astype(np.int32), n) for i, n in zip(np.nonzero(value), value.shape, strict=True)
-    ]
-
-
-class _Mask:
-    """One axis of a mask: the positions where it holds, and the size the axis must have."""
-
-    __slots__ = ("positions", "size")
-
-    def __init__(self, positions: np.ndarray, size: int) -> None:
-        self.positions = positions
-        self.size = size
-
-
-def _plan(x: Any, index: Any, checked: bool = True) -> _Plan:
-    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as
-    arrays."""
-    items = _expand(index, x.ndim)
-    advanced = any(isinstance(item, (Array, _Mask)) for item in items)
-    if not checked and not advanced:
-        axes_of = [item for item in items if item is not None]
-        advanced = any(
-            isinstance(item, int) and not -n <= item < n
-            for item, n in zip(axes_of, x.shape, strict=True)
-        )
-    entries: list[_Entry] = []
-    order: list[Any] = []
-    arrays, axes, where = [], [], []
-    axis = 0
-    for place, item in enumerate(items):
-        if item is None:
-            order.append("new")
-            continue
-        n = x.shape[axis]
-        if isinstance(item, _Mask):
-            if item.size != n:
-                raise IndexError(
-                    f"a boolean mask has size {item.size} where axis {axis} of {describe(x)} "
-                    f"has size {n}"
-                )
-            item = ArrayImpl(item.positions)
-        if isinstance(item, slice):
-            entries.append(_Entry("slice", axis, _slice_indices(item, n)))
-            order.append(("slice", axis))
-        elif isinstance(item, int) and not advanced:
-            entries.append(_Entry("int", axis, _static_index(item, n, axis, x)))
-        else:
-            if isinstance(item, int):
-                known = _static_index(item, n, axis, x) if checked else item
-                item = ArrayImpl(np.array(known, np.int32))
-            entries.append(_Entry("array", axis, item))
-            arrays.append(wrap_negative(item, n))
-            axes.append(axis)
-            where.append(place)
-            if "arrays" not in order:
-                order.append("arrays")
-        axis += 1
-    if where and where[-1] - where[0] != len(where) - 1:
-        # Index arrays that are not side by side: NumPy puts their axes first.
-        order.remove("arrays")
-        order.insert(0, "arrays")
-    if arrays:
-        try:
-            arrays = broadcast("index", *arrays)
-        except ValueError:
-            shapes = ", ".join(str(a.shape) for a in arrays)
-            raise IndexError(
-                f"index arrays do not broadcast together: their shapes are {shapes}"
-            ) from None
-    return _Plan(entries, order, arrays, tuple(axes))
-
-
-def _static_index(i: int, n: int, axis: int, x: Any) -> int:
-    if -n <= i < n:
-        return i % n
-    if isinstance(x, Tracer) and x.concrete() is None and n:
-        return 0 if i < 0 else n - 1  # compiled code clips, and so does what is traced
-    raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n} of {describe(x)}")
-
-
-def _slice_indices(item: slice, n: int) -> tuple[int, int, int]:
-    """Return start, number of elements and step of a slice."""
-    try:
-        start, stop, step = item.indices(n)
-    except TypeError:
-        for part in (item.start, item.stop, item.step):
-            if isinstance(part, Array):
-                concrete_or_error(
-                    part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)"
-                )
-        parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
-        start, stop, step = slice(*parts).indices(n)
-    return start, len(range(start, stop, step)), step
-
-
-def wrap_negative(i: Any, n: int) -> Any:
-    """Return indices as int32, counted from the front."""
-    if not dtypes.is_signed(i.dtype):
-        return convert(i, dtypes.int32)
-    if type(i) is ArrayImpl:
-        data = i._data
-        if data.dtype != dtypes.int32:
-            data = np.clip(data, -0x8000_0000, 0x7FFF_FFFF).astype(np.int32)
-        return ArrayImpl(np.where(data < 0, data + np.int32(n), data).astype(np.int32))
-    i = convert(i, dtypes.int32)
-    return elementwise.where(elementwise.less(i, 0), elementwise.add(i, n), i)
-
-
 # --------------------------------------------------------------------------------- reading elements
 def getitem(x: Any, index: Any) -> Any:
     """Return ``x[index]``; integer arrays are clipped to the axis."""
     if type(x) is ArrayImpl and _state.trace is eval_trace:
-        if _is_static(index) or (type(index) is tuple and all(map(_is_static, index))):
+        if is_static(index) or (type(index) is tuple and all(map(is_static, index))):
             data = x._data[index]
             return ArrayImpl(data if isinstance(data, np.ndarray) else np.asarray(data), x._weak)
+        if type(x._data) is np.ndarray:
+            try:
+                return ArrayImpl(np.asarray(x._data[known_index(index)]), x._weak)
+            except (IndexError, TypeError):
+                pass  # out of range, which clips, or an index that NumPy reads otherwise
     return _get(x, index, "clip", None)
 
 
 def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:
-    plan = _plan(x, index, checked)
+    plan = read_index(x, index, checked)
     out, dropped = _basic(x, [e for e in plan.entries if e.kind != "array"])
     if plan.arrays:
         # Axes that ints removed come before; the arrays' axes are counted in what is left.
@@ -280,7 +76,7 @@ def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:
     return _arrange(out, plan)
 
 
-def _basic(x: Any, entries: list[_Entry]) -> tuple[Any, list[int]]:
+def _basic(x: Any, entries: list[Entry]) -> tuple[Any, list[int]]:
     """Apply ints and slices; the axes of ints are removed and returned."""
     starts, limits, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
     reverse, dropped = [], []
@@ -307,7 +103,7 @@ def _basic(x: Any, entries: list[_Entry]) -> tuple[Any, list[int]]:
     return x, dropped
 
 
-def _arrange(out: Any, plan: _Plan) -> Any:
+def _arrange(out: Any, plan: Plan) -> Any:
     """Move the index arrays' axes, in front after a gather, to their place; put in the new axes."""
     rank = plan.arrays[0].ndim if plan.arrays else 0
     kept = [item for item in plan.order if item != "new"]
@@ -324,7 +120,7 @@ def _arrange(out: Any, plan: _Plan) -> Any:
     return expand_dims(out, tuple(new))
 
 
-def _disarrange(v: Any, plan: _Plan) -> Any:
+def _disarrange(v: Any, plan: Plan) -> Any:
     """Undo `_arrange` on an array of the indexed shape."""
     rank = plan.arrays[0].ndim if plan.arrays else 0
     place, sizes = 0, []
@@ -341,7 +137,7 @@ def _disarrange(v: Any, plan: _Plan) -> Any:
     return v
 
 
-def _indexed_shape(x: Any, plan: _Plan) -> tuple[int, ...]:
+def _indexed_shape(x: Any, plan: Plan) -> tuple[int, ...]:
     counts = {e.axis: e.value[1] for e in plan.entries if e.kind == "slice"}
     shape: list[int] = []
     for item in plan.order:
@@ -357,8 +153,8 @@ def _indexed_shape(x: Any, plan: _Plan) -> tuple[int, ...]:
 # --------------------------------------------------------------------------------- writing elements
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "set": lambda old, new: new,
-    "add": lambda old, new: primitives["add"].bind(old, new),
-    "mul": lambda old, new: primitives["mul"].bind(old, new),
+    "add": elementwise.add,
+    "mul": elementwise.multiply,
     "min": elementwise.minimum,
     "max": elementwise.maximum,
 }
@@ -367,7 +163,7 @@ _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
 def _update(
     x: Any, index: Any, values: Any, how: str, mode: str, unique: bool, checked: bool = True
 ) -> Any:
-    plan = _plan(x, index, checked)
+    plan = read_index(x, index, checked)
     shape = _indexed_shape(x, plan)
     v = convert(values, x.dtype, x.weak_type)
     try:
@@ -387,8 +183,30 @@ def _update(
         return _scatter(x, v, plan.arrays, plan.array_axes, how, mode, unique)
     inner, _ = _basic(x, basic)
     inner = _scatter(inner, v, plan.arrays, plan.array_axes, how, mode, unique)
-    whole = [_Entry("slice", a, (0, x.shape[a], 1)) for a in plan.array_axes]
+    whole = [Entry("slice", a, (0, x.shape[a], 1)) for a in plan.array_axes]
     return _update_basic(x, [*basic, *whole], inner, "set")
+
+
+def _update_known(x: Any, index: Any, values: Any, ufunc: np.ufunc | None) -> Any:
+    """Update a static region of a known array; None if that takes the general way."""
+    static = is_static(index) or (type(index) is tuple and all(map(is_static, index)))
+    if not static or type(values) is not ArrayImpl or type(x._data) is not np.ndarray:
+        return None
+    values = convert(values, x.dtype)._data
+    data = x._data.copy()
+    try:
+        region = data[index]
+        if values.ndim > region.ndim:
+            return None
+        data[index] = values if ufunc is None else quiet.run(ufunc, region, values)
+    except (IndexError, ValueError):
+        return None
+    return ArrayImpl(data)
+
+
+_UFUNCS = {
+    "set": None, "add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
+}  # fmt: skip
 
 
 def _scatter(
@@ -409,7 +227,7 @@ def _scatter(
     return primitives[name].bind(x, v, *indices, axes=axes, mode=mode, unique=unique)
 
 
-def _update_basic(x: Any, entries: list[_Entry], v: Any, how: str) -> Any:
+def _update_basic(x: Any, entries: list[Entry], v: Any, how: str) -> Any:
     """Update a static region: v has the region's shape without the axes of ints."""
     entries = sorted(entries, key=lambda e: e.axis)
     if how != "set":
@@ -443,7 +261,7 @@ def _update_basic(x: Any, entries: list[_Entry], v: Any, how: str) -> Any:
     )
 
 
-def _forward(e: _Entry) -> tuple[int, int, int]:
+def _forward(e: Entry) -> tuple[int, int, int]:
     """Return start, count and positive step of an int or slice."""
     if e.kind == "int":
         return e.value, 1, 1
@@ -478,6 +296,10 @@ def _updater(how: str, text: str) -> Callable[..., Any]:
         values = asarray(values) if isinstance(values, (list, tuple)) else values
         v = to_array(values, f"x.at[...].{how}", "values")
         x = self.array
+        if type(x) is ArrayImpl and mode is None and _state.trace is eval_trace:
+            out = _update_known(x, self.index, v, _UFUNCS[how])
+            if out is not None:
+                return out
         chosen = {"fill": "drop"}.get(chosen, chosen)
         return _update(x, self.index, v, how, chosen, unique_indices, checked=mode is None)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, concrete_or_error, primitives
+from funtorch.core import Array, ArrayImpl, Deleted, concrete_or_error, delete, primitives
 from funtorch.numpy import (
     contractions,
     creation,
@@ -228,6 +228,17 @@ def _block_until_ready(self: Any) -> Any:
     return self
 
 
+def _is_deleted(self: Any) -> bool:
+    """Tell whether the array's memory was given away, by donation to a jitted function."""
+    return type(self) is ArrayImpl and type(self._data) is Deleted
+
+
+def _delete(self: Any) -> None:
+    """Give the array's memory back now; using the array afterwards raises RuntimeError."""
+    if type(self) is ArrayImpl:
+        delete(self, "by its method delete()")
+
+
 def _copy(self: Any) -> Any:
     """Return a copy."""
     return creation.copy(self)
@@ -298,10 +309,12 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "copy": _copy,
     "cumprod": reductions.cumprod,
     "cumsum": reductions.cumsum,
+    "delete": _delete,
     "devices": _devices,
     "diagonal": contractions.diagonal,
     "dot": contractions.dot,
     "flatten": _flatten,
+    "is_deleted": _is_deleted,
     "item": _item,
     "max": reductions.max,
     "mean": reductions.mean,

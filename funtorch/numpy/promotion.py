@@ -18,6 +18,7 @@ import numpy as np
 import funtorch.ops.bits
 import funtorch.ops.contract
 import funtorch.ops.elementwise
+import funtorch.ops.fft
 import funtorch.ops.indexing
 import funtorch.ops.linalg
 import funtorch.ops.reduce
@@ -297,8 +298,11 @@ def asarray(
 # ---------------------------------------------------------------------------------------- promotion
 def promote(function: str, *arrays: Any) -> list[Any]:
     """Return Arrays with their common dtype (shapes as they are)."""
-    first = arrays[0]
-    if all(a.dtype is first.dtype and a.weak_type == first.weak_type for a in arrays):
+    dtype, weak = arrays[0].dtype, arrays[0].weak_type
+    for a in arrays:
+        if a.dtype is not dtype or a.weak_type != weak:
+            break
+    else:
         return list(arrays)
     dtype, weak = dtypes.result_type_weak(*[(a.dtype, a.weak_type) for a in arrays])
     return [convert(a, dtype, weak) for a in arrays]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funtorch.core import Array, concrete_or_error
-from funtorch.numpy import linalg, reductions
+from funtorch.numpy import fft, linalg, reductions
 from funtorch.numpy.promotion import describe
 
 __all__ = ["attach"]
@@ -58,7 +58,7 @@ class _Dispatch:
     def __init__(self, namespace: types.ModuleType) -> None:
         self.namespace = namespace
         self.functions: dict[Any, Callable[..., Any]] = {}
-        for theirs, ours in ((np, namespace), (np.linalg, linalg)):
+        for theirs, ours in ((np, namespace), (np.linalg, linalg), (np.fft, fft)):
             for name in dir(ours):
                 source, target = getattr(theirs, name, None), getattr(ours, name)
                 if callable(source) and isinstance(target, types.FunctionType):

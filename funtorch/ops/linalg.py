@@ -29,6 +29,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Primitive, ShapedArray
+from funtorch.ops import lapack
 from funtorch.ops.contract import dot_general
 from funtorch.ops.elementwise import (
     add,
@@ -175,12 +176,14 @@ def _one_by_one(
 
 
 def _cholesky_eager(xp: Any, x: Any) -> tuple[Any]:
-    return (xp.linalg.cholesky(x),)
+    return (lapack.cholesky(x) if lapack.takes(xp, x) else xp.linalg.cholesky(x),)
 
 
 def _triangular_eager(
     xp: Any, a: Any, b: Any, *, lower: bool, trans: int, unit: bool
 ) -> tuple[Any]:
+    if lapack.takes(xp, a):
+        return (lapack.triangular_solve(a, b, lower=lower, trans=trans, unit=unit),)
     a = xp.tril(a) if lower else xp.triu(a)
     if unit:
         n = a.shape[-1]
@@ -210,7 +213,7 @@ def _substitute(xp: Any, a: Any, b: Any, lower: bool) -> Any:
 
 
 def _solve_eager(xp: Any, a: Any, b: Any) -> tuple[Any]:
-    return (xp.linalg.solve(a, b),)
+    return (lapack.solve(a, b) if lapack.takes(xp, a) else xp.linalg.solve(a, b),)
 
 
 def _slogdet_eager(xp: Any, x: Any) -> tuple[Any, Any]:
@@ -219,7 +222,7 @@ def _slogdet_eager(xp: Any, x: Any) -> tuple[Any, Any]:
 
 
 def _eigh_eager(xp: Any, x: Any) -> tuple[Any, Any]:
-    return tuple(xp.linalg.eigh(x))
+    return lapack.eigh(x) if lapack.takes(xp, x) else tuple(xp.linalg.eigh(x))
 
 
 def _qr_eager(xp: Any, x: Any) -> tuple[Any, Any]:

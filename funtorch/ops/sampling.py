@@ -113,7 +113,7 @@ def _poly(coefficients: tuple[float, ...], x: Any) -> Any:
 def _log1p_double(xp: Any, z: Any) -> Any:
     """Return log(1 + z), with the up to 128 units that XLA loses for z below 1 / sqrt(2) - 1."""
     square = z * z
-    ratio = _poly(special.LOG1P_NUM, z) / _poly(special.LOG1P_DEN, z)
+    ratio = _poly(special.LOG1P_NUM64, z) / _poly(special.LOG1P_DEN64, z)
     near = z + (z * square * ratio - 0.5 * square)
     return xp.where(xp.abs(z) < special.LOG1P_LIMIT, near, xp.log(1 + z))
 

@@ -1,0 +1,253 @@
+"""Loops, addresses and values of one kernel as LLVM instructions: what all schedules write with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+
+import numpy as np
+
+from ..coverage import ELEMENTWISE
+from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels
+from .scalar import MEMORY, TYPES, Block, constant, load_value, scalar, store_value
+
+__all__ = ["Env", "Index", "Nest", "Space", "needs", "operands"]
+
+Env = dict[int, str]
+Index = str | int
+Space = tuple[int, Callable[[Index], None]]
+"""A number of turns, and what is to be told the number of each."""
+
+INT64 = np.dtype("int64")
+
+
+def operands(op: Op) -> tuple[int, ...]:
+    """Return the numbers of the values that an operation needs."""
+    return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
+
+
+def needs(s: Store) -> tuple[int, ...]:
+    """Return the numbers of the values that a store needs."""
+    mask = () if s.mask is None else (s.mask,)
+    return (s.value, *mask, *(n for n, _ in s.where.dynamic))
+
+
+class Nest:
+    """Writes one function of a kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, self.body = kernel, kernel.body
+        self.b = Block()
+        self.at = "entry"
+        self.cells: list[str] = []
+        self.index: dict[int, Index] = {}
+        self.stage, self.is_element = levels(kernel)
+        self.row_stores = [s for s in kernel.stores if is_row_store(kernel, s, self.is_element)]
+        self.element_stores = [s for s in kernel.stores if s not in self.row_stores]
+        self.used = self.closure(n for s in kernel.stores for n in needs(s))
+
+    # ---------------------------------------------------------------- what needs what
+    def closure(self, wanted: Iterable[int], known: Container[int] = ()) -> list[int]:
+        """Return, in order, what the wanted values are computed from, themselves included.
+
+        What known values are computed from is left out.
+        """
+        found, todo = set(), list(wanted)
+        while todo:
+            n = todo.pop()
+            if n not in found:
+                found.add(n)
+                if n not in known:
+                    todo.extend(operands(self.body[n]))
+        return sorted(found)
+
+    def heavy(self, n: int) -> bool:
+        """Tell whether a value is dearer to compute than to read from the cache."""
+        op = self.body[n]
+        if op.name in ELEMENTWISE:
+            return ELEMENTWISE[op.name].heavy
+        return op.where is not None and bool(op.where.dynamic)
+
+    # ---------------------------------------------------------------- loops
+    def block(self, label: str) -> None:
+        self.b.lines.append(f"{label}:")
+        self.at = label
+
+    def label(self) -> str:
+        self.b.count += 1
+        return f"l{self.b.count}"
+
+    def cell(self, kind: str, count: int = 1) -> str:
+        """Return the address of memory of this call's own."""
+        name = self.b.name("c")
+        many = f", i64 {count}, align 64" if count > 1 else ""
+        self.cells.append(f"  {name} = alloca {kind}{many}")
+        return name
+
+    def loop(self, start: Index, stop: Index, step: int, body: Callable[[str], None]) -> None:
+        """Write ``for i in range(start, stop, step)``, which runs at least once."""
+        b, label, before = self.b, self.label(), self.at
+        i, after = b.name("i"), b.name("n")
+        b.do(f"br label %{label}")
+        self.block(label)
+        head = len(b.lines)
+        body(i)
+        b.lines.insert(head, f"  {i} = phi i64 [ {start}, %{before} ], [ {after}, %{self.at} ]")
+        b.do(f"{after} = add nsw i64 {i}, {step}")
+        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
+        self.block(label + "e")
+
+    def nest(self, spaces: Sequence[Space], body: Callable[[], None]) -> None:
+        """Write loops, the first outermost, around the body."""
+        if not spaces:
+            body()
+            return
+        (count, put), rest = spaces[0], spaces[1:]
+
+        def inner(i: Index) -> None:
+            put(i)
+            self.nest(rest, body)
+
+        if count == 1:
+            inner(0)
+        else:
+            self.loop(0, count, 1, inner)
+
+    def axis(self, k: int) -> Space:
+        """Return a loop axis as a space."""
+        return self.kernel.sizes[k], lambda i: self.index.__setitem__(k, i)
+
+    def parallel(self, spaces: Sequence[Space], most: int, body: Callable[[], None]) -> int:
+        """Write loops over the parts ``%lo`` to ``%hi``, and what they leave of the spaces inside.
+
+        Args:
+            spaces: what is divided, the outermost first.
+            most: as many of the spaces are cut into parts as it takes for so many of them.
+
+        Returns:
+            The number of parts.
+        """
+        for count, put in spaces:
+            if count == 1:
+                put(0)
+        spaces, cut, parts = [s for s in spaces if s[0] > 1], 0, 1
+        while cut < len(spaces) and parts < most:
+            parts *= spaces[cut][0]
+            cut += 1
+        outer, rest = spaces[:cut], spaces[cut:]
+        if not outer:
+            self.nest(rest, body)
+            return 1
+
+        def part(p: Index) -> None:
+            numbers = []
+            for count, _ in reversed(outer[1:]):
+                numbers.append(self.b.op(f"urem i64 {p}, {count}"))
+                p = self.b.op(f"udiv i64 {p}, {count}")
+            # In order, for the last may write a loop around what follows.
+            for (_, put), number in zip(outer, (p, *reversed(numbers)), strict=True):
+                put(number)
+            self.nest(rest, body)
+
+        self.loop("%lo", "%hi", 1, part)
+        return parts
+
+    # ---------------------------------------------------------------- addresses
+    def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
+        """Return ``offset + sum(index * stride)``."""
+        total: str | None = None
+        for i, stride in terms:
+            if isinstance(i, int):
+                offset += i * stride
+                continue
+            term = i if stride == 1 else self.b.op(f"mul nsw i64 {i}, {stride}")
+            total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
+        if total is None:
+            return offset
+        return self.b.op(f"add nsw i64 {total}, {offset}") if offset else total
+
+    def offset(self, where: Affine, env: Env) -> Index:
+        terms: list[tuple[Index, int]] = [
+            (self.index[k], s) for k, s in enumerate(where.strides) if s
+        ]
+        for n, s in where.dynamic:
+            dtype = self.body[n].dtype
+            terms.append((scalar(self.b, "convert", [env[n]], [dtype], {"dtype": INT64}), s))
+        return self.sum(where.offset, terms)
+
+    def pointer(self, base: str, kind: str, offset: Index) -> str:
+        return self.b.op(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
+
+    def address(self, buffer: int, where: Affine, env: Env) -> str:
+        kind = MEMORY[self.kernel.buffers[buffer]]
+        return self.pointer(f"%b{buffer}", kind, self.offset(where, env))
+
+    def when(self, mask: str, body: Callable[[], None]) -> tuple[str, str]:
+        """Write the body to run where the mask holds; return the labels before and after it."""
+        label, before = self.label(), self.at
+        self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")
+        self.block(label)
+        body()
+        after = self.at
+        self.b.do(f"br label %{label}e")
+        self.block(label + "e")
+        return before, after
+
+    # ---------------------------------------------------------------- values
+    def load(self, op: Op, env: Env) -> str:
+        dtype = self.kernel.buffers[op.attr]
+        if not op.args:
+            return load_value(self.b, self.address(op.attr, op.where, env), dtype)
+        found: list[str] = []
+
+        def read() -> None:
+            found.append(load_value(self.b, self.address(op.attr, op.where, env), dtype))
+
+        before, after = self.when(env[op.args[0]], read)
+        kind, zero = TYPES[dtype], constant(0, dtype)
+        return self.b.op(f"phi {kind} [ {found[0]}, %{after} ], [ {zero}, %{before} ]")
+
+    def value(self, n: int, env: Env) -> None:
+        """Write operation ``n``, whose operands are in ``env``, at the current indices."""
+        op = self.body[n]
+        if op.name == "load":
+            env[n] = self.load(op, env)
+        elif op.name == "const":
+            env[n] = constant(op.attr, op.dtype)
+        elif op.name == "index":
+            place = str(self.offset(op.where, env))
+            env[n] = scalar(self.b, "convert", [place], [INT64], {"dtype": op.dtype})
+        else:
+            dtypes = [self.body[a].dtype for a in op.args]
+            env[n] = scalar(self.b, op.name, [env[a] for a in op.args], dtypes, op.attr)
+
+    def store(self, s: Store, env: Env) -> None:
+        """Write a store of what ``env`` holds at the current indices."""
+        dtype = self.kernel.buffers[s.buffer]
+
+        def write() -> None:
+            pointer, value = self.address(s.buffer, s.where, env), env[s.value]
+            if s.how != "set":
+                held = load_value(self.b, pointer, dtype)
+                value = scalar(self.b, s.how, [held, value], [dtype, dtype], None)
+            store_value(self.b, pointer, dtype, value)
+
+        if s.mask is None:
+            write()
+        else:
+            self.when(env[s.mask], write)
+
+    # ---------------------------------------------------------------- the text
+    def function(self, name: str, args: Sequence[str], inline: bool) -> str:
+        """Return the text of a function of what was written."""
+        head = ", ".join([*(f"ptr noalias %b{n}" for n in range(len(self.kernel.buffers))), *args])
+        flags = "nounwind" if inline else "noinline nounwind"
+        return "\n".join(
+            [
+                f"define internal void @{name}({head}) {flags} #0 {{",
+                "entry:",
+                *self.cells,
+                *self.b.lines,
+                "  ret void",
+                "}",
+            ]
+        )

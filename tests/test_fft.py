@@ -1,0 +1,135 @@
+"""Fourier transforms: NumPy's values and dtypes, every option, derivatives, and errors."""
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import lax
+from funtorch.testing import check_grads
+
+rng = np.random.default_rng(3)
+REAL = rng.normal(size=(3, 4, 5))
+COMPLEX = REAL + 1j * rng.normal(size=REAL.shape)
+NORMS = (None, "backward", "ortho", "forward")
+ONE = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
+MANY = ("fftn", "ifftn", "rfftn", "irfftn", "fft2", "ifft2", "rfft2", "irfft2")
+TAKES_REAL = ("rfft", "ihfft", "rfftn", "rfft2")
+
+
+def sample(name):
+    return REAL if name in TAKES_REAL else COMPLEX
+
+
+def check(name, x, *args, **options):
+    got = getattr(fnp.fft, name)(fnp.asarray(x), *args, **options)
+    want = getattr(np.fft, name)(x, *args, **options)
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ONE)
+def test_one_axis(name, norm):
+    for n in (None, 1, 3, 4, 7):
+        for axis in (0, 1, -1):
+            check(name, sample(name), n, axis, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", MANY)
+def test_several_axes(name, norm):
+    check(name, sample(name), norm=norm)
+    check(name, sample(name), (2, 7), (1, 0), norm)
+    check(name, sample(name), (6, 3), (-1, 0), norm)
+    check(name, sample(name), axes=(2, 1), norm=norm)
+
+
+@pytest.mark.parametrize("name", [*ONE, *MANY])
+def test_real_arrays_of_every_width(name):
+    for dtype in ("float64", "float32", "float16", "int8", "bool"):
+        x = (REAL > 0) if dtype == "bool" else (4 * REAL).astype(dtype)
+        got = getattr(fnp.fft, name)(fnp.asarray(x))
+        want = getattr(np.fft, name)(x.astype("float64"))
+        single = dtype != "float64"
+        narrow = {"complex128": "complex64", "float64": "float32"}
+        assert got.dtype == (narrow[want.dtype.name] if single else want.dtype)
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4 if single else 1e-12)
+
+
+def test_odd_shapes():
+    check("fft", np.zeros((0, 4)))
+    check("rfft", np.zeros((2, 0, 3)), axis=2)
+    check("fft", COMPLEX[::2, ::-1, 1:4], axis=1)
+    check("fft", np.array([np.nan, 1.0, np.inf]))
+    assert fnp.fft.fftn(fnp.asarray(COMPLEX), axes=()).shape == COMPLEX.shape
+
+
+def test_frequencies():
+    for n in (1, 4, 5):
+        np.testing.assert_allclose(fnp.fft.fftfreq(n, 0.5), np.fft.fftfreq(n, 0.5))
+        np.testing.assert_allclose(fnp.fft.rfftfreq(n, 0.5), np.fft.rfftfreq(n, 0.5))
+        assert fnp.fft.fftfreq(n).dtype == np.float32
+        assert fnp.fft.rfftfreq(n, dtype="float64").dtype == np.float64
+        for axes in (None, 0, (0, 2)):
+            x = rng.normal(size=(n, 3, 2))
+            np.testing.assert_array_equal(
+                fnp.fft.fftshift(fnp.asarray(x), axes), np.fft.fftshift(x, axes)
+            )
+            np.testing.assert_array_equal(
+                fnp.fft.ifftshift(fnp.asarray(x), axes), np.fft.ifftshift(x, axes)
+            )
+
+
+@pytest.mark.parametrize("name", [*ONE, "fftn", "irfftn"])
+def test_derivatives(name):
+    def f(x):
+        return fnp.abs(getattr(fnp.fft, name)(x)) ** 2
+
+    x = sample(name)[0, :3, :4]
+    check_grads(f, (fnp.asarray(x),), order=2)
+    np.testing.assert_allclose(ft.jit(f)(x), f(fnp.asarray(x)), rtol=1e-12)
+    batch = fnp.asarray(np.stack([x, 2 * x]))
+    np.testing.assert_allclose(ft.vmap(f)(batch), [f(b) for b in batch], rtol=1e-12)
+
+
+def test_convolution_theorem_has_the_right_gradient():
+    a, b = fnp.asarray(rng.normal(size=8)), fnp.asarray(rng.normal(size=8))
+
+    def by_fft(a):
+        return fnp.fft.irfft(fnp.fft.rfft(a) * fnp.fft.rfft(b), 8)[0]
+
+    direct = [float(b[-k % 8]) for k in range(8)]
+    np.testing.assert_allclose(ft.grad(by_fft)(a), direct, rtol=1e-12)
+
+
+def test_lax_fft():
+    for kind, name in (("FFT", "fftn"), ("IFFT", "ifftn"), ("RFFT", "rfftn")):
+        got = lax.fft(fnp.asarray(REAL), kind, (4, 5))
+        np.testing.assert_allclose(got, getattr(np.fft, name)(REAL, axes=(1, 2)), atol=1e-12)
+    got = lax.fft(fnp.asarray(COMPLEX), lax.FftType.IRFFT, (4, 9))
+    np.testing.assert_allclose(got, np.fft.irfftn(COMPLEX, (4, 9), (1, 2)), atol=1e-12)
+
+
+X = fnp.ones((2, 3), "complex64")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: fnp.fft.fft(X, norm="unit"), ValueError, "norm must be None, 'backward'.*'unit'"),
+        (lambda: fnp.fft.fft(X, 0), ValueError, "fft: at least one point .* axis 1, got n = 0"),
+        (lambda: fnp.fft.irfft(X[:, :1]), ValueError, "irfft: at least one point .* n = 0"),
+        (lambda: fnp.fft.fft(X, axis=2), ValueError, "fft: axis 2 is out of bounds"),
+        (lambda: fnp.fft.rfft(X), TypeError, r"rfft: argument a must be real, got .*complex64"),
+        (lambda: fnp.fft.fftn(X, (2,), (0, 1)), ValueError, r"s = \(2,\) and axes = \(0, 1\)"),
+        (lambda: fnp.fft.fftn(X, axes=(0, 0)), ValueError, "names an axis twice"),
+        (lambda: fnp.fft.rfftn(X.real, axes=()), ValueError, "rfftn: at least one axis"),
+        (lambda: fnp.fft.fftfreq(0), ValueError, "fftfreq: n must be at least 1, got 0"),
+        (lambda: lax.fft(X, "DFT", (3,)), ValueError, "'DFT' is none of FFT, IFFT, RFFT, IRFFT"),
+        (lambda: lax.fft(X, "FFT", (4,)), ValueError, r"last axes are \(4,\), got .*complex64"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, text):
+    with pytest.raises(error, match=text):
+        call()

@@ -1,0 +1,97 @@
+"""Say why a jitted function compiles: which argument changed, from what to what."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from funtorch import tree
+from funtorch.config import config
+from funtorch.core import ShapedArray
+
+__all__ = ["Signature", "leaf_names", "why_it_missed"]
+
+
+class Signature(NamedTuple):
+    """What a jitted function looks its programs up by."""
+
+    treedef: Any
+    types: tuple[tuple[Any, ...], ...]  # shape, dtype, weakness of each leaf
+    static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
+    settings: tuple[Any, ...]
+
+
+def _parameter_names(fun: Callable[..., Any]) -> list[str]:
+    try:
+        found = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):  # some builtins have no signature
+        return []
+    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def leaf_names(fun: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
+    """Name every leaf of the arguments, such as ``params['w'][0]``."""
+    names = _parameter_names(fun)
+    found = []
+    for path, _ in tree.leaves_with_path((args, kwargs)):
+        top = path[1]
+        if isinstance(top, tree.DictKey):
+            first = str(top.key)
+        else:
+            first = names[top.idx] if top.idx < len(names) else f"args[{top.idx}]"
+        found.append(first + tree.keystr(path[2:]))
+    return found
+
+
+def _shown(kind: tuple[Any, ...]) -> str:
+    aval = ShapedArray(*kind)
+    return aval.str_short() + (" (weak)" if aval.weak_type else "")
+
+
+def _differences(old: Signature, new: Signature, names: Sequence[str]) -> list[str]:
+    if old.treedef != new.treedef:
+        return [f"the arguments had the structure {old.treedef}, now {new.treedef}"]
+    found = [
+        f"argument {name} was {_shown(a)}, is {_shown(b)}"
+        for name, a, b in zip(names, old.types, new.types, strict=True)
+        if a != b
+    ]
+    before = {where: value for where, _, value in old.static or ()}
+    for where, _, value in new.static or ():
+        if where not in before or type(before[where]) is not type(value) or before[where] != value:
+            was = f"was {before[where]!r:.60}" if where in before else "was not given"
+            found.append(f"static argument {where} {was}, is {value!r:.60}")
+    found += [
+        f"static argument {where} was {value!r:.60}, is not given"
+        for where, value in before.items()
+        if all(where != now for now, _, _ in new.static or ())
+    ]
+    found += [
+        f"config.{name} was {a}, is {b}"
+        for name, a, b in zip(config.traced, old.settings, new.settings, strict=True)
+        if a != b
+    ]
+    return found
+
+
+def why_it_missed(
+    fun: Callable[..., Any], known: Iterable[Signature], new: Signature, args: Any, kwargs: Any
+) -> str:
+    """Compare a call with the most similar one that was compiled before.
+
+    Args:
+        fun: the function.
+        known: signatures of its compiled programs.
+        new: the signature of the call.
+        args, kwargs: its arguments, static ones taken out.
+
+    Returns:
+        One line.
+    """
+    names = leaf_names(fun, args, kwargs)
+    found = [_differences(old, new, names) for old in known]
+    if not found:
+        types = (f"{n}: {_shown(t)}" for n, t in zip(names, new.types, strict=True))
+        return f"first call, with {', '.join(types) or 'no arrays'}"
+    return "; ".join(min(found, key=len))
