@@ -1,6 +1,7 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
 from .compile import compile_jaxpr
-from .explain import cost_analysis, memory_analysis
+from .cost import cost_analysis, memory_analysis
+from .explain import Explanation, explain_program
 
-__all__ = ["compile_jaxpr", "cost_analysis", "memory_analysis"]
+__all__ = ["Explanation", "compile_jaxpr", "cost_analysis", "explain_program", "memory_analysis"]

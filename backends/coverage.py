@@ -49,12 +49,15 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("bif", "max min eq ne lt le gt ge select convert copy stop_gradient"),
     **_rows("f", "floor ceil round trunc is_finite"),
     **_rows("bi", "bitwise_not bitwise_and bitwise_or bitwise_xor"),
-    **_rows("i", "shift_left shift_right_logical shift_right_arithmetic"),
+    **_rows("i", "shift_left shift_right_logical shift_right_arithmetic population_count clz"),
+    **_rows("f", "nextafter"),
     **_rows("if", "div rem", heavy=True),
     **_rows("f", "sqrt rsqrt cbrt reciprocal hypot pow atan2", heavy=True),
     **_rows("f", "exp exp2 expm1 log log1p log2 log10", heavy=True),
     **_rows("f", "sin cos tan asin acos atan", heavy=True),
-    **_rows("f", "sinh cosh tanh asinh acosh atanh logistic erf erfc", heavy=True),
+    **_rows("f", "sinh cosh tanh asinh acosh atanh logistic logaddexp", heavy=True),
+    **_rows("f", "erf erfc erf_inv", heavy=True),
+    "threefry2x32": Row("i", heavy=True, results=2),
 }
 """Rows by primitive."""
 

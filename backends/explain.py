@@ -1,214 +1,300 @@
-"""What a program costs, before it runs: floating-point operations, bytes moved, bytes needed."""
+"""See a compiled program: its steps with their source lines and costs, and what memory they use."""
 
 from __future__ import annotations
 
-import math
+import html
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
-from funtorch.ops.families import ELEMENTWISE
+from funtorch.errors import Source
+from funtorch.jaxpr import Jaxpr, Var
 
-from .fuse import fuse
-from .plan import Branch, Plan, Scan, Step, While, reads, writes
+from .compile import plan_of
+from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
+from .layout import nbytes
+from .plan import Branch, Call, Dot, Launch, Plan, Scan, Step, While, reads, writes
 
-__all__ = ["Cost", "MemoryStats", "cost_analysis", "equation_cost", "memory_analysis", "nbytes"]
-
-
-def nbytes(v: Var | Lit) -> int:
-    """Return the size in bytes of a variable's array."""
-    return v.aval.size * v.aval.dtype.itemsize
+__all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
 
-# ---------------------------------------------------------------------- operations
 @dataclass(frozen=True)
-class Cost:
-    """Operations on numbers, and how many of them are exp, sin and their like."""
+class StepRow:
+    """One step of a program.
 
-    flops: float = 0.0
-    transcendentals: float = 0.0
+    Attributes:
+        number: its place, as in "3" or, inside a loop, "3.1".
+        kind: 'kernel', 'product', 'eager', 'scan', 'while' or 'branch'.
+        what: the operations in it.
+        results: types of the arrays that it writes.
+        where: the user's line.
+        bytes: what it reads and writes.
+        cost: its operations.
+    """
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.transcendentals + other.transcendentals)
-
-    def __mul__(self, times: float) -> Cost:
-        return Cost(self.flops * times, self.transcendentals * times)
-
-
-# fmt: off
-_FREE = frozenset((
-    "convert", "copy", "stop_gradient", "bitcast", "select", "real", "imag", "complex",
-))
-_TRANSCENDENTAL = frozenset((
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma",
-    "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log10", "log1p", "log2",
-    "logaddexp", "logistic", "polygamma", "pow", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh",
-))
-# fmt: on
+    number: str
+    kind: str
+    what: str
+    results: str
+    where: str
+    bytes: float
+    cost: Cost
 
 
-def _elements(eqn: Eqn) -> int:
-    return eqn.outvars[0].aval.size
+@dataclass(frozen=True)
+class Buffer:
+    """One array of a program.
+
+    Attributes:
+        role: 'argument', 'result' or 'temporary'.
+        first, last: the steps that make it and that use it last; -1 for what is given.
+    """
+
+    role: str
+    type: str
+    bytes: int
+    first: int
+    last: int
+    where: str
 
 
-def _inputs(eqn: Eqn) -> int:
-    return eqn.invars[0].aval.size
+# ---------------------------------------------------------------------- reading a plan
+def _line(source: Source | None) -> str:
+    if source is None or source.code is None:
+        return ""
+    return f"{os.path.basename(source.file)}:{source.line}"
 
 
-def _product(eqn: Eqn) -> float:
-    """Two operations for each pair of numbers that is multiplied and added."""
-    (ca, _), _ = eqn.params["dimension_numbers"]
-    return 2 * _elements(eqn) * math.prod(eqn.invars[0].aval.shape[d] for d in ca)
+def _operations(step: Launch) -> str:
+    names = [
+        str(op.attr).removeprefix("reduce_") if op.name == "reduce" else op.name
+        for op in step.kernel.body
+        if op.name not in ("load", "const", "index", "convert")
+    ]
+    found = list(dict.fromkeys(names))
+    return "+".join(found[:6]) + ("+..." if len(found) > 6 else "") or "copy"
 
 
-def _cubic(factor: float) -> Callable[[Eqn], float]:
-    """For factorisations of (..., m, n): the factor times m n min(m, n), a matrix."""
-
-    def count(eqn: Eqn) -> float:
-        *lead, m, n = eqn.invars[0].aval.shape
-        return factor * math.prod(lead) * m * n * min(m, n)
-
-    return count
-
-
-def _solved(eqn: Eqn) -> float:
-    """A triangular solve multiplies the matrix, half of it zeros, with the right-hand sides."""
-    return eqn.invars[0].aval.shape[-1] * eqn.invars[1].aval.size
-
-
-# Leading terms, as the LAPACK working notes count them.
-_FLOPS: dict[str, Callable[[Eqn], float]] = {
-    "dot_general": _product,
-    "integer_pow": lambda e: _elements(e) * max(1, abs(e.params["y"]).bit_length()),
-    "threefry2x32": lambda e: 100 * _elements(e),
-    "cholesky": _cubic(1 / 3),
-    "triangular_solve": _solved,
-    "solve": lambda e: _cubic(2 / 3)(e) + 2 * _solved(e),
-    "slogdet": _cubic(2 / 3),
-    "qr": _cubic(2),
-    "eigh": _cubic(9),
-    "svd": _cubic(22),
-    **{f"scatter_{how}": lambda e: e.invars[1].aval.size for how in ("add", "mul", "min", "max")},
+_Describe = Callable[[Step], str]
+_KINDS: dict[type, tuple[str, _Describe]] = {
+    Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
+    Dot: ("product", lambda s: "dot_general"),
+    Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
+    While: ("while", lambda s: "until done"),
+    Branch: ("branch", lambda s: f"one of {len(s.branches)}"),  # type: ignore[union-attr]
 }
 
 
-def equation_cost(eqn: Eqn) -> Cost:
-    """Count the operations of one equation; a loop of unknown length counts once."""
-    name, p = eqn.prim.name, eqn.params
-    if name == "scan":
-        return program_cost(p["jaxpr"]) * p["length"]
-    if name == "while":
-        return program_cost(p["cond_jaxpr"]) + program_cost(p["body_jaxpr"])
-    if name == "cond":
-        return max((program_cost(b) for b in p["branches"]), key=lambda c: c.flops)
-    if name in _TRANSCENDENTAL:
-        return Cost(0.0, _elements(eqn))
-    if name in _FLOPS:
-        return Cost(float(_FLOPS[name](eqn)))
-    if name in ELEMENTWISE:
-        return Cost(0.0 if name in _FREE else float(_elements(eqn)))
-    if name.startswith(("reduce_", "cum", "arg")):
-        return Cost(float(_inputs(eqn)))
-    return Cost()
-
-
-def program_cost(jaxpr: Jaxpr) -> Cost:
-    """Count the operations of a program."""
-    return sum((equation_cost(eqn) for eqn in jaxpr.eqns), Cost())
-
-
-# ---------------------------------------------------------------------- bytes
-def step_bytes(step: Step) -> float:
-    """Count the bytes that a step of a plan reads and writes, each array once."""
+def _inner(step: Step) -> Sequence[Plan]:
     if isinstance(step, Scan):
-        p = step.eqn.params
-        return p["length"] * plan_bytes(step.body)
+        return (step.body,)
     if isinstance(step, While):
-        return plan_bytes(step.cond) + plan_bytes(step.body)
-    if isinstance(step, Branch):
-        return max(map(plan_bytes, step.branches))
-    return float(_total(reads(step)) + _total(writes(step)))
+        return (step.cond, step.body)
+    return step.branches if isinstance(step, Branch) else ()
 
 
-def _total(atoms: Iterable[Var | Lit]) -> int:
-    return sum(nbytes(v) for v in set(atoms))
+def _cost(step: Step) -> Cost:
+    if isinstance(step, Launch):
+        return kernel_cost(step.kernel)
+    if isinstance(step, Dot):
+        return Cost(2.0 * step.batch * step.m * step.n * step.k)
+    return equation_cost(step.eqn)
 
 
-def plan_bytes(plan: Plan) -> float:
-    """Count the bytes that a plan reads and writes."""
-    return sum(map(step_bytes, plan.steps))
+def _rows(plan: Plan, prefix: str = "") -> Iterable[StepRow]:
+    source = {v: e.source for e in plan.jaxpr.eqns for v in e.outvars}
+    for k, step in enumerate(plan.steps):
+        outs = list(dict.fromkeys(writes(step)))
+        lines = dict.fromkeys(line for v in outs if (line := _line(source.get(v))))
+        kind, describe = _KINDS.get(type(step), (type(step).__name__.lower(), lambda s: ""))
+        yield StepRow(
+            f"{prefix}{k}",
+            kind,
+            describe(step),
+            " ".join(v.aval.str_short() for v in outs),
+            " ".join(lines),
+            step_bytes(step),
+            _cost(step),
+        )
+        for inner in _inner(step):
+            yield from _rows(inner, f"{prefix}{k}.")
 
 
-def cost_analysis(jaxpr: Jaxpr) -> dict[str, float]:
-    """Count the work of a simplified program, under the names that JAX gives the counts.
+def _buffers(plan: Plan) -> list[Buffer]:
+    jaxpr = plan.jaxpr
+    given, results = [*jaxpr.constvars, *jaxpr.invars], set(jaxpr.outvars)
+    source = {v: _line(e.source) for e in jaxpr.eqns for v in e.outvars}
+    first: dict[Var, int] = dict.fromkeys(given, -1)
+    last = dict(first)
+    for k, step in enumerate(plan.steps):
+        for v in writes(step):
+            first.setdefault(v, k)
+            last[v] = k
+        last.update((v, k) for v in reads(step) if isinstance(v, Var))
+    last.update((v, len(plan.steps)) for v in results if isinstance(v, Var))
+    role = dict.fromkeys(results, "result") | dict.fromkeys(given, "argument")
+    return [
+        Buffer(
+            role.get(v, "temporary"), v.aval.str_short(), nbytes(v), k, last[v], source.get(v, "")
+        )
+        for v, k in first.items()
+    ]
 
-    Args:
-        jaxpr: the program.
 
-    Returns:
-        'flops': operations on numbers; 'transcendentals': exp, log, sin and such; 'bytes accessed':
-        what its kernels and products read and write.
+# ---------------------------------------------------------------------- text
+def _amount(n: float) -> str:
+    """Write a number with a unit of thousands."""
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(n) < 1000 or unit == "T":
+            return f"{n:.3g}{unit}" if unit else f"{n:.0f}"
+        n /= 1000
+    raise AssertionError
+
+
+_CELL = 40  # most characters in a cell of a table
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[x if len(x) <= _CELL else x[: _CELL - 3] + "..." for x in r] for r in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(x.ljust(w) for x, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+class Explanation:
+    """What a function compiles to; ``print`` it, or draw it with `save_svg`.
+
+    Attributes:
+        name: the function.
+        jaxpr: its simplified program.
+        plan: the steps that run.
+        steps: a `StepRow` for each, those inside loops too.
+        buffers: a `Buffer` for each array of the outermost program.
+        memory: the bytes that it needs.
     """
-    cost = program_cost(jaxpr)
-    return {
-        "flops": cost.flops,
-        "transcendentals": cost.transcendentals,
-        "bytes accessed": plan_bytes(fuse(jaxpr)),
-    }
 
-
-@dataclass(frozen=True)
-class MemoryStats:
-    """Bytes that a program needs.
-
-    ``alias``: outputs that take the memory of donated arguments. ``peak``: all at once.
-    """
-
-    argument_size_in_bytes: int
-    output_size_in_bytes: int
-    alias_size_in_bytes: int
-    temp_size_in_bytes: int
+    def __init__(self, name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int]) -> None:
+        self.name, self.jaxpr, self._traced = name, jaxpr, traced
+        self.plan = plan_of(jaxpr)
+        self.steps = list(_rows(self.plan))
+        self.buffers = _buffers(self.plan)
+        self.memory = memory_analysis(jaxpr, donated)
 
     @property
-    def peak_memory_in_bytes(self) -> int:
-        return (
-            self.argument_size_in_bytes
-            + self.output_size_in_bytes
-            + self.temp_size_in_bytes
-            - self.alias_size_in_bytes
+    def eager(self) -> list[str]:
+        """Names of the primitives that have no native code here and run by their eager rules."""
+        return [row.what for row in self.steps if row.kind == "eager"]
+
+    def __str__(self) -> str:
+        top = [row for row in self.steps if "." not in row.number]
+        total = sum((row.cost for row in top), Cost())
+        m = self.memory
+        head = ("step", "kind", "operations", "writes", "at", "bytes", "flops", "exp, ...")
+        rows = [
+            (
+                row.number, row.kind, row.what, row.results, row.where, _amount(row.bytes),
+                _amount(row.cost.flops), _amount(row.cost.transcendentals),
+            )
+            for row in self.steps
+        ]  # fmt: skip
+        temporary = [b for b in self.buffers if b.role == "temporary"]
+        temporary.sort(key=lambda b: -b.bytes)
+        held = [("temporary", "bytes", "steps", "at")]
+        held += [(b.type, _amount(b.bytes), f"{b.first}-{b.last}", b.where) for b in temporary[:20]]
+        return "\n".join(
+            [
+                f"{self.name}: {self._traced} equations traced, {len(self.jaxpr.eqns)} simplified, "
+                f"{len(top)} steps",
+                f"{_amount(total.flops)} flops, {_amount(total.transcendentals)} exp, log, ...; "
+                f"{_amount(sum(row.bytes for row in top))} bytes read and written",
+                f"memory: arguments {_amount(m.argument_size_in_bytes)}, results "
+                f"{_amount(m.output_size_in_bytes)} ({_amount(m.alias_size_in_bytes)} of them in "
+                f"donated arguments), temporaries {_amount(m.temp_size_in_bytes)} bytes",
+                f"run eagerly: {', '.join(self.eager) or 'nothing'}",
+                "",
+                *_table([head, *rows]),
+                *(["", *_table(held)] if temporary else []),
+            ]
         )
 
+    def __repr__(self) -> str:
+        return str(self)
 
-def _temporaries(jaxpr: Jaxpr, steps: Sequence[Step]) -> int:
-    """Return the most bytes of arrays alive at once that are neither arguments nor results."""
-    outer = {*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars}
-    last: dict[Var, int] = {}
-    for k, step in enumerate(steps):
-        for v in (*reads(step), *writes(step)):
-            if isinstance(v, Var) and v not in outer:
-                last[v] = k
-    now = most = 0
-    born: set[Var] = set()
-    for k, step in enumerate(steps):
-        fresh = {v for v in writes(step) if v in last and v not in born}
-        born |= fresh
-        now += sum(map(nbytes, fresh))
-        most = max(most, now)
-        now -= sum(nbytes(v) for v, end in last.items() if end == k and v in born)
-    return most
+    def _repr_svg_(self) -> str:
+        return draw(self)
+
+    def save_svg(self, path: str | os.PathLike[str]) -> None:
+        """Draw the steps from left to right, and below them the life of every array.
+
+        Args:
+            path: the file to write.
+        """
+        Path(path).write_text(draw(self), encoding="utf-8")
 
 
-def memory_analysis(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> MemoryStats:
-    """Return the bytes that a simplified program needs.
+def explain_program(
+    name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int] = frozenset()
+) -> Explanation:
+    """Explain a simplified program that had ``traced`` equations before."""
+    return Explanation(name, jaxpr, traced, donated)
 
-    Args:
-        jaxpr: the program.
-        donated: positions of the inputs whose memory outputs take.
-    """
-    plan = fuse(jaxpr)
-    return MemoryStats(
-        argument_size_in_bytes=sum(map(nbytes, jaxpr.invars)),
-        output_size_in_bytes=sum(map(nbytes, jaxpr.outvars)),
-        alias_size_in_bytes=sum(nbytes(jaxpr.invars[k]) for k in donated),
-        temp_size_in_bytes=_temporaries(jaxpr, plan.steps),
+
+# ---------------------------------------------------------------------- drawing
+_COLOURS = {
+    "kernel": "#4c78a8", "product": "#59a14f", "eager": "#e15759", "scan": "#b07aa1",
+    "while": "#b07aa1", "branch": "#b07aa1", "argument": "#bab0ac", "result": "#59a14f",
+    "temporary": "#9ecae9",
+}  # fmt: skip
+_LABEL, _BAR, _MOST = 210, 14, 60  # width of labels, height of bars, most arrays shown
+
+
+def _box(x: float, y: float, w: float, h: float, colour: str, title: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(w, 1):.1f}" height="{h:.1f}" rx="2" '
+        f'fill="{colour}"><title>{html.escape(title)}</title></rect>'
     )
+
+
+def _text(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{html.escape(text)}</text>'
+
+
+def draw(found: Explanation) -> str:
+    """Return an SVG: a column per step, a row per array, the bytes alive at each step below."""
+    top = [row for row in found.steps if "." not in row.number]
+    count = max(len(top), 1)
+    column = max(12.0, min(60.0, 900 / count))
+    width = _LABEL + column * (count + 1) + 20
+    shown = sorted(sorted(found.buffers, key=lambda b: -b.bytes)[:_MOST], key=lambda b: b.first)
+    parts = [_text(10, 18, f"{found.name}: {count} steps", ' font-weight="bold"')]
+    x_of = lambda step: _LABEL + column * (step + 1)  # noqa: E731
+    for k, row in enumerate(top):
+        title = f"{row.number} {row.kind}: {row.what}\n{row.results}\n{row.where}\n"
+        title += f"{_amount(row.bytes)} bytes, {_amount(row.cost.flops)} flops"
+        parts.append(_box(x_of(k) + 1, 30, column - 2, 22, _COLOURS.get(row.kind, "#888"), title))
+        if column >= 20:
+            middle = ' text-anchor="middle" fill="white"'
+            parts.append(_text(x_of(k) + column / 2, 45, row.number, middle))
+    y = 64.0
+    for b in shown:
+        parts.append(_text(10, y + 10, f"{b.type}  {_amount(b.bytes)}"))
+        title = f"{b.role} {b.type}, {b.bytes} bytes, {b.where}"
+        length = column * (b.last - b.first + 1)
+        parts.append(_box(x_of(b.first), y, length, _BAR - 3, _COLOURS[b.role], title))
+        y += _BAR
+    alive = [sum(b.bytes for b in found.buffers if b.first <= k <= b.last) for k in range(count)]
+    most = max([*alive, 1])
+    y += 70
+    points = " ".join(
+        f"{x_of(k) + column * side:.1f},{y - 50 * n / most:.1f}"
+        for k, n in enumerate(alive)
+        for side in (0, 1)
+    )
+    parts.append(f'<polyline points="{points}" fill="none" stroke="#4c78a8" stroke-width="1.5"/>')
+    parts.append(_text(10, y, f"alive, at most {_amount(most)} bytes"))
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{y + 20:.0f}" '
+        f'font-family="sans-serif" font-size="10">'
+    )
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])

@@ -11,7 +11,7 @@ of its kernel reads is not stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,18 +19,21 @@ import numpy as np
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from .coverage import ELEMENTWISE, KINDS, covers
+from .indexed import INDEXED, UPDATES, Writes
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
+from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Dot, Launch, Plan, Step
+from .structure import structured
 
 __all__ = ["fuse"]
 
-REDUCERS = frozenset(
-    ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")
-)
+REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
+CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_PIECES = 16  # operands of a concatenate that are selected from
 _TRIES = 6  # kernels that a root tries to join
 _SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 _LONG = 1 << 17  # elements from which a reduction to a few values is worth all threads
@@ -41,7 +44,11 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 
 # ---------------------------------------------------------------------- kinds
 def kind(eqn: Eqn) -> str:
-    """Return how an equation is compiled: 'scalar', 'move', 'iota', 'reduce', 'dot' or 'call'."""
+    """Return how an equation is compiled.
+
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot' or
+    'call'.
+    """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
@@ -52,10 +59,17 @@ def kind(eqn: Eqn) -> str:
     if name in REDUCERS:
         if math.prod(avals[0].shape[k] for k in eqn.params["axes"]) == 1:
             return "move"
-        good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or")
+        good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE:
+        return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
         return "move"
+    if name in INDEXED:
+        return "indexed"
+    if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
+        good = avals[0].dtype.kind != "b" or UPDATES[name][1] == "set"
+        return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         return "dot" if avals[0].dtype in FLOATS and dot_layout(eqn) is not None else "call"
     return "call"
@@ -100,17 +114,27 @@ class _Program:
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce"):
+            if how in ("call", "dot", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how in ("call", "dot"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
+            if how == "update":
+                self.wanted.add(eqn.invars[0])
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
                 self._place_reshape(eqn)
         self.roots |= self.wanted
+        for eqn in jaxpr.eqns:
+            if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
+                self._place_concatenate(eqn)
         self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
         self._cut()
         self.roots |= self.lazy
+        for eqn in jaxpr.eqns:
+            if self.kinds[eqn] == "update" and eqn.invars[0] in self.leaves(eqn.invars[1:], ())[0]:
+                # What an update reads of its own array is read before, so that it can be in place.
+                self.roots.update(v for v in eqn.invars[1:] if isinstance(v, Var))
+        self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
 
     def _place_reshape(self, eqn: Eqn) -> None:
         """Store a reshape that is no index map, or what it reshapes."""
@@ -118,6 +142,13 @@ class _Program:
         if merged_axes(x.aval.shape, out.aval.shape) is None:
             finer = merged_axes(out.aval.shape, x.aval.shape) is not None
             self.roots.add(out if finer and x not in self.roots else x)
+
+    def _place_concatenate(self, eqn: Eqn) -> None:
+        """Choose whether pieces are selected from, or written one after the other."""
+        size, pieces = eqn.outvars[0].aval.size, len(eqn.invars)
+        if pieces > _PIECES or (size > _SMALL and eqn.outvars[0] in self.wanted):
+            self.kinds[eqn] = "join"
+            self.roots.update(eqn.outvars)
 
     def _share(self) -> None:
         """Mark expensive values that would be computed in several places or over and over."""
@@ -148,7 +179,7 @@ class _Program:
         inside: dict[Var, frozenset[Eqn]] = {}
         arrays: dict[Var, frozenset[Var]] = {}
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] not in ("scalar", "move", "iota"):
+            if self.kinds[eqn] not in ("scalar", "move", "iota", "indexed"):
                 continue
             ins = [v for v in eqn.invars if isinstance(v, Var)]
             used = frozenset([eqn]).union(*(inside.get(v, ()) for v in ins))
@@ -167,11 +198,14 @@ class _Program:
                         arrays[v] = read
         self.lazy -= self.roots
 
-    def leaves(self, eqn: Eqn, placed: Container[Var]) -> tuple[set[Var], list[Var]]:
-        """Return the roots that an equation's kernel reads, and those to be made first or in it."""
+    def leaves(
+        self, atoms: Iterable[Var | Lit], placed: Container[Var]
+    ) -> tuple[set[Var], list[Var]]:
+        """Return the roots that a kernel of these values reads, and those to be made first or in
+        it."""
         found: set[Var] = set()
         lazy: list[Var] = []
-        todo, seen = list(eqn.invars), set()
+        todo, seen = list(atoms), set()
         while todo:
             v = todo.pop()
             if not isinstance(v, Var) or v in seen:
@@ -206,6 +240,8 @@ class _Group:
         self.journal: list[object] = []  # the keys of ``known`` in order
         self.buffers: dict[Var, int] = {}
         self.own: dict[Var, tuple[Map, int]] = {}  # the roots: position, value
+        self.update: tuple[Var, Writes, str] | None = None  # what is written to a part of a root
+        self.seeds: tuple[tuple[Var, Var], ...] = ()
 
     # ---------------------------------------------------------------- joining
     def join(self, eqn: Eqn) -> list[Var]:
@@ -284,6 +320,8 @@ class _Group:
         used = op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
         own = (k for k, s in enumerate(op.where.strides) if s) if op.where is not None else ()
         moves = frozenset(own).union(*(self.moves[n] for n in used))
+        if op.name == "cumulate":
+            moves |= self.inner or frozenset()
         stage = max((self.stages[n] for n in used), default=0)
         if op.name == "reduce":
             stage, moves = stage + 1, moves - (self.inner or frozenset())
@@ -309,6 +347,10 @@ class _Group:
         args = () if guard is None else (guard,)
         return self.emit(Op("load", args, v.aval.dtype, buffer, place), key)
 
+    def waits(self, v: Var) -> bool:
+        """Tell whether a root is not made yet: by whoever reads it first."""
+        return v in self.program.lazy and v not in self.placed
+
     def constant(self, item: object, dtype: np.dtype) -> int:
         key = ("const", dtype, repr(item))
         return (
@@ -328,7 +370,7 @@ class _Group:
         key = (v, where, guard)
         if key in self.known:
             return self.known[key]
-        lazy = v in self.program.lazy and v not in self.placed
+        lazy = self.waits(v)
         if lazy and (where != self.position(v.aval.shape) or guard is not None):
             raise _Apart  # it must be made before
         if v in self.program.roots and not lazy:
@@ -343,11 +385,13 @@ class _Group:
         how = self.program.kinds[eqn]
         if how == "iota":
             return self.emit(Op("index", (), v.aval.dtype, None, where[eqn.params["axis"]]))
+        if how == "indexed":
+            return INDEXED[eqn.prim.name](self, eqn, where, guard)
         if how == "move":
             inner, operand = moved(eqn, where, self.ndim), eqn.invars[0]
             if inner is not None:
                 return self.value(operand, inner, guard)
-            if operand in self.program.roots:
+            if operand in self.program.roots and not self.waits(operand):
                 return self.load(operand, v.aval.shape, where, guard)
             return self.value(operand, self.position(operand.aval.shape), guard)
         args, attr = [], dict(eqn.params)
@@ -360,10 +404,14 @@ class _Group:
     # ---------------------------------------------------------------- the result
     def launch(self, stored: set[Var], name: str) -> Launch | None:
         """Return the kernel that stores these of its roots, or None where they are none."""
-        ends = [(v, *self.own[v]) for v in self.own if v in stored]
+        ends = [(v, number, where, None, "set") for v, (where, number) in self.own.items()]
+        if self.update is not None:
+            out, (number, where, mask), how = self.update
+            ends.append((out, number, where, mask, how))
+        ends = [e for e in ends if e[0] in stored]
         if not ends:
             return None
-        live, todo = set(), [n for _, _, n in ends]
+        live, todo = set(), [n for e in ends for n in _needs(e)]
         while todo:
             n = todo.pop()
             if n not in live:
@@ -384,14 +432,23 @@ class _Group:
                 op = replace(op, attr=buffers.setdefault(leaves[op.attr], len(buffers)))
             body.append(_renumbered(op, number))
         stores = []
-        for v, where, n in ends:
+        for v, n, where, mask, how in ends:
             place = combine(list(zip(row_major(v.aval.shape), where, strict=True)), self.ndim)
-            stores.append(Store(buffers.setdefault(v, len(buffers)), number[n], place))
+            place = _renumbered(Op("", (), v.aval.dtype, None, place), number).where
+            buffer = buffers.setdefault(v, len(buffers))
+            mask = None if mask is None else number[mask]
+            stores.append(Store(buffer, number[n], place, mask, how))
         dtypes = tuple(v.aval.dtype for v in buffers)
         inner = tuple(k in (self.inner or ()) for k in range(self.ndim))
         kernel = collapse(Kernel(name, self.sizes, inner, dtypes, tuple(body), tuple(stores)))
         check_kernel(kernel)
-        return Launch(kernel, tuple(buffers))
+        return Launch(kernel, tuple(buffers), self.seeds)
+
+
+def _needs(end: tuple[Var, int, Map, int | None, str]) -> list[int]:
+    """Return the numbers of the values that a store needs."""
+    _, number, where, mask, _ = end
+    return [number, *(() if mask is None else (mask,)), *(n for m in where for n, _ in m.dynamic)]
 
 
 def _renumbered(op: Op, number: dict[int, int]) -> Op:
@@ -420,7 +477,7 @@ class _Planner:
     def root(self, eqn: Eqn) -> None:
         """Find a kernel for an equation that makes roots, or begin one."""
         program = self.program
-        leaves, lazy = program.leaves(eqn, self.place)
+        leaves, lazy = program.leaves(eqn.invars, self.place)
         first = max((self.place[v] for v in leaves if v in self.place), default=-1)
         shape = self.loops(eqn)
         size = math.prod(shape)
@@ -453,6 +510,67 @@ class _Planner:
                 self.root(program.eqn_of[v])
         self.root(eqn)
 
+    def part(
+        self,
+        out: Var,
+        source: Var | None,
+        atoms: Sequence[Var | Lit],
+        shape: Sequence[int],
+        write: Callable[[_Group], Writes],
+        how: str = "set",
+    ) -> None:
+        """Append a kernel that writes a part of ``out``; the rest is what ``source`` holds."""
+        leaves, lazy = self.program.leaves(atoms, self.place)
+        group = _Group(self.program, tuple(shape), self.place)
+        try:
+            group.taken = []
+            writes = write(group)
+        except _Apart:
+            if not lazy:
+                raise
+            for v in lazy:
+                if v not in self.place:
+                    self.root(self.program.eqn_of[v])
+            self.part(out, source, atoms, shape, write, how)
+            return
+        for v, where, number in group.taken:
+            group.own[v] = where, number
+        group.update = out, writes, how
+        if source is not None:
+            group.seeds = ((out, source),)
+            leaves = leaves | {source}
+        self.append(group, [out, *group.own], leaves)
+
+    def pieces(self, eqn: Eqn) -> None:
+        """Append the kernels that write the pieces of a concatenate."""
+        axis, start, source = eqn.params["axis"], 0, None
+        for k, v in enumerate(eqn.invars):
+            last = k == len(eqn.invars) - 1
+            out = eqn.outvars[0] if last else Var(eqn.outvars[0].aval)
+
+            def write(group: _Group, v: Var | Lit = v, start: int = start) -> Writes:
+                where = list(group.identity)
+                where[axis] = combine([(1, where[axis])], group.ndim, start)
+                return group.value(v, group.identity), tuple(where), None
+
+            self.part(out, source, [v], v.aval.shape, write)
+            source, start = out, start + v.aval.shape[axis]
+
+    def cumulate(self, eqn: Eqn) -> None:
+        """Append the kernel of a cumulative sum or the like."""
+        (x,), (out,), axis = eqn.invars, eqn.outvars, eqn.params["axis"]
+        name, size = CUMULATIVE[eqn.prim.name], x.aval.shape[axis]
+
+        def write(group: _Group) -> Writes:
+            where = list(group.identity)
+            if eqn.params["reverse"]:
+                where[axis] = combine([(-1, where[axis])], group.ndim, size - 1)
+            group.inner = frozenset([axis])
+            value = group.value(x, tuple(where))
+            return group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None
+
+        self.part(out, None, [x], x.aval.shape, write)
+
     def register(self, group: _Group, k: int) -> None:
         total = math.prod(group.sizes)
         rows = total // math.prod(group.sizes[j] for j in group.inner or ())
@@ -475,13 +593,28 @@ class _Planner:
 
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
+    jaxpr = lower(jaxpr)
     program = _Program(jaxpr)
     planner = _Planner(program)
     for eqn in jaxpr.eqns:
         how = program.kinds[eqn]
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
-            planner.append(Call(eqn), eqn.outvars, operands)
+            planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+        elif how == "cumulate":
+            planner.cumulate(eqn)
+        elif how == "join":
+            planner.pieces(eqn)
+        elif how == "update":
+            write, combined = UPDATES[eqn.prim.name]
+            planner.part(
+                eqn.outvars[0],
+                eqn.invars[0],
+                eqn.invars[1:],
+                eqn.invars[1].aval.shape,
+                lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
+                combined,
+            )
         elif how == "dot":
             dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
             planner.append(dot, eqn.outvars, operands)

@@ -57,9 +57,9 @@ class Op:
 
     It is 'load' (attr: buffer number; an argument is a bool: where it is false, 0 is the value and
     memory is left alone), 'const' (attr: the value), 'index' (the value of ``where``), 'reduce' (of
-    its argument over the inner axes; attr: the reduction's primitive), or the name of an
-    elementwise primitive (attr: its params, and for a primitive of several results ``result``,
-    which of them).
+    its argument over the inner axes; attr: the reduction's primitive), 'cumulate' (the same of all
+    elements so far; there is one inner axis, run through in order), or the name of an elementwise
+    primitive (attr: its params, and for a primitive of several results ``result``, which of them).
     """
 
     name: str
@@ -108,6 +108,7 @@ class Kernel:
                 "load": f" b{op.attr}[{op.where}]{' if' if args else ''}{args}",
                 "const": f" {op.attr}",
                 "index": f" {op.where}",
+                "cumulate": f" {str(op.attr).removeprefix('reduce_')}{args}",
                 "reduce": f" {str(op.attr).removeprefix('reduce_')}{args}",
             }.get(op.name, args + (f" {op.attr}" if op.attr else ""))
             lines.append(f"  v{k}:{op.dtype.name} = {op.name}{rest}")
@@ -134,6 +135,7 @@ def _axes_of(kernel: Kernel) -> list[frozenset[int]]:
     for op in kernel.body:
         found = frozenset(k for k, s in enumerate(op.where.strides) if s) if op.where else ()
         found = frozenset(found).union(*(axes[a] for a in _operands(op)))
+        found = found | inner if op.name == "cumulate" else found
         axes.append(found - inner if op.name == "reduce" else found)
     return axes
 
@@ -175,7 +177,8 @@ def check_kernel(kernel: Kernel) -> None:
             raise ValueError(f"{what} in\n{kernel}")
 
     body = kernel.body
-    need(len(kernel.sizes) == len(kernel.inner), "sizes and inner differ in length")
+    if len(kernel.sizes) != len(kernel.inner):
+        raise ValueError(f"sizes {kernel.sizes} and inner {kernel.inner} differ in length")
     for k, op in enumerate(body):
         need(all(0 <= a < k for a in _operands(op)), f"v{k} uses a later value")
         if op.where is not None:
@@ -189,6 +192,9 @@ def check_kernel(kernel: Kernel) -> None:
             need(all(body[a].dtype.kind == "b" for a in op.args), f"v{k} has a mask of no bools")
         if op.name == "reduce":
             need(any(kernel.inner), f"v{k} reduces over no axes")
+        if op.name == "cumulate":
+            need(sum(kernel.inner) == 1, f"v{k} runs along several axes")
+        if op.name in ("reduce", "cumulate"):
             need(op.dtype == body[op.args[0]].dtype, f"v{k} changes the dtype")
     written = {s.buffer for s in kernel.stores}
     need(len(written) == len(kernel.stores), "a buffer is stored twice")
@@ -255,7 +261,8 @@ def collapse(kernel: Kernel) -> Kernel:
     inner = tuple(kernel.inner[k] for k in axes)
     body = [replace(op, where=squeeze(op.where)) for op in kernel.body]
     if not any(inner):
-        body = [Op("copy", o.args, o.dtype) if o.name == "reduce" else o for o in body]
+        folds = ("reduce", "cumulate")
+        body = [Op("copy", o.args, o.dtype) if o.name in folds else o for o in body]
     stores = tuple(replace(s, where=squeeze(s.where)) for s in kernel.stores)
     sizes = tuple(n for _, n in groups)
     return replace(kernel, sizes=sizes, inner=inner, body=tuple(body), stores=stores)
@@ -263,6 +270,12 @@ def collapse(kernel: Kernel) -> Kernel:
 
 # ---------------------------------------------------------------------- the meaning of a kernel
 _UPDATES = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+_RUNNING = {
+    "reduce_sum": np.add,
+    "reduce_prod": np.multiply,
+    "reduce_max": np.maximum,
+    "reduce_min": np.minimum,
+}
 
 
 def _places(kernel: Kernel, where: Affine, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -320,6 +333,9 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
                 wide = np.broadcast_to(args[0], kernel.sizes)
                 value = primitives[op.attr].eager(np, wide, axes=axes)
                 value = np.expand_dims(np.asarray(value), axes)
+            elif op.name == "cumulate":
+                wide = np.broadcast_to(args[0], kernel.sizes)
+                value = _RUNNING[op.attr].accumulate(wide, axes[0], dtype=op.dtype)
             else:
                 params = dict(op.attr or {})
                 result = params.pop("result", None)

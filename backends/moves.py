@@ -102,16 +102,21 @@ def _reduced(eqn: Eqn, where: Map, ndim: int) -> Map | None:
     return tuple(Affine(0, (0,) * ndim) if k in axes else next(kept) for k in range(len(shape)))
 
 
+def _windows(eqn: Eqn, where: Map, ndim: int) -> Map:
+    window, strides, dilation = (eqn.params[k] for k in ("window", "strides", "dilation"))
+    m, lead = len(window), len(where) - 2 * len(window)
+    places = zip(where[lead : lead + m], where[lead + m :], strides, dilation, strict=True)
+    return (*where[:lead], *(combine([(d, tap), (s, p)], ndim) for tap, p, s, d in places))
+
+
 MOVES: dict[str, Callable[[Eqn, Map, int], Map | None]] = {
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,
     "slice": _slice,
     "rev": _rev,
     "reshape": _reshape,
-    **dict.fromkeys(
-        ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"),
-        _reduced,
-    ),
+    "windows": _windows,
+    **{f"reduce_{f}": _reduced for f in ("sum", "max", "min", "prod", "and", "or", "xor")},
 }
 """By primitive: from an equation, an index map into its result and the number of loop axes to the
 index map into its operand, or None where that is not affine."""

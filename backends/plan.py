@@ -10,9 +10,21 @@ from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-from .kernel import Kernel
+from .kernel import Affine, Kernel
 
-__all__ = ["Branch", "Call", "Dot", "Launch", "Plan", "Scan", "Step", "While", "reads", "writes"]
+__all__ = [
+    "Branch",
+    "Call",
+    "Dot",
+    "Launch",
+    "Plan",
+    "Scan",
+    "Step",
+    "While",
+    "plans_of",
+    "reads",
+    "writes",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,50 @@ class Dot:
     k: int
     trans_a: bool
     trans_b: bool
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One dense sum of products over windows, of elements at affine places of their arrays:
+
+        y[b, g, o, p] = sum over i, k of x[b, g, i, p * strides + k * dilation - low] * w[g, o, i, k]
+
+    where terms outside of x's space are 0.
+
+    Attributes:
+        batch, groups, features, outs: sizes of the axes b, g, i (in a group) and o (in a group).
+        space, window, places: sizes of x's space axes, of k and of p.
+        strides, dilation, low: one number per space axis; low may be negative.
+        x, w, y: where elements are, over (b, g, i, *space), (g, o, i, *window), (b, g, o, *places).
+    """
+
+    batch: int
+    groups: int
+    features: int
+    outs: int
+    space: tuple[int, ...]
+    window: tuple[int, ...]
+    places: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    low: tuple[int, ...]
+    x: Affine
+    w: Affine
+    y: Affine
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolutions of ``lhs`` with ``rhs``, each of which makes some elements of ``out``.
+
+    ``covered``: whether they make all; the others are 0.
+    """
+
+    lhs: Var
+    rhs: Var
+    out: Var
+    parts: tuple[Correlation, ...]
+    covered: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +140,47 @@ class Plan:
 
     jaxpr: Jaxpr
     steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self, {}))
+
+
+def plans_of(step: Step) -> tuple[Plan, ...]:
+    """Return the plans inside a step, in the order in which they first run."""
+    if isinstance(step, Scan):
+        return (step.body,)
+    if isinstance(step, While):
+        return (step.cond, step.body)
+    return step.branches if isinstance(step, Branch) else ()
+
+
+def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
+    def name(v: Var | Lit) -> str:
+        if isinstance(v, Lit):
+            return repr(v)
+        names.setdefault(v, f"m{len(names)}")
+        return f"{names[v]}:{v.aval.str_short()}"
+
+    given = [*plan.jaxpr.constvars, *plan.jaxpr.invars]
+    yield f"plan of {', '.join(map(name, given)) or 'nothing'}"
+    for k, step in enumerate(plan.steps):
+        made = ", ".join(map(name, writes(step)))
+        if isinstance(step, Launch):
+            yield f"  {k}: {made} by"
+            shown = str(step.kernel).splitlines()
+            shown.append(" ".join(f"b{n}={name(v)}" for n, v in enumerate(step.vars)))
+            shown += [f"{name(out)} starts as {name(source)}" for out, source in step.seeds]
+        elif isinstance(step, Dot):
+            shown = []
+            yield (
+                f"  {k}: {made} = {name(step.a)}{' transposed' if step.trans_a else ''} @ "
+                f"{name(step.b)}{' transposed' if step.trans_b else ''}"
+            )
+        else:
+            yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
+            shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
+        yield from (f"    {line}" for line in shown)
+    yield f"  gives {', '.join(map(name, plan.jaxpr.outvars)) or 'nothing'}"
 
 
 def reads(step: Step) -> Iterator[Var | Lit]:

@@ -4,7 +4,7 @@ transformed by
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 from funtorch import flatten_util, nn, optim, scipy
-from funtorch.config import config
+from funtorch.config import config, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -24,6 +24,7 @@ from funtorch.transforms import (
     custom_vjp,
     disable_jit,
     eval_shape,
+    explain,
     grad,
     hessian,
     jacfwd,
@@ -63,6 +64,7 @@ __all__ = [
     "dtypes",
     "errors",
     "eval_shape",
+    "explain",
     "flatten_util",
     "float0",
     "grad",
@@ -85,6 +87,7 @@ __all__ = [
     "save",
     "scipy",
     "stop_gradient",
+    "threads",
     "tree",
     "tree_util",
     "typeof",

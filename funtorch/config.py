@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Config", "config"]
+__all__ = ["Config", "config", "threads"]
 
 _FLOATS = tuple(map(np.dtype, (ml_dtypes.bfloat16, "float16", "float32", "float64")))
 _INTS = tuple(map(np.dtype, ("int32", "int64")))
@@ -45,6 +45,12 @@ def _level(name: str, value: Any) -> int:
     raise ValueError(f"config.{name} must be a whole number from 0 on; got {value!r}")
 
 
+def _count(name: str, value: Any) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"config.{name} must be a whole number from 1 on, or None; got {value!r}")
+
+
 def _debug_from_environment() -> int:
     text = os.environ.get("FUNTORCH_DEBUG", "").strip() or "0"
     if text.isdecimal():
@@ -62,11 +68,13 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
     "debug": _level,
+    "threads": _count,
 }
 
 
 # What a traced program depends on.
 _TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
+_UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
 
 
@@ -93,6 +101,8 @@ class Config(threading.local):
         strict_gradients: raise where a gradient would silently be zero or undefined.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
+        threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
+            OMP_NUM_THREADS or the number of processors.
 
     Example:
         >>> from funtorch.config import config
@@ -110,6 +120,7 @@ class Config(threading.local):
     strict_gradients: bool = False
     numpy_dispatch: bool = True
     debug: int = _debug_from_environment()
+    threads: int | None = None
 
     traced: tuple[str, ...] = _TRACED
     """Names of the settings that change what a traced program records."""
@@ -150,16 +161,16 @@ class Config(threading.local):
             AttributeError: a name is unknown.
             TypeError, ValueError: a value does not fit its option.
         """
-        values = _resolve(options)
+        values: dict[str, Any] = _resolve(options)
+        if not values.keys() <= _UNTRACED:
+            values["token"] = -1
         local = self.__dict__
         before = {name: local[name] for name in values if name in local}
-        if "token" in local:
-            before["token"] = local["token"]
-        local.update(values, token=-1)
+        local.update(values)
         try:
             yield self
         finally:
-            for name in (*values, "token"):
+            for name in values:
                 del local[name]
             local.update(before)
 
@@ -205,3 +216,25 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
 
 config = Config()
 _tokens[config.trace_key()] = config.token
+
+
+def threads(n: int | None) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which compiled code runs on at most ``n`` threads.
+
+    Nothing is compiled again, and results are equal bit for bit for any number.
+
+    Args:
+        n: a whole number from 1 on; None: what the environment says (FUNTORCH_NUM_THREADS,
+            OMP_NUM_THREADS), or the number of processors.
+
+    Raises:
+        ValueError: if ``n`` is not such a number.
+
+    Example:
+        >>> import funtorch as ft
+        >>> with ft.threads(1):
+        ...     y = ft.jit(lambda x: x + 1)(2)
+        >>> int(y)
+        3
+    """
+    return config.override(threads=n)

@@ -12,7 +12,10 @@ __all__ = ["library"]
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """Return the library that scipy-openblas32 brings; its symbols begin with ``scipy_``."""
+    """Return the library that scipy-openblas32 brings; its symbols begin with ``scipy_``.
+
+    It computes on its caller's thread alone: the threads are ours.
+    """
     import scipy_openblas32
 
     # The package's own loader gives a path only on some platforms, the folder on all.
@@ -22,4 +25,6 @@ def library() -> ctypes.CDLL:
         for p in glob.glob(os.path.join(folder, "*scipy_openblas*"))
         if p.endswith((".so", ".dylib", ".dll"))
     ]
-    return ctypes.CDLL(sorted(names)[0])
+    found = ctypes.CDLL(sorted(names)[0])
+    found.scipy_openblas_set_num_threads(1)
+    return found

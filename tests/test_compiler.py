@@ -10,7 +10,6 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.buffers import Pool
-from funtorch.backends.cpu import program as cpu_program
 from funtorch.backends.fuse import fuse
 from funtorch.backends.kernel import Affine, Kernel, Op, Store, check_kernel, run_kernel
 from funtorch.backends.plan import Call, Dot, Launch
@@ -278,13 +277,13 @@ def test_the_pool_uses_a_buffer_again_once_nobody_holds_it():
     assert pool.held == 0
 
 
-def test_threads_do_not_change_results(monkeypatch):
+def test_threads_do_not_change_results():
     x = floats(1_200_003)
     results = []
+    run = compile_jaxpr(simplify(program(lambda x: fnp.tanh(x) * x + 1, x)))
     for count in (1, 2, 3):
-        monkeypatch.setattr(cpu_program, "thread_count", lambda count=count: count)
-        jaxpr = simplify(program(lambda x: fnp.tanh(x) * x + 1, x))
-        results.append(compile_jaxpr(jaxpr)([x])[0])
+        with ft.threads(count):
+            results.append(run([x])[0])
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
     np.testing.assert_allclose(results[0], np.tanh(x) * x + 1, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ from .collectives import all_gather, axis_index, axis_size, pmax, pmean, pmin, p
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .jacobian import hessian, jacfwd, jacobian, jacrev
-from .jit import clear_caches, disable_jit, jit
+from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
 from .reverse import grad, linear_transpose, value_and_grad, vjp
@@ -25,6 +25,7 @@ __all__ = [
     "custom_vjp",
     "disable_jit",
     "eval_shape",
+    "explain",
     "fori_loop",
     "grad",
     "hessian",

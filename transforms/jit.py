@@ -25,18 +25,29 @@ from funtorch.core import (
     eval_trace,
     kind_of,
 )
-from funtorch.jaxpr import Jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.treecode import MISMATCH, builder, extractor
 
-from ..backends import compile_jaxpr, cost_analysis, memory_analysis
+from ..backends import Explanation, compile_jaxpr, cost_analysis, explain_program, memory_analysis
 from .arguments import as_arrays, check_callable, function_name
+from .loops import run_while, while_p
 from .misses import Signature, leaf_names, why_it_missed
 from .restage import call_rules
+from .scan import scan_p
 from .simplify import simplify
 from .stages import Compiled, Lowered, Traced
 from .staging import spec_of, stage_tree
 
-__all__ = ["Compiled", "Lowered", "Traced", "clear_caches", "disable_jit", "jit", "jit_p"]
+__all__ = [
+    "Compiled",
+    "Lowered",
+    "Traced",
+    "clear_caches",
+    "disable_jit",
+    "explain",
+    "jit",
+    "jit_p",
+]
 
 CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the oldest goes first."""
@@ -63,6 +74,48 @@ def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
 
 
 jit_p.eager = _jit_eager
+
+
+# ------------------------------------------------------------------------------- loops outside jit
+_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
+
+
+def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
+    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
+    body = params.get("jaxpr") or params["body_jaxpr"]
+    types = tuple((b.shape, b.dtype) for b in buffers)
+    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
+    if key not in body.memo:
+        avals = [ShapedArray(*t) for t in types]
+        ins, outs = map(Var, avals), map(Var, prim.type(*avals, **params))
+        eqn = Eqn(prim, list(ins), params, list(outs))
+        body.memo[key] = Jaxpr(eqn.invars, [eqn], eqn.outvars)
+    return body.memo[key]
+
+
+_scan_eager, _while_eager = scan_p.eager, while_p.eager
+
+
+def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
+    if short or config.disable_jit:
+        return _scan_eager(xp, *buffers, **params)
+    return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
+
+
+def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    if config.disable_jit:
+        return _while_eager(xp, *buffers, **params)
+    first = params["cond_nconsts"] + params["body_nconsts"]
+    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
+    ended, carry = run_while(buffers, **params, steps=steps)
+    if ended:
+        return carry
+    rest = [*buffers[:first], *carry]
+    return _compiled(_loop_program(while_p, rest, params))(rest)
+
+
+scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
 
 
 # -------------------------------------------------------------------------------------- one program
@@ -119,6 +172,10 @@ class _Program:
 
     def memory_analysis(self) -> Any:
         return memory_analysis(simplify(self.jaxpr), self.donated)
+
+    def explain(self) -> Explanation:
+        count = len(self.jaxpr.eqns)
+        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -460,6 +517,32 @@ def _resolve(
         positional[n] for n in nums if -len(positional) <= n < len(positional)
     }
     return tuple(sorted(all_nums)), frozenset(all_names)
+
+
+def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
+    """Make a function that tells what ``fun`` compiles to: steps, source lines, costs and memory.
+
+    Args:
+        fun: a jitted function, or one that is then jitted.
+
+    Returns:
+        A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> found = ft.explain(lambda x: ft.numpy.exp(x).sum())(ft.numpy.ones(10))
+        >>> [(step.kind, step.what) for step in found.steps]
+        [('kernel', 'exp+sum')]
+    """
+    check_callable(fun, "explain")
+    jitted = fun if isinstance(fun, Jitted) else jit(fun)
+
+    @functools.wraps(fun)
+    def explained(*args: Any, **kwargs: Any) -> Explanation:
+        return jitted.trace(*args, **kwargs)._program.explain()
+
+    return explained
 
 
 def disable_jit(disable: bool = True) -> Any:

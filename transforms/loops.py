@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from .restage import batch_program, fixpoint, jvp_program, reordered, split, sta
 from .scan import check_carry, scan
 from .staging import stage_tree
 
-__all__ = ["fori_loop", "while_loop", "while_p"]
+__all__ = ["fori_loop", "run_while", "while_loop", "while_p"]
 
 
 # -------------------------------------------------------------------------------------------- while
@@ -34,20 +35,28 @@ def _while_type(
     return body_jaxpr.out_avals
 
 
-def _while_eager(
-    xp: Any,
-    *buffers: Any,
+def run_while(
+    buffers: Sequence[Any],
     cond_jaxpr: Jaxpr,
     body_jaxpr: Jaxpr,
     cond_nconsts: int,
     body_nconsts: int,
-) -> list[Any]:
+    steps: float = math.inf,
+) -> tuple[bool, list[Any]]:
+    """Run a loop equation by equation; return whether it ended within ``steps``, and the carry."""
     cond_consts, body_consts, carry = split(
         [ArrayImpl(b) for b in buffers], cond_nconsts, body_nconsts
     )
-    while bool(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]._data):
+    while going := bool(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]._data):
+        if steps <= 0:
+            break
         carry = eval_jaxpr(body_jaxpr, *body_consts, *carry)
-    return [c._data for c in carry]
+        steps -= 1
+    return not going, [c._data for c in carry]
+
+
+def _while_eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    return run_while(buffers, **params)[1]
 
 
 def _while_jvp(

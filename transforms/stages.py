@@ -121,5 +121,5 @@ class Compiled(_Stage):
         return self._program.cost_analysis()
 
     def memory_analysis(self) -> Any:
-        """Return the program's needs of memory in bytes; see `funtorch.backends.explain`."""
+        """Return the program's needs of memory in bytes; see `funtorch.backends.cost`."""
         return self._program.memory_analysis()

@@ -28,6 +28,7 @@ __all__ = ["Code", "kernel_function"]
 _PARTS = 64  # parts that are enough for any number of threads
 _BLOCK = 4096  # elements of the last axis that one part takes
 _TILE = 512  # elements of the last axis that columns are accumulated for at a time
+_AT_ONCE = 4  # elements of a column that are taken in together
 _CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
 _CHUNKS = 16  # parts that a long reduction is cut into
 _LONG = 1 << 17  # elements from which it is
@@ -197,6 +198,12 @@ class _Printer(Nest):
                 for _, both in at_each():
                     states = code.take(self.b, states, both[op.args[0]])
                 row[n] = code.end(self.b, states)
+            elif op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for env, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                    env[n] = states[0]
             elif self.is_element[n]:
                 for env, both in at_each():
                     self.value(n, both)
@@ -267,9 +274,16 @@ class _Printer(Nest):
             self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
             spaces[-1] = (-(-n // self.tile), self.set_tile)
         self.planned = self.plan()
+        self.running: dict[int, _Accumulator] = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                self.running[n] = _Accumulator(n, code, self.cells_for(code))
         units = math.prod(n for n, _ in spaces)
         first = sizes[self.inner[0]]
-        if simple and stages and units < _CHUNKS and first > 1 and self.rows * self.length >= _LONG:
+        long = first > 1 and self.rows * self.length >= _LONG
+        if simple and stages and long and units < _CHUNKS and not self.running:
             self.chunks(spaces)
             return
         most = _PARTS if self.work >= _LONG else 2
@@ -377,10 +391,11 @@ class _Printer(Nest):
             env = self.row_values(dear if self.tile else this.rows)
             for n, cell in dear.items():
                 self.write(cell, TYPES[self.body[n].dtype], env[n])
-            for acc in accs:
+            for acc in (*accs, *running):
                 self.write_all(acc.code, acc.cells, acc.code.starts)
 
-        if dear or accs or not self.tile:
+        running = [acc for n, acc in self.running.items() if n in this.elements]
+        if dear or accs or running or not self.tile:
             self.lanes(before)
         self.saved.update(dear)
         self.turns(this, accs, bounds)
@@ -394,9 +409,12 @@ class _Printer(Nest):
         ranges = [(k, (0, sizes[k])) for k in self.inner]
         if bounds:
             ranges[0] = (self.inner[0], bounds)
-        long = not self.tile and sizes[last] > 2 * _CHUNK
+        if self.tile:
+            self.within(ranges[:-1], lambda: self.several(this, accs, *ranges[-1][1]))
+            return
+        long = sizes[last] > 2 * _CHUNK
         if not long or not any(_rounds(self.body[acc.number]) for acc in accs):
-            self.within(ranges, lambda: self.lanes(lambda: self.element(this, accs)))
+            self.within(ranges, lambda: self.element(this, accs))
             return
         partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
         lo, hi = ranges[-1][1]
@@ -412,6 +430,40 @@ class _Printer(Nest):
 
         self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
 
+    def several(self, this: _Pass, accs: Sequence[_Accumulator], lo: Index, hi: Index) -> None:
+        """Write the loop over the last inner axis around the one over the rows of a tile.
+
+        Short bodies take several turns at once, so that accumulators are read and written less.
+        """
+        last, at_once = self.inner[-1], _AT_ONCE if accs and len(this.elements) <= 16 else 1
+
+        def turns(count: int) -> Callable[[str], None]:
+            def body(i: str) -> None:
+                places = [self.sum(k, [(i, 1)]) for k in range(count)]
+                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]))
+
+            return body
+
+        if at_once == 1:
+            self.loop(lo, hi, 1, turns(1))
+            return
+        length = self.sum(0, [(hi, 1), (lo, -1)])
+        if isinstance(length, int):
+            middle = length // at_once * at_once
+            if middle:
+                self.loop(lo, middle, at_once, turns(at_once))
+            if middle < length:
+                self.loop(middle, hi, 1, turns(1))
+            return
+        middle = self.sum(0, [(lo, 1), (self.b.op(f"and i64 {length}, {-at_once}"), 1)])
+        self.when(
+            self.b.op(f"icmp slt i64 {lo}, {middle}"),
+            lambda: self.loop(lo, middle, at_once, turns(at_once)),
+        )
+        self.when(
+            self.b.op(f"icmp slt i64 {middle}, {hi}"), lambda: self.loop(middle, hi, 1, turns(1))
+        )
+
     def within(
         self, ranges: Sequence[tuple[int, tuple[Index, Index]]], body: Callable[[], None]
     ) -> None:
@@ -422,9 +474,28 @@ class _Printer(Nest):
         (axis, (lo, hi)), rest = ranges[0], ranges[1:]
         self.along(axis, lo, hi, lambda: self.within(rest, body))
 
-    def element(self, this: _Pass, accs: Sequence[_Accumulator]) -> None:
-        """Write what a pass does with one element."""
-        env = dict(self.row_values(this.rows))
+    def element(
+        self,
+        this: _Pass,
+        accs: Sequence[_Accumulator],
+        turns: Sequence[tuple[int, Index]] | None = None,
+    ) -> None:
+        """Write what a pass does with one element, or with several along an axis."""
+        row = self.row_values(this.rows)
+        states = [self.read_all(acc.code, acc.cells) for acc in accs]
+        for turn in turns or [None]:
+            if turn is not None:
+                self.index[turn[0]] = turn[1]
+            env = self.element_values(this, dict(row))
+            for k, acc in enumerate(accs):
+                x = env[self.body[acc.number].args[0]]
+                states[k] = acc.code.take(self.b, states[k], x)
+            for s in this.stores:
+                self.store(s, env)
+        for acc, found in zip(accs, states, strict=True):
+            self.write_all(acc.code, acc.cells, found)
+
+    def element_values(self, this: _Pass, env: Env) -> Env:
         p = self.planned.index(this)
         for n in this.elements:
             dtype, early = self.body[n].dtype, self.stage[n] < p
@@ -434,14 +505,20 @@ class _Printer(Nest):
             elif early and n in self.stash:
                 env[n] = load_value(self.b, self.stash_place(n), dtype)
             else:
-                self.value(n, env)
+                if n in self.running:
+                    self.run_on(self.running[n], env)
+                else:
+                    self.value(n, env)
                 if not early and n in self.stash:
                     store_value(self.b, self.stash_place(n), dtype, env[n])
-        for acc in accs:
-            states, x = self.read_all(acc.code, acc.cells), env[self.body[acc.number].args[0]]
-            self.write_all(acc.code, acc.cells, acc.code.take(self.b, states, x))
-        for s in this.stores:
-            self.store(s, env)
+        return env
+
+    def run_on(self, acc: _Accumulator, env: Env) -> None:
+        """Write how a cumulative value takes in the element at hand."""
+        states, x = self.read_all(acc.code, acc.cells), env[self.body[acc.number].args[0]]
+        states = acc.code.take(self.b, states, x)
+        self.write_all(acc.code, acc.cells, states)
+        env[acc.number] = acc.code.end(self.b, states)
 
     def stash_place(self, n: int) -> str:
         strides = row_major([self.kernel.sizes[k] for k in self.inner])

@@ -139,10 +139,13 @@ class Nest:
             return 1
 
         def part(p: Index) -> None:
-            for count, put in reversed(outer[1:]):
-                put(self.b.op(f"urem i64 {p}, {count}"))
+            numbers = []
+            for count, _ in reversed(outer[1:]):
+                numbers.append(self.b.op(f"urem i64 {p}, {count}"))
                 p = self.b.op(f"udiv i64 {p}, {count}")
-            outer[0][1](p)
+            # In order, for the last may write a loop around what follows.
+            for (_, put), number in zip(outer, (p, *reversed(numbers)), strict=True):
+                put(number)
             self.nest(rest, body)
 
         self.loop("%lo", "%hi", 1, part)

@@ -1,336 +1,521 @@
-"""From a plan to a callable: native segments, one foreign call each, and eager steps between."""
+"""Print a laid out plan as one native function.
+
+``i32 program(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs
+are Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray
+that holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object
+that the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
+returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
+ndarray.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import itertools
-import sys
-import threading
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from funtorch.config import config
-from funtorch.jaxpr import Jaxpr, Var
+from funtorch.jaxpr import Eqn, Lit, Var
 
-from ..buffers import LARGE, pool
-from ..eager import eager_step, output_collector
-from ..plan import Call, Dot, Launch, Plan
-from .blas import gemm_address, threads_setter
+from ..kernel import Kernel
+from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
+from ..plan import Branch, Call, Dot, Launch, Plan, Scan, While
+from .blas import dot_code
 from .llvm import Code, kernel_function
-from .threads import executor, thread_count
 
-__all__ = ["native_program"]
+__all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
 
-_lock = threading.Lock()
-_counter = itertools.count()
-_ALIGN = 64
-_SHARED = 1 << 21  # kernels of so many scalar operations are worth several threads
-_ALONE = 1 << 26  # matrix products of fewer multiplications run on one thread
-_DATA = object.__basicsize__  # where an ndarray object keeps the address of its data
+DONE, RAISED, COPY = range(3)
+PARALLEL = 1 << 19  # scalar operations from which a step is worth several threads
+CHUNK = 1 << 17  # scalar operations in one piece of such a step
+PIECES = 128  # most pieces of a step
+INLINE = 2000  # lines of small kernels that are written into the loops that call them
+ON_STACK = 1 << 14  # bytes up to which an arena lies on the stack
+TINY = 1 << 12  # scalar operations of a kernel that is small
+POINTER = 8  # bytes
+
+# Where CPython and NumPy keep what native code reads; the runtime checks it against live objects.
+LIST_ITEMS = list.__basicsize__ - 2 * POINTER
+TYPE = object.__basicsize__ - POINTER
+DATA = object.__basicsize__
+FLAGS = object.__basicsize__ + 6 * POINTER
+CONTIGUOUS = 1
 
 
-# ---------------------------------------------------------------------- LLVM
-class _Machine:
-    """The host's code generator, made once."""
+@dataclass(frozen=True)
+class Program:
+    """A printed program.
+
+    Attributes:
+        text: the module, without the attributes #0, which the machine defines.
+        layout: where its variables live.
+        calls: the equations that the callback runs, by number.
+        externals: names of the outside functions and data that it uses.
+        arena: bytes of the ndarray that a run needs besides inputs and outputs; 0: none.
+        parallel: whether a step may run on several threads.
+        symbol: the entry's name.
+    """
+
+    text: str
+    layout: Layout
+    calls: tuple[Eqn, ...]
+    externals: tuple[str, ...]
+    arena: int
+    parallel: bool
+    symbol: str = "program"
+
+
+# Outside names: how each is declared.
+EXTERNALS = {
+    "funtorch_parallel": "declare void @funtorch_parallel(ptr, ptr, i64, i64, i32)",
+    "funtorch_call": "declare i32 @funtorch_call(ptr, i64, ptr)",
+    "funtorch_ndarray": "@funtorch_ndarray = external global i8",
+}
+_COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
+
+
+def print_program(plan: Plan, layout: Layout) -> Program:
+    """Return a plan as the text of one native function and what the runtime must know of it."""
+    return _Printer().program(plan, layout)
+
+
+def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
+    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
+    stored = {places[s.buffer] for s in kernel.stores}
+    kept: list[int] = []
+    number: dict[object, int] = {}
+    new = []
+    for k, place in enumerate(places):
+        key = place if place in stored else (k, "read")
+        if key not in number:
+            number[key] = len(kept)
+            kept.append(k)
+        new.append(number[key])
+    if len(kept) == len(places):
+        return kernel, kept
+    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
+    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
+    buffers = tuple(kernel.buffers[k] for k in kept)
+    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
+
+
+@dataclass
+class _Frame:
+    """One run of a plan's steps in the text: where its variables' memory is."""
+
+    layout: Layout
+    params: Sequence[str]
+    results: Sequence[str]
+    arena: str
+    known: dict[Place, str]
+
+
+class _Printer:
+    """Writes the entry and what it calls."""
 
     def __init__(self) -> None:
-        import llvmlite.binding as llvm
+        self.lines: list[str] = []
+        self.cells: list[str] = []  # allocations on the stack, all at the entry
+        self.functions: dict[str, str] = {}  # text with the name left open, name
+        self.declared: dict[str, str] = {"memcpy": _COPY}
+        self.constants: dict[bytes, str] = {}
+        self.externals: set[str] = {"funtorch_ndarray"}
+        self.calls: list[Eqn] = []
+        self.count = self.depth = self.inlined = self.scratch = 0
+        self.parallel = False
 
-        self.llvm = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        target = llvm.Target.from_default_triple()
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
-        self.target = target.create_target_machine(
-            cpu=cpu, features=features.flatten(), opt=3, jit=True
+    # ---------------------------------------------------------------- text
+    def do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def op(self, text: str) -> str:
+        self.count += 1
+        self.lines.append(f"  %v{self.count} = {text}")
+        return f"%v{self.count}"
+
+    def label(self, what: str) -> str:
+        self.count += 1
+        return f"{what}{self.count}"
+
+    def start(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+
+    def cell(self, kind: str, align: int = POINTER) -> str:
+        self.count += 1
+        self.cells.append(f"  %s{self.count} = alloca {kind}, align {align}")
+        return f"%s{self.count}"
+
+    def room(self, size: int) -> str:
+        return self.cell(f"[{max(size, 1)} x i8]", 64 if size >= 64 else 16)
+
+    def shift(self, pointer: str, offset: int | str) -> str:
+        if offset == 0:
+            return pointer
+        return self.op(f"getelementptr i8, ptr {pointer}, i64 {offset}")
+
+    def copy(self, target: str, source: str, size: int) -> None:
+        if target != source and size:
+            args = f"ptr {target}, ptr {source}, i64 {size}, i1 false"
+            self.do(f"call void @llvm.memcpy.p0.p0.i64({args})")
+
+    def external(self, name: str, declaration: str) -> str:
+        self.externals.add(name)
+        self.declared[name] = declaration
+        return f"@{name}"
+
+    def constant(self, v: Lit) -> str:
+        data = np.asarray(v.val._data).tobytes()
+        if data not in self.constants:
+            self.constants[data] = f"@const{len(self.constants)}"
+        return self.constants[data]
+
+    # ---------------------------------------------------------------- memory
+    def pointer(self, frame: _Frame, v: Var | Lit) -> str:
+        """Return the address of a variable's memory."""
+        if isinstance(v, Lit):
+            return self.constant(v)
+        place = frame.layout.places[v]
+        if place.kind == "param":
+            return frame.params[place.at]
+        if place.kind == "result":
+            return frame.results[place.at]
+        if place not in frame.known:
+            if place.kind == "stack":
+                frame.known[place] = self.room(nbytes(v))
+            else:
+                frame.known[place] = self.shift(frame.arena, place.at)
+        return frame.known[place]
+
+    def plan(
+        self, layout: Layout, params: Sequence[str], results: Sequence[str], arena: str
+    ) -> None:
+        """Write a plan's steps and the copies of results that are not made in their place."""
+        frame = _Frame(layout, params, results, arena, {})
+        for v in layout.places:  # where a step in a branch may not be the first to ask
+            if layout.places[v].kind in ("arena", "stack"):
+                self.pointer(frame, v)
+        for k, step in enumerate(layout.plan.steps):
+            if isinstance(step, Launch):
+                self.launch(frame, step)
+            elif isinstance(step, Dot):
+                pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
+                code, external, declaration = dot_code(step)
+                self.external(external, declaration)
+                self.drive(code, "dot", pointers)
+            elif isinstance(step, Call):
+                self.call(frame, step)
+            else:
+                write = {Scan: self.scan, While: self.loop, Branch: self.branch}[type(step)]
+                write(frame, step, layout.loops[k])
+        for v, k in layout.copies:
+            self.copy(results[k], self.pointer(frame, v), nbytes(v))
+
+    # ---------------------------------------------------------------- kernels and products
+    def launch(self, frame: _Frame, step: Launch) -> None:
+        for out, source in step.seeds:
+            self.copy(self.pointer(frame, out), self.pointer(frame, source), nbytes(out))
+        pointers = [self.pointer(frame, v) for v in step.vars]
+        kernel, kept = _merged(step.kernel, pointers)
+        code = kernel_function(kernel)
+        self.declared.update(code.declared)
+        self.drive(code, kernel.name, [pointers[k] for k in kept])
+
+    def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
+        """Call a function of parts, or give it to the thread pool."""
+        self.scratch = max(self.scratch, code.scratch)
+        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
+        shared = code.parts > 1 and code.work >= PARALLEL
+        symbol = self.function(code, name, not shared)
+        if shared:
+            self.parallel = True
+            pieces = min(max(code.work // CHUNK, 2), PIECES)
+            grain = -(-code.parts // pieces)
+            if grain > 1024:  # whole vectors and cache lines
+                grain = -(-grain // 64) * 64
+            table = self.cell(f"[{len(pointers) + 1} x ptr]")
+            for k, p in enumerate([*pointers, "%scratch"]):
+                self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
+            run = self.spread(symbol, len(pointers))
+            parallel = self.external("funtorch_parallel", EXTERNALS["funtorch_parallel"])
+            self.do(
+                f"call void {parallel}(ptr {run}, ptr {table}, i64 {code.parts}, i64 {grain}, "
+                "i32 %threads)"
+            )
+        else:
+            self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
+        if code.finish:
+            self.do(f"call void @{symbol}_end({args})")
+
+    def function(self, code: Code, name: str, alone: bool) -> str:
+        """Put a function into the module, unless an equal one is there; return its name."""
+        text = re.sub(rf"@{name}(?=\W|_)", "@?", code.text)
+        size = text.count("\n")
+        if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
+            self.inlined += size
+            text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
+        if text not in self.functions:
+            self.functions[text] = f"f{len(self.functions)}"
+        return self.functions[text]
+
+    def spread(self, symbol: str, count: int) -> str:
+        """Return the function that calls another one with the pointers in a table."""
+        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind #0 {"]
+        for k in range(count + 1):
+            lines.append(f"  %q{k} = getelementptr ptr, ptr %table, i64 {k}")
+            lines.append(f"  %p{k} = load ptr, ptr %q{k}")
+        args = "".join(f"ptr %p{k}, " for k in range(count + 1))
+        lines += [f"  call void @{symbol}({args}i64 %lo, i64 %hi)", "  ret void", "}"]
+        text = "\n".join(lines).replace("@?", f"@{symbol}")
+        self.functions[text] = f"{symbol}_run"
+        return f"@{symbol}_run"
+
+    # ---------------------------------------------------------------- calls of Python
+    def call(self, frame: _Frame, step: Call) -> None:
+        ins = [v for v in step.eqn.invars if isinstance(v, Var)]
+        pointers = [self.pointer(frame, v) for v in (*ins, *step.eqn.outvars)]
+        table = self.cell(f"[{max(len(pointers), 1)} x ptr]")
+        for k, p in enumerate(pointers):
+            self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
+        call = self.external("funtorch_call", EXTERNALS["funtorch_call"])
+        code = self.op(f"call i32 {call}(ptr %runtime, i64 {len(self.calls)}, ptr {table})")
+        self.calls.append(step.eqn)
+        after = self.label("called")
+        self.do(f"br i1 {self.op(f'icmp eq i32 {code}, 0')}, label %{after}, label %raised")
+        self.start(after)
+
+    # ---------------------------------------------------------------- loops
+    def counted(self, length: int, body: Callable[[str], None]) -> None:
+        """Write ``for i in range(length)``, for lengths above 0."""
+        i = self.cell("i64")
+        self.do(f"store i64 0, ptr {i}")
+        top, after = self.label("loop"), self.label("done")
+        self.do(f"br label %{top}")
+        self.start(top)
+        now = self.op(f"load i64, ptr {i}")
+        self.depth += 1
+        body(now)
+        self.depth -= 1
+        following = self.op(f"add nuw nsw i64 {now}, 1")
+        self.do(f"store i64 {following}, ptr {i}")
+        more = self.op(f"icmp slt i64 {following}, {length}")
+        self.do(f"br i1 {more}, label %{top}, label %{after}")
+        self.start(after)
+
+    def scan(self, frame: _Frame, step: Scan, loop: Loop) -> None:
+        params, (body,) = step.eqn.params, loop.layouts
+        length, (start, count) = params["length"], carries(step)
+        ins = [self.pointer(frame, v) for v in step.eqn.invars]
+        outs = [self.pointer(frame, v) for v in step.eqn.outvars]
+        state = _Carries(self, frame, step, loop, body)
+        state.begin()
+        x_sizes = [nbytes(v) for v in body.plan.jaxpr.invars[start + count :]]
+        y_sizes = [nbytes(v) for v in body.plan.jaxpr.outvars[count:]]
+        arena = self.shift(frame.arena, loop.block)
+
+        def once(i: str) -> None:
+            if params["reverse"]:
+                i = self.op(f"sub nuw nsw i64 {length - 1}, {i}")
+            old, new = state.buffers()
+            xs, ys = (
+                [self.shift(p, self.op(f"mul nuw nsw i64 {i}, {n}")) for p, n in pairs]
+                for pairs in (
+                    zip(ins[start + count :], x_sizes, strict=True),
+                    zip(outs[count:], y_sizes, strict=True),
+                )
+            )
+            self.plan(body, [*ins[:start], *old, *xs], [*new, *ys], arena)
+            state.turn()
+
+        if length:
+            self.counted(length, once)
+        state.end()
+
+    def loop(self, frame: _Frame, step: While, loop: Loop) -> None:
+        cond, body = loop.layouts
+        n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
+        ins = [self.pointer(frame, v) for v in step.eqn.invars]
+        state = _Carries(self, frame, step, loop, body)
+        state.begin()
+        arena = self.shift(frame.arena, loop.block)
+        holds = self.room(1)
+        top, go, after = (self.label(what) for what in ("while", "go", "done"))
+        self.do(f"br label %{top}")
+        self.start(top)
+        self.depth += 1
+        old, new = state.buffers()
+        self.plan(cond, [*ins[:n_cond], *old], [holds], arena)
+        more = self.op(f"icmp ne i8 {self.op(f'load i8, ptr {holds}')}, 0")
+        self.do(f"br i1 {more}, label %{go}, label %{after}")
+        self.start(go)
+        self.plan(body, [*ins[n_cond:start], *old], new, arena)
+        state.turn()
+        self.depth -= 1
+        self.do(f"br label %{top}")
+        self.start(after)
+        state.end()
+
+    def branch(self, frame: _Frame, step: Branch, loop: Loop) -> None:
+        which, *operands = step.eqn.invars
+        ins = [self.pointer(frame, v) for v in operands]
+        outs = [self.pointer(frame, v) for v in step.eqn.outvars]
+        for i, j in loop.layouts[0].pairs:  # a branch that works in place wants it there
+            self.copy(outs[j], ins[i], nbytes(operands[i]))
+            ins[i] = outs[j]
+        kind = f"i{8 * which.aval.dtype.itemsize}"
+        index = self.op(f"load {kind}, ptr {self.pointer(frame, which)}, align 1")
+        labels = [self.label("case") for _ in loop.layouts]
+        after = self.label("joined")
+        arena = self.shift(frame.arena, loop.block)
+        cases = " ".join(f"{kind} {k}, label %{name}" for k, name in enumerate(labels))
+        self.do(f"switch {kind} {index}, label %{labels[-1]} [ {cases} ]")
+        for layout, name in zip(loop.layouts, labels, strict=True):
+            self.start(name)
+            self.plan(layout, ins, outs, arena)
+            self.do(f"br label %{after}")
+        self.start(after)
+
+    # ---------------------------------------------------------------- the entry
+    def objects(self, which: str, count: int, checked: bool) -> list[str]:
+        """Write the reading of the addresses of the data of a list's arrays."""
+        if not count:
+            return []
+        items = self.op(f"load ptr, ptr {self.shift(f'%{which}', LIST_ITEMS)}")
+        found = [self.op(f"load ptr, ptr {self.shift(items, k * POINTER)}") for k in range(count)]
+        if checked:
+            sound = None
+            for x in found:
+                kind = self.op(f"load ptr, ptr {self.shift(x, TYPE)}")
+                plain = self.op(f"icmp eq ptr {kind}, @funtorch_ndarray")
+                sound = plain if sound is None else self.op(f"and i1 {sound}, {plain}")
+            read, packed = self.label("arrays"), self.label("packed")
+            self.do(f"br i1 {sound}, label %{read}, label %copy")
+            self.start(read)
+            flags = None
+            for x in found:
+                these = self.op(f"load i32, ptr {self.shift(x, FLAGS)}")
+                flags = these if flags is None else self.op(f"and i32 {flags}, {these}")
+            one = self.op(f"and i32 {flags}, {CONTIGUOUS}")
+            self.do(f"br i1 {self.op(f'icmp ne i32 {one}, 0')}, label %{packed}, label %copy")
+            self.start(packed)
+        return [self.op(f"load ptr, ptr {self.shift(x, DATA)}") for x in found]
+
+    def program(self, plan: Plan, layout: Layout) -> Program:
+        jaxpr = plan.jaxpr
+        params = self.objects("inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
+        results = self.objects("outputs", len(jaxpr.outvars), False)
+        self.plan(layout, params, results, "%arena")
+        size = layout.arena + self.scratch
+        if size <= ON_STACK:
+            self.cells.append(f"  %arena = alloca [{max(size, 1)} x i8], align {ALIGN}")
+            size = 0
+        else:
+            size += ALIGN
+            self.cells += [
+                f"  %at = getelementptr i8, ptr %memory, i64 {DATA}",
+                "  %unaligned = load ptr, ptr %at",
+                f"  %beyond = getelementptr i8, ptr %unaligned, i64 {ALIGN - 1}",
+                f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
+            ]
+            self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
+        entry = [
+            "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "i32 %threads) nounwind #0 {",
+            *self.cells,
+            f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
+            *self.lines,
+            f"  ret i32 {DONE}",
+            "raised:",
+            f"  ret i32 {RAISED}",
+            "copy:",
+            f"  ret i32 {COPY}",
+            "}",
+        ]
+        constants = []
+        for data, name in self.constants.items():
+            spelt = "".join(f"\\{b:02X}" for b in data)
+            kind = f"[{len(data)} x i8]"
+            constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
+        functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
+        declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
+        text = "\n\n".join(
+            [*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)]
         )
-        wide = 512 if features.get("avx512f") else 256
-        self.attributes = (
-            f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
-            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}'
+        return Program(
+            text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )
-        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.target)
-
-    def load(self, text: str, symbols: Sequence[str]) -> list[int]:
-        """Compile a module; return the addresses of its functions."""
-        module = self.llvm.parse_assembly(text)
-        module.verify()
-        options = self.llvm.create_pipeline_tuning_options(speed_level=3)
-        builder = self.llvm.create_pass_builder(self.target, options)
-        builder.getModulePassManager().run(module, builder)
-        self.engine.add_module(module)
-        self.engine.finalize_object()
-        return [self.engine.get_function_address(s) for s in symbols]
 
 
-_machine: list[_Machine] = []
+class _Carries:
+    """The carries of a loop in the text: where each lives now, and where its next value goes.
 
-
-def _load(functions: Sequence[str], declared: dict[str, str], symbols: Sequence[str]) -> list[int]:
-    with _lock:
-        if not _machine:
-            _machine.append(_Machine())
-        text = "\n\n".join([*declared.values(), *functions, _machine[0].attributes])
-        if config.debug >= 4:
-            print(text, file=sys.stderr)
-        return _machine[0].load(text, symbols)
-
-
-# ---------------------------------------------------------------------- layout
-def _nbytes(v: Var) -> int:
-    return v.aval.size * v.aval.dtype.itemsize
-
-
-def _vars_of(step: Launch | Dot) -> tuple[Var, ...]:
-    return step.vars if isinstance(step, Launch) else (step.a, step.b, step.out)
-
-
-def _arena(steps: Sequence[Launch | Dot], inner: set[Var]) -> tuple[dict[Var, int], int]:
-    """Place the variables that live inside one segment; memory of the dead is used again."""
-    last = {v: k for k, step in enumerate(steps) for v in _vars_of(step) if v in inner}
-    place: dict[Var, int] = {}
-    free: list[tuple[int, int]] = []  # (size, offset)
-    top = 0
-    for k, step in enumerate(steps):
-        for v in _vars_of(step):
-            if v in inner and v not in place:
-                size = -(-_nbytes(v) // _ALIGN) * _ALIGN
-                fits = [f for f in free if f[0] == size]
-                if fits:
-                    free.remove(fits[0])
-                    place[v] = fits[0][1]
-                else:
-                    place[v], top = top, top + size
-        for v in {v for v in _vars_of(step) if last.get(v) == k}:
-            free.append((-(-_nbytes(v) // _ALIGN) * _ALIGN, place[v]))
-    return place, top
-
-
-# ---------------------------------------------------------------------- a segment
-class _Segment:
-    """Consecutive kernels and matrix products: one native function ``run(objects, arena)``."""
+    A small one lives in a cell, where LLVM makes a register of it. A large one that the body works
+    on in place lives where the loop's result is wanted; any other one alternates between there and
+    a second buffer.
+    """
 
     def __init__(
-        self, steps: Sequence[Launch | Dot], outer: set[Var], slots: dict[Var, int]
+        self, printer: _Printer, frame: _Frame, step: Scan | While, loop: Loop, body: Layout
     ) -> None:
-        used = list(dict.fromkeys(v for s in steps for v in _vars_of(s)))
-        inner = {v for v in used if v not in outer}
-        written = {s.out for s in steps if isinstance(s, Dot)}
-        written |= {
-            s.vars[st.buffer] for s in steps if isinstance(s, Launch) for st in s.kernel.stores
-        }
-        tables = [v for v in used if v in outer]
-        self.place, self.arena = _arena(steps, inner)
-        self.table = {v: k for k, v in enumerate(tables)}
-        self.slots = [slots[v] for v in tables]
-        self.fresh = [
-            (slots[v], v.aval.shape, v.aval.dtype, _nbytes(v)) for v in tables if v in written
-        ]
-        self.steps = steps
-        self.codes = [kernel_function(s.kernel) if isinstance(s, Launch) else None for s in steps]
-        self.split = _split(self.codes)
-        self.scratch = max((c.scratch for c in self.codes if c), default=0)
-        self.symbol = f"segment{next(_counter)}"
-        self.array = ctypes.c_size_t * len(tables)
+        p = self.printer = printer
+        start, count = carries(step)
+        outs = step.eqn.outvars[:count]
+        self.sizes = [nbytes(v) for v in outs]
+        self.inits = [p.pointer(frame, v) for v in step.eqn.invars[start : start + count]]
+        self.homes = [p.pointer(frame, v) for v in outs]
+        self.spares = {j: p.shift(frame.arena, at) for j, at in loop.spares.items()}
+        first = step.eqn.params["body_nconsts"] if isinstance(step, While) else start
+        self.same = {j for j in range(count) if (first + j, j) in body.pairs}
+        self.small = [n <= body.small for n in self.sizes]
 
-    def text(self) -> tuple[list[str], dict[str, str]]:
-        """Return the segment's functions and what they declare."""
-        functions, declared, lines = [], {}, []
-        for _v, k in self.table.items():
-            lines += [
-                f"  %o{k} = getelementptr ptr, ptr %objects, i64 {k}",
-                f"  %p{k} = load ptr, ptr %o{k}",
-                f"  %q{k} = getelementptr i8, ptr %p{k}, i64 {_DATA}",
-                f"  %d{k} = load ptr, ptr %q{k}",
-            ]
-        lines.append(f"  %scratch = getelementptr i8, ptr %arena, i64 {self.arena}")
-        for k, place in enumerate(self.place.values()):
-            lines.append(f"  %t{k} = getelementptr i8, ptr %arena, i64 {place}")
-        temp = {v: k for k, v in enumerate(self.place)}
-        name = {
-            **{v: f"%d{k}" for v, k in self.table.items()},
-            **{v: f"%t{k}" for v, k in temp.items()},
-        }
-        for n, (step, code) in enumerate(zip(self.steps, self.codes, strict=True)):
-            if code is not None:
-                symbol = f"{self.symbol}_{step.kernel.name}"
-                bounds = ("%lo", "%hi") if self.split else ("0", str(code.parts))
-                functions.append(code.text.replace(f"@{step.kernel.name}", f"@{symbol}"))
-                declared.update(code.declared)
-                pointers = "".join(f"ptr {name[v]}, " for v in step.vars) + "ptr %scratch"
-                lines.append(f"  call void @{symbol}({pointers}, i64 {bounds[0]}, i64 {bounds[1]})")
-                if code.finish:
-                    lines.append(f"  call void @{symbol}_end({pointers})")
+    def begin(self) -> None:
+        """Write the first values of the carries."""
+        p = self.printer
+        self.now = list(self.homes)
+        self.cells: dict[int, tuple[str, str]] = {}
+        for j, (size, small) in enumerate(zip(self.sizes, self.small, strict=True)):
+            if small:
+                self.now[j] = p.room(size)
+            p.copy(self.now[j], self.inits[j], size)
+            if j in self.spares:
+                self.cells[j] = p.cell("ptr"), p.cell("ptr")
+                for cell, where in zip(self.cells[j], (self.homes[j], self.spares[j]), strict=True):
+                    p.do(f"store ptr {where}, ptr {cell}")
+
+    def buffers(self) -> tuple[list[str], list[str]]:
+        """Return, inside the loop, the addresses of the values and of the next ones."""
+        p = self.printer
+        old, new = list(self.now), list(self.now)
+        for j, size in enumerate(self.sizes):
+            if j in self.cells:
+                old[j], new[j] = (p.op(f"load ptr, ptr {cell}") for cell in self.cells[j])
+            elif j not in self.same:
+                new[j] = p.room(size)
+        self.old, self.new = old, new
+        return old, new
+
+    def turn(self) -> None:
+        """Write the end of a step: the next values become the values."""
+        p = self.printer
+        for j, size in enumerate(self.sizes):
+            if j in self.cells:
+                p.do(f"store ptr {self.new[j]}, ptr {self.cells[j][0]}")
+                p.do(f"store ptr {self.old[j]}, ptr {self.cells[j][1]}")
             else:
-                lines += _gemm(step, name, n)
-        functions.append(
-            "\n".join(
-                [
-                    f"define void @{self.symbol}(ptr %objects, ptr %arena, i64 %lo, i64 %hi) #0 {{",
-                    *lines,
-                    "  ret void",
-                    "}",
-                ]
-            )
-        )
-        return functions, declared
+                p.copy(self.old[j], self.new[j], size)
 
-    def bind(self, address: int) -> Callable[[list[Any]], None]:
-        """Return the function that runs the segment on an environment."""
-        i64 = ctypes.c_int64
-        entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, i64, i64)(address)
-        slots, fresh, array = self.slots, self.fresh, self.array
-        size = self.arena + self.scratch
-        empty, cuts = pool.empty, self.split
-        spare: list[tuple[Any, int]] = []  # small arenas at rest; one call at a time uses each
-
-        def run(env: list[Any]) -> None:
-            for slot, shape, dtype, nbytes in fresh:
-                env[slot] = empty(shape, dtype, nbytes)
-            table = array(*[id(env[k]) for k in slots])
-            if cuts:
-                others = [executor().submit(entry, table, None, lo, hi) for lo, hi in cuts[1:]]
-                entry(table, None, *cuts[0])
-                for other in others:
-                    other.result()
-                return
-            if not size:
-                entry(table, None, 0, 0)
-                return
-            if size >= LARGE:
-                memory = pool.owner(size)
-                entry(table, memory.ctypes.data, 0, 0)
-                return
-            try:
-                arena = spare.pop()
-            except IndexError:
-                memory = np.empty(size, np.uint8)
-                arena = (memory, memory.ctypes.data)
-            entry(table, arena[1], 0, 0)
-            spare.append(arena)
-
-        return run
-
-
-def _split(codes: Sequence[Code | None]) -> list[tuple[int, int]]:
-    """Return the parts that threads take, where a segment is one large kernel."""
-    code, threads = codes[0], thread_count()
-    if len(codes) > 1 or code is None:
-        return []
-    if code.work < _SHARED or code.parts < threads or threads == 1 or code.scratch:
-        return []
-    edges = [code.parts * k // threads for k in range(threads + 1)]
-    return list(itertools.pairwise(edges))
-
-
-def _gemm(step: Dot, name: dict[Var, str], n: int) -> list[str]:
-    """Return the calls of one (batched) matrix product, row-major."""
-    dtype = step.out.aval.dtype
-    kind = "float" if dtype == np.float32 else "double"
-    lda, ldb = (step.m if step.trans_a else step.k), (step.k if step.trans_b else step.n)
-    setter, most = threads_setter()
-    threads = 1 if step.m * step.n * step.k < _ALONE else most
-    lines = [
-        f"  %g{n} = inttoptr i64 {gemm_address(dtype)} to ptr",
-        f"  %h{n} = inttoptr i64 {setter} to ptr",
-        f"  call void %h{n}(i32 {threads})",
-    ]
-    flags = ", ".join(f"i32 {112 if t else 111}" for t in (step.trans_a, step.trans_b))
-    for i in range(step.batch):
-        at = []
-        for which, v, size in (
-            ("a", step.a, step.m * step.k),
-            ("b", step.b, step.k * step.n),
-            ("c", step.out, step.m * step.n),
-        ):
-            at.append(f"%g{n}{which}{i}")
-            lines.append(f"  {at[-1]} = getelementptr {kind}, ptr {name[v]}, i64 {i * size}")
-        lines.append(
-            f"  call void %g{n}(i32 101, {flags}, i32 {step.m}, i32 {step.n}, i32 {step.k}, "
-            f"{kind} 1.0, ptr {at[0]}, i32 {lda}, ptr {at[1]}, i32 {ldb}, "
-            f"{kind} 0.0, ptr {at[2]}, i32 {step.n})"
-        )
-    return lines
-
-
-# ---------------------------------------------------------------------- the program
-def _segments(plan: Plan) -> list[list[Launch | Dot] | Call]:
-    out: list[list[Launch | Dot] | Call] = []
-    for step in plan.steps:
-        if isinstance(step, Call):
-            out.append(step)
-        elif out and isinstance(out[-1], list):
-            out[-1].append(step)
-        else:
-            out.append([step])
-    return out
-
-
-def _outer(plan: Plan, parts: Sequence[list[Launch | Dot] | Call]) -> set[Var]:
-    """Return the variables that need an ndarray: inputs, outputs, and what crosses segments."""
-    outer = {*plan.jaxpr.constvars, *plan.jaxpr.invars}
-    outer.update(v for v in plan.jaxpr.outvars if isinstance(v, Var))
-    seen: dict[Var, int] = {}
-    for k, part in enumerate(parts):
-        if isinstance(part, Call):
-            outer.update(part.eqn.outvars)
-            outer.update(v for v in part.eqn.invars if isinstance(v, Var))
-            continue
-        for v in {v for s in part for v in _vars_of(s)}:
-            if seen.setdefault(v, k) != k:
-                outer.add(v)
-    return outer
-
-
-def native_program(plan: Plan) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """Compile a plan; return the function from input buffers to output buffers."""
-    jaxpr, parts = plan.jaxpr, _segments(plan)
-    outer = _outer(plan, parts)
-    inputs = [*jaxpr.constvars, *jaxpr.invars]
-    slots = {v: k for k, v in enumerate([*inputs, *(v for e in jaxpr.eqns for v in e.outvars)])}
-    native = [p if isinstance(p, Call) else _Segment(p, outer, slots) for p in parts]
-    functions: list[str] = []
-    declared: dict[str, str] = {}
-    segments = [p for p in native if isinstance(p, _Segment)]
-    for segment in segments:
-        text, needs = segment.text()
-        functions += text
-        declared.update(needs)
-    addresses = iter(_load(functions, declared, [s.symbol for s in segments]) if segments else ())
-    steps = [
-        eager_step(p.eqn, slots) if isinstance(p, Call) else p.bind(next(addresses)) for p in native
-    ]
-    return _runner(
-        jaxpr,
-        inputs,
-        slots,
-        steps,
-        {v for p in parts if isinstance(p, Call) for v in p.eqn.outvars},
-    )
-
-
-def _runner(
-    jaxpr: Jaxpr,
-    inputs: Sequence[Var],
-    slots: dict[Var, int],
-    steps: Sequence[Callable[[list[Any]], None]],
-    foreign: set[Var],
-) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
-    room = [None] * (len(slots) - len(inputs))
-    outputs = output_collector(jaxpr, slots, foreign)
-
-    def run(args: Sequence[np.ndarray]) -> list[np.ndarray]:
-        # Native code reads the fields of ndarray objects, so nothing else may come in.
-        buffers = [
-            a if type(a) is np.ndarray and a.flags.c_contiguous else np.array(a, order="C")
-            for a in args
-        ]
-        env = [*consts, *buffers, *room]
-        for step in steps:
-            step(env)
-        return outputs(env)
-
-    return run
+    def end(self) -> None:
+        """Write the loop's results to where they are wanted."""
+        p = self.printer
+        for j, size in enumerate(self.sizes):
+            if j in self.cells:
+                last = p.op(f"load ptr, ptr {self.cells[j][0]}")
+                there = p.op(f"icmp eq ptr {last}, {self.homes[j]}")
+                copy, after = p.label("copy"), p.label("there")
+                p.do(f"br i1 {there}, label %{after}, label %{copy}")
+                p.start(copy)
+                p.copy(self.homes[j], last, size)
+                p.do(f"br label %{after}")
+                p.start(after)
+            else:
+                p.copy(self.homes[j], self.now[j], size)

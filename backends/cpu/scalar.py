@@ -8,82 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from .math import FORMULAS, LIBM, number
+from .block import Block
+from .elements import (
+    HALVES,
+    MEMORY,
+    TYPES,
+    bits_of_half,
+    constant,
+    half_of_bits,
+    load_value,
+    narrow,
+    register_dtype,
+    store_value,
+)
+from .math import FORMULAS, Value, number
+from .math.random import threefry2x32
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
-
-TYPES = {
-    np.dtype("bool"): "i1",
-    np.dtype("float32"): "float",
-    np.dtype("float64"): "double",
-    **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
-}
-"""The type of a value in registers."""
-
-MEMORY = {**TYPES, np.dtype("bool"): "i8"}
-"""The type of an element in memory."""
-
-
-class Block:
-    """The instructions of one function, in order; methods that make a value return its name."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.declared: dict[str, str] = {}
-        self.count = 0
-
-    def name(self, stem: str = "v") -> str:
-        self.count += 1
-        return f"%{stem}{self.count}"
-
-    def op(self, text: str) -> str:
-        out = self.name()
-        self.lines.append(f"  {out} = {text}")
-        return out
-
-    def do(self, text: str) -> None:
-        self.lines.append(f"  {text}")
-
-    def select(self, cond: str, yes: str, no: str, kind: str) -> str:
-        return self.op(f"select i1 {cond}, {kind} {yes}, {kind} {no}")
-
-    def fma(self, x: str, y: str, z: str, kind: str) -> str:
-        return self.call("llvm.fmuladd", [x, y, z], kind)
-
-    def call(self, function: str, args: Sequence[str], kind: str, flags: Sequence[str] = ()) -> str:
-        """Call a function from values of one type to that type; intrinsics get it in their name."""
-        if function.startswith("llvm."):
-            function += {"float": ".f32", "double": ".f64"}.get(kind, f".{kind}")
-        types = [kind] * len(args) + [f.split()[0] for f in flags]
-        # The C library's error number is nobody's business: declared pure, unused calls vanish.
-        self.declared[function] = (
-            f"declare {kind} @{function}({', '.join(types)}) memory(none) nounwind willreturn"
-        )
-        given = [f"{kind} {a}" for a in args] + list(flags)
-        return self.op(f"call {kind} @{function}({', '.join(given)})")
-
-
-def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
-    """Read one element at a pointer; return the value in registers."""
-    found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
-    return b.op(f"icmp ne i8 {found}, 0") if dtype.kind == "b" else found
-
-
-def store_value(b: Block, pointer: str, dtype: np.dtype, value: str) -> None:
-    """Write one value to the element at a pointer."""
-    if dtype.kind == "b":
-        value = b.op(f"zext i1 {value} to i8")
-    b.do(f"store {MEMORY[dtype]} {value}, ptr {pointer}, align 1")
-
-
-def constant(value: Any, dtype: np.dtype) -> str:
-    """Return LLVM's spelling of a constant."""
-    if dtype.kind == "f":
-        return number(value, TYPES[dtype])
-    if dtype.kind == "b":
-        return "true" if value else "false"
-    return str(int(value))
-
 
 Code = Callable[[Block, Sequence[str], str, np.dtype, Any], str]
 
@@ -99,13 +40,18 @@ def _intrinsic(function: str) -> Code:
 
 
 def _extremum(name: str) -> Code:
-    """Return the code of max or min: nan wins among floats."""
-    by_kind = {"f": f"llvm.{name}imum", "i": f"llvm.s{name[:3]}", "u": f"llvm.u{name[:3]}"}
+    """Return the code of max or min: nan wins among floats, and of two zeros the second one."""
+    condition = {"max": "ogt", "min": "olt"}[name]
+    by_kind = {"i": f"llvm.s{name}", "u": f"llvm.u{name}"}
 
     def code(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
         if dtype.kind == "b":
             return b.op(f"{'or' if name == 'max' else 'and'} i1 {', '.join(xs)}")
-        return b.call(by_kind[dtype.kind], xs, kind)
+        if dtype.kind != "f":
+            return b.call(by_kind[dtype.kind], xs, kind)
+        x, y = xs
+        chosen = b.select(b.op(f"fcmp {condition} {kind} {x}, {y}"), x, y, kind)
+        return b.select(b.op(f"fcmp uno {kind} {x}, {x}"), x, chosen, kind)
 
     return code
 
@@ -163,7 +109,7 @@ def _division(rest: bool) -> Code:
     def code(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
         x, y = xs
         if dtype.kind == "f":
-            return b.op(f"fdiv {kind} {x}, {y}") if not rest else _library("rem", b, xs, kind)
+            return b.op(f"fdiv {kind} {x}, {y}")
         zero = b.op(f"icmp eq {kind} {y}, 0")
         safe = b.select(zero, "1", y, kind)
         if dtype.kind == "u":
@@ -176,10 +122,6 @@ def _division(rest: bool) -> Code:
         return b.select(zero, x if rest else "-1", out, kind)
 
     return code
-
-
-def _library(name: str, b: Block, xs: Sequence[str], kind: str) -> str:
-    return b.call(LIBM[name] + ("f" if kind == "float" else ""), xs, kind)
 
 
 def _shift(instruction: str) -> Code:
@@ -204,14 +146,6 @@ def _compare(name: str, ordered: str) -> Code:
     return code
 
 
-def _reciprocal(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
-    return b.op(f"fdiv {kind} {number(1, kind)}, {xs[0]}")
-
-
-def _rsqrt(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
-    return b.op(f"fdiv {kind} {number(1, kind)}, {b.call('llvm.sqrt', xs, kind)}")
-
-
 def _is_finite(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     return b.op(f"fcmp one {kind} {b.call('llvm.fabs', xs, kind)}, {number(math.inf, kind)}")
 
@@ -225,11 +159,22 @@ def _same(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) ->
 
 
 def _bitcast(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
-    return b.op(f"bitcast {kind} {xs[0]} to {TYPES[attr['dtype']]}")
+    (x,), to = xs, attr["dtype"]
+    if to in HALVES:
+        return half_of_bits(b, x, to)
+    return b.op(f"bitcast {kind} {x} to {TYPES[to]}")
+
+
+def _counted(function: str, *flags: str) -> Code:
+    return lambda b, xs, kind, dtype, attr: b.call(function, xs, kind, flags)
+
+
+def _threefry(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
+    return threefry2x32(*(Value(b, x, kind) for x in xs), result=attr["result"]).name
 
 
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
-    (x,), to = xs, attr["dtype"]
+    (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
     if to == dtype:
         return x
@@ -268,11 +213,9 @@ _CODE: dict[str, Code] = {
     "integer_pow": _integer_pow,
     "div": _division(False),
     "rem": _division(True),
-    "reciprocal": _reciprocal,
     "max": _extremum("max"),
     "min": _extremum("min"),
     "sqrt": _intrinsic("llvm.sqrt"),
-    "rsqrt": _rsqrt,
     "floor": _intrinsic("llvm.floor"),
     "ceil": _intrinsic("llvm.ceil"),
     "round": _intrinsic("llvm.rint"),
@@ -291,6 +234,9 @@ _CODE: dict[str, Code] = {
     "shift_left": _shift("shl"),
     "shift_right_logical": _shift("lshr"),
     "shift_right_arithmetic": _shift("ashr"),
+    "population_count": _counted("llvm.ctpop"),
+    "clz": _counted("llvm.ctlz", "i1 false"),
+    "threefry2x32": _threefry,
     "copy": _same,
     "stop_gradient": _same,
     "bitcast": _bitcast,
@@ -298,14 +244,30 @@ _CODE: dict[str, Code] = {
 }
 
 
+# Of numbers of a narrow format, these make numbers of it (or none at all): nothing to round.
+_EXACT = frozenset(
+    ("neg", "abs", "sign", "max", "min", "floor", "ceil", "round", "trunc")
+    + ("select", "copy", "stop_gradient", "bitcast")
+    + ("is_finite", "eq", "ne", "lt", "le", "gt", "ge")
+)
+
+
 def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
     """Write one elementwise primitive on values ``xs`` of the given dtypes; return its name."""
-    dtype = dtypes[0]
-    kind = TYPES[dtype]
+    dtype = dtypes[1] if name == "select" else dtypes[0]
+    if name == "bitcast" and dtype in HALVES:
+        return bits_of_half(b, xs[0], dtype)
+    computed = register_dtype(dtype)
+    kind = TYPES[computed]
     if name == "select":
-        return b.select(xs[0], xs[1], xs[2], TYPES[dtypes[1]])
-    if (name, kind) in FORMULAS:
-        return FORMULAS[name, kind](b, xs[0], kind)
-    if name in _CODE:
-        return _CODE[name](b, xs, kind, dtype, attr)
-    return _library(name, b, xs, kind)
+        out = b.select(*xs, kind)
+    elif name in FORMULAS and computed.kind == "f":
+        out = FORMULAS[name](*(Value(b, x, kind) for x in xs)).name
+    else:
+        out = _CODE[name](b, xs, kind, computed, attr)
+    to = attr["dtype"] if name == "convert" else dtype
+    if to not in HALVES:
+        return out
+    if name in _EXACT:
+        b.exact.add(out)
+    return narrow(b, out, to)

@@ -174,7 +174,7 @@ def phases(
 
 # -------------------------------------------------------------------------------------------- eager
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
-_BLOCK = 1 << 18  # elements of the windows copied for one product: they should stay in the cache
+_BLOCK = 1 << 19  # elements of the windows copied for one product: they should stay in the cache
 
 
 def _eager(

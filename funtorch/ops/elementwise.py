@@ -358,10 +358,18 @@ atanh_p = unary(
     _ufunc("arctanh"),
     lambda t, x, y: div(t, mul(add(full_like(x, 1), x), sub(full_like(x, 1), x))),
 )
+
+
+def _logistic_eager(xp: Any, x: Any) -> Any:
+    """Return 1 / (1 + e**-x); of negative real x, e**x / (1 + e**x), which may be denormal."""
+    if dtypes.is_complex(x.dtype):
+        return 1 / (1 + xp.exp(-x))
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
+
+
 logistic_p = unary(
-    "logistic",
-    _wide(lambda xp, x: 1 / (1 + xp.exp(-x))),
-    lambda t, x, y: mul(t, mul(y, sub(full_like(y, 1), y))),
+    "logistic", _wide(_logistic_eager), lambda t, x, y: mul(t, mul(y, sub(full_like(y, 1), y)))
 )
 exp, exp2, expm1, log, log1p, log2, log10 = (
     p.bind for p in (exp_p, exp2_p, expm1_p, log_p, log1p_p, log2_p, log10_p)

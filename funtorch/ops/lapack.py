@@ -37,14 +37,8 @@ def takes(xp: Any, a: Any) -> bool:
 
 
 def _call(name: str, *args: Any) -> int:
-    """Call a function of the library on one thread; ints are C ints, arrays pointers."""
-    library = openblas.library()
-    threads = library.scipy_openblas_get_num_threads()
-    library.scipy_openblas_set_num_threads(1)
-    try:
-        return getattr(library, name)(*(_as_c(x) for x in args))
-    finally:
-        library.scipy_openblas_set_num_threads(threads)
+    """Call a function of the library; ints are C ints, arrays pointers."""
+    return getattr(openblas.library(), name)(*(_as_c(x) for x in args))
 
 
 def _as_c(x: Any) -> Any:

@@ -6,7 +6,8 @@ its range, and choose between them with ``where``: no loop runs over elements.
 References:
     W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969).
     M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
-    Appl. Statist. 37 (1988).
+    Appl. Statist. 37 (1988), whose variables erf_inv's own rational fits (Lawson's weights with
+    Loeb's linearisation, in 180-bit arithmetic) are in.
     M. B. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2010).
     S. L. Moshier, Cephes mathematical library, https://www.netlib.org/cephes (logf; log1p).
     XLA, https://github.com/openxla/xla: `log-plus-one` on CPUs, after Cephes.
@@ -123,84 +124,65 @@ def erfc(xp: Any, x: Any) -> Any:
     return xp.where(xp.isnan(x), x, out)
 
 
-# Wichura's approximations, highest power first: centre, middle, tails.
-_CENTRE_NUM = (
-    2.5090809287301226727e3,
-    3.3430575583588128105e4,
-    6.7265770927008700853e4,
-    4.5921953931549871457e4,
-    1.3731693765509461125e4,
-    1.9715909503065514427e3,
-    1.3314166789178437745e2,
-    3.3871328727963666080,
+# erf_inv, highest power first. Up to 0.85: (erf_inv(x) / x - sqrt(pi) / 2) / x**2 in
+# 0.85**2 - x**2. Beyond: r - erf_inv(x) in r - 1.6, with r = sqrt(-log((1 - x) / 2)).
+CENTRE_NUM = (
+    0.002552401335102766,
+    0.6930801876114681,
+    6.7424294931965,
+    20.025694978478356,
+    25.183737983112795,
+    14.97053302691545,
+    4.149229620447833,
+    0.43087250673264127,
 )
-_CENTRE_DEN = (
-    5.2264952788528545610e3,
-    2.8729085735721942674e4,
-    3.9307895800092710610e4,
-    2.1213794301586595867e4,
-    5.3941960214247511077e3,
-    6.8718700749205790830e2,
-    4.2313330701600911252e1,
+CENTRE_DEN = (
+    1.0594130208689465,
+    14.882456751948839,
+    62.86437299256374,
+    114.51426398234462,
+    103.4089446487652,
+    48.29749492910814,
+    11.135910915365667,
     1.0,
 )
-_MIDDLE_NUM = (
-    7.74545014278341407640e-4,
-    2.27238449892691845833e-2,
-    2.41780725177450611770e-1,
-    1.27045825245236838258,
-    3.64784832476320460504,
-    5.76949722146069140550,
-    4.63033784615654529590,
-    1.42343711074968357734,
+TAIL_NUM = (
+    2.7425969450984965e-09,
+    3.910052688405661e-06,
+    0.00026677278348943986,
+    0.005601156635819117,
+    0.05279801393454695,
+    0.26442563055556845,
+    0.7338031954388895,
+    1.0485178990385446,
+    0.5934779663963121,
 )
-_MIDDLE_DEN = (
-    1.05075007164441684324e-9,
-    5.47593808499534494600e-4,
-    1.51986665636164571966e-2,
-    1.48103976427480074590e-1,
-    6.89767334985100004550e-1,
-    1.67638483018380384940,
-    2.05319162663775882187,
-    1.0,
-)
-_TAIL_NUM = (
-    2.01033439929228813265e-7,
-    2.71155556874348757815e-5,
-    1.24266094738807843860e-3,
-    2.65321895265761230930e-2,
-    2.96560571828504891230e-1,
-    1.78482653991729133580,
-    5.46378491116411436990,
-    6.65790464350110377720,
-)
-_TAIL_DEN = (
-    2.04426310338993978564e-15,
-    1.42151175831644588870e-7,
-    1.84631831751005468180e-5,
-    7.86869131145613259100e-4,
-    1.48753612908506148525e-2,
-    1.36929880922735805310e-1,
-    5.99832206555887937690e-1,
+TAIL_DEN = (
+    1.167469124143899e-06,
+    0.00010740857982133259,
+    0.002889015855853113,
+    0.03467878742044021,
+    0.2240865442940137,
+    0.8417762157276235,
+    1.8300226234237875,
+    2.1164704486775685,
     1.0,
 )
 
 
 def erf_inv(xp: Any, x: Any) -> Any:
     """Return the inverse of erf on (-1, 1): infinite at the ends, nan outside."""
-    q = x / 2
-    near = 0.180625 - xp.minimum(q * q, 0.180625)
-    centre = q * _poly(_CENTRE_NUM, near) / _poly(_CENTRE_DEN, near)
-    r = xp.sqrt(-xp.log(xp.clip((1 - xp.abs(x)) / 2, 1e-300, 0.5)))
-    middle, tail = xp.minimum(r, 5.0) - 1.6, xp.maximum(r, 5.0) - 5.0
-    out = xp.where(
-        r <= 5,
-        _poly(_MIDDLE_NUM, middle) / _poly(_MIDDLE_DEN, middle),
-        _poly(_TAIL_NUM, tail) / _poly(_TAIL_DEN, tail),
-    )
-    out = xp.where(xp.abs(q) <= 0.425, centre, xp.copysign(out, x)) / math.sqrt(2)
-    out = xp.where(xp.abs(x) == 1, xp.copysign(math.inf, x), out)
-    return xp.where(xp.abs(x) <= 1, out, math.nan)
+    size = xp.abs(x)
+    z = xp.minimum(size, 0.85) ** 2
+    near = 0.85**2 - z
+    centre = _poly(CENTRE_NUM, near) / _poly(CENTRE_DEN, near)
+    centre = x * (math.sqrt(math.pi) / 2) + x * z * centre
+    r = xp.sqrt(-xp.log(xp.clip((1 - size) / 2, 1e-300, 0.075)))
+    beyond = r - 1.6
+    tail = r - _poly(TAIL_NUM, beyond) / _poly(TAIL_DEN, beyond)
+    out = xp.where(size <= 0.85, centre, xp.copysign(tail, x))
+    out = xp.where(size == 1, xp.copysign(math.inf, x), out)
+    return xp.where(size <= 1, out, math.nan)
 
 
 # ---- erf_inv of float32 rounds where XLA's compiled code does. A product of float32 numbers is
@@ -210,7 +192,7 @@ def _single(*coefficients: float) -> tuple[float, ...]:
 
 
 # Giles' single-precision approximations in w = -log(1 - x**2), highest power first: w < 5, beyond.
-_GILES_CENTRE = _single(
+GILES_CENTRE = _single(
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,
@@ -221,7 +203,7 @@ _GILES_CENTRE = _single(
     0.246640727,
     1.50140941,
 )
-_GILES_TAIL = _single(
+GILES_TAIL = _single(
     -0.000200214257,
     0.000100950558,
     0.00134934322,
@@ -233,14 +215,14 @@ _GILES_TAIL = _single(
     2.83297682,
 )
 # log(1 + f) = f - f**2 / 2 + f**3 (p f**6 + q f**3 + r), each row a polynomial in f.
-_LOGF = (
+LOGF = (
     _single(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1),
     _single(-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1),
     _single(2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
 )
-_LN2_HIGH, _LN2_LOW = _single(0.693359375, -2.12194440e-4)
+LN2_HIGH, LN2_LOW = _single(0.693359375, -2.12194440e-4)
 # log(1 + z) = z - z**2 / 2 + z**3 P(z) / Q(z), highest power first.
-_LOG1P_NUM = _single(
+LOG1P_NUM = _single(
     4.5270000862445199635215e-5,
     4.9854102823193375972212e-1,
     6.5787325942061044846969,
@@ -249,7 +231,7 @@ _LOG1P_NUM = _single(
     5.7112963590585538103336e1,
     2.0039553499201281259648e1,
 )
-_LOG1P_DEN = _single(
+LOG1P_DEN = _single(
     1.0,
     1.5062909083469192043167e1,
     8.3047565967967209469434e1,
@@ -258,8 +240,8 @@ _LOG1P_DEN = _single(
     2.1642788614495947685003e2,
     6.0118660497603843919306e1,
 )
-_LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
-_ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
+LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
+ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
 _SINGLE_CHUNK = 1 << 14  # elements worked on at a time, which stay in the near caches
 
 
@@ -284,13 +266,13 @@ def _poly_fused(xp: Any, coefficients: Sequence[float], wide: Any) -> Any:
 def _log_single(xp: Any, x: Any) -> Any:
     """Return log(x) of float32 numbers, nan below zero."""
     bits = x.view(np.int32)
-    exponent = (bits - np.int32(_ROOT_HALF_BITS)) >> 23
+    exponent = (bits - np.int32(ROOT_HALF_BITS)) >> 23
     f = (bits - (exponent << 23)).view(np.float32) - np.float32(1)
     n, square, wide = exponent.astype(np.float32), f * f, f.astype(np.float64)
     cube = (square * f).astype(np.float64)
-    high, middle, low = (_poly_fused(xp, part, wide) for part in _LOGF)
-    tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(_LN2_LOW))
-    out = _fused(n, _LN2_HIGH, (f - np.float32(0.5) * square) + tail)
+    high, middle, low = (_poly_fused(xp, part, wide) for part in LOGF)
+    tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(LN2_LOW))
+    out = _fused(n, LN2_HIGH, (f - np.float32(0.5) * square) + tail)
     out[x == 0] = -math.inf
     out[~(x >= 0)] = math.nan
     return out
@@ -298,13 +280,13 @@ def _log_single(xp: Any, x: Any) -> Any:
 
 def _log1p_near_zero(xp: Any, z: Any) -> Any:
     wide, square = z.astype(np.float64), z * z
-    ratio = _poly_fused(xp, _LOG1P_NUM, wide) / _poly_fused(xp, _LOG1P_DEN, wide)
+    ratio = _poly_fused(xp, LOG1P_NUM, wide) / _poly_fused(xp, LOG1P_DEN, wide)
     return z + (z * square * ratio - np.float32(0.5) * square)
 
 
 def _log1p_single(xp: Any, z: Any) -> Any:
     """Return log(1 + z) of a float32 vector."""
-    near = xp.abs(z) < np.float32(_LOG1P_LIMIT)
+    near = xp.abs(z) < np.float32(LOG1P_LIMIT)
     (here,), (there,) = xp.nonzero(near), xp.nonzero(~near)
     out = xp.empty_like(z)
     out[here] = _log1p_near_zero(xp, z[here])
@@ -314,11 +296,11 @@ def _log1p_single(xp: Any, z: Any) -> Any:
 
 def _giles(xp: Any, x: Any) -> Any:
     w = -_log1p_single(xp, x * -x)
-    factor = _poly_fused(xp, _GILES_CENTRE, (w - np.float32(2.5)).astype(np.float64))
+    factor = _poly_fused(xp, GILES_CENTRE, (w - np.float32(2.5)).astype(np.float64))
     (far,) = xp.nonzero(~(w < 5))
     if far.size:
         root = xp.sqrt(w[far]) - np.float32(3)
-        factor[far] = _poly_fused(xp, _GILES_TAIL, root.astype(np.float64))
+        factor[far] = _poly_fused(xp, GILES_TAIL, root.astype(np.float64))
         factor[xp.abs(x) == 1] = math.inf
     return factor * x
 

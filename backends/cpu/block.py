@@ -1,0 +1,74 @@
+"""The block: the instructions of one function of LLVM IR, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["Block"]
+
+_SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
+
+
+class Block:
+    """The instructions of one function; methods that make a value return its name.
+
+    Args:
+        lanes: 0 for scalar code; otherwise the formulas of `math` write the code of vectors of so
+            many elements.
+    """
+
+    def __init__(self, lanes: int = 0) -> None:
+        self.lines: list[str] = []
+        self.declared: dict[str, str] = {}
+        self.exact: set[str] = set()  # float32 values that are numbers of a narrower format
+        self.count = 0
+        self.lanes = lanes
+
+    def name(self, stem: str = "v") -> str:
+        self.count += 1
+        return f"%{stem}{self.count}"
+
+    def op(self, text: str) -> str:
+        out = self.name()
+        self.lines.append(f"  {out} = {text}")
+        return out
+
+    def do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def type(self, kind: str) -> str:
+        """Return the type of this block's values of an element type."""
+        return f"<{self.lanes} x {kind}>" if self.lanes else kind
+
+    def select(self, cond: str, yes: str, no: str, kind: str) -> str:
+        return self.op(
+            f"select {self.type('i1')} {cond}, {self.type(kind)} {yes}, {self.type(kind)} {no}"
+        )
+
+    def call(
+        self,
+        function: str,
+        args: Sequence[str],
+        kind: str,
+        flags: Sequence[str] = (),
+        fast: str = "",
+    ) -> str:
+        """Call a function from values of one type to that type; intrinsics get it in their name.
+
+        Args:
+            function: its name.
+            args: names of values.
+            kind: their element type.
+            flags: further arguments, each a type and a constant.
+            fast: fast-math flags of the call.
+        """
+        if function.startswith("llvm."):
+            function += f".{f'v{self.lanes}' if self.lanes else ''}{_SUFFIX.get(kind, kind)}"
+        whole = self.type(kind)
+        types = [whole] * len(args) + [f.split()[0] for f in flags]
+        # The C library's error number is nobody's business: declared pure, unused calls vanish.
+        self.declared[function] = (
+            f"declare {whole} @{function}({', '.join(types)}) memory(none) nounwind willreturn"
+        )
+        given = [f"{whole} {a}" for a in args] + list(flags)
+        return self.op(f"call {fast} {whole} @{function}({', '.join(given)})")

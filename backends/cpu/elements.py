@@ -1,0 +1,122 @@
+"""Elements in memory and in registers: their types, loads, stores, constants.
+
+A bool is a byte in memory and one bit in registers. The 16-bit floats, float16 and bfloat16, are
+only storage: in registers they are float32 numbers, which every operation rounds to the narrow
+format again, so that compiled programs compute what eager ones do.
+
+References:
+    bfloat16 is the upper half of a float32: rounding half to even is an integer addition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from .block import Block
+from .math import Value, number, select
+
+__all__ = [
+    "BFLOAT16",
+    "FLOAT16",
+    "HALVES",
+    "MEMORY",
+    "TYPES",
+    "bits_of_half",
+    "constant",
+    "half_of_bits",
+    "load_value",
+    "narrow",
+    "register_dtype",
+    "store_value",
+]
+
+FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
+HALVES = (FLOAT16, BFLOAT16)
+
+TYPES = {
+    np.dtype("bool"): "i1",
+    FLOAT16: "float",
+    BFLOAT16: "float",
+    np.dtype("float32"): "float",
+    np.dtype("float64"): "double",
+    **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
+}
+"""The type of a value in registers."""
+
+MEMORY = {**TYPES, np.dtype("bool"): "i8", FLOAT16: "half", BFLOAT16: "i16"}
+"""The type of an element in memory."""
+
+
+def register_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that values are computed in."""
+    return np.dtype("float32") if dtype in HALVES else dtype
+
+
+def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
+    """Read one element at a pointer; return the value in registers."""
+    found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
+    if dtype.kind == "b":
+        return b.op(f"icmp ne i8 {found}, 0")
+    if dtype == FLOAT16:
+        return _exact(b, b.op(f"fpext half {found} to float"))
+    return half_of_bits(b, found, dtype) if dtype == BFLOAT16 else found
+
+
+def store_value(b: Block, pointer: str, dtype: np.dtype, value: str) -> None:
+    """Write one value to the element at a pointer; 16-bit floats are rounded if need be."""
+    if dtype.kind == "b":
+        value = b.op(f"zext i1 {value} to i8")
+    elif dtype == FLOAT16:
+        value = b.op(f"fptrunc float {value} to half")
+    elif dtype == BFLOAT16:
+        value = bits_of_half(b, value, dtype)
+    b.do(f"store {MEMORY[dtype]} {value}, ptr {pointer}, align 1")
+
+
+def constant(value: Any, dtype: np.dtype) -> str:
+    """Return LLVM's spelling of a constant."""
+    if TYPES[dtype] in ("float", "double"):
+        return number(value, TYPES[dtype])
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    return str(int(value))
+
+
+# ---------------------------------------------------------------------- 16-bit floats
+def _exact(b: Block, value: str) -> str:
+    """Remember that a float32 value is a number of its narrow format already."""
+    b.exact.add(value)
+    return value
+
+
+def narrow(b: Block, value: str, dtype: np.dtype) -> str:
+    """Round a float32 value to a 16-bit format, half to even; it stays in a float32 register."""
+    if value in b.exact:
+        return value
+    if dtype == FLOAT16:
+        half = b.op(f"fptrunc float {value} to half")
+        return _exact(b, b.op(f"fpext half {half} to float"))
+    x = Value(b, value, "float")
+    bits = x.bits()
+    rounded = bits + ((bits.lshr(16) & 1) + 0x7FFF)
+    kept = select(x.is_nan(), bits | 0x400000, rounded)  # a quiet nan, whatever is cut off
+    return _exact(b, (kept & -0x10000).unbits().name)
+
+
+def bits_of_half(b: Block, value: str, dtype: np.dtype) -> str:
+    """Return the i16 of a 16-bit float in a register."""
+    value = narrow(b, value, dtype)
+    if dtype == FLOAT16:
+        return b.op(f"bitcast half {b.op(f'fptrunc float {value} to half')} to i16")
+    return Value(b, value, "float").bits().lshr(16).cast("trunc", "i16").name
+
+
+def half_of_bits(b: Block, bits: str, dtype: np.dtype) -> str:
+    """Return the 16-bit float of an i16 in a register."""
+    if dtype == FLOAT16:
+        return _exact(b, b.op(f"fpext half {b.op(f'bitcast i16 {bits} to half')} to float"))
+    wide = Value(b, bits, "i16").cast("zext", "i32") << 16
+    return _exact(b, wide.unbits().name)

@@ -1,0 +1,373 @@
+"""From a printed program to a callable: text -> object code -> address -> Python function.
+
+Each arrow is a function of its own (`object_code`, `load`, `bind`), so object code may come from
+elsewhere. Text names what lies outside of it by symbols, never by addresses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funtorch.config import config
+from funtorch.jaxpr import Eqn, Lit, Var
+
+from ..buffers import LARGE, pool
+from ..layout import nbytes
+from .blas import blas_address
+from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
+from .threads import POOL_SYMBOLS, pool_text, thread_count
+
+__all__ = ["Memory", "bind", "load", "object_code"]
+
+_lock = threading.Lock()
+_numbers = itertools.count()
+
+
+# ---------------------------------------------------------------------- text -> object code
+class _Machine:
+    """The host's code generator and linker, made once."""
+
+    def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
+        self.llvm = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+        self.options = {
+            "cpu": cpu,
+            "features": features.flatten(),
+            "opt": 3,
+            "reloc": "static",  # all addresses in full: sections may lie anywhere
+            "codemodel": "large",
+        }
+        self.triple = llvm.get_process_triple()
+        self.target = self._target()
+        wide = 512 if features.get("avx512f") else 256
+        self.attributes = (
+            f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
+            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}'
+        )
+        self.linker = llvm.create_lljit_compiler(self._target())
+        _check_objects()
+
+    def _target(self) -> Any:
+        return self.llvm.Target.from_triple(self.triple).create_target_machine(**self.options)
+
+
+@functools.cache
+def machine() -> _Machine:
+    """Return the host's code generator."""
+    return _Machine()
+
+
+def object_code(text: str) -> bytes:
+    """Compile a module's text to object code; the same text gives the same bytes."""
+    with _lock:
+        host = machine()
+        text = f"{text}\n\n{host.attributes}\n"
+        if config.debug >= 4:
+            print(text, file=sys.stderr)
+        module = host.llvm.parse_assembly(text)
+        module.verify()
+        options = host.llvm.create_pipeline_tuning_options(speed_level=3)
+        builder = host.llvm.create_pass_builder(host.target, options)
+        builder.getModulePassManager().run(module, builder)
+        return host.target.emit_object(module)
+
+
+# ---------------------------------------------------------------------- object code -> address
+def load(code: bytes, symbol: str, externals: Sequence[str]) -> tuple[int, Any]:
+    """Put object code into memory.
+
+    Args:
+        code: what `object_code` gave.
+        symbol: the function wanted.
+        externals: names of the outside functions and data that the code uses.
+
+    Returns:
+        the function's address, and the object that keeps it in memory.
+    """
+    addresses = {name: _address(name) for name in externals}
+    with _lock:
+        host = machine()
+        builder = host.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name, address in addresses.items():
+            builder.import_symbol(name, address)
+        library = builder.export_symbol(symbol).link(host.linker, f"funtorch{next(_numbers)}")
+    return library[symbol], library
+
+
+@functools.cache
+def _pool() -> dict[str, int]:
+    """Return the addresses of the thread pool's functions."""
+    code = object_code(pool_text(machine().triple.split("-")[0]))
+    with _lock:
+        builder = machine().llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in POOL_SYMBOLS:
+            builder.export_symbol(name)
+        library = builder.link(machine().linker, "funtorch_pool")
+    _keep.append(library)
+    found = {name: library[name] for name in POOL_SYMBOLS}
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(found["funtorch_forked"]))
+    return found
+
+
+def _address(name: str) -> int:
+    """Return the address that an external name stands for."""
+    if name == "funtorch_ndarray":
+        return id(np.ndarray)
+    if name == "funtorch_call":
+        address = ctypes.cast(_callback, ctypes.c_void_p).value
+        assert address is not None
+        return address
+    return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
+
+
+_keep: list[Any] = []
+
+
+def _check_objects() -> None:
+    """Check that lists and ndarrays keep their fields where native code looks for them.
+
+    Raises:
+        RuntimeError: if this Python or NumPy lays its objects out in another way.
+    """
+    x = np.arange(6, dtype=np.int32).reshape(2, 3)
+    read = ctypes.c_size_t.from_address
+    arrays = [x, x.T]
+    items = read(id(arrays) + LIST_ITEMS).value
+    flags = [ctypes.c_int32.from_address(id(a) + FLAGS).value & CONTIGUOUS for a in arrays]
+    if (
+        read(items + ctypes.sizeof(ctypes.c_size_t)).value != id(arrays[1])
+        or read(id(x) + TYPE).value != id(np.ndarray)
+        or read(id(x) + DATA).value != x.ctypes.data
+        or flags != [1, 0]
+    ):
+        raise RuntimeError(
+            f"compiled code cannot read the arrays of NumPy {np.__version__} on this Python "
+            f"({sys.version.split()[0]}): run with jit off, funtorch.config.update('disable_jit', "
+            "True), and report it"
+        )
+
+
+# ---------------------------------------------------------------------- calls from native code
+class _Call:
+    """An equation's eager rule on memory that native code points to."""
+
+    def __init__(self, eqn: Eqn) -> None:
+        self.eqn = eqn
+        self.ins = [v.val._data if isinstance(v, Lit) else _Window(v) for v in eqn.invars]
+        self.outs = [_Window(v) for v in eqn.outvars]
+        self.table = ctypes.c_size_t * (
+            sum(isinstance(w, _Window) for w in self.ins) + len(self.outs)
+        )
+
+    def __call__(self, table: int) -> None:
+        at = iter(self.table.from_address(table))
+        args = [w.view(next(at)) if type(w) is _Window else w for w in self.ins]
+        prim = self.eqn.prim
+        with np.errstate(all="ignore"):
+            results = prim.eager(np, *args, **self.eqn.params)
+        for w, result in zip(
+            self.outs, results if prim.multiple_results else (results,), strict=True
+        ):
+            result = np.asarray(result)
+            if result.shape != w.shape or result.dtype != w.dtype:
+                raise TypeError(
+                    f"the eager rule of {prim.name} gave {result.dtype}{list(result.shape)} where "
+                    f"its type rule says {w.dtype}{list(w.shape)}"
+                )
+            np.copyto(w.view(next(at)), result)
+
+
+class _Window:
+    """Makes ndarrays over the memory of one variable."""
+
+    def __init__(self, v: Var) -> None:
+        self.shape, self.dtype = v.aval.shape, np.dtype(v.aval.dtype)
+        self.raw = ctypes.c_char * max(nbytes(v), 1)
+
+    def view(self, address: int) -> np.ndarray:
+        return np.ndarray(self.shape, self.dtype, self.raw.from_address(address))
+
+
+class _Run:
+    """One run of a program that calls Python: what to call, and what a call raised."""
+
+    __slots__ = ("calls", "error")
+
+    def __init__(self, calls: Sequence[_Call]) -> None:
+        self.calls = calls
+        self.error: BaseException | None = None
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.py_object, ctypes.c_int64, ctypes.c_void_p)
+def _callback(run: _Run, number: int, table: int) -> int:
+    try:
+        run.calls[number](table)
+    except BaseException as error:  # it is raised again where the program was called
+        run.error = error
+        return 1
+    return 0
+
+
+# ---------------------------------------------------------------------- address -> function
+@dataclass(frozen=True)
+class Memory:
+    """What a program's run needs, in bytes.
+
+    Attributes:
+        arguments, outputs: the arrays that go in and come out.
+        aliased: outputs that live in donated arguments.
+        temporaries: the arena, its peak.
+        largest: the arena's largest values at that peak: (bytes, type, where it was made).
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    largest: tuple[tuple[int, str, str], ...]
+
+    def __str__(self) -> str:
+        shown = "\n".join(f"  {n} bytes: {kind}, made at {at}" for n, kind, at in self.largest)
+        return (
+            f"arguments {self.arguments}, outputs {self.outputs} ({self.aliased} of them in "
+            f"donated arguments), temporaries {self.temporaries} bytes; the largest:\n{shown}"
+        )
+
+
+def _memory(program: Program) -> Memory:
+    layout, jaxpr = program.layout, program.layout.plan.jaxpr
+    made = {v: str(e.source) for e in jaxpr.eqns for v in e.outvars}
+    found = [
+        (nbytes(v), v.aval.str_short(), made.get(v, "an argument"))
+        for v, place in layout.places.items()
+        if place.kind == "arena"
+    ]
+    found += [
+        (nbytes(v), v.aval.str_short(), made.get(v, "an argument"))
+        for v in jaxpr.outvars
+        if isinstance(v, Var)
+    ]
+    return Memory(
+        sum(map(nbytes, jaxpr.invars)),
+        sum(map(nbytes, jaxpr.outvars)),
+        sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
+        program.arena + layout.cells,
+        tuple(sorted(found, reverse=True)[:8]),
+    )
+
+
+def _plain(x: Any) -> np.ndarray:
+    """Return an input as native code takes it."""
+    if type(x) is np.ndarray and x.flags.c_contiguous:
+        return x
+    return np.array(x, order="C", subok=False)
+
+
+def _small_arena(spare: list[np.ndarray], size: int) -> np.ndarray:
+    try:
+        return spare.pop()
+    except IndexError:  # none yet, or other threads have them all
+        return np.empty(size, np.uint8)
+
+
+_GIVEN = 5  # references to a donated buffer in a run: its Array's, of two lists, two of the asking
+_OWNED = 4  # references to what owns its memory: the buffer's, the pool's, two of the asking
+
+
+def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
+    """Return a donated buffer if nobody else can see its memory, else a copy."""
+    x = buffers[k]
+    alone = sys.getrefcount(x) <= _GIVEN
+    owner = x if x.base is None else x.base
+    if (
+        alone
+        and type(owner) is np.ndarray
+        and owner.flags.owndata
+        and x.flags.writeable
+        and x.nbytes == owner.nbytes
+        and (owner is x or sys.getrefcount(owner) <= _OWNED)
+    ):
+        return x
+    return x.copy()
+
+
+def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return the function from input buffers to output buffers, with ``memory`` on it.
+
+    Args:
+        program: the printed program.
+        address: of its native function.
+        library: what keeps that in memory.
+    """
+    entry = ctypes.CFUNCTYPE(
+        ctypes.c_int32,
+        ctypes.py_object,
+        ctypes.py_object,
+        ctypes.py_object,
+        ctypes.py_object,
+        ctypes.c_int32,
+    )(address)
+    jaxpr, memory = program.layout.plan.jaxpr, _memory(program)
+    consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
+    count, size, parallel = len(consts) + len(jaxpr.invars), program.arena, program.parallel
+    fresh = [(v.aval.shape, np.dtype(v.aval.dtype)) for v in jaxpr.outvars]
+    bytes_of = [nbytes(v) for v in jaxpr.outvars]
+    large = any(n >= LARGE for n in bytes_of)
+    given = [(j, i) for i, j in sorted(program.layout.pairs)]
+    calls = [_Call(eqn) for eqn in program.calls]
+    empty = np.empty
+    spare: list[np.ndarray] = []  # small arenas at rest; one run at a time uses each
+
+    def prepare(buffers: list[Any]) -> list[Any]:
+        """Return the output arrays, made anew or of donated memory."""
+        outs = [pool.empty(s, d, n) for (s, d), n in zip(fresh, bytes_of, strict=True)]
+        for j, i in given:
+            x = buffers[i] = _exclusive(buffers, i)
+            same = (x.shape, x.dtype) == fresh[j]
+            outs[j] = x if same else x.view(fresh[j][1]).reshape(fresh[j][0])
+        return outs
+
+    def failed(code: int, state: Any, buffers: list[Any]) -> list[Any]:
+        if code == RAISED:
+            raise state.error
+        assert code == COPY
+        return run([_plain(x) for x in buffers[len(consts) :]])
+
+    def run(args: Sequence[Any]) -> list[Any]:
+        buffers = [*consts, *args] if consts or given or type(args) is not list else args
+        if len(buffers) != count:
+            raise TypeError(f"the program takes {count - len(consts)} arrays, got {len(args)}")
+        state = _Run(calls) if calls else None
+        try:
+            outs = prepare(buffers) if large or given else [empty(s, d) for s, d in fresh]
+            if not size:
+                arena = None
+            elif size >= LARGE:
+                arena = pool.owner(size)
+            else:
+                arena = _small_arena(spare, size)
+        except MemoryError as error:
+            raise MemoryError(f"{error}; the program needs {memory}") from None
+        code = entry(buffers, outs, arena, state, thread_count() if parallel else 1)
+        if arena is not None and size < LARGE:
+            spare.append(arena)
+        return failed(code, state, buffers) if code else outs
+
+    run.memory = memory  # type: ignore[attr-defined]
+    run.library = library  # type: ignore[attr-defined]
+    return run

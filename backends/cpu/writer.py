@@ -1,0 +1,113 @@
+"""Loops, labels and addresses as LLVM instructions: what printed functions are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from .scalar import Block
+
+__all__ = ["Index", "Writer"]
+
+Index = str | int
+
+
+class Writer:
+    """Writes one function."""
+
+    def __init__(self) -> None:
+        self.b = Block()
+        self.at = "entry"
+        self.cells: list[str] = []
+
+    def block(self, label: str) -> None:
+        self.b.lines.append(f"{label}:")
+        self.at = label
+
+    def label(self) -> str:
+        self.b.count += 1
+        return f"l{self.b.count}"
+
+    def loop(
+        self,
+        start: Index,
+        stop: Index,
+        step: Index,
+        body: Callable[..., Sequence[str] | None],
+        carried: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
+        """Write ``for i in range(start, stop, step)``, which runs at least once.
+
+        ``carried``: pairs (type, first value) of what goes from one turn to the next; the body
+        takes their values after i and returns the next ones. Their last values are returned.
+        """
+        b, label, before = self.b, self.label(), self.at
+        i, after = b.name("i"), b.name("n")
+        held = [b.name("h") for _ in carried]
+        b.do(f"br label %{label}")
+        self.block(label)
+        head = len(b.lines)
+        following = list(body(i, *held) or ())
+        phis = [f"  {i} = phi i64 [ {start}, %{before} ], [ {after}, %{self.at} ]"]
+        for name, (kind, first), new in zip(held, carried, following, strict=True):
+            phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {new}, %{self.at} ]")
+        b.lines[head:head] = phis
+        b.do(f"{after} = add nsw i64 {i}, {step}")
+        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
+        self.block(label + "e")
+        return following
+
+    def each(self, count: Index, body: Callable[[Index], None]) -> None:
+        """Write a loop from 0 to ``count``, which is at least 1."""
+        if count == 1:
+            body(0)
+        else:
+            self.loop(0, count, 1, body)
+
+    def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
+        """Return ``offset + sum(index * stride)``."""
+        total: str | None = None
+        for i, stride in terms:
+            if isinstance(i, int) or not stride:
+                offset += int(i) * stride if stride else 0
+                continue
+            term = i if stride == 1 else self.b.op(f"mul nsw i64 {i}, {stride}")
+            total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
+        if total is None:
+            return offset
+        return self.b.op(f"add nsw i64 {total}, {offset}") if offset else total
+
+    def pointer(self, base: str, kind: str, offset: Index) -> str:
+        if offset == 0:
+            return base
+        return self.b.op(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
+
+    def least(self, x: Index, y: Index) -> Index:
+        """Return the smaller of two indices."""
+        if isinstance(x, int) and isinstance(y, int):
+            return min(x, y)
+        return self.b.call("llvm.smin", [str(x), str(y)], "i64")
+
+    def parts(self, sizes: Sequence[int], body: Callable[[list[Index]], None]) -> None:
+        """Write a loop over the parts ``%lo`` to ``%hi``; the body takes its place in a grid."""
+
+        def part(p: Index) -> None:
+            found: list[Index] = []
+            for n in reversed(sizes[1:]):
+                found.append(0 if n == 1 else self.b.op(f"urem i64 {p}, {n}"))
+                p = p if n == 1 else self.b.op(f"udiv i64 {p}, {n}")
+            body([p, *reversed(found)])
+
+        self.loop("%lo", "%hi", 1, part)
+
+    def function(self, name: str, args: Sequence[str]) -> str:
+        """Return the text of a function of what was written."""
+        return "\n".join(
+            [
+                f"define internal void @{name}({', '.join(args)}) noinline nounwind #0 {{",
+                "entry:",
+                *self.cells,
+                *self.b.lines,
+                "  ret void",
+                "}",
+            ]
+        )

@@ -1,0 +1,472 @@
+"""The layout of a plan: where every variable lives, who shares memory, how large the arena is.
+
+A variable lives in memory that the caller gives (``param`` k: the memory of input k; ``result`` k:
+where output k is wanted), in the ``arena`` at an offset, or, when it is small, in a cell of its own
+on the ``stack``, which the compiler turns into registers. The programs of loops and branches have
+layouts of their own, whose arenas are blocks of the enclosing one.
+
+Variables share memory where one dies in the step that makes the other and the step can work in
+place: element by element, by changing a part of it (a seed), or by being the loop whose carry it
+is. So a loop of ``x.at[i].set(v)`` changes one array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from funtorch.jaxpr import Lit, Var
+
+from .kernel import Store, is_row_store, levels, serial_axes
+from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
+
+__all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
+
+ALIGN = 64
+SMALL = 256  # bytes up to which a variable gets a cell on the stack
+STACK = 1 << 15  # most bytes that a program keeps on the stack
+
+Pairs = frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory: ``kind`` is 'param', 'result', 'arena' or 'stack'; ``at`` its number or offset."""
+
+    kind: str
+    at: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.at}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the programs of one loop or branch lie in the enclosing arena.
+
+    Attributes:
+        layouts: one per program (of While: condition, body).
+        block: offset of their arena.
+        spares: by carry that needs two buffers, the offset of the second one.
+    """
+
+    layouts: tuple[Layout, ...]
+    block: int
+    spares: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the variables of ``plan`` live.
+
+    Attributes:
+        places: by variable.
+        copies: (output, position) where an output is not made in its place but copied at the end.
+        pairs: (input, output) positions that share memory.
+        loops: by step.
+        arena: bytes.
+        cells: bytes of all cells on the stack, those of loops and branches too.
+        small: bytes up to which loop carries, too, live on the stack.
+        writable: input positions whose memory may be written to.
+    """
+
+    plan: Plan
+    places: dict[Var, Place]
+    copies: tuple[tuple[Var | Lit, int], ...]
+    pairs: Pairs
+    loops: dict[int, Loop]
+    arena: int
+    cells: int
+    small: int
+    writable: frozenset[int]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines(""))
+
+    def _lines(self, indent: str) -> Iterator[str]:
+        yield f"{indent}arena {self.arena} bytes, stack {self.cells} bytes"
+        first, last = _lifetimes(self.plan)
+        for v, place in self.places.items():
+            yield (
+                f"{indent}  {v.aval.str_short()} {nbytes(v)} bytes, steps {first[v]} to "
+                f"{last[v]}: {place}"
+            )
+        for v, k in self.copies:
+            yield f"{indent}  output {k} is a copy of {v}"
+        for k, loop in self.loops.items():
+            yield f"{indent}  step {k}, at {loop.block}, carries twice: {loop.spares}"
+            for layout in loop.layouts:
+                yield from layout._lines(indent + "    ")
+
+
+def nbytes(v: Var | Lit) -> int:
+    """Return the bytes of a variable's value."""
+    return v.aval.size * v.aval.dtype.itemsize
+
+
+def _inputs(plan: Plan) -> list[Var]:
+    return [*plan.jaxpr.constvars, *plan.jaxpr.invars]
+
+
+def small_limit(plan: Plan) -> int:
+    """Return the bytes up to which the variables of a program fit on the stack altogether."""
+
+    def total(plan: Plan) -> int:
+        return sum(
+            sum(nbytes(v) for v in writes(step) if nbytes(v) <= SMALL) * 3
+            + sum(total(sub) for sub in plans_of(step))
+            for step in plan.steps
+        )
+
+    return SMALL if total(plan) <= STACK else 0
+
+
+def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
+    """Return the steps that make and that last use each variable; -1: given, n: a result."""
+    first = dict.fromkeys(_inputs(plan), -1)
+    last = dict(first)
+    for k, step in enumerate(plan.steps):
+        last.update((v, k) for v in reads(step) if isinstance(v, Var))
+        for v in writes(step):
+            first.setdefault(v, k)
+            last[v] = k
+    last.update((v, len(plan.steps)) for v in plan.jaxpr.outvars if isinstance(v, Var))
+    return first, last
+
+
+# ---------------------------------------------------------------------- what can work in place
+def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
+    """Yield the pairs (result, operand) that may share memory if the operand dies in a launch.
+
+    What the kernel reads of the operand must be the element that it writes next, and it must not
+    come back to that element.
+    """
+    kernel, seeds = step.kernel, dict(step.seeds)
+    stores = {step.vars[s.buffer]: s for s in kernel.stores}
+    stages, element = levels(kernel)
+    passes = {}  # which pass over the elements a store belongs to; rows are stored after all
+    for s in kernel.stores:
+        used = [s.value, *(() if s.mask is None else (s.mask,)), *(n for n, _ in s.where.dynamic)]
+        row = is_row_store(kernel, s, element)
+        passes[s] = -1 if row else max(stages[n] for n in used)
+    ends = [stages[n] - 1 for n, op in enumerate(kernel.body) if op.name == "reduce"]
+    last = max([*ends, *passes.values()])
+    serial = bool(serial_axes(kernel))
+
+    def own(store: Store, v: Var) -> bool:
+        """Tell whether each element of ``v`` that is read is the one that is written, just then."""
+        loads = {op.where for op in kernel.body if op.name == "load" and step.vars[op.attr] is v}
+        once = not serial and store.how == "set" and passes[store] in (-1, last)
+        return not loads or (once and loads == {store.where})
+
+    for out, source in step.seeds:
+        if own(stores[out], source):
+            yield out, source
+    for out, store in stores.items():
+        for v in step.vars if out not in seeds else ():
+            like = v.aval.dtype == out.aval.dtype and nbytes(v) == nbytes(out)
+            if like and v not in stores and own(store, v):
+                yield out, v
+
+
+def carries(step: Scan | While) -> tuple[int, int]:
+    """Return where the carries begin among a loop's operands, and how many there are."""
+    params = step.eqn.params
+    if isinstance(step, Scan):
+        return params["num_consts"], params["num_carry"]
+    start = params["cond_nconsts"] + params["body_nconsts"]
+    return start, len(step.eqn.invars) - start
+
+
+# ---------------------------------------------------------------------- packing
+def pack(items: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Place blocks (bytes, first step, last step) so that no two overlap in both time and memory.
+
+    The largest go first, each into the tightest gap that the ones placed before it leave.
+
+    Returns:
+        the offsets, and the bytes needed altogether.
+    """
+    n = len(items)
+    offsets, top = [0] * n, 0
+    begin, end, first, last = (np.zeros(n, np.int64) for _ in range(4))
+    order = sorted(range(n), key=lambda k: (-items[k][0], items[k][1]))
+    for count, k in enumerate(order):
+        size, born, dies = items[k]
+        size = -(-size // ALIGN) * ALIGN
+        busy = np.flatnonzero((first[:count] <= dies) & (last[:count] >= born))
+        best, room, at = -1, 0, 0
+        for j in busy[np.argsort(begin[busy], kind="stable")]:
+            gap = int(begin[j]) - at
+            if gap >= size and (best < 0 or gap < room):
+                best, room = at, gap
+            at = max(at, int(end[j]))
+        offsets[k] = best if best >= 0 else at
+        begin[count], end[count], first[count], last[count] = (
+            offsets[k],
+            offsets[k] + size,
+            born,
+            dies,
+        )
+        top = max(top, offsets[k] + size)
+    return offsets, top
+
+
+# ---------------------------------------------------------------------- groups that share memory
+@dataclass(eq=False)
+class _Group:
+    """Variables, one after the other, in one memory."""
+
+    members: list[Var]
+    size: int
+    first: int
+    last: int
+    param: int | None = None
+    result: int | None = None
+
+
+@dataclass
+class _Planner:
+    """The layout of one plan while it is being made."""
+
+    plan: Plan
+    writable: frozenset[int]  # inputs whose memory may be written to
+    allowed: Pairs | None  # (input, output) pairs that may share; None: any
+    small: int
+    group: dict[Var, _Group] = field(default_factory=dict)
+    copies: list[tuple[Var | Lit, int]] = field(default_factory=list)
+    loops: dict[int, tuple[tuple[Layout, ...], list[int]]] = field(default_factory=dict)
+
+    def run(self) -> Layout:
+        self._start()
+        for k, step in enumerate(self.plan.steps):
+            for out, operand in self._shareable(k, step):
+                self._join(self.group[operand], self.group[out])
+        self._pair_disjoint()
+        return self._placed()
+
+    def _start(self) -> None:
+        first, last = _lifetimes(self.plan)
+        numbers = {v: k for k, v in enumerate(_inputs(self.plan))}
+        for v in first:
+            self.group[v] = _Group([v], nbytes(v), first[v], last[v], numbers.get(v))
+        for k, v in enumerate(self.plan.jaxpr.outvars):
+            g = self.group[v] if isinstance(v, Var) else None
+            given = g is not None and g.param is not None
+            if g is None or g.result is not None or (given and not self._pairs_up(g.param, k)):
+                self.copies.append((v, k))
+            else:
+                g.result = k
+
+    def _pairs_up(self, param: int | None, result: int | None) -> bool:
+        if param is None or result is None:
+            return True
+        if param not in self.writable:
+            return False
+        return self.allowed is None or (param, result) in self.allowed
+
+    def _joinable(self, old: _Group, new: _Group) -> bool:
+        """Tell whether what ``new`` holds may come after what ``old`` holds in its memory."""
+        return (
+            old is not new
+            and old.last <= new.first
+            and old.size == new.size > 0
+            and old.result is None
+            and new.param is None
+            and (old.param is None or old.param in self.writable)
+            and self._pairs_up(old.param, new.result)
+        )
+
+    def _join(self, old: _Group, new: _Group) -> None:
+        if not self._joinable(old, new):
+            return
+        old.members += new.members
+        old.last, old.result = new.last, new.result
+        self.group.update((v, old) for v in new.members)
+
+    def _shareable(self, k: int, step: Step) -> Iterator[tuple[Var, Var]]:
+        """Yield the pairs (result, operand) of a step that may share memory; lay loops out."""
+        if isinstance(step, Launch):
+            yield from _in_place(step)
+        elif isinstance(step, (Scan, While)):
+            start, count = carries(step)
+            self._lay_out_loop(k, step, start, count)
+            for j in range(count):
+                operand = step.eqn.invars[start + j]
+                if isinstance(operand, Var) and step.eqn.invars.count(operand) == 1:
+                    yield step.eqn.outvars[j], operand
+        elif isinstance(step, Branch):
+            pairs = self._lay_out_branches(k, step)
+            operands = step.eqn.invars[1:]
+            for i, j in sorted(pairs):
+                yield step.eqn.outvars[j], operands[i]  # type: ignore[misc]
+
+    def _lay_out_loop(self, k: int, step: Scan | While, start: int, count: int) -> None:
+        if isinstance(step, While):
+            start = step.eqn.params["body_nconsts"]
+        own = frozenset((start + j, j) for j in range(count))
+        body = _Planner(step.body, frozenset(i for i, _ in own), own, self.small).run()
+        twice = [
+            j
+            for j in range(count)
+            if (start + j, j) not in body.pairs and nbytes(step.eqn.outvars[j]) > self.small
+        ]
+        layouts = (body,)
+        if isinstance(step, While):
+            cond = _Planner(step.cond, frozenset(), frozenset(), self.small).run()
+            layouts = (cond, body)
+        self.loops[k] = layouts, twice
+
+    def _lay_out_branches(self, k: int, step: Branch) -> Pairs:
+        """Lay the branches out, with the pairs that all of them can work on in place."""
+        operands = step.eqn.invars[1:]
+        dying = {
+            i: self.group[v]
+            for i, v in enumerate(operands)
+            if isinstance(v, Var) and step.eqn.invars.count(v) == 1
+        }
+        outs = [self.group[v] for v in step.eqn.outvars]
+        pairs = frozenset(
+            (i, j) for i, g in dying.items() for j, o in enumerate(outs) if self._joinable(g, o)
+        )
+        while True:
+            writable = frozenset(i for i, _ in pairs)
+            layouts = tuple(_Planner(b, writable, pairs, self.small).run() for b in step.branches)
+            common = frozenset.intersection(pairs, *(layout.pairs for layout in layouts))
+            if common == pairs:
+                self.loops[k] = layouts, []
+                return pairs
+            pairs = common
+
+    def _pair_disjoint(self) -> None:
+        """Let results live in inputs whose memory is free by the time they are made."""
+        inputs = [self.group[_inputs(self.plan)[i]] for i in sorted(self.writable)]
+        for v in self.plan.jaxpr.outvars:
+            new = self.group[v] if isinstance(v, Var) else None
+            for old in inputs:
+                # A step that reads the one and writes the other was asked before.
+                if new is not None and old.last < new.first and self._joinable(old, new):
+                    self._join(old, new)
+                    break
+
+    def _placed(self) -> Layout:
+        groups = list(dict.fromkeys(self.group.values()))
+        free = [g for g in groups if g.param is None and g.result is None]
+        large = [g for g in free if g.size > self.small]
+        blocks: list[tuple[int, int, int]] = [(g.size, g.first, g.last) for g in large]
+        for k, (layouts, twice) in self.loops.items():
+            blocks.append((max(layout.arena for layout in layouts), k, k))
+            outs = self.plan.steps[k].eqn.outvars  # type: ignore[union-attr]
+            blocks += [(nbytes(outs[j]), k, k) for j in twice]
+        offsets, arena = pack(blocks)
+        at = iter(offsets)
+        where = {id(g): Place("arena", next(at)) for g in large}
+        loops = {}
+        for k, (layouts, twice) in self.loops.items():
+            loops[k] = Loop(layouts, next(at), {j: next(at) for j in twice})
+        cells = 0
+        total = sum(x.cells for layouts, _ in self.loops.values() for x in layouts)
+        for g in groups:
+            if g.param is not None:
+                where[id(g)] = Place("param", g.param)
+            elif g.result is not None:
+                where[id(g)] = Place("result", g.result)
+            elif id(g) not in where:
+                where[id(g)] = Place("stack", cells)
+                cells += 1
+                total += g.size
+        return Layout(
+            self.plan,
+            {v: where[id(g)] for v, g in self.group.items()},
+            tuple(self.copies),
+            frozenset(
+                (g.param, g.result) for g in groups if g.param is not None and g.result is not None
+            ),
+            loops,
+            arena,
+            total,
+            self.small,
+            self.writable,
+        )
+
+
+def lay_out(plan: Plan, donated: Collection[int] = ()) -> Layout:
+    """Return where the variables of a whole program live.
+
+    Args:
+        plan: the program.
+        donated: positions among the jaxpr's inputs whose memory the program may write to.
+    """
+    shift = len(plan.jaxpr.constvars)
+    writable = frozenset(k + shift for k in donated)
+    return _Planner(plan, writable, None, small_limit(plan)).run()
+
+
+# ---------------------------------------------------------------------- checking
+def check_layout(layout: Layout) -> None:
+    """Check that no two values that are alive at once share memory, in all programs of a layout.
+
+    Raises:
+        ValueError: naming the variables and their places.
+    """
+    plan = layout.plan
+    first, last = _lifetimes(plan)
+    passed = {(k, out, v) for k, step in enumerate(plan.steps) for out, v in _passes(layout, k)}
+    result_of = dict(layout.pairs)
+
+    def span(v: Var) -> tuple[object, int, int]:
+        place = layout.places[v]
+        if place.kind == "arena":
+            return "arena", place.at, place.at + nbytes(v)
+        if place.kind == "param" and place.at in result_of:
+            return ("result", result_of[place.at]), 0, nbytes(v)
+        return (place.kind, place.at), 0, nbytes(v)
+
+    def wrong(what: str, *variables: Var) -> ValueError:
+        shown = "; ".join(
+            f"{v.aval.str_short()} at {layout.places[v]}, steps {first[v]} to {last[v]}"
+            for v in variables
+        )
+        return ValueError(f"{what}: {shown}")
+
+    variables = list(layout.places)
+    for a, u in enumerate(variables):
+        place = layout.places[u]
+        if place.kind == "arena" and place.at + nbytes(u) > layout.arena:
+            raise wrong("a variable lies outside the arena", u)
+        if place.kind == "param" and first[u] >= 0 and place.at not in layout.writable:
+            raise wrong("an input that must not change is written to", u)
+        for v in variables[:a]:
+            (where, lo, hi), (other, start, stop) = span(u), span(v)
+            if where != other or hi <= start or stop <= lo:
+                continue
+            early, late = (u, v) if first[u] < first[v] else (v, u)
+            touching = last[early] == first[late] and (first[late], late, early) in passed
+            if last[early] >= first[late] and not touching:
+                raise wrong("two variables that are alive at once overlap", early, late)
+    for k, loop in layout.loops.items():
+        for inner in loop.layouts:
+            check_layout(inner)
+            if loop.block + inner.arena > layout.arena:
+                raise ValueError(f"the arena of step {k} is not inside the program's")
+
+
+def _passes(layout: Layout, k: int) -> Iterator[tuple[Var, Var]]:
+    """Yield the pairs (result, operand) of a laid out step that may share memory."""
+    step = layout.plan.steps[k]
+    if isinstance(step, Launch):
+        yield from _in_place(step)
+    elif isinstance(step, (Scan, While)):
+        start, count = carries(step)
+        for j in range(count):
+            operand = step.eqn.invars[start + j]
+            if isinstance(operand, Var) and step.eqn.invars.count(operand) == 1:
+                yield step.eqn.outvars[j], operand
+    elif isinstance(step, Branch):
+        common = frozenset.intersection(*(inner.pairs for inner in layout.loops[k].layouts))
+        for i, j in common:
+            operand = step.eqn.invars[1 + i]
+            if isinstance(operand, Var) and step.eqn.invars.count(operand) == 1:
+                yield step.eqn.outvars[j], operand

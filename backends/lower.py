@@ -1,0 +1,170 @@
+"""Primitives that the compiler writes in terms of others: one row each.
+
+A row gives, for an equation, the function to put in its place, written in the strict operations;
+it is staged with the equation's types and spliced in. None leaves the equation as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import primitives
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
+from funtorch.ops.elementwise import add, bitwise_or, convert, eq, ne, select
+from funtorch.ops.families import broadcast_in_dim, full_like, scalar
+from funtorch.ops.reduce import reduce_max, reduce_min
+from funtorch.ops.shape import iota, pad, reshape
+from funtorch.ops.shape import slice as cut
+from funtorch.ops.window import windows
+
+__all__ = ["LOWERINGS", "lower"]
+
+Rule = Callable[[Eqn], Callable[..., Any] | None]
+
+INT32, INT64, UINT8 = map(np.dtype, ("int32", "int64", "uint8"))
+_TAPS = 32  # taps of a window up to which its overlapping sum is written out
+
+
+# ---------------------------------------------------------------------- first best element
+def _first_best(x: Any, axes: Sequence[int], largest: bool, dtype: np.dtype) -> Any:
+    """Return the row-major number, along the axes, of the first extremum; nan counts as one."""
+    if x.dtype == np.bool_:
+        x = convert(x, dtype=UINT8, weak_type=False)
+    shape, axes = x.aval.shape, tuple(axes)
+    kept = tuple(k for k in range(len(shape)) if k not in axes)
+    best = (reduce_max if largest else reduce_min)(x, axes=axes)
+    is_best = eq(x, broadcast_in_dim(best, shape=shape, dims=kept))
+    if dtypes.is_float(x.dtype):
+        is_best = bitwise_or(is_best, ne(x, x))
+    size = math.prod(shape[a] for a in axes)
+    wide = INT32 if size < 2**31 else INT64
+    number = iota(shape=(size,), axis=0, dtype=wide)
+    number = reshape(number, shape=tuple(shape[a] for a in axes))
+    number = broadcast_in_dim(number, shape=shape, dims=axes)
+    first = reduce_min(select(is_best, number, full_like(number, size)), axes=axes)
+    return first if dtype == wide else convert(first, dtype=dtype, weak_type=False)
+
+
+def _arg(largest: bool) -> Rule:
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        p = eqn.params
+        return lambda x: _first_best(x, (p["axis"],), largest, p["dtype"])
+
+    return rule
+
+
+# ---------------------------------------------------------------------- bools
+def _of_bools(logical: str) -> Rule:
+    """A reduction of bools by the name of its logical counterpart."""
+
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        if eqn.invars[0].aval.dtype != np.bool_:
+            return None
+        return lambda x: primitives[logical].bind(x, axes=eqn.params["axes"])
+
+    return rule
+
+
+# ---------------------------------------------------------------------- windows
+def _taps(eqn: Eqn) -> tuple[int, ...]:
+    """Return the axes of the taps in the result of `windows`."""
+    lead = eqn.invars[0].aval.ndim - len(eqn.params["window"])
+    return tuple(range(lead, lead + len(eqn.params["window"])))
+
+
+def _window_reduction(name: str) -> Rule:
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        return lambda x: primitives[name].bind(windows(x, **eqn.params), axes=_taps(eqn))
+
+    return rule
+
+
+def _window_arg(largest: bool) -> Rule:
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        return lambda x: _first_best(windows(x, **eqn.params), _taps(eqn), largest, INT32)
+
+    return rule
+
+
+def _overlap_add(eqn: Eqn) -> Callable[..., Any] | None:
+    """Add up the taps, each moved to where its elements come from."""
+    shape, strides, dilation = (eqn.params[k] for k in ("shape", "strides", "dilation"))
+    m, aval = len(shape), eqn.invars[0].aval
+    lead = aval.ndim - 2 * m
+    window, counts = aval.shape[lead : lead + m], aval.shape[lead + m :]
+    if math.prod(window) > _TAPS or aval.size == 0:
+        return None
+    front = (0,) * lead
+
+    def tap(x: Any, place: Sequence[int]) -> Any:
+        start = (*front, *place, *(0,) * m)
+        limit = (*aval.shape[:lead], *(k + 1 for k in place), *counts)
+        x = cut(x, start=start, limit=limit, stride=(1,) * aval.ndim)
+        x = reshape(x, shape=(*aval.shape[:lead], *counts))
+        lo = tuple(k * d for k, d in zip(place, dilation, strict=True))
+        ends = ((n - 1) * s + 1 + low for n, s, low in zip(counts, strides, lo, strict=True))
+        hi = tuple(n - end for n, end in zip(shape, ends, strict=True))
+        gaps = tuple(s - 1 for s in strides)
+        return pad(
+            x, scalar(0, aval.dtype), lo=(*front, *lo), hi=(*front, *hi), interior=(*front, *gaps)
+        )
+
+    def whole(x: Any) -> Any:
+        total = None
+        for place in itertools.product(*map(range, window)):
+            piece = tap(x, place)
+            total = piece if total is None else add(total, piece)
+        return total
+
+    return whole
+
+
+LOWERINGS: dict[str, Rule] = {
+    "argmax": _arg(True),
+    "argmin": _arg(False),
+    "reduce_sum": _of_bools("reduce_or"),
+    "reduce_max": _of_bools("reduce_or"),
+    "reduce_prod": _of_bools("reduce_and"),
+    "reduce_min": _of_bools("reduce_and"),
+    "reduce_window_sum": _window_reduction("reduce_sum"),
+    "reduce_window_max": _window_reduction("reduce_max"),
+    "reduce_window_min": _window_reduction("reduce_min"),
+    "window_argmax": _window_arg(True),
+    "window_argmin": _window_arg(False),
+    "overlap_add": _overlap_add,
+}
+"""By primitive."""
+
+
+def lower(jaxpr: Jaxpr) -> Jaxpr:
+    """Return an equal program in which every equation with a row is written in other primitives."""
+    if not any(eqn.prim.name in LOWERINGS for eqn in jaxpr.eqns):
+        return jaxpr
+    env: dict[Var, Var | Lit] = {}
+    eqns: list[Eqn] = []
+
+    def renamed(atoms: Sequence[Var | Lit], names: dict[Var, Var | Lit]) -> list[Var | Lit]:
+        return [names.get(v, v) if isinstance(v, Var) else v for v in atoms]
+
+    for eqn in jaxpr.eqns:
+        args = renamed(eqn.invars, env)
+        rule = LOWERINGS.get(eqn.prim.name)
+        empty = any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
+        written = None if rule is None or empty else rule(eqn)
+        if written is None:
+            eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
+            continue
+        sub = stage(lambda *xs, f=written: [f(*xs)], [v.aval for v in eqn.invars])
+        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
+        sub = lower(sub)
+        for e in sub.eqns:
+            eqns.append(Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source))
+        env.update(zip(eqn.outvars, renamed(sub.outvars, inner), strict=True))
+    outs = renamed(jaxpr.outvars, env)
+    return Jaxpr(jaxpr.invars, eqns, outs, jaxpr.constvars, jaxpr.consts)

@@ -1,0 +1,209 @@
+"""Compiled code on disk: files, keys, processes; and the linker that puts code into memory."""
+
+import ctypes
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch.backends import cache
+from funtorch.backends.cpu import image
+from funtorch.config import config
+from funtorch.transforms.simplify import simplify
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Give the cache a folder of its own."""
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", str(tmp_path / "codes"))
+    return tmp_path / "codes"
+
+
+# ---------------------------------------------------------------------- files
+def test_what_was_saved_is_loaded(place):
+    name = cache.key("text", b"bytes")
+    assert cache.load(name) is None
+    cache.save(name, b"code" * 1000)
+    assert cache.load(name) == b"code" * 1000
+    assert [p.suffix for p in place.iterdir()] == [".code"]
+    assert place.stat().st_mode & 0o777 == 0o700
+    cache.clear()
+    assert cache.load(name) is None
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:20],
+        lambda data: b"",
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: b"\x7fELF" + data[4:],
+        lambda data: data + b"more",
+    ],
+)
+def test_damaged_files_count_as_absent(place, damage, capsys):
+    cache.save("name", b"some code")
+    path = place / "name.code"
+    path.write_bytes(damage(path.read_bytes()))
+    with config.override(debug=1):
+        assert cache.load("name") is None
+    assert "is damaged and will be written anew" in capsys.readouterr().err
+    cache.save("name", b"some code")
+    assert cache.load("name") == b"some code"
+
+
+def test_folders_that_cannot_be_written_are_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", str(tmp_path / "file"))
+    cache.save("name", b"code")
+    assert cache.load("name") is None
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", "/proc/no/such")
+    cache.save("name", b"code")
+    assert cache.load("name") is None
+    cache.clear()
+
+
+def test_folders_of_everybody_are_not_trusted(place, capsys):
+    if not hasattr(os, "getuid"):
+        pytest.skip("needs users")
+    cache.save("name", b"code")
+    place.chmod(0o777)
+    with config.override(debug=1):
+        assert cache.load("name") is None
+    assert "can be written by other users" in capsys.readouterr().err
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    for text in ("off", "OFF", "0", "", " "):
+        monkeypatch.setenv("FUNTORCH_CACHE_DIR", text)
+        assert cache.folder() is None
+        cache.save("name", b"code")
+        assert cache.load("name") is None
+    monkeypatch.delenv("FUNTORCH_CACHE_DIR")
+    if sys.platform != "win32":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert cache.folder() == tmp_path / "funtorch"
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache.folder() == tmp_path / ".cache" / "funtorch"
+
+
+def test_the_oldest_files_go_first(place, monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 5000)
+    monkeypatch.setattr(cache, "_EVERY", 1)
+    for k in range(10):
+        cache.save(f"n{k}", bytes(900))
+        os.utime(place / f"n{k}.code", (k, k))
+        cache.load("n0")  # used, so kept
+    kept = {p.stem for p in place.iterdir()}
+    assert "n0" in kept
+    assert "n9" in kept
+    assert "n1" not in kept
+    assert sum(p.stat().st_size for p in place.iterdir()) <= 5000
+
+
+# ---------------------------------------------------------------------- keys
+def test_programs_are_spelled_exactly():
+    def text(f, *args):
+        return cache.spelled(simplify(ft.make_jaxpr(f)(*args)))
+
+    x = np.ones(3, np.float32)
+    base = text(lambda x: fnp.sin(x) * 2.0, x)
+    assert base == text(lambda y: 2.0 * fnp.sin(y), x) or base is not None
+    assert base == text(lambda y: fnp.sin(y) * 2.0, x)
+    others = [
+        text(lambda x: fnp.sin(x) * 2.0000002, x),
+        text(lambda x: fnp.cos(x) * 2.0, x),
+        text(lambda x: fnp.sin(x) * 2.0, np.ones(4, np.float32)),
+        text(lambda x: fnp.sin(x) * 2.0, x.astype("float64")),
+        text(lambda x: fnp.sin(x) * -0.0, x),
+        text(lambda x: fnp.sin(x) * 0.0, x),
+        text(lambda x: fnp.sum(x), x),
+        text(lambda x: fnp.max(x), x),
+        text(lambda x: ft.lax.scan(lambda c, _: (c * 2, None), x, None, length=3)[0], x),
+        text(lambda x: ft.lax.scan(lambda c, _: (c * 2, None), x, None, length=4)[0], x),
+        text(lambda x: ft.lax.scan(lambda c, _: (c * 3, None), x, None, length=3)[0], x),
+    ]
+    assert len({base, *others}) == 1 + len(others)
+
+
+def test_keys_keep_parts_apart():
+    assert cache.key("ab", "c") != cache.key("a", "bc")
+    assert cache.key("ab") == cache.key(b"ab")
+
+
+# ---------------------------------------------------------------------- code in memory
+TEXT = """
+declare void @given(ptr, i64)
+declare double @cos(double)
+@place = external global i8
+@table = private unnamed_addr constant [4 x float] [float 1.0, float 2.0, float 3.0, float 4.0]
+@addresses = private unnamed_addr constant [2 x ptr] [ptr @inner, ptr @table]
+@counter = internal global i64 5
+define internal float @inner(ptr %a, i64 %n) noinline {
+  %k = and i64 %n, 3
+  %p = getelementptr [4 x float], ptr @table, i64 0, i64 %k
+  %t = load float, ptr %p
+  %u = fmul float %t, 0x3FF3333340000000
+  store float %u, ptr %a
+  ret float %u
+}
+define double @run(ptr %a, i64 %n) {
+  %c = load i64, ptr @counter
+  %d = add i64 %c, %n
+  store i64 %d, ptr @counter
+  %w = and i64 %n, 0
+  %fp = getelementptr [2 x ptr], ptr @addresses, i64 0, i64 %w
+  %f = load ptr, ptr %fp
+  %x = call float %f(ptr %a, i64 %n)
+  call void @given(ptr @place, i64 %d)
+  %y = fpext float %x to double
+  %z = call double @cos(double %y)
+  ret double %z
+}
+"""
+
+
+def object_code(text):
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    machine = target.create_target_machine(opt=3, reloc="pic", codemodel="small")
+    return machine.emit_object(llvm.parse_assembly(text))
+
+
+needs_linker = pytest.mark.skipif(not image.can_link(), reason="no linker of our own here")
+
+
+@needs_linker
+def test_the_linker_runs_code():
+    seen = []
+    given = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int64)(lambda *a: seen.append(a))
+    outside = {"given": ctypes.cast(given, ctypes.c_void_p).value, "place": id(seen)}
+    code = object_code(TEXT)
+    images = [image.Image(code, outside) for _ in range(3)]
+    for made in images:
+        run = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64)(made["run"])
+        out = np.zeros(1, np.float32)
+        for n in range(6):
+            want = np.float32([1, 2, 3, 4][n % 4]) * np.float32(1.2)
+            assert run(out.ctypes.data, n) == pytest.approx(np.cos(float(want)))
+            assert out[0] == want
+    assert seen == [(id(seen), 5 + n * (n + 1) // 2) for n in range(6)] * 3
+
+
+@needs_linker
+def test_the_linker_refuses_what_it_does_not_know():
+    code = object_code(TEXT)
+    with pytest.raises(image.Unsupported, match="no symbol 'place'"):
+        image.Image(code, {"given": 1})
+    for bad in (b"", code[:100], b"MZ" + code[2:], code[:-64]):
+        with pytest.raises(image.Unsupported):
+            image.Image(bad, {"given": 1, "place": 1})

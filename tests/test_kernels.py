@@ -1,0 +1,419 @@
+"""Kernels: what fusion makes of programs, and printed code against the NumPy executor."""
+
+import ctypes
+import functools
+import itertools
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import funtorch as ft
+import funtorch.nn as fnn
+import funtorch.numpy as fnp
+from funtorch.backends.cpu.llvm import kernel_function
+from funtorch.backends.fuse import fuse
+from funtorch.backends.kernel import (
+    Affine,
+    Kernel,
+    Op,
+    Store,
+    check_kernel,
+    collapse,
+    levels,
+    row_major,
+    run_kernel,
+)
+from funtorch.backends.plan import Call, Dot, Launch
+from funtorch.core import ShapedArray
+from funtorch.jaxpr import stage
+from funtorch.transforms.simplify import simplify
+
+F32, F64, I32, I64, BOOL = map(np.dtype, ("float32", "float64", "int32", "int64", "bool"))
+RNG = np.random.default_rng(0)
+
+
+# ---------------------------------------------------------------------- running printed code
+@functools.cache
+def machine():
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=2, jit=True
+    )
+    return target, llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+
+
+_symbols = itertools.count()
+
+
+def printed(kernel):
+    """Return a kernel's code, and a function that runs it on buffers: each part by itself."""
+    code, symbol = kernel_function(kernel), f"entry{next(_symbols)}"
+    args = "".join(f"ptr %b{k}, " for k in range(len(kernel.buffers)))
+    finish = f"call void @{kernel.name}_end({args}ptr %scratch)" if code.finish else ""
+    text = "\n".join(
+        [
+            *code.declared.values(),
+            code.text,
+            f"define void @{symbol}({args}ptr %scratch, i64 %lo, i64 %hi) {{",
+            f"  call void @{kernel.name}({args}ptr %scratch, i64 %lo, i64 %hi)\n  ret void\n}}",
+            f"define void @{symbol}_end({args}ptr %scratch) {{\n  {finish}\n  ret void\n}}",
+            "attributes #0 = { nounwind }",
+        ]
+    )
+    target, engine = machine()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    engine.add_module(module)
+    engine.finalize_object()
+    kinds = [ctypes.c_void_p] * (len(kernel.buffers) + 1)
+    run = ctypes.CFUNCTYPE(None, *kinds, ctypes.c_int64, ctypes.c_int64)(
+        engine.get_function_address(symbol)
+    )
+    end = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address(f"{symbol}_end"))
+
+    def call(buffers, order=1):
+        scratch = np.full(code.scratch, 0xAB, np.uint8)
+        pointers = [b.ctypes.data for b in (*buffers, scratch)]
+        for part in range(code.parts)[::order]:
+            run(*pointers, part, part + 1)
+        end(*pointers)
+
+    return code, call
+
+
+def memory(kernel, lengths, rng=RNG):
+    """Return a buffer for each of the kernel's, filled with small numbers."""
+    stored = {s.buffer for s in kernel.stores if s.how == "set"}
+    made = []
+    for k, (dtype, n) in enumerate(zip(kernel.buffers, lengths, strict=True)):
+        values = rng.normal(size=n) if dtype.kind == "f" else rng.integers(0, 3, n)
+        made.append((np.zeros(n) if k in stored else values).astype(dtype))
+    return made
+
+
+def check_printed(kernel, buffers, tol=2e-5):
+    """Compare printed code with the NumPy executor; parts in any order give the same bits."""
+    check_kernel(kernel)
+    wants, gots, backwards = ([b.copy() for b in buffers] for _ in range(3))
+    run_kernel(kernel, wants)
+    code, run = printed(kernel)
+    run(gots)
+    run(backwards, -1)
+    for got, want, other in zip(gots, wants, backwards, strict=True):
+        np.testing.assert_array_equal(got, other)
+        if got.dtype.kind == "f":
+            np.testing.assert_allclose(got, want, rtol=tol, atol=tol)
+        else:
+            np.testing.assert_array_equal(got, want)
+    return code
+
+
+# ---------------------------------------------------------------------- what fusion makes
+def steps(f, *shapes, dtype=F32):
+    def flat(*xs):
+        out = f(*xs)
+        return list(out) if isinstance(out, tuple) else [out]
+
+    jaxpr = stage(flat, [ShapedArray(s, dtype) for s in shapes])
+    return fuse(simplify(jaxpr)).steps
+
+
+def layer_norm(x, scale, shift):
+    mean = x.mean(-1, keepdims=True)
+    var = ((x - mean) ** 2).mean(-1, keepdims=True)
+    return (x - mean) / fnp.sqrt(var + 1e-5) * scale + shift
+
+
+def rms_norm(x, scale):
+    return x / fnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * scale
+
+
+def batch_norm(x, scale, shift):
+    mean = x.mean(0)
+    var = ((x - mean) ** 2).mean(0)
+    return (x - mean) / fnp.sqrt(var + 1e-5) * scale + shift
+
+
+def cross_entropy(x, y):
+    return -(fnn.log_softmax(x) * y).sum(-1).mean()
+
+
+def attention(q, k, v):
+    mask = fnp.tril(fnp.ones((16, 16))) > 0
+    return fnn.softmax(fnp.where(mask, q @ k.swapaxes(-1, -2) / 4, -1e9)) @ v
+
+
+def against(f, argnums=0):
+    """Return the gradient of f's product with the last argument."""
+    return ft.grad(lambda *xs: (f(*xs[:-1]) * xs[-1]).sum(), argnums)
+
+
+X, V = (64, 48), (48,)
+FUSED = {
+    "softmax": (fnn.softmax, (X,), [Launch]),
+    "log_softmax": (fnn.log_softmax, (X,), [Launch]),
+    "logsumexp": (lambda x: fnn.logsumexp(x, axis=-1), (X,), [Launch]),
+    "softmax gradient": (against(fnn.softmax), (X, X), [Launch]),
+    "log_softmax gradient": (against(fnn.log_softmax), (X, X), [Launch]),
+    "layer norm": (layer_norm, (X, V, V), [Launch]),
+    "layer norm gradient": (against(layer_norm), (X, V, V, X), [Launch]),
+    "layer norm gradients": (against(layer_norm, (0, 1, 2)), (X, V, V, X), [Launch] * 2),
+    "rms norm": (rms_norm, (X, V), [Launch]),
+    "rms norm gradient": (against(rms_norm), (X, V, X), [Launch]),
+    "batch norm": (batch_norm, (X, V, V), [Launch]),
+    "batch norm gradients": (against(batch_norm, (0, 1, 2)), (X, V, V, X), [Launch]),
+    "cross entropy": (cross_entropy, (X, X), [Launch] * 2),
+    "cross entropy gradient": (ft.value_and_grad(cross_entropy), (X, X), [Launch] * 2),
+    "attention": (attention, ((4, 16, 8),) * 3, [Launch, Dot, Launch, Dot]),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_reductions_and_what_is_made_of_them_are_one_kernel(name):
+    f, shapes, want = FUSED[name]
+    made = steps(f, *shapes)
+    if name == "attention":  # the mask is made by a kernel of its own, or folded
+        made = [s for s in made if isinstance(s, Dot) or len(s.kernel.body) > 5]
+        want = [Dot, Launch, Dot]
+    assert [type(s) for s in made] == want
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_kernels_mean_the_same_printed(name):
+    f, shapes, _ = FUSED[name]
+    for step in steps(f, *shapes):
+        if isinstance(step, Launch):
+            lengths = [v.aval.size for v in step.vars]
+            check_printed(step.kernel, memory(step.kernel, lengths), 1e-4)
+
+
+def test_values_that_nobody_else_reads_are_not_stored():
+    (step,) = steps(fnn.softmax, X)
+    assert len(step.vars) == 2
+
+
+def test_a_residual_stream_does_not_read_all_its_summands_again():
+    def f(x, *ws):
+        for w in ws:
+            x = x + fnp.tanh(x.mean(-1, keepdims=True)) @ w
+        return x
+
+    widest = max(len(s.vars) for s in steps(f, (32, 64), *[(1, 64)] * 12) if isinstance(s, Launch))
+    assert widest <= 8
+
+
+def test_a_large_sum_is_cut_into_parts_that_a_function_joins():
+    (step,) = steps(lambda x: fnp.sqrt((x * x).sum()), (1 << 18,))
+    x = RNG.normal(size=1 << 18).astype(F32)
+    code = check_printed(step.kernel, [x, np.zeros(1, F32)])
+    assert code.finish
+    assert code.parts > 1
+
+
+def test_few_long_rows_take_a_kernel_for_every_stage():
+    made = steps(lambda x: x / x.sum(), (1 << 18,))
+    assert len(made) == 2
+    assert all(kernel_function(s.kernel).parts >= 16 for s in made)
+
+
+def test_large_elementwise_kernels_divide_whatever_their_axes():
+    for shape in ((1 << 20,), (3, 1 << 18), (1 << 10, 1 << 10), (2, 3, 1 << 17), (2, 1 << 17, 3)):
+        (step,) = steps(lambda x, y: x * y, shape, shape[-1:])
+        assert kernel_function(step.kernel).parts >= 16, shape
+
+
+def test_fusing_a_long_program_takes_time_in_proportion():
+    def f(x):
+        for _ in range(300):
+            x = fnp.exp(x - x.max(-1, keepdims=True)) / 2 + fnp.sin(x).sum(-1, keepdims=True)
+        return x
+
+    made = steps(f, (8, 40))
+    assert not any(isinstance(s, Call) for s in made)
+    assert max(len(s.kernel.body) for s in made) <= 400
+
+
+# ---------------------------------------------------------------------- kernels by hand
+def loaded(sizes, which=None, dtype=F32, buffer=0):
+    """Return a load at the position of the loops named, all by default."""
+    which = range(len(sizes)) if which is None else which
+    strides, shape = [0] * len(sizes), [sizes[k] for k in which]
+    for k, s in zip(which, row_major(shape), strict=True):
+        strides[k] = s
+    return Op("load", (), dtype, buffer, Affine(0, tuple(strides)))
+
+
+def place(sizes, which=None):
+    return loaded(sizes, which).where
+
+
+def reduced(sizes, inner, dtype, name):
+    kept = [k for k, r in enumerate(inner) if not r]
+    body = (loaded(sizes, dtype=dtype), Op("reduce", (0,), dtype, name))
+    return Kernel("k", sizes, inner, (dtype, dtype), body, (Store(1, 1, place(sizes, kept)),))
+
+
+SIZES = {
+    "one long row": ((70_001,), (True,)),
+    "long rows": ((3, 5000), (False, True)),
+    "rows": ((40, 100), (False, True)),
+    "short rows": ((50, 5), (False, True)),
+    "columns": ((100, 40), (True, False)),
+    "long columns": ((1000, 520), (True, False)),
+    "windows": ((4, 9, 33), (False, True, False)),
+    "deep middle": ((4, 90, 33), (False, True, False)),
+    "outer and last": ((40, 3, 50), (True, False, True)),
+    "two groups": ((5, 6, 7, 8), (False, True, False, True)),
+    "few long columns": ((50_000, 3), (True, False)),
+}
+REDUCTIONS = [
+    *itertools.product(("sum", "prod", "max", "min"), (F32, F64, I32)),
+    *itertools.product(("and", "or"), (BOOL, I32)),
+]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_schedule_reduces_as_numpy_does(name):
+    sizes, inner = SIZES[name]
+    length = np.prod([n for n, r in zip(sizes, inner, strict=True) if r])
+    for what, dtype in REDUCTIONS:
+        kernel = reduced(sizes, inner, dtype, f"reduce_{what}")
+        x = np.resize(memory(kernel, [1000, 1])[0], np.prod(sizes))
+        if what == "prod":
+            x = (x > 0).astype(dtype) + dtype.type(1) if dtype.kind == "i" else np.abs(x) ** 1e-3
+            x = x.astype(dtype)
+        out = np.zeros(np.prod(sizes) // length, dtype)
+        check_printed(kernel, [x, out], tol=max(2e-5, 1e-6 * length))
+
+
+@pytest.mark.parametrize("name", ["one long row", "rows", "short rows", "columns", "windows"])
+def test_running_values_are_those_of_numpy(name):
+    sizes, inner = SIZES[name]
+    for what, dtype in itertools.product(("sum", "max", "min", "prod"), (F32, I32)):
+        body = (loaded(sizes, dtype=dtype), Op("cumulate", (0,), dtype, f"reduce_{what}"))
+        kernel = Kernel("k", sizes, inner, (dtype,) * 2, body, (Store(1, 1, place(sizes)),))
+        x = RNG.integers(-1, 2, np.prod(sizes)).astype(dtype)
+        check_printed(kernel, [x, np.zeros_like(x)])
+
+
+@pytest.mark.parametrize("name", ["one long row", "rows", "short rows", "columns", "windows"])
+def test_extremes_keep_nan_and_infinities(name):
+    sizes, inner = SIZES[name]
+    for what, dtype in itertools.product(("max", "min"), (F32, F64)):
+        kernel = reduced(sizes, inner, dtype, f"reduce_{what}")
+        x = RNG.normal(size=sizes).astype(dtype)
+        x.reshape(-1)[:: np.prod(sizes) // 4] = np.nan
+        x.reshape(-1)[1 :: np.prod(sizes) // 3] = np.inf
+        x.reshape(-1)[2 :: np.prod(sizes) // 3] = -np.inf
+        size = np.prod([n for n, r in zip(sizes, inner, strict=True) if not r], initial=1)
+        check_printed(kernel, [x.reshape(-1), np.zeros(int(size), dtype)])
+
+
+def test_sums_of_float32_are_accurate():
+    x = RNG.uniform(size=1 << 20).astype(F32)
+    kernel = reduced(x.shape, (True,), F32, "reduce_sum")
+    out = np.zeros(1, F32)
+    printed(kernel)[1]([x, out])
+    np.testing.assert_allclose(out[0], x.sum(dtype=F64), rtol=3e-7)
+
+
+def gathered(rows, width, mask=False):
+    """Return a kernel that reads rows of a table by an array of numbers."""
+    sizes = (rows, width)
+    body = [loaded(sizes, [0], I32), Op("const", (), I32, 0), Op("ge", (0, 1), BOOL)]
+    where = Affine(0, (0, 1), ((0, width),))
+    body.append(Op("load", (2,) if mask else (), F32, 1, where))
+    body.append(Op("exp", (3,), F32))
+    stores = (Store(2, 4, place(sizes)),)
+    return Kernel("k", sizes, (False, False), (I32, F32, F32), tuple(body), stores)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(("rows", "width"), [(7, 5), (40, 33), (300, 1)])
+def test_loads_are_placed_by_values(rows, width, mask):
+    numbers = RNG.integers(-2 if mask else 0, 6, rows).astype(I32)
+    table = RNG.normal(size=6 * width).astype(F32)
+    check_printed(gathered(rows, width, mask), [numbers, table, np.zeros(rows * width, F32)])
+
+
+@pytest.mark.parametrize("how", ["set", "add", "mul", "min", "max"])
+@pytest.mark.parametrize("dtype", [F32, I32], ids=str)
+def test_stores_scatter_and_update(how, dtype):
+    sizes = (50, 7)
+    body = (
+        loaded(sizes, [0], I64),
+        loaded(sizes, dtype=dtype, buffer=1),
+        Op("const", (), I64, 8),
+        Op("lt", (0, 2), BOOL),
+    )
+    stores = (Store(2, 1, Affine(0, (0, 1), ((0, 7),)), 3, how),)
+    kernel = Kernel("k", sizes, (False, False), (I64, dtype, dtype), body, stores)
+    numbers = RNG.integers(0, 12, 50)
+    out = RNG.integers(1, 9, 8 * 7).astype(dtype)
+    code = check_printed(kernel, [numbers, RNG.integers(1, 4, 350).astype(dtype), out], 1e-4)
+    assert code.parts in (1, 7)  # never along the axis that repeats places
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_random_kernels_of_several_stages(sizes, data):
+    sizes = tuple(sizes)
+    inner = tuple(data.draw(st.booleans()) for _ in sizes)
+    body = [loaded(sizes)]
+    kept = [k for k, r in enumerate(inner) if not r]
+    for _ in range(data.draw(st.integers(1, 8))):
+        n = len(body)
+        pick = st.integers(0, n - 1)
+        choice = data.draw(st.sampled_from(["add", "exp", "reduce", "load row", "mul"]))
+        if choice == "reduce" and any(inner):
+            name = data.draw(st.sampled_from(["reduce_sum", "reduce_max", "reduce_min"]))
+            body.append(Op("reduce", (data.draw(pick),), F32, name))
+        elif choice == "load row":
+            body.append(loaded(sizes, kept, buffer=1))
+        elif choice == "exp":
+            body.append(Op("tanh", (data.draw(pick),), F32))
+        else:
+            name = choice if choice in ("add", "mul") else "max"
+            body.append(Op(name, (data.draw(pick), data.draw(pick)), F32))
+    bare = Kernel("k", sizes, inner, (F32, F32), tuple(body), ())
+    element = levels(bare)[1]
+    stores, lengths = [], [int(np.prod(sizes)), int(np.prod([sizes[k] for k in kept]))]
+    for n in {data.draw(st.integers(0, len(body) - 1)), len(body) - 1}:
+        which = None if element[n] else kept
+        stores.append(Store(2 + len(stores), n, place(sizes, which)))
+        lengths.append(lengths[0] if element[n] else lengths[1])
+    kernel = Kernel("k", sizes, inner, (F32,) * len(lengths), tuple(body), tuple(stores))
+    buffers = memory(kernel, lengths, np.random.default_rng(1))
+    check_printed(kernel, buffers, 1e-3)
+    small = collapse(kernel)
+    check_kernel(small)
+    wants, gots = ([b.copy() for b in buffers] for _ in range(2))
+    run_kernel(kernel, wants)
+    run_kernel(small, gots)
+    for got, want in zip(gots, wants, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------- the verifier
+def test_the_verifier_knows_rows_and_masks():
+    sizes = (4, 6)
+    good = reduced(sizes, (False, True), F32, "reduce_sum")
+    check_kernel(good)
+    assert "v1:float32 = reduce sum v0" in str(good)
+    bad = [
+        ("reduces over no axes", {"inner": (False, False)}),
+        ("one place", {"stores": (Store(1, 0, place(sizes, [0])),)}),
+        ("mask of no bools", {"stores": (Store(1, 1, place(sizes, [0]), 0),)}),
+        ("differ in length", {"inner": (False,)}),
+    ]
+    for message, change in bad:
+        fields = {**{k: getattr(good, k) for k in good.__dataclass_fields__}, **change}
+        with pytest.raises(ValueError, match=message):
+            check_kernel(Kernel(**fields))

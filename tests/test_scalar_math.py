@@ -1,0 +1,242 @@
+"""Native scalar code against mpmath: errors in units of the last place, special values, bits."""
+
+import itertools
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+
+import funtorch as ft
+from funtorch import random
+from funtorch.backends import compile_jaxpr
+from funtorch.core import ArrayImpl, ShapedArray, primitives
+from funtorch.jaxpr import stage
+from funtorch.ops import special
+
+F32, F64 = np.dtype("float32"), np.dtype("float64")
+RNG = np.random.default_rng(5)
+MOST = 4  # units in the last place
+PI = np.pi
+
+
+def native(name, *avals, **params):
+    """Return the compiled program of one primitive, on flat arrays."""
+    prim = primitives[name]
+    return compile_jaxpr(stage(lambda *xs: [prim.bind(*xs, **params)], avals))
+
+
+def compiled(name, *args, **params):
+    args = [np.asarray(a) for a in args]
+    (out,) = native(name, *(ShapedArray(a.shape, a.dtype) for a in args), **params)(args)
+    return out
+
+
+def eager(name, *args, **params):
+    return primitives[name].bind(*(ArrayImpl(np.asarray(a)) for a in args), **params)._data
+
+
+def error_in_ulps(got, want, dtype):
+    """Return errors in units of the last place of ``want``, a longdouble array; nan is nan's."""
+    info = np.finfo(dtype)
+    size = np.abs(want)
+    with np.errstate(all="ignore"):
+        exponent = np.floor(np.log2(np.where((size == 0) | ~np.isfinite(size), 1, size)))
+        unit = np.exp2(np.maximum(exponent, info.minexp) - info.nmant)
+        # Infinity stands for the power of two that the format ends before.
+        end = np.longdouble(2) ** info.maxexp
+        got, want = (np.clip(np.asarray(v, np.longdouble), -end, end) for v in (got, want))
+        error = np.abs(got - want) / unit
+    both = np.isnan(got) & np.isnan(want)
+    return np.where(both, 0, np.where(np.isnan(got) | np.isnan(want), np.inf, error))
+
+
+def exactly(function, *args):
+    """Apply a function of mpmath numbers to arrays; complex results and poles are nan."""
+    out = np.empty(args[0].shape, np.longdouble)
+    with mpmath.workprec(120):
+        for k, numbers in enumerate(zip(*args, strict=True)):
+            try:
+                y = function(*(mpmath.mpf(float(v)) for v in numbers))
+                out[k] = np.nan if isinstance(y, mpmath.mpc) else np.longdouble(mpmath.nstr(y, 24))
+            except (ValueError, ZeroDivisionError):
+                out[k] = np.nan
+    return out
+
+
+def points(low, high, dtype, count):
+    """Return uniform, log-spaced and random-bits numbers between two ends."""
+    dtype = np.dtype(dtype)
+    bits = RNG.integers(0, 2 ** (8 * dtype.itemsize), 4 * count, f"u{dtype.itemsize}").view(dtype)
+    spread = np.exp(RNG.uniform(-80, 80, count)) * RNG.choice([-1, 1], count)
+    near_ends = [e + RNG.uniform(-1, 1, count) * 2.0 ** RNG.uniform(-20, 0, count) for e in ENDS]
+    x = np.concatenate([RNG.uniform(max(low, -9), min(high, 9), count), spread, *near_ends])
+    with np.errstate(over="ignore"):
+        x = np.concatenate([x.astype(dtype), bits])
+    wide = x.astype(F64)
+    return x[(wide >= low) & (wide <= high) & np.isfinite(wide)]
+
+
+ENDS = (0, 1, -1)
+BIG = 1e300
+
+# name: (mpmath's function, NumPy's or SciPy's in float64, the range where relative errors count)
+UNARY = {
+    "exp": (mpmath.exp, np.exp, -750, 712),
+    "exp2": (lambda x: mpmath.power(2, x), np.exp2, -1080, 1026),
+    "expm1": (mpmath.expm1, np.expm1, -750, 712),
+    "log": (mpmath.log, np.log, 0, BIG),
+    "log2": (lambda x: mpmath.log(x) / mpmath.log(2), np.log2, 0, BIG),
+    "log10": (mpmath.log10, np.log10, 0, BIG),
+    "log1p": (mpmath.log1p, np.log1p, -1, BIG),
+    "sin": (mpmath.sin, np.sin, -BIG, BIG),
+    "cos": (mpmath.cos, np.cos, -BIG, BIG),
+    "tan": (mpmath.tan, np.tan, -BIG, BIG),
+    "asin": (mpmath.asin, np.arcsin, -1, 1),
+    "acos": (mpmath.acos, np.arccos, -1, 1),
+    "atan": (mpmath.atan, np.arctan, -BIG, BIG),
+    "sinh": (mpmath.sinh, np.sinh, -712, 712),
+    "cosh": (mpmath.cosh, np.cosh, -712, 712),
+    "tanh": (mpmath.tanh, np.tanh, -BIG, BIG),
+    "asinh": (mpmath.asinh, np.arcsinh, -BIG, BIG),
+    "acosh": (mpmath.acosh, np.arccosh, 1, BIG),
+    "atanh": (mpmath.atanh, np.arctanh, -1, 1),
+    "logistic": (lambda x: 1 / (1 + mpmath.exp(-x)), scipy.special.expit, -750, 750),
+    "erf": (mpmath.erf, scipy.special.erf, -BIG, BIG),
+    "erfc": (mpmath.erfc, scipy.special.erfc, -30, 30),
+    "erf_inv": (mpmath.erfinv, scipy.special.erfinv, -0.999999, 0.999999),
+    "cbrt": (lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), np.cbrt, -BIG, BIG),
+    "rsqrt": (lambda x: 1 / mpmath.sqrt(x), lambda x: 1 / np.sqrt(x), 0, BIG),
+    "reciprocal": (lambda x: 1 / x, lambda x: 1 / x, -BIG, BIG),
+}
+# float32 numbers made by XLA's formula, which is that far off towards the ends.
+WIDER = {("erf_inv", F32): 256}
+
+
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("run", [eager, compiled], ids=("eager", "compiled"))
+def test_functions_of_a_number_are_within_four_ulps(name, dtype, run):
+    exact, reference, low, high = UNARY[name]
+    x = points(low, high, dtype, 3000 if dtype == F32 else 40)
+    with np.errstate(all="ignore"):
+        want = reference(x.astype(F64)) if dtype == F32 else exactly(exact, x)
+        error = error_in_ulps(run(name, x), np.asarray(want, np.longdouble), dtype)
+    worst = int(np.argmax(error))
+    assert error[worst] <= WIDER.get((name, dtype), MOST), f"{error[worst]} at {x[worst]!r}"
+
+
+SPECIAL = np.array([0, 1, 0.5, 2, np.inf, np.nan, 1e-45, 1e-40, 3.4e38, 1e20, 4.5, 100])
+SPECIAL = np.concatenate([SPECIAL, -SPECIAL])
+
+
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_special_values_are_those_of_the_eager_rules(name, dtype):
+    with np.errstate(all="ignore"):
+        x = SPECIAL.astype(dtype)
+        got, want = compiled(name, x), eager(name, x)
+    error = error_in_ulps(got, want.astype(np.longdouble), dtype)
+    assert np.max(error) <= 2 * MOST, (name, x[np.argmax(error)])
+    for special_ones in (np.isnan, np.isinf, lambda v: v == 0):
+        np.testing.assert_array_equal(special_ones(got), special_ones(want))
+    signed = ~np.isnan(want)
+    np.testing.assert_array_equal(np.signbit(got)[signed], np.signbit(want)[signed])
+    exact = (x == 0) | (np.isin(want, (0, 1)) & (np.abs(x) < 1000) & (name not in ("tanh", "erf")))
+    np.testing.assert_array_equal(got[exact], want[exact])
+
+
+BINARY = {
+    "pow": (mpmath.power, np.power, (0, 30), (-20, 20)),
+    "atan2": (mpmath.atan2, np.arctan2, (-9, 9), (-9, 9)),
+    "hypot": (mpmath.hypot, np.hypot, (-9, 9), (-9, 9)),
+}
+SAME = {"rem": np.fmod, "nextafter": np.nextafter, "max": np.maximum, "min": np.minimum}
+
+
+def pairs(first, second, dtype, count):
+    x, y = RNG.uniform(*first, count), RNG.uniform(*second, count)
+    x = np.concatenate([x, x * 2.0 ** RNG.integers(-60, 60, count), 1 + x / 1e4])
+    y = np.concatenate([y, y / 10, y * 100])
+    return x.astype(dtype), y.astype(dtype)
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_functions_of_two_numbers_are_within_four_ulps(name, dtype):
+    exact, reference, first, second = BINARY[name]
+    x, y = pairs(first, second, dtype, 5000 if dtype == F32 else 150)
+    with np.errstate(all="ignore"):
+        wide = x.astype(F64), y.astype(F64)
+        want = reference(*wide) if dtype == F32 else exactly(exact, x, y)
+        error = error_in_ulps(compiled(name, x, y), np.asarray(want, np.longdouble), dtype)
+    worst = int(np.argmax(error))
+    assert error[worst] <= MOST, f"{error[worst]} at {x[worst]!r}, {y[worst]!r}"
+
+
+@pytest.mark.parametrize("name", [*BINARY, *SAME, "logaddexp"])
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_special_pairs_are_those_of_numpy(name, dtype):
+    x, y = (np.array(v, dtype) for v in zip(*itertools.product(SPECIAL, SPECIAL), strict=True))
+    reference = SAME.get(name) or (BINARY[name][1] if name in BINARY else np.logaddexp)
+    with np.errstate(all="ignore"):
+        got, want = compiled(name, x, y), reference(x, y)
+    error = error_in_ulps(got, want.astype(np.longdouble), dtype)
+    worst = int(np.argmax(error))
+    assert error[worst] <= (0 if name in SAME else MOST), (x[worst], y[worst], got[worst])
+    if name not in ("max", "min"):  # which of two zeros is the greater one NumPy leaves open
+        zero = want == 0
+        np.testing.assert_array_equal(np.signbit(got)[zero], np.signbit(want)[zero])
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_exact_functions_are_exact(name, dtype):
+    x, y = pairs((-9, 9), (-9, 9), dtype, 20_000)
+    bits = RNG.integers(0, 2**63, (2, 20_000), "u8").view(dtype)
+    x, y = np.concatenate([x, bits[0]]), np.concatenate([y, bits[1]])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(compiled(name, x, y), SAME[name](x, y))
+
+
+def test_large_arguments_are_reduced_exactly():
+    x = np.array([1e5, 1e6, 2**30 * PI, 1e22, 5e300, -1e15, 2.0**1023, 6381956970095103 * 2.0**797])
+    for name, exact in (("sin", mpmath.sin), ("cos", mpmath.cos), ("tan", mpmath.tan)):
+        with mpmath.workprec(1300):
+            want = np.array([float(exact(mpmath.mpf(float(v)))) for v in x])
+        np.testing.assert_array_max_ulp(compiled(name, x), want, 3)
+        single = x[:4].astype(F32)
+        np.testing.assert_array_max_ulp(
+            compiled(name, single), getattr(np, name)(single.astype(F64)).astype(F32), 3
+        )
+
+
+# ---------------------------------------------------------------------- random numbers
+def test_compiled_normals_are_the_eager_ones_to_the_bit():
+    key, shape = random.PRNGKey(3), (1 << 20,)
+    got = ft.jit(lambda k: random.normal(k, shape))(key)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(random.normal(key, shape)))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda k: random.bits(k, (1001,)),
+        lambda k: random.bits(k, (33,), "uint64"),
+        lambda k: random.uniform(k, (7, 11), minval=-2, maxval=3.5),
+        lambda k: random.randint(k, (100,), 0, 37),
+        lambda k: random.split(k, 3),
+        lambda k: random.bernoulli(k, 0.3, (100,)),
+    ],
+)
+def test_compiled_draws_are_the_eager_ones(draw):
+    key = random.PRNGKey(11)
+    np.testing.assert_array_equal(np.asarray(ft.jit(draw)(key)), np.asarray(draw(key)))
+
+
+def test_the_inverse_of_erf_rounds_as_the_eager_rule():
+    x = np.concatenate([RNG.uniform(-1, 1, 200_000), 1 - np.exp(RNG.uniform(-17, 0, 50_000))])
+    x = np.concatenate([x, [0, -0.0, 1, -1, 1.5, -np.inf, np.nan, 1e-40]]).astype(F32)
+    with np.errstate(all="ignore"):
+        want = special.erf_inv_single(np, x)
+    np.testing.assert_array_equal(compiled("erf_inv", x), want)
