@@ -25,13 +25,13 @@ from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
+from .products import FLOATS, dot_layout
 from .structure import structured
 
 __all__ = ["fuse"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -76,32 +76,6 @@ def kind(eqn: Eqn) -> str:
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
-
-
-def dot_layout(eqn: Eqn) -> tuple[int, int, int, int, bool, bool] | None:
-    """Return (batch, m, n, k, trans_a, trans_b) of a dot_general that BLAS can take, or None."""
-    if any(isinstance(v, Lit) for v in eqn.invars):
-        return None
-    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
-    (a, b), lead = (v.aval.shape for v in eqn.invars), tuple(range(len(ba)))
-    pairs = sorted(zip(ca, cb, strict=True))
-    ca, cb = tuple(i for i, _ in pairs), tuple(j for _, j in pairs)
-    if ba != lead or bb != lead:
-        return None
-
-    def split(shape: Sequence[int], contracted: tuple[int, ...]) -> tuple[bool, int, int] | None:
-        free = tuple(d for d in range(len(shape)) if d not in contracted and d >= len(lead))
-        sizes = int(np.prod([shape[d] for d in free])), int(np.prod([shape[d] for d in contracted]))
-        if (*free, *contracted) == tuple(range(len(lead), len(shape))):
-            return True, *sizes
-        return (
-            (False, *sizes) if (*contracted, *free) == tuple(range(len(lead), len(shape))) else None
-        )
-
-    left, right = split(a, ca), split(b, cb)
-    if left is None or right is None or max(*left[1:], right[1]) >= 2**31:
-        return None
-    return int(np.prod([a[d] for d in lead])), left[1], right[1], left[2], not left[0], right[0]
 
 
 # ---------------------------------------------------------------------- roots
