@@ -26,6 +26,7 @@ from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
 from .products import FLOATS, dot_layout
+from .spectral import transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -47,10 +48,12 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
-    'call'.
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
+    'fft' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == "fft":
+        return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
@@ -93,13 +96,13 @@ class _Program:
         self._convolve()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce", "update", "cumulate"):
+            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "dot"):
+            if how in ("call", "dot", "fft"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if how == "update":
                 self.wanted.add(eqn.invars[0])
@@ -627,6 +630,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         elif how == "dot":
             dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
             planner.append(dot, eqn.outvars, operands)
+        elif how == "fft":
+            planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

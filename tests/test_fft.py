@@ -1,12 +1,19 @@
 """Fourier transforms: NumPy's values and dtypes, every option, derivatives, and errors."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
+from funtorch.backends.fuse import fuse
+from funtorch.backends.spectral import radices
 from funtorch.testing import check_grads
+from funtorch.transforms.simplify import simplify
 
 rng = np.random.default_rng(3)
 REAL = rng.normal(size=(3, 4, 5))
@@ -133,3 +140,61 @@ X = fnp.ones((2, 3), "complex64")
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+# ------------------------------------------------------------------------------------ compiled
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 15, 16, 24, 60, 64, 128, 1000, 4096])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_native_transforms(n, dtype):
+    shapes = [((n,), 0), ((3, n), 1), ((n, 5), 0), ((2, n, 16), 1)]
+    for shape, axis in shapes if n <= 64 else shapes[:1]:
+        x = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+        for name in ("fft", "ifft"):
+            f = ft.jit(lambda x, g=getattr(fnp.fft, name): g(x, axis=axis))
+            want = getattr(np.fft, name)(x.astype("complex128"), axis=axis)
+            error = np.abs(np.asarray(f(x)) - want).max() / np.abs(want).max()
+            assert error < (1e-5 if dtype == "complex64" else 2e-14)
+
+
+def test_which_transforms_are_native():
+    def steps(n, kind="fft"):
+        x = fnp.ones(n, "complex64")
+        program = ft.make_jaxpr(getattr(fnp.fft, kind))(x).jaxpr
+        return [type(step).__name__ for step in fuse(simplify(program)).steps]
+
+    assert steps(480) == steps(480, "ifft") == ["Fourier"]
+    assert steps(7 * 64) == steps(1) == ["Call"]  # prime factors up to 5
+    assert radices(2**20) == (8, 8, 8, 8, 8, 8, 4)
+    assert radices(2**10) == (8, 8, 4, 4)
+    assert radices(360) == (8, 3, 3, 5)
+    assert radices(7) is radices(1) is None
+
+
+def test_native_transforms_of_special_values_and_views():
+    x = np.zeros(64, "complex64")
+    x[3] = np.nan
+    assert np.isnan(np.asarray(ft.jit(fnp.fft.fft)(x))).all()
+    y = COMPLEX[0].T[:4]
+    np.testing.assert_allclose(ft.jit(fnp.fft.fft)(y), np.fft.fft(y), atol=1e-12)
+    both = ft.jit(lambda x: (fnp.fft.ifft(fnp.fft.fft(x)), x))(COMPLEX[:, :, 0])
+    np.testing.assert_allclose(both[0], COMPLEX[:, :, 0], atol=1e-12)
+    np.testing.assert_array_equal(both[1], COMPLEX[:, :, 0])
+
+
+def test_native_transforms_do_not_depend_on_threads():
+    code = (
+        "import numpy as np, funtorch as ft, funtorch.numpy as fnp;"
+        "x = np.arange(2**17) % 97 + 1j; f = ft.jit(fnp.fft.fft);"
+        "print(np.asarray(f(x.astype('complex64'))).tobytes().__hash__())"
+    )
+    results = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FUNTORCH_NUM_THREADS": threads, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "3")
+    }
+    assert len(results) == 1
