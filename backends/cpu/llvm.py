@@ -171,7 +171,9 @@ class _Printer(Nest):
             inner = self.block_of(free[-1], size, self.whole_row)
             self.nest(serial, lambda: inner(number))
 
-        self.parts = self.parallel([*spaces, (-(-last[0] // size), block)], self.rows, lambda: None)
+        blocks: list[Index] = []
+        spaces.append((-(-last[0] // size), blocks.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: block(blocks[-1]))
 
     def other_run(self, free: list[int]) -> int | None:
         """Return an axis other than the last along which some array lies, the last jumping."""
@@ -231,8 +233,9 @@ class _Printer(Nest):
             self.nest([(columns, lambda column: square(row, column))], lambda: None)
 
         spaces = [self.axis(k) for k in free[:-1] if k != across]
-        spaces.append((-(-sizes[across] // _SQUARE), line))
-        self.parts = self.parallel(spaces, self.rows, lambda: None)
+        rows: list[Index] = []
+        spaces.append((-(-sizes[across] // _SQUARE), rows.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: line(rows[-1]))
 
     def stretch(self, axis: int) -> None:
         """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""

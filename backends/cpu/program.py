@@ -1,11 +1,12 @@
 """Print a laid out plan as one native function.
 
-``i32 program(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs
-are Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray
-that holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object
-that the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
+``i32 run(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs are
+Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray that
+holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object that
+the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
-ndarray.
+ndarray. The module's entry, ``program``, is a method of CPython's fast calling convention that
+takes these five and lets other Python threads run meanwhile, unless the work is brief.
 """
 
 from __future__ import annotations
@@ -73,8 +74,36 @@ EXTERNALS = {
     "funtorch_parallel": "declare void @funtorch_parallel(ptr, ptr, i64, i64, i32)",
     "funtorch_call": "declare i32 @funtorch_call(ptr, i64, ptr)",
     "funtorch_ndarray": "@funtorch_ndarray = external global i8",
+    "PyLong_AsLong": "declare i64 @PyLong_AsLong(ptr)",
+    "PyLong_FromLong": "declare ptr @PyLong_FromLong(i64)",
+    "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
+    "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
 _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
+  %p1 = getelementptr ptr, ptr %args, i64 1
+  %p2 = getelementptr ptr, ptr %args, i64 2
+  %p3 = getelementptr ptr, ptr %args, i64 3
+  %p4 = getelementptr ptr, ptr %args, i64 4
+  %inputs = load ptr, ptr %args
+  %outputs = load ptr, ptr %p1
+  %memory = load ptr, ptr %p2
+  %runtime = load ptr, ptr %p3
+  %number = load ptr, ptr %p4
+  %long = call i64 @PyLong_AsLong(ptr %number)
+  %threads = trunc i64 %long to i32
+  {before}
+  %code = call i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, i32 %threads)
+  {after}
+  %wide = sext i32 %code to i64
+  %result = call ptr @PyLong_FromLong(i64 %wide)
+  ret ptr %result
+}}"""
+_UNLOCK = {
+    "before": "%state = call ptr @PyEval_SaveThread()",
+    "after": "call void @PyEval_RestoreThread(ptr %state)",
+}
+BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
@@ -140,7 +169,7 @@ class _Printer:
         self.functions: dict[str, str] = {}  # text with the name left open, name
         self.declared: dict[str, str] = {"memcpy": _COPY}
         self.constants: dict[bytes, str] = {}
-        self.externals: set[str] = {"funtorch_ndarray"}
+        self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
         self.parallel = False
@@ -504,7 +533,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define internal i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
@@ -522,10 +551,14 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
-        text = "\n\n".join(
-            [*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)]
-        )
+        brief = not self.calls and _work(plan) <= BRIEF
+        entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
+        for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
+            self.external(name, EXTERNALS[name])
+        # Several parts of a program may declare the same function; metadata declares none.
+        found = {text: re.search(r"@[\w.]+", text) for text in self.declared.values()}
+        named = {name[0] if name else text: text for text, name in found.items()}
+        text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )

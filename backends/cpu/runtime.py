@@ -157,8 +157,9 @@ def _address(name: str) -> int:
     """Return the address that an external name stands for."""
     if name == "funtorch_ndarray":
         return id(np.ndarray)
-    if name == "funtorch_call":
-        address = ctypes.cast(_callback, ctypes.c_void_p).value
+    if name == "funtorch_call" or name.startswith("Py"):
+        function = _callback if name == "funtorch_call" else getattr(ctypes.pythonapi, name)
+        address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
@@ -254,6 +255,29 @@ def _callback(run: _Run, number: int, table: int) -> int:
 
 
 # ---------------------------------------------------------------------- address -> function
+class _Method(ctypes.Structure):
+    """CPython's PyMethodDef: what a built-in function is made of."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_FASTCALL = 0x80  # METH_FASTCALL: function(self, array of arguments, their number)
+
+
+def _builtin(address: int) -> tuple[Callable[..., int], _Method]:
+    """Return a native function as a built-in one, and what must live as long as that."""
+    new = ctypes.pythonapi.PyCFunction_NewEx
+    new.restype = ctypes.py_object
+    new.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    method = _Method(b"program", address, _FASTCALL, None)
+    return new(ctypes.addressof(method), None, None), method
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a program's run needs, in bytes.
@@ -400,14 +424,8 @@ def bind(
         address: of the native function.
         library: what keeps that in memory.
     """
-    native = ctypes.CFUNCTYPE(
-        ctypes.c_int32,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.c_int32,
-    )(address)
+    function, method = _builtin(address)
+    native = function, method, library  # a run in progress keeps all of them
     memory = entry.memory
     consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
     count, size, parallel = len(consts) + len(jaxpr.invars), entry.arena, entry.parallel
@@ -449,11 +467,10 @@ def bind(
                 arena = _small_arena(spare, size)
         except MemoryError as error:
             raise MemoryError(f"{error}; the program needs {memory}") from None
-        code = native(buffers, outs, arena, state, thread_count() if parallel else 1)
+        code = native[0](buffers, outs, arena, state, thread_count() if parallel else 1)
         if arena is not None and size < LARGE:
             spare.append(arena)
         return failed(code, state, buffers) if code else outs
 
     run.memory = memory  # type: ignore[attr-defined]
-    run.library = library  # type: ignore[attr-defined]
     return run
