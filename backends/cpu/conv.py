@@ -164,9 +164,7 @@ class _Schedule(Writer):
 
     def lane_numbers(self, start: Index) -> str:
         steps = ", ".join(f"i64 {k}" for k in range(self.lanes))
-        return self.b.op(
-            f"add nsw <{self.lanes} x i64> {self.splat(str(start), 'i64')}, <{steps}>"
-        )
+        return self.b.op(f"add nsw <{self.lanes} x i64> {self.splat(str(start), 'i64')}, <{steps}>")
 
     def below(self, lanes: str, limit: Index) -> str:
         return self.b.op(f"icmp slt <{self.lanes} x i64> {lanes}, {self.splat(str(limit), 'i64')}")
@@ -320,9 +318,7 @@ class _Schedule(Writer):
                 for start, j, n in zip(starts, js, p.step, strict=False)
             ]
             where = zip((c, starts[-1], *found), (stride, steps[-1], *steps), strict=False)
-            here = self.b.op(
-                f"getelementptr {self.kind}, ptr {source}, i64 {self.sum(0, where)}"
-            )
+            here = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {self.sum(0, where)}")
             lowest = self.ceiling(starts[-1], 0, p.step[-1])
             stop = self.ceiling(starts[-1], p.space[-1], p.step[-1])
             for i, n in zip(found, p.space, strict=False):
@@ -497,7 +493,9 @@ class _Places(_Schedule):
             self.parts(sizes, lambda at: self.part(at, None))
         else:
             base = self.pointer("%scratch", "i8", self.first_slot)
-            self.held(base, self.slot, lambda slot: self.parts(sizes, lambda at: self.part(at, slot)))
+            self.held(
+                base, self.slot, lambda slot: self.parts(sizes, lambda at: self.part(at, slot))
+            )
 
     def part(self, at: list[Index], slot: str | None) -> None:
         """Write one block of places of one group of one sample."""
@@ -509,9 +507,7 @@ class _Places(_Schedule):
         xb, xg, xi = c.x.strides[:3]
         yb, yg = c.y.strides[:2]
         y = self.pointer(
-            "%b2",
-            self.kind,
-            self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])]),
+            "%b2", self.kind, self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])])
         )
 
         def features(i0: Index) -> None:
