@@ -9,6 +9,7 @@ import numpy as np
 
 from funtorch.openblas import library
 
+from ..kernel import Affine
 from ..plan import Dot
 from .llvm import Code
 
@@ -44,6 +45,35 @@ def _blocks(m: int, n: int, k: int) -> tuple[int, int]:
     return rows, columns
 
 
+def _leading(place: Affine, transposed: bool, rows: int, columns: int) -> int:
+    """Return the distance of a matrix's rows in memory, of its columns if it is transposed."""
+    down, right = place.strides[-2:]
+    return max(right, rows, 1) if transposed else max(down, columns, 1)
+
+
+def _batch_numbers(sizes: tuple[int, ...]) -> str:
+    """Return the code that splits ``%batch`` into the numbers ``%i0``, ``%i1`` ... of its axes."""
+    lines, rest = [], "%batch"
+    for k in reversed(range(len(sizes))):
+        lines.append(f"  %i{k} = urem i64 {rest}, {sizes[k]}")
+        lines.append(f"  %rest{k} = udiv i64 {rest}, {sizes[k]}")
+        rest = f"%rest{k}"
+    return "\n".join(lines)
+
+
+def _place(which: str, place: Affine, row: str | None, column: str | None) -> str:
+    """Return the code of ``%<which>o``, where the block of a matrix begins."""
+    names = [f"%i{k}" for k in range(len(place.strides) - 2)]
+    lines, total = [], str(place.offset)
+    for k, (name, stride) in enumerate(zip([*names, row, column], place.strides, strict=True)):
+        if name is not None and stride:
+            lines.append(f"  %{which}m{k} = mul i64 {name}, {stride}")
+            lines.append(f"  %{which}s{k} = add i64 {total}, %{which}m{k}")
+            total = f"%{which}s{k}"
+    lines.append(f"  %{which}o = add i64 {total}, 0")
+    return "\n".join(lines)
+
+
 def dot_code(step: Dot) -> tuple[Code, str, str]:
     """Return the function ``dot`` of a product, the function that it calls, its declaration.
 
@@ -55,8 +85,19 @@ def dot_code(step: Dot) -> tuple[Code, str, str]:
     rows, columns = _blocks(m, n, k)
     across = -(-n // columns)
     blocks = -(-m // rows) * across
-    lda, ldb = (m if step.trans_a else k), (k if step.trans_b else n)
     flags = ", ".join(f"i32 {_TRANSPOSED if t else _PLAIN}" for t in (step.trans_a, step.trans_b))
+    lda = _leading(step.places[0], step.trans_a, m, k)
+    ldb = _leading(step.places[1], step.trans_b, k, n)
+    ldc = _leading(step.places[2], False, m, n)
+    a, b, c = step.places
+    places = "\n".join(
+        [
+            _batch_numbers(step.batches),
+            _place("a", a, "%row", None),
+            _place("b", b, None, "%column"),
+            _place("c", c, "%row", "%column"),
+        ]
+    )
     gemm = _GEMM[dtype]
     text = f"""define internal void @dot(ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi) \
 noinline nounwind #0 {{
@@ -67,7 +108,7 @@ head:
   %more = icmp slt i64 %p, %hi
   br i1 %more, label %body, label %exit
 body:
-  %i = udiv i64 %p, {blocks}
+  %batch = udiv i64 %p, {blocks}
   %q = urem i64 %p, {blocks}
   %r = udiv i64 %q, {across}
   %s = urem i64 %q, {across}
@@ -79,21 +120,12 @@ body:
   %wide = call i64 @llvm.smin.i64(i64 %right, i64 {columns})
   %mm = trunc i64 %high to i32
   %nn = trunc i64 %wide to i32
-  %ai = mul i64 %i, {m * k}
-  %ar = mul i64 %row, {1 if step.trans_a else k}
-  %ao = add i64 %ai, %ar
-  %bi = mul i64 %i, {k * n}
-  %bs = mul i64 %column, {k if step.trans_b else 1}
-  %bo = add i64 %bi, %bs
-  %ci = mul i64 %i, {m * n}
-  %cr = mul i64 %row, {n}
-  %cs = add i64 %ci, %cr
-  %co = add i64 %cs, %column
+{places}
   %ap = getelementptr {kind}, ptr %a, i64 %ao
   %bp = getelementptr {kind}, ptr %b, i64 %bo
   %cp = getelementptr {kind}, ptr %c, i64 %co
   call void @{gemm}(i32 {_ROW_MAJOR}, {flags}, i32 %mm, i32 %nn, i32 {k}, {kind} 1.0, \
-ptr %ap, i32 {lda}, ptr %bp, i32 {ldb}, {kind} 0.0, ptr %cp, i32 {n})
+ptr %ap, i32 {lda}, ptr %bp, i32 {ldb}, {kind} 0.0, ptr %cp, i32 {ldc})
   %after = add i64 %p, 1
   br label %head
 exit:
