@@ -22,8 +22,9 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Dot, Launch, Plan, Scan, While, plans_of
+from ..plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, While, plans_of
 from .blas import dot_code
+from .conv import correlation_code
 from .llvm import Code, kernel_function
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -102,6 +103,7 @@ _UNLOCK = {
     "after": "call void @PyEval_RestoreThread(ptr %state)",
 }
 BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
+_ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
@@ -251,6 +253,8 @@ class _Printer:
                 code, external, declaration = dot_code(step)
                 self.external(external, declaration)
                 self.drive(code, "dot", pointers)
+            elif isinstance(step, Conv):
+                self.convolve(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -268,6 +272,19 @@ class _Printer:
         code = kernel_function(kernel)
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
+
+    def convolve(self, frame: _Frame, step: Conv) -> None:
+        pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
+        if not step.covered:
+            self.declared["memset"] = _ZERO
+            self.do(
+                f"call void @llvm.memset.p0.i64(ptr {pointers[2]}, i8 0, i64 {nbytes(step.out)}, "
+                "i1 false)"
+            )
+        for part in step.parts:
+            for name, code in correlation_code(part, step.out.aval.dtype):
+                self.declared.update(code.declared)
+                self.drive(code, name, pointers)
 
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
@@ -539,7 +556,7 @@ class _Printer:
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])
         # Several parts of a program may declare the same function.
-        named = {re.findall(r"@[\w.]+", text)[0]: text for text in self.declared.values()}
+        named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
         text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
