@@ -79,7 +79,6 @@ EXTERNALS = {
     "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
     "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
-_ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
   %p1 = getelementptr ptr, ptr %args, i64 1
   %p2 = getelementptr ptr, ptr %args, i64 2
@@ -104,6 +103,7 @@ _UNLOCK = {
     "after": "call void @PyEval_RestoreThread(ptr %state)",
 }
 BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
+_ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
@@ -555,9 +555,8 @@ class _Printer:
         entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])
-        # Several parts of a program may declare the same function; metadata declares none.
-        found = {text: re.search(r"@[\w.]+", text) for text in self.declared.values()}
-        named = {name[0] if name else text: text for text, name in found.items()}
+        # Several parts of a program may declare the same function.
+        named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
         text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
