@@ -132,10 +132,11 @@ class Image:
             )
         outside = [k for k, (name, section, _) in enumerate(symbols) if name and not section]
         self._place(code, sections, len(outside))
-        jumps, entries = {}, {}
+        jumps, entries, given = {}, {}, {}
         for k, number in enumerate(outside):
             jumps[number], entries[number] = self._jumps + 8 * k, self._entries + 8 * k
-            self._write("<Q", entries[number], _outside(symbols[number][0], externals))
+            given[number] = _outside(symbols[number][0], externals)
+            self._write("<Q", entries[number], given[number])
             jump = _JUMP.pack(b"\xff\x25", entries[number] - jumps[number] - 6)
             self._memory[jumps[number] : jumps[number] + 8] = jump
         for relocations in sections:
@@ -146,6 +147,9 @@ class Image:
             for at in range(first, end, _RELOCATION.size):
                 place, info, addend = _RELOCATION.unpack_from(code, at)
                 number, kind = info >> 32, info & 0xFFFFFFFF
+                if kind == _WORD and number in given:
+                    self._write("<Q", target + place, given[number] + addend)
+                    continue
                 value = jumps[number] if number in jumps else self._inside(*symbols[number][1:])
                 self._relocate(target + place, kind, addend, value, entries.get(number))
         self._defined = {

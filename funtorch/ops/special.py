@@ -20,12 +20,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["digamma", "erf", "erf_inv", "erf_inv_single", "erfc", "lgamma", "polygamma"]
+__all__ = [
+    "digamma",
+    "erf",
+    "erf_inv",
+    "erf_inv_single",
+    "erfc",
+    "exp_single",
+    "lgamma",
+    "log1p_single",
+    "log_single",
+    "polygamma",
+]
 
 
 def _poly(coefficients: Sequence[float], x: Any) -> Any:
@@ -223,7 +234,7 @@ LOGF = (
 )
 LN2_HIGH, LN2_LOW = _single(0.693359375, -2.12194440e-4)
 # log(1 + z) = z - z**2 / 2 + z**3 P(z) / Q(z), highest power first.
-LOG1P_NUM = _single(
+LOG1P_NUM64 = (
     4.5270000862445199635215e-5,
     4.9854102823193375972212e-1,
     6.5787325942061044846969,
@@ -232,7 +243,7 @@ LOG1P_NUM = _single(
     5.7112963590585538103336e1,
     2.0039553499201281259648e1,
 )
-LOG1P_DEN = _single(
+LOG1P_DEN64 = (
     1.0,
     1.5062909083469192043167e1,
     8.3047565967967209469434e1,
@@ -242,6 +253,19 @@ LOG1P_DEN = _single(
     6.0118660497603843919306e1,
 )
 LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
+LOG1P_NUM, LOG1P_DEN = _single(*LOG1P_NUM64), _single(*LOG1P_DEN64)
+# exp(r) = 1 + r + r**2 E(r) for r within log(2) / 2 of 0, highest power first.
+_EXP = _single(
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_EXP_LIMITS = _single(-88.0, 88.72284)  # beyond them exp is 0 and inf
+_TINY = np.finfo(np.float32).tiny  # XLA's code takes subnormal numbers for 0
+_LOG2_E = 1.44269504088896341
 ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
 _SINGLE_CHUNK = 1 << 14  # elements worked on at a time, which stay in the near caches
 
@@ -274,7 +298,8 @@ def _log_single(xp: Any, x: Any) -> Any:
     high, middle, low = (_poly_fused(xp, part, wide) for part in LOGF)
     tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(LN2_LOW))
     out = _fused(n, LN2_HIGH, (f - np.float32(0.5) * square) + tail)
-    out[x == 0] = -math.inf
+    out[x < _TINY] = -math.inf
+    out[x == math.inf] = math.inf
     out[~(x >= 0)] = math.nan
     return out
 
@@ -306,17 +331,43 @@ def _giles(xp: Any, x: Any) -> Any:
     return factor * x
 
 
-def erf_inv_single(xp: Any, x: Any) -> Any:
-    """Return the inverse of erf of a float32 array, to the bit as XLA computes it on CPUs.
+def _exp_single(xp: Any, x: Any) -> Any:
+    """Return exp of a float32 vector."""
+    n = xp.rint(xp.clip(x, *_EXP_LIMITS) * np.float32(_LOG2_E))
+    wide = -n.astype(np.float64)
+    r = _fused(_fused(LN2_HIGH, wide, x), 1, wide * LN2_LOW)
+    wide = r.astype(np.float64)
+    out = _fused(_poly_fused(xp, _EXP, wide), (r * r).astype(np.float64), r) + np.float32(1)
+    out = xp.ldexp(out, n.astype(np.int32))
+    out[x > _EXP_LIMITS[1]] = math.inf
+    out[out < _TINY] = 0
+    out[x != x] = math.nan
+    return out
 
-    Normal random numbers are made with it, which should be those of JAX for the same key. Hence
-    too its own log1p, after Cephes, that the most accurate one would not do for.
-    """
-    flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.size, np.float32)
-    for start in range(0, x.size, _SINGLE_CHUNK):
-        part = slice(start, start + _SINGLE_CHUNK)
-        out[part] = _giles(xp, flat[part])
-    return out.reshape(x.shape)
+
+def _by_chunks(vector: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """Return a function of float32 arrays from one of vectors."""
+
+    def single(xp: Any, x: Any) -> Any:
+        flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.size, np.float32)
+        for start in range(0, x.size, _SINGLE_CHUNK):
+            part = slice(start, start + _SINGLE_CHUNK)
+            out[part] = vector(xp, flat[part])
+        return out.reshape(x.shape)
+
+    single.__name__ = name
+    single.__doc__ = (
+        f"Return {name} of a float32 array, to the bit as XLA computes it on CPUs.\n\n"
+        "    Random numbers are made with it, which should be those of JAX for a key. Hence the\n"
+        "    formulas of Cephes, which the most accurate ones would not do for.\n    "
+    )
+    return single
+
+
+erf_inv_single = _by_chunks(_giles, "erf_inv")
+log_single = _by_chunks(_log_single, "log")
+log1p_single = _by_chunks(_log1p_single, "log1p")
+exp_single = _by_chunks(_exp_single, "exp")
 
 
 # ------------------------------------------------------------------------------------- gamma family
