@@ -87,6 +87,7 @@ def _slot(kind: str) -> str:
 
 
 _BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_BYTES |= {"{ float, float }": 8, "{ double, double }": 16}
 
 
 class _Printer(Nest):
