@@ -535,8 +535,11 @@ class _Planner:
             self.append(group, made, leaves)
             self.register(group, len(self.steps) - 1)
             return
-        if not lazy:
-            raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+        if not lazy:  # it is too long: what it is made of goes to memory first
+            lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
+            if not lazy:
+                raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+            program.roots.update(lazy)
         for v in lazy:
             if v not in self.place:
                 self.root(program.eqn_of[v])

@@ -128,8 +128,9 @@ def _address(name: str) -> int:
     """Return the address that an external name stands for."""
     if name == "funtorch_ndarray":
         return id(np.ndarray)
-    if name == "funtorch_call":
-        address = ctypes.cast(_callback, ctypes.c_void_p).value
+    if name == "funtorch_call" or name.startswith("Py"):
+        function = _callback if name == "funtorch_call" else getattr(ctypes.pythonapi, name)
+        address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
@@ -224,6 +225,29 @@ def _callback(run: _Run, number: int, table: int) -> int:
 
 
 # ---------------------------------------------------------------------- address -> function
+class _Method(ctypes.Structure):
+    """CPython's PyMethodDef: what a built-in function is made of."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_FASTCALL = 0x80  # METH_FASTCALL: function(self, array of arguments, their number)
+
+
+def _builtin(address: int) -> tuple[Callable[..., int], _Method]:
+    """Return a native function as a built-in one, and what must live as long as that."""
+    new = ctypes.pythonapi.PyCFunction_NewEx
+    new.restype = ctypes.py_object
+    new.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    method = _Method(b"program", address, _FASTCALL, None)
+    return new(ctypes.addressof(method), None, None), method
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a program's run needs, in bytes.
@@ -314,14 +338,8 @@ def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any
         address: of its native function.
         library: what keeps that in memory.
     """
-    entry = ctypes.CFUNCTYPE(
-        ctypes.c_int32,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.py_object,
-        ctypes.c_int32,
-    )(address)
+    entry, method = _builtin(address)
+    native = entry, method, library  # a run in progress keeps all of them
     jaxpr, memory = program.layout.plan.jaxpr, _memory(program)
     consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
     count, size, parallel = len(consts) + len(jaxpr.invars), program.arena, program.parallel
@@ -363,11 +381,10 @@ def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any
                 arena = _small_arena(spare, size)
         except MemoryError as error:
             raise MemoryError(f"{error}; the program needs {memory}") from None
-        code = entry(buffers, outs, arena, state, thread_count() if parallel else 1)
+        code = native[0](buffers, outs, arena, state, thread_count() if parallel else 1)
         if arena is not None and size < LARGE:
             spare.append(arena)
         return failed(code, state, buffers) if code else outs
 
     run.memory = memory  # type: ignore[attr-defined]
-    run.library = library  # type: ignore[attr-defined]
     return run
