@@ -558,7 +558,7 @@ class _Printer:
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])
         # Several parts of a program may declare the same function.
-        named = {re.findall(r"@[\w.]+", text)[0]: text for text in self.declared.values()}
+        named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
         text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
