@@ -141,6 +141,8 @@ def _work(plan: Plan) -> int:
             total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
         elif isinstance(step, Dot):
             total += step.batch * step.m * step.n * step.k // 8
+        elif isinstance(step, Conv):
+            total += sum(c.products for c in step.parts) // 8
         elif isinstance(step, Branch):
             total += max(inner)
         else:
