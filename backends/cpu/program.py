@@ -165,7 +165,10 @@ class _Printer:
         return f"@{name}"
 
     def constant(self, v: Lit) -> str:
-        data = np.asarray(v.val._data).tobytes()
+        return self.data(np.asarray(v.val._data).tobytes())
+
+    def data(self, data: bytes) -> str:
+        """Return the address of constant bytes."""
         if data not in self.constants:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
@@ -224,7 +227,8 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
+        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL
         symbol = self.function(code, name, not shared)
         if shared:
@@ -234,7 +238,7 @@ class _Printer:
             if grain > 1024:  # whole vectors and cache lines
                 grain = -(-grain // 64) * 64
             table = self.cell(f"[{len(pointers) + 1} x ptr]")
-            for k, p in enumerate([*pointers, "%scratch"]):
+            for k, p in enumerate([*pointers, scratch]):
                 self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
             run = self.spread(symbol, len(pointers))
             parallel = self.external("funtorch_parallel", EXTERNALS["funtorch_parallel"])
