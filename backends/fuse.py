@@ -18,12 +18,13 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
+from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES, Writes
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
-from .plan import Call, Dot, Launch, Plan, Step
+from .plan import Call, Conv, Dot, Launch, Plan, Step
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -46,7 +47,7 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot' or
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
     'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
@@ -72,6 +73,8 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         return "dot" if avals[0].dtype in FLOATS and dot_layout(eqn) is not None else "call"
+    if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
+        return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
 
 
@@ -112,10 +115,16 @@ class _Program:
         self.outputs = {v for v in jaxpr.outvars if isinstance(v, Var)}
         self.wanted = set(self.outputs)  # must be in memory
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
+        self.convs: dict[Eqn, Conv] = {}
+        self._convolve()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
             if how in ("call", "dot", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
+            if how == "conv":
+                step = self.convs[eqn]
+                self.roots.add(step.out)
+                self.wanted.update((step.lhs, step.rhs))
             if how in ("call", "dot"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if how == "update":
@@ -135,6 +144,29 @@ class _Program:
                 # What an update reads of its own array is read before, so that it can be in place.
                 self.roots.update(v for v in eqn.invars[1:] if isinstance(v, Var))
         self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
+
+    def _convolve(self) -> None:
+        """Make the steps of convolutions; a transpose that alone reads one becomes part of it."""
+        readers: dict[Var, list[Eqn]] = {}
+        for eqn in self.jaxpr.eqns:
+            for v in eqn.invars:
+                if isinstance(v, Var):
+                    readers.setdefault(v, []).append(eqn)
+        for eqn, how in list(self.kinds.items()):
+            if how != "conv":
+                continue
+            out, perm = eqn.outvars[0], tuple(range(eqn.outvars[0].aval.ndim))
+            after = readers.get(out, [])
+            turned = len(after) == 1 and after[0].prim.name == "transpose"
+            if turned and out not in self.outputs:
+                out, perm = after[0].outvars[0], after[0].params["perm"]
+            step = convolution(eqn, self.eqn_of, out, perm)
+            if step is None:
+                self.kinds[eqn] = "call"
+                continue
+            self.convs[eqn] = step
+            if out is not eqn.outvars[0]:
+                self.kinds[after[0]] = "part"  # of the convolution
 
     def _place_reshape(self, eqn: Eqn) -> None:
         """Store a reshape that is no index map, or what it reshapes."""
@@ -503,8 +535,11 @@ class _Planner:
             self.append(group, made, leaves)
             self.register(group, len(self.steps) - 1)
             return
-        if not lazy:
-            raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+        if not lazy:  # it is too long: what it is made of goes to memory first
+            lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
+            if not lazy:
+                raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+            program.roots.update(lazy)
         for v in lazy:
             if v not in self.place:
                 self.root(program.eqn_of[v])
@@ -618,6 +653,11 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         elif how == "dot":
             dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
             planner.append(dot, eqn.outvars, operands)
+        elif how == "conv":
+            conv = program.convs[eqn]
+            planner.append(conv, [conv.out], {conv.lhs, conv.rhs})
+        elif how == "part":
+            continue
         elif any(v in program.roots and v not in program.lazy for v in eqn.outvars):
             planner.root(eqn)
     stored = set(program.wanted)

@@ -229,6 +229,19 @@ def test_large_elementwise_kernels_divide_whatever_their_axes():
         assert kernel_function(step.kernel).parts >= 16, shape
 
 
+@pytest.mark.parametrize("dtype", [F32, BOOL], ids=str)
+def test_what_lies_across_is_read_in_squares(dtype):
+    def f(x, y):
+        return fnp.where(x.T[:, ::-1] != y, x.T[:, ::-1], True)
+
+    (step,) = steps(f, (612, 305), (305, 612), dtype=dtype)
+    n = 612 * 305
+    values = [RNG.normal(size=n) > 0 if dtype == BOOL else RNG.normal(size=n) for _ in range(3)]
+    code = check_printed(step.kernel, [v.astype(dtype) for v in values])
+    assert "alloca" in code.text
+    assert code.parts > 1
+
+
 def test_fusing_a_long_program_takes_time_in_proportion():
     def f(x):
         for _ in range(300):

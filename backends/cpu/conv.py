@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernel import Affine, row_major
+from ..correlate import runs
+from ..kernel import row_major
 from ..plan import Correlation
 from .llvm import Code
 from .writer import Index, Writer
@@ -34,7 +35,6 @@ __all__ = ["correlation_code"]
 _PACKED = 1 << 19  # bytes of packed planes in one slot
 _SUMS = 1 << 17  # bytes of sums in one slot
 _RUN = 1024  # elements of a run that are multiplied at a time, so that they stay in the first cache
-_SPELT = 16  # taps up to which a loop over them is written out
 _SMALL = 1 << 20  # products of a convolution that one thread does
 _PARTS = 16  # parts that are enough for any number of threads
 _HEADER = 64  # bytes before the slots: which of them are taken
@@ -111,12 +111,6 @@ def _pack(
     )  # fmt: skip
 
 
-def _flat(where: Affine, first: int, sizes: Sequence[int]) -> bool:
-    """Tell whether the axes from ``first`` on lie one element after another."""
-    steps = where.strides[first:]
-    return all(n == 1 or s == r for n, s, r in zip(sizes, steps, row_major(sizes), strict=True))
-
-
 def _split(n: int, most: int) -> int:
     """Return the size of the fewest equal pieces of n of at most ``most``."""
     return -(-n // -(-n // max(1, most)))
@@ -164,9 +158,7 @@ class _Schedule(Writer):
 
     def lane_numbers(self, start: Index) -> str:
         steps = ", ".join(f"i64 {k}" for k in range(self.lanes))
-        return self.b.op(
-            f"add nsw <{self.lanes} x i64> {self.splat(str(start), 'i64')}, <{steps}>"
-        )
+        return self.b.op(f"add nsw <{self.lanes} x i64> {self.splat(str(start), 'i64')}, <{steps}>")
 
     def below(self, lanes: str, limit: Index) -> str:
         return self.b.op(f"icmp slt <{self.lanes} x i64> {lanes}, {self.splat(str(limit), 'i64')}")
@@ -320,9 +312,7 @@ class _Schedule(Writer):
                 for start, j, n in zip(starts, js, p.step, strict=False)
             ]
             where = zip((c, starts[-1], *found), (stride, steps[-1], *steps), strict=False)
-            here = self.b.op(
-                f"getelementptr {self.kind}, ptr {source}, i64 {self.sum(0, where)}"
-            )
+            here = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {self.sum(0, where)}")
             lowest = self.ceiling(starts[-1], 0, p.step[-1])
             stop = self.ceiling(starts[-1], p.space[-1], p.step[-1])
             for i, n in zip(found, p.space, strict=False):
@@ -370,11 +360,6 @@ class _Schedule(Writer):
         else:
             self.loop(0, length, self.lanes, chunk)
 
-    def work(self) -> int:
-        """Return the number of products."""
-        c = self.c
-        return c.batch * c.groups * c.features * c.outs * math.prod((*c.window, *c.places))
-
     def packed(self, planes: int) -> int:
         """Return the bytes of packed planes, which a whole vector may be read beyond."""
         return -(-(planes * self.packing.elements + 8 * self.lanes) * self.bytes // 64) * 64
@@ -398,7 +383,7 @@ class _Places(_Schedule):
     """A tile of out features by vectors of places in registers."""
 
     def __init__(self, c: Correlation, dtype: np.dtype) -> None:
-        raw = math.prod(c.window) == 1 and _flat(c.x, 3, c.space) and _whole(c)
+        raw = math.prod(c.window) == 1 and runs(c.x, 3, c.space) and _whole(c)
         self.taps = math.prod(c.window)
         super().__init__(c, dtype, self.packing_of(c, c.places[0]), raw)
         self.rows = min(range(min(8, c.outs), 0, -1), key=lambda r: -(-c.outs // r) * r)
@@ -420,7 +405,7 @@ class _Places(_Schedule):
         c = self.c
         self.height, self.chunk = c.places[0], c.features
         least = -(-2 * self.lanes // math.prod(c.places[1:]))  # rows of two vectors
-        pieces = -(-_PARTS // (c.batch * c.groups)) if self.work() > _SMALL else 1
+        pieces = -(-_PARTS // (c.batch * c.groups)) if self.c.products > _SMALL else 1
         fits = False
         while not fits and -(-c.places[0] // pieces) >= least:
             self.height = -(-c.places[0] // pieces)
@@ -442,7 +427,7 @@ class _Places(_Schedule):
         scratch = self.first_slot + self.slot * self.slots
         self.guarded(lambda: self.calls(sizes))
         text = "\n\n".join([*self.constants(), self.finished("conv")])
-        main = Code(text, self.b.declared, math.prod(sizes), scratch, False, self.work() // 8)
+        main = Code(text, self.b.declared, math.prod(sizes), scratch, False, self.c.products // 8)
         return [("weights", self.weights_code(scratch)), ("conv", main)]
 
     def weights_code(self, scratch: int) -> Code:
@@ -497,7 +482,9 @@ class _Places(_Schedule):
             self.parts(sizes, lambda at: self.part(at, None))
         else:
             base = self.pointer("%scratch", "i8", self.first_slot)
-            self.held(base, self.slot, lambda slot: self.parts(sizes, lambda at: self.part(at, slot)))
+            self.held(
+                base, self.slot, lambda slot: self.parts(sizes, lambda at: self.part(at, slot))
+            )
 
     def part(self, at: list[Index], slot: str | None) -> None:
         """Write one block of places of one group of one sample."""
@@ -509,9 +496,7 @@ class _Places(_Schedule):
         xb, xg, xi = c.x.strides[:3]
         yb, yg = c.y.strides[:2]
         y = self.pointer(
-            "%b2",
-            self.kind,
-            self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])]),
+            "%b2", self.kind, self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])])
         )
 
         def features(i0: Index) -> None:
@@ -551,7 +536,7 @@ class _Places(_Schedule):
     ) -> None:
         c, kind = self.c, self.kind
         x = self.pointer(x, kind, q)
-        flat = _flat(c.y, 3, (self.height, *c.places[1:]))
+        flat = runs(c.y, 3, (self.height, *c.places[1:]))
         masks = [None if n == self.lanes else self.mask(n) for n in lanes]
         if flat:
             y, spots = self.pointer(y, kind, q), []
@@ -586,7 +571,7 @@ class _Places(_Schedule):
         return self.b.op(f"load <{self.lanes} x i64>, ptr {at}, align 8")
 
     def target(self, y: str, t: Index, r: int, spots: Sequence[str]) -> list[str]:
-        """Return where the vectors of one out feature of a tile go; the last tile may have fewer."""
+        """Return where the vectors of one out feature go; those of a last tile may be nowhere."""
         c, yo = self.c, self.c.y.strides[2]
         o = self.sum(r, [(t, self.rows)])
         to = self.pointer(y, self.kind, self.sum(0, [(o, yo)]))
@@ -625,7 +610,7 @@ class _Places(_Schedule):
 
     @property
     def is_spots(self) -> bool:
-        return not _flat(self.c.y, 3, (self.height, *self.c.places[1:]))
+        return not runs(self.c.y, 3, (self.height, *self.c.places[1:]))
 
     def put(self, value: str, to: str, mask: str | None, spots: bool) -> None:
         if spots:
@@ -655,19 +640,14 @@ class _Places(_Schedule):
         def feature(i: Index, *held: str) -> list[str]:
             xi = self.pointer(x, kind, self.sum(0, [(i, far)]))
             wi = self.pointer(w, kind, self.sum(0, [(i, self.taps * self.rows)]))
-            if self.taps <= _SPELT:
-                out = list(held)
-                for k, offset in enumerate(p.offsets):
-                    out = add(
-                        self.pointer(xi, kind, offset), self.pointer(wi, kind, k * self.rows), out
-                    )
-                return out
 
             def tap(k: Index, *held: str) -> list[str]:
                 offset = self.entry("offset", p.offsets, k)
                 wk = self.pointer(wi, kind, self.sum(0, [(k, self.rows)]))
                 return add(self.pointer(xi, kind, offset), wk, held)
 
+            if self.taps == 1:
+                return tap(0, *held)
             return self.loop(0, self.taps, 1, tap, [(self.vector, h) for h in held])
 
         if count == 1:
@@ -677,10 +657,10 @@ class _Places(_Schedule):
 
 # --------------------------------------------------------------------------------------------- taps
 class _Taps(_Schedule):
-    """A tile of out features by samples and places in registers, each sum a vector until the end."""
+    """A tile of out features by samples and places in registers, as vectors until the end."""
 
     def __init__(self, c: Correlation, dtype: np.dtype) -> None:
-        raw = math.prod(c.places) == 1 and _flat(c.x, 3, c.space) and c.window == c.space
+        raw = math.prod(c.places) == 1 and runs(c.x, 3, c.space) and c.window == c.space
         raw = raw and not any(c.low) and all(d == 1 for d in c.dilation)
         packing = _pack(c.space, c.window, c.dilation, c.places, c.strides, c.low)
         super().__init__(c, dtype, packing, raw)
@@ -701,7 +681,7 @@ class _Taps(_Schedule):
         per = self.row_tiles * self.spot_tiles * self.sum_size * self.bytes // self.samples
         plane = 0 if self.raw else self.packing.elements * self.bytes
         most = min(_SUMS // per, _PACKED // max(plane, 1), c.batch)
-        large = self.work() > _SMALL
+        large = self.c.products > _SMALL
         if large:
             most = min(most, -(-c.batch * c.groups // _PARTS))
         self.together = max(self.samples, most // self.samples * self.samples)
@@ -734,7 +714,7 @@ class _Taps(_Schedule):
             texts.append(self.end())
         text = "\n\n".join(texts)
         main = Code(
-            text, self.b.declared, math.prod(sizes), scratch, self.pieces > 1, self.work() // 8
+            text, self.b.declared, math.prod(sizes), scratch, self.pieces > 1, self.c.products // 8
         )
         start = Writer()
         start.b.do("store i64 0, ptr %scratch, align 8")
@@ -934,7 +914,7 @@ def correlation_code(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
     Each takes the addresses of x, w and y. All share their scratch.
     """
     c = _with_axis(c)
-    by_taps = math.prod(c.window) > math.prod(c.places)
+    by_taps = math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window)
     return (_Taps if by_taps else _Places)(c, dtype).codes()
 
 

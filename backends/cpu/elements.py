@@ -28,6 +28,7 @@ __all__ = [
     "constant",
     "half_of_bits",
     "load_value",
+    "mark_exact",
     "narrow",
     "register_dtype",
     "store_value",
@@ -61,7 +62,7 @@ def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
     if dtype.kind == "b":
         return b.op(f"icmp ne i8 {found}, 0")
     if dtype == FLOAT16:
-        return _exact(b, b.op(f"fpext half {found} to float"))
+        return mark_exact(b, b.op(f"fpext half {found} to float"), dtype)
     return half_of_bits(b, found, dtype) if dtype == BFLOAT16 else found
 
 
@@ -86,24 +87,24 @@ def constant(value: Any, dtype: np.dtype) -> str:
 
 
 # ---------------------------------------------------------------------- 16-bit floats
-def _exact(b: Block, value: str) -> str:
-    """Remember that a float32 value is a number of its narrow format already."""
-    b.exact.add(value)
+def mark_exact(b: Block, value: str, dtype: np.dtype) -> str:
+    """Remember that a float32 value is a number of a 16-bit format already."""
+    b.exact.add((value, dtype.name))
     return value
 
 
 def narrow(b: Block, value: str, dtype: np.dtype) -> str:
     """Round a float32 value to a 16-bit format, half to even; it stays in a float32 register."""
-    if value in b.exact:
+    if (value, dtype.name) in b.exact:
         return value
     if dtype == FLOAT16:
         half = b.op(f"fptrunc float {value} to half")
-        return _exact(b, b.op(f"fpext half {half} to float"))
+        return mark_exact(b, b.op(f"fpext half {half} to float"), dtype)
     x = Value(b, value, "float")
     bits = x.bits()
     rounded = bits + ((bits.lshr(16) & 1) + 0x7FFF)
     kept = select(x.is_nan(), bits | 0x400000, rounded)  # a quiet nan, whatever is cut off
-    return _exact(b, (kept & -0x10000).unbits().name)
+    return mark_exact(b, (kept & -0x10000).unbits().name, dtype)
 
 
 def bits_of_half(b: Block, value: str, dtype: np.dtype) -> str:
@@ -117,6 +118,7 @@ def bits_of_half(b: Block, value: str, dtype: np.dtype) -> str:
 def half_of_bits(b: Block, bits: str, dtype: np.dtype) -> str:
     """Return the 16-bit float of an i16 in a register."""
     if dtype == FLOAT16:
-        return _exact(b, b.op(f"fpext half {b.op(f'bitcast i16 {bits} to half')} to float"))
+        half = b.op(f"bitcast i16 {bits} to half")
+        return mark_exact(b, b.op(f"fpext half {half} to float"), dtype)
     wide = Value(b, bits, "i16").cast("zext", "i32") << 16
-    return _exact(b, wide.unbits().name)
+    return mark_exact(b, wide.unbits().name, dtype)

@@ -27,6 +27,8 @@ __all__ = ["Code", "kernel_function"]
 
 _PARTS = 64  # parts that are enough for any number of threads
 _BLOCK = 4096  # elements of the last axis that one part takes
+_SQUARE = 64  # elements of each of two axes that are done together where arrays run along both
+_LANES, _CUTS = 32, 4  # least size and most number of the blocks of a scattering kernel
 _TILE = 512  # elements of the last axis that columns are accumulated for at a time
 _AT_ONCE = 4  # elements of a column that are taken in together
 _CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
@@ -134,23 +136,105 @@ class _Printer(Nest):
     def unrolled(self) -> None:
         """Write one row at a time in full, vectorised over the last row axis."""
         free = [k for k in self.kept if k not in self.serial]
-        inside = [self.axis(k) for k in self.kept if k in self.serial]
         large = self.work >= _LONG
-        if inside or not free:
-            spaces = [self.axis(k) for k in free]
-        elif len(free) == 1:
+        if self.serial:
+            self.in_order(free)
+            return
+        if not free:
+            self.whole_row()
+            return
+        if len(free) == 1:
             self.stretch(free[0])
             return
-        else:
-            *spaces, last = [self.axis(k) for k in free]
-            blocks = -(-last[0] // _BLOCK)
-            if large and blocks > 1 and math.prod(n for n, _ in spaces) < _PARTS:
-                block = self.block_of(free[-1], _BLOCK, self.whole_row)
-                self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
-                return
-            inside = [last]
+        *spaces, last = [self.axis(k) for k in free]
+        across = self.other_run(free) if large and not self.inner else None
+        if across is not None:
+            self.squares(free, across)
+            return
+        blocks = -(-last[0] // _BLOCK)
+        if large and blocks > 1 and math.prod(n for n, _ in spaces) < _PARTS:
+            block = self.block_of(free[-1], _BLOCK, self.whole_row)
+            self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
+            return
         most = _PARTS if large else 2
-        self.parts = self.parallel(spaces, most, lambda: self.nest(inside, self.whole_row))
+        self.parts = self.parallel(spaces, most, lambda: self.nest([last], self.whole_row))
+
+    def in_order(self, free: list[int]) -> None:
+        """Write the loops of a scattering kernel: parts are blocks of an axis that may be cut."""
+        serial = [self.axis(k) for k in self.kept if k in self.serial]
+        if not free or free[-1] != self.kept[-1]:
+            inside = [self.axis(k) for k in free]
+            self.nest([*inside, *serial], self.whole_row)
+            return
+        *spaces, last = [self.axis(k) for k in free]
+        size = max(_LANES, -(-last[0] // _CUTS)) if self.work >= _LONG else last[0]
+
+        def block(number: Index) -> None:
+            inner = self.block_of(free[-1], size, self.whole_row)
+            self.nest(serial, lambda: inner(number))
+
+        self.parts = self.parallel([*spaces, (-(-last[0] // size), block)], self.rows, lambda: None)
+
+    def other_run(self, free: list[int]) -> int | None:
+        """Return an axis other than the last along which some array lies, the last jumping."""
+        maps = [op.where for op in self.body if op.where is not None and op.name == "load"]
+        maps += [s.where for s in self.kernel.stores]
+        for k in free[:-1]:
+            if any(abs(m.strides[k]) == 1 and abs(m.strides[free[-1]]) > 1 for m in maps):
+                return k
+        return None
+
+    def squares(self, free: list[int], across: int) -> None:
+        """Write loops over squares of two axes, so that cache lines along both are used whole.
+
+        What lies along the other axis is copied into a square of this call's own first.
+        """
+        last, sizes = free[-1], self.kernel.sizes
+        packed = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "load" and not op.args and not op.where.dynamic:
+                if abs(op.where.strides[across]) == 1 and abs(op.where.strides[last]) > 1:
+                    packed[n] = self.cell(MEMORY[op.dtype], _SQUARE * _SQUARE)
+        corner: dict[int, Index] = {}
+
+        def place(n: int) -> str:
+            terms = [(self.index[last], _SQUARE), (corner[last], -_SQUARE)]
+            terms += [(self.index[across], 1), (corner[across], -1)]
+            return self.pointer(packed[n], MEMORY[self.body[n].dtype], self.sum(0, terms))
+
+        def copy() -> None:
+            for n in packed:
+                dtype = self.body[n].dtype
+                store_value(self.b, place(n), dtype, self.load(self.body[n], {}))
+
+        def element() -> None:
+            env: Env = {}
+            for n in self.used:
+                if n in packed:
+                    env[n] = load_value(self.b, place(n), self.body[n].dtype)
+                else:
+                    self.value(n, env)
+            for s in self.kernel.stores:
+                self.store(s, env)
+
+        def square(row: Index, column: Index) -> None:
+            bounds = {}
+            for k, number in ((across, row), (last, column)):
+                corner[k] = self.sum(0, [(number, _SQUARE)])
+                bounds[k] = corner[k], self.least(self.sum(_SQUARE, [(corner[k], 1)]), sizes[k])
+            if packed:
+                self.within([(last, bounds[last]), (across, bounds[across])], copy)
+            self.within([(across, bounds[across]), (last, bounds[last])], element)
+
+        columns = -(-sizes[last] // _SQUARE)
+
+        def line(row: Index) -> None:
+            self.nest([(columns, lambda column: square(row, column))], lambda: None)
+
+        spaces = [self.axis(k) for k in free[:-1] if k != across]
+        spaces.append((-(-sizes[across] // _SQUARE), line))
+        self.parts = self.parallel(spaces, self.rows, lambda: None)
 
     def stretch(self, axis: int) -> None:
         """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""
@@ -165,9 +249,9 @@ class _Printer(Nest):
         """Return what writes the loop over one block of an axis, given the block's number."""
 
         def block(number: Index) -> None:
-            first = self.sum(0, [(number, size)])
-            end = self.least(self.sum(size, [(first, 1)]), self.kernel.sizes[axis])
-            self.along(axis, first, end, body)
+            first, n = self.sum(0, [(number, size)]), self.kernel.sizes[axis]
+            end = self.sum(size, [(first, 1)])
+            self.along(axis, first, end if n % size == 0 else self.least(end, n), body)
 
         return block
 

@@ -17,6 +17,11 @@ Index = str | int
 Space = tuple[int, Callable[[Index], None]]
 """A number of turns, and what is to be told the number of each."""
 
+# Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
+_AS_IT_IS = """!9000 = distinct !{!9000, !9001}
+!9001 = !{!"llvm.loop.unroll.disable"}"""
+_LANES = 16  # turns from which a loop may be worth vectorising
+
 INT64 = np.dtype("int64")
 
 
@@ -93,7 +98,12 @@ class Nest:
         body(i)
         b.lines.insert(head, f"  {i} = phi i64 [ {start}, %{before} ], [ {after}, %{self.at} ]")
         b.do(f"{after} = add nsw i64 {i}, {step}")
-        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
+        again = b.op(f"icmp slt i64 {after}, {stop}")
+        short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
+        if not short:
+            b.declared["unroll"] = _AS_IT_IS
+        kept = "" if short else ", !llvm.loop !9000"
+        b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
 
     def nest(self, spaces: Sequence[Space], body: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .block import Block
 from .elements import (
+    FLOAT16,
     HALVES,
     MEMORY,
     TYPES,
@@ -17,11 +18,12 @@ from .elements import (
     constant,
     half_of_bits,
     load_value,
+    mark_exact,
     narrow,
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, number
+from .math import FORMULAS, Value, absolute, number, select
 from .math.random import threefry2x32
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
@@ -173,6 +175,19 @@ def _threefry(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any
     return threefry2x32(*(Value(b, x, kind) for x in xs), result=attr["result"]).name
 
 
+def _rounded_to_odd(x: Value) -> Value:
+    """Return a double as a float that rounds to a narrower format as the double would.
+
+    References:
+        S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded sums", 2008 (odd rounding).
+    """
+    near = x.cast("fptrunc", "float")
+    wide = near.cast("fpext", "double")
+    beyond = (absolute(wide) > absolute(x)).cast("zext", "i32")
+    odd = ((near.bits() - beyond) | 1).unbits()
+    return select(wide.cmp("one", x), odd, near)
+
+
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
@@ -185,6 +200,8 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
             else f"icmp ne {kind} {x}, 0"
         )
     if dtype.kind == "f" and to.kind == "f":
+        if attr["dtype"] == FLOAT16:
+            return _rounded_to_odd(Value(b, x, kind)).name
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
         sign = "u" if to.kind == "u" else "s"
@@ -262,12 +279,12 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if name == "select":
         out = b.select(*xs, kind)
     elif name in FORMULAS and computed.kind == "f":
-        out = FORMULAS[name](*(Value(b, x, kind) for x in xs)).name
+        out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:
         out = _CODE[name](b, xs, kind, computed, attr)
     to = attr["dtype"] if name == "convert" else dtype
     if to not in HALVES:
         return out
     if name in _EXACT:
-        b.exact.add(out)
+        return mark_exact(b, out, to)
     return narrow(b, out, to)
