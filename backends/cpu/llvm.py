@@ -52,6 +52,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
+        table: integers, if any, that ``scratch`` points to instead.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Code:
     scratch: int
     finish: bool
     work: int
+    table: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
