@@ -2,7 +2,7 @@
 
 An operand that is a movement (transpose, reshape, slice, broadcast) of an array in memory is read
 where it is, if its rows or its columns lie next to each other; a result that is only transposed and
-reshaped is written where it goes.
+reshaped is written where it goes. Other contractions become products of turned operands.
 """
 
 from __future__ import annotations
@@ -167,44 +167,44 @@ def _matrices(
 
 
 def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
-    """Return a contraction written as movements and products of matrices; None if it is one.
+    """Return a contraction written as transposes and products of matrices; None if it is one.
 
-    Each operand becomes (batch, rows, columns), its last axis staying last where it can, so that
-    what has to be copied moves in runs.
+    Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
+    transpose moves whole runs of memory.
     """
     a, b = (v.aval for v in eqn.invars)
-    out = eqn.outvars[0]
-    if a.dtype not in FLOATS or b.dtype != a.dtype or out.aval.dtype != a.dtype:
+    if a.dtype not in FLOATS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
         return None
-    arrays = [(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, out)]
-    if any(isinstance(v, Lit) for v in eqn.invars) or product(eqn, *arrays) is not None:  # type: ignore[arg-type]
+    if any(isinstance(v, Lit) for v in eqn.invars):
+        return None
+    if product(eqn, *[(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, *eqn.outvars)]):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))
     left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
     right = _turned(b.shape, bb, tuple(j for _, j in pairs))
     if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
-        return None  # moving does not help: it is too large
+        return None  # turning does not help: it is too large
     numbers = ((left[2],), (right[2],)), ((0,), (0,))
 
-    def matrices(x: Any, y: Any) -> Any:
+    def turned(x: Any, y: Any) -> Any:
         x, y = (
             reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
             for z, (perm, shape, _) in ((x, left), (y, right))
         )
-        made = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
-        return reshape(made, shape=out.aval.shape)
+        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
+        return reshape(out, shape=eqn.outvars[0].aval.shape)
 
-    return matrices
+    return turned
 
 
 def _turned(
     shape: Sequence[int], batch: Sequence[int], contracted: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+) -> tuple[tuple[int, ...], tuple[int, int, int], int]:
     """Return the order of an operand's axes, its shape as matrices, and which axis of those is
     contracted."""
     free = free_axes(len(shape), contracted, batch)
-    last = len(shape) - 1 in contracted
+    last = bool(contracted) and contracted[-1] == len(shape) - 1
     groups = (batch, free, contracted) if last else (batch, contracted, free)
-    order = tuple(d for group in groups for d in group)
-    return order, tuple(math.prod(shape[d] for d in group) for group in groups), 2 if last else 1
+    sizes = [math.prod(shape[d] for d in group) for group in groups]
+    return tuple(d for group in groups for d in group), (*sizes,), 2 if last else 1  # type: ignore[return-value]
