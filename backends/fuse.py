@@ -26,10 +26,7 @@ from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
 from .products import FLOATS, destination, product, source
-<<<<<<< HEAD
 from .spectral import transform
-=======
->>>>>>> main
 from .structure import structured
 
 __all__ = ["fuse"]
