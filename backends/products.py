@@ -7,6 +7,7 @@ reshaped is written where it goes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from funtorch.jaxpr import Eqn, Lit, Var
@@ -74,7 +75,7 @@ def destination(
 def _merged(sizes: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
     """Return the size and the stride of axes taken as one, or None."""
     axes = [(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]
-    for (_, far), (n, near) in zip(axes, axes[1:], strict=False):
+    for (_, far), (n, near) in itertools.pairwise(axes):
         if far != near * n:
             return None
     size = 1
