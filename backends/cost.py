@@ -66,6 +66,12 @@ def _product(eqn: Eqn) -> float:
     return 2 * _elements(eqn) * math.prod(eqn.invars[0].aval.shape[d] for d in ca)
 
 
+def _convolution(eqn: Eqn) -> float:
+    """Two operations for each tap of a place and a feature; less where lhs has gaps."""
+    taps = math.prod(eqn.invars[1].aval.shape[1:])
+    return 2 * _elements(eqn) * taps / math.prod(eqn.params["lhs_dilation"])
+
+
 def _cubic(factor: float) -> Callable[[Eqn], float]:
     """For factorisations of (..., m, n): the factor times m n min(m, n), a matrix."""
 
@@ -84,6 +90,7 @@ def _solved(eqn: Eqn) -> float:
 # Leading terms, as the LAPACK working notes count them.
 _FLOPS: dict[str, Callable[[Eqn], float]] = {
     "dot_general": _product,
+    "conv_general_dilated": _convolution,
     "integer_pow": lambda e: _elements(e) * max(1, abs(e.params["y"]).bit_length()),
     "threefry2x32": lambda e: 100 * _elements(e),
     "cholesky": _cubic(1 / 3),
@@ -175,8 +182,8 @@ def cost_analysis(jaxpr: Jaxpr) -> dict[str, float]:
 class MemoryStats:
     """Bytes that a program needs.
 
-    ``alias``: outputs that take the memory of donated arguments; ``temp``: the arena of
-    what is neither argument nor result, but for small arrays on the stack; ``peak``: all together.
+    ``alias``: outputs that take the memory of donated arguments; ``temp``: what is
+    neither argument nor result, in the arena and on the stack; ``peak``: all together.
     """
 
     argument_size_in_bytes: int
@@ -206,5 +213,5 @@ def memory_analysis(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> Memo
         argument_size_in_bytes=sum(map(nbytes, jaxpr.invars)),
         output_size_in_bytes=sum(map(nbytes, jaxpr.outvars)),
         alias_size_in_bytes=sum(nbytes(jaxpr.outvars[k]) for _, k in layout.pairs),
-        temp_size_in_bytes=layout.arena,
+        temp_size_in_bytes=layout.arena + layout.cells,
     )

@@ -14,7 +14,7 @@ from funtorch.jaxpr import Jaxpr, Var
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import nbytes
-from .plan import Branch, Call, Dot, Launch, Plan, Scan, Step, While, reads, writes
+from .plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, Step, While, reads, writes
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
@@ -80,6 +80,7 @@ _Describe = Callable[[Step], str]
 _KINDS: dict[type, tuple[str, _Describe]] = {
     Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
     Dot: ("product", lambda s: "dot_general"),
+    Conv: ("convolution", lambda s: "conv_general_dilated"),
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -100,6 +101,8 @@ def _cost(step: Step) -> Cost:
         return kernel_cost(step.kernel)
     if isinstance(step, Dot):
         return Cost(2.0 * step.batch * step.m * step.n * step.k)
+    if isinstance(step, Conv):
+        return Cost(2.0 * sum(c.products for c in step.parts))
     return equation_cost(step.eqn)
 
 

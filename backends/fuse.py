@@ -18,20 +18,20 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
+from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES, Writes
 from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
-from .plan import Call, Dot, Launch, Plan, Step
-from .products import destination, product, source
+from .plan import Call, Conv, Dot, Launch, Plan, Step
+from .products import FLOATS, destination, product, source
 from .structure import structured
 
 __all__ = ["fuse"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -47,7 +47,7 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot' or
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
     'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
@@ -74,6 +74,8 @@ def kind(eqn: Eqn) -> str:
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return "dot" if avals[0].dtype in FLOATS and whole else "call"
+    if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
+        return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
 
 
@@ -88,13 +90,19 @@ class _Program:
         self.outputs = {v for v in jaxpr.outvars if isinstance(v, Var)}
         self.wanted = set(self.outputs)  # must be in memory
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
+        self.convs: dict[Eqn, Conv] = {}
         self.dots: dict[Eqn, Dot] = {}
         self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
+        self._place_convs()
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
             if how in ("call", "dot", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
+            if how == "conv":
+                step = self.convs[eqn]
+                self.roots.add(step.out)
+                self.wanted.update((step.lhs, step.rhs))
             if how == "call":
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
@@ -119,17 +127,42 @@ class _Program:
                 self.roots.update(v for v in eqn.invars[1:] if isinstance(v, Var))
         self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
 
-    def _place_dots(self) -> None:
-        """Find out where products read and write."""
+    def _readers(self) -> dict[Var, list[Eqn]]:
         readers: dict[Var, list[Eqn]] = {}
         for eqn in self.jaxpr.eqns:
             for v in eqn.invars:
                 if isinstance(v, Var):
                     readers.setdefault(v, []).append(eqn)
+        return readers
+
+    def _place_convs(self) -> None:
+        """Make the steps of convolutions; a transpose that alone reads one becomes part of it."""
+        readers = self._readers()
+        for eqn, how in list(self.kinds.items()):
+            if how != "conv":
+                continue
+            out, perm = eqn.outvars[0], tuple(range(eqn.outvars[0].aval.ndim))
+            after = readers.get(out, [])
+            turned = len(after) == 1 and after[0].prim.name == "transpose"
+            if turned and out not in self.outputs:
+                out, perm = after[0].outvars[0], after[0].params["perm"]
+            step = convolution(eqn, self.eqn_of, out, perm)
+            if step is None:
+                self.kinds[eqn] = "call"
+                continue
+            self.convs[eqn] = step
+            if out is not eqn.outvars[0]:
+                self.kinds[after[0]] = "part"  # of the convolution
+                self.passed.add(after[0])
+
+    def _place_dots(self) -> None:
+        """Find out where products read and write."""
+        readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
         made = ("call", "dot", "update", "cumulate")
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
+        held.update(step.out for step in self.convs.values())
         for eqn in self.jaxpr.eqns:
             if self.kinds[eqn] != "dot":
                 continue
@@ -522,8 +555,11 @@ class _Planner:
             self.append(group, made, leaves)
             self.register(group, len(self.steps) - 1)
             return
-        if not lazy:
-            raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+        if not lazy:  # it is too long: what it is made of goes to memory first
+            lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
+            if not lazy:
+                raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
+            program.roots.update(lazy)
         for v in lazy:
             if v not in self.place:
                 self.root(program.eqn_of[v])
@@ -634,6 +670,9 @@ def fuse(jaxpr: Jaxpr) -> Plan:
                 lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
                 combined,
             )
+        elif how == "conv":
+            conv = program.convs[eqn]
+            planner.append(conv, [conv.out], {conv.lhs, conv.rhs})
         elif how == "dot":
             dot = program.dots[eqn]
             planner.append(dot, [dot.out], {dot.a, dot.b})

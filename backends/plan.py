@@ -5,6 +5,7 @@ Fusion makes it, the layout places its arrays, the targets print it as code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from .kernel import Affine, Kernel
 __all__ = [
     "Branch",
     "Call",
+    "Conv",
+    "Correlation",
     "Dot",
     "Launch",
     "Plan",
@@ -67,7 +70,7 @@ class Dot:
 class Correlation:
     """One dense sum of products over windows, of elements at affine places of their arrays:
 
-        y[b, g, o, p] = sum over i, k of x[b, g, i, p * strides + k * dilation - low] * w[g, o, i, k]
+        y[b, g, o, p] = sum over i, k of x[b, g, i, p * stride + k * dilation - low] w[g, o, i, k]
 
     where terms outside of x's space are 0.
 
@@ -91,6 +94,12 @@ class Correlation:
     x: Affine
     w: Affine
     y: Affine
+
+    @property
+    def products(self) -> int:
+        """How many there are, those with what lies outside of x included."""
+        sizes = (self.batch, self.groups, self.features, self.outs, *self.window, *self.places)
+        return math.prod(sizes)
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,13 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
                 f"  {k}: {made} = {name(step.a)}{' transposed' if step.trans_a else ''} @ "
                 f"{name(step.b)}{' transposed' if step.trans_b else ''}"
             )
+        elif isinstance(step, Conv):
+            yield f"  {k}: {made} = {name(step.lhs)} convolved with {name(step.rhs)}"
+            shown = [
+                f"{' '.join(map(str, c.window))} taps of {c.groups} x {c.features} features at "
+                f"{' '.join(map(str, c.places))} places of {c.batch} samples"
+                for c in step.parts
+            ]
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -199,6 +215,8 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (source for _, source in step.seeds)
     elif isinstance(step, Dot):
         yield from (step.a, step.b)
+    elif isinstance(step, Conv):
+        yield from (step.lhs, step.rhs)
     else:
         yield from step.eqn.invars
 
@@ -207,7 +225,7 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[s.buffer] for s in step.kernel.stores)
-    elif isinstance(step, Dot):
+    elif isinstance(step, (Dot, Conv)):
         yield step.out
     else:
         yield from step.eqn.outvars

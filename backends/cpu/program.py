@@ -1,15 +1,17 @@
 """Print a laid out plan as one native function.
 
-``i32 program(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs
-are Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray
-that holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object
-that the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
+``i32 run(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs are
+Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray that
+holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object that
+the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
-ndarray.
+ndarray. The module's entry, ``program``, is a method of CPython's fast calling convention that
+takes these five and lets other Python threads run meanwhile, unless the work is brief.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +22,9 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Dot, Launch, Plan, Scan, While
+from ..plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, While, plans_of
 from .blas import dot_code
+from .conv import correlation_code
 from .llvm import Code, kernel_function
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -71,7 +74,36 @@ EXTERNALS = {
     "funtorch_parallel": "declare void @funtorch_parallel(ptr, ptr, i64, i64, i32)",
     "funtorch_call": "declare i32 @funtorch_call(ptr, i64, ptr)",
     "funtorch_ndarray": "@funtorch_ndarray = external global i8",
+    "PyLong_AsLong": "declare i64 @PyLong_AsLong(ptr)",
+    "PyLong_FromLong": "declare ptr @PyLong_FromLong(i64)",
+    "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
+    "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
+  %p1 = getelementptr ptr, ptr %args, i64 1
+  %p2 = getelementptr ptr, ptr %args, i64 2
+  %p3 = getelementptr ptr, ptr %args, i64 3
+  %p4 = getelementptr ptr, ptr %args, i64 4
+  %inputs = load ptr, ptr %args
+  %outputs = load ptr, ptr %p1
+  %memory = load ptr, ptr %p2
+  %runtime = load ptr, ptr %p3
+  %number = load ptr, ptr %p4
+  %long = call i64 @PyLong_AsLong(ptr %number)
+  %threads = trunc i64 %long to i32
+  {before}
+  %code = call i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, i32 %threads)
+  {after}
+  %wide = sext i32 %code to i64
+  %result = call ptr @PyLong_FromLong(i64 %wide)
+  ret ptr %result
+}}"""
+_UNLOCK = {
+    "before": "%state = call ptr @PyEval_SaveThread()",
+    "after": "call void @PyEval_RestoreThread(ptr %state)",
+}
+BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
+_ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
@@ -100,6 +132,25 @@ def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]
     return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
+def _work(plan: Plan) -> int:
+    """Estimate the scalar operations of a plan; a loop of unknown length counts 64 times."""
+    total = 0
+    for step in plan.steps:
+        inner = [_work(p) for p in plans_of(step)]
+        if isinstance(step, Launch):
+            total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
+        elif isinstance(step, Dot):
+            total += step.batch * step.m * step.n * step.k // 8
+        elif isinstance(step, Conv):
+            total += sum(c.products for c in step.parts) // 8
+        elif isinstance(step, Branch):
+            total += max(inner)
+        else:
+            times = step.eqn.params["length"] if isinstance(step, Scan) else 64
+            total += times * sum(inner)
+    return total
+
+
 @dataclass
 class _Frame:
     """One run of a plan's steps in the text: where its variables' memory is."""
@@ -120,10 +171,11 @@ class _Printer:
         self.functions: dict[str, str] = {}  # text with the name left open, name
         self.declared: dict[str, str] = {"memcpy": _COPY}
         self.constants: dict[bytes, str] = {}
-        self.externals: set[str] = {"funtorch_ndarray"}
+        self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
         self.parallel = False
+        self.alone = False  # inside a function that the thread pool runs
 
     # ---------------------------------------------------------------- text
     def do(self, text: str) -> None:
@@ -165,7 +217,10 @@ class _Printer:
         return f"@{name}"
 
     def constant(self, v: Lit) -> str:
-        data = np.asarray(v.val._data).tobytes()
+        return self.data(np.asarray(v.val._data).tobytes())
+
+    def data(self, data: bytes) -> str:
+        """Return the address of constant bytes."""
         if data not in self.constants:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
@@ -203,6 +258,8 @@ class _Printer:
                 code, external, declaration = dot_code(step)
                 self.external(external, declaration)
                 self.drive(code, "dot", pointers)
+            elif isinstance(step, Conv):
+                self.convolve(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -221,31 +278,51 @@ class _Printer:
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
 
+    def convolve(self, frame: _Frame, step: Conv) -> None:
+        pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
+        if not step.covered:
+            self.declared["memset"] = _ZERO
+            self.do(
+                f"call void @llvm.memset.p0.i64(ptr {pointers[2]}, i8 0, i64 {nbytes(step.out)}, "
+                "i1 false)"
+            )
+        for part in step.parts:
+            for name, code in correlation_code(part, step.out.aval.dtype):
+                self.declared.update(code.declared)
+                self.drive(code, name, pointers)
+
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
-        shared = code.parts > 1 and code.work >= PARALLEL
+        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
+        shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
         if shared:
-            self.parallel = True
-            pieces = min(max(code.work // CHUNK, 2), PIECES)
-            grain = -(-code.parts // pieces)
-            if grain > 1024:  # whole vectors and cache lines
-                grain = -(-grain // 64) * 64
-            table = self.cell(f"[{len(pointers) + 1} x ptr]")
-            for k, p in enumerate([*pointers, "%scratch"]):
-                self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
             run = self.spread(symbol, len(pointers))
-            parallel = self.external("funtorch_parallel", EXTERNALS["funtorch_parallel"])
-            self.do(
-                f"call void {parallel}(ptr {run}, ptr {table}, i64 {code.parts}, i64 {grain}, "
-                "i32 %threads)"
-            )
+            pieces = min(max(code.work // CHUNK, 2), PIECES)
+            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
         else:
             self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
         if code.finish:
             self.do(f"call void @{symbol}_end({args})")
+
+    def table(self, pointers: Sequence[str]) -> str:
+        """Return the address of a table of pointers."""
+        table = self.cell(f"[{max(len(pointers), 1)} x ptr]")
+        for k, p in enumerate(pointers):
+            self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
+        return table
+
+    def parallel_call(self, run: str, pointers: Sequence[str], parts: int, pieces: int) -> None:
+        """Give ``run(table of pointers, lo, hi)`` to the thread pool, in about so many pieces."""
+        self.parallel = True
+        parallel = self.external("funtorch_parallel", EXTERNALS["funtorch_parallel"])
+        grain = -(-parts // pieces)
+        self.do(
+            f"call void {parallel}(ptr {run}, ptr {self.table(pointers)}, i64 {parts}, "
+            f"i64 {grain}, i32 %threads)"
+        )
 
     def function(self, code: Code, name: str, alone: bool) -> str:
         """Put a function into the module, unless an equal one is there; return its name."""
@@ -273,10 +350,7 @@ class _Printer:
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:
         ins = [v for v in step.eqn.invars if isinstance(v, Var)]
-        pointers = [self.pointer(frame, v) for v in (*ins, *step.eqn.outvars)]
-        table = self.cell(f"[{max(len(pointers), 1)} x ptr]")
-        for k, p in enumerate(pointers):
-            self.do(f"store ptr {p}, ptr {self.shift(table, k * POINTER)}")
+        table = self.table([self.pointer(frame, v) for v in (*ins, *step.eqn.outvars)])
         call = self.external("funtorch_call", EXTERNALS["funtorch_call"])
         code = self.op(f"call i32 {call}(ptr %runtime, i64 {len(self.calls)}, ptr {table})")
         self.calls.append(step.eqn)
@@ -285,10 +359,10 @@ class _Printer:
         self.start(after)
 
     # ---------------------------------------------------------------- loops
-    def counted(self, length: int, body: Callable[[str], None]) -> None:
-        """Write ``for i in range(length)``, for lengths above 0."""
+    def counted(self, start: int | str, stop: int | str, body: Callable[[str], None]) -> None:
+        """Write ``for i in range(start, stop)``, which runs at least once."""
         i = self.cell("i64")
-        self.do(f"store i64 0, ptr {i}")
+        self.do(f"store i64 {start}, ptr {i}")
         top, after = self.label("loop"), self.label("done")
         self.do(f"br label %{top}")
         self.start(top)
@@ -298,38 +372,84 @@ class _Printer:
         self.depth -= 1
         following = self.op(f"add nuw nsw i64 {now}, 1")
         self.do(f"store i64 {following}, ptr {i}")
-        more = self.op(f"icmp slt i64 {following}, {length}")
+        more = self.op(f"icmp slt i64 {following}, {stop}")
         self.do(f"br i1 {more}, label %{top}, label %{after}")
         self.start(after)
 
     def scan(self, frame: _Frame, step: Scan, loop: Loop) -> None:
-        params, (body,) = step.eqn.params, loop.layouts
-        length, (start, count) = params["length"], carries(step)
         ins = [self.pointer(frame, v) for v in step.eqn.invars]
         outs = [self.pointer(frame, v) for v in step.eqn.outvars]
-        state = _Carries(self, frame, step, loop, body)
-        state.begin()
-        x_sizes = [nbytes(v) for v in body.plan.jaxpr.invars[start + count :]]
-        y_sizes = [nbytes(v) for v in body.plan.jaxpr.outvars[count:]]
-        arena = self.shift(frame.arena, loop.block)
+        length = step.eqn.params["length"]
+        if not length or not self.shared_scan(step, loop, ins, outs):
+            state = _Carries(self, frame, step, loop, loop.layouts[0])
+            state.begin()
+            arena = self.shift(frame.arena, loop.block)
+            if length:
+                self.counted(0, length, lambda i: self.turn(step, loop, ins, outs, arena, state, i))
+            state.end()
 
-        def once(i: str) -> None:
-            if params["reverse"]:
-                i = self.op(f"sub nuw nsw i64 {length - 1}, {i}")
-            old, new = state.buffers()
-            xs, ys = (
-                [self.shift(p, self.op(f"mul nuw nsw i64 {i}, {n}")) for p, n in pairs]
-                for pairs in (
-                    zip(ins[start + count :], x_sizes, strict=True),
-                    zip(outs[count:], y_sizes, strict=True),
-                )
-            )
-            self.plan(body, [*ins[:start], *old, *xs], [*new, *ys], arena)
+    def turn(
+        self,
+        step: Scan,
+        loop: Loop,
+        ins: Sequence[str],
+        outs: Sequence[str],
+        arena: str,
+        state: _Carries | None,
+        i: str,
+    ) -> None:
+        """Write one step of a scan."""
+        params, (body,), (start, count) = step.eqn.params, loop.layouts, carries(step)
+        if params["reverse"]:
+            i = self.op(f"sub nuw nsw i64 {params['length'] - 1}, {i}")
+        old, new = state.buffers() if state else ([], [])
+        sizes = [nbytes(v) for v in body.plan.jaxpr.invars[start + count :]]
+        sizes += [nbytes(v) for v in body.plan.jaxpr.outvars[count:]]
+        stacks = [*ins[start + count :], *outs[count:]]
+        slices = [
+            self.shift(p, self.op(f"mul nuw nsw i64 {i}, {n}"))
+            for p, n in zip(stacks, sizes, strict=True)
+        ]
+        xs = len(ins) - start - count
+        self.plan(body, [*ins[:start], *old, *slices[:xs]], [*new, *slices[xs:]], arena)
+        if state:
             state.turn()
 
-        if length:
-            self.counted(length, once)
-        state.end()
+    def shared_scan(self, step: Scan, loop: Loop, ins: Sequence[str], outs: Sequence[str]) -> bool:
+        """Write a loop whose steps know nothing of each other for several threads, if it pays."""
+        (body,), length = loop.layouts, step.eqn.params["length"]
+        work = length * _work(body.plan)
+        if carries(step)[1] or self.alone or body.arena > ON_STACK:
+            return False
+        if length < 2 or work < PARALLEL:
+            return False
+        outside = self.lines, self.cells, self.scratch, self.depth, len(self.calls)
+        self.lines, self.cells, self.scratch, self.depth, self.alone = [], [], 0, 0, True
+        pointers = [*ins, *outs]
+        inside = [
+            self.op(f"load ptr, ptr {self.shift('%table', k * POINTER)}")
+            for k in range(len(pointers))
+        ]
+        mine, theirs = inside[: len(ins)], inside[len(ins) :]
+        self.counted("%lo", "%hi", lambda i: self.turn(step, loop, mine, theirs, "%arena", None, i))
+        text = [
+            "define internal void @?(ptr %table, i64 %lo, i64 %hi) nounwind #0 {",
+            f"  %arena = alloca [{max(body.arena, 1)} x i8], align {ALIGN}",
+            f"  %scratch = alloca [{max(self.scratch, 1)} x i8], align {ALIGN}",
+            *self.cells,
+            *self.lines,
+            "  ret void",
+            "}",
+        ]
+        possible = self.scratch <= ON_STACK and len(self.calls) == outside[4]
+        self.lines, self.cells, self.scratch, self.depth, _ = outside
+        self.alone = False
+        if not possible:
+            del self.calls[outside[4] :]
+            return False
+        symbol = self.functions.setdefault("\n".join(text), f"f{len(self.functions)}")
+        self.parallel_call(f"@{symbol}", pointers, length, max(1, min(length, PIECES)))
+        return True
 
     def loop(self, frame: _Frame, step: While, loop: Loop) -> None:
         cond, body = loop.layouts
@@ -419,7 +539,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
@@ -437,10 +557,13 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
-        text = "\n\n".join(
-            [*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)]
-        )
+        brief = not self.calls and _work(plan) <= BRIEF
+        entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
+        for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
+            self.external(name, EXTERNALS[name])
+        # Several parts of a program may declare the same function.
+        named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
+        text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )

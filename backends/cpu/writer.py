@@ -100,10 +100,13 @@ class Writer:
         self.loop("%lo", "%hi", 1, part)
 
     def function(self, name: str, args: Sequence[str]) -> str:
-        """Return the text of a function of what was written."""
+        """Return the text of a function of what was written.
+
+        Its loops are written as they shall run: ``optsize`` keeps LLVM from unrolling them.
+        """
         return "\n".join(
             [
-                f"define internal void @{name}({', '.join(args)}) noinline nounwind #0 {{",
+                f"define internal void @{name}({', '.join(args)}) noinline nounwind optsize #0 {{",
                 "entry:",
                 *self.cells,
                 *self.b.lines,

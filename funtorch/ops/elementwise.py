@@ -295,7 +295,12 @@ def _sqrt1m(x: Any) -> Any:
     return rsqrt(mul(sub(one, x), add(one, x)))
 
 
-sign_p = nondiff("sign", _ufunc("sign"), 1, accepts="ifc")
+def _sign_eager(xp: Any, x: Any) -> Any:
+    """Return the sign; zeros keep theirs."""
+    return xp.where(x == 0, x, xp.sign(x)) if dtypes.is_float(x.dtype) else xp.sign(x)
+
+
+sign_p = nondiff("sign", _sign_eager, 1, accepts="ifc")
 abs_p = unary("abs", _ufunc("abs"), _sign_of, accepts="ifc", out="real")
 floor_p = nondiff("floor", _ufunc("floor"), 1, accepts="f")
 ceil_p = nondiff("ceil", _ufunc("ceil"), 1, accepts="f")

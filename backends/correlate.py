@@ -1,0 +1,154 @@
+"""From a convolution to dense correlations: which memory each reads and writes, and how.
+
+Movements around it (layouts, mirrored weights, groups) become strides; gaps in lhs become several
+correlations, each of which makes some of the output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from funtorch.jaxpr import Eqn, Lit, Var
+from funtorch.ops.conv import phases
+
+from .kernel import Affine, row_major
+from .moves import MOVES, Map, combine, merged_axes, moved
+from .plan import Conv, Correlation
+
+__all__ = ["convolution", "runs"]
+
+Makers = dict[Var, Eqn]
+
+
+def runs(where: Affine, first: int, sizes: Sequence[int]) -> bool:
+    """Tell whether the axes from ``first`` on lie one element after another."""
+    steps = where.strides[first:]
+    return all(n == 1 or s == r for n, s, r in zip(sizes, steps, row_major(sizes), strict=True))
+
+
+def convolution(eqn: Eqn, makers: Makers, out: Var, perm: Sequence[int]) -> Conv | None:
+    """Return the step of an equation, or None where it is left to its eager rule.
+
+    Args:
+        makers: the equations that make variables.
+        out: the variable to be written: the equation's result with its axes permuted.
+        perm: that permutation.
+    """
+    lhs, rhs = eqn.invars
+    if isinstance(lhs, Lit) or isinstance(rhs, Lit):
+        return None
+    p, (outs, inner, *taps) = eqn.params, rhs.aval.shape
+    (batch, features, *space), groups = lhs.aval.shape, p["groups"]
+    places = eqn.outvars[0].aval.shape[2:]
+    steps = row_major(out.aval.shape)
+    n, f, *rest = (steps[perm.index(k)] for k in range(len(perm)))
+    y = Affine(0, (n, f * (outs // groups), f, *rest))
+    geometry = (p["strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
+    found = list(phases(space, taps, *geometry))
+    if not found:
+        return None
+    sizes = (batch, groups, features // groups, *space)
+    x, x_at = list(_sources(lhs, _split_axis(1, sizes), sizes, makers))[-1]
+    sizes = (groups, outs // groups, inner, *taps)
+    for w, w_at in reversed(list(_sources(rhs, _split_axis(0, sizes), sizes, makers))):
+        parts = tuple(
+            Correlation(
+                batch=batch,
+                groups=groups,
+                features=inner,
+                outs=outs // groups,
+                space=tuple(space),
+                window=tuple(len(range(k)[a.taps]) for k, a in zip(taps, axes, strict=True)),
+                places=tuple(len(range(k)[a.out]) for k, a in zip(places, axes, strict=True)),
+                strides=tuple(a.stride for a in axes),
+                dilation=tuple(a.dilation for a in axes),
+                low=tuple(a.padding[0] for a in axes),
+                x=x_at,
+                w=_part(w_at, [a.taps for a in axes]),
+                y=_part(y, [a.out for a in axes]),
+            )
+            for axes in found
+        )
+        if w is rhs or all(map(_good, parts)):
+            made = sum(math.prod(c.places) for c in parts)
+            return Conv(x, w, out, parts, made == math.prod(places))
+    raise AssertionError("an operand is its own source")
+
+
+def _split_axis(axis: int, sizes: Sequence[int]) -> Map:
+    """Return the index map into an operand whose ``axis`` has groups, split in two in ``sizes``."""
+    ndim = len(sizes)
+    unit = [Affine(0, tuple(int(k == j) for j in range(ndim))) for k in range(ndim)]
+    both = combine([(sizes[axis + 1], unit[axis]), (1, unit[axis + 1])], ndim)
+    return (*unit[:axis], both, *unit[axis + 2 :])
+
+
+def _sources(
+    v: Var, where: Map, sizes: Sequence[int], makers: Makers
+) -> Iterator[tuple[Var, Affine]]:
+    """Yield the variable and those that movements make it from, with where its elements are."""
+    ndim = len(sizes)
+    while True:
+        strides = row_major(v.aval.shape)
+        yield v, combine(list(zip(strides, where, strict=True)), ndim)
+        eqn = makers.get(v)
+        if eqn is None or eqn.prim.name not in MOVES or isinstance(eqn.invars[0], Lit):
+            return
+        inner = moved(eqn, where, ndim)
+        if inner is None and eqn.prim.name == "reshape":
+            inner = _unmerged(eqn, where, sizes)
+        if inner is None:
+            return
+        (v,), where = eqn.invars, inner
+
+
+def _unmerged(eqn: Eqn, where: Map, sizes: Sequence[int]) -> Map | None:
+    """Return the index map into the operand of a reshape that merges axes, if it is affine."""
+    operand, result = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    groups = merged_axes(result, operand)
+    if groups is None:
+        return None
+    found: dict[int, Affine] = {}
+    for m, group in zip(where, groups, strict=True):
+        rest: Affine | None = m
+        for k in reversed(group[1:]):
+            if rest is None:
+                return None
+            rest, low = _divided(rest, operand[k], sizes)
+            if low is None:
+                return None
+            found[k] = low
+        if rest is None:
+            return None
+        if group:
+            found[group[0]] = rest
+    zero = Affine(0, (0,) * len(sizes))
+    return tuple(found.get(k, zero) for k in range(len(operand)))
+
+
+def _divided(m: Affine, n: int, sizes: Sequence[int]) -> tuple[Affine | None, Affine | None]:
+    """Return the quotient and the remainder by n of an index, where both are affine."""
+    high = tuple(s // n if s % n == 0 else 0 for s in m.strides)
+    low = tuple(0 if s % n == 0 else s for s in m.strides)
+    offset = m.offset % n
+    ends = [s * (k - 1) for s, k in zip(low, sizes, strict=True)]
+    most = offset + sum(e for e in ends if e > 0)
+    least = offset + sum(e for e in ends if e < 0)
+    if least < 0 or most >= n:
+        return None, None
+    return Affine(m.offset // n, high), Affine(offset, low)
+
+
+def _good(c: Correlation) -> bool:
+    """Tell whether long windows lie in a row, so that vectors of them can be read."""
+    return math.prod(c.window) <= math.prod(c.places) or runs(c.w, 3, c.window)
+
+
+def _part(where: Affine, slices: Sequence[slice]) -> Affine:
+    """Return the place of elements of slices of the last axes."""
+    first = len(where.strides) - len(slices)
+    last = where.strides[first:]
+    offset = sum((s.start or 0) * n for s, n in zip(slices, last, strict=True))
+    steps = (n * (s.step or 1) for s, n in zip(slices, last, strict=True))
+    return Affine(where.offset + offset, (*where.strides[:first], *steps))
