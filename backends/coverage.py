@@ -67,6 +67,7 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("fh", "exp2 expm1 log1p log2 log10 logistic logaddexp", heavy=True),
     **_rows("fh", "asin acos atan asinh acosh atanh", heavy=True),
     **_rows("fh", "erf erfc erf_inv lgamma digamma polygamma", heavy=True),
+    **_rows("fh", "sampled_erf_inv sampled_exp sampled_log sampled_log1p", heavy=True),
     "threefry2x32": Row("i", heavy=True, results=2),
 }
 """Rows by primitive."""

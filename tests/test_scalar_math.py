@@ -1,6 +1,7 @@
 """Native scalar code against mpmath: errors in units of the last place, special values, bits."""
 
 import itertools
+from inspect import signature
 
 import ml_dtypes
 import mpmath
@@ -13,6 +14,9 @@ import funtorch.numpy as fnp
 from funtorch import random
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.coverage import ELEMENTWISE
+from funtorch.backends.cpu.block import Block
+from funtorch.backends.cpu.math import FORMULAS, Value
+from funtorch.backends.cpu.runtime import machine
 from funtorch.backends.fuse import fuse
 from funtorch.backends.plan import Launch
 from funtorch.core import ArrayImpl, ShapedArray, primitives
@@ -254,6 +258,9 @@ def test_compiled_normals_are_the_eager_ones_to_the_bit():
         lambda k: random.randint(k, (100,), 0, 37),
         lambda k: random.split(k, 3),
         lambda k: random.bernoulli(k, 0.3, (100,)),
+        lambda k: random.gumbel(k, (1000,)),
+        lambda k: random.exponential(k, (1000,)),
+        lambda k: random.laplace(k, (1000,)),
     ],
 )
 def test_compiled_draws_are_the_eager_ones(draw):
@@ -261,12 +268,25 @@ def test_compiled_draws_are_the_eager_ones(draw):
     np.testing.assert_array_equal(np.asarray(ft.jit(draw)(key)), np.asarray(draw(key)))
 
 
-def test_the_inverse_of_erf_rounds_as_the_eager_rule():
+SINGLE = {
+    "erf_inv": special.erf_inv_single,
+    "sampled_erf_inv": special.erf_inv_single,
+    "sampled_exp": special.exp_single,
+    "sampled_log": special.log_single,
+    "sampled_log1p": special.log1p_single,
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_functions_of_samplers_give_the_eager_bits(name):
     x = np.concatenate([RNG.uniform(-1, 1, 200_000), 1 - np.exp(RNG.uniform(-17, 0, 50_000))])
-    x = np.concatenate([x, [0, -0.0, 1, -1, 1.5, -np.inf, np.nan, 1e-40]]).astype(F32)
+    some = [0, -0.0, 1, -1, 1.5, -np.inf, np.inf, np.nan, 1e-40, 88.72283, -87.4, 3e38]
+    x = np.concatenate([x, x * 90, np.exp(x * 80), some]).astype(F32)
     with np.errstate(all="ignore"):
-        want = special.erf_inv_single(np, x)
-    np.testing.assert_array_equal(compiled("erf_inv", x), want)
+        np.testing.assert_array_equal(compiled(name, x), SINGLE[name](np, x))
+        x = x.astype(F64)
+        got, want = compiled(name, x), eager(name, x)
+    np.testing.assert_allclose(got, want, rtol=2e-15)
 
 
 # ---------------------------------------------------------------------- 16-bit floats
@@ -291,7 +311,7 @@ def steps_apart(got, want):
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_every_half_gives_what_the_eager_rule_gives(name, dtype):
     x = np.arange(65536, dtype=np.uint16).view(dtype)
-    args = [x] if name in UNARY or name in OF_ONE else [x, RNG.permutation(x)]
+    args = [x] if name in {*UNARY, *OF_ONE, *SINGLE} else [x, RNG.permutation(x)]
     with np.errstate(all="ignore"):
         got, want = compiled(name, *args), eager(name, *args)
     if want.dtype == bool:
@@ -436,3 +456,39 @@ def test_complex_programs_are_kernels():
     assert all(isinstance(step, Launch) for step in fuse(jaxpr).steps)
     for got, want in zip(ft.jit(f)(z), f(fnp.asarray(z)), strict=True):
         np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=3e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------- vectors
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_loops_over_formulas_become_loops_over_vectors(kind):
+    """Compile a loop per formula; its result must be stored from a vector register."""
+    host = machine()
+    declared, functions = {}, []
+    for name, formula in FORMULAS.items():
+        b = Block()
+        x = [
+            b.op(f"load {kind}, ptr {b.op(f'getelementptr {kind}, ptr %{p}, i64 %i')}")
+            for p in "xy"
+        ]
+        count = len([p for p in signature(formula).parameters.values() if p.name != "n"])
+        params = {"n": 2} if name == "polygamma" else {}
+        out = formula(*(Value(b, v, kind) for v in x[:count]), **params)
+        b.do(f"store {kind} {out.name}, ptr {b.op(f'getelementptr {kind}, ptr %out, i64 %i')}")
+        declared |= b.declared
+        loop = ["  br label %l", "l:", "  %i = phi i64 [ 0, %entry ], [ %j, %l ]", *b.lines]
+        loop += ["  %j = add nsw i64 %i, 1", "  %m = icmp slt i64 %j, 4096"]
+        loop += ["  br i1 %m, label %l, label %end", "end:", "  ret void", "}"]
+        head = f"define void @{name}.loop(ptr noalias %x, ptr noalias %y, ptr noalias %out) #0 {{"
+        functions.append("\n".join([head, "entry:", *loop]))
+    text = "\n\n".join([*declared.values(), *functions, host.attributes])
+    module = host.llvm.parse_assembly(text)
+    options = host.llvm.create_pipeline_tuning_options(speed_level=3)
+    builder = host.llvm.create_pass_builder(host.target, options)
+    builder.getModulePassManager().run(module, builder)
+    scalar_loops = [
+        name
+        for name in FORMULAS
+        if f" x {kind}>"
+        not in str(module.get_function(f"{name}.loop")).replace(f"<1 x {kind}>", "")
+    ]
+    assert not scalar_loops
