@@ -25,14 +25,13 @@ from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
-from .products import destination, product, source
+from .products import FLOATS, destination, product, source
 from .structure import structured
 
 __all__ = ["fuse"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from

@@ -2,21 +2,30 @@
 
 An operand that is a movement (transpose, reshape, slice, broadcast) of an array in memory is read
 where it is, if its rows or its columns lie next to each other; a result that is only transposed and
-reshaped is written where it goes.
+reshaped is written where it goes. Other contractions become products of turned operands.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit, Var
+from funtorch.ops.contract import dot_general, free_axes
+from funtorch.ops.shape import reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["destination", "product", "source"]
+__all__ = ["FLOATS", "as_matrices", "destination", "product", "source"]
+
+FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
+"""The dtypes whose products BLAS makes."""
 
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
@@ -155,3 +164,47 @@ def _matrices(
     for size in sizes:
         batch *= size
     return Dot(a, b, c, batch, m, n, k, flags[0], flags[1], sizes, places)  # type: ignore[arg-type]
+
+
+def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction written as transposes and products of matrices; None if it is one.
+
+    Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
+    transpose moves whole runs of memory.
+    """
+    a, b = (v.aval for v in eqn.invars)
+    if a.dtype not in FLOATS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+        return None
+    if any(isinstance(v, Lit) for v in eqn.invars):
+        return None
+    if product(eqn, *[(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, *eqn.outvars)]):
+        return None
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    pairs = sorted(zip(ca, cb, strict=True))
+    left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
+    right = _turned(b.shape, bb, tuple(j for _, j in pairs))
+    if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
+        return None  # turning does not help: it is too large
+    numbers = ((left[2],), (right[2],)), ((0,), (0,))
+
+    def turned(x: Any, y: Any) -> Any:
+        x, y = (
+            reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
+            for z, (perm, shape, _) in ((x, left), (y, right))
+        )
+        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
+        return reshape(out, shape=eqn.outvars[0].aval.shape)
+
+    return turned
+
+
+def _turned(
+    shape: Sequence[int], batch: Sequence[int], contracted: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, int, int], int]:
+    """Return the order of an operand's axes, its shape as matrices, and which axis of those is
+    contracted."""
+    free = free_axes(len(shape), contracted, batch)
+    last = bool(contracted) and contracted[-1] == len(shape) - 1
+    groups = (batch, free, contracted) if last else (batch, contracted, free)
+    sizes = [math.prod(shape[d] for d in group) for group in groups]
+    return tuple(d for group in groups for d in group), (*sizes,), 2 if last else 1  # type: ignore[return-value]

@@ -3,6 +3,7 @@
 import itertools
 from inspect import signature
 
+import llvmlite.binding as llvm
 import ml_dtypes
 import mpmath
 import numpy as np
@@ -16,7 +17,6 @@ from funtorch.backends import compile_jaxpr
 from funtorch.backends.coverage import ELEMENTWISE
 from funtorch.backends.cpu.block import Block
 from funtorch.backends.cpu.math import FORMULAS, Value
-from funtorch.backends.cpu.runtime import machine
 from funtorch.backends.fuse import fuse
 from funtorch.backends.plan import Launch
 from funtorch.core import ArrayImpl, ShapedArray, primitives
@@ -462,7 +462,12 @@ def test_complex_programs_are_kernels():
 @pytest.mark.parametrize("kind", ["float", "double"])
 def test_loops_over_formulas_become_loops_over_vectors(kind):
     """Compile a loop per formula; its result must be stored from a vector register."""
-    host = machine()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features, target = llvm.get_host_cpu_features().flatten(), llvm.Target.from_default_triple()
+    machine = target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
+    )
     declared, functions = {}, []
     for name, formula in FORMULAS.items():
         b = Block()
@@ -480,10 +485,10 @@ def test_loops_over_formulas_become_loops_over_vectors(kind):
         loop += ["  br i1 %m, label %l, label %end", "end:", "  ret void", "}"]
         head = f"define void @{name}.loop(ptr noalias %x, ptr noalias %y, ptr noalias %out) #0 {{"
         functions.append("\n".join([head, "entry:", *loop]))
-    text = "\n\n".join([*declared.values(), *functions, host.attributes])
-    module = host.llvm.parse_assembly(text)
-    options = host.llvm.create_pipeline_tuning_options(speed_level=3)
-    builder = host.llvm.create_pass_builder(host.target, options)
+    attributes = f'attributes #0 = {{ "target-features"="{features}" }}'
+    module = llvm.parse_assembly("\n\n".join([*declared.values(), *functions, attributes]))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     scalar_loops = [
         name
