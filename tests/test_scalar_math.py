@@ -30,16 +30,21 @@ MOST = 4  # units in the last place
 PI = np.pi
 
 
-def native(name, *avals, **params):
-    """Return the compiled program of one primitive, on flat arrays."""
-    prim = primitives[name]
-    return compile_jaxpr(stage(lambda *xs: [prim.bind(*xs, **params)], avals))
+def compiled_together(calls, *args):
+    """Compile calls of primitives, (name, number of arguments, params), as one program and run it.
+
+    Each takes the first of the given arguments.
+    """
+    args = [np.asarray(a) for a in args]
+
+    def program(*xs):
+        return [primitives[name].bind(*xs[:count], **params) for name, count, params in calls]
+
+    return compile_jaxpr(stage(program, [ShapedArray(a.shape, a.dtype) for a in args]))(args)
 
 
 def compiled(name, *args, **params):
-    args = [np.asarray(a) for a in args]
-    (out,) = native(name, *(ShapedArray(a.shape, a.dtype) for a in args), **params)(args)
-    return out
+    return compiled_together([(name, len(args), params)], *args)[0]
 
 
 def eager(name, *args, **params):
@@ -362,9 +367,10 @@ def test_conversions_are_the_eager_ones(dtype):
         with np.errstate(all="ignore"):
             spread = RNG.normal(size=900) * np.exp(RNG.uniform(-30, 50, 900))
             x = np.array([*special_ones, *edges, *spread]).astype(dtype)
-    for to in ALL_DTYPES:
+    calls = [("convert", 1, {"dtype": to, "weak_type": False}) for to in ALL_DTYPES]
+    for to, got in zip(ALL_DTYPES, compiled_together(calls, x), strict=True):
         with np.errstate(all="ignore"):
-            got, want = (run("convert", x, dtype=to, weak_type=False) for run in (compiled, eager))
+            want = eager("convert", x, dtype=to, weak_type=False)
         assert got.dtype == want.dtype == to
         if to in HALVES:
             got, want = got.astype(F32), want.astype(F32)
@@ -381,10 +387,11 @@ def test_integer_operations_are_defined_everywhere(dtype):
     edges = np.concatenate([edges, ~edges])
     x, y = (np.array(v, dtype) for v in zip(*itertools.product(edges, edges), strict=True))
     shifts = ("shift_left", "shift_right_logical", "shift_right_arithmetic")
-    for name in ("div", "rem", "add", "mul", "max", "min", *shifts):
-        np.testing.assert_array_equal(compiled(name, x, y), eager(name, x, y), name)
-    for name in ("neg", "abs", "sign", "population_count", "clz", "bitwise_not"):
-        np.testing.assert_array_equal(compiled(name, x), eager(name, x), name)
+    calls = [(name, 2, {}) for name in ("div", "rem", "add", "mul", "max", "min", *shifts)]
+    one = ("neg", "abs", "sign", "population_count", "clz", "bitwise_not")
+    calls += [(name, 1, {}) for name in one]
+    for (name, count, _), got in zip(calls, compiled_together(calls, x, y), strict=True):
+        np.testing.assert_array_equal(got, eager(name, *(x, y)[:count]), name)
 
 
 # ---------------------------------------------------------------------- complex numbers
