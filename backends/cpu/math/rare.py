@@ -19,7 +19,7 @@ from .values import Value
 __all__ = ["where_rare"]
 
 _LANES = {"float": (4, 8, 16), "double": (2, 4, 8)}
-_ATTRIBUTES = "noinline nounwind willreturn memory(none)"
+_ATTRIBUTES = "cold noinline nounwind willreturn memory(none)"
 
 Condition = Callable[..., Value]
 Slow = Callable[..., Value]
