@@ -1,9 +1,9 @@
 """What the code printers cover: one row per elementwise primitive.
 
 A primitive with a row has native scalar code for the kinds of dtypes that the row names: b bool,
-i integers, f float32 and float64, h float16 and bfloat16, c complex. All of an equation's dtypes must be among
-them, bool always being one (conditions and what comparisons make). Without a row the compiled
-program calls the eager rule.
+i integers, f float32 and float64, h float16 and bfloat16, c complex. All of an equation's dtypes
+must be among them, bool always being one (conditions and what comparisons make). Without a row
+the compiled program calls the eager rule.
 """
 
 from __future__ import annotations

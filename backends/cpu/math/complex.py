@@ -251,4 +251,4 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "copy": lambda z: z,
     "stop_gradient": lambda z: z,
 }
-"""Complex function by primitive, from pairs (values where arguments are real) to a pair or value."""
+"""Complex function by primitive, from pairs (values for real arguments) to a pair or a value."""
