@@ -12,8 +12,9 @@ from funtorch.config import config
 from funtorch.jaxpr import Jaxpr
 
 from . import cache
+from .cpu.codegen import kept_code, object_code
 from .cpu.program import print_program
-from .cpu.runtime import Entry, bind, entry_of, kept_code, load, object_code
+from .cpu.runtime import Entry, bind, entry_of, load
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out

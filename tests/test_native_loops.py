@@ -376,3 +376,81 @@ def test_memory_stays_flat_over_many_calls():
     finally:
         tracemalloc.stop()
     assert after - before < 20_000
+
+
+# ---------------------------------------------------------------------- lanes
+def halvings(n, x):
+    """Loop a number of times that the data decides."""
+    return lax.while_loop(lambda c: c[0] > 0, lambda c: (c[0] // 2, c[1] * 0.5 + 1.0), (n, x))
+
+
+def collatz(n):
+    step = lambda n: lax.cond(n % 2 == 0, lambda n: n // 2, lambda n: 3 * n + 1, n)
+    return lax.while_loop(lambda c: c[1] > 1, lambda c: (c[0] + 1, step(c[1])), (0, n))[0]
+
+
+@pytest.mark.parametrize("size", [1, 5, 127, 128, 300])
+def test_vmapped_while_loops_agree_with_loops_one_by_one(size):
+    n = RNG.integers(0, 60, size).astype("int32")
+    n[0] = 30_000
+    x = floats(size)
+    got = ft.jit(ft.vmap(halvings))(n, x)
+    want = [halvings(a, b) for a, b in zip(n, x, strict=True)]
+    np.testing.assert_array_equal(got[0], [int(a) for a, _ in want])
+    np.testing.assert_allclose(got[1], [float(b) for _, b in want], rtol=1e-6)
+    steps = ft.jit(ft.vmap(collatz))(np.arange(1, size + 1, dtype="int32"))
+    np.testing.assert_array_equal(steps, [int(collatz(k)) for k in range(1, size + 1)])
+
+
+def test_vmapped_loops_under_other_transforms():
+    n = np.array([3, 700, 0, 12, 5, 1, 9, 100, 2, 4], "int32")
+    x = floats(10)
+    f = lambda n, x: halvings(n, x * x)[1]
+    each = ft.vmap(f)
+    want = [
+        float(ft.jvp(lambda x, n=n: f(n, x), (x,), (1.0,))[1]) for n, x in zip(n, x, strict=True)
+    ]
+    tangent = ft.jit(lambda x: ft.jvp(lambda x: each(n, x), (x,), (fnp.ones(10),))[1])
+    np.testing.assert_allclose(tangent(x), want, rtol=1e-5)
+    table = ft.jit(ft.vmap(ft.vmap(f, (None, 0)), (0, None)))(n, x)
+    np.testing.assert_allclose(table[np.arange(10), np.arange(10)], each(n, x), rtol=1e-6)
+    shared = ft.jit(ft.vmap(f, (0, None)))(n, x[1])
+    np.testing.assert_allclose(shared, [float(f(k, x[1])) for k in n], rtol=1e-6)
+    wide = ft.jit(ft.vmap(lambda n, x: halvings(n, x)[1], (0, None)))(n, BIG)
+    np.testing.assert_allclose(wide[1], halvings(n[1], BIG)[1], rtol=1e-5)
+
+
+def test_a_collective_in_a_vmapped_loop_keeps_its_lanes_together():
+    def f(n):
+        body = lambda c: (c[0] - 1, c[1] + lax.psum(c[0], "i"))
+        return lax.while_loop(lambda c: lax.psum(c[0], "i") > 3, body, (n, 0))[1]
+
+    n = np.array([3, 4, 5], "int32")
+    np.testing.assert_array_equal(
+        ft.jit(ft.vmap(f, axis_name="i"))(n), ft.vmap(f, axis_name="i")(n)
+    )
+
+
+def test_a_vmapped_branch_with_loops_runs_only_the_branch_taken():
+    def f(p, x):
+        many = lambda x: lax.fori_loop(0, 50, lambda i, c: fnp.sin(c) + i, x)
+        return lax.cond(p, many, lambda x: x * 2, x)
+
+    p, x = RNG.integers(0, 2, 40).astype(bool), floats(40, dtype="float64")
+    names = [e.prim.name for e in program(ft.vmap(f), p, x).eqns]
+    assert "scan" in names
+    assert "select" not in names
+    np.testing.assert_allclose(ft.jit(ft.vmap(f))(p, x), ft.vmap(f)(p, x), rtol=1e-10)
+    gradient = ft.vmap(ft.grad(f, 1))
+    np.testing.assert_allclose(ft.jit(gradient)(p, x), gradient(p, x), rtol=1e-10)
+
+
+def test_lanes_do_not_depend_on_the_number_of_threads():
+    n, x = RNG.integers(0, 3000, 4000).astype("int32"), floats(4000)
+    f = ft.jit(ft.vmap(lambda n, x: halvings(n, fnp.sin(x) * 1e3)))
+    found = []
+    for count in (1, 2, 3):
+        with ft.threads(count):
+            found.append(np.asarray(f(n, x)[1]))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])

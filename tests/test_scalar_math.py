@@ -13,9 +13,12 @@ import funtorch.numpy as fnp
 from funtorch import random
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.coverage import ELEMENTWISE
+from funtorch.backends.fuse import fuse
+from funtorch.backends.plan import Launch
 from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.jaxpr import stage
 from funtorch.ops import special
+from funtorch.transforms.simplify import simplify
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 RNG = np.random.default_rng(5)
@@ -362,3 +365,74 @@ def test_integer_operations_are_defined_everywhere(dtype):
         np.testing.assert_array_equal(compiled(name, x, y), eager(name, x, y), name)
     for name in ("neg", "abs", "sign", "population_count", "clz", "bitwise_not"):
         np.testing.assert_array_equal(compiled(name, x), eager(name, x), name)
+
+
+# ---------------------------------------------------------------------- complex numbers
+COMPLEXES = tuple(map(np.dtype, ("complex64", "complex128")))
+OF_COMPLEX = [n for n, row in ELEMENTWISE.items() if "c" in row.kinds]
+COMPLEX_PAIRS = {"add", "sub", "mul", "div", "eq", "ne"}
+# Functions that are right at infinities and zeros too, to the sign.
+EVERYWHERE = ("neg", "add", "sub", "mul", "conj", "abs", "sign", "sqrt", "log", "reciprocal", "exp")
+
+
+def complexes(re, im, dtype):
+    z = np.empty(np.shape(re), dtype)
+    z.real, z.imag = re, im
+    return z
+
+
+@pytest.mark.parametrize("name", [n for n in OF_COMPLEX if n not in OF_PARAMS | OF_THREE])
+@pytest.mark.parametrize("dtype", COMPLEXES, ids=str)
+def test_complex_functions_are_the_eager_ones(name, dtype):
+    if name == "complex":
+        args = RNG.normal(size=(2, 50)).astype(np.empty(0, dtype).real.dtype)
+    else:
+        z = complexes(RNG.normal(size=3000), RNG.normal(size=3000), dtype)
+        z = np.concatenate([z * 2, z * 15, z / 100, 1 + z / 100]).astype(dtype)
+        args = [z, RNG.permutation(z)] if name in COMPLEX_PAIRS else [z]
+    with np.errstate(all="ignore"):
+        got, want = compiled(name, *args), eager(name, *args)
+    assert got.dtype == want.dtype
+    if want.dtype == bool:
+        np.testing.assert_array_equal(got, want)
+        return
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(np.isfinite(got), finite)
+    distance, size = np.abs(got - want)[finite], np.abs(want)[finite]
+    assert np.max(distance / np.maximum(size, 1e-30)) <= 6 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("dtype", COMPLEXES, ids=str)
+def test_complex_functions_at_zeros_and_infinities(name, dtype):
+    some = [0, -0.0, 1, -1, 2.5, np.inf, -np.inf, np.nan, 1e-30, 1e30]
+    z = complexes(*zip(*itertools.product(some, some), strict=True), dtype)
+    args = [z, z[::-1].copy()] if name in COMPLEX_PAIRS else [z]
+    with np.errstate(all="ignore"):
+        got, want = compiled(name, *args), eager(name, *args)
+        for g, w in ((got.real, want.real), (got.imag, want.imag)):
+            np.testing.assert_allclose(g, w, rtol=8 * np.finfo(dtype).eps)
+            signed = ~np.isnan(w) & (name not in ("mul", "sign", "exp"))
+            np.testing.assert_array_equal(np.signbit(g)[signed], np.signbit(w)[signed])
+
+
+@pytest.mark.parametrize("y", [-3, 0, 1, 5])
+def test_complex_powers_multiply(y):
+    z = complexes(RNG.normal(size=99), RNG.normal(size=99), "complex64")
+    np.testing.assert_allclose(
+        compiled("integer_pow", z, y=y), eager("integer_pow", z, y=y), rtol=1e-5
+    )
+
+
+def test_complex_programs_are_kernels():
+    z = complexes(RNG.normal(size=(33, 130)), RNG.normal(size=(33, 130)), "complex64")
+
+    def f(z):
+        w = fnp.exp(z / 4) * z
+        big = fnp.where(fnp.abs(w) > 1, w, z.conj())
+        return big.sum(), big.sum(0), big.T.prod(1)[:2], big.real.max(1), big[::2, 1:].imag, w == z
+
+    jaxpr = simplify(stage(lambda v: list(f(v)), [ShapedArray(z.shape, z.dtype)]))
+    assert all(isinstance(step, Launch) for step in fuse(jaxpr).steps)
+    for got, want in zip(ft.jit(f)(z), f(fnp.asarray(z)), strict=True):
+        np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=3e-4, atol=1e-5)

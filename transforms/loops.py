@@ -12,12 +12,15 @@ from funtorch import tree
 from funtorch.core import ArrayImpl, Primitive, Tracer, aval_of, concrete_or_error
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
-from funtorch.ops.elementwise import add, lt, select
+from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
-from funtorch.ops.reduce import reduce_or
+from funtorch.ops.reduce import reduce_or, reduce_sum
+from funtorch.ops.shape import concatenate, reshape
+from funtorch.ops.shape import slice as slice_
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
+from .lanes import map_lanes, suits_lanes
 from .restage import batch_program, fixpoint, jvp_program, reordered, split, stage_hoisted
 from .scan import check_carry, scan
 from .staging import stage_tree
@@ -152,38 +155,126 @@ def _while_batch(
             body_nconsts=len(body.consts) + body_nconsts,
         )
         return outs, list(b_carry)
-    n_cond, n_body = len(cond.consts) + cond_nconsts, len(body.consts) + body_nconsts
+    if suits_lanes(axis, cond_jaxpr, body_jaxpr):
+        flags = (*b_cond, *b_body, *b_carry)
+        args = [*cond_consts, *body_consts, *init]
+        params = {"cond_jaxpr": cond_jaxpr, "body_jaxpr": body_jaxpr}
+        outs = _over_lanes(axis.size, args, flags, cond_nconsts, body_nconsts, **params)
+    else:
+        cond_args, body_args = [*cond.consts, *cond_consts], [*body.consts, *body_consts]
+        outs = _lock_step(cond.jaxpr, body.jaxpr, cond_args, body_args, init, 0)
+    return outs, [True] * len(outs)
 
-    def any_lane(*xs: Any) -> list[Any]:
-        return [reduce_or(eval_jaxpr(cond.jaxpr, *xs)[0], axes=(0,))]
+
+def _lock_step(
+    cond: Jaxpr,
+    body: Jaxpr,
+    cond_args: Sequence[Any],
+    body_args: Sequence[Any],
+    init: Sequence[Any],
+    few: int,
+) -> list[Any]:
+    """Run a batched loop, all lanes at once, while more than ``few`` of them go on."""
+    n_cond, n_body = len(cond_args), len(body_args)
+
+    def more(*xs: Any) -> list[Any]:
+        going = eval_jaxpr(cond, *xs)[0]
+        if not few:
+            return [reduce_or(going, axes=(0,))]
+        count = convert(going, dtype=np.dtype(np.int32), weak_type=False)
+        return [lt(scalar(few, np.int32), reduce_sum(count, axes=(0,)))]
 
     def masked(*xs: Any) -> list[Any]:
-        cond_args, body_args, carry = split(xs, n_cond, n_body)
-        going = eval_jaxpr(cond.jaxpr, *cond_args, *carry)[0]
-        new = eval_jaxpr(body.jaxpr, *body_args, *carry)
+        conds, bodies, carry = split(xs, n_cond, n_body)
+        going = eval_jaxpr(cond, *conds, *carry)[0]
+        new = eval_jaxpr(body, *bodies, *carry)
         return [
             select(broadcast_in_dim(going, shape=x.shape, dims=(0,)), x, old)
             for x, old in zip(new, carry, strict=True)
         ]
 
-    carry_avals = [aval_of(x) for x in init]
-    cond_avals = [aval_of(x) for x in (*cond.consts, *cond_consts)]
-    body_avals = [aval_of(x) for x in (*body.consts, *body_consts)]
-    cond_all, _ = stage_hoisted(any_lane, [*cond_avals, *carry_avals])
-    body_all, _ = stage_hoisted(masked, [*cond_avals, *body_avals, *carry_avals])
-    cond_args = [*cond.consts, *cond_consts]
-    outs = while_p.bind(
+    conds, bodies, carry = ([aval_of(x) for x in xs] for xs in (cond_args, body_args, init))
+    cond_all, _ = stage_hoisted(more, [*conds, *carry])
+    body_all, _ = stage_hoisted(masked, [*conds, *bodies, *carry])
+    return while_p.bind(
         *cond_args,
         *cond_args,
-        *body.consts,
-        *body_consts,
+        *body_args,
         *init,
         cond_jaxpr=cond_all,
         body_jaxpr=body_all,
         cond_nconsts=n_cond,
         body_nconsts=n_cond + n_body,
     )
-    return outs, [True] * len(outs)
+
+
+_BLOCK = 128  # lanes that run in lock step while most of them go on
+_MOST = 8  # one of how many lanes must go on for that
+_NARROW = 32  # elements that the carries of a lane may have for that
+
+
+def _over_lanes(
+    size: int,
+    args: Sequence[Any],
+    batched: Sequence[bool],
+    cond_nconsts: int,
+    body_nconsts: int,
+    *,
+    cond_jaxpr: Jaxpr,
+    body_jaxpr: Jaxpr,
+) -> list[Any]:
+    """Run a batched loop as a loop over the lanes, so that none waits for another.
+
+    Lanes of few elements go in blocks, which run in lock step, vectorised, while most of a block's
+    lanes go on; what is left of them runs one by one, from where they are.
+    """
+
+    def each(*xs: Any) -> list[Any]:
+        return while_p.bind(
+            *xs,
+            cond_jaxpr=cond_jaxpr,
+            body_jaxpr=body_jaxpr,
+            cond_nconsts=cond_nconsts,
+            body_nconsts=body_nconsts,
+        )
+
+    narrow = sum(a.size for a in body_jaxpr.out_avals) <= _NARROW
+    if not narrow or size < _MOST:
+        return map_lanes(each, args, batched, size)
+    width = min(size, _BLOCK)
+    b_cond, b_body, b_carry = split(batched, cond_nconsts, body_nconsts)
+    axis = Axis(width)
+    cond = batch_program(cond_jaxpr, axis, (*b_cond, *b_carry), (True,))
+    body = batch_program(body_jaxpr, axis, (*b_body, *b_carry), tuple(b_carry))
+
+    def block(*xs: Any) -> list[Any]:
+        conds, bodies, carry = split(xs, cond_nconsts, body_nconsts)
+        cond_args, body_args = [*cond.consts, *conds], [*body.consts, *bodies]
+        few = width // _MOST
+        carry = _lock_step(cond.jaxpr, body.jaxpr, cond_args, body_args, carry, few)
+        return map_lanes(each, [*conds, *bodies, *carry], batched, width)
+
+    whole = size // width * width
+    parts = []
+    if whole:
+        cut = [_blocks(x, whole, width) if b else x for x, b in zip(args, batched, strict=True)]
+        found = map_lanes(block, cut, batched, whole // width)
+        parts.append([reshape(x, shape=(whole, *x.shape[2:])) for x in found])
+    if whole < size:
+        rest = [_lanes(x, whole, size) if b else x for x, b in zip(args, batched, strict=True)]
+        parts.append(map_lanes(each, rest, batched, size - whole))
+    if len(parts) == 1:
+        return parts[0]
+    return [concatenate(*column, axis=0) for column in zip(*parts, strict=True)]
+
+
+def _lanes(x: Any, start: int, stop: int) -> Any:
+    zeros = (0,) * (x.ndim - 1)
+    return slice_(x, start=(start, *zeros), limit=(stop, *x.shape[1:]), stride=(1,) * x.ndim)
+
+
+def _blocks(x: Any, stop: int, width: int) -> Any:
+    return reshape(_lanes(x, 0, stop), shape=(stop // width, width, *x.shape[1:]))
 
 
 while_p.type, while_p.eager, while_p.jvp, while_p.linearize = (

@@ -1,11 +1,12 @@
 """Print a laid out plan as one native function.
 
-``i32 program(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs
-are Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray
-that holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object
-that the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
+``i32 run(ptr inputs, ptr outputs, ptr memory, ptr runtime, i32 threads)``: inputs and outputs are
+Python lists of ndarrays, whose addresses native code reads itself; ``memory`` is the ndarray that
+holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object that
+the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
-ndarray.
+ndarray. The module's entry, ``program``, is a method of CPython's fast calling convention that
+takes these five and lets other Python threads run meanwhile, unless the work is brief.
 """
 
 from __future__ import annotations
@@ -73,7 +74,35 @@ EXTERNALS = {
     "funtorch_parallel": "declare void @funtorch_parallel(ptr, ptr, i64, i64, i32)",
     "funtorch_call": "declare i32 @funtorch_call(ptr, i64, ptr)",
     "funtorch_ndarray": "@funtorch_ndarray = external global i8",
+    "PyLong_AsLong": "declare i64 @PyLong_AsLong(ptr)",
+    "PyLong_FromLong": "declare ptr @PyLong_FromLong(i64)",
+    "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
+    "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
+  %p1 = getelementptr ptr, ptr %args, i64 1
+  %p2 = getelementptr ptr, ptr %args, i64 2
+  %p3 = getelementptr ptr, ptr %args, i64 3
+  %p4 = getelementptr ptr, ptr %args, i64 4
+  %inputs = load ptr, ptr %args
+  %outputs = load ptr, ptr %p1
+  %memory = load ptr, ptr %p2
+  %runtime = load ptr, ptr %p3
+  %number = load ptr, ptr %p4
+  %long = call i64 @PyLong_AsLong(ptr %number)
+  %threads = trunc i64 %long to i32
+  {before}
+  %code = call i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, i32 %threads)
+  {after}
+  %wide = sext i32 %code to i64
+  %result = call ptr @PyLong_FromLong(i64 %wide)
+  ret ptr %result
+}}"""
+_UNLOCK = {
+    "before": "%state = call ptr @PyEval_SaveThread()",
+    "after": "call void @PyEval_RestoreThread(ptr %state)",
+}
+BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
 _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
@@ -112,6 +141,8 @@ def _work(plan: Plan) -> int:
             total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
         elif isinstance(step, Dot):
             total += step.batch * step.m * step.n * step.k // 8
+        elif isinstance(step, Conv):
+            total += sum(c.products for c in step.parts) // 8
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -140,7 +171,7 @@ class _Printer:
         self.functions: dict[str, str] = {}  # text with the name left open, name
         self.declared: dict[str, str] = {"memcpy": _COPY}
         self.constants: dict[bytes, str] = {}
-        self.externals: set[str] = {"funtorch_ndarray"}
+        self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
         self.parallel = False
@@ -186,7 +217,10 @@ class _Printer:
         return f"@{name}"
 
     def constant(self, v: Lit) -> str:
-        data = np.asarray(v.val._data).tobytes()
+        return self.data(np.asarray(v.val._data).tobytes())
+
+    def data(self, data: bytes) -> str:
+        """Return the address of constant bytes."""
         if data not in self.constants:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
@@ -260,13 +294,14 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
+        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
         if shared:
             run = self.spread(symbol, len(pointers))
             pieces = min(max(code.work // CHUNK, 2), PIECES)
-            self.parallel_call(run, [*pointers, "%scratch"], code.parts, pieces)
+            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
         else:
             self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
         if code.finish:
@@ -504,7 +539,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define i32 @program(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
@@ -522,10 +557,13 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        declared = {**self.declared, "ndarray": EXTERNALS["funtorch_ndarray"]}
-        text = "\n\n".join(
-            [*sorted({*declared.values()}), *constants, *functions, "\n".join(entry)]
-        )
+        brief = not self.calls and _work(plan) <= BRIEF
+        entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
+        for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
+            self.external(name, EXTERNALS[name])
+        # Several parts of a program may declare the same function.
+        named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
+        text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )

@@ -2,7 +2,7 @@
 
 With a = abs(x): erf is an odd polynomial up to 1, and 1 - erfc(a) from there. erfc is
 ``exp(-a**2) / (1 + 2 a)`` times a polynomial in (a - k) / (a + k); where only 1 - erfc(a) counts,
-float32 takes ``exp(-P(a))``. Polynomials are minimax fits, relative to the function (Remez's
+float32 takes ``2**P(a)``. Polynomials are minimax fits, relative to the function (Remez's
 exchange, or Lawson's weights where that stalls, in 160-bit arithmetic).
 
 The inverse is that of the eager rules: in float32 to the bit, which is what XLA computes; in
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from funtorch.ops import special
 
-from .exponential import exp_of_negative, exp_without_ends
+from .exponential import exp_of_negative, scaled
 from .logarithm import log
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select, sqrt
 
@@ -54,16 +54,17 @@ _ERF_NEAR = {
         -7.779162857162606e-10,
     ),
 }
-# -log(erfc(a)) on 1 <= a <= 3.93, and from where on float32 erf is 1.
-_ERF_FAR = (
-    0.00034141506,
-    1.1270896,
-    0.63814414,
-    0.10310734,
-    -0.02183833,
-    0.0029477188,
-    -0.00018638438,
+# log2(erfc(a)) on 1 <= a <= 3.95, where float32 erf becomes 1, and 2**r for abs(r) <= 1/2.
+_ERFC_LOG2 = (
+    -0.0004925538,
+    -1.6260465,
+    -0.9206476,
+    -0.14875214,
+    0.031505864,
+    -0.0042526084,
+    0.000268891,
 )
+_EXP2 = (1.0000001, 0.6931474, 0.24021919, 0.055497527, 0.00968482, 0.0013637103)
 _ERF_ONE = 3.95
 # k, the largest a that counts, and (1 + 2 a) exp(a**2) erfc(a) in powers of (a - k) / (a + k).
 _ERFC = {
@@ -127,15 +128,18 @@ def _erfc_positive(a: Value) -> Value:
 
 
 def _erf_near(x: Value) -> Value:
-    """Return erf(x) for |x| <= 1."""
-    return mad(x, poly(minimum(x * x, 1.0), _ERF_NEAR[x.kind]), x)
+    """Return erf(x) for |x| <= 1, and anything beyond."""
+    return mad(x, poly(x * x, _ERF_NEAR[x.kind]), x)
 
 
 def erf(x: Value) -> Value:
     """Return the error function."""
     size = absolute(x)
     if x.kind == "float":
-        tail = exp_without_ends(-poly(minimum(size, _ERF_ONE), _ERF_FAR))
+        exponent = poly(minimum(size, _ERF_ONE), _ERFC_LOG2)
+        shifted = exponent + x.format.magic
+        r = exponent - (shifted - x.format.magic)
+        tail = scaled(poly(r, _EXP2), shifted)
     else:
         tail = _erfc_positive(size)
     return copysign(select(size > 1.0, 1.0 - tail, _erf_near(size)), x)
