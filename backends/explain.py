@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from funtorch.jaxpr import Jaxpr, Var
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
-from .plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, Step, While, reads, writes
+from .plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, Step, While, reads, writes
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
@@ -83,6 +84,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
+    Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -105,6 +107,8 @@ def _cost(step: Step) -> Cost:
         return Cost(2.0 * step.batch * step.m * step.n * step.k)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, Fourier):
+        return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
     return equation_cost(step.eqn)
 
 

@@ -42,7 +42,7 @@ _HEADER = 64  # bytes before the slots: which of them are taken
 
 
 @functools.cache
-def _registers() -> tuple[int, int]:
+def registers() -> tuple[int, int]:
     """Return the bytes of a vector, and how many of them may hold sums."""
     import llvmlite.binding as llvm
 
@@ -127,7 +127,7 @@ class _Schedule(Writer):
         self.c, self.packing, self.raw = c, packing, raw
         self.kind, bits = ("float", 32) if dtype == np.float32 else ("double", 64)
         self.bytes = bits // 8
-        width, self.sums = _registers()
+        width, self.sums = registers()
         self.lanes = width // self.bytes
         self.vector = f"<{self.lanes} x {self.kind}>"
         self.mangled = f"v{self.lanes}f{bits}"
