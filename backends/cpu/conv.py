@@ -408,8 +408,8 @@ class _Places(_Schedule):
         row = math.prod(c.places[1:])
         least = -(-2 * self.lanes // row)  # rows of two vectors
         pieces = -(-_PARTS // (c.batch * c.groups)) if c.products > _SMALL else 1
-        fits = False
-        while not fits and -(-c.places[0] // pieces) >= least:
+        pieces, fits = min(pieces, c.places[0]), False
+        while not fits and pieces <= c.places[0] and -(-c.places[0] // pieces) >= least:
             # Of about so many pieces, those that overlap least and fill their vectors best.
             heights = {-(-c.places[0] // k) for k in range(pieces, 2 * pieces)}
             self.height = min(

@@ -545,7 +545,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define internal i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
