@@ -37,6 +37,8 @@ _SUMS = 1 << 17  # bytes of sums in one slot
 _RUN = 1024  # elements of a run that are multiplied at a time, so that they stay in the first cache
 _SPELT = 4  # taps that a loop over them takes at a time, at most
 _SMALL = 1 << 20  # products of a convolution that one thread does
+_FILLED = 0.85  # share of a sample's vectors that places fill, so that samples stay apart
+_FEW = 8  # parts that a convolution should have at least, even if some work is done twice
 _PARTS = 16  # parts that are enough for any number of threads
 _HEADER = 64  # bytes before the slots: which of them are taken
 
@@ -388,10 +390,10 @@ class _Places(_Schedule):
         self.taps = math.prod(c.window)
         super().__init__(c, dtype, self.packing_of(c, c.places[0]), raw)
         self.rows = min(range(min(8, c.outs), 0, -1), key=lambda r: -(-c.outs // r) * r)
+        self.tiles = -(-c.outs // self.rows)
         self.blocks()
         run = self.block_places
         self.vectors = max(1, min(self.sums // self.rows, 8, -(-run // self.lanes)))
-        self.tiles = -(-c.outs // self.rows)
         self.weights = c.groups * self.tiles * c.features * self.taps * self.rows * self.bytes
         self.first_slot = -(-(_HEADER + self.weights) // 64) * 64
         self.slot = 0 if raw else self.packed(self.chunk)
@@ -427,10 +429,14 @@ class _Places(_Schedule):
                 self.chunk = _split(c.features, _PACKED // per)
         self.across = -(-c.places[0] // self.height)
         self.block_places = self.height * math.prod(c.places[1:])
+        # Few blocks are shared out by out features too, though each packs its windows again.
+        few = c.batch * c.groups * self.across
+        bands = -(-_FEW // few) if c.products > _SMALL else 1
+        self.band = -(-self.tiles // min(bands, self.tiles))
 
     def codes(self) -> list[tuple[str, Code]]:
         c = self.c
-        sizes = (c.batch, c.groups, self.across)
+        sizes = (c.batch, c.groups, self.across, -(-self.tiles // self.band))
         scratch = self.first_slot + self.slot * self.slots
         self.guarded(lambda: self.calls(sizes))
         text = "\n\n".join([*self.constants(), self.finished("conv")])
@@ -494,9 +500,10 @@ class _Places(_Schedule):
             )
 
     def part(self, at: list[Index], slot: str | None) -> None:
-        """Write one block of places of one group of one sample."""
+        """Write one block of places, and of out features, of one group of one sample."""
         c = self.c
-        b, g, k = at
+        b, g, k, band = at
+        self.first_tile = self.sum(0, [(band, self.band)])
         m0 = self.sum(0, [(k, self.height)])
         if self.across * self.height != c.places[0]:  # the last block overlaps the one before
             m0 = self.least(m0, c.places[0] - self.height)
@@ -550,7 +557,8 @@ class _Places(_Schedule):
         else:
             spots = [self.spots(self.sum(v * self.lanes, [(q, 1)])) for v in range(len(lanes))]
 
-        def tile(t: Index) -> None:
+        def tile(k: Index) -> None:
+            t = self.sum(0, [(k, 1), (self.first_tile, 1)])
             at = self.sum(0, [(g, self.tiles * c.features), (t, c.features), (i0, 1)])
             size = self.taps * self.rows
             w = self.pointer(
@@ -563,7 +571,8 @@ class _Places(_Schedule):
                 for v, mask in enumerate(masks):
                     self.put(sums[r * len(masks) + v], to[v], mask, bool(spots))
 
-        self.each(self.tiles, tile)
+        left = self.sum(self.tiles, [(self.first_tile, -1)])
+        self.each(self.least(self.band, left), tile)
 
     def spots(self, q: Index) -> str:
         """Return the offsets of a vector of places that do not lie in a row."""
@@ -573,7 +582,7 @@ class _Places(_Schedule):
             sum(k * s for k, s in zip(p, c.y.strides[3:], strict=True))
             for p in itertools.product(*map(range, sizes))
         ]
-        values += [0] * (8 * self.lanes)
+        values += [0] * self.lanes
         at = self.b.op(f"getelementptr i64, ptr {self.table('spot', values)}, i64 {q}")
         return self.b.op(f"load <{self.lanes} x i64>, ptr {at}, align 8")
 
@@ -957,8 +966,30 @@ def correlation_code(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
     Each takes the addresses of x, w and y. All share their scratch.
     """
     c = _with_axis(c)
-    by_taps = math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window)
-    return (_Taps if by_taps else _Places)(c, dtype).codes()
+    if math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window):
+        return _Taps(c, dtype).codes()
+    return _Places(_with_samples(c, _registers()[0] // dtype.itemsize), dtype).codes()
+
+
+def _with_samples(c: Correlation, lanes: int) -> Correlation:
+    """Return a correlation whose samples are one more space axis, if that fills vectors better."""
+    places = math.prod(c.places)
+    filled = places / (-(-places // lanes) * lanes)
+    if c.batch == 1 or filled > _FILLED or c.features * math.prod(c.window) < lanes:
+        return c
+    return replace(
+        c,
+        batch=1,
+        space=(c.batch, *c.space),
+        window=(1, *c.window),
+        places=(c.batch, *c.places),
+        strides=(1, *c.strides),
+        dilation=(1, *c.dilation),
+        low=(0, *c.low),
+        x=replace(c.x, strides=(0, *c.x.strides[1:3], c.x.strides[0], *c.x.strides[3:])),
+        w=replace(c.w, strides=(*c.w.strides[:3], 0, *c.w.strides[3:])),
+        y=replace(c.y, strides=(0, *c.y.strides[1:3], c.y.strides[0], *c.y.strides[3:])),
+    )
 
 
 def _with_axis(c: Correlation) -> Correlation:
