@@ -1,7 +1,15 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
+from .cache import clear as clear_disk
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
 
-__all__ = ["Explanation", "compile_jaxpr", "cost_analysis", "explain_program", "memory_analysis"]
+__all__ = [
+    "Explanation",
+    "clear_disk",
+    "compile_jaxpr",
+    "cost_analysis",
+    "explain_program",
+    "memory_analysis",
+]

@@ -11,8 +11,10 @@ import numpy as np
 from funtorch.config import config
 from funtorch.jaxpr import Jaxpr
 
+from . import cache
+from .cpu.codegen import kept_code, object_code
 from .cpu.program import print_program
-from .cpu.runtime import bind, load, object_code
+from .cpu.runtime import Entry, bind, entry_of, load
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out
@@ -41,7 +43,15 @@ def compile_jaxpr(
     Returns:
         the function; a native one has ``memory``, what its runs need.
     """
+    spelling = cache.spelled(jaxpr)
+    name = cache.key("program", spelling, repr(sorted(donated))) if spelling else None
+    kept = cache.load(name) if name and config.debug < 3 else None
     start = time.perf_counter()
+    if kept is not None and (unpacked := Entry.unpacked(kept)) is not None:
+        entry, code = unpacked
+        (address,), library = load(code, [entry.symbol], entry.externals)
+        _report(f"{len(jaxpr.eqns)} equations from disk", start)
+        return bind(entry, jaxpr, (), address, library)
     plan = plan_of(jaxpr)
     if config.debug >= 3:
         print(plan, file=sys.stderr)
@@ -51,16 +61,26 @@ def compile_jaxpr(
     if config.debug >= 3:
         print(layout, file=sys.stderr)
     program = print_program(plan, layout)
-    run = bind(program, *load(object_code(program.text), program.symbol, program.externals))
+    entry = entry_of(program)
+    if name is None or program.calls:  # calls are equations, which have no place on disk
+        code = kept_code(program.text)
+    else:
+        code = object_code(program.text)
+        cache.save(name, entry.packed(code))
+    (address,), library = load(code, [entry.symbol], entry.externals)
+    eager = [e.prim.name for e in program.calls]
+    steps = len(list(_steps(plan))) - len(eager)
+    _report(f"{len(jaxpr.eqns)} equations to {steps} native steps", start, eager)
+    return bind(entry, plan.jaxpr, program.calls, address, library)
+
+
+def _report(what: str, start: float, eager: Sequence[str] = ()) -> None:
     if config.debug >= 1:
-        steps = list(_steps(plan))
         print(
-            f"compiled {len(jaxpr.eqns)} equations to {len(steps) - len(program.calls)} native "
-            f"steps in {time.perf_counter() - start:.3f} s; run eagerly: "
-            f"{', '.join(e.prim.name for e in program.calls) or 'none'}",
+            f"compiled {what} in {time.perf_counter() - start:.3f} s; run eagerly: "
+            f"{', '.join(eager) or 'none'}",
             file=sys.stderr,
         )
-    return run
 
 
 def _steps(plan: Plan) -> Iterator[Step]:

@@ -182,8 +182,8 @@ def cost_analysis(jaxpr: Jaxpr) -> dict[str, float]:
 class MemoryStats:
     """Bytes that a program needs.
 
-    ``alias``: outputs that take the memory of donated arguments; ``temp``: the arena of
-    what is neither argument nor result, but for small arrays on the stack; ``peak``: all together.
+    ``alias``: outputs that take the memory of donated arguments; ``temp``: what is
+    neither argument nor result, in the arena and on the stack; ``peak``: all together.
     """
 
     argument_size_in_bytes: int
@@ -213,5 +213,5 @@ def memory_analysis(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> Memo
         argument_size_in_bytes=sum(map(nbytes, jaxpr.invars)),
         output_size_in_bytes=sum(map(nbytes, jaxpr.outvars)),
         alias_size_in_bytes=sum(nbytes(jaxpr.outvars[k]) for _, k in layout.pairs),
-        temp_size_in_bytes=layout.arena,
+        temp_size_in_bytes=layout.arena + layout.cells,
     )

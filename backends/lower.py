@@ -23,6 +23,8 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from .products import as_matrices
+
 __all__ = ["LOWERINGS", "lower"]
 
 Rule = Callable[[Eqn], Callable[..., Any] | None]
@@ -162,6 +164,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
+    "dot_general": as_matrices,
 }
 """By primitive."""
 

@@ -45,7 +45,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Dot:
-    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed."""
+    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed.
+
+    Attributes:
+        batches: sizes of the batch axes, ``batch`` altogether.
+        places: where the elements of a, b and out are, over the batch axes, rows and columns. One
+            of the last two strides of a and of b, and the last of out, is 1.
+    """
 
     a: Var
     b: Var
@@ -56,6 +62,8 @@ class Dot:
     k: int
     trans_a: bool
     trans_b: bool
+    batches: tuple[int, ...]
+    places: tuple[Affine, Affine, Affine]
 
 
 @dataclass(frozen=True)

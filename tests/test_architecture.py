@@ -40,6 +40,8 @@ FLOORS = {
     "funtorch.numpy": 2,
     "funtorch.nn": 2,
     "funtorch.random": 2,
+    "funtorch.random.__init__": 5,
+    "funtorch.random.rejection": 5,
     "funtorch.scipy": 2,
     "funtorch.optim": 2,
     "funtorch.device": 2,

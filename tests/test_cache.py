@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends import cache
-from funtorch.backends.cpu import image
+from funtorch.backends.cpu import codegen, image
 from funtorch.config import config
 from funtorch.transforms.simplify import simplify
 
@@ -188,7 +190,7 @@ def test_the_linker_runs_code():
     given = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int64)(lambda *a: seen.append(a))
     outside = {"given": ctypes.cast(given, ctypes.c_void_p).value, "place": id(seen)}
     code = object_code(TEXT)
-    images = [image.Image(code, outside) for _ in range(3)]
+    images = [image.Image([code], outside) for _ in range(3)]
     for made in images:
         run = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64)(made["run"])
         out = np.zeros(1, np.float32)
@@ -200,10 +202,150 @@ def test_the_linker_runs_code():
 
 
 @needs_linker
+def test_the_linker_joins_objects():
+    first = "declare i64 @second(i64)\n" + (
+        "define i64 @first(i64 %n) {\n  %x = call i64 @second(i64 %n)\n  ret i64 %x\n}\n"
+    )
+    second = "@table = private constant [3 x i64] [i64 5, i64 6, i64 7]\n" + (
+        "define hidden i64 @second(i64 %n) {\n"
+        "  %p = getelementptr i64, ptr @table, i64 %n\n  %x = load i64, ptr %p\n  ret i64 %x\n}\n"
+    )
+    made = image.Image([object_code(first), object_code(second)], {})
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(made["first"])
+    assert [run(n) for n in range(3)] == [5, 6, 7]
+
+
+@needs_linker
 def test_the_linker_refuses_what_it_does_not_know():
     code = object_code(TEXT)
     with pytest.raises(image.Unsupported, match="no symbol 'place'"):
-        image.Image(code, {"given": 1})
+        image.Image([code], {"given": 1})
     for bad in (b"", code[:100], b"MZ" + code[2:], code[:-64]):
         with pytest.raises(image.Unsupported):
-            image.Image(bad, {"given": 1, "place": 1})
+            image.Image([bad], {"given": 1, "place": 1})
+
+
+# ---------------------------------------------------------------------- processes
+CHILD = """
+import sys
+import textwrap
+import numpy as np
+import funtorch as ft
+import funtorch.numpy as fnp
+
+def f(w, x):
+    total = ft.lax.scan(lambda c, a: (fnp.tanh(c @ w) + a, None), x, fnp.ones((5, *x.shape)))[0]
+    return {"total": total.sum(axis=1), "w": w * 2}
+
+f = ft.jit(f, donate_argnums=0)
+for _ in range(2):
+    out = f(fnp.full((4, 4), 0.25), fnp.ones((3, 4)))
+np.testing.assert_allclose(out["w"], 0.5)
+print(out["total"].sum(), "llvmlite" in sys.modules)
+"""
+
+
+def child(place, *, code=CHILD, wait=True):
+    """Run a program in a process of its own; return what it printed and what it said."""
+    env = {**os.environ, "FUNTORCH_CACHE_DIR": str(place), "FUNTORCH_DEBUG": "1"}
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, stdout=pipe, stderr=pipe, text=True
+    )
+    return finished(started) if wait else started
+
+
+def finished(started):
+    out, err = started.communicate(timeout=120)
+    assert started.returncode == 0, err
+    value, llvm = out.split()
+    return float(value), llvm == "True", err
+
+
+def test_a_second_process_needs_no_compiler(tmp_path):
+    first, llvm, said = child(tmp_path)
+    assert llvm
+    assert "from disk" not in said
+    second, llvm, said = child(tmp_path)
+    assert second == first
+    assert "from disk" in said
+    if image.can_link():
+        assert not llvm
+    for path in tmp_path.iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    third, llvm, said = child(tmp_path)
+    assert third == first
+    assert llvm
+    assert "is damaged and will be written anew" in said
+    assert "from disk" in child(tmp_path)[2]
+
+
+def test_processes_at_the_same_time(tmp_path):
+    started = [child(tmp_path, wait=False) for _ in range(3)]
+    assert len({finished(s)[0] for s in started}) == 1
+    assert all(p.suffix == ".code" for p in tmp_path.iterdir())
+    assert "from disk" in child(tmp_path)[2]
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path):
+    (tmp_path / "file").write_text("")
+    first, llvm, said = child(tmp_path / "file" / "sub")
+    assert llvm
+    assert said.count("compiled code is not kept: ") == 1
+    assert first == child("off")[0]
+
+
+def test_code_that_is_no_program_is_built_anew(place):
+    """A file whose checksum is right and whose content is not, as after a change of the format."""
+    f = ft.jit(lambda x: fnp.sin(x) * 3.0)
+    x = np.ones(3, np.float32)
+    want = f(x)
+    saved = list(place.iterdir())
+    assert saved
+    for path in saved:
+        cache.save(path.stem, b"nonsense")
+    ft.clear_caches()
+    g = ft.jit(lambda x: fnp.sin(x) * 3.0)
+    np.testing.assert_array_equal(g(x), want)
+
+
+def test_clear_caches_deletes_files_when_asked(place):
+    ft.jit(lambda x: x * 5.0)(np.ones(3, np.float32))
+    assert list(place.iterdir())
+    ft.clear_caches()
+    assert list(place.iterdir())
+    ft.clear_caches(disk=True)
+    assert list(place.iterdir()) == []
+
+
+def test_llvm_links_where_we_cannot():
+    code = codegen.object_code("define i64 @seven() {\n  ret i64 7\n}\n")
+    library = codegen.link(code, ["seven"], {}, "seven")
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(library["seven"])() == 7
+
+
+def test_modules_are_cut_into_units_that_call_each_other(monkeypatch):
+    """A program compiled in many units gives what it gives compiled in one."""
+
+    def f(w, xs):
+        step = lambda c, x: (fnp.sin(c @ w) + fnp.exp(-(x**2)), fnp.cos(c).sum())
+        total, sums = ft.lax.scan(step, xs[0], xs)
+        return fnp.sort(total), fnp.tanh(sums), ft.nn.softmax(xs) @ w
+
+    w, xs = np.full((4, 4), 0.3, np.float32), np.linspace(-90, 90, 24, dtype=np.float32)
+    xs = xs.reshape(6, 4)
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", "off")
+    results, counts = [], []
+    for size, processors in ((1 << 30, 1), (200, 8)):
+        monkeypatch.setattr(codegen, "_UNIT", size)
+        monkeypatch.setattr(codegen, "default_threads", lambda n=processors: n)
+        cut = codegen.units
+        monkeypatch.setattr(
+            codegen, "units", lambda text, most, cut=cut: counts.append(r := cut(text, most)) or r
+        )
+        results.append(ft.tree.leaves(ft.jit(lambda w, xs: f(w, xs))(w, xs)))
+        monkeypatch.setattr(codegen, "units", cut)
+    assert max(map(len, counts)) > 2
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)

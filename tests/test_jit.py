@@ -167,9 +167,28 @@ def test_donated_arrays_are_gone():
     for use in uses:
         with pytest.raises(RuntimeError, match=message):
             use()
+    place = np.asarray(q).ctypes.data
     q2, _ = step(q, g)
     assert q.is_deleted()
+    assert np.asarray(q2).ctypes.data == place  # the result took the argument's memory
     np.testing.assert_array_equal(q2, -np.ones(3))
+
+
+def test_donated_memory_that_others_see_is_copied():
+    step = ft.jit(lambda p: p + 1, donate_argnums=0)
+    theirs = np.ones(3, np.float32)
+    p = fnp.ones(3)
+    view = np.asarray(p)
+    for _ in range(2):
+        step(theirs)
+    step(p)
+    np.testing.assert_array_equal(view, np.ones(3))
+    np.testing.assert_array_equal(theirs, np.ones(3))
+    twice = ft.jit(lambda a, b: (a + 1, b + a), donate_argnums=(0, 1))
+    p = fnp.ones(3)
+    a, b = twice(p, p)
+    np.testing.assert_array_equal(a, 2 * np.ones(3))
+    np.testing.assert_array_equal(b, 2 * np.ones(3))
 
 
 def test_donations_of_no_use_are_kept():

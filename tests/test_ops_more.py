@@ -657,3 +657,36 @@ def test_equal_eigenvalues_have_finite_derivatives() -> None:
 def test_square_matrices_are_asked_for(prim: str) -> None:
     with pytest.raises(TypeError, match=r"square matrices .* got f64\[2,3\]"):
         getattr(linalg, f"{prim}_p").type(aval_of(np.zeros((2, 3))))
+
+
+@pytest.mark.parametrize("size", [50, 1 << 14])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "int32", "uint32", "int8", "bool"]
+)
+def test_sorts_of_many_are_stable_sorts(dtype: str, size: int) -> None:
+    x = (rng.normal(size=(2, size)) * 100).astype(dtype)
+    if x.dtype.kind == "f":
+        x = np.round(x)  # many ties
+        x[:, ::7], x[:, 3::11], x[:, 5::13] = -0.0, np.nan, np.inf
+        x[0, 1], x[0, 2] = 0.0, -np.nan
+    elif size > 50 and x.dtype.itemsize == 4:
+        x[:, 0], x[:, 1] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    order = np.argsort(x, axis=1, kind="stable")
+    for axis, y in ((1, x), (0, x.T)):
+        place = np.arange(size).reshape((1, -1) if axis else (-1, 1))
+        got = sort.sort(*arrays([y, np.broadcast_to(place, y.shape)]), axis=axis, num_keys=1)
+        wanted = np.take_along_axis(y, order if axis else order.T, axis)
+        for values in (got[0], *sort.sort(*arrays([y]), axis=axis, num_keys=1)):
+            np.testing.assert_array_equal(values._data, wanted)
+            if x.dtype.kind == "f":
+                real = ~np.isnan(wanted)
+                np.testing.assert_array_equal(
+                    np.signbit(values._data)[real], np.signbit(wanted)[real]
+                )
+        np.testing.assert_array_equal(got[1]._data, order if axis else order.T)
+
+
+def test_sorting_values_keeps_the_order_of_zeros() -> None:
+    x = np.array([0.0, 3.0, -0.0, -1.0, 0.0, -0.0], np.float32)
+    (got,) = sort.sort(*arrays([x]), axis=0, num_keys=1)
+    np.testing.assert_array_equal(np.signbit(got._data), [True, False, True, False, True, False])

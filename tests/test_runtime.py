@@ -1,9 +1,11 @@
 """Compiled programs among threads, processes and over time."""
 
+import ctypes
 import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +15,8 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends.buffers import pool
+from funtorch.backends.cpu.runtime import load, object_code
+from funtorch.backends.cpu.threads import default_threads, thread_count
 
 DIGEST = """
 import hashlib
@@ -25,7 +29,8 @@ from funtorch.backends.cpu.threads import thread_count
 def f(x, a, b):
     wide = fnp.tanh(x) * fnp.exp(-x * x) + fnp.sin(x) / (1 + x * x) + fnp.log1p(fnp.abs(x))
     rows = wide.reshape(1103, 1021).max(1)
-    return wide, wide.sum(), rows, a @ b, fnp.tanh(a @ b[:, :200]).mean(0)
+    steps = ft.vmap(lambda x: ft.lax.fori_loop(0, 9, lambda i, c: fnp.sin(c) + x, x))(x[:9999])
+    return wide, wide.sum(), rows, a @ b, fnp.tanh(a @ b[:, :200]).mean(0), steps
 
 rng = np.random.default_rng(0)
 args = [rng.normal(size=s).astype("float32") for s in ((1103 * 1021,), (500, 450), (450, 431))]
@@ -50,7 +55,7 @@ def run(code, **environment):
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
-    """FunTorch's own threads, that is: OpenBLAS may round a large product by its count."""
+    """Large products included: they are cut into blocks by their size alone."""
     found = {}
     for n in ("1", "2", "3"):
         count, digest = run(DIGEST, FUNTORCH_NUM_THREADS=n)
@@ -139,6 +144,106 @@ def test_memory_stays_flat(n):
         tracemalloc.stop()
     assert after - before < 30_000 + 2 * w.size * w.dtype.itemsize
     assert pool.held <= held + w.size * w.dtype.itemsize
+
+
+# ---------------------------------------------------------------------- the pool
+COUNTING = """
+declare void @funtorch_parallel(ptr, ptr, i64, i64, i32)
+define internal void @count(ptr %cells, i64 %lo, i64 %hi) {
+entry:
+  br label %loop
+loop:
+  %k = phi i64 [ %lo, %entry ], [ %next, %loop ]
+  %cell = getelementptr i32, ptr %cells, i64 %k
+  %before = atomicrmw add ptr %cell, i32 1 monotonic
+  %next = add i64 %k, 1
+  %more = icmp slt i64 %next, %hi
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}
+define i64 @program(ptr %cells, i64 %parts, i64 %grain, i32 %threads, i64 %times) nounwind #0 {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %j, %loop ]
+  call void @funtorch_parallel(ptr @count, ptr %cells, i64 %parts, i64 %grain, i32 %threads)
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %times
+  br i1 %more, label %loop, label %done
+done:
+  ret i64 %j
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def counting():
+    """Return a function that adds 1 to cells in so many parallel regions."""
+    (address,), library = load(object_code(COUNTING), ["program"], ["funtorch_parallel"])
+    i64 = ctypes.c_int64
+    native = ctypes.CFUNCTYPE(i64, ctypes.c_void_p, i64, i64, ctypes.c_int32, i64)(address)
+
+    def run(parts, grain, threads, times):
+        cells = np.zeros(parts, np.int32)
+        native(cells.ctypes.data, parts, grain, threads, times)
+        return cells
+
+    run.library = library
+    return run
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("parts", "grain"), [(1, 1), (7, 1), (100, 9), (64, 64), (3, 100)])
+def test_a_region_does_every_part_once(counting, parts, grain, threads):
+    assert (counting(parts, grain, threads, 3000) == 3000).all()
+
+
+def test_regions_of_several_callers_at_once(counting):
+    with ThreadPoolExecutor(4) as callers:
+        found = callers.map(lambda k: counting(10 + k, 1, 2 + k % 3, 5000), range(12))
+        assert all((cells == 5000).all() for cells in found)
+
+
+def test_a_region_after_the_workers_slept(counting):
+    for _ in range(5):
+        time.sleep(0.01)
+        assert (counting(50, 1, 3, 20) == 20).all()
+
+
+def test_workers_do_not_spin_when_there_is_nothing_to_do(counting):
+    counting(50, 1, 4, 100)
+    time.sleep(0.02)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def test_threads_must_be_a_number_from_one_on():
+    for wrong in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="whole number from 1 on"), ft.threads(wrong):
+            pass
+    with ft.threads(3):
+        assert thread_count() == 3
+        with ft.threads(None):
+            assert thread_count() == default_threads()
+
+
+def test_a_new_number_of_threads_compiles_nothing_again():
+    traced = []
+    f = ft.jit(lambda x: traced.append(1) or fnp.tanh(x) * 2)
+    x = fnp.linspace(-1, 1, 1 << 20)
+    want = np.asarray(f(x))
+    for n in (1, 2, 3):
+        with ft.threads(n):
+            np.testing.assert_array_equal(f(x), want)
+    assert len(traced) == 1
+
+
+def test_running_out_of_memory_names_the_largest_arrays():
+    f = ft.jit(lambda x: fnp.sort(x[:, None] * x)[0] + fnp.zeros((1 << 40,))[:1])
+    with pytest.raises(MemoryError, match=r"f32\[\d+.*test_runtime"):
+        f(fnp.ones(1 << 20))
 
 
 def test_a_program_may_run_in_a_thread_while_another_is_staged():

@@ -28,7 +28,14 @@ from funtorch.core import (
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.treecode import MISMATCH, builder, extractor
 
-from ..backends import Explanation, compile_jaxpr, cost_analysis, explain_program, memory_analysis
+from ..backends import (
+    Explanation,
+    clear_disk,
+    compile_jaxpr,
+    cost_analysis,
+    explain_program,
+    memory_analysis,
+)
 from .arguments import as_arrays, check_callable, function_name
 from .loops import run_while, while_p
 from .misses import Signature, leaf_names, why_it_missed
@@ -224,10 +231,16 @@ def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
 _jitted: weakref.WeakSet[Jitted] = weakref.WeakSet()
 
 
-def clear_caches() -> None:
-    """Forget every compiled program of every jitted function."""
+def clear_caches(disk: bool = False) -> None:
+    """Forget every compiled program of every jitted function.
+
+    Args:
+        disk: whether to delete what compiled code is kept on disk as well.
+    """
     for f in list(_jitted):
         f.clear_cache()
+    if disk:
+        clear_disk()
 
 
 _Fast = tuple[Callable[[Any], Any], dict[Any, Callable[..., Any]]]

@@ -20,7 +20,9 @@ class Block:
     def __init__(self, lanes: int = 0) -> None:
         self.lines: list[str] = []
         self.declared: dict[str, str] = {}
-        self.exact: set[str] = set()  # float32 values that are numbers of a narrower format
+        # Float32 values, each with a 16-bit format that it is a number of.
+        self.exact: set[tuple[str, str]] = set()
+        self.parts: dict[str, tuple[str, str]] = {}  # of complex values
         self.count = 0
         self.lanes = lanes
 

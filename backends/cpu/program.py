@@ -217,7 +217,10 @@ class _Printer:
         return f"@{name}"
 
     def constant(self, v: Lit) -> str:
-        data = np.asarray(v.val._data).tobytes()
+        return self.data(np.asarray(v.val._data).tobytes())
+
+    def data(self, data: bytes) -> str:
+        """Return the address of constant bytes."""
         if data not in self.constants:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
@@ -291,13 +294,14 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
+        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
         if shared:
             run = self.spread(symbol, len(pointers))
             pieces = min(max(code.work // CHUNK, 2), PIECES)
-            self.parallel_call(run, [*pointers, "%scratch"], code.parts, pieces)
+            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
         else:
             self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
         if code.finish:
@@ -535,7 +539,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define internal i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .elements import HALVES, joined, narrow, part_kind, parts
 from .math import number
 from .scalar import TYPES, Block, constant, scalar
 
@@ -49,7 +50,7 @@ _STARTS = {"reduce_sum": 0, "reduce_prod": 1, "reduce_or": 0, "reduce_and": -1, 
 
 
 def _limit(dtype: np.dtype, largest: bool) -> Any:
-    if dtype.kind == "f" or TYPES[dtype] in ("float", "double"):
+    if dtype.kind == "f":
         return math.inf if largest else -math.inf
     if dtype.kind == "b":
         return largest
@@ -57,15 +58,18 @@ def _limit(dtype: np.dtype, largest: bool) -> Any:
 
 
 def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
-    """Return the code of a reduction of values of ``dtype``.
+    """Return the code of a reduction of values of ``dtype``; 16-bit floats accumulate in float32.
 
     Args:
         in_registers: whether the accumulators are carried from one turn of a loop to the next. LLVM
             vectorises such a maximum of floats only if no nan can come, so whether one came is
             accumulated beside it.
     """
+    if dtype in HALVES:
+        wide = reduction(name, np.dtype("float32"), in_registers)
+        return replace(wide, end=lambda b, acc: narrow(b, wide.end(b, acc), dtype))
     kind = TYPES[dtype]
-    real, extreme = kind in ("float", "double"), name in ("reduce_max", "reduce_min")
+    real, extreme = dtype.kind == "f", name in ("reduce_max", "reduce_min")
     start = _limit(dtype, name == "reduce_min") if extreme else _STARTS[name]
     first = constant(bool(start) if dtype.kind == "b" else start, dtype)
     if real and extreme:
@@ -74,6 +78,12 @@ def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
     def take(b: Block, acc: Sequence[str], x: str) -> States:
         if extreme:
             return [scalar(b, name[7:], [acc[0], x], [dtype, dtype], None)]
+        if dtype.kind == "c" and name == "reduce_prod":
+            return [scalar(b, "mul", [acc[0], x], [dtype, dtype], None)]
+        if dtype.kind == "c":
+            half = part_kind(dtype)
+            both = zip(parts(b, acc[0], half), parts(b, x, half), strict=True)
+            return [joined(b, *(b.op(f"{_FLOAT[name]} {half} {p}, {q}") for p, q in both), half)]
         return [b.op(f"{(_FLOAT if real else _WHOLE)[name]} {kind} {acc[0]}, {x}")]
 
     return Reduction(

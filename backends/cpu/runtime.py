@@ -1,7 +1,8 @@
 """From a printed program to a callable: text -> object code -> address -> Python function.
 
-Each arrow is a function of its own (`object_code`, `load`, `bind`), so object code may come from
-elsewhere. Text names what lies outside of it by symbols, never by addresses.
+Each arrow is a function of its own (`object_code` in codegen.py, then `load` and `bind`), so object
+code may come from disk, with the `Entry` that says how it is called. Text names what lies outside
+of it by symbols, never by addresses.
 """
 
 from __future__ import annotations
@@ -9,116 +10,67 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import json
 import os
+import platform
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from funtorch.config import config
-from funtorch.jaxpr import Eqn, Lit, Var
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from ..buffers import LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
+from .codegen import files, kept_code, link
+from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
-__all__ = ["Memory", "bind", "load", "object_code"]
+__all__ = ["Entry", "Memory", "bind", "entry_of", "load"]
 
-_lock = threading.Lock()
 _numbers = itertools.count()
 
 
-# ---------------------------------------------------------------------- text -> object code
-class _Machine:
-    """The host's code generator and linker, made once."""
-
-    def __init__(self) -> None:
-        import llvmlite.binding as llvm
-
-        self.llvm = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
-        self.options = {
-            "cpu": cpu,
-            "features": features.flatten(),
-            "opt": 3,
-            "reloc": "static",  # all addresses in full: sections may lie anywhere
-            "codemodel": "large",
-        }
-        self.triple = llvm.get_process_triple()
-        self.target = self._target()
-        wide = 512 if features.get("avx512f") else 256
-        self.attributes = (
-            f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
-            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}'
-        )
-        self.linker = llvm.create_lljit_compiler(self._target())
-        _check_objects()
-
-    def _target(self) -> Any:
-        return self.llvm.Target.from_triple(self.triple).create_target_machine(**self.options)
-
-
-@functools.cache
-def machine() -> _Machine:
-    """Return the host's code generator."""
-    return _Machine()
-
-
-def object_code(text: str) -> bytes:
-    """Compile a module's text to object code; the same text gives the same bytes."""
-    with _lock:
-        host = machine()
-        text = f"{text}\n\n{host.attributes}\n"
-        if config.debug >= 4:
-            print(text, file=sys.stderr)
-        module = host.llvm.parse_assembly(text)
-        module.verify()
-        options = host.llvm.create_pipeline_tuning_options(speed_level=3)
-        builder = host.llvm.create_pass_builder(host.target, options)
-        builder.getModulePassManager().run(module, builder)
-        return host.target.emit_object(module)
-
-
 # ---------------------------------------------------------------------- object code -> address
-def load(code: bytes, symbol: str, externals: Sequence[str]) -> tuple[int, Any]:
+def load(code: bytes, symbols: Sequence[str], externals: Sequence[str]) -> tuple[list[int], Any]:
     """Put object code into memory.
 
     Args:
         code: what `object_code` gave.
-        symbol: the function wanted.
+        symbols: the functions wanted.
         externals: names of the outside functions and data that the code uses.
 
     Returns:
-        the function's address, and the object that keeps it in memory.
+        the functions' addresses, and the object that keeps them in memory.
     """
+    _check_objects()
     addresses = {name: _address(name) for name in externals}
-    with _lock:
-        host = machine()
-        builder = host.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        for name, address in addresses.items():
-            builder.import_symbol(name, address)
-        library = builder.export_symbol(symbol).link(host.linker, f"funtorch{next(_numbers)}")
-    return library[symbol], library
+    library: Any = None
+    if can_link():
+        try:
+            library = Image(files(code), addresses)
+        except (Unsupported, OSError) as error:
+            if config.debug >= 1:
+                print(f"linked by LLVM: {error}", file=sys.stderr)
+    if library is None:
+        library = link(code, symbols, addresses, f"funtorch{next(_numbers)}")
+    return [library[symbol] for symbol in symbols], library
 
 
 @functools.cache
 def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
-    code = object_code(pool_text(machine().triple.split("-")[0]))
-    with _lock:
-        builder = machine().llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        for name in POOL_SYMBOLS:
-            builder.export_symbol(name)
-        library = builder.link(machine().linker, "funtorch_pool")
+    name = platform.machine()
+    text = pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name))
+    code = kept_code(text, level=0)  # written by hand as it shall be
+    addresses, library = load(code, POOL_SYMBOLS, ())
     _keep.append(library)
-    found = {name: library[name] for name in POOL_SYMBOLS}
+    found = dict(zip(POOL_SYMBOLS, addresses, strict=True))
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(found["funtorch_forked"]))
     return found
@@ -139,6 +91,7 @@ def _address(name: str) -> int:
 _keep: list[Any] = []
 
 
+@functools.cache
 def _check_objects() -> None:
     """Check that lists and ndarrays keep their fields where native code looks for them.
 
@@ -295,6 +248,58 @@ def _memory(program: Program) -> Memory:
     )
 
 
+@dataclass(frozen=True)
+class Entry:
+    """How native code is called, but for the program itself: what is kept on disk beside the code.
+
+    Attributes:
+        symbol: the entry's name.
+        externals: names of the outside functions and data that it uses.
+        arena: bytes of the ndarray that a run needs besides inputs and outputs; 0: none.
+        parallel: whether a step may run on several threads.
+        pairs: (input, output) positions that share memory.
+        memory: what a run needs.
+    """
+
+    symbol: str
+    externals: tuple[str, ...]
+    arena: int
+    parallel: bool
+    pairs: tuple[tuple[int, int], ...]
+    memory: Memory
+
+    def packed(self, code: bytes) -> bytes:
+        """Return this and object code as bytes."""
+        head = json.dumps(asdict(self)).encode()
+        return len(head).to_bytes(8, "little") + head + code
+
+    @staticmethod
+    def unpacked(data: bytes) -> tuple[Entry, bytes] | None:
+        """Return what `packed` was given; None for bytes that are something else."""
+        end = 8 + int.from_bytes(data[:8], "little")
+        try:
+            fields = json.loads(data[8:end])
+            largest = tuple(map(tuple, fields["memory"].pop("largest")))
+            memory = Memory(**fields.pop("memory"), largest=largest)
+            externals, pairs = fields.pop("externals"), tuple(map(tuple, fields.pop("pairs")))
+            entry = Entry(**fields, externals=tuple(externals), pairs=pairs, memory=memory)
+        except (ValueError, TypeError, KeyError):
+            return None
+        return entry, data[end:]
+
+
+def entry_of(program: Program) -> Entry:
+    """Return how a printed program is called."""
+    return Entry(
+        program.symbol,
+        tuple(program.externals),
+        program.arena,
+        program.parallel,
+        tuple(sorted(program.layout.pairs)),
+        _memory(program),
+    )
+
+
 def _plain(x: Any) -> np.ndarray:
     """Return an input as native code takes it."""
     if type(x) is np.ndarray and x.flags.c_contiguous:
@@ -330,24 +335,28 @@ def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
     return x.copy()
 
 
-def bind(program: Program, address: int, library: Any) -> Callable[[Sequence[Any]], list[Any]]:
+def bind(
+    entry: Entry, jaxpr: Jaxpr, eqns: Sequence[Eqn], address: int, library: Any
+) -> Callable[[Sequence[Any]], list[Any]]:
     """Return the function from input buffers to output buffers, with ``memory`` on it.
 
     Args:
-        program: the printed program.
-        address: of its native function.
+        entry: how the native function is called.
+        jaxpr: the program.
+        eqns: the equations that run by their eager rules, by number.
+        address: of the native function.
         library: what keeps that in memory.
     """
-    entry, method = _builtin(address)
-    native = entry, method, library  # a run in progress keeps all of them
-    jaxpr, memory = program.layout.plan.jaxpr, _memory(program)
+    function, method = _builtin(address)
+    native = function, method, library  # a run in progress keeps all of them
+    memory = entry.memory
     consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
-    count, size, parallel = len(consts) + len(jaxpr.invars), program.arena, program.parallel
+    count, size, parallel = len(consts) + len(jaxpr.invars), entry.arena, entry.parallel
     fresh = [(v.aval.shape, np.dtype(v.aval.dtype)) for v in jaxpr.outvars]
     bytes_of = [nbytes(v) for v in jaxpr.outvars]
     large = any(n >= LARGE for n in bytes_of)
-    given = [(j, i) for i, j in sorted(program.layout.pairs)]
-    calls = [_Call(eqn) for eqn in program.calls]
+    given = [(j, i) for i, j in sorted(entry.pairs)]
+    calls = [_Call(eqn) for eqn in eqns]
     empty = np.empty
     spare: list[np.ndarray] = []  # small arenas at rest; one run at a time uses each
 

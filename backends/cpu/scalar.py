@@ -10,19 +10,24 @@ import numpy as np
 
 from .block import Block
 from .elements import (
+    FLOAT16,
     HALVES,
     MEMORY,
     TYPES,
     bits_of_half,
     constant,
     half_of_bits,
+    joined,
     load_value,
+    mark_exact,
     narrow,
+    part_kind,
+    parts,
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, number
-from .math.random import threefry2x32
+from .math import FORMULAS, Value, absolute, number, select, threefry2x32
+from .math.complex import COMPLEX, Pair
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
 
@@ -173,6 +178,19 @@ def _threefry(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any
     return threefry2x32(*(Value(b, x, kind) for x in xs), result=attr["result"]).name
 
 
+def _rounded_to_odd(x: Value) -> Value:
+    """Return a double as a float that rounds to a narrower format as the double would.
+
+    References:
+        S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded sums", 2008 (odd rounding).
+    """
+    near = x.cast("fptrunc", "float")
+    wide = near.cast("fpext", "double")
+    beyond = (absolute(wide) > absolute(x)).cast("zext", "i32")
+    odd = ((near.bits() - beyond) | 1).unbits()
+    return select(wide.cmp("one", x), odd, near)
+
+
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
@@ -185,6 +203,8 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
             else f"icmp ne {kind} {x}, 0"
         )
     if dtype.kind == "f" and to.kind == "f":
+        if attr["dtype"] == FLOAT16:
+            return _rounded_to_odd(Value(b, x, kind)).name
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
         sign = "u" if to.kind == "u" else "s"
@@ -252,9 +272,47 @@ _EXACT = frozenset(
 )
 
 
+def _operand(b: Block, x: str, dtype: np.dtype) -> Value | Pair:
+    if dtype.kind != "c":
+        return Value(b, x, TYPES[dtype])
+    kind = part_kind(dtype)
+    re, im = (Value(b, p, kind) for p in parts(b, x, kind))
+    return Pair(re, im)
+
+
+def _complex(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
+    """Write a primitive that takes or makes complex numbers."""
+    if name == "convert":
+        return _complex_convert(b, xs[0], dtypes[0], attr["dtype"])
+    if name == "conj" and dtypes[0].kind != "c":
+        return xs[0]
+    args = (_operand(b, x, d) for x, d in zip(xs, dtypes, strict=True))
+    out = COMPLEX[name](*args, **(attr or {}))
+    return joined(b, out.re.name, out.im.name, out.re.kind) if isinstance(out, Pair) else out.name
+
+
+def _complex_convert(b: Block, x: str, dtype: np.dtype, to: np.dtype) -> str:
+    """Convert to or from complex: reals have no imaginary part, and complex numbers lose theirs."""
+    if dtype.kind == "c":
+        real, found = np.empty(0, dtype).real.dtype, parts(b, x, part_kind(dtype))
+        if to.kind == "b":
+            z = [Value(b, p, part_kind(dtype)) for p in found]
+            return (z[0].cmp("une", 0.0) | z[1].cmp("une", 0.0)).name
+    else:
+        real, found = dtype, (x,)
+    if to.kind != "c":
+        return scalar(b, "convert", found[:1], [real], {"dtype": to})
+    target = np.empty(0, to).real.dtype
+    out = [scalar(b, "convert", [p], [real], {"dtype": target}) for p in found]
+    return joined(b, *out, *([constant(0, target)] if len(out) == 1 else []), part_kind(to))
+
+
 def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
     """Write one elementwise primitive on values ``xs`` of the given dtypes; return its name."""
     dtype = dtypes[1] if name == "select" else dtypes[0]
+    to = attr["dtype"] if name == "convert" else dtype
+    if "c" in (dtype.kind, to.kind) or name in ("complex", "conj"):
+        return _complex(b, name, xs, dtypes, attr)
     if name == "bitcast" and dtype in HALVES:
         return bits_of_half(b, xs[0], dtype)
     computed = register_dtype(dtype)
@@ -262,12 +320,11 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if name == "select":
         out = b.select(*xs, kind)
     elif name in FORMULAS and computed.kind == "f":
-        out = FORMULAS[name](*(Value(b, x, kind) for x in xs)).name
+        out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:
         out = _CODE[name](b, xs, kind, computed, attr)
-    to = attr["dtype"] if name == "convert" else dtype
     if to not in HALVES:
         return out
     if name in _EXACT:
-        b.exact.add(out)
+        return mark_exact(b, out, to)
     return narrow(b, out, to)

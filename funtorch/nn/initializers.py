@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 import funtorch.numpy as fnp
-from funtorch import dtypes, random
+from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.random import distributions, draws
 
 __all__ = [
     "Initializer",
@@ -110,7 +111,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
         (2, 3)
     """
     return _initializer(
-        lambda key, shape, dtype: _times(random.uniform(key, shape, dtype), scale), dtype
+        lambda key, shape, dtype: _times(draws.uniform(key, shape, dtype), scale), dtype
     )
 
 
@@ -122,7 +123,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
         (2, 3)
     """
     return _initializer(
-        lambda key, shape, dtype: _times(random.normal(key, shape, dtype), stddev), dtype
+        lambda key, shape, dtype: _times(draws.normal(key, shape, dtype), stddev), dtype
     )
 
 
@@ -146,7 +147,7 @@ def truncated_normal(
     """
     return _initializer(
         lambda key, shape, dtype: _times(
-            random.truncated_normal(key, lower, upper, shape, dtype), stddev
+            draws.truncated_normal(key, lower, upper, shape, dtype), stddev
         ),
         dtype,
     )
@@ -183,16 +184,16 @@ _TRUNCATED_DEVIATION = 0.87962566103423978
 
 def _scaled_truncated(key: Any, shape: Any, dtype: Any, variance: Any) -> Any:
     deviation = fnp.sqrt(variance) / fnp.asarray(_TRUNCATED_DEVIATION, dtype)
-    return random.truncated_normal(key, -2, 2, shape, dtype) * deviation
+    return draws.truncated_normal(key, -2, 2, shape, dtype) * deviation
 
 
 _DISTRIBUTIONS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "truncated_normal": _scaled_truncated,
     "normal": lambda key, shape, dtype, variance: (
-        random.normal(key, shape, dtype) * fnp.sqrt(variance)
+        draws.normal(key, shape, dtype) * fnp.sqrt(variance)
     ),
     "uniform": lambda key, shape, dtype, variance: (
-        random.uniform(key, shape, dtype, -1) * fnp.sqrt(3 * variance)
+        draws.uniform(key, shape, dtype, -1) * fnp.sqrt(3 * variance)
     ),
 }
 
@@ -306,7 +307,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
             return fnp.zeros(shape, dtype)
         axis = promotion.canonical_axis(column_axis, len(shape), "orthogonal")
         columns = shape[axis]
-        q = random.orthogonal(key, math.prod(shape) // columns, (), dtype, columns)
+        q = distributions.orthogonal(key, math.prod(shape) // columns, (), dtype, columns)
         q = fnp.reshape(q, (*shape[:axis], *shape[axis + 1 :], columns))
         return _times(fnp.moveaxis(q, -1, axis), scale)
 

@@ -201,7 +201,7 @@ def _update_known(x: Any, index: Any, values: Any, ufunc: np.ufunc | None) -> An
         data[index] = values if ufunc is None else quiet.run(ufunc, region, values)
     except (IndexError, ValueError):
         return None
-    return ArrayImpl(data)
+    return ArrayImpl(data, x._weak)
 
 
 _UFUNCS = {

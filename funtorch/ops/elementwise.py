@@ -295,7 +295,12 @@ def _sqrt1m(x: Any) -> Any:
     return rsqrt(mul(sub(one, x), add(one, x)))
 
 
-sign_p = nondiff("sign", _ufunc("sign"), 1, accepts="ifc")
+def _sign_eager(xp: Any, x: Any) -> Any:
+    """Return the sign; zeros keep theirs."""
+    return xp.where(x == 0, x, xp.sign(x)) if dtypes.is_float(x.dtype) else xp.sign(x)
+
+
+sign_p = nondiff("sign", _sign_eager, 1, accepts="ifc")
 abs_p = unary("abs", _ufunc("abs"), _sign_of, accepts="ifc", out="real")
 floor_p = nondiff("floor", _ufunc("floor"), 1, accepts="f")
 ceil_p = nondiff("ceil", _ufunc("ceil"), 1, accepts="f")
@@ -328,7 +333,20 @@ exp_p = unary("exp", _ufunc("exp"), lambda t, x, y: mul(t, y))
 exp2_p = unary("exp2", _ufunc("exp2"), lambda t, x, y: mul(t, _scaled(y, math.log(2))))
 expm1_p = unary("expm1", _ufunc("expm1"), lambda t, x, y: mul(t, add(y, full_like(y, 1))))
 log_p = unary("log", _ufunc("log"), lambda t, x, y: div(t, x))
-log1p_p = unary("log1p", _ufunc("log1p"), lambda t, x, y: div(t, add(x, full_like(x, 1))))
+
+
+def _log1p_eager(xp: Any, x: Any) -> Any:
+    """Return log(1 + x); of small complex x from abs(1 + x)**2 - 1, which NumPy rounds away."""
+    if not dtypes.is_complex(x.dtype):
+        return xp.log1p(x)
+    re, im = x.real, x.imag
+    small = xp.maximum(xp.abs(re), xp.abs(im)) < 0.5
+    near = xp.log1p(xp.where(small, re * (re + 2) + im * im, 0)) / 2
+    out = xp.log(x + 1)
+    return _complex_eager(xp, xp.where(small, near, out.real), out.imag)
+
+
+log1p_p = unary("log1p", _log1p_eager, lambda t, x, y: div(t, add(x, full_like(x, 1))))
 log2_p = unary("log2", _ufunc("log2"), lambda t, x, y: div(_scaled(t, 1 / math.log(2)), x))
 log10_p = unary("log10", _ufunc("log10"), lambda t, x, y: div(_scaled(t, 1 / math.log(10)), x))
 sin_p = unary("sin", _ufunc("sin"), lambda t, x, y: mul(t, cos(x)))

@@ -223,13 +223,23 @@ def _write_set(xp: Any, target: Any, i: Any, updates: Any, unique: bool) -> None
     target[i] = updates
 
 
+_AT_ONCE = 1 << 18
+"""Elements that are scattered at a time: their places take eight bytes each."""
+
+
 def _writer(ufunc: str) -> Callable[..., None]:
     def write(xp: Any, target: Any, i: Any, updates: Any, unique: bool) -> None:
         op = getattr(xp, ufunc)
         if unique:
             target[i] = op(target[i], updates)
-        else:
-            op.at(target, i, updates)
+            return
+        # `at` is quick on one axis only: so each row is as many places of the flat array.
+        width = math.prod(target.shape[1:])
+        flat, rows = target.reshape(-1), max(1, _AT_ONCE // max(width, 1))
+        updates, columns = updates.reshape(len(i), width), xp.arange(width)
+        for k in range(0, len(i), rows):
+            places = i[k : k + rows, None] * width + columns
+            op.at(flat, places.reshape(-1), updates[k : k + rows].reshape(-1))
 
     return write
 

@@ -18,13 +18,25 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["digamma", "erf", "erf_inv", "erf_inv_single", "erfc", "lgamma", "polygamma"]
+__all__ = [
+    "digamma",
+    "erf",
+    "erf_inv",
+    "erf_inv_single",
+    "erfc",
+    "exp_single",
+    "lgamma",
+    "log1p_single",
+    "log_single",
+    "polygamma",
+]
 
 
 def _poly(coefficients: Sequence[float], x: Any) -> Any:
@@ -222,7 +234,7 @@ LOGF = (
 )
 LN2_HIGH, LN2_LOW = _single(0.693359375, -2.12194440e-4)
 # log(1 + z) = z - z**2 / 2 + z**3 P(z) / Q(z), highest power first.
-LOG1P_NUM = _single(
+LOG1P_NUM64 = (
     4.5270000862445199635215e-5,
     4.9854102823193375972212e-1,
     6.5787325942061044846969,
@@ -231,7 +243,7 @@ LOG1P_NUM = _single(
     5.7112963590585538103336e1,
     2.0039553499201281259648e1,
 )
-LOG1P_DEN = _single(
+LOG1P_DEN64 = (
     1.0,
     1.5062909083469192043167e1,
     8.3047565967967209469434e1,
@@ -241,6 +253,19 @@ LOG1P_DEN = _single(
     6.0118660497603843919306e1,
 )
 LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
+LOG1P_NUM, LOG1P_DEN = _single(*LOG1P_NUM64), _single(*LOG1P_DEN64)
+# exp(r) = 1 + r + r**2 E(r) for r within log(2) / 2 of 0, highest power first.
+EXP_TERMS = _single(
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+EXP_LIMITS = _single(-88.0, 88.72284)  # beyond them exp is 0 and inf
+TINY = np.finfo(np.float32).tiny  # XLA's code takes subnormal numbers for 0
+LOG2_E = 1.44269504088896341
 ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
 _SINGLE_CHUNK = 1 << 14  # elements worked on at a time, which stay in the near caches
 
@@ -273,7 +298,8 @@ def _log_single(xp: Any, x: Any) -> Any:
     high, middle, low = (_poly_fused(xp, part, wide) for part in LOGF)
     tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(LN2_LOW))
     out = _fused(n, LN2_HIGH, (f - np.float32(0.5) * square) + tail)
-    out[x == 0] = -math.inf
+    out[x < TINY] = -math.inf
+    out[x == math.inf] = math.inf
     out[~(x >= 0)] = math.nan
     return out
 
@@ -305,23 +331,48 @@ def _giles(xp: Any, x: Any) -> Any:
     return factor * x
 
 
-def erf_inv_single(xp: Any, x: Any) -> Any:
-    """Return the inverse of erf of a float32 array, to the bit as XLA computes it on CPUs.
+def _exp_single(xp: Any, x: Any) -> Any:
+    """Return exp of a float32 vector."""
+    n = xp.rint(xp.clip(x, *EXP_LIMITS) * np.float32(LOG2_E))
+    wide = -n.astype(np.float64)
+    r = _fused(_fused(LN2_HIGH, wide, x), 1, wide * LN2_LOW)
+    wide = r.astype(np.float64)
+    out = _fused(_poly_fused(xp, EXP_TERMS, wide), (r * r).astype(np.float64), r) + np.float32(1)
+    out = xp.ldexp(out, n.astype(np.int32))
+    out[x > EXP_LIMITS[1]] = math.inf
+    out[out < TINY] = 0
+    out[x != x] = math.nan
+    return out
 
-    Normal random numbers are made with it, which should be those of JAX for the same key. Hence
-    too its own log1p, after Cephes, that the most accurate one would not do for.
-    """
-    flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.size, np.float32)
-    for start in range(0, x.size, _SINGLE_CHUNK):
-        part = slice(start, start + _SINGLE_CHUNK)
-        out[part] = _giles(xp, flat[part])
-    return out.reshape(x.shape)
+
+def _by_chunks(vector: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """Return a function of float32 arrays from one of vectors."""
+
+    def single(xp: Any, x: Any) -> Any:
+        flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.size, np.float32)
+        for start in range(0, x.size, _SINGLE_CHUNK):
+            part = slice(start, start + _SINGLE_CHUNK)
+            out[part] = vector(xp, flat[part])
+        return out.reshape(x.shape)
+
+    single.__name__ = name
+    single.__doc__ = (
+        f"Return {name} of a float32 array, to the bit as XLA computes it on CPUs.\n\n"
+        "    Random numbers are made with it, which should be those of JAX for a key. Hence the\n"
+        "    formulas of Cephes, which the most accurate ones would not do for.\n    "
+    )
+    return single
+
+
+erf_inv_single = _by_chunks(_giles, "erf_inv")
+log_single = _by_chunks(_log_single, "log")
+log1p_single = _by_chunks(_log1p_single, "log1p")
+exp_single = _by_chunks(_exp_single, "exp")
 
 
 # ------------------------------------------------------------------------------------- gamma family
-_EULER = 0.57721566490153286061
 # B_2, B_4, ... , B_24.
-_BERNOULLI = (
+BERNOULLI = (
     1 / 6,
     -1 / 30,
     1 / 42,
@@ -335,70 +386,142 @@ _BERNOULLI = (
     854513 / 138,
     -236364091 / 2730,
 )
-
-
-def _zeta_minus_one(s: int) -> float:
-    """Return ``zeta(s) - 1`` for s >= 2: a sum, and Euler-Maclaurin's estimate of its tail."""
-    head, n = math.fsum(k**-s for k in range(2, 200)), 200.0
-    return (
-        head
-        + n ** (1 - s) / (s - 1)
-        + n**-s / 2
-        + s * n ** (-s - 1) / 12
-        - (s * (s + 1) * (s + 2) * n ** (-s - 3) / 720)
-    )
-
-
-# log gamma(2 + z) = (1 - Euler) z + sum over k >= 2 of (-1)**k (zeta(k) - 1) z**k / k, highest
-# power first.
-_LGAMMA_AT_2 = (*((-1) ** k * _zeta_minus_one(k) / k for k in range(30, 1, -1)), 1 - _EULER, 0.0)
-# The Stirling series in 1 / x**2, highest first.
-_STIRLING = tuple(b / (2 * k * (2 * k - 1)) for k, b in enumerate(_BERNOULLI[:8], 1))[::-1]
-_DIGAMMA = tuple(b / (2 * k) for k, b in enumerate(_BERNOULLI[:8], 1))[::-1]
+# log gamma(x) / ((x - 1) (x - 2)) in x - 1.5 on [1, 2], and log gamma(x) / (x - 2) in x - 2.5 on
+# [2, 3], minimax fits, highest power first.
+LGAMMA_FROM_1 = (
+    1.2166236478041306e-05,
+    -1.8541607453616834e-05,
+    1.3153170415567502e-05,
+    -2.1471332672471332e-05,
+    4.304517281810393e-05,
+    -6.794550357640756e-05,
+    0.00010534996534454024,
+    -0.00016856956295981606,
+    0.00027131465917808547,
+    -0.0004380355233839491,
+    0.0007115189656996133,
+    -0.001164411341719942,
+    0.00192291631966502,
+    -0.0032120742226512695,
+    0.005446457838858099,
+    -0.009425622444765974,
+    0.016797098631279518,
+    -0.031308487501054166,
+    0.06291140107456435,
+    -0.14595989591430594,
+    0.4831289505409809,
+)
+LGAMMA_FROM_2 = (
+    4.000321637318493e-08,
+    -1.0228241200687264e-07,
+    2.3417025466554182e-07,
+    -6.362400897386658e-07,
+    1.746091962622825e-06,
+    -4.787625203134017e-06,
+    1.3275625099823823e-05,
+    -3.735322392696674e-05,
+    0.00010710021889475135,
+    -0.00031505925957488765,
+    0.0009610979280909049,
+    -0.003095182293330563,
+    0.010877001514208262,
+    -0.04480584269738799,
+    0.26758179939880966,
+    0.5693657409458384,
+)
+# The Stirling series in 1 / x**2, highest power first.
+STIRLING = tuple(b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI[:8], 1))[::-1]
+# digamma(x) / (x - root) in x - 1.5 on [1, 2], its root in two parts, and
+# (digamma(w + 1/2) - log w) w**2 in 1 / w**2 for w >= 1.5, highest power first.
+DIGAMMA_NEAR = (
+    0.0002572445891163656,
+    -0.0003786249860519737,
+    0.0002302776068387713,
+    -0.0003544851602944251,
+    0.0007217126639510573,
+    -0.0010778257424107428,
+    0.0015571053496828517,
+    -0.0023375144831430383,
+    0.003518922439150558,
+    -0.00528090928185541,
+    0.007926953856520508,
+    -0.011908145901472782,
+    0.01790725182459667,
+    -0.026975800064768116,
+    0.04076083383598938,
+    -0.061922133189608465,
+    0.09498872445448249,
+    -0.14840492305487415,
+    0.2405424842407777,
+    -0.4236274212814572,
+    0.9510558760318328,
+)
+DIGAMMA_ROOT = (1.4616321325302124, 1.2438149938918909e-08)
+DIGAMMA_NUM = (
+    0.02916181335218891,
+    1.2511600023097604,
+    5.570653460407451,
+    7.309942699887229,
+    3.5997363450256694,
+    0.6869040050846243,
+    0.041666666666666526,
+)
+DIGAMMA_DEN = (
+    3.19472708490419,
+    46.888797664484905,
+    160.1183421644612,
+    189.61367646944655,
+    89.21703219867297,
+    16.660696122025495,
+    1.0,
+)
 
 
 def _lgamma_positive(xp: Any, x: Any) -> Any:
-    # Below 8.5, step to within a half of 2, where the zeros at 1 and 2 come out exactly.
-    small = xp.minimum(x, 8.5)
+    # Below 8.5, step down to [2, 3).
+    z = xp.minimum(x, 8.5)
     product = xp.ones_like(x)
-    for _ in range(7):
-        above = small > 2.5
-        product = xp.where(above, product * (small - 1), product)
-        small = xp.where(above, small - 1, small)
-    near_2 = xp.log(product)
-    # lgamma(x) = lgamma(x + 1) - log(x) once below 1.5, twice below 0.5.
-    once, twice = small < 1.5, small < 0.5
-    z = xp.where(twice, small, xp.where(once, small - 1, small - 2))
-    near_2 = near_2 + _poly(_LGAMMA_AT_2, z)
-    near_2 = near_2 - xp.where(once, xp.log1p(xp.where(once, z, 0.0)), 0.0)
-    near_2 = near_2 - xp.where(twice, xp.log(xp.where(twice, small, 1.0)), 0.0)
+    for _ in range(6):
+        above = z >= 3
+        product = xp.where(above, product * (z - 1), product)
+        z = xp.where(above, z - 1, z)
+    # Below 1, lgamma(z) = lgamma(z + 1) - log(z).
+    below, two = z < 1, z >= 2
+    t = z - xp.where(below, 0.5, 1.5)
+    near_1 = xp.where(below, z * (z - 1), (z - 1) * (z - 2)) * _poly(LGAMMA_FROM_1, t)
+    near = xp.where(two, (z - 2) * _poly(LGAMMA_FROM_2, z - 2.5), near_1)
+    logarithm = xp.log(xp.where(below, z, product))
+    near = near + xp.where(below, -logarithm, logarithm)
     big = xp.maximum(x, 8.0)
-    series = _poly(_STIRLING, 1 / (big * big)) / big
+    series = _poly(STIRLING, 1 / (big * big)) / big
     stirling = (big - 0.5) * xp.log(big) - big + (0.5 * math.log(2 * math.pi) + series)
-    return xp.where(x < 8.5, near_2, xp.where(xp.isinf(x), math.inf, stirling))
+    return xp.where(x < 8.5, near, xp.where(xp.isinf(x), math.inf, stirling))
 
 
 def lgamma(xp: Any, x: Any) -> Any:
     """Return the logarithm of the absolute value of the gamma function of a float64 array."""
     y = xp.abs(x)
-    positive = _lgamma_positive(xp, xp.maximum(y, 1e-305))
+    positive = _lgamma_positive(xp, xp.maximum(y, 1e-100))
     negative = x < 0
     part = xp.where(negative, y - xp.rint(y), 0.25)
     sine = xp.abs(xp.sin(math.pi * part))
-    reflected = math.log(math.pi) - xp.log(xp.where(negative, y, 1.0)) - xp.log(sine) - positive
-    out = xp.where(negative, reflected, positive)
+    # gamma(x) gamma(-x) = -pi / (x sin(pi x)); near zero gamma(x) = 1 / x.
+    reflected = xp.log(math.pi / (xp.where(negative, y, 1.0) * sine)) - positive
+    out = xp.where(y < 1e-100, -xp.log(y), xp.where(negative, reflected, positive))
     out = xp.where((x == 0) | xp.isinf(x) | (negative & (part == 0)), math.inf, out)
     return xp.where(xp.isnan(x), x, out)
 
 
 def _digamma_positive(xp: Any, x: Any) -> Any:
-    steps = xp.zeros_like(x)
-    for _ in range(9):
-        below = x < 9
-        steps = xp.where(below, steps + 1 / xp.where(below, x, 1.0), steps)
-        x = xp.where(below, x + 1, x)
-    inverse = 1 / (x * x)
-    return xp.log(x) - 0.5 / x - inverse * _poly(_DIGAMMA, inverse) - steps
+    w = xp.maximum(x, 2.0) - 0.5
+    u = 1 / (w * w)
+    far = xp.log(w) + u * (_poly(DIGAMMA_NUM, u) / _poly(DIGAMMA_DEN, u))
+    # Below 1, digamma(x) = digamma(x + 1) - 1 / x, without rounding x + 1.
+    z, (high, low) = xp.minimum(x, 2.0), DIGAMMA_ROOT
+    below = z < 1
+    t = z - xp.where(below, 0.5, 1.5)
+    near = ((z - xp.where(below, high - 1, high)) - low) * _poly(DIGAMMA_NEAR, t)
+    return xp.where(x < 2, near - xp.where(below, 1 / z, 0.0), far)
 
 
 def _cot_pi(xp: Any, x: Any) -> Any:
@@ -415,21 +538,38 @@ def digamma(xp: Any, x: Any) -> Any:
     return xp.where(x == 0, -math.inf, out)
 
 
+@functools.cache
+def euler_maclaurin(s: int) -> tuple[float, ...]:
+    """Return ``B_2k s (s + 1) ... (s + 2k - 2) / (2k)!`` for k = 1, 2, ..., highest k first."""
+    return tuple(
+        b * math.prod(range(s, s + 2 * k - 1)) / math.factorial(2 * k)
+        for k, b in enumerate(BERNOULLI, 1)
+    )[::-1]
+
+
+def hurwitz_terms(s: int) -> int:
+    """Return from where on Euler-Maclaurin's sum of powers -s has all digits."""
+    return max(10, s + 6)
+
+
 def _hurwitz(xp: Any, s: int, x: Any) -> Any:
-    """Return the sum of ``(x + k) ** -s`` over k >= 0 for x > 0: ten terms and Euler-Maclaurin."""
-    total = xp.zeros_like(x)
-    for k in range(10):
-        total = total + (x + k) ** -s
-    w = x + 10
-    total = total + w ** (1 - s) / (s - 1) + w**-s / 2
-    term = s * w ** (-s - 1) / 2
-    for k, b in enumerate(_BERNOULLI, 1):
-        total = total + b * term
-        term = term * ((s + 2 * k - 1) * (s + 2 * k) / ((2 * k + 1) * (2 * k + 2))) / (w * w)
+    """Return the sum of ``(x + k) ** -s`` over k >= 0 for x > 0.
+
+    For small x it is a number of terms, the smallest added first, and Euler-Maclaurin's sum of the
+    rest.
+    """
+    terms = hurwitz_terms(s)
+    few = x < terms
+    w = xp.where(few, x + terms, x)
+    v = 1 / w
+    series = v * _poly(euler_maclaurin(s), v * v)
+    total = w ** (1 - s) * (1 / (s - 1) + v * (0.5 + series))
+    for k in reversed(range(terms)):
+        total = xp.where(few, total + (x + k) ** -s, total)
     return total
 
 
-def _cot_derivative(n: int) -> list[float]:
+def cot_derivative(n: int) -> list[float]:
     """Return the n-th derivative of cot as a polynomial in cot, highest power first."""
     lowest_first = [0.0, 1.0]
     for _ in range(n):
@@ -445,5 +585,5 @@ def polygamma(xp: Any, x: Any, *, n: int) -> Any:
     negative = x <= 0
     out = (-1) ** (n + 1) * math.factorial(n) * _hurwitz(xp, n + 1, xp.where(negative, 1 - x, x))
     cot = _cot_pi(xp, xp.where(negative, x, 0.25))
-    reflected = (-1) ** n * out - math.pi ** (n + 1) * _poly(_cot_derivative(n), cot)
+    reflected = (-1) ** n * out - math.pi ** (n + 1) * _poly(cot_derivative(n), cot)
     return xp.where(negative, reflected, out)

@@ -16,6 +16,7 @@ from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.ops import linalg
+from funtorch.ops.sampling import sampled_exp, sampled_log, sampled_log1p
 from funtorch.random.draws import (
     constant,
     draw_normal,
@@ -55,7 +56,7 @@ def _start(function: str, key: Any, shape: Any, dtype: Any) -> tuple[Any, tuple[
 
 def _exponential(words: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     # 1 - u, since log is finite on (0, 1].
-    return -fnp.log1p(-unit_floats(words, shape, dtype))
+    return -sampled_log1p(-unit_floats(words, shape, dtype))
 
 
 def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
@@ -95,7 +96,7 @@ def laplace(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """
     words, shape, dtype = _start("laplace", key, shape, dtype)
     u = draw_uniform(words, shape, dtype, -1 + float(dtypes.finfo(dtype).epsneg), 1.0)
-    return fnp.sign(u) * fnp.log1p(-fnp.abs(u))
+    return fnp.sign(u) * sampled_log1p(-fnp.abs(u))
 
 
 def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Array:
@@ -116,7 +117,7 @@ def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """
     words, shape, dtype = _start("logistic", key, shape, dtype)
     u = draw_uniform(words, shape, dtype, float(dtypes.finfo(dtype).tiny), 1.0)
-    return fnp.log(u) - fnp.log1p(-u)
+    return sampled_log(u) - sampled_log1p(-u)
 
 
 def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Array:
@@ -209,7 +210,7 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
     """
     words, dtype = words_of("pareto", key), float_dtype("pareto", dtype)
     shape = drawn_shape("pareto", shape, b=b)
-    return fnp.exp(_exponential(words, shape, dtype) / param("pareto", "b", b, dtype, shape))
+    return sampled_exp(_exponential(words, shape, dtype) / param("pareto", "b", b, dtype, shape))
 
 
 def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Array:
@@ -232,7 +233,7 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Arra
     words, dtype = words_of("rayleigh", key), float_dtype("rayleigh", dtype)
     shape = drawn_shape("rayleigh", shape, scale=scale)
     u = unit_floats(words, shape, dtype)
-    return param("rayleigh", "scale", scale, dtype, shape) * fnp.sqrt(-2 * fnp.log(u))
+    return param("rayleigh", "scale", scale, dtype, shape) * fnp.sqrt(-2 * sampled_log(u))
 
 
 def weibull_min(
@@ -281,7 +282,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     words, dtype = words_of("lognormal", key), float_dtype("lognormal", dtype)
     shape = drawn_shape("lognormal", shape, sigma=sigma)
     deviation = param("lognormal", "sigma", sigma, dtype, shape)
-    return fnp.exp(draw_normal(words, shape, dtype) * deviation)
+    return sampled_exp(draw_normal(words, shape, dtype) * deviation)
 
 
 def triangular(
@@ -375,7 +376,7 @@ def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Array:
     p = param("geometric", "p", p, dtypes.to_inexact(p.dtype), shape)
     u = unit_floats(words, shape, p.dtype)
     u = fnp.where(u == 0, 1, u)
-    return (fnp.floor(fnp.log(u) / fnp.log1p(-p)) + 1).astype(dtype)
+    return (fnp.floor(sampled_log(u) / sampled_log1p(-p)) + 1).astype(dtype)
 
 
 def _scaled_columns(values: Any, vectors: Any) -> Any:

@@ -19,6 +19,7 @@ from funtorch.core import Array, ArrayImpl
 from funtorch.numpy import promotion
 from funtorch.ops import elementwise as ops
 from funtorch.ops import families
+from funtorch.ops.sampling import sampled_erf_inv, sampled_log, sampled_log1p
 from funtorch.ops.sort import sort
 from funtorch.random.keys import cipher, split_words, words_of
 
@@ -264,11 +265,16 @@ def _randint(words: Any, shape: tuple[int, ...], low: Any, high: Any, dtype: np.
 
 
 # --- normal --------------------------------------------------------------------------------
+def _erf_inv(u: Any) -> Any:
+    # That of narrower floats rounds as XLA's does already, and has native code.
+    return sampled_erf_inv(u) if u.dtype == dtypes.float64 else ops.erf_inv(u)
+
+
 def draw_normal(words: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Return standard normal floats, by inversion."""
     above_minus_one = -1 + float(dtypes.finfo(dtype).eps) / 2
     u = draw_uniform(words, shape, dtype, above_minus_one, 1.0)
-    return ops.mul(families.full_like(u, math.sqrt(2)), ops.erf_inv(u))
+    return ops.mul(families.full_like(u, math.sqrt(2)), _erf_inv(u))
 
 
 def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
@@ -333,7 +339,7 @@ def truncated_normal(
     ]
     low, high = (ops.erf(ops.div(x, families.full_like(x, math.sqrt(2)))) for x in ends)
     u = stretch(unit_floats(words, shape, dtype), low, high)
-    out = ops.mul(families.full_like(u, math.sqrt(2)), ops.erf_inv(u))
+    out = ops.mul(families.full_like(u, math.sqrt(2)), _erf_inv(u))
     # Rounding must not leave the open interval.
     inner = [
         ops.nextafter(ops.stop_gradient(x), families.full_like(x, toward))
@@ -433,10 +439,10 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
     if mode not in (None, "low", "high"):
         raise ValueError(f"gumbel: mode must be 'low' or 'high', got {mode!r}")
     if mode != "high":
-        return -fnp.log(-fnp.log(draw_uniform(words, shape, dtype, float(info.tiny), 1.0)))
+        return -sampled_log(-sampled_log(draw_uniform(words, shape, dtype, float(info.tiny), 1.0)))
     coarse, fine = unit_floats(words, (2, *shape), dtype)
     small = coarse + fine * 2.0 ** -int(info.nmant) + float(info.tiny)
-    return -fnp.log(-fnp.log1p(-fnp.where(coarse >= 0.5, coarse, small)))
+    return -sampled_log(-sampled_log1p(-fnp.where(coarse >= 0.5, coarse, small)))
 
 
 def _largest(x: Any, k: int) -> Any:

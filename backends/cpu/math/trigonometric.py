@@ -24,7 +24,7 @@ from fractions import Fraction
 from .rare import where_rare
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select
 
-__all__ = ["cos", "sin", "tan"]
+__all__ = ["cos", "sin", "sine_of_half_turn", "tan"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _even(r: Value) -> Value:
     return mad(z * z, poly(z, _TABLES[r.kind].cos), mad(z, -0.5, r.like(1.0)))
 
 
-def _sine(r: Value) -> Value:
+def sine_of_half_turn(r: Value) -> Value:
     """Return sin(r) for |r| <= pi / 2, no greater than 1."""
     out = _odd(r, _TABLES[r.kind].wide)
     return maximum(r.like(-1.0), minimum(r.like(1.0), out))
@@ -119,7 +119,7 @@ def sin(x: Value) -> Value:
     """Return the sine."""
     shifted = mad(x, 1 / math.pi, x.format.magic)
     r = _less(x, shifted - x.format.magic, 2.0)
-    out = _negative_if_odd(_sine(r), shifted.bits())
+    out = _negative_if_odd(sine_of_half_turn(r), shifted.bits())
     return where_rare("sin", _is_large, _slowly(_slow_sin), out, x)
 
 
@@ -128,7 +128,7 @@ def cos(x: Value) -> Value:
     size = absolute(x)
     shifted = mad(size, 1 / math.pi, size.like(-0.5)) + x.format.magic
     r = _less(size, (shifted - x.format.magic) + 0.5, 2.0)
-    out = _negative_if_odd(_sine(r), ~shifted.bits())
+    out = _negative_if_odd(sine_of_half_turn(r), ~shifted.bits())
     return where_rare("cos", _is_large, _slowly(_slow_cos), out, x)
 
 
