@@ -22,6 +22,7 @@ from .lower import lower
 from .moves import combine, merged_axes
 from .plan import Call, Plan, Step
 from .roots import CUMULATIVE, SMALL, Program
+from .spectral import transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -188,6 +189,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
                 lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
                 combined,
             )
+        elif how == "fft":
+            planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

@@ -18,6 +18,7 @@ from .kernel import row_major
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
 from .products import FLOATS, destination, product, source
+from .spectral import transform
 
 __all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
 
@@ -33,10 +34,12 @@ SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
-    'call'.
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
+    'fft' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == "fft":
+        return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
@@ -83,13 +86,13 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce", "update", "cumulate"):
+            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how == "call":
+            if how in ("call", "fft"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -145,7 +148,7 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "dot", "update", "cumulate")
+        made = ("call", "dot", "fft", "update", "cumulate")
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())

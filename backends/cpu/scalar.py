@@ -26,9 +26,8 @@ from .elements import (
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, absolute, number, select
+from .math import FORMULAS, Value, absolute, number, select, threefry2x32
 from .math.complex import COMPLEX, Pair
-from .math.random import threefry2x32
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
 

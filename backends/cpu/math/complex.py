@@ -123,6 +123,14 @@ def _exp(z: Pair) -> Pair:
     return Pair(re, im)
 
 
+def _expm1(z: Pair) -> Pair:
+    """Return e**z - 1: the real part is (e**x - 1) cos y - 2 sin(y / 2)**2."""
+    sin = trigonometric.sin(z.im * 0.5)
+    cos = trigonometric.cos(z.im)
+    re = mad(exponential.expm1(z.re), cos, sin * sin * -2.0)
+    return Pair(re, exponential.exp(z.re) * trigonometric.sin(z.im))
+
+
 def _log(z: Pair) -> Pair:
     """Return log abs(z) + i arg(z); near the unit circle from (a - 1) (a + 1) + b**2."""
     a, b = absolute(z.re), absolute(z.im)
@@ -198,6 +206,46 @@ def _tanh(z: Pair) -> Pair:
     )
 
 
+def _scaled(f: Callable[[Pair], Pair], before: float, after: float) -> Callable[[Pair], Pair]:
+    """Return ``after * f(before * z)``."""
+
+    def times(z: Pair, factor: float) -> Pair:
+        return z if factor == 1 else Pair(z.re * factor, z.im * factor)
+
+    return lambda z: times(f(times(z, before)), after)
+
+
+def _log1p(z: Pair) -> Pair:
+    """Return log(1 + z), for small z from abs(1 + z)**2 - 1 = x (2 + x) + y**2."""
+    out = _log(Pair(z.re + 1.0, z.im))
+    near = logarithm.log1p(mad(z.im, z.im, z.re * (z.re + 2.0))) * 0.5
+    small = maximum(absolute(z.re), absolute(z.im)) < 0.5
+    return Pair(select(small, near, out.re), out.im)
+
+
+def _rsqrt(z: Pair) -> Pair:
+    return _div(_of_real(z.re.like(1.0)), _sqrt(z))
+
+
+def _logistic(z: Pair) -> Pair:
+    e = _exp(Pair(-z.re, -z.im))
+    return _div(_of_real(e.re.like(1.0)), Pair(e.re + 1.0, e.im))
+
+
+def _pow(z: Pair, w: Pair) -> Pair:
+    """Return exp(w log(z)), single precision by way of double; 1 for w = 0."""
+    if z.re.kind == "float":
+        wide = _pow(*(Pair(*(p.cast("fpext", "double") for p in (v.re, v.im))) for v in (z, w)))
+        return Pair(*(p.cast("fptrunc", "float") for p in (wide.re, wide.im)))
+    one = w.re.equals(0.0) & w.im.equals(0.0)
+    base_zero = z.re.equals(0.0) & z.im.equals(0.0)
+    out = _exp(_mul(w, _log(z)))
+    positive = (w.re > 0.0) & w.im.equals(0.0)
+    at_zero = select(positive, z.re.like(0.0), math.nan)
+    out = _choose(base_zero, Pair(at_zero, at_zero), out)
+    return _choose(one, _of_real(z.re.like(1.0)), out)
+
+
 def _turned(f: Callable[[Pair], Pair]) -> Callable[[Pair], Pair]:
     """Return ``-i f(i z)``."""
 
@@ -237,7 +285,15 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "complex": Pair,
     "exp": _exp,
     "log": _log,
+    "exp2": _scaled(_exp, math.log(2), 1),
+    "expm1": _expm1,
+    "log1p": _log1p,
+    "log2": _scaled(_log, 1, 1 / math.log(2)),
+    "log10": _scaled(_log, 1, 1 / math.log(10)),
     "sqrt": _sqrt,
+    "rsqrt": _rsqrt,
+    "pow": _pow,
+    "logistic": _logistic,
     "sin": _turned(_sinh),
     "cos": _cos,
     "tan": _turned(_tanh),
@@ -251,4 +307,4 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "copy": lambda z: z,
     "stop_gradient": lambda z: z,
 }
-"""Complex function by primitive, from pairs (values for real arguments) to a pair or a value."""
+"""Complex functions by primitive: of pairs, or of values where arguments are real."""

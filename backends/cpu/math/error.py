@@ -12,7 +12,6 @@ References:
     M. M. Shepherd, J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x in
     0 <= x < inf", Math. Comp. 36 (1981).
     C. L. Lawson, "Contributions to the theory of linear least maximum approximation", 1961.
-    M. B. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2010).
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from funtorch.ops import special
 
 from .exponential import exp_of_negative, scaled
 from .logarithm import log
+from .sampling import erf_inv_single
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select, sqrt
 
 __all__ = ["erf", "erf_inv", "erfc"]
@@ -153,43 +153,6 @@ def erfc(x: Value) -> Value:
 
 
 # ---------------------------------------------------------------------- the inverse of erf
-def _fused(x: Value, coefficients: Sequence[float]) -> Value:
-    """Evaluate a polynomial, highest power first, by fused multiply-adds."""
-    total = x.like(coefficients[0])
-    for c in coefficients[1:]:
-        total = fma(x, total, c)
-    return total
-
-
-def _log_single(x: Value) -> Value:
-    """Return log(x) of float32 numbers, nan below zero: after Cephes, as XLA rounds it."""
-    bits = x.bits()
-    exponent = (bits - special.ROOT_HALF_BITS) >> 23
-    f = (bits - (exponent << 23)).unbits() - 1.0
-    n = exponent.to_float()
-    square = f * f
-    cube = square * f
-    high, middle, low = (_fused(f, part) for part in special.LOGF)
-    tail = fma(fma(fma(high, cube, middle), cube, low), cube, n * special.LN2_LOW)
-    out = fma(n, special.LN2_HIGH, (f - square * 0.5) + tail)
-    out = select(x.equals(0.0), x.like(-math.inf), out)
-    return select(x >= 0.0, out, math.nan)
-
-
-def _log1p_single(z: Value) -> Value:
-    square = z * z
-    ratio = _fused(z, special.LOG1P_NUM) / _fused(z, special.LOG1P_DEN)
-    near = z + (z * square * ratio - square * 0.5)
-    return select(absolute(z) < special.LOG1P_LIMIT, near, _log_single(z + 1.0))
-
-
-def _giles(x: Value) -> Value:
-    w = -_log1p_single(x * -x)
-    tail = _fused(sqrt(w) - 3.0, special.GILES_TAIL)
-    tail = select(absolute(x).equals(1.0), x.like(math.inf), tail)
-    return select(w < 5.0, _fused(w - 2.5, special.GILES_CENTRE), tail) * x
-
-
 def _inverse(x: Value) -> Value:
     """Return the inverse of erf of a double: the rational function of its interval."""
     size = absolute(x)
@@ -216,4 +179,4 @@ def _inverse(x: Value) -> Value:
 
 def erf_inv(x: Value) -> Value:
     """Return the inverse of erf on (-1, 1): infinite at the ends, nan outside."""
-    return _giles(x) if x.kind == "float" else _inverse(x)
+    return erf_inv_single(x) if x.kind == "float" else _inverse(x)
