@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -238,6 +239,50 @@ def test_a_new_number_of_threads_compiles_nothing_again():
         with ft.threads(n):
             np.testing.assert_array_equal(f(x), want)
     assert len(traced) == 1
+
+
+def test_an_interrupt_during_a_native_loop_is_raised_when_it_returns():
+    f = ft.jit(
+        lambda n: ft.lax.while_loop(
+            lambda c: c[0] < n, lambda c: (c[0] + 1, fnp.sin(c[1])), (0, 1.0)
+        )
+    )
+    f(10)
+
+    def run():
+        threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+        f(5_000_000)
+        time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert int(f(5)[0]) == 5
+
+
+def test_other_python_threads_run_during_a_native_loop():
+    f = ft.jit(
+        lambda n: ft.lax.while_loop(
+            lambda c: c[0] < n, lambda c: (c[0] + 1, fnp.sin(c[1])), (0, 1.0)
+        )
+    )
+    f(10)
+    ticks = []
+    done = threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(1)
+            time.sleep(0.001)
+
+    clock = threading.Thread(target=tick)
+    clock.start()
+    try:
+        before = len(ticks)
+        f(3_000_000)
+        assert len(ticks) - before > 3
+    finally:
+        done.set()
+        clock.join()
 
 
 def test_running_out_of_memory_names_the_largest_arrays():
