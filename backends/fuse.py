@@ -25,13 +25,14 @@ from .kernel import Affine, Kernel, Op, Store, check_kernel, collapse, row_major
 from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
+from .products import FLOATS, destination, product, source
+from .spectral import transform
 from .structure import structured
 
 __all__ = ["fuse"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -47,10 +48,12 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
-    'call'.
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
+    'fft' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == "fft":
+        return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
@@ -72,36 +75,11 @@ def kind(eqn: Eqn) -> str:
         good = avals[0].dtype.kind != "b" or UPDATES[name][1] == "set"
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
-        return "dot" if avals[0].dtype in FLOATS and dot_layout(eqn) is not None else "call"
+        whole = not any(isinstance(v, Lit) for v in eqn.invars)
+        return "dot" if avals[0].dtype in FLOATS and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
-
-
-def dot_layout(eqn: Eqn) -> tuple[int, int, int, int, bool, bool] | None:
-    """Return (batch, m, n, k, trans_a, trans_b) of a dot_general that BLAS can take, or None."""
-    if any(isinstance(v, Lit) for v in eqn.invars):
-        return None
-    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
-    (a, b), lead = (v.aval.shape for v in eqn.invars), tuple(range(len(ba)))
-    pairs = sorted(zip(ca, cb, strict=True))
-    ca, cb = tuple(i for i, _ in pairs), tuple(j for _, j in pairs)
-    if ba != lead or bb != lead:
-        return None
-
-    def split(shape: Sequence[int], contracted: tuple[int, ...]) -> tuple[bool, int, int] | None:
-        free = tuple(d for d in range(len(shape)) if d not in contracted and d >= len(lead))
-        sizes = int(np.prod([shape[d] for d in free])), int(np.prod([shape[d] for d in contracted]))
-        if (*free, *contracted) == tuple(range(len(lead), len(shape))):
-            return True, *sizes
-        return (
-            (False, *sizes) if (*contracted, *free) == tuple(range(len(lead), len(shape))) else None
-        )
-
-    left, right = split(a, ca), split(b, cb)
-    if left is None or right is None or max(*left[1:], right[1]) >= 2**31:
-        return None
-    return int(np.prod([a[d] for d in lead])), left[1], right[1], left[2], not left[0], right[0]
 
 
 # ---------------------------------------------------------------------- roots
@@ -116,17 +94,24 @@ class _Program:
         self.wanted = set(self.outputs)  # must be in memory
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         self.convs: dict[Eqn, Conv] = {}
-        self._convolve()
+        self.dots: dict[Eqn, Dot] = {}
+        self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
+        self._place_convs()
+        self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce", "update", "cumulate"):
+            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "dot"):
+            if how in ("call", "fft"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
+            if eqn in self.dots:
+                dot = self.dots[eqn]
+                self.wanted |= {dot.a, dot.b}
+                self.roots.add(dot.out)
             if how == "update":
                 self.wanted.add(eqn.invars[0])
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
@@ -145,13 +130,17 @@ class _Program:
                 self.roots.update(v for v in eqn.invars[1:] if isinstance(v, Var))
         self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
 
-    def _convolve(self) -> None:
-        """Make the steps of convolutions; a transpose that alone reads one becomes part of it."""
+    def _readers(self) -> dict[Var, list[Eqn]]:
         readers: dict[Var, list[Eqn]] = {}
         for eqn in self.jaxpr.eqns:
             for v in eqn.invars:
                 if isinstance(v, Var):
                     readers.setdefault(v, []).append(eqn)
+        return readers
+
+    def _place_convs(self) -> None:
+        """Make the steps of convolutions; a transpose that alone reads one becomes part of it."""
+        readers = self._readers()
         for eqn, how in list(self.kinds.items()):
             if how != "conv":
                 continue
@@ -167,6 +156,40 @@ class _Program:
             self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
+                self.passed.add(after[0])
+
+    def _place_dots(self) -> None:
+        """Find out where products read and write."""
+        readers = self._readers()
+        moves = {e for e, how in self.kinds.items() if how == "move"}
+        made = ("call", "dot", "fft", "update", "cumulate")
+        held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
+        held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
+        held.update(step.out for step in self.convs.values())
+        for eqn in self.jaxpr.eqns:
+            if self.kinds[eqn] != "dot":
+                continue
+            (out,) = eqn.outvars
+            last, strides, passed = destination(out, readers, moves, self.outputs)
+            plain = [(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, out)]
+            inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars]
+            choices = (
+                (*inputs, (last, (0, strides))),
+                (*inputs, plain[2]),
+                (*plain[:2], (last, (0, strides))),
+                plain,
+            )
+            for choice in choices:
+                dot = product(eqn, *choice)
+                if dot is not None:
+                    break
+            if dot is None:
+                self.kinds[eqn] = "call"
+                continue
+            self.dots[eqn] = dot
+            if dot.out is not out:
+                self.passed.update(passed)
+                held.add(dot.out)
 
     def _place_reshape(self, eqn: Eqn) -> None:
         """Store a reshape that is no index map, or what it reshapes."""
@@ -650,13 +673,15 @@ def fuse(jaxpr: Jaxpr) -> Plan:
                 lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
                 combined,
             )
-        elif how == "dot":
-            dot = Dot(*eqn.invars, eqn.outvars[0], *dot_layout(eqn))  # type: ignore[call-arg, arg-type]
-            planner.append(dot, eqn.outvars, operands)
+        elif how == "fft":
+            planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})
-        elif how == "part":
+        elif how == "dot":
+            dot = program.dots[eqn]
+            planner.append(dot, [dot.out], {dot.a, dot.b})
+        elif eqn in program.passed:
             continue
         elif any(v in program.roots and v not in program.lazy for v in eqn.outvars):
             planner.root(eqn)

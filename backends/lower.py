@@ -19,9 +19,12 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 from funtorch.ops.elementwise import add, bitwise_or, convert, eq, ne, select
 from funtorch.ops.families import broadcast_in_dim, full_like, scalar
 from funtorch.ops.reduce import reduce_max, reduce_min
-from funtorch.ops.shape import iota, pad, reshape
+from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
+
+from .products import as_matrices
+from .spectral import of_real
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -98,9 +101,15 @@ def _overlap_add(eqn: Eqn) -> Callable[..., Any] | None:
     m, aval = len(shape), eqn.invars[0].aval
     lead = aval.ndim - 2 * m
     window, counts = aval.shape[lead : lead + m], aval.shape[lead + m :]
-    if math.prod(window) > _TAPS or aval.size == 0:
+    if aval.size == 0:
         return None
     front = (0,) * lead
+    if all(
+        w <= s and (d == 1 or w == 1) for w, s, d in zip(window, strides, dilation, strict=True)
+    ):
+        return lambda x: _laid_side_by_side(x, shape, strides)
+    if math.prod(window) > _TAPS:
+        return None
 
     def tap(x: Any, place: Sequence[int]) -> Any:
         start = (*front, *place, *(0,) * m)
@@ -125,6 +134,24 @@ def _overlap_add(eqn: Eqn) -> Callable[..., Any] | None:
     return whole
 
 
+def _laid_side_by_side(x: Any, shape: Sequence[int], strides: Sequence[int]) -> Any:
+    """Return the overlapping sum of windows that do not overlap: every element has its place."""
+    m = len(shape)
+    lead = len(x.shape) - 2 * m
+    window, counts, none = x.shape[lead : lead + m], x.shape[lead + m :], (0,) * len(x.shape)
+    gaps = tuple(s - w for s, w in zip(strides, window, strict=True))
+    zero = scalar(0, x.dtype)
+    if any(gaps):
+        x = pad(x, zero, lo=none, hi=(*none[:lead], *gaps, *none[:m]), interior=none)
+    order = (k for j in range(m) for k in (lead + m + j, lead + j))
+    x = transpose(x, perm=(*range(lead), *order))
+    sizes = tuple(n * s for n, s in zip(counts, strides, strict=True))
+    x = reshape(x, shape=(*x.shape[:lead], *sizes))
+    ends = tuple(n - k for n, k in zip(shape, sizes, strict=True))
+    none = none[: lead + m]
+    return pad(x, zero, lo=none, hi=(*none[:lead], *ends), interior=none) if any(ends) else x
+
+
 LOWERINGS: dict[str, Rule] = {
     "argmax": _arg(True),
     "argmin": _arg(False),
@@ -138,6 +165,8 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
+    "dot_general": as_matrices,
+    "fft": of_real,
 }
 """By primitive."""
 

@@ -11,6 +11,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Tests compile what they run, and leave nothing in the user's cache.
+os.environ.setdefault("FUNTORCH_CACHE_DIR", "off")
+
 # "ci" draws the same examples every time and has no deadline (the first call compiles); "explore"
 # looks for new failures:  HYPOTHESIS_PROFILE=explore make test
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30)

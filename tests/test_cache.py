@@ -12,7 +12,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends import cache
-from funtorch.backends.cpu import image, runtime
+from funtorch.backends.cpu import codegen, image
 from funtorch.config import config
 from funtorch.transforms.simplify import simplify
 
@@ -190,7 +190,7 @@ def test_the_linker_runs_code():
     given = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int64)(lambda *a: seen.append(a))
     outside = {"given": ctypes.cast(given, ctypes.c_void_p).value, "place": id(seen)}
     code = object_code(TEXT)
-    images = [image.Image(code, outside) for _ in range(3)]
+    images = [image.Image([code], outside) for _ in range(3)]
     for made in images:
         run = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64)(made["run"])
         out = np.zeros(1, np.float32)
@@ -202,13 +202,27 @@ def test_the_linker_runs_code():
 
 
 @needs_linker
+def test_the_linker_joins_objects():
+    first = "declare i64 @second(i64)\n" + (
+        "define i64 @first(i64 %n) {\n  %x = call i64 @second(i64 %n)\n  ret i64 %x\n}\n"
+    )
+    second = "@table = private constant [3 x i64] [i64 5, i64 6, i64 7]\n" + (
+        "define hidden i64 @second(i64 %n) {\n"
+        "  %p = getelementptr i64, ptr @table, i64 %n\n  %x = load i64, ptr %p\n  ret i64 %x\n}\n"
+    )
+    made = image.Image([object_code(first), object_code(second)], {})
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(made["first"])
+    assert [run(n) for n in range(3)] == [5, 6, 7]
+
+
+@needs_linker
 def test_the_linker_refuses_what_it_does_not_know():
     code = object_code(TEXT)
     with pytest.raises(image.Unsupported, match="no symbol 'place'"):
-        image.Image(code, {"given": 1})
+        image.Image([code], {"given": 1})
     for bad in (b"", code[:100], b"MZ" + code[2:], code[:-64]):
         with pytest.raises(image.Unsupported):
-            image.Image(bad, {"given": 1, "place": 1})
+            image.Image([bad], {"given": 1, "place": 1})
 
 
 # ---------------------------------------------------------------------- processes
@@ -306,6 +320,32 @@ def test_clear_caches_deletes_files_when_asked(place):
 
 
 def test_llvm_links_where_we_cannot():
-    code = runtime.object_code("define i64 @seven() {\n  ret i64 7\n}\n")
-    library = runtime._linked_by_llvm(code, ["seven"], {})
+    code = codegen.object_code("define i64 @seven() {\n  ret i64 7\n}\n")
+    library = codegen.link(code, ["seven"], {}, "seven")
     assert ctypes.CFUNCTYPE(ctypes.c_int64)(library["seven"])() == 7
+
+
+def test_modules_are_cut_into_units_that_call_each_other(monkeypatch):
+    """A program compiled in many units gives what it gives compiled in one."""
+
+    def f(w, xs):
+        step = lambda c, x: (fnp.sin(c @ w) + fnp.exp(-(x**2)), fnp.cos(c).sum())
+        total, sums = ft.lax.scan(step, xs[0], xs)
+        return fnp.sort(total), fnp.tanh(sums), ft.nn.softmax(xs) @ w
+
+    w, xs = np.full((4, 4), 0.3, np.float32), np.linspace(-90, 90, 24, dtype=np.float32)
+    xs = xs.reshape(6, 4)
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", "off")
+    results, counts = [], []
+    for size, processors in ((1 << 30, 1), (200, 8)):
+        monkeypatch.setattr(codegen, "_UNIT", size)
+        monkeypatch.setattr(codegen, "default_threads", lambda n=processors: n)
+        cut = codegen.units
+        monkeypatch.setattr(
+            codegen, "units", lambda text, most, cut=cut: counts.append(r := cut(text, most)) or r
+        )
+        results.append(ft.tree.leaves(ft.jit(lambda w, xs: f(w, xs))(w, xs)))
+        monkeypatch.setattr(codegen, "units", cut)
+    assert max(map(len, counts)) > 2
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,7 +1,9 @@
 """Native scalar code against mpmath: errors in units of the last place, special values, bits."""
 
 import itertools
+from inspect import signature
 
+import llvmlite.binding as llvm
 import ml_dtypes
 import mpmath
 import numpy as np
@@ -13,9 +15,14 @@ import funtorch.numpy as fnp
 from funtorch import random
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.coverage import ELEMENTWISE
+from funtorch.backends.cpu.block import Block
+from funtorch.backends.cpu.math import FORMULAS, Value
+from funtorch.backends.fuse import fuse
+from funtorch.backends.plan import Launch
 from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.jaxpr import stage
 from funtorch.ops import special
+from funtorch.transforms.simplify import simplify
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 RNG = np.random.default_rng(5)
@@ -23,16 +30,21 @@ MOST = 4  # units in the last place
 PI = np.pi
 
 
-def native(name, *avals, **params):
-    """Return the compiled program of one primitive, on flat arrays."""
-    prim = primitives[name]
-    return compile_jaxpr(stage(lambda *xs: [prim.bind(*xs, **params)], avals))
+def compiled_together(calls, *args):
+    """Compile calls of primitives, (name, number of arguments, params), as one program and run it.
+
+    Each takes the first of the given arguments.
+    """
+    args = [np.asarray(a) for a in args]
+
+    def program(*xs):
+        return [primitives[name].bind(*xs[:count], **params) for name, count, params in calls]
+
+    return compile_jaxpr(stage(program, [ShapedArray(a.shape, a.dtype) for a in args]))(args)
 
 
 def compiled(name, *args, **params):
-    args = [np.asarray(a) for a in args]
-    (out,) = native(name, *(ShapedArray(a.shape, a.dtype) for a in args), **params)(args)
-    return out
+    return compiled_together([(name, len(args), params)], *args)[0]
 
 
 def eager(name, *args, **params):
@@ -251,6 +263,9 @@ def test_compiled_normals_are_the_eager_ones_to_the_bit():
         lambda k: random.randint(k, (100,), 0, 37),
         lambda k: random.split(k, 3),
         lambda k: random.bernoulli(k, 0.3, (100,)),
+        lambda k: random.gumbel(k, (1000,)),
+        lambda k: random.exponential(k, (1000,)),
+        lambda k: random.laplace(k, (1000,)),
     ],
 )
 def test_compiled_draws_are_the_eager_ones(draw):
@@ -258,12 +273,25 @@ def test_compiled_draws_are_the_eager_ones(draw):
     np.testing.assert_array_equal(np.asarray(ft.jit(draw)(key)), np.asarray(draw(key)))
 
 
-def test_the_inverse_of_erf_rounds_as_the_eager_rule():
+SINGLE = {
+    "erf_inv": special.erf_inv_single,
+    "sampled_erf_inv": special.erf_inv_single,
+    "sampled_exp": special.exp_single,
+    "sampled_log": special.log_single,
+    "sampled_log1p": special.log1p_single,
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_functions_of_samplers_give_the_eager_bits(name):
     x = np.concatenate([RNG.uniform(-1, 1, 200_000), 1 - np.exp(RNG.uniform(-17, 0, 50_000))])
-    x = np.concatenate([x, [0, -0.0, 1, -1, 1.5, -np.inf, np.nan, 1e-40]]).astype(F32)
+    some = [0, -0.0, 1, -1, 1.5, -np.inf, np.inf, np.nan, 1e-40, 88.72283, -87.4, 3e38]
+    x = np.concatenate([x, x * 90, np.exp(x * 80), some]).astype(F32)
     with np.errstate(all="ignore"):
-        want = special.erf_inv_single(np, x)
-    np.testing.assert_array_equal(compiled("erf_inv", x), want)
+        np.testing.assert_array_equal(compiled(name, x), SINGLE[name](np, x))
+        x = x.astype(F64)
+        got, want = compiled(name, x), eager(name, x)
+    np.testing.assert_allclose(got, want, rtol=2e-15)
 
 
 # ---------------------------------------------------------------------- 16-bit floats
@@ -288,7 +316,7 @@ def steps_apart(got, want):
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_every_half_gives_what_the_eager_rule_gives(name, dtype):
     x = np.arange(65536, dtype=np.uint16).view(dtype)
-    args = [x] if name in UNARY or name in OF_ONE else [x, RNG.permutation(x)]
+    args = [x] if name in {*UNARY, *OF_ONE, *SINGLE} else [x, RNG.permutation(x)]
     with np.errstate(all="ignore"):
         got, want = compiled(name, *args), eager(name, *args)
     if want.dtype == bool:
@@ -339,9 +367,10 @@ def test_conversions_are_the_eager_ones(dtype):
         with np.errstate(all="ignore"):
             spread = RNG.normal(size=900) * np.exp(RNG.uniform(-30, 50, 900))
             x = np.array([*special_ones, *edges, *spread]).astype(dtype)
-    for to in ALL_DTYPES:
+    calls = [("convert", 1, {"dtype": to, "weak_type": False}) for to in ALL_DTYPES]
+    for to, got in zip(ALL_DTYPES, compiled_together(calls, x), strict=True):
         with np.errstate(all="ignore"):
-            got, want = (run("convert", x, dtype=to, weak_type=False) for run in (compiled, eager))
+            want = eager("convert", x, dtype=to, weak_type=False)
         assert got.dtype == want.dtype == to
         if to in HALVES:
             got, want = got.astype(F32), want.astype(F32)
@@ -358,7 +387,123 @@ def test_integer_operations_are_defined_everywhere(dtype):
     edges = np.concatenate([edges, ~edges])
     x, y = (np.array(v, dtype) for v in zip(*itertools.product(edges, edges), strict=True))
     shifts = ("shift_left", "shift_right_logical", "shift_right_arithmetic")
-    for name in ("div", "rem", "add", "mul", "max", "min", *shifts):
-        np.testing.assert_array_equal(compiled(name, x, y), eager(name, x, y), name)
-    for name in ("neg", "abs", "sign", "population_count", "clz", "bitwise_not"):
-        np.testing.assert_array_equal(compiled(name, x), eager(name, x), name)
+    calls = [(name, 2, {}) for name in ("div", "rem", "add", "mul", "max", "min", *shifts)]
+    one = ("neg", "abs", "sign", "population_count", "clz", "bitwise_not")
+    calls += [(name, 1, {}) for name in one]
+    for (name, count, _), got in zip(calls, compiled_together(calls, x, y), strict=True):
+        np.testing.assert_array_equal(got, eager(name, *(x, y)[:count]), name)
+
+
+# ---------------------------------------------------------------------- complex numbers
+COMPLEXES = tuple(map(np.dtype, ("complex64", "complex128")))
+OF_COMPLEX = [n for n, row in ELEMENTWISE.items() if "c" in row.kinds]
+COMPLEX_PAIRS = {"add", "sub", "mul", "div", "pow", "eq", "ne"}
+# Functions that are right at infinities and zeros too, to the sign.
+EVERYWHERE = ("neg", "add", "sub", "mul", "conj", "abs", "sign", "sqrt", "log", "reciprocal", "exp")
+
+
+def complexes(re, im, dtype):
+    z = np.empty(np.shape(re), dtype)
+    z.real, z.imag = re, im
+    return z
+
+
+@pytest.mark.parametrize("name", [n for n in OF_COMPLEX if n not in OF_PARAMS | OF_THREE])
+@pytest.mark.parametrize("dtype", COMPLEXES, ids=str)
+def test_complex_functions_are_the_eager_ones(name, dtype):
+    if name == "complex":
+        args = RNG.normal(size=(2, 50)).astype(np.empty(0, dtype).real.dtype)
+    else:
+        z = complexes(RNG.normal(size=3000), RNG.normal(size=3000), dtype)
+        far = 2 if name in ("pow", "logistic") else 15
+        z = np.concatenate([z * 2, z * far, z / 100, 1 + z / 100]).astype(dtype)
+        args = [z, RNG.permutation(z)] if name in COMPLEX_PAIRS else [z]
+    with np.errstate(all="ignore"):
+        got, want = compiled(name, *args), eager(name, *args)
+    assert got.dtype == want.dtype
+    if want.dtype == bool:
+        np.testing.assert_array_equal(got, want)
+        return
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(np.isfinite(got), finite)
+    distance, size = np.abs(got - want)[finite], np.abs(want)[finite]
+    # A power has the error of its exponent; logistic is the reciprocal of a number that may be 0.
+    most = 64 if name in ("pow", "logistic") else 6
+    assert np.max(distance / np.maximum(size, 1e-30)) <= most * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("dtype", COMPLEXES, ids=str)
+def test_complex_functions_at_zeros_and_infinities(name, dtype):
+    some = [0, -0.0, 1, -1, 2.5, np.inf, -np.inf, np.nan, 1e-30, 1e30]
+    z = complexes(*zip(*itertools.product(some, some), strict=True), dtype)
+    args = [z, z[::-1].copy()] if name in COMPLEX_PAIRS else [z]
+    with np.errstate(all="ignore"):
+        got, want = compiled(name, *args), eager(name, *args)
+        for g, w in ((got.real, want.real), (got.imag, want.imag)):
+            np.testing.assert_allclose(g, w, rtol=8 * np.finfo(dtype).eps)
+            signed = ~np.isnan(w) & (name not in ("mul", "sign", "exp"))
+            np.testing.assert_array_equal(np.signbit(g)[signed], np.signbit(w)[signed])
+
+
+@pytest.mark.parametrize("y", [-3, 0, 1, 5])
+def test_complex_powers_multiply(y):
+    z = complexes(RNG.normal(size=99), RNG.normal(size=99), "complex64")
+    np.testing.assert_allclose(
+        compiled("integer_pow", z, y=y), eager("integer_pow", z, y=y), rtol=1e-5
+    )
+
+
+def test_complex_programs_are_kernels():
+    z = complexes(RNG.normal(size=(33, 130)), RNG.normal(size=(33, 130)), "complex64")
+
+    def f(z):
+        w = fnp.exp(z / 4) * z
+        big = fnp.where(fnp.abs(w) > 1, w, z.conj())
+        return big.sum(), big.sum(0), big.T.prod(1)[:2], big.real.max(1), big[::2, 1:].imag, w == z
+
+    jaxpr = simplify(stage(lambda v: list(f(v)), [ShapedArray(z.shape, z.dtype)]))
+    assert all(isinstance(step, Launch) for step in fuse(jaxpr).steps)
+    for got, want in zip(ft.jit(f)(z), f(fnp.asarray(z)), strict=True):
+        np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=3e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------- vectors
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_loops_over_formulas_become_loops_over_vectors(kind):
+    """Compile a loop per formula; its result must be stored from a vector register."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features, target = llvm.get_host_cpu_features().flatten(), llvm.Target.from_default_triple()
+    machine = target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
+    )
+    declared, functions = {}, []
+    for name, formula in FORMULAS.items():
+        b = Block()
+        x = [
+            b.op(f"load {kind}, ptr {b.op(f'getelementptr {kind}, ptr %{p}, i64 %i')}")
+            for p in "xy"
+        ]
+        count = len([p for p in signature(formula).parameters.values() if p.name != "n"])
+        params = {"n": 2} if name == "polygamma" else {}
+        out = formula(*(Value(b, v, kind) for v in x[:count]), **params)
+        b.do(f"store {kind} {out.name}, ptr {b.op(f'getelementptr {kind}, ptr %out, i64 %i')}")
+        declared |= b.declared
+        loop = ["  br label %l", "l:", "  %i = phi i64 [ 0, %entry ], [ %j, %l ]", *b.lines]
+        loop += ["  %j = add nsw i64 %i, 1", "  %m = icmp slt i64 %j, 4096"]
+        loop += ["  br i1 %m, label %l, label %end", "end:", "  ret void", "}"]
+        head = f"define void @{name}.loop(ptr noalias %x, ptr noalias %y, ptr noalias %out) #0 {{"
+        functions.append("\n".join([head, "entry:", *loop]))
+    attributes = f'attributes #0 = {{ "target-features"="{features}" }}'
+    module = llvm.parse_assembly("\n\n".join([*declared.values(), *functions, attributes]))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    scalar_loops = [
+        name
+        for name in FORMULAS
+        if f" x {kind}>"
+        not in str(module.get_function(f"{name}.loop")).replace(f"<1 x {kind}>", "")
+    ]
+    assert not scalar_loops

@@ -22,6 +22,7 @@ class Block:
         self.declared: dict[str, str] = {}
         # Float32 values, each with a 16-bit format that it is a number of.
         self.exact: set[tuple[str, str]] = set()
+        self.parts: dict[str, tuple[str, str]] = {}  # of complex values
         self.count = 0
         self.lanes = lanes
 

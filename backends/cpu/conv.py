@@ -35,13 +35,14 @@ __all__ = ["correlation_code"]
 _PACKED = 1 << 19  # bytes of packed planes in one slot
 _SUMS = 1 << 17  # bytes of sums in one slot
 _RUN = 1024  # elements of a run that are multiplied at a time, so that they stay in the first cache
+_SPELT = 4  # taps that a loop over them takes at a time, at most
 _SMALL = 1 << 20  # products of a convolution that one thread does
 _PARTS = 16  # parts that are enough for any number of threads
 _HEADER = 64  # bytes before the slots: which of them are taken
 
 
 @functools.cache
-def _registers() -> tuple[int, int]:
+def registers() -> tuple[int, int]:
     """Return the bytes of a vector, and how many of them may hold sums."""
     import llvmlite.binding as llvm
 
@@ -126,7 +127,7 @@ class _Schedule(Writer):
         self.c, self.packing, self.raw = c, packing, raw
         self.kind, bits = ("float", 32) if dtype == np.float32 else ("double", 64)
         self.bytes = bits // 8
-        width, self.sums = _registers()
+        width, self.sums = registers()
         self.lanes = width // self.bytes
         self.vector = f"<{self.lanes} x {self.kind}>"
         self.mangled = f"v{self.lanes}f{bits}"
@@ -404,11 +405,17 @@ class _Places(_Schedule):
         """Choose how many places along the first axis one part makes, from how many features."""
         c = self.c
         self.height, self.chunk = c.places[0], c.features
-        least = -(-2 * self.lanes // math.prod(c.places[1:]))  # rows of two vectors
-        pieces = -(-_PARTS // (c.batch * c.groups)) if self.c.products > _SMALL else 1
-        fits = False
-        while not fits and -(-c.places[0] // pieces) >= least:
-            self.height = -(-c.places[0] // pieces)
+        row = math.prod(c.places[1:])
+        least = -(-2 * self.lanes // row)  # rows of two vectors
+        pieces = -(-_PARTS // (c.batch * c.groups)) if c.products > _SMALL else 1
+        pieces, fits = min(pieces, c.places[0]), False
+        while not fits and pieces <= c.places[0] and -(-c.places[0] // pieces) >= least:
+            # Of about so many pieces, those that overlap least and fill their vectors best.
+            heights = {-(-c.places[0] // k) for k in range(pieces, 2 * pieces)}
+            self.height = min(
+                (h for h in heights if h >= least),
+                key=lambda h: (-(-c.places[0] // h) * -(-h * row // self.lanes), -h),
+            )
             self.packing = self.packing_of(c, self.height)
             fits = self.raw or self.packed(c.features) <= _PACKED
             pieces += 1
@@ -618,6 +625,16 @@ class _Places(_Schedule):
         else:
             self.write(value, to, mask)
 
+    def together(self) -> list[int]:
+        """Return how far apart the taps lie that are written out in the loop over taps."""
+        offsets = self.packing.offsets
+        for n in range(min(_SPELT, self.taps), 1, -1):
+            pieces = [offsets[k : k + n] for k in range(0, self.taps, n)]
+            apart = {tuple(o - piece[0] for o in piece) for piece in pieces}
+            if len(apart) == 1:
+                return list(apart.pop())
+        return [0]
+
     def products(self, x: str, w: str, count: Index, sums: list[str], masks: list) -> list[str]:
         """Write the sum over features and taps of a tile."""
         c, kind, p = self.c, self.kind, self.packing
@@ -641,15 +658,20 @@ class _Places(_Schedule):
             xi = self.pointer(x, kind, self.sum(0, [(i, far)]))
             wi = self.pointer(w, kind, self.sum(0, [(i, self.taps * self.rows)]))
 
-            def tap(k: Index, *held: str) -> list[str]:
-                offset = self.entry("offset", p.offsets, k)
+            def some(k: Index, *held: str) -> list[str]:
+                xk = self.pointer(xi, kind, self.entry("offset", p.offsets, k))
                 wk = self.pointer(wi, kind, self.sum(0, [(k, self.rows)]))
-                return add(self.pointer(xi, kind, offset), wk, held)
+                for j, apart in enumerate(together):
+                    xj, wj = self.pointer(xk, kind, apart), self.pointer(wk, kind, j * self.rows)
+                    held = add(xj, wj, held)
+                return list(held)
 
-            if self.taps == 1:
-                return tap(0, *held)
-            return self.loop(0, self.taps, 1, tap, [(self.vector, h) for h in held])
+            if len(together) == self.taps:
+                return some(0, *held)
+            carried = [(self.vector, h) for h in held]
+            return self.loop(0, self.taps, len(together), some, carried)
 
+        together = self.together()
         if count == 1:
             return feature(0, *sums)
         return self.loop(0, count, 1, feature, [(self.vector, s) for s in sums])
@@ -694,7 +716,10 @@ class _Taps(_Schedule):
         outputs = c.batch * c.groups * c.outs * self.places
         partial = outputs * self.pieces * self.bytes if self.pieces > 1 else 0
         self.first_slot = -(-(_HEADER + partial) // 64) * 64
-        self.planes = 0 if self.raw else self.packed(self.together)
+        self.features = max(1, min(self.depth, _RUN // self.run))  # multiplied at a time
+        if not self.raw:
+            self.features = max(1, min(self.features, _PACKED // (self.together * plane)))
+        self.planes = 0 if self.raw else self.packed(self.together * self.features)
         tiles = self.sample_tiles * self.spot_tiles * self.row_tiles
         self.all_sums = tiles * self.sum_size
         self.slot = self.planes + self.all_sums * self.bytes
@@ -744,35 +769,39 @@ class _Taps(_Schedule):
         def feature(i: Index) -> None:
             start = self.sum(c.x.offset, [(b0, xb), (g, xg), (i, xi)])
             x = self.pointer("%b0", self.kind, start)
-            if not self.raw:
-                self.pack(x, slot, self.together, xb, 0)
-                x = slot
             w = self.pointer("%b1", self.kind, self.sum(c.w.offset, [(g, wg), (i, wi)]))
-            self.runs(x, w, sums)
+            count = self.least(self.features, self.sum(0, [(stop, 1), (i, -1)]))
+            if not self.raw:
+                size = self.together * self.packing.elements
+
+                def pack(k: Index) -> None:
+                    source = self.pointer(x, self.kind, self.sum(0, [(k, xi)]))
+                    target = self.pointer(slot, self.kind, self.sum(0, [(k, size)]))
+                    self.pack(source, target, self.together, xb, 0)
+
+                self.each(count, pack)
+            self.runs(x if self.raw else slot, w, sums, count)
 
         if c.features == 1:
             feature(0)
         else:
-            self.loop(i0, stop, 1, feature)
+            self.loop(i0, stop, self.features, feature)
         self.tiles(lambda *tile: self.join(sums, b0, g, piece, *tile))
 
-    def runs(self, x: str, w: str, sums: str) -> None:
-        """Write the products of all runs of one feature, a piece of them at a time."""
+    def runs(self, x: str, w: str, sums: str, count: Index) -> None:
+        """Write the products of all runs of some features, a piece of long runs at a time."""
         whole = self.run // self.lanes * self.lanes
-        rest = self.run - whole
-        if whole:
+        if whole <= _RUN:
+            self.tiles(lambda *tile: self.products(x, w, sums, count, (0, whole), True, *tile))
+            return
 
-            def some(q: Index) -> None:
-                stop = self.least(self.sum(_RUN, [(q, 1)]), whole)
-                self.tiles(lambda *tile: self.products(x, w, sums, (q, stop), None, *tile))
+        def some(q: Index) -> None:
+            stop = self.least(self.sum(_RUN, [(q, 1)]), whole)
+            self.tiles(lambda *tile: self.products(x, w, sums, count, (q, stop), False, *tile))
 
-            if whole <= _RUN:
-                some(0)
-            else:
-                self.loop(0, whole, _RUN, some)
-        if rest:
-            mask = self.mask(rest)
-            self.tiles(lambda *tile: self.products(x, w, sums, (whole, whole + 1), mask, *tile))
+        self.loop(0, whole, _RUN, some)
+        if self.run > whole:
+            self.tiles(lambda *tile: self.products(x, w, sums, count, (whole, whole), True, *tile))
 
     def tiles(self, body: Callable[[Index, Index, Index, Index], None]) -> None:
         """Write loops over tiles; the body takes their number, sample, place, and out feature."""
@@ -802,45 +831,59 @@ class _Taps(_Schedule):
         x: str,
         w: str,
         sums: str,
+        count: Index,
         span: tuple[Index, Index],
-        mask: str | None,
+        to_end: bool,
         n: Index,
         b: Index,
         p: Index,
         o: Index,
     ) -> None:
-        """Add the products of a piece of the runs to the sums of one tile."""
+        """Add the products of pieces of runs, and of what their ends leave, to a tile's sums."""
         c, kind = self.c, self.kind
         far = c.x.strides[0] if self.raw else self.packing.elements
         xs = []
         for k, j in itertools.product(range(self.samples), range(self.spots)):
             offset = self.entry("offset", self.packing.offsets, self.sum(j, [(p, 1)]))
-            place = self.sum(0, [(self.sum(k, [(b, 1)]), far), (offset, 1)])
-            xs.append(self.pointer(x, kind, place))
-        ws = [
-            self.pointer(w, kind, self.sum(0, [(self.sum(r, [(o, 1)]), c.w.strides[1])]))
-            for r in range(self.rows)
-        ]
+            xs.append(self.sum(0, [(self.sum(k, [(b, 1)]), far), (offset, 1)]))
+        ws = [self.sum(0, [(self.sum(r, [(o, 1)]), c.w.strides[1])]) for r in range(self.rows)]
         cells = self.pointer(sums, kind, self.sum(0, [(n, self.sum_size)]))
         places = [
             self.pointer(cells, kind, k * self.lanes) for k in range(self.rows * self.columns)
         ]
         held = [self.read(place) for place in places]
+        first, stop = span
+        rest = self.run % self.lanes if to_end else 0
+        twice = 2 if self.run // self.lanes % 2 == 0 else 1
 
-        def step(q: Index, *now: str) -> list[str]:
-            left = [self.read(self.pointer(y, kind, q), mask) for y in ws]
-            right = [self.read(self.pointer(y, kind, q), mask) for y in xs]
-            return [
-                self.fma(*pair, acc)
-                for pair, acc in zip(itertools.product(left, right), now, strict=True)
+        def feature(i: Index, *now: str) -> list[str]:
+            xi = c.x.strides[2] if self.raw else self.together * self.packing.elements
+            right = [
+                self.pointer(self.pointer(x, kind, self.sum(0, [(i, xi)])), kind, k) for k in xs
             ]
+            base = self.pointer(w, kind, self.sum(0, [(i, c.w.strides[2])]))
+            left = [self.pointer(base, kind, k) for k in ws]
 
-        if mask is None:
-            first, stop = span
-            carried = [(self.vector, h) for h in held]
-            out = self.loop(first, stop, self.lanes, step, carried)
+            def step(q: Index, mask: str | None, now: Sequence[str]) -> list[str]:
+                rows = [self.read(self.pointer(y, kind, q), mask) for y in left]
+                columns = [self.read(self.pointer(y, kind, q), mask) for y in right]
+                pairs = itertools.product(rows, columns)
+                return [self.fma(*pair, acc) for pair, acc in zip(pairs, now, strict=True)]
+
+            def steps(q: Index, *now: str) -> list[str]:
+                for k in range(twice):
+                    now = step(self.sum(k * self.lanes, [(q, 1)]), None, now)
+                return list(now)
+
+            if first != stop:
+                carried = [(self.vector, h) for h in now]
+                now = self.loop(first, stop, twice * self.lanes, steps, carried)
+            return step(stop, self.mask(rest), now) if rest else list(now)
+
+        if count == 1:
+            out = feature(0, *held)
         else:
-            out = step(span[0], *held)
+            out = self.loop(0, count, 1, feature, [(self.vector, h) for h in held])
         for value, place in zip(out, places, strict=True):
             self.write(value, place)
 

@@ -1,8 +1,9 @@
 """Elements in memory and in registers: their types, loads, stores, constants.
 
-A bool is a byte in memory and one bit in registers. The 16-bit floats, float16 and bfloat16, are
-only storage: in registers they are float32 numbers, which every operation rounds to the narrow
-format again, so that compiled programs compute what eager ones do.
+A bool is a byte in memory and one bit in registers. A complex number is two numbers in memory and
+a structure of two in registers, which LLVM takes apart; a `Block` remembers the parts. The 16-bit
+floats, float16 and bfloat16, are only storage: in registers they are float32 numbers, which every
+operation rounds to the narrow format again, so that compiled programs compute what eager ones do.
 
 References:
     bfloat16 is the upper half of a float32: rounding half to even is an integer addition.
@@ -27,9 +28,12 @@ __all__ = [
     "bits_of_half",
     "constant",
     "half_of_bits",
+    "joined",
     "load_value",
     "mark_exact",
     "narrow",
+    "part_kind",
+    "parts",
     "register_dtype",
     "store_value",
 ]
@@ -43,6 +47,8 @@ TYPES = {
     BFLOAT16: "float",
     np.dtype("float32"): "float",
     np.dtype("float64"): "double",
+    np.dtype("complex64"): "{ float, float }",
+    np.dtype("complex128"): "{ double, double }",
     **{np.dtype(f"{u}int{w}"): f"i{w}" for u in ("", "u") for w in (8, 16, 32, 64)},
 }
 """The type of a value in registers."""
@@ -58,6 +64,10 @@ def register_dtype(dtype: np.dtype) -> np.dtype:
 
 def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
     """Read one element at a pointer; return the value in registers."""
+    if dtype.kind == "c":
+        kind = part_kind(dtype)
+        at = b.op(f"getelementptr inbounds {kind}, ptr {pointer}, i64 1")
+        return joined(b, *(b.op(f"load {kind}, ptr {p}, align 1") for p in (pointer, at)), kind)
     found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
     if dtype.kind == "b":
         return b.op(f"icmp ne i8 {found}, 0")
@@ -68,6 +78,12 @@ def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
 
 def store_value(b: Block, pointer: str, dtype: np.dtype, value: str) -> None:
     """Write one value to the element at a pointer; 16-bit floats are rounded if need be."""
+    if dtype.kind == "c":
+        kind = part_kind(dtype)
+        at = b.op(f"getelementptr inbounds {kind}, ptr {pointer}, i64 1")
+        for p, part in zip((pointer, at), parts(b, value, kind), strict=True):
+            b.do(f"store {kind} {part}, ptr {p}, align 1")
+        return
     if dtype.kind == "b":
         value = b.op(f"zext i1 {value} to i8")
     elif dtype == FLOAT16:
@@ -81,9 +97,35 @@ def constant(value: Any, dtype: np.dtype) -> str:
     """Return LLVM's spelling of a constant."""
     if TYPES[dtype] in ("float", "double"):
         return number(value, TYPES[dtype])
+    if dtype.kind == "c":
+        kind, z = part_kind(dtype), complex(value)
+        return f"{{ {kind} {number(z.real, kind)}, {kind} {number(z.imag, kind)} }}"
     if dtype.kind == "b":
         return "true" if value else "false"
     return str(int(value))
+
+
+# ---------------------------------------------------------------------- complex numbers
+def part_kind(dtype: np.dtype) -> str:
+    """Return the type of a complex number's parts."""
+    return "float" if dtype.itemsize == 8 else "double"
+
+
+def joined(b: Block, re: str, im: str, kind: str) -> str:
+    """Return two parts as one value."""
+    whole = f"{{ {kind}, {kind} }}"
+    half = b.op(f"insertvalue {whole} poison, {kind} {re}, 0")
+    out = b.op(f"insertvalue {whole} {half}, {kind} {im}, 1")
+    b.parts[out] = re, im
+    return out
+
+
+def parts(b: Block, value: str, kind: str) -> tuple[str, str]:
+    """Return the parts of a complex value."""
+    if value in b.parts:
+        return b.parts[value]
+    re, im = (b.op(f"extractvalue {{ {kind}, {kind} }} {value}, {k}") for k in (0, 1))
+    return re, im
 
 
 # ---------------------------------------------------------------------- 16-bit floats

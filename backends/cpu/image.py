@@ -18,7 +18,7 @@ import mmap
 import platform
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["Image", "Unsupported", "can_link"]
@@ -43,7 +43,7 @@ _RELATIVE = frozenset((2, 4))  # 32 bits, to the symbol or to a jump to it
 _TABLE = frozenset((9, 41, 42))  # 32 bits, to the symbol's entry in the table
 
 _JUMP = struct.Struct("<2sixx")  # jmp [rip + offset], eight bytes
-_PROTECTION = {"code": 1 | 4, "data": 1 | 2}  # readable and executable; readable and writable
+_READ_AND_RUN = 1 | 4  # protection of memory
 
 
 class Unsupported(Exception):
@@ -82,26 +82,63 @@ class _Section(NamedTuple):
     align: int
 
 
-def _sections(code: bytes) -> list[_Section]:
-    magic, kind, target, *_, start, _flags, _own, _, _, size, count, _names = _HEADER.unpack_from(
-        code
-    )
-    if magic[:5] != b"\x7fELF\x02" or (kind, target) != (_RELOCATABLE, _X86_64):
-        raise Unsupported("not an ELF object file for x86-64")
-    found = []
-    for k in range(count):
-        _, kind, flags, _, offset, length, link, info, align, _ = _SECTION.unpack_from(
-            code, start + k * size
-        )
-        found.append(_Section(kind, flags, offset, length, link, info, align))
-    return found
+class _Symbol(NamedTuple):
+    name: str
+    section: int  # 0: defined elsewhere
+    value: int
+    is_local: bool
+
+
+class _Object:
+    """An object file taken apart; ``offsets``: where its sections lie in memory."""
+
+    def __init__(self, code: bytes) -> None:
+        self.code = code
+        magic, kind, target, _, _, _, start, *_, size, count, _ = _HEADER.unpack_from(code)
+        if magic[:5] != b"\x7fELF\x02" or (kind, target) != (_RELOCATABLE, _X86_64):
+            raise Unsupported("not an ELF object file for x86-64")
+        self.sections: list[_Section] = []
+        for k in range(count):
+            _, kind, flags, _, offset, length, link, info, align, _ = _SECTION.unpack_from(
+                code, start + k * size
+            )
+            self.sections.append(_Section(kind, flags, offset, length, link, info, align))
+        table = next(s for s in self.sections if s.kind == _SYMTAB)
+        names = self.sections[table.link].offset
+        self.symbols: list[_Symbol] = []
+        for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
+            name, info, _, section, value, _ = _SYMBOL.unpack_from(code, at)
+            text = code[names + name : code.index(0, names + name)].decode()
+            self.symbols.append(_Symbol(text, section, value, info >> 4 == 0))
+        self.offsets: dict[int, int] = {}
+
+    def wanted(self) -> Iterator[tuple[int, _Section]]:
+        """Yield the sections that go into memory."""
+        for k, s in enumerate(self.sections):
+            if s.flags & _ALLOCATED and s.kind != _UNWIND:
+                yield k, s
+
+    def where(self, symbol: _Symbol) -> int | None:
+        """Return where a symbol lies; None for one that is not in memory."""
+        if symbol.section >= _RESERVED or symbol.section not in self.offsets:
+            return None
+        return self.offsets[symbol.section] + symbol.value
+
+    def relocations(self) -> Iterator[tuple[int, int, _Symbol, int]]:
+        """Yield place, type, symbol and addend of each relocation of what is in memory."""
+        for s in self.sections:
+            if s.kind == _RELA and s.info in self.offsets:
+                for at in range(s.offset, s.offset + s.size, _RELOCATION.size):
+                    place, info, addend = _RELOCATION.unpack_from(self.code, at)
+                    symbol = self.symbols[info >> 32]
+                    yield self.offsets[s.info] + place, info & 0xFFFFFFFF, symbol, addend
 
 
 class Image:
     """Object code in executable memory, for as long as this object lives.
 
     Args:
-        code: an object file.
+        codes: object files, which may refer to each other.
         externals: addresses of what the code refers to by name; what is not among them is looked up
             in the process.
 
@@ -110,69 +147,57 @@ class Image:
         OSError: if the system gives no executable memory.
     """
 
-    def __init__(self, code: bytes, externals: Mapping[str, int]) -> None:
+    def __init__(self, codes: Sequence[bytes], externals: Mapping[str, int]) -> None:
         try:
-            self._link(code, externals)
+            self._link([_Object(code) for code in codes], externals)
         except (struct.error, IndexError, ValueError, StopIteration) as error:
             raise Unsupported(f"object code with {error}") from None
 
     def __getitem__(self, symbol: str) -> int:
         """Return the address of a function."""
-        return self._defined[symbol]
+        return self._base + self._defined[symbol]
 
-    def _link(self, code: bytes, externals: Mapping[str, int]) -> None:
-        sections = _sections(code)
-        table = next(s for s in sections if s.kind == _SYMTAB)
-        names = sections[table.link].offset
-        symbols = []
-        for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
-            name, _, _, section, value, _ = _SYMBOL.unpack_from(code, at)
-            symbols.append(
-                (code[names + name : code.index(0, names + name)].decode(), section, value)
-            )
-        outside = [k for k, (name, section, _) in enumerate(symbols) if name and not section]
-        self._place(code, sections, len(outside))
-        jumps, entries, given = {}, {}, {}
-        for k, number in enumerate(outside):
-            jumps[number], entries[number] = self._jumps + 8 * k, self._entries + 8 * k
-            given[number] = _outside(symbols[number][0], externals)
-            self._write("<Q", entries[number], given[number])
-            jump = _JUMP.pack(b"\xff\x25", entries[number] - jumps[number] - 6)
-            self._memory[jumps[number] : jumps[number] + 8] = jump
-        for relocations in sections:
-            target = self._offsets.get(relocations.info)
-            if relocations.kind != _RELA or target is None:
-                continue
-            first, end = relocations.offset, relocations.offset + relocations.size
-            for at in range(first, end, _RELOCATION.size):
-                place, info, addend = _RELOCATION.unpack_from(code, at)
-                number, kind = info >> 32, info & 0xFFFFFFFF
-                if kind == _WORD and number in given:
-                    self._write("<Q", target + place, given[number] + addend)
-                    continue
-                value = jumps[number] if number in jumps else self._inside(*symbols[number][1:])
-                self._relocate(target + place, kind, addend, value, entries.get(number))
+    def _link(self, objects: list[_Object], externals: Mapping[str, int]) -> None:
+        every = [(o, s) for o in objects for s in o.symbols if s.name]
+        defined = {s.name for _, s in every if s.section and not s.is_local}
+        outside = sorted({s.name for _, s in every if not s.section} - defined)
+        self._place(objects, len(outside))
         self._defined = {
-            name: self._base + self._offsets[section] + value
-            for name, section, value in symbols
-            if name and section in self._offsets
+            s.name: place
+            for o, s in every
+            if s.section and not s.is_local and (place := o.where(s)) is not None
         }
+        given = {name: _outside(name, externals) for name in outside}
+        jumps = {name: self._jumps + 8 * k for k, name in enumerate(outside)}
+        entries = {name: self._entries + 8 * k for k, name in enumerate(outside)}
+        for name in outside:
+            self._write("<Q", entries[name], given[name])
+            jump = _JUMP.pack(b"\xff\x25", entries[name] - jumps[name] - 6)
+            self._memory[jumps[name] : jumps[name] + 8] = jump
+        for o in objects:
+            for place, kind, symbol, addend in o.relocations():
+                name = symbol.name
+                if symbol.section or name not in given:
+                    value = o.where(symbol) if symbol.section else self._defined[name]
+                    self._relocate(place, kind, addend, value)
+                elif kind == _WORD:
+                    self._write("<Q", place, given[name] + addend)
+                elif kind in _TABLE:
+                    self._write("<i", place, entries[name] + addend - place)
+                else:
+                    self._relocate(place, kind, addend, jumps[name])
         self._protect()
 
-    def _place(self, code: bytes, sections: list[_Section], outside: int) -> None:
+    def _place(self, objects: list[_Object], outside: int) -> None:
         """Lay sections out in fresh memory: code and jumps, then data and the addresses table."""
-        self._offsets: dict[int, int] = {}
-        wanted = [
-            (k, s) for k, s in enumerate(sections) if s.flags & _ALLOCATED and s.kind != _UNWIND
-        ]
         top = 0
         for executable in (_EXECUTABLE, 0):
-            for k, s in wanted:
-                if s.flags & _EXECUTABLE == executable:
-                    align = max(s.align, 1)
-                    top = -(-top // align) * align
-                    self._offsets[k] = top
-                    top += s.size
+            for o in objects:
+                for k, s in o.wanted():
+                    if s.flags & _EXECUTABLE == executable:
+                        align = max(s.align, 1)
+                        o.offsets[k] = top = -(-top // align) * align
+                        top += s.size
             top = -(-top // 16) * 16
             if executable:
                 self._jumps, top = top, top + 8 * outside
@@ -182,24 +207,16 @@ class Image:
         self._memory = mmap.mmap(-1, max(top, self._code_end, _PAGE))
         self._view = (ctypes.c_char * len(self._memory)).from_buffer(self._memory)
         self._base = ctypes.addressof(self._view)
-        for k, s in wanted:
-            if s.kind != _NOBITS:
-                self._memory[self._offsets[k] : self._offsets[k] + s.size] = code[
-                    s.offset : s.offset + s.size
-                ]
+        for o in objects:
+            for k, s in o.wanted():
+                if s.kind != _NOBITS:
+                    at, data = o.offsets[k], o.code[s.offset : s.offset + s.size]
+                    self._memory[at : at + s.size] = data
 
-    def _inside(self, section: int, value: int) -> int | None:
-        """Return where a symbol of the object code lies; None for one that is not placed."""
-        if section >= _RESERVED or section not in self._offsets:
-            return None
-        return self._offsets[section] + value
-
-    def _relocate(self, place: int, kind: int, addend: int, value: int | None, entry: Any) -> None:
-        if kind in _TABLE and entry is not None:
-            self._write("<i", place, entry + addend - place)
-        elif value is None:
+    def _relocate(self, place: int, kind: int, addend: int, value: int | None) -> None:
+        if value is None:
             raise Unsupported(f"a relocation of type {kind} to what is not in memory")
-        elif kind == _WORD:
+        if kind == _WORD:
             self._write("<Q", place, self._base + value + addend)
         elif kind in _RELATIVE:
             self._write("<i", place, value + addend - place)
@@ -212,5 +229,5 @@ class Image:
     def _protect(self) -> None:
         protect = _process().mprotect
         protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        if self._code_end and protect(self._base, self._code_end, _PROTECTION["code"]):
+        if self._code_end and protect(self._base, self._code_end, _READ_AND_RUN):
             raise OSError(ctypes.get_errno(), "the system gives no executable memory")

@@ -52,6 +52,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
+        table: integers, if any, that ``scratch`` points to instead.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Code:
     scratch: int
     finish: bool
     work: int
+    table: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def _slot(kind: str) -> str:
 
 
 _BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_BYTES |= {"{ float, float }": 8, "{ double, double }": 16}
 
 
 class _Printer(Nest):
@@ -171,7 +174,9 @@ class _Printer(Nest):
             inner = self.block_of(free[-1], size, self.whole_row)
             self.nest(serial, lambda: inner(number))
 
-        self.parts = self.parallel([*spaces, (-(-last[0] // size), block)], self.rows, lambda: None)
+        blocks: list[Index] = []
+        spaces.append((-(-last[0] // size), blocks.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: block(blocks[-1]))
 
     def other_run(self, free: list[int]) -> int | None:
         """Return an axis other than the last along which some array lies, the last jumping."""
@@ -231,8 +236,9 @@ class _Printer(Nest):
             self.nest([(columns, lambda column: square(row, column))], lambda: None)
 
         spaces = [self.axis(k) for k in free[:-1] if k != across]
-        spaces.append((-(-sizes[across] // _SQUARE), line))
-        self.parts = self.parallel(spaces, self.rows, lambda: None)
+        rows: list[Index] = []
+        spaces.append((-(-sizes[across] // _SQUARE), rows.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: line(rows[-1]))
 
     def stretch(self, axis: int) -> None:
         """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""

@@ -22,9 +22,10 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, While, plans_of
+from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
 from .blas import dot_code
 from .conv import correlation_code
+from .fourier import fourier_codes
 from .llvm import Code, kernel_function
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -141,6 +142,8 @@ def _work(plan: Plan) -> int:
             total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
         elif isinstance(step, Dot):
             total += step.batch * step.m * step.n * step.k // 8
+        elif isinstance(step, Conv):
+            total += sum(c.products for c in step.parts) // 8
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -222,7 +225,10 @@ class _Printer:
         return f"@{name}"
 
     def constant(self, v: Lit) -> str:
-        data = np.asarray(v.val._data).tobytes()
+        return self.data(np.asarray(v.val._data).tobytes())
+
+    def data(self, data: bytes) -> str:
+        """Return the address of constant bytes."""
         if data not in self.constants:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
@@ -262,6 +268,11 @@ class _Printer:
                 self.drive(code, "dot", pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
+            elif isinstance(step, Fourier):
+                pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
+                for name, code in fourier_codes(step):
+                    self.declared.update(code.declared)
+                    self.drive(code, name, pointers)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -296,13 +307,14 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        args = "".join(f"ptr {p}, " for p in pointers) + "ptr %scratch"
+        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
         if shared:
             run = self.spread(symbol, len(pointers))
             pieces = min(max(code.work // CHUNK, 2), PIECES)
-            self.parallel_call(run, [*pointers, "%scratch"], code.parts, pieces)
+            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
         else:
             self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
         if code.finish:
@@ -540,7 +552,7 @@ class _Printer:
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
         entry = [
-            "define internal i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
+            "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             "i32 %threads) nounwind #0 {",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .elements import HALVES, narrow
+from .elements import HALVES, joined, narrow, part_kind, parts
 from .math import number
 from .scalar import TYPES, Block, constant, scalar
 
@@ -78,6 +78,12 @@ def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
     def take(b: Block, acc: Sequence[str], x: str) -> States:
         if extreme:
             return [scalar(b, name[7:], [acc[0], x], [dtype, dtype], None)]
+        if dtype.kind == "c" and name == "reduce_prod":
+            return [scalar(b, "mul", [acc[0], x], [dtype, dtype], None)]
+        if dtype.kind == "c":
+            half = part_kind(dtype)
+            both = zip(parts(b, acc[0], half), parts(b, x, half), strict=True)
+            return [joined(b, *(b.op(f"{_FLOAT[name]} {half} {p}, {q}") for p, q in both), half)]
         return [b.op(f"{(_FLOAT if real else _WHOLE)[name]} {kind} {acc[0]}, {x}")]
 
     return Reduction(

@@ -1,8 +1,8 @@
 """From a printed program to a callable: text -> object code -> address -> Python function.
 
-Each arrow is a function of its own (`object_code`, `load`, `bind`), so object code may come from
-disk, with the `Entry` that says how it is called. Text names what lies outside of it by symbols,
-never by addresses.
+Each arrow is a function of its own (`object_code` in codegen.py, then `load` and `bind`), so object
+code may come from disk, with the `Entry` that says how it is called. Text names what lies outside
+of it by symbols, never by addresses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,83 +23,17 @@ import numpy as np
 from funtorch.config import config
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-from .. import cache
 from ..buffers import LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
+from .codegen import files, kept_code, link
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
-__all__ = ["Entry", "Memory", "bind", "entry_of", "kept_code", "load", "object_code"]
+__all__ = ["Entry", "Memory", "bind", "entry_of", "load", "resolve"]
 
-_lock = threading.Lock()
 _numbers = itertools.count()
-
-
-# ---------------------------------------------------------------------- text -> object code
-class _Machine:
-    """The host's code generator and linker, made once."""
-
-    def __init__(self) -> None:
-        import llvmlite.binding as llvm
-
-        self.llvm = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
-        # LLVM's linker puts sections anywhere, so there all addresses are written in full; ours
-        # keeps them together.
-        model = ("pic", "small") if can_link() else ("static", "large")
-        self.options = {
-            "cpu": cpu,
-            "features": features.flatten(),
-            "opt": 3,
-            "reloc": model[0],
-            "codemodel": model[1],
-        }
-        self.triple = llvm.get_process_triple()
-        self.target = self._target()
-        wide = 512 if features.get("avx512f") else 256
-        self.attributes = (
-            f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
-            f'"target-features"="{features.flatten()}" "no-trapping-math"="true" }}'
-        )
-        self.linker = llvm.create_lljit_compiler(self._target())
-
-    def _target(self) -> Any:
-        return self.llvm.Target.from_triple(self.triple).create_target_machine(**self.options)
-
-
-@functools.cache
-def machine() -> _Machine:
-    """Return the host's code generator."""
-    return _Machine()
-
-
-def object_code(text: str) -> bytes:
-    """Compile a module's text to object code; the same text gives the same bytes."""
-    with _lock:
-        host = machine()
-        text = f"{text}\n\n{host.attributes}\n"
-        if config.debug >= 4:
-            print(text, file=sys.stderr)
-        module = host.llvm.parse_assembly(text)
-        module.verify()
-        options = host.llvm.create_pipeline_tuning_options(speed_level=3)
-        builder = host.llvm.create_pass_builder(host.target, options)
-        builder.getModulePassManager().run(module, builder)
-        return host.target.emit_object(module)
-
-
-def kept_code(text: str) -> bytes:
-    """Return a module's object code, from disk if it was compiled before."""
-    name = cache.key("text", text)
-    code = cache.load(name)
-    if code is None:
-        code = object_code(text)
-        cache.save(name, code)
-    return code
 
 
 # ---------------------------------------------------------------------- object code -> address
@@ -116,35 +49,30 @@ def load(code: bytes, symbols: Sequence[str], externals: Sequence[str]) -> tuple
         the functions' addresses, and the object that keeps them in memory.
     """
     _check_objects()
-    addresses = {name: _address(name) for name in externals}
+    addresses = resolve(externals)
     library: Any = None
     if can_link():
         try:
-            library = Image(code, addresses)
+            library = Image(files(code), addresses)
         except (Unsupported, OSError) as error:
             if config.debug >= 1:
                 print(f"linked by LLVM: {error}", file=sys.stderr)
     if library is None:
-        library = _linked_by_llvm(code, symbols, addresses)
+        library = link(code, symbols, addresses, f"funtorch{next(_numbers)}")
     return [library[symbol] for symbol in symbols], library
 
 
-def _linked_by_llvm(code: bytes, symbols: Sequence[str], addresses: dict[str, int]) -> Any:
-    with _lock:
-        host = machine()
-        builder = host.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        for name, address in addresses.items():
-            builder.import_symbol(name, address)
-        for symbol in symbols:
-            builder.export_symbol(symbol)
-        return builder.link(host.linker, f"funtorch{next(_numbers)}")
+def resolve(externals: Sequence[str]) -> dict[str, int]:
+    """Return the addresses of outside functions and data, loading the libraries that have them."""
+    return {name: _address(name) for name in externals}
 
 
 @functools.cache
 def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
     name = platform.machine()
-    code = kept_code(pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name)))
+    text = pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name))
+    code = kept_code(text, level=0)  # written by hand as it shall be
     addresses, library = load(code, POOL_SYMBOLS, ())
     _keep.append(library)
     found = dict(zip(POOL_SYMBOLS, addresses, strict=True))

@@ -17,14 +17,17 @@ from .elements import (
     bits_of_half,
     constant,
     half_of_bits,
+    joined,
     load_value,
     mark_exact,
     narrow,
+    part_kind,
+    parts,
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, absolute, number, select
-from .math.random import threefry2x32
+from .math import FORMULAS, Value, absolute, number, select, threefry2x32
+from .math.complex import COMPLEX, Pair
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
 
@@ -269,9 +272,47 @@ _EXACT = frozenset(
 )
 
 
+def _operand(b: Block, x: str, dtype: np.dtype) -> Value | Pair:
+    if dtype.kind != "c":
+        return Value(b, x, TYPES[dtype])
+    kind = part_kind(dtype)
+    re, im = (Value(b, p, kind) for p in parts(b, x, kind))
+    return Pair(re, im)
+
+
+def _complex(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
+    """Write a primitive that takes or makes complex numbers."""
+    if name == "convert":
+        return _complex_convert(b, xs[0], dtypes[0], attr["dtype"])
+    if name == "conj" and dtypes[0].kind != "c":
+        return xs[0]
+    args = (_operand(b, x, d) for x, d in zip(xs, dtypes, strict=True))
+    out = COMPLEX[name](*args, **(attr or {}))
+    return joined(b, out.re.name, out.im.name, out.re.kind) if isinstance(out, Pair) else out.name
+
+
+def _complex_convert(b: Block, x: str, dtype: np.dtype, to: np.dtype) -> str:
+    """Convert to or from complex: reals have no imaginary part, and complex numbers lose theirs."""
+    if dtype.kind == "c":
+        real, found = np.empty(0, dtype).real.dtype, parts(b, x, part_kind(dtype))
+        if to.kind == "b":
+            z = [Value(b, p, part_kind(dtype)) for p in found]
+            return (z[0].cmp("une", 0.0) | z[1].cmp("une", 0.0)).name
+    else:
+        real, found = dtype, (x,)
+    if to.kind != "c":
+        return scalar(b, "convert", found[:1], [real], {"dtype": to})
+    target = np.empty(0, to).real.dtype
+    out = [scalar(b, "convert", [p], [real], {"dtype": target}) for p in found]
+    return joined(b, *out, *([constant(0, target)] if len(out) == 1 else []), part_kind(to))
+
+
 def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
     """Write one elementwise primitive on values ``xs`` of the given dtypes; return its name."""
     dtype = dtypes[1] if name == "select" else dtypes[0]
+    to = attr["dtype"] if name == "convert" else dtype
+    if "c" in (dtype.kind, to.kind) or name in ("complex", "conj"):
+        return _complex(b, name, xs, dtypes, attr)
     if name == "bitcast" and dtype in HALVES:
         return bits_of_half(b, xs[0], dtype)
     computed = register_dtype(dtype)
@@ -282,7 +323,6 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
         out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:
         out = _CODE[name](b, xs, kind, computed, attr)
-    to = attr["dtype"] if name == "convert" else dtype
     if to not in HALVES:
         return out
     if name in _EXACT:

@@ -186,8 +186,9 @@ def _where_zero(cond_of: Any, if_zero: float, otherwise: Any) -> Any:
 
 
 def _pow_jvp_base(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # The exponent is made harmless where it is 0: there 0 * x**-1 would be nan at x = 0.
-    less = _where_zero(y, 1, sub(y, full_like(y, 1)))
+    # The exponent is made harmless where 0 * 0**-1 would be nan.
+    corner = bitwise_and(eq(x, zeros_like(x)), eq(y, zeros_like(y)))
+    less = select(corner, full_like(y, 1), sub(y, full_like(y, 1)))
     return mul(t, mul(y, pow(x, less)))
 
 
@@ -205,8 +206,9 @@ def _hypot_jvp(t: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 def _logaddexp_jvp(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # Equal infinities would give inf - inf.
-    return mul(t, logistic(select(eq(x, y), zeros_like(x), sub(x, y))))
+    # Equal infinities would give inf - inf; equal numbers keep the difference and its derivative.
+    infinite = bitwise_and(eq(x, y), bitwise_not(is_finite(x)))
+    return mul(t, logistic(select(infinite, zeros_like(x), sub(x, y))))
 
 
 def _swapped(jvp: Callable[..., Any]) -> Callable[..., Any]:
@@ -333,7 +335,20 @@ exp_p = unary("exp", _ufunc("exp"), lambda t, x, y: mul(t, y))
 exp2_p = unary("exp2", _ufunc("exp2"), lambda t, x, y: mul(t, _scaled(y, math.log(2))))
 expm1_p = unary("expm1", _ufunc("expm1"), lambda t, x, y: mul(t, add(y, full_like(y, 1))))
 log_p = unary("log", _ufunc("log"), lambda t, x, y: div(t, x))
-log1p_p = unary("log1p", _ufunc("log1p"), lambda t, x, y: div(t, add(x, full_like(x, 1))))
+
+
+def _log1p_eager(xp: Any, x: Any) -> Any:
+    """Return log(1 + x); of small complex x from abs(1 + x)**2 - 1, which NumPy rounds away."""
+    if not dtypes.is_complex(x.dtype):
+        return xp.log1p(x)
+    re, im = x.real, x.imag
+    small = xp.maximum(xp.abs(re), xp.abs(im)) < 0.5
+    near = xp.log1p(xp.where(small, re * (re + 2) + im * im, 0)) / 2
+    out = xp.log(x + 1)
+    return _complex_eager(xp, xp.where(small, near, out.real), out.imag)
+
+
+log1p_p = unary("log1p", _log1p_eager, lambda t, x, y: div(t, add(x, full_like(x, 1))))
 log2_p = unary("log2", _ufunc("log2"), lambda t, x, y: div(_scaled(t, 1 / math.log(2)), x))
 log10_p = unary("log10", _ufunc("log10"), lambda t, x, y: div(_scaled(t, 1 / math.log(10)), x))
 sin_p = unary("sin", _ufunc("sin"), lambda t, x, y: mul(t, cos(x)))

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # erf_inv(x) / x in w = -log(1 - x**2) - 3.125, sqrt(w) - 3.25, sqrt(w) - 5, highest power first.
-_CENTRE = (
+CENTRE = (
     -3.6444120640178196996e-21,
     -1.685059138182016589e-19,
     1.2858480715256400167e-18,
@@ -59,7 +59,7 @@ _CENTRE = (
     0.24015818242558961693,
     1.6536545626831027356,
 )
-_MIDDLE = (
+MIDDLE = (
     2.2137376921775787049e-09,
     9.0756561938885390979e-08,
     -2.7517406297064545428e-07,
@@ -80,7 +80,7 @@ _MIDDLE = (
     1.0052589676941592334,
     3.0838856104922207635,
 )
-_TAIL = (
+TAIL = (
     -2.7109920616438573243e-11,
     -2.5556418169965252055e-10,
     1.5076572693500548083e-09,
@@ -121,10 +121,10 @@ def _log1p_double(xp: Any, z: Any) -> Any:
 def _erf_inv_double(xp: Any, x: Any) -> Any:
     w = -_log1p_double(xp, x * -x)
     root = xp.sqrt(w)
-    factor = _poly(_CENTRE, w - 3.125)
+    factor = _poly(CENTRE, w - 3.125)
     if not xp.all(w < 6.25):
-        factor = xp.where(w < 6.25, factor, _poly(_MIDDLE, root - 3.25))
-        factor = xp.where(w < 16, factor, _poly(_TAIL, root - 5))
+        factor = xp.where(w < 6.25, factor, _poly(MIDDLE, root - 3.25))
+        factor = xp.where(w < 16, factor, _poly(TAIL, root - 5))
     return xp.where(xp.abs(x) == 1, xp.copysign(math.inf, x), factor * x)
 
 

@@ -255,7 +255,7 @@ LOG1P_DEN64 = (
 LOG1P_LIMIT = 0.41421356237309504880  # sqrt(2) - 1, from which log(1 + z) is taken as it stands
 LOG1P_NUM, LOG1P_DEN = _single(*LOG1P_NUM64), _single(*LOG1P_DEN64)
 # exp(r) = 1 + r + r**2 E(r) for r within log(2) / 2 of 0, highest power first.
-_EXP = _single(
+EXP_TERMS = _single(
     1.9875691500e-4,
     1.3981999507e-3,
     8.3334519073e-3,
@@ -263,9 +263,9 @@ _EXP = _single(
     1.6666665459e-1,
     5.0000001201e-1,
 )
-_EXP_LIMITS = _single(-88.0, 88.72284)  # beyond them exp is 0 and inf
-_TINY = np.finfo(np.float32).tiny  # XLA's code takes subnormal numbers for 0
-_LOG2_E = 1.44269504088896341
+EXP_LIMITS = _single(-88.0, 88.72284)  # beyond them exp is 0 and inf
+TINY = np.finfo(np.float32).tiny  # XLA's code takes subnormal numbers for 0
+LOG2_E = 1.44269504088896341
 ROOT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as a float32
 _SINGLE_CHUNK = 1 << 14  # elements worked on at a time, which stay in the near caches
 
@@ -298,7 +298,7 @@ def _log_single(xp: Any, x: Any) -> Any:
     high, middle, low = (_poly_fused(xp, part, wide) for part in LOGF)
     tail = _fused(_fused(_fused(high, cube, middle), cube, low), cube, n * np.float32(LN2_LOW))
     out = _fused(n, LN2_HIGH, (f - np.float32(0.5) * square) + tail)
-    out[x < _TINY] = -math.inf
+    out[x < TINY] = -math.inf
     out[x == math.inf] = math.inf
     out[~(x >= 0)] = math.nan
     return out
@@ -333,14 +333,14 @@ def _giles(xp: Any, x: Any) -> Any:
 
 def _exp_single(xp: Any, x: Any) -> Any:
     """Return exp of a float32 vector."""
-    n = xp.rint(xp.clip(x, *_EXP_LIMITS) * np.float32(_LOG2_E))
+    n = xp.rint(xp.clip(x, *EXP_LIMITS) * np.float32(LOG2_E))
     wide = -n.astype(np.float64)
     r = _fused(_fused(LN2_HIGH, wide, x), 1, wide * LN2_LOW)
     wide = r.astype(np.float64)
-    out = _fused(_poly_fused(xp, _EXP, wide), (r * r).astype(np.float64), r) + np.float32(1)
+    out = _fused(_poly_fused(xp, EXP_TERMS, wide), (r * r).astype(np.float64), r) + np.float32(1)
     out = xp.ldexp(out, n.astype(np.int32))
-    out[x > _EXP_LIMITS[1]] = math.inf
-    out[out < _TINY] = 0
+    out[x > EXP_LIMITS[1]] = math.inf
+    out[out < TINY] = 0
     out[x != x] = math.nan
     return out
 

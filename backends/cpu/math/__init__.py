@@ -14,10 +14,11 @@ from .gamma import digamma, lgamma, polygamma
 from .inverse import acos, asin, atan, atan2
 from .logarithm import acosh, asinh, atanh, log, log1p, log2, log10, logaddexp
 from .power import cbrt, hypot, nextafter, pow, reciprocal, rem, rsqrt
+from .sampling import sampled_erf_inv, sampled_exp, sampled_log, sampled_log1p, threefry2x32
 from .trigonometric import cos, sin, tan
 from .values import Value, absolute, number, select
 
-__all__ = ["FORMULAS", "Value", "absolute", "number", "select"]
+__all__ = ["FORMULAS", "Value", "absolute", "number", "select", "threefry2x32"]
 
 _FORMULAS: tuple[Callable[..., Value], ...] = (
     *(exp, exp2, expm1, logistic, tanh, sinh, cosh),
@@ -25,6 +26,7 @@ _FORMULAS: tuple[Callable[..., Value], ...] = (
     *(sin, cos, tan, asin, acos, atan, atan2),
     *(pow, cbrt, hypot, rsqrt, reciprocal, rem, nextafter),
     *(erf, erfc, erf_inv, lgamma, digamma, polygamma),
+    *(sampled_erf_inv, sampled_exp, sampled_log, sampled_log1p),
 )
 
 FORMULAS: dict[str, Callable[..., Value]] = {f.__name__: f for f in _FORMULAS}

@@ -2,7 +2,7 @@
 
 With a = abs(x): erf is an odd polynomial up to 1, and 1 - erfc(a) from there. erfc is
 ``exp(-a**2) / (1 + 2 a)`` times a polynomial in (a - k) / (a + k); where only 1 - erfc(a) counts,
-float32 takes ``exp(-P(a))``. Polynomials are minimax fits, relative to the function (Remez's
+float32 takes ``2**P(a)``. Polynomials are minimax fits, relative to the function (Remez's
 exchange, or Lawson's weights where that stalls, in 160-bit arithmetic).
 
 The inverse is that of the eager rules: in float32 to the bit, which is what XLA computes; in
@@ -12,7 +12,6 @@ References:
     M. M. Shepherd, J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x in
     0 <= x < inf", Math. Comp. 36 (1981).
     C. L. Lawson, "Contributions to the theory of linear least maximum approximation", 1961.
-    M. B. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2010).
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from collections.abc import Sequence
 
 from funtorch.ops import special
 
-from .exponential import exp_of_negative, exp_without_ends
+from .exponential import exp_of_negative, scaled
 from .logarithm import log
+from .sampling import erf_inv_single
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select, sqrt
 
 __all__ = ["erf", "erf_inv", "erfc"]
@@ -54,16 +54,17 @@ _ERF_NEAR = {
         -7.779162857162606e-10,
     ),
 }
-# -log(erfc(a)) on 1 <= a <= 3.93, and from where on float32 erf is 1.
-_ERF_FAR = (
-    0.00034141506,
-    1.1270896,
-    0.63814414,
-    0.10310734,
-    -0.02183833,
-    0.0029477188,
-    -0.00018638438,
+# log2(erfc(a)) on 1 <= a <= 3.95, where float32 erf becomes 1, and 2**r for abs(r) <= 1/2.
+_ERFC_LOG2 = (
+    -0.0004925538,
+    -1.6260465,
+    -0.9206476,
+    -0.14875214,
+    0.031505864,
+    -0.0042526084,
+    0.000268891,
 )
+_EXP2 = (1.0000001, 0.6931474, 0.24021919, 0.055497527, 0.00968482, 0.0013637103)
 _ERF_ONE = 3.95
 # k, the largest a that counts, and (1 + 2 a) exp(a**2) erfc(a) in powers of (a - k) / (a + k).
 _ERFC = {
@@ -127,15 +128,18 @@ def _erfc_positive(a: Value) -> Value:
 
 
 def _erf_near(x: Value) -> Value:
-    """Return erf(x) for |x| <= 1."""
-    return mad(x, poly(minimum(x * x, 1.0), _ERF_NEAR[x.kind]), x)
+    """Return erf(x) for |x| <= 1, and anything beyond."""
+    return mad(x, poly(x * x, _ERF_NEAR[x.kind]), x)
 
 
 def erf(x: Value) -> Value:
     """Return the error function."""
     size = absolute(x)
     if x.kind == "float":
-        tail = exp_without_ends(-poly(minimum(size, _ERF_ONE), _ERF_FAR))
+        exponent = poly(minimum(size, _ERF_ONE), _ERFC_LOG2)
+        shifted = exponent + x.format.magic
+        r = exponent - (shifted - x.format.magic)
+        tail = scaled(poly(r, _EXP2), shifted)
     else:
         tail = _erfc_positive(size)
     return copysign(select(size > 1.0, 1.0 - tail, _erf_near(size)), x)
@@ -149,43 +153,6 @@ def erfc(x: Value) -> Value:
 
 
 # ---------------------------------------------------------------------- the inverse of erf
-def _fused(x: Value, coefficients: Sequence[float]) -> Value:
-    """Evaluate a polynomial, highest power first, by fused multiply-adds."""
-    total = x.like(coefficients[0])
-    for c in coefficients[1:]:
-        total = fma(x, total, c)
-    return total
-
-
-def _log_single(x: Value) -> Value:
-    """Return log(x) of float32 numbers, nan below zero: after Cephes, as XLA rounds it."""
-    bits = x.bits()
-    exponent = (bits - special.ROOT_HALF_BITS) >> 23
-    f = (bits - (exponent << 23)).unbits() - 1.0
-    n = exponent.to_float()
-    square = f * f
-    cube = square * f
-    high, middle, low = (_fused(f, part) for part in special.LOGF)
-    tail = fma(fma(fma(high, cube, middle), cube, low), cube, n * special.LN2_LOW)
-    out = fma(n, special.LN2_HIGH, (f - square * 0.5) + tail)
-    out = select(x.equals(0.0), x.like(-math.inf), out)
-    return select(x >= 0.0, out, math.nan)
-
-
-def _log1p_single(z: Value) -> Value:
-    square = z * z
-    ratio = _fused(z, special.LOG1P_NUM) / _fused(z, special.LOG1P_DEN)
-    near = z + (z * square * ratio - square * 0.5)
-    return select(absolute(z) < special.LOG1P_LIMIT, near, _log_single(z + 1.0))
-
-
-def _giles(x: Value) -> Value:
-    w = -_log1p_single(x * -x)
-    tail = _fused(sqrt(w) - 3.0, special.GILES_TAIL)
-    tail = select(absolute(x).equals(1.0), x.like(math.inf), tail)
-    return select(w < 5.0, _fused(w - 2.5, special.GILES_CENTRE), tail) * x
-
-
 def _inverse(x: Value) -> Value:
     """Return the inverse of erf of a double: the rational function of its interval."""
     size = absolute(x)
@@ -212,4 +179,4 @@ def _inverse(x: Value) -> Value:
 
 def erf_inv(x: Value) -> Value:
     """Return the inverse of erf on (-1, 1): infinite at the ends, nan outside."""
-    return _giles(x) if x.kind == "float" else _inverse(x)
+    return erf_inv_single(x) if x.kind == "float" else _inverse(x)

@@ -25,9 +25,9 @@ __all__ = [
     "exp2",
     "exp2_of_sum",
     "exp_of_negative",
-    "exp_without_ends",
     "expm1",
     "logistic",
+    "scaled",
     "sinh",
     "tanh",
 ]
@@ -105,8 +105,14 @@ def _reduced(x: Value, magic: Value | float) -> tuple[Value, Value, Value]:
     return shifted, n, mad(n, -low, mad(n, -high, x))
 
 
-def _scaled(p: Value, shifted: Value, is_small: Value | None) -> Value:
-    """Return p times 2**n, for p between 1/2 and 2, by adding n to its exponent."""
+def scaled(p: Value, shifted: Value, is_small: Value | None = None) -> Value:
+    """Return p times 2**n, for p between 1/2 and 2, by adding n to its exponent.
+
+    Args:
+        p: a number that is not nan.
+        shifted: n plus the format's magic number.
+        is_small: where the result may be denormal; there ``shifted`` is a number lifted further.
+    """
     exponent = shifted.bits() << p.format.mantissa
     out = (p.bits() + exponent).unbits()
     if is_small is None:
@@ -126,14 +132,8 @@ def exp_of_negative(x: Value) -> Value:
     is_small = x < t.small
     x = maximum(x.like(t.least), x)
     shifted, _, r = _reduced(x, _magic(x, is_small))
-    out = _scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
+    out = scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
     return select(x.is_nan(), x, out)
-
-
-def exp_without_ends(x: Value) -> Value:
-    """Return e**x for x whose exp is a normal number; anything for nan."""
-    shifted, _, r = _reduced(x, x.format.magic)
-    return _scaled(_expm1_near_zero(r) + 1.0, shifted, None)
 
 
 def exp(x: Value) -> Value:
@@ -142,7 +142,7 @@ def exp(x: Value) -> Value:
     is_small = x < t.small
     clamped = maximum(x.like(t.least), x)
     shifted, _, r = _reduced(clamped, _magic(x, is_small))
-    out = _scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
+    out = scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
     return select(x.cmp("ugt", t.most), x * math.inf, out)
 
 
@@ -159,7 +159,7 @@ def exp2_of_sum(x: Value, rest: Value | float) -> Value:
     clamped = maximum(x.like(-(f.bias + f.mantissa + 1.0)), x)
     shifted = clamped + magic
     r = ((clamped - (shifted - magic)) + rest) * math.log(2)
-    out = _scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
+    out = scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
     return select(x.cmp("uge", f.bias + 1.0), x * math.inf, out)
 
 

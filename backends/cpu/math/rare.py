@@ -19,7 +19,7 @@ from .values import Value
 __all__ = ["where_rare"]
 
 _LANES = {"float": (4, 8, 16), "double": (2, 4, 8)}
-_ATTRIBUTES = "noinline nounwind willreturn memory(none)"
+_ATTRIBUTES = "cold noinline nounwind willreturn memory(none)"
 
 Condition = Callable[..., Value]
 Slow = Callable[..., Value]
@@ -54,9 +54,10 @@ def _definitions(
     function: str, rare: Condition, slow: Slow, kind: str, count: int
 ) -> tuple[str, dict[str, str]]:
     """Return the text of the scalar function and its variants, and what they declare."""
-    parts, needed = [_scalar(function, rare, slow, kind, count, needed := {})], needed
-    parts += [_variant(function, rare, kind, count, lanes, needed) for lanes in _LANES[kind]]
-    return "\n\n".join(parts), needed
+    needed: dict[str, str] = {}
+    texts = [_scalar(function, rare, slow, kind, count, needed)]
+    texts += [_variant(function, rare, kind, count, lanes, needed) for lanes in _LANES[kind]]
+    return "\n\n".join(texts), needed
 
 
 def _arguments(b: Block, kind: str, count: int) -> tuple[list[Value], str]:

@@ -7,9 +7,8 @@ where they are written, `mad` may round once or twice, `fma` rounds once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -245,5 +244,7 @@ def mad(x: Value, y: Any, z: Any) -> Value:
 
 def poly(x: Value, coefficients: Sequence[float]) -> Value:
     """Return ``c[0] + c[1] x + ...`` by Horner's rule."""
-    step: Callable[[Any, float], Any] = lambda total, c: mad(x, total, c)  # noqa: E731
-    return reduce(step, reversed(coefficients[:-1]), x.like(coefficients[-1]))
+    total = x.like(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = mad(x, total, c)
+    return total

@@ -1,0 +1,210 @@
+"""Matrix products: which matrices lie in the operands' memory, however they were moved.
+
+An operand that is a movement (transpose, reshape, slice, broadcast) of an array in memory is read
+where it is, if its rows or its columns lie next to each other; a result that is only transposed and
+reshaped is written where it goes. Other contractions become products of turned operands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch.jaxpr import Eqn, Lit, Var
+from funtorch.ops.contract import dot_general, free_axes
+from funtorch.ops.shape import reshape, transpose
+
+from .kernel import Affine, row_major
+from .moves import combine, identity, moved
+from .plan import Dot
+
+__all__ = ["FLOATS", "as_matrices", "destination", "product", "source"]
+
+FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
+"""The dtypes whose products BLAS makes."""
+
+Strides = tuple[int, tuple[int, ...]]
+"""Where the elements of an array are: an offset and a stride per axis."""
+
+_MOST = 2**31 - 1
+
+
+def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:
+    """Return the array in memory that holds an operand's elements, and where.
+
+    Args:
+        moves: the equations that are movements.
+        held: the arrays that are in memory in any case.
+    """
+    shape = v.aval.shape
+    where, at = identity(shape), v
+    while at not in held and at in eqn_of and eqn_of[at] in moves:
+        eqn = eqn_of[at]
+        x = eqn.invars[0]
+        found = moved(eqn, where, len(shape)) if isinstance(x, Var) else None
+        if found is None:
+            break
+        where, at = found, x
+    if at not in held:
+        return v, (0, row_major(shape))
+    place = combine(list(zip(row_major(at.aval.shape), where, strict=True)), len(shape))
+    return at, (place.offset, place.strides)
+
+
+def destination(
+    v: Var, readers: dict[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
+) -> tuple[Var, tuple[int, ...], list[Eqn]]:
+    """Return where a product may be written instead of ``v``.
+
+    Returns:
+        the last of the transposes and reshapes that are all that happens to ``v``, the strides of
+        v's axes in it, and these equations.
+    """
+    strides, at, passed, turned = row_major(v.aval.shape), v, [], False
+    while at not in outputs and len(readers.get(at, ())) == 1:
+        (eqn,) = readers[at]
+        name = eqn.prim.name
+        if eqn not in moves or name not in ("reshape", "transpose"):
+            break
+        if name == "transpose":
+            if turned or passed:
+                break  # after a reshape, axes of v are no axes any more
+            turned, perm = True, eqn.params["perm"]
+            there = row_major(eqn.outvars[0].aval.shape)
+            strides = tuple(there[perm.index(k)] for k in range(v.aval.ndim))
+        passed.append(eqn)
+        at = eqn.outvars[0]
+    return at, strides, passed
+
+
+def _merged(sizes: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
+    """Return the size and the stride of axes taken as one, or None."""
+    axes = [(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]
+    for (_, far), (n, near) in itertools.pairwise(axes):
+        if far != near * n:
+            return None
+    size = 1
+    for n, _ in axes:
+        size *= n
+    return size, axes[-1][1] if axes else 0
+
+
+def _oriented(rows: tuple[int, int], columns: tuple[int, int]) -> bool | None:
+    """Return whether a matrix (size and stride of rows and columns) lies transposed, else None."""
+    (m, down), (n, right) = rows, columns
+    if (n == 1 or right == 1) and (m == 1 or n <= down <= _MOST):
+        return False
+    if (m == 1 or down == 1) and (n == 1 or m <= right <= _MOST):
+        return True
+    return None
+
+
+def _ordered(pairs: Sequence[tuple[int, int]], first: int) -> tuple[list[int], list[int]]:
+    chosen = sorted(pairs, key=lambda p: p[first])
+    return [i for i, _ in chosen], [j for _, j in chosen]
+
+
+def product(eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]):
+    """Return the step of a dot_general of operands in these places, or None if BLAS cannot."""
+    if any(isinstance(v, Lit) for v in eqn.invars):
+        return None
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    (left, right), result = (v.aval.shape for v in eqn.invars), eqn.outvars[0].aval.shape
+    for first in (0, 1):
+        la, lb = _ordered(list(zip(ca, cb, strict=True)), first)
+        step = _matrices((left, right, result), (ba, bb), (la, lb), (a, b, out))
+        if step is not None:
+            return step
+    return None
+
+
+def _matrices(
+    shapes: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    lead: tuple[Sequence[int], Sequence[int]],
+    summed: tuple[Sequence[int], Sequence[int]],
+    arrays: tuple[tuple[Var, Strides], tuple[Var, Strides], tuple[Var, Strides]],
+) -> Dot | None:
+    (left, right, result), (ba, bb), (ca, cb) = shapes, lead, summed
+    (a, (a0, sa)), (b, (b0, sb)), (c, (c0, sc)) = arrays
+    free_a = [d for d in range(len(left)) if d not in ba and d not in ca]
+    free_b = [d for d in range(len(right)) if d not in bb and d not in cb]
+    nb = len(ba)
+    rows_c = range(nb, nb + len(free_a))
+    columns_c = range(nb + len(free_a), len(result))
+
+    def group(shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]):
+        return _merged([shape[d] for d in axes], [strides[d] for d in axes])
+
+    sides = (
+        (group(left, sa, free_a), group(left, sa, ca)),
+        (group(right, sb, cb), group(right, sb, free_b)),
+        (group(result, sc, list(rows_c)), group(result, sc, list(columns_c))),
+    )
+    flags = []
+    for rows, columns in sides:
+        flag = None if rows is None or columns is None else _oriented(rows, columns)
+        if flag is None or max(rows[0], columns[0]) > _MOST:  # type: ignore[index]
+            return None
+        flags.append(flag)
+    if flags[2]:
+        return None  # the result's columns must lie next to each other
+    axes = [k for k in range(nb) if result[k] != 1]
+    sizes = tuple(result[k] for k in axes)
+    leads = ([sa[ba[k]] for k in axes], [sb[bb[k]] for k in axes], [sc[k] for k in axes])
+    places = tuple(
+        Affine(offset, (*many, rows[1], columns[1]))  # type: ignore[index]
+        for offset, many, (rows, columns) in zip((a0, b0, c0), leads, sides, strict=True)
+    )
+    (m, _), (k, _), (n, _) = sides[0][0], sides[0][1], sides[1][1]  # type: ignore[misc]
+    batch = 1
+    for size in sizes:
+        batch *= size
+    return Dot(a, b, c, batch, m, n, k, flags[0], flags[1], sizes, places)  # type: ignore[arg-type]
+
+
+def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction written as transposes and products of matrices; None if it is one.
+
+    Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
+    transpose moves whole runs of memory.
+    """
+    a, b = (v.aval for v in eqn.invars)
+    if a.dtype not in FLOATS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+        return None
+    if any(isinstance(v, Lit) for v in eqn.invars):
+        return None
+    if product(eqn, *[(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, *eqn.outvars)]):
+        return None
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    pairs = sorted(zip(ca, cb, strict=True))
+    left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
+    right = _turned(b.shape, bb, tuple(j for _, j in pairs))
+    if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
+        return None  # turning does not help: it is too large
+    numbers = ((left[2],), (right[2],)), ((0,), (0,))
+
+    def turned(x: Any, y: Any) -> Any:
+        x, y = (
+            reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
+            for z, (perm, shape, _) in ((x, left), (y, right))
+        )
+        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
+        return reshape(out, shape=eqn.outvars[0].aval.shape)
+
+    return turned
+
+
+def _turned(
+    shape: Sequence[int], batch: Sequence[int], contracted: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, int, int], int]:
+    """Return the order of an operand's axes, its shape as matrices, and which axis of those is
+    contracted."""
+    free = free_axes(len(shape), contracted, batch)
+    last = bool(contracted) and contracted[-1] == len(shape) - 1
+    groups = (batch, free, contracted) if last else (batch, contracted, free)
+    sizes = [math.prod(shape[d] for d in group) for group in groups]
+    return tuple(d for group in groups for d in group), (*sizes,), 2 if last else 1  # type: ignore[return-value]
