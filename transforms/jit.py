@@ -35,6 +35,7 @@ from ..backends import (
     cost_analysis,
     explain_program,
     memory_analysis,
+    pool,
 )
 from .arguments import as_arrays, check_callable, function_name
 from .loops import run_while, while_p
@@ -232,13 +233,14 @@ _jitted: weakref.WeakSet[Jitted] = weakref.WeakSet()
 
 
 def clear_caches(disk: bool = False) -> None:
-    """Forget every compiled program of every jitted function.
+    """Forget every compiled program of every jitted function, and memory kept for results.
 
     Args:
         disk: whether to delete what compiled code is kept on disk as well.
     """
     for f in list(_jitted):
         f.clear_cache()
+    pool.clear()
     if disk:
         clear_disk()
 
