@@ -98,29 +98,27 @@ class Places(Schedule):
 
         def part(at: list[Index]) -> None:
             g, t = at
-            to = writer.sum(
-                0, [(g, self.tiles * c.features * self.taps * self.rows)]
-                + [(t, c.features * self.taps * self.rows)]
-            )  # fmt: skip
-            out = writer.pointer(writer.pointer("%scratch", "i8", packed.HEADER), self.kind, to)
-            outs = []
-            for r in range(self.rows):
-                o = writer.sum(r, [(t, self.rows)])
-                outs.append(writer.least(o, c.outs - 1))
+            size = c.features * self.taps * self.rows
+            start = writer.sum(0, [(g, self.tiles * size), (t, size)])
+            to = writer.pointer(writer.pointer("%scratch", "i8", packed.HEADER), self.kind, start)
 
             def feature(i: Index) -> None:
-                def tap(k: Index) -> None:
-                    off = writer.entry("tap", offsets, k)
-                    for r, o in enumerate(outs):
-                        where = writer.sum(c.w.offset, [(g, wg), (o, wo), (i, wi), (off, 1)])
-                        value = writer.b.op(
-                            f"load {self.kind}, ptr {writer.pointer('%b1', self.kind, where)}"
-                        )
-                        there = writer.sum(r, [(i, self.taps * self.rows), (k, self.rows)])
-                        place = writer.pointer(out, self.kind, there)
-                        writer.b.do(f"store {self.kind} {value}, ptr {place}")
+                writer.each(self.taps, lambda k: tap(i, k))
 
-                writer.each(self.taps, tap)
+            def tap(i: Index, k: Index) -> None:
+                spot = writer.entry("tap", offsets, k)
+                start = writer.sum(c.w.offset, [(g, wg), (i, wi), (spot, 1)])
+
+                def row(r: Index) -> None:
+                    o = writer.least(writer.sum(0, [(t, self.rows), (r, 1)]), c.outs - 1)
+                    where = writer.pointer("%b1", self.kind, writer.sum(0, [(start, 1), (o, wo)]))
+                    value = writer.b.op(f"load {self.kind}, ptr {where}")
+                    there = writer.sum(0, [(i, self.taps * self.rows), (k, self.rows), (r, 1)])
+                    writer.b.do(
+                        f"store {self.kind} {value}, ptr {writer.pointer(to, self.kind, there)}"
+                    )
+
+                writer.each(self.rows, row)
 
             writer.each(c.features, feature)
 
