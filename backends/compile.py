@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from funtorch.jaxpr import Jaxpr
 from . import cache
 from .cpu.codegen import kept_code, object_code
 from .cpu.program import print_program
-from .cpu.runtime import Entry, bind, entry_of, load
+from .cpu.runtime import Entry, bind, entry_of, load, resolve
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out
@@ -62,11 +63,13 @@ def compile_jaxpr(
         print(layout, file=sys.stderr)
     program = print_program(plan, layout)
     entry = entry_of(program)
-    if name is None or program.calls:  # calls are equations, which have no place on disk
-        code = kept_code(program.text)
-    else:
-        code = object_code(program.text)
-        cache.save(name, entry.packed(code))
+    with ThreadPoolExecutor(1) as beside:  # libraries load while LLVM works
+        beside.submit(resolve, program.externals)
+        if name is None or program.calls:  # calls are equations, which have no place on disk
+            code = kept_code(program.text)
+        else:
+            code = object_code(program.text)
+            cache.save(name, entry.packed(code))
     (address,), library = load(code, [entry.symbol], entry.externals)
     eager = [e.prim.name for e in program.calls]
     steps = len(list(_steps(plan))) - len(eager)

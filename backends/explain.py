@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from funtorch.jaxpr import Jaxpr, Var
 
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
-from .layout import nbytes
-from .plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, Step, While, reads, writes
+from .layout import Layout, lay_out, nbytes
+from .plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, Step, While, reads, writes
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
@@ -49,6 +50,7 @@ class Buffer:
     Attributes:
         role: 'argument', 'result' or 'temporary'.
         first, last: the steps that make it and that use it last; -1 for what is given.
+        place: its memory: that of an argument (param) or result, a place in the arena, the stack.
     """
 
     role: str
@@ -57,6 +59,7 @@ class Buffer:
     first: int
     last: int
     where: str
+    place: str
 
 
 # ---------------------------------------------------------------------- reading a plan
@@ -81,6 +84,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
+    Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -103,6 +107,8 @@ def _cost(step: Step) -> Cost:
         return Cost(2.0 * step.batch * step.m * step.n * step.k)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, Fourier):
+        return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
     return equation_cost(step.eqn)
 
 
@@ -125,7 +131,8 @@ def _rows(plan: Plan, prefix: str = "") -> Iterable[StepRow]:
             yield from _rows(inner, f"{prefix}{k}.")
 
 
-def _buffers(plan: Plan) -> list[Buffer]:
+def _buffers(layout: Layout) -> list[Buffer]:
+    plan, places = layout.plan, layout.places
     jaxpr = plan.jaxpr
     given, results = [*jaxpr.constvars, *jaxpr.invars], set(jaxpr.outvars)
     source = {v: _line(e.source) for e in jaxpr.eqns for v in e.outvars}
@@ -140,7 +147,13 @@ def _buffers(plan: Plan) -> list[Buffer]:
     role = dict.fromkeys(results, "result") | dict.fromkeys(given, "argument")
     return [
         Buffer(
-            role.get(v, "temporary"), v.aval.str_short(), nbytes(v), k, last[v], source.get(v, "")
+            role.get(v, "temporary"),
+            v.aval.str_short(),
+            nbytes(v),
+            k,
+            last[v],
+            source.get(v, ""),
+            str(places.get(v, "")),
         )
         for v, k in first.items()
     ]
@@ -181,7 +194,7 @@ class Explanation:
         self.name, self.jaxpr, self._traced = name, jaxpr, traced
         self.plan = plan_of(jaxpr)
         self.steps = list(_rows(self.plan))
-        self.buffers = _buffers(self.plan)
+        self.buffers = _buffers(lay_out(self.plan, donated))
         self.memory = memory_analysis(jaxpr, donated)
 
     @property
@@ -203,8 +216,11 @@ class Explanation:
         ]  # fmt: skip
         temporary = [b for b in self.buffers if b.role == "temporary"]
         temporary.sort(key=lambda b: -b.bytes)
-        held = [("temporary", "bytes", "steps", "at")]
-        held += [(b.type, _amount(b.bytes), f"{b.first}-{b.last}", b.where) for b in temporary[:20]]
+        held = [("temporary", "bytes", "steps", "memory", "at")]
+        held += [
+            (b.type, _amount(b.bytes), f"{b.first}-{b.last}", b.place, b.where)
+            for b in temporary[:20]
+        ]
         return "\n".join(
             [
                 f"{self.name}: {self._traced} equations traced, {len(self.jaxpr.eqns)} simplified, "
@@ -282,7 +298,7 @@ def draw(found: Explanation) -> str:
     y = 64.0
     for b in shown:
         parts.append(_text(10, y + 10, f"{b.type}  {_amount(b.bytes)}"))
-        title = f"{b.role} {b.type}, {b.bytes} bytes, {b.where}"
+        title = f"{b.role} {b.type}, {b.bytes} bytes, {b.place}, {b.where}"
         length = column * (b.last - b.first + 1)
         parts.append(_box(x_of(b.first), y, length, _BAR - 3, _COLOURS[b.role], title))
         y += _BAR

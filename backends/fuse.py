@@ -26,6 +26,7 @@ from .lower import lower
 from .moves import MOVES, Map, combine, identity, merged, merged_axes, moved
 from .plan import Call, Conv, Dot, Launch, Plan, Step
 from .products import FLOATS, destination, product, source
+from .spectral import transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -47,10 +48,12 @@ _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
-    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv' or
-    'call'.
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
+    'fft' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == "fft":
+        return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name in ELEMENTWISE:
@@ -97,13 +100,13 @@ class _Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "reduce", "update", "cumulate"):
+            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how == "call":
+            if how in ("call", "fft"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -159,7 +162,7 @@ class _Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "dot", "update", "cumulate")
+        made = ("call", "dot", "fft", "update", "cumulate")
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
@@ -670,6 +673,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
                 lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
                 combined,
             )
+        elif how == "fft":
+            planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

@@ -24,6 +24,7 @@ from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
 from .products import as_matrices
+from .spectral import of_real
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -165,6 +166,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
+    "fft": of_real,
 }
 """By primitive."""
 

@@ -19,6 +19,7 @@ __all__ = [
     "Conv",
     "Correlation",
     "Dot",
+    "Fourier",
     "Launch",
     "Plan",
     "Scan",
@@ -117,6 +118,22 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Fourier:
+    """Discrete Fourier transforms of (batch, n, inner) complex numbers along the axis of size n.
+
+    ``radices``: factors of n, in the order in which they are taken out.
+    """
+
+    x: Var
+    out: Var
+    batch: int
+    n: int
+    inner: int
+    radices: tuple[int, ...]
+    inverse: bool
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -148,7 +165,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Fourier | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)
@@ -200,6 +217,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
                 f"{' '.join(map(str, c.places))} places of {c.batch} samples"
                 for c in step.parts
             ]
+        elif isinstance(step, Fourier):
+            shown = [f"{step.batch} x {step.inner} of size {' '.join(map(str, step.radices))}"]
+            yield f"  {k}: {made} = {name(step.x)} transformed{' back' if step.inverse else ''}"
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -217,6 +237,8 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
+    elif isinstance(step, Fourier):
+        yield step.x
     else:
         yield from step.eqn.invars
 
@@ -225,7 +247,7 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[s.buffer] for s in step.kernel.stores)
-    elif isinstance(step, (Dot, Conv)):
+    elif isinstance(step, (Dot, Conv, Fourier)):
         yield step.out
     else:
         yield from step.eqn.outvars

@@ -8,13 +8,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-from op_table import BF16, CHECKS, Row, arrays, check_jit, compare_compiled
+from op_table import BF16, CHECKS, Row, arrays, assert_close, check_jit, compare_compiled
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
-from funtorch.core import ArrayImpl, ShapedArray
+from funtorch.backends.cpu import conv as native
+from funtorch.backends.fuse import fuse
+from funtorch.backends.plan import Call, Conv
+from funtorch.core import ArrayImpl, ShapedArray, aval_of
+from funtorch.jaxpr import stage
 from funtorch.ops import conv, window
+from funtorch.transforms.simplify import simplify
 
 RNG = np.random.default_rng(11)
 LOW = ("float32", "float16", BF16)
@@ -556,3 +561,111 @@ X, W = np.ones((2, 4, 8, 8), "f4"), np.ones((6, 4, 3, 3), "f4")
 def test_errors_name_what_is_wrong(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# ------------------------------------------------------------------------------ compiled
+SMALL = {"_PACKED": 3000, "_SUMS": 2000, "_RUN": 32, "_SMALL": 1}
+# layout, lhs in (batch, features, space), rhs, strides, padding, lhs dilation, rhs dilation, groups
+PROGRAMS = [
+    (None, (3, 4, 9, 8), (6, 2, 3, 3), (1, 1), "SAME", (1, 1), (1, 1), 2),
+    (("NHWC", "HWIO", "NHWC"), (2, 6, 11, 7), (9, 6, 3, 2), (2, 1), "SAME", (1, 1), (1, 2), 1),
+    (("NHWC", "HWIO", "NHWC"), (2, 6, 8, 8), (6, 1, 3, 3), (2, 2), [(1, 1)] * 2, (1, 1), (1, 1), 6),
+    (("CHWN", "IHWO", "CHWN"), (2, 3, 5, 5), (4, 3, 2, 3), (1, 3), [(2, 1)] * 2, (2, 3), (1, 1), 1),
+    (None, (17, 3, 20), (5, 3, 4), (3,), [(0, 2)], (1,), (2,), 1),
+    (None, (2, 3, 40), (4, 3, 40), (1,), "VALID", (1,), (1,), 1),
+    (None, (2, 5, 6, 6), (8, 5, 1, 1), (1, 1), "VALID", (1, 1), (1, 1), 1),
+    (None, (2, 2, 4, 5, 4), (3, 2, 2, 3, 2), (1, 2, 1), "SAME", (1, 1, 1), (1, 1, 2), 1),
+    (None, (2, 2, 6, 6), (3, 2, 1, 1), (1, 1), [(0, 0)] * 2, (3, 3), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tol", "sizes"),
+    [("float32", 3e-5, {}), ("float64", 1e-12, SMALL)],
+    ids=["whole", "blocks"],
+)
+@pytest.mark.parametrize("case", PROGRAMS, ids=lambda c: f"{c[1]}-{c[2]}")
+def test_native_convolutions_and_gradients(case, dtype, tol, sizes, monkeypatch):
+    layout, lhs, rhs, strides, padding, base, gaps, groups = case
+    for name, value in sizes.items():
+        monkeypatch.setattr(native, name, value)
+    dims = lax.conv_dimension_numbers(lhs, rhs, layout)
+    f = partial(
+        lax.conv_general_dilated, window_strides=strides, padding=padding, lhs_dilation=base,
+        rhs_dilation=gaps, dimension_numbers=layout, feature_group_count=groups,
+    )  # fmt: skip
+
+    def both(x, w, ct):
+        y, pull = ft.vjp(f, x, w)
+        return y, *pull(ct)
+
+    x = normal(*lhs).astype(dtype).transpose(np.argsort(dims.lhs_spec))
+    w = normal(*rhs).astype(dtype).transpose(np.argsort(dims.rhs_spec))
+    ct = normal(*f(x, w).shape).astype(dtype)
+    jaxpr = simplify(stage(both, [aval_of(np.asarray(a)) for a in (x, w, ct)]))
+    steps = fuse(jaxpr).steps
+    assert not any(isinstance(s, Call) for s in steps)
+    for got, want in zip(ft.jit(both)(x, w, ct), both(x, w, ct), strict=True):
+        assert_close(np.asarray(got), want, tol, f"{case} {dtype}")
+
+
+def test_layouts_and_mirrored_weights_are_strides():
+    """A convolution, its transposes and its gradients read what the user gave, as it lies."""
+
+    def both(x, w, ct):
+        f = partial(lax.conv_general_dilated, window_strides=(1, 1), padding="SAME")
+        y, pull = ft.vjp(lambda x, w: f(x, w, feature_group_count=2), x, w)
+        return y, *pull(ct)
+
+    shapes = (2, 4, 20, 20), (6, 2, 3, 3), (2, 6, 20, 20)
+    plan = fuse(simplify(stage(both, [ShapedArray(s, np.dtype("f4")) for s in shapes])))
+    assert [type(s) for s in plan.steps] == [Conv] * 3
+    given = set(plan.jaxpr.invars)
+    assert all({s.lhs, s.rhs} <= given for s in plan.steps)
+    assert "convolved with" in str(plan)
+    assert sum(c.products for s in plan.steps for c in s.parts) == 3 * 2 * 6 * 400 * 18
+
+    def features_last(x, w):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return [lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=dims)]
+
+    shapes = (2, 8, 8, 4), (3, 3, 4, 6)
+    plan = fuse(simplify(stage(features_last, [ShapedArray(s, np.dtype("f4")) for s in shapes])))
+    assert [type(s) for s in plan.steps] == [Conv]
+
+
+def test_native_convolution_does_not_depend_on_threads():
+    x, w, ct = (normal(*s).astype("f4") for s in ((6, 8, 30, 30), (16, 8, 3, 3), (6, 16, 30, 30)))
+
+    @ft.jit
+    def both(x, w, ct):
+        y, pull = ft.vjp(lambda x, w: lax.conv(x, w, (1, 1), "SAME"), x, w)
+        return y, *pull(ct)
+
+    results = []
+    for n in (1, 2, 3):
+        with ft.threads(n):
+            results.append([np.asarray(a).tobytes() for a in both(x, w, ct)])
+    assert results[0] == results[1] == results[2]
+
+
+def test_native_convolution_of_values_that_are_not_finite():
+    x, w = normal(2, 3, 9, 21).astype("f4"), normal(4, 3, 3, 3).astype("f4")
+    x[0, 1, 0, 0], x[1, 2, 8, 20] = np.inf, np.nan
+    ct = normal(2, 4, 9, 21).astype("f4")
+
+    def both(x, w, ct):
+        y, pull = ft.vjp(lambda x, w: lax.conv(x, w, (1, 1), "SAME"), x, w)
+        return y, *pull(ct)
+
+    for got, want in zip(ft.jit(both)(x, w, ct), both(x, w, ct), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_per_example_gradients_are_grouped_convolutions():
+    x, w = normal(5, 2, 6, 6).astype("f4"), normal(3, 2, 3, 3).astype("f4")
+    loss = lambda w, x: fnp.square(lax.conv(x[None], w, (1, 1), "VALID")).sum()
+    each = ft.vmap(ft.grad(loss), (None, 0))
+    want = np.stack([ft.grad(loss)(w, v) for v in x])
+    np.testing.assert_allclose(each(w, x), want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ft.jit(each)(w, x), want, rtol=1e-4, atol=1e-4)

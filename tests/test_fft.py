@@ -6,7 +6,10 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
+from funtorch.backends.fuse import fuse
+from funtorch.backends.spectral import radices
 from funtorch.testing import check_grads
+from funtorch.transforms.simplify import simplify
 
 rng = np.random.default_rng(3)
 REAL = rng.normal(size=(3, 4, 5))
@@ -133,3 +136,53 @@ X = fnp.ones((2, 3), "complex64")
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+# ------------------------------------------------------------------------------------ compiled
+@pytest.mark.parametrize("n", [2, 5, 8, 15, 16, 60, 64, 1000])
+@pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
+def test_native_transforms(n, name):
+    dtype = "complex128" if n in (15, 64) else "complex64"
+    shapes = [((3, n), 1), ((n, 5), 0), ((2, n, 16), 1)]
+    for shape, axis in shapes if name == "fft" else shapes[n % 3 :][:1]:
+        x = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+        x = x.real if name == "rfft" else x
+        got = ft.jit(lambda x, axis=axis: getattr(fnp.fft, name)(x, axis=axis))(x)
+        want = getattr(np.fft, name)(x.astype("float64" if name == "rfft" else dtype), axis=axis)
+        error = np.abs(np.asarray(got) - want).max() / np.abs(want).max()
+        assert error < (1e-5 if dtype == "complex64" else 2e-14)
+
+
+def test_which_transforms_are_native():
+    def steps(n, kind="fft"):
+        x = fnp.ones(n, "complex64")
+        program = ft.make_jaxpr(getattr(fnp.fft, kind))(x).jaxpr
+        return [type(step).__name__ for step in fuse(simplify(program)).steps]
+
+    assert steps(480) == steps(480, "ifft") == ["Fourier"]
+    assert steps(7 * 64) == steps(1) == ["Call"]  # prime factors up to 5
+    assert set(steps(481, "hfft")) == set(steps(481, "irfft")) == {"Launch", "Fourier"}
+    assert radices(2**20) == (8, 8, 8, 8, 8, 8, 4)
+    assert radices(2**10) == (8, 8, 4, 4)
+    assert radices(360) == (8, 3, 3, 5)
+    assert radices(7) is radices(1) is None
+
+
+def test_native_transforms_of_special_values_and_views():
+    x = np.zeros(64, "complex64")
+    x[3] = np.nan
+    assert np.isnan(np.asarray(ft.jit(fnp.fft.fft)(x))).all()
+    y = COMPLEX[0].T[:4]
+    np.testing.assert_allclose(ft.jit(fnp.fft.fft)(y), np.fft.fft(y), atol=1e-12)
+    both = ft.jit(lambda x: (fnp.fft.ifft(fnp.fft.fft(x)), x))(COMPLEX[:, :, 0])
+    np.testing.assert_allclose(both[0], COMPLEX[:, :, 0], atol=1e-12)
+    np.testing.assert_array_equal(both[1], COMPLEX[:, :, 0])
+
+
+def test_native_transforms_do_not_depend_on_threads():
+    x = (rng.normal(size=2**17) + 1j).astype("complex64")
+    results = []
+    for count in (1, 2, 3):
+        with ft.threads(count):
+            results.append(np.asarray(ft.jit(lambda x: fnp.fft.fft(x))(x)).tobytes())
+    assert len(set(results)) == 1

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import check_jaxpr, eval_jaxpr, stage
@@ -255,3 +256,24 @@ def convert_values(kwargs):
 
 
 STATIC_VALUES = {"insert", "delete"} | EAGER_ONLY
+
+
+def test_indices_of_the_flattened_array():
+    shape, flat = (2, 3, 4), np.array([0, 5, 23, 11])
+    for mine, theirs in zip(
+        fnp.unravel_index(flat, shape), np.unravel_index(flat, shape), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    assert [int(k) for k in ft.jit(lambda i: fnp.unravel_index(i, shape))(99)] == [1, 2, 3]
+    assert fnp.unravel_index(np.zeros(0, int), (3, 0))[0].shape == (0,)
+    parts = np.unravel_index(flat, shape)
+    for order in "CF":
+        want = np.ravel_multi_index(parts, shape, order=order)
+        np.testing.assert_array_equal(fnp.ravel_multi_index(parts, shape, order=order), want)
+    assert int(fnp.ravel_multi_index((5, -1), (3, 4), mode=("clip", "wrap"))) == 11
+    with pytest.raises(ValueError, match="along axis 1 is out of range for size 4"):
+        fnp.ravel_multi_index((0, 4), (3, 4))
+    with pytest.raises(ValueError, match="1 coordinates and 2 modes"):
+        fnp.ravel_multi_index((0,), (3, 4))
+    with pytest.raises(TypeError, match="unravel_index: indices must be integers"):
+        fnp.unravel_index(1.5, (3, 4))

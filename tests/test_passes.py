@@ -156,6 +156,12 @@ ALGEBRA = {
         ["convert", "convert"],
     ),
     "i32 -> f64 -> i32": (lambda x: x.astype("float64").astype("int32"), INTS, NONE),
+    "i32 -> f64 -> u8 stays": (
+        lambda x: x.astype("float64").astype("uint8"),
+        INTS,
+        ["convert", "convert"],
+    ),
+    "f32 -> f64 -> u8": (lambda x: x.astype("float64").astype("uint8"), X, ["convert"]),
     "i32 -> i64 -> u8": (lambda x: x.astype("int64").astype("uint8"), INTS, ["convert"]),
     "1 * x of complex stays": (
         lambda x: x * full(x, 1),

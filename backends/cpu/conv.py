@@ -42,7 +42,7 @@ _HEADER = 64  # bytes before the slots: which of them are taken
 
 
 @functools.cache
-def _registers() -> tuple[int, int]:
+def registers() -> tuple[int, int]:
     """Return the bytes of a vector, and how many of them may hold sums."""
     import llvmlite.binding as llvm
 
@@ -127,7 +127,7 @@ class _Schedule(Writer):
         self.c, self.packing, self.raw = c, packing, raw
         self.kind, bits = ("float", 32) if dtype == np.float32 else ("double", 64)
         self.bytes = bits // 8
-        width, self.sums = _registers()
+        width, self.sums = registers()
         self.lanes = width // self.bytes
         self.vector = f"<{self.lanes} x {self.kind}>"
         self.mangled = f"v{self.lanes}f{bits}"
@@ -408,8 +408,8 @@ class _Places(_Schedule):
         row = math.prod(c.places[1:])
         least = -(-2 * self.lanes // row)  # rows of two vectors
         pieces = -(-_PARTS // (c.batch * c.groups)) if c.products > _SMALL else 1
-        fits = False
-        while not fits and -(-c.places[0] // pieces) >= least:
+        pieces, fits = min(pieces, c.places[0]), False
+        while not fits and pieces <= c.places[0] and -(-c.places[0] // pieces) >= least:
             # Of about so many pieces, those that overlap least and fill their vectors best.
             heights = {-(-c.places[0] // k) for k in range(pieces, 2 * pieces)}
             self.height = min(

@@ -136,25 +136,24 @@ class Nest:
         Returns:
             The number of parts.
         """
-        for count, put in spaces:
-            if count == 1:
-                put(0)
-        spaces, cut, parts = [s for s in spaces if s[0] > 1], 0, 1
+        cut, parts = 0, 1
         while cut < len(spaces) and parts < most:
             parts *= spaces[cut][0]
             cut += 1
-        outer, rest = spaces[:cut], spaces[cut:]
-        if not outer:
-            self.nest(rest, body)
+        if parts == 1:
+            self.nest(spaces, body)
             return 1
+        outer, rest = spaces[:cut], spaces[cut:]
 
         def part(p: Index) -> None:
-            numbers = []
-            for count, _ in reversed(outer[1:]):
-                numbers.append(self.b.op(f"urem i64 {p}, {count}"))
-                p = self.b.op(f"udiv i64 {p}, {count}")
+            numbers, left = [], parts
+            for count, _ in reversed(outer):
+                left //= count
+                number = 0 if count == 1 else self.b.op(f"urem i64 {p}, {count}") if left > 1 else p
+                numbers.append(number)
+                p = self.b.op(f"udiv i64 {p}, {count}") if count > 1 and left > 1 else p
             # In order, for the last may write a loop around what follows.
-            for (_, put), number in zip(outer, (p, *reversed(numbers)), strict=True):
+            for (_, put), number in zip(outer, reversed(numbers), strict=True):
                 put(number)
             self.nest(rest, body)
 

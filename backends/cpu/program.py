@@ -22,9 +22,10 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Launch, Plan, Scan, While, plans_of
+from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
 from .blas import dot_code
 from .conv import correlation_code
+from .fourier import fourier_codes
 from .llvm import Code, kernel_function
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -260,6 +261,11 @@ class _Printer:
                 self.drive(code, "dot", pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
+            elif isinstance(step, Fourier):
+                pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
+                for name, code in fourier_codes(step):
+                    self.declared.update(code.declared)
+                    self.drive(code, name, pointers)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:

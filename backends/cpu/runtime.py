@@ -31,7 +31,7 @@ from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
-__all__ = ["Entry", "Memory", "bind", "entry_of", "load"]
+__all__ = ["Entry", "Memory", "bind", "entry_of", "load", "resolve"]
 
 _numbers = itertools.count()
 
@@ -49,7 +49,7 @@ def load(code: bytes, symbols: Sequence[str], externals: Sequence[str]) -> tuple
         the functions' addresses, and the object that keeps them in memory.
     """
     _check_objects()
-    addresses = {name: _address(name) for name in externals}
+    addresses = resolve(externals)
     library: Any = None
     if can_link():
         try:
@@ -60,6 +60,11 @@ def load(code: bytes, symbols: Sequence[str], externals: Sequence[str]) -> tuple
     if library is None:
         library = link(code, symbols, addresses, f"funtorch{next(_numbers)}")
     return [library[symbol] for symbol in symbols], library
+
+
+def resolve(externals: Sequence[str]) -> dict[str, int]:
+    """Return the addresses of outside functions and data, loading the libraries that have them."""
+    return {name: _address(name) for name in externals}
 
 
 @functools.cache

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
-from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
+from funtorch.numpy.elementwise import add, clip, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
     array,
@@ -52,6 +53,7 @@ __all__ = [
     "meshgrid",
     "ones",
     "ones_like",
+    "ravel_multi_index",
     "tri",
     "tril",
     "tril_indices",
@@ -59,6 +61,7 @@ __all__ = [
     "triu",
     "triu_indices",
     "triu_indices_from",
+    "unravel_index",
     "vander",
     "zeros",
     "zeros_like",
@@ -536,6 +539,104 @@ def ix_(*args: Any) -> tuple[Any, ...]:
         shape[k] = x.shape[0]
         out.append(x.reshape(tuple(shape)))
     return tuple(out)
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
+    """Turn indices of the flattened array into coordinates.
+
+    Args:
+        indices: integers; those out of range go to the nearest end, as under jit.
+        shape: the shape of the array.
+
+    Returns:
+        One array of integers per axis, each of the shape of indices.
+
+    Raises:
+        TypeError: the indices are not integers.
+
+    Example:
+        >>> [int(k) for k in unravel_index(7, (3, 4))]
+        [1, 3]
+
+    References:
+        numpy.unravel_index
+    """
+    sizes, flat = canonical_shape(shape, "unravel_index"), _integers("unravel_index", indices)
+    total = math.prod(sizes)
+    rest = clip(where(flat < 0, flat + total, flat), 0, max(total - 1, 0))
+    out = []
+    for n in reversed(sizes):
+        rest, k = divmod(rest, n)
+        out.append(k)
+    return tuple(reversed(out))
+
+
+def ravel_multi_index(
+    multi_index: Any, dims: Any, mode: str | Sequence[str] = "raise", order: str = "C"
+) -> Any:
+    """Turn coordinates into indices of the flattened array.
+
+    Args:
+        multi_index: one array of integers per axis.
+        dims: the shape of the array.
+        mode: what becomes of coordinates out of range: 'raise' (not under jit), 'wrap' or 'clip';
+            one for all axes or one for each.
+        order: 'C' or 'F'.
+
+    Returns:
+        An Array of integers.
+
+    Raises:
+        ValueError: coordinates are out of range, or their number is not that of the axes.
+
+    Example:
+        >>> int(ravel_multi_index((1, 3), (3, 4)))
+        7
+
+    References:
+        numpy.ravel_multi_index
+    """
+    sizes, parts = canonical_shape(dims, "ravel_multi_index"), list(multi_index)
+    modes = [mode] * len(sizes) if isinstance(mode, str) else list(mode)
+    if not len(parts) == len(sizes) == len(modes):
+        raise ValueError(
+            f"ravel_multi_index: {len(parts)} coordinates and {len(modes)} modes were given for "
+            f"the {len(sizes)} axes of shape {sizes}"
+        )
+    if order not in ("C", "F"):
+        raise ValueError(f"ravel_multi_index: order must be 'C' or 'F', got {order!r}")
+    inside = [
+        _bounded(_integers("ravel_multi_index", x), n, how, axis)
+        for axis, (x, n, how) in enumerate(zip(parts, sizes, modes, strict=True))
+    ]
+    total, stride = asarray(0), 1
+    axes = range(len(sizes))
+    for axis in reversed(axes) if order == "C" else axes:
+        total, stride = total + inside[axis] * stride, stride * sizes[axis]
+    return total
+
+
+def _integers(name: str, x: Any) -> Any:
+    x = asarray(x)
+    if not dtypes.is_integer(x.dtype):
+        raise TypeError(f"{name}: indices must be integers, got {x.dtype.name}[{x.shape}]")
+    return x
+
+
+def _bounded(x: Any, n: int, mode: str, axis: int) -> Any:
+    if mode == "clip":
+        return clip(x, 0, n - 1)
+    if mode == "wrap":
+        return x % n
+    if mode != "raise":
+        raise ValueError(f"ravel_multi_index: mode must be 'raise', 'wrap' or 'clip', got {mode!r}")
+    known = concrete_or_error(x, "a coordinate given to ravel_multi_index with mode='raise'")
+    if ((known < 0) | (known >= n)).any():
+        raise ValueError(
+            f"ravel_multi_index: a coordinate along axis {axis} is out of range for size {n}: "
+            f"{known.tolist()!s:.60}"
+        )
+    return x
 
 
 def _static_indices(name: str, source: Callable[..., Any], like: bool) -> Callable[..., Any]:

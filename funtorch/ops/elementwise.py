@@ -186,8 +186,9 @@ def _where_zero(cond_of: Any, if_zero: float, otherwise: Any) -> Any:
 
 
 def _pow_jvp_base(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # The exponent is made harmless where it is 0: there 0 * x**-1 would be nan at x = 0.
-    less = _where_zero(y, 1, sub(y, full_like(y, 1)))
+    # The exponent is made harmless where 0 * 0**-1 would be nan.
+    corner = bitwise_and(eq(x, zeros_like(x)), eq(y, zeros_like(y)))
+    less = select(corner, full_like(y, 1), sub(y, full_like(y, 1)))
     return mul(t, mul(y, pow(x, less)))
 
 
@@ -205,8 +206,9 @@ def _hypot_jvp(t: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 def _logaddexp_jvp(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # Equal infinities would give inf - inf.
-    return mul(t, logistic(select(eq(x, y), zeros_like(x), sub(x, y))))
+    # Equal infinities would give inf - inf; equal numbers keep the difference and its derivative.
+    infinite = bitwise_and(eq(x, y), bitwise_not(is_finite(x)))
+    return mul(t, logistic(select(infinite, zeros_like(x), sub(x, y))))
 
 
 def _swapped(jvp: Callable[..., Any]) -> Callable[..., Any]:

@@ -394,10 +394,14 @@ def multigammaln(a: Any, d: int) -> Array:
 
 
 # --- entropy -------------------------------------------------------------------------------
-def _guarded(log: Callable[[Any], Any], x: Any, y: Any) -> Array:
-    """Return ``x * log(y)``, and 0 where x is 0 and y is a number."""
-    safe = (x == 0) & ~fnp.isnan(y)
-    return fnp.where(safe, 0, x * log(fnp.where(safe, 1, y)))
+def _guarded(log: Callable[[Any], Any], pole: float, x: Any, y: Any) -> Array:
+    """Return ``x * log(y)``, and 0 where x is 0 and y is a number.
+
+    Only where the logarithm is not finite is the product replaced: elsewhere at x = 0 its
+    derivative in x is the logarithm.
+    """
+    replaced = (x == 0) & ~fnp.isnan(y) & ~((y > pole) & (y < math.inf))
+    return fnp.where(replaced, 0, x * log(fnp.where(replaced, 1, y)))
 
 
 def xlogy(x: Any, y: Any) -> Array:
@@ -411,7 +415,7 @@ def xlogy(x: Any, y: Any) -> Array:
         scipy.special.xlogy
     """
     x, y = _floats("xlogy", x, y)
-    return _guarded(fnp.log, x, y)
+    return _guarded(fnp.log, 0.0, x, y)
 
 
 def xlog1py(x: Any, y: Any) -> Array:
@@ -425,7 +429,7 @@ def xlog1py(x: Any, y: Any) -> Array:
         scipy.special.xlog1py
     """
     x, y = _floats("xlog1py", x, y)
-    return _guarded(fnp.log1p, x, y)
+    return _guarded(fnp.log1p, -1.0, x, y)
 
 
 def entr(x: Any) -> Array:
@@ -539,14 +543,15 @@ def log_ndtr(x: Any, series_order: int = 3) -> Array:
     """
     (x,) = _floats("log_ndtr", x)
     far = _FAR.get(x.dtype, -10.0)
-    left = fnp.minimum(x, far)
+    # Unlike minimum and maximum, where gives all of the derivative to one side of a tie.
+    left = fnp.where(x > far, far, x)
     inverse = 1 / fnp.square(left)
     series, term = 1.0, 1.0
     for k in range(1, series_order + 1):
         term = -term * (2 * k - 1) * inverse
         series = series + term
     tail = -0.5 * fnp.square(left) - fnp.log(-left) - 0.5 * math.log(2 * math.pi) + fnp.log(series)
-    near = fnp.maximum(x, far)
-    right = fnp.log1p(-ndtr(-fnp.maximum(near, 0)))
-    middle = fnp.log(ndtr(fnp.minimum(near, 0)))
+    near = fnp.where(x > far, x, far)
+    right = fnp.log1p(-ndtr(-fnp.where(near > 0, near, 0)))
+    middle = fnp.log(ndtr(fnp.where(near > 0, 0, near)))
     return fnp.where(x > 0, right, fnp.where(x > far, middle, tail))

@@ -279,7 +279,10 @@ def _convert(b: Rewriter, eqn: Eqn) -> Atom | None:
     if x.aval.dtype == dtype:
         return x
     inner = b.maker(x, "convert")
-    if inner is None or not is_exact(inner.invars[0].aval.dtype, x.aval.dtype):
+    if inner is None or not is_exact(source := inner.invars[0].aval.dtype, x.aval.dtype):
+        return None
+    clamps = dtypes.is_float(x.aval.dtype) and dtypes.is_integer(dtype)  # integers would wrap
+    if clamps and dtypes.is_integer(source) and not is_exact(source, dtype):
         return None
     return b.emit("convert", inner.invars[0], **eqn.params)
 
