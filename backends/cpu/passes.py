@@ -256,7 +256,7 @@ class Passes(Whole):
     ) -> None:
         """Write the loops over the inner axes."""
         sizes, last = self.kernel.sizes, self.inner[-1]
-        ranges = [(k, (0, sizes[k])) for k in self.inner]
+        ranges: list[tuple[int, tuple[Index, Index]]] = [(k, (0, sizes[k])) for k in self.inner]
         if bounds:
             ranges[0] = (self.inner[0], bounds)
         if self.tile:
