@@ -1,5 +1,6 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
+from .buffers import pool
 from .cache import clear as clear_disk
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
@@ -12,4 +13,5 @@ __all__ = [
     "cost_analysis",
     "explain_program",
     "memory_analysis",
+    "pool",
 ]

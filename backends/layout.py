@@ -110,17 +110,18 @@ def _inputs(plan: Plan) -> list[Var]:
     return [*plan.jaxpr.constvars, *plan.jaxpr.invars]
 
 
-def small_limit(plan: Plan) -> int:
-    """Return the bytes up to which the variables of a program fit on the stack altogether."""
+def _small_limits(plan: Plan) -> tuple[int, int]:
+    """Return the bytes up to which variables of a program, and of those inside, get cells."""
 
-    def total(plan: Plan) -> int:
-        return sum(
-            sum(nbytes(v) for v in writes(step) if nbytes(v) <= SMALL) * 3
-            + sum(total(sub) for sub in plans_of(step))
-            for step in plan.steps
-        )
+    def own(plan: Plan) -> int:
+        # A carry has two cells of its own beside its result's.
+        return sum(3 * nbytes(v) for s in plan.steps for v in writes(s) if nbytes(v) <= SMALL)
 
-    return SMALL if total(plan) <= STACK else 0
+    def inside(plan: Plan) -> int:
+        return sum(own(sub) + inside(sub) for step in plan.steps for sub in plans_of(step))
+
+    needed = inside(plan)
+    return (SMALL if own(plan) + needed <= STACK else 0), (SMALL if needed <= STACK else 0)
 
 
 def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
@@ -234,7 +235,8 @@ class _Planner:
     plan: Plan
     writable: frozenset[int]  # inputs whose memory may be written to
     allowed: Pairs | None  # (input, output) pairs that may share; None: any
-    small: int
+    small: int  # bytes up to which a variable gets a cell
+    inside: int  # the same for the programs inside
     group: dict[Var, _Group] = field(default_factory=dict)
     copies: list[tuple[Var | Lit, int]] = field(default_factory=list)
     loops: dict[int, tuple[tuple[Layout, ...], list[int]]] = field(default_factory=dict)
@@ -307,15 +309,17 @@ class _Planner:
         if isinstance(step, While):
             start = step.eqn.params["body_nconsts"]
         own = frozenset((start + j, j) for j in range(count))
-        body = _Planner(step.body, frozenset(i for i, _ in own), own, self.small).run()
+        body = _Planner(
+            step.body, frozenset(i for i, _ in own), own, self.inside, self.inside
+        ).run()
         twice = [
             j
             for j in range(count)
-            if (start + j, j) not in body.pairs and nbytes(step.eqn.outvars[j]) > self.small
+            if (start + j, j) not in body.pairs and nbytes(step.eqn.outvars[j]) > self.inside
         ]
         layouts = (body,)
         if isinstance(step, While):
-            cond = _Planner(step.cond, frozenset(), frozenset(), self.small).run()
+            cond = _Planner(step.cond, frozenset(), frozenset(), self.inside, self.inside).run()
             layouts = (cond, body)
         self.loops[k] = layouts, twice
 
@@ -333,7 +337,9 @@ class _Planner:
         )
         while True:
             writable = frozenset(i for i, _ in pairs)
-            layouts = tuple(_Planner(b, writable, pairs, self.small).run() for b in step.branches)
+            layouts = tuple(
+                _Planner(b, writable, pairs, self.inside, self.inside).run() for b in step.branches
+            )
             common = frozenset.intersection(pairs, *(layout.pairs for layout in layouts))
             if common == pairs:
                 self.loops[k] = layouts, []
@@ -401,56 +407,77 @@ def lay_out(plan: Plan, donated: Collection[int] = ()) -> Layout:
     """
     shift = len(plan.jaxpr.constvars)
     writable = frozenset(k + shift for k in donated)
-    return _Planner(plan, writable, None, small_limit(plan)).run()
+    return _Planner(plan, writable, None, *_small_limits(plan)).run()
 
 
 # ---------------------------------------------------------------------- checking
+@dataclass(frozen=True)
+class _Span:
+    """Bytes ``start`` to ``stop`` of some memory, in use from step ``first`` to step ``last``."""
+
+    what: str
+    start: int
+    stop: int
+    first: int
+    last: int
+    var: Var | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}, steps {self.first} to {self.last}"
+
+
+def _spans(layout: Layout) -> dict[object, list[_Span]]:
+    """Return what lies in each memory: variables, and what loops need for themselves."""
+    first, last = _lifetimes(layout.plan)
+    result_of = dict(layout.pairs)
+    found: dict[object, list[_Span]] = {}
+    for v, place in layout.places.items():
+        inside = place.kind == "arena"
+        memory: object = "arena" if inside else (place.kind, place.at)
+        if place.kind == "param" and place.at in result_of:
+            memory = "result", result_of[place.at]
+        start, what = (place.at if inside else 0), f"{v.aval.str_short()} at {place}"
+        span = _Span(what, start, start + nbytes(v), first[v], last[v], v)
+        found.setdefault(memory, []).append(span)
+    for k, loop in layout.loops.items():
+        outs = layout.plan.steps[k].eqn.outvars  # type: ignore[union-attr]
+        sizes = [(loop.block, max(inner.arena for inner in loop.layouts))]
+        sizes += [(at, nbytes(outs[j])) for j, at in loop.spares.items()]
+        for at, size in sizes:
+            span = _Span(f"{size} bytes of a loop at arena {at}", at, at + size, k, k)
+            found.setdefault("arena", []).append(span)
+    return found
+
+
 def check_layout(layout: Layout) -> None:
     """Check that no two values that are alive at once share memory, in all programs of a layout.
 
     Raises:
         ValueError: naming the variables and their places.
     """
-    plan = layout.plan
-    first, last = _lifetimes(plan)
-    passed = {(k, out, v) for k, step in enumerate(plan.steps) for out, v in _passes(layout, k)}
-    result_of = dict(layout.pairs)
-
-    def span(v: Var) -> tuple[object, int, int]:
-        place = layout.places[v]
-        if place.kind == "arena":
-            return "arena", place.at, place.at + nbytes(v)
-        if place.kind == "param" and place.at in result_of:
-            return ("result", result_of[place.at]), 0, nbytes(v)
-        return (place.kind, place.at), 0, nbytes(v)
-
-    def wrong(what: str, *variables: Var) -> ValueError:
-        shown = "; ".join(
-            f"{v.aval.str_short()} at {layout.places[v]}, steps {first[v]} to {last[v]}"
-            for v in variables
-        )
-        return ValueError(f"{what}: {shown}")
-
-    variables = list(layout.places)
-    for a, u in enumerate(variables):
-        place = layout.places[u]
-        if place.kind == "arena" and place.at + nbytes(u) > layout.arena:
-            raise wrong("a variable lies outside the arena", u)
-        if place.kind == "param" and first[u] >= 0 and place.at not in layout.writable:
-            raise wrong("an input that must not change is written to", u)
-        for v in variables[:a]:
-            (where, lo, hi), (other, start, stop) = span(u), span(v)
-            if where != other or hi <= start or stop <= lo:
-                continue
-            early, late = (u, v) if first[u] < first[v] else (v, u)
-            touching = last[early] == first[late] and (first[late], late, early) in passed
-            if last[early] >= first[late] and not touching:
-                raise wrong("two variables that are alive at once overlap", early, late)
-    for k, loop in layout.loops.items():
+    steps = range(len(layout.plan.steps))
+    passed = {(k, out, v) for k in steps for out, v in _passes(layout, k)}
+    for memory, found in _spans(layout).items():
+        spans = sorted((s for s in found if s.stop > s.start), key=lambda s: (s.start, s.first))
+        for a, u in enumerate(spans):
+            if memory == "arena" and u.stop > layout.arena:
+                raise ValueError(f"this lies outside of the arena: {u}")
+            for v in spans[a + 1 :]:
+                if v.start >= u.stop:
+                    break
+                early, late = (u, v) if u.first <= v.first else (v, u)
+                touching = early.last == late.first
+                if early.last > late.first or (
+                    touching and (late.first, late.var, early.var) not in passed
+                ):
+                    raise ValueError(f"what is alive at once must not overlap: {early}; {late}")
+    written = {v for step in layout.plan.steps for v in writes(step)}
+    for v, place in layout.places.items():
+        if place.kind == "param" and v in written and place.at not in layout.writable:
+            raise ValueError(f"input {place.at} must not change, but is written to")
+    for loop in layout.loops.values():
         for inner in loop.layouts:
             check_layout(inner)
-            if loop.block + inner.arena > layout.arena:
-                raise ValueError(f"the arena of step {k} is not inside the program's")
 
 
 def _passes(layout: Layout, k: int) -> Iterator[tuple[Var, Var]]:

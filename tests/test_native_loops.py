@@ -316,6 +316,23 @@ def test_memory_of_the_dead_is_used_again():
     assert "test_native_loops" in str(run.memory)
 
 
+def test_loops_keep_their_cells_beside_very_many_small_arrays():
+    """What a program has of small arrays may be too much for the stack; its loops come first."""
+
+    def f(x):
+        for k in range(2600):
+            x = fnp.sort(x) + k
+        return lax.fori_loop(0, 10, lambda i, c: c * 0.5 + i, x)
+
+    layout = lay_out(fuse(program(f, floats(3))))
+    check_layout(layout)
+    assert layout.small == 0
+    assert layout.cells < 1 << 15
+    (loop,) = layout.loops.values()
+    assert loop.layouts[0].small > 0
+    check(f, floats(3))
+
+
 def test_the_checker_names_values_that_overlap():
     plan = fuse(program(lambda x: fnp.tanh(x @ x) @ x, floats(50, 50)))
     layout = lay_out(plan)
@@ -323,7 +340,7 @@ def test_the_checker_names_values_that_overlap():
     inner = [v for v, place in layout.places.items() if place.kind in ("arena", "result")]
     broken = dict.fromkeys(inner, Place("arena", 0))
     layout.places.update(broken)
-    with pytest.raises(ValueError, match=r"overlap: f32\[50,50\] at arena 0"):
+    with pytest.raises(ValueError, match=r"must not overlap: f32\[50,50\] at arena 0"):
         check_layout(layout)
 
 
@@ -389,7 +406,7 @@ def collatz(n):
     return lax.while_loop(lambda c: c[1] > 1, lambda c: (c[0] + 1, step(c[1])), (0, n))[0]
 
 
-@pytest.mark.parametrize("size", [1, 5, 127, 128, 300])
+@pytest.mark.parametrize("size", [1, 5, 128, 150])
 def test_vmapped_while_loops_agree_with_loops_one_by_one(size):
     n = RNG.integers(0, 60, size).astype("int32")
     n[0] = 30_000

@@ -240,6 +240,49 @@ def test_a_new_number_of_threads_compiles_nothing_again():
     assert len(traced) == 1
 
 
+def test_an_interrupt_during_a_native_loop_is_raised_when_it_returns():
+    code = """
+import signal, threading, time
+import funtorch as ft, funtorch.numpy as fnp
+step = lambda c: (c[0] + 1, fnp.sin(c[1]))
+f = ft.jit(lambda n: ft.lax.while_loop(lambda c: c[0] < n, step, (0, 1.0)))
+f(10)
+threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+try:
+    f(5_000_000)
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("interrupted", int(f(5)[0]))
+"""
+    assert run(code) == ["interrupted", "5"]
+
+
+def test_other_python_threads_run_during_a_native_loop():
+    f = ft.jit(
+        lambda n: ft.lax.while_loop(
+            lambda c: c[0] < n, lambda c: (c[0] + 1, fnp.sin(c[1])), (0, 1.0)
+        )
+    )
+    f(10)
+    ticks = []
+    done = threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(1)
+            time.sleep(0.001)
+
+    clock = threading.Thread(target=tick)
+    clock.start()
+    try:
+        before = len(ticks)
+        f(3_000_000)
+        assert len(ticks) - before > 3
+    finally:
+        done.set()
+        clock.join()
+
+
 def test_running_out_of_memory_names_the_largest_arrays():
     f = ft.jit(lambda x: fnp.sort(x[:, None] * x)[0] + fnp.zeros((1 << 40,))[:1])
     with pytest.raises(MemoryError, match=r"f32\[\d+.*test_runtime"):

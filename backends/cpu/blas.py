@@ -17,8 +17,7 @@ __all__ = ["blas_address", "dot_code"]
 
 _GEMM = {np.dtype("float32"): "scipy_cblas_sgemm", np.dtype("float64"): "scipy_cblas_dgemm"}
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112
-_BLOCK = 1 << 24  # multiplications in one block of a product, about
-_MOST = 64  # blocks of one product
+_LEAST = 21  # a product of 2**24 multiplications is 2 blocks, one of 2**28 is 4, and so on
 _EDGE = 64  # least rows and columns of a block
 
 
@@ -31,13 +30,12 @@ def blas_address(name: str) -> int:
 
 
 def _blocks(m: int, n: int, k: int) -> tuple[int, int]:
-    """Return the rows and columns of the blocks that a product is made of, by its size alone."""
-    rows, columns = m, n
-    while (
-        -(-m // rows) * -(-n // columns) < _MOST
-        and rows * columns * k >= 2 * _BLOCK
-        and max(rows, columns) >= 2 * _EDGE
-    ):
+    """Return the rows and columns of the blocks that a product is made of, by its size alone.
+
+    Every block packs its operands anew, which costs some percent: so there are not many.
+    """
+    rows, columns, wanted = m, n, 1 << max(0, ((m * n * k).bit_length() - _LEAST) // 4)
+    while -(-m // rows) * -(-n // columns) < wanted and max(rows, columns) >= 2 * _EDGE:
         if rows >= columns:
             rows = -(-rows // 2)
         else:

@@ -152,6 +152,13 @@ def _work(plan: Plan) -> int:
     return total
 
 
+def _ends(plan: Plan) -> bool:
+    """Tell whether a plan's loops are all of known length."""
+    return not any(
+        isinstance(step, While) or not all(map(_ends, plans_of(step))) for step in plan.steps
+    )
+
+
 @dataclass
 class _Frame:
     """One run of a plan's steps in the text: where its variables' memory is."""
@@ -563,7 +570,7 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        brief = not self.calls and _work(plan) <= BRIEF
+        brief = not self.calls and _ends(plan) and _work(plan) <= BRIEF
         entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])
