@@ -13,7 +13,7 @@ from op_table import BF16, CHECKS, Row, arrays, assert_close, check_jit, compare
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
-from funtorch.backends.cpu import conv as native
+from funtorch.backends.cpu import packed
 from funtorch.backends.fuse import fuse
 from funtorch.backends.plan import Call, Conv
 from funtorch.core import ArrayImpl, ShapedArray, aval_of
@@ -564,7 +564,7 @@ def test_errors_name_what_is_wrong(call, error, message):
 
 
 # ------------------------------------------------------------------------------ compiled
-SMALL = {"_PACKED": 3000, "_SUMS": 2000, "_RUN": 32, "_SMALL": 1}
+SMALL = {"PACKED": 3000, "SUMS": 2000, "RUN": 32, "SMALL": 1}
 # layout, lhs in (batch, features, space), rhs, strides, padding, lhs dilation, rhs dilation, groups
 PROGRAMS = [
     (None, (3, 4, 9, 8), (6, 2, 3, 3), (1, 1), "SAME", (1, 1), (1, 1), 2),
@@ -588,7 +588,7 @@ PROGRAMS = [
 def test_native_convolutions_and_gradients(case, dtype, tol, sizes, monkeypatch):
     layout, lhs, rhs, strides, padding, base, gaps, groups = case
     for name, value in sizes.items():
-        monkeypatch.setattr(native, name, value)
+        monkeypatch.setattr(packed, name, value)
     dims = lax.conv_dimension_numbers(lhs, rhs, layout)
     f = partial(
         lax.conv_general_dilated, window_strides=strides, padding=padding, lhs_dilation=base,

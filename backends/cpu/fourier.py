@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..plan import Fourier
-from .conv import registers
 from .llvm import Code
-from .writer import Index, Writer
+from .packed import registers
+from .writer import Index, Routine
 
 __all__ = ["fourier_codes"]
 
@@ -72,7 +72,7 @@ def fourier_codes(step: Fourier) -> list[tuple[str, Code]]:
     return [("fourier", _Writing(step, p).code(scratch)) for p in _passes(step)]
 
 
-class _Writing(Writer):
+class _Writing(Routine):
     """Writes one pass."""
 
     def __init__(self, step: Fourier, p: _Pass) -> None:
@@ -276,6 +276,6 @@ class _Writing(Writer):
 
         self.parts(sizes, part)
         args = ["ptr noalias %b0", "ptr noalias %b1", "ptr noalias %scratch", "i64 %lo", "i64 %hi"]
-        text = self.function("fourier", args)
+        text = self.text("fourier", args)
         work = 8 * step.batch * step.n * step.inner
         return Code(text, self.b.declared, math.prod(sizes), scratch, False, work)

@@ -8,19 +8,14 @@ import numpy as np
 
 from ..coverage import ELEMENTWISE
 from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels
-from .scalar import MEMORY, TYPES, Block, constant, load_value, scalar, store_value
+from .scalar import MEMORY, TYPES, constant, load_value, scalar, store_value
+from .writer import Index, Writer
 
 __all__ = ["Env", "Index", "Nest", "Space", "needs", "operands"]
 
 Env = dict[int, str]
-Index = str | int
 Space = tuple[int, Callable[[Index], None]]
 """A number of turns, and what is to be told the number of each."""
-
-# Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
-_AS_IT_IS = """!9000 = distinct !{!9000, !9001}
-!9001 = !{!"llvm.loop.unroll.disable"}"""
-_LANES = 16  # turns from which a loop may be worth vectorising
 
 INT64 = np.dtype("int64")
 
@@ -36,14 +31,12 @@ def needs(s: Store) -> tuple[int, ...]:
     return (s.value, *mask, *(n for n, _ in s.where.dynamic))
 
 
-class Nest:
+class Nest(Writer):
     """Writes one function of a kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
         self.kernel, self.body = kernel, kernel.body
-        self.b = Block()
-        self.at = "entry"
-        self.cells: list[str] = []
         self.index: dict[int, Index] = {}
         self.stage, self.is_element = levels(kernel)
         self.row_stores = [s for s in kernel.stores if is_row_store(kernel, s, self.is_element)]
@@ -73,39 +66,6 @@ class Nest:
         return op.where is not None and bool(op.where.dynamic)
 
     # ---------------------------------------------------------------- loops
-    def block(self, label: str) -> None:
-        self.b.lines.append(f"{label}:")
-        self.at = label
-
-    def label(self) -> str:
-        self.b.count += 1
-        return f"l{self.b.count}"
-
-    def cell(self, kind: str, count: int = 1) -> str:
-        """Return the address of memory of this call's own."""
-        name = self.b.name("c")
-        many = f", i64 {count}, align 64" if count > 1 else ""
-        self.cells.append(f"  {name} = alloca {kind}{many}")
-        return name
-
-    def loop(self, start: Index, stop: Index, step: int, body: Callable[[str], None]) -> None:
-        """Write ``for i in range(start, stop, step)``, which runs at least once."""
-        b, label, before = self.b, self.label(), self.at
-        i, after = b.name("i"), b.name("n")
-        b.do(f"br label %{label}")
-        self.block(label)
-        head = len(b.lines)
-        body(i)
-        b.lines.insert(head, f"  {i} = phi i64 [ {start}, %{before} ], [ {after}, %{self.at} ]")
-        b.do(f"{after} = add nsw i64 {i}, {step}")
-        again = b.op(f"icmp slt i64 {after}, {stop}")
-        short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
-        if not short:
-            b.declared["unroll"] = _AS_IT_IS
-        kept = "" if short else ", !llvm.loop !9000"
-        b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
-        self.block(label + "e")
-
     def nest(self, spaces: Sequence[Space], body: Callable[[], None]) -> None:
         """Write loops, the first outermost, around the body."""
         if not spaces:
@@ -161,19 +121,6 @@ class Nest:
         return parts
 
     # ---------------------------------------------------------------- addresses
-    def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
-        """Return ``offset + sum(index * stride)``."""
-        total: str | None = None
-        for i, stride in terms:
-            if isinstance(i, int):
-                offset += i * stride
-                continue
-            term = i if stride == 1 else self.b.op(f"mul nsw i64 {i}, {stride}")
-            total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
-        if total is None:
-            return offset
-        return self.b.op(f"add nsw i64 {total}, {offset}") if offset else total
-
     def offset(self, where: Affine, env: Env) -> Index:
         terms: list[tuple[Index, int]] = [
             (self.index[k], s) for k, s in enumerate(where.strides) if s
@@ -182,9 +129,6 @@ class Nest:
             dtype = self.body[n].dtype
             terms.append((scalar(self.b, "convert", [env[n]], [dtype], {"dtype": INT64}), s))
         return self.sum(where.offset, terms)
-
-    def pointer(self, base: str, kind: str, offset: Index) -> str:
-        return self.b.op(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
 
     def address(self, buffer: int, where: Affine, env: Env) -> str:
         kind = MEMORY[self.kernel.buffers[buffer]]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .scalar import Block
+from .block import Block
 
-__all__ = ["Index", "Writer"]
+__all__ = ["Index", "Routine", "Writer"]
 
 Index = str | int
+
+# Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
+_AS_IT_IS = """!9000 = distinct !{!9000, !9001}
+!9001 = !{!"llvm.loop.unroll.disable"}"""
+_LANES = 16  # turns from which a loop may be worth vectorising
 
 
 class Writer:
@@ -27,18 +32,29 @@ class Writer:
         self.b.count += 1
         return f"l{self.b.count}"
 
+    def cell(self, kind: str, count: int = 1) -> str:
+        """Return the address of memory of this call's own."""
+        name = self.b.name("c")
+        many = f", i64 {count}, align 64" if count > 1 else ""
+        self.cells.append(f"  {name} = alloca {kind}{many}")
+        return name
+
     def loop(
         self,
         start: Index,
         stop: Index,
-        step: Index,
+        step: int,
         body: Callable[..., Sequence[str] | None],
         carried: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         """Write ``for i in range(start, stop, step)``, which runs at least once.
 
-        ``carried``: pairs (type, first value) of what goes from one turn to the next; the body
-        takes their values after i and returns the next ones. Their last values are returned.
+        Args:
+            carried: pairs (type, first value) of what goes from one turn to the next; the body
+                takes their values after i, and returns the next ones.
+
+        Returns:
+            The last values of what is carried.
         """
         b, label, before = self.b, self.label(), self.at
         i, after = b.name("i"), b.name("n")
@@ -46,29 +62,29 @@ class Writer:
         b.do(f"br label %{label}")
         self.block(label)
         head = len(b.lines)
-        following = list(body(i, *held) or ())
+        last = list(body(i, *held) or ())
         phis = [f"  {i} = phi i64 [ {start}, %{before} ], [ {after}, %{self.at} ]"]
-        for name, (kind, first), new in zip(held, carried, following, strict=True):
+        for name, (kind, first), new in zip(held, carried, last, strict=True):
             phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {new}, %{self.at} ]")
         b.lines[head:head] = phis
         b.do(f"{after} = add nsw i64 {i}, {step}")
-        b.do(f"br i1 {b.op(f'icmp slt i64 {after}, {stop}')}, label %{label}, label %{label}e")
+        again = b.op(f"icmp slt i64 {after}, {stop}")
+        short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
+        if not short:
+            b.declared["unroll"] = _AS_IT_IS
+        kept = "" if short else ", !llvm.loop !9000"
+        b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
-        return following
-
-    def each(self, count: Index, body: Callable[[Index], None]) -> None:
-        """Write a loop from 0 to ``count``, which is at least 1."""
-        if count == 1:
-            body(0)
-        else:
-            self.loop(0, count, 1, body)
+        return last
 
     def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
         """Return ``offset + sum(index * stride)``."""
         total: str | None = None
         for i, stride in terms:
-            if isinstance(i, int) or not stride:
-                offset += int(i) * stride if stride else 0
+            if isinstance(i, int):
+                offset += i * stride
+                continue
+            if not stride:
                 continue
             term = i if stride == 1 else self.b.op(f"mul nsw i64 {i}, {stride}")
             total = term if total is None else self.b.op(f"add nsw i64 {total}, {term}")
@@ -77,9 +93,21 @@ class Writer:
         return self.b.op(f"add nsw i64 {total}, {offset}") if offset else total
 
     def pointer(self, base: str, kind: str, offset: Index) -> str:
-        if offset == 0:
-            return base
         return self.b.op(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
+
+
+class Routine(Writer):
+    """Writes a function whose loops are already as they shall run."""
+
+    def pointer(self, base: str, kind: str, offset: Index) -> str:
+        return base if offset == 0 else super().pointer(base, kind, offset)
+
+    def each(self, count: Index, body: Callable[[Index], None]) -> None:
+        """Write a loop from 0 to ``count``, which is at least 1."""
+        if count == 1:
+            body(0)
+        else:
+            self.loop(0, count, 1, body)
 
     def least(self, x: Index, y: Index) -> Index:
         """Return the smaller of two indices."""
@@ -99,11 +127,17 @@ class Writer:
 
         self.loop("%lo", "%hi", 1, part)
 
-    def function(self, name: str, args: Sequence[str]) -> str:
-        """Return the text of a function of what was written.
+    def guarded(self, body: Callable[[], None]) -> None:
+        """Write the body to run where there is a part to do."""
+        go, none = self.label(), self.label()
+        self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
+        self.block(go)
+        body()
+        self.b.do(f"br label %{none}")
+        self.block(none)
 
-        Its loops are written as they shall run: ``optsize`` keeps LLVM from unrolling them.
-        """
+    def text(self, name: str, args: Sequence[str]) -> str:
+        """Return the text of a function of what was written; ``optsize`` keeps loops loops."""
         return "\n".join(
             [
                 f"define internal void @{name}({', '.join(args)}) noinline nounwind optsize #0 {{",

@@ -1,0 +1,442 @@
+"""Kernels in passes over the elements of a row, or of a tile of rows, one for every stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..kernel import Kernel, Op, Store, row_major
+from .nest import Env, Index, Space, needs, operands
+from .reduce import Reduction, reduction
+from .scalar import MEMORY, TYPES, load_value, store_value
+from .whole import LARGE, PARTS, Whole
+
+__all__ = ["Passes"]
+
+_TILE = 512  # elements of the last axis that columns are accumulated for at a time
+_AT_ONCE = 4  # elements of a column that are taken in together
+_CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
+_CHUNKS = 16  # parts that a long reduction is cut into
+_STASH = 1 << 16  # bytes of a row's values that are kept from one stage to the next
+
+
+@dataclass(frozen=True)
+class _Accumulator:
+    """A reduction under way: operation ``number``, and the addresses of its accumulators."""
+
+    number: int
+    code: Reduction
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over the elements: what it reduces and stores, and what it needs for that."""
+
+    reduces: list[int]
+    stores: list[Store]
+    elements: list[int]
+    rows: list[int]
+
+
+def _slot(kind: str) -> str:
+    """Return the type in memory of an accumulator."""
+    return "i8" if kind == "i1" else kind
+
+
+_BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_BYTES |= {"{ float, float }": 8, "{ double, double }": 16}
+
+
+def _rounds(op: Op) -> bool:
+    """Tell whether the order matters in which a reduction takes its values."""
+    return op.attr in ("reduce_sum", "reduce_prod") and op.dtype.kind not in "iub"
+
+
+class Passes(Whole):
+    """Writes kernels of rows, of columns and of chunks."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        self.reduces = [n for n in self.used if self.body[n].name == "reduce"]
+        self.scratch, self.end = 0, ""
+        self.row_env: Env = {}  # values of the row at hand
+        self.saved: dict[int, str] = {}  # where values of a tile's rows are kept
+        self.stash: dict[int, str] = {}  # where values of a row's elements are kept
+        self.tile = 0  # rows that are done together
+        self.lane: Index = 0  # which of them is at hand
+
+    def stage_of(self, s: Store) -> int:
+        return max(self.stage[n] for n in needs(s))
+
+    def plan(self) -> list[_Pass]:
+        """Return the passes; find out which values of elements are kept from one to the next."""
+        last = max(
+            [self.stage[n] - 1 for n in self.reduces]
+            + [self.stage_of(s) for s in self.element_stores]
+        )
+        self.kept_in: dict[int, Store | None] = {}  # the store that keeps a value, or a stash
+        room = _STASH // max(self.tile, 1)
+        passes: list[_Pass] = []
+        for p in range(last + 1):
+            reduces = [n for n in self.reduces if self.stage[n] == p + 1]
+            stores = [s for s in self.element_stores if self.stage_of(s) == p]
+            todo = [self.body[n].args[0] for n in reduces] + [n for s in stores for n in needs(s)]
+            elements: set[int] = set()
+            rows: set[int] = set()
+            while todo:
+                n = todo.pop()
+                if n in elements:
+                    continue
+                if not self.is_element[n]:
+                    rows.add(n)
+                    continue
+                elements.add(n)
+                if n not in self.kept_in and self.heavy(n) and self.stage[n] < p:
+                    room = self.keep(n, passes[self.stage[n]], room)
+                if n not in self.kept_in or self.stage[n] == p:
+                    todo.extend(operands(self.body[n]))
+            passes.append(_Pass(reduces, stores, sorted(elements), sorted(rows)))
+        return passes
+
+    def keep(self, n: int, born: _Pass, room: int) -> int:
+        """Keep an element's value for later passes if there is room; return the room left."""
+        size = self.length * self.body[n].dtype.itemsize
+        for s in born.stores:
+            if s.value == n and s.mask is None and s.how == "set" and not s.where.dynamic:
+                self.kept_in[n] = s
+                return room
+        if n not in born.elements or size > room:
+            return room
+        self.kept_in[n] = None
+        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], self.length * max(self.tile, 1))
+        return room - size
+
+    def passes(self, across: bool) -> None:
+        """Write one loop over the elements for every stage, around it those over the rows."""
+        sizes, spaces = self.kernel.sizes, [self.axis(k) for k in self.kept]
+        stages = max(self.stage[n] for n in self.used)
+        simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
+        if across:
+            axis, room = self.kept[-1], _STASH * 4 // (self.length * 4)
+            n = sizes[axis]
+            self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
+            spaces[-1] = (-(-n // self.tile), self.set_tile)
+        self.planned = self.plan()
+        self.running: dict[int, _Accumulator] = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                self.running[n] = _Accumulator(n, code, self.cells_for(code))
+        units = math.prod(n for n, _ in spaces)
+        first = sizes[self.inner[0]]
+        long = first > 1 and self.rows * self.length >= LARGE
+        if simple and stages and long and units < _CHUNKS and not self.running:
+            self.chunks(spaces)
+            return
+        most = PARTS if self.work >= LARGE else 2
+        if self.serial:
+            self.nest(spaces, self.row)
+        else:
+            self.parts = self.parallel(spaces, most, self.row)
+
+    def set_tile(self, number: Index) -> None:
+        self.first = self.sum(0, [(number, self.tile)])
+        n = self.kernel.sizes[self.kept[-1]]
+        whole = n % self.tile == 0
+        self.last = self.sum(self.tile, [(self.first, 1)])
+        if not whole:
+            self.last = self.least(self.last, n)
+
+    def lanes(self, body: Callable[[], None]) -> None:
+        """Write the body for every row of the tile."""
+        if not self.tile:
+            body()
+            return
+
+        def one(i: str) -> None:
+            self.index[self.kept[-1]] = i
+            self.lane = self.b.op(f"sub nsw i64 {i}, {self.first}")
+            body()
+
+        self.loop(self.first, self.last, 1, one)
+
+    def row(self) -> None:
+        """Write all passes over one row, or over a tile of rows, then the stores of rows."""
+        self.row_env, self.saved = {}, {}
+        for this in self.planned:
+            for acc in self.accumulate(this, None):
+                if self.tile:
+                    self.saved[acc.number] = acc.cells[0]
+                else:
+                    states = self.read_all(acc.code, acc.cells)
+                    self.row_env[acc.number] = acc.code.end(self.b, states)
+        if self.row_stores:
+            self.lanes(self.store_row)
+
+    def store_row(self) -> None:
+        env = self.row_values([n for s in self.row_stores for n in needs(s)])
+        for s in self.row_stores:
+            self.store(s, env)
+
+    def row_values(self, wanted: Iterable[int]) -> Env:
+        """Write what the wanted values of the row need and is not there yet; return it all."""
+        env = {} if self.tile else self.row_env
+        for n in self.closure(wanted, {*env, *self.saved}):
+            if n in env:
+                continue
+            if n in self.saved:
+                env[n] = self.read(self.saved[n], TYPES[self.body[n].dtype])
+            else:
+                self.value(n, env)
+        return env
+
+    # ---------------------------------------------------------------- one pass
+    def cells_for(self, code: Reduction) -> tuple[str, ...]:
+        return tuple(self.cell(self.slot(kind), max(self.tile, 1)) for kind in code.kinds)
+
+    def slot(self, kind: str) -> str:
+        return _slot(kind) if self.tile else kind
+
+    def read(self, cell: str, kind: str) -> str:
+        """Return what a cell of the row at hand holds."""
+        slot = self.slot(kind)
+        at = self.pointer(cell, slot, self.lane) if self.tile else cell
+        found = self.b.op(f"load {slot}, ptr {at}")
+        return found if slot == kind else self.b.op(f"icmp ne {slot} {found}, 0")
+
+    def write(self, cell: str, kind: str, value: str) -> None:
+        slot = self.slot(kind)
+        at = self.pointer(cell, slot, self.lane) if self.tile else cell
+        value = value if slot == kind else self.b.op(f"zext {kind} {value} to {slot}")
+        self.b.do(f"store {slot} {value}, ptr {at}")
+
+    def read_all(self, code: Reduction, cells: Sequence[str]) -> list[str]:
+        return [self.read(c, kind) for c, kind in zip(cells, code.kinds, strict=True)]
+
+    def write_all(self, code: Reduction, cells: Sequence[str], states: Sequence[str]) -> None:
+        for c, kind, state in zip(cells, code.kinds, states, strict=True):
+            self.write(c, kind, state)
+
+    def accumulate(self, this: _Pass, bounds: tuple[Index, Index] | None) -> list[_Accumulator]:
+        """Write a pass over the elements of the row or of the tile.
+
+        Args:
+            bounds: the part of the first inner axis to do, if not all of it.
+        """
+        accs = []
+        for n in this.reduces:
+            code = reduction(self.body[n].attr, self.body[n].dtype, not self.tile)
+            accs.append(_Accumulator(n, code, self.cells_for(code)))
+        dear = [n for n in self.closure(this.rows, self.saved) if self.heavy(n)]
+        dear = {
+            n: self.cell(_slot(TYPES[self.body[n].dtype]), self.tile)
+            for n in dear
+            if self.tile and n not in self.saved
+        }
+
+        def before() -> None:
+            env = self.row_values(dear if self.tile else this.rows)
+            for n, cell in dear.items():
+                self.write(cell, TYPES[self.body[n].dtype], env[n])
+            for acc in (*accs, *running):
+                self.write_all(acc.code, acc.cells, acc.code.starts)
+
+        running = [acc for n, acc in self.running.items() if n in this.elements]
+        if dear or accs or running or not self.tile:
+            self.lanes(before)
+        self.saved.update(dear)
+        self.turns(this, accs, bounds)
+        return accs
+
+    def turns(
+        self, this: _Pass, accs: Sequence[_Accumulator], bounds: tuple[Index, Index] | None
+    ) -> None:
+        """Write the loops over the inner axes."""
+        sizes, last = self.kernel.sizes, self.inner[-1]
+        ranges = [(k, (0, sizes[k])) for k in self.inner]
+        if bounds:
+            ranges[0] = (self.inner[0], bounds)
+        if self.tile:
+            self.within(ranges[:-1], lambda: self.several(this, accs, *ranges[-1][1]))
+            return
+        long = sizes[last] > 2 * _CHUNK
+        if not long or not any(_rounds(self.body[acc.number]) for acc in accs):
+            self.within(ranges, lambda: self.element(this, accs))
+            return
+        partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
+        lo, hi = ranges[-1][1]
+
+        def piece(first: str) -> None:
+            for acc in partial:
+                self.write_all(acc.code, acc.cells, acc.code.starts)
+            end = self.least(self.sum(_CHUNK, [(first, 1)]), hi)
+            self.along(last, first, end, lambda: self.element(this, partial))
+            for acc, part in zip(accs, partial, strict=True):
+                both = self.read_all(acc.code, acc.cells), self.read_all(acc.code, part.cells)
+                self.write_all(acc.code, acc.cells, acc.code.join(self.b, *both))
+
+        self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
+
+    def several(self, this: _Pass, accs: Sequence[_Accumulator], lo: Index, hi: Index) -> None:
+        """Write the loop over the last inner axis around the one over the rows of a tile.
+
+        Short bodies take several turns at once, so that accumulators are read and written less.
+        """
+        last, at_once = self.inner[-1], _AT_ONCE if accs and len(this.elements) <= 16 else 1
+
+        def turns(count: int) -> Callable[[str], None]:
+            def body(i: str) -> None:
+                places = [self.sum(k, [(i, 1)]) for k in range(count)]
+                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]))
+
+            return body
+
+        if at_once == 1:
+            self.loop(lo, hi, 1, turns(1))
+            return
+        length = self.sum(0, [(hi, 1), (lo, -1)])
+        if isinstance(length, int):
+            middle = length // at_once * at_once
+            if middle:
+                self.loop(lo, middle, at_once, turns(at_once))
+            if middle < length:
+                self.loop(middle, hi, 1, turns(1))
+            return
+        middle = self.sum(0, [(lo, 1), (self.b.op(f"and i64 {length}, {-at_once}"), 1)])
+        self.when(
+            self.b.op(f"icmp slt i64 {lo}, {middle}"),
+            lambda: self.loop(lo, middle, at_once, turns(at_once)),
+        )
+        self.when(
+            self.b.op(f"icmp slt i64 {middle}, {hi}"), lambda: self.loop(middle, hi, 1, turns(1))
+        )
+
+    def element(
+        self,
+        this: _Pass,
+        accs: Sequence[_Accumulator],
+        turns: Sequence[tuple[int, Index]] | None = None,
+    ) -> None:
+        """Write what a pass does with one element, or with several along an axis."""
+        row = self.row_values(this.rows)
+        states = [self.read_all(acc.code, acc.cells) for acc in accs]
+        for turn in turns or [None]:
+            if turn is not None:
+                self.index[turn[0]] = turn[1]
+            env = self.element_values(this, dict(row))
+            for k, acc in enumerate(accs):
+                x = env[self.body[acc.number].args[0]]
+                states[k] = acc.code.take(self.b, states[k], x)
+            for s in this.stores:
+                self.store(s, env)
+        for acc, found in zip(accs, states, strict=True):
+            self.write_all(acc.code, acc.cells, found)
+
+    def element_values(self, this: _Pass, env: Env) -> Env:
+        p = self.planned.index(this)
+        for n in this.elements:
+            dtype, early = self.body[n].dtype, self.stage[n] < p
+            if early and self.kept_in.get(n) is not None:
+                s = self.kept_in[n]
+                env[n] = load_value(self.b, self.address(s.buffer, s.where, env), dtype)
+            elif early and n in self.stash:
+                env[n] = load_value(self.b, self.stash_place(n), dtype)
+            else:
+                if n in self.running:
+                    self.run_on(self.running[n], env)
+                else:
+                    self.value(n, env)
+                if not early and n in self.stash:
+                    store_value(self.b, self.stash_place(n), dtype, env[n])
+        return env
+
+    def run_on(self, acc: _Accumulator, env: Env) -> None:
+        """Write how a cumulative value takes in the element at hand."""
+        states, x = self.read_all(acc.code, acc.cells), env[self.body[acc.number].args[0]]
+        states = acc.code.take(self.b, states, x)
+        self.write_all(acc.code, acc.cells, states)
+        env[acc.number] = acc.code.end(self.b, states)
+
+    def stash_place(self, n: int) -> str:
+        strides = row_major([self.kernel.sizes[k] for k in self.inner])
+        tile = max(self.tile, 1)
+        terms = [(self.index[k], s * tile) for k, s in zip(self.inner, strides, strict=True)]
+        terms += [(self.lane, 1)] if self.tile else []
+        return self.pointer(self.stash[n], MEMORY[self.body[n].dtype], self.sum(0, terms))
+
+    # ---------------------------------------------------------------- chunks
+    def chunks(self, spaces: Sequence[Space]) -> None:
+        """Write parts that do a piece of the first inner axis for all rows."""
+        n = self.kernel.sizes[self.inner[0]]
+        piece = -(-n // _CHUNKS)
+        piece = -(-piece // 64) * 64 if piece > 64 else piece
+        self.parts = -(-n // piece)
+        places: dict[tuple[int, int], int] = {}
+
+        def chunk(p: str) -> None:
+            first = self.sum(0, [(p, piece)])
+            bounds = first, self.least(self.sum(piece, [(first, 1)]), n)
+
+            def some() -> None:
+                self.row_env, self.saved = {}, {}
+                accs = self.accumulate(self.planned[0], bounds)
+                self.lanes(lambda: leave(accs))
+
+            def leave(accs: Sequence[_Accumulator]) -> None:
+                for acc in accs:
+                    for k, state in enumerate(self.read_all(acc.code, acc.cells)):
+                        kind = acc.code.kinds[k]
+                        if (acc.number, k) not in places:
+                            places[acc.number, k] = self.scratch
+                            self.scratch += (
+                                -(-self.parts * self.rows * _BYTES[_slot(kind)] // 64) * 64
+                            )
+                        at = self.scratch_place(places[acc.number, k], kind, p)
+                        if kind == "i1":
+                            state = self.b.op(f"zext i1 {state} to i8")
+                        self.b.do(f"store {_slot(kind)} {state}, ptr {at}, align 1")
+
+            self.nest(spaces, some)
+
+        self.loop("%lo", "%hi", 1, chunk)
+        other = Passes(self.kernel)
+        self.end = other.finish(places, self.parts, not self.tile)
+        self.b.declared.update(other.b.declared)
+
+    def scratch_place(self, start: int, kind: str, chunk: Index) -> str:
+        """Return the address of the accumulator of a chunk and the row at hand."""
+        strides = row_major([self.kernel.sizes[k] for k in self.kept])
+        terms = [(self.index[k], s) for k, s in zip(self.kept, strides, strict=True)]
+        offset = self.sum(0, [(chunk, self.rows), *terms])
+        base = self.pointer("%scratch", "i8", start)
+        return self.pointer(base, _slot(kind), offset)
+
+    def finish(self, places: dict[tuple[int, int], int], chunks: int, in_registers: bool) -> str:
+        """Return the text of the function that joins the accumulators of all chunks."""
+
+        def row() -> None:
+            self.row_env = {}
+            for n in self.reduces:
+                code = reduction(self.body[n].attr, self.body[n].dtype, in_registers)
+                found = [self.of_chunk(n, code, places, p) for p in range(chunks)]
+                states = found[0]
+                for other in found[1:]:
+                    states = code.join(self.b, states, other)
+                self.row_env[n] = code.end(self.b, states)
+            self.store_row()
+
+        self.nest([self.axis(k) for k in self.kept], row)
+        return self.function(self.kernel.name + "_end", ["ptr %scratch"], False)
+
+    def of_chunk(
+        self, n: int, code: Reduction, places: dict[tuple[int, int], int], chunk: int
+    ) -> list[str]:
+        states = []
+        for k, kind in enumerate(code.kinds):
+            at = self.scratch_place(places[n, k], kind, chunk)
+            found = self.b.op(f"load {_slot(kind)}, ptr {at}, align 1")
+            states.append(self.b.op(f"icmp ne i8 {found}, 0") if kind == "i1" else found)
+        return states

@@ -1,0 +1,216 @@
+"""Kernels without passes: everything that belongs to a row is written out, and loops around it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from ..kernel import Kernel, serial_axes
+from .nest import Env, Index, Nest
+from .reduce import reduction
+from .scalar import MEMORY, load_value, store_value
+
+__all__ = ["LARGE", "PARTS", "Whole"]
+
+PARTS = 64  # parts that are enough for any number of threads
+_BLOCK = 4096  # elements of the last axis that one part takes
+_SQUARE = 64  # elements of each of two axes that are done together where arrays run along both
+_LANES, _CUTS = 32, 4  # least size and most number of the blocks of a scattering kernel
+LARGE = 1 << 17  # operations or elements from which a kernel is worth dividing
+
+
+class Whole(Nest):
+    """Writes kernels row by row."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        self.serial = serial_axes(kernel)
+        self.kept = [k for k, r in enumerate(kernel.inner) if not r]
+        self.inner = [k for k, r in enumerate(kernel.inner) if r]
+        self.rows = math.prod(kernel.sizes[k] for k in self.kept)
+        self.length = math.prod(kernel.sizes[k] for k in self.inner)
+        self.work = math.prod(kernel.sizes) * max(len(self.used), 1)
+        self.parts = 1
+
+    def unrolled(self) -> None:
+        """Write one row at a time in full, vectorised over the last row axis."""
+        free = [k for k in self.kept if k not in self.serial]
+        large = self.work >= LARGE
+        if self.serial:
+            self.in_order(free)
+            return
+        if not free:
+            self.whole_row()
+            return
+        if len(free) == 1:
+            self.stretch(free[0])
+            return
+        *spaces, last = [self.axis(k) for k in free]
+        across = self.other_run(free) if large and not self.inner else None
+        if across is not None:
+            self.squares(free, across)
+            return
+        blocks = -(-last[0] // _BLOCK)
+        if large and blocks > 1 and math.prod(n for n, _ in spaces) < PARTS:
+            block = self.block_of(free[-1], _BLOCK, self.whole_row)
+            self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
+            return
+        most = PARTS if large else 2
+        self.parts = self.parallel(spaces, most, lambda: self.nest([last], self.whole_row))
+
+    def in_order(self, free: list[int]) -> None:
+        """Write the loops of a scattering kernel: parts are blocks of an axis that may be cut."""
+        serial = [self.axis(k) for k in self.kept if k in self.serial]
+        if not free or free[-1] != self.kept[-1]:
+            inside = [self.axis(k) for k in free]
+            self.nest([*inside, *serial], self.whole_row)
+            return
+        *spaces, last = [self.axis(k) for k in free]
+        size = max(_LANES, -(-last[0] // _CUTS)) if self.work >= LARGE else last[0]
+
+        def block(number: Index) -> None:
+            inner = self.block_of(free[-1], size, self.whole_row)
+            self.nest(serial, lambda: inner(number))
+
+        blocks: list[Index] = []
+        spaces.append((-(-last[0] // size), blocks.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: block(blocks[-1]))
+
+    def other_run(self, free: list[int]) -> int | None:
+        """Return an axis other than the last along which some array lies, the last jumping."""
+        maps = [op.where for op in self.body if op.where is not None and op.name == "load"]
+        maps += [s.where for s in self.kernel.stores]
+        for k in free[:-1]:
+            if any(abs(m.strides[k]) == 1 and abs(m.strides[free[-1]]) > 1 for m in maps):
+                return k
+        return None
+
+    def squares(self, free: list[int], across: int) -> None:
+        """Write loops over squares of two axes, so that cache lines along both are used whole.
+
+        What lies along the other axis is copied into a square of this call's own first.
+        """
+        last, sizes = free[-1], self.kernel.sizes
+        packed = {}
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "load" and not op.args and not op.where.dynamic:
+                if abs(op.where.strides[across]) == 1 and abs(op.where.strides[last]) > 1:
+                    packed[n] = self.cell(MEMORY[op.dtype], _SQUARE * _SQUARE)
+        corner: dict[int, Index] = {}
+
+        def place(n: int) -> str:
+            terms = [(self.index[last], _SQUARE), (corner[last], -_SQUARE)]
+            terms += [(self.index[across], 1), (corner[across], -1)]
+            return self.pointer(packed[n], MEMORY[self.body[n].dtype], self.sum(0, terms))
+
+        def copy() -> None:
+            for n in packed:
+                dtype = self.body[n].dtype
+                store_value(self.b, place(n), dtype, self.load(self.body[n], {}))
+
+        def element() -> None:
+            env: Env = {}
+            for n in self.used:
+                if n in packed:
+                    env[n] = load_value(self.b, place(n), self.body[n].dtype)
+                else:
+                    self.value(n, env)
+            for s in self.kernel.stores:
+                self.store(s, env)
+
+        def square(row: Index, column: Index) -> None:
+            bounds = {}
+            for k, number in ((across, row), (last, column)):
+                corner[k] = self.sum(0, [(number, _SQUARE)])
+                bounds[k] = corner[k], self.least(self.sum(_SQUARE, [(corner[k], 1)]), sizes[k])
+            if packed:
+                self.within([(last, bounds[last]), (across, bounds[across])], copy)
+            self.within([(across, bounds[across]), (last, bounds[last])], element)
+
+        columns = -(-sizes[last] // _SQUARE)
+
+        def line(row: Index) -> None:
+            self.nest([(columns, lambda column: square(row, column))], lambda: None)
+
+        spaces = [self.axis(k) for k in free[:-1] if k != across]
+        rows: list[Index] = []
+        spaces.append((-(-sizes[across] // _SQUARE), rows.append))
+        self.parts = self.parallel(spaces, self.rows, lambda: line(rows[-1]))
+
+    def stretch(self, axis: int) -> None:
+        """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""
+        n = self.kernel.sizes[axis]
+        block = _BLOCK if n > _BLOCK else 1
+        self.parts = -(-n // block)
+        first = self.b.op(f"mul nsw i64 %lo, {block}")
+        end = self.least(self.b.op(f"mul nsw i64 %hi, {block}"), n)
+        self.along(axis, first, end, self.whole_row)
+
+    def block_of(self, axis: int, size: int, body: Callable[[], None]) -> Callable[[Index], None]:
+        """Return what writes the loop over one block of an axis, given the block's number."""
+
+        def block(number: Index) -> None:
+            first, n = self.sum(0, [(number, size)]), self.kernel.sizes[axis]
+            end = self.sum(size, [(first, 1)])
+            self.along(axis, first, end if n % size == 0 else self.least(end, n), body)
+
+        return block
+
+    def along(self, axis: int, first: Index, end: Index, body: Callable[[], None]) -> None:
+        def one(i: str) -> None:
+            self.index[axis] = i
+            body()
+
+        self.loop(first, end, 1, one)
+
+    def least(self, a: Index, b: Index) -> str:
+        self.b.declared["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+        return self.b.op(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def whole_row(self) -> None:
+        places = list(itertools.product(*(range(self.kernel.sizes[k]) for k in self.inner)))
+        row: Env = {}
+        envs: list[Env] = [{} for _ in places]
+
+        def at_each() -> Iterator[tuple[Env, Env]]:
+            for place, env in zip(places, envs, strict=True):
+                self.index.update(zip(self.inner, place, strict=True))
+                yield env, row | env
+
+        for n in self.used:
+            op = self.body[n]
+            if op.name == "reduce":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for _, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                row[n] = code.end(self.b, states)
+            elif op.name == "cumulate":
+                code = reduction(op.attr, op.dtype, False)
+                states = list(code.starts)
+                for env, both in at_each():
+                    states = code.take(self.b, states, both[op.args[0]])
+                    env[n] = states[0]
+            elif self.is_element[n]:
+                for env, both in at_each():
+                    self.value(n, both)
+                    env[n] = both[n]
+            else:
+                self.value(n, row)
+        for s in self.row_stores:
+            self.store(s, row)
+        for _, both in at_each():
+            for s in self.element_stores:
+                self.store(s, both)
+
+    def within(
+        self, ranges: Sequence[tuple[int, tuple[Index, Index]]], body: Callable[[], None]
+    ) -> None:
+        """Write loops over ranges of axes, the first outermost."""
+        if not ranges:
+            body()
+            return
+        (axis, (lo, hi)), rest = ranges[0], ranges[1:]
+        self.along(axis, lo, hi, lambda: self.within(rest, body))

@@ -1,0 +1,263 @@
+"""What has to be in memory: the roots of a program, from which its kernels are made.
+
+A root is an output, an operand or a result of what is no kernel, the result of a reduction, or an
+expensive value that several others want. *Lazy* roots are made where they are first read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+
+from .correlate import convolution
+from .coverage import ELEMENTWISE, KINDS, covers
+from .indexed import INDEXED, UPDATES
+from .kernel import row_major
+from .moves import MOVES, merged_axes
+from .plan import Conv, Dot
+from .products import FLOATS, destination, product, source
+from .spectral import transform
+
+__all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
+
+REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
+CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
+MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
+_QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_PIECES = 16  # operands of a concatenate that are selected from
+SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
+
+
+# ---------------------------------------------------------------------- kinds
+def kind(eqn: Eqn) -> str:
+    """Return how an equation is compiled.
+
+    That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
+    'fft' or 'call'.
+    """
+    name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == "fft":
+        return "call" if transform(eqn) is None else "fft"
+    if any(a.dtype not in KINDS or a.size == 0 for a in avals):
+        return "call"
+    if name in ELEMENTWISE:
+        return "scalar" if covers(name, (a.dtype for a in avals)) else "call"
+    if name == "iota":
+        return "iota"
+    if name in REDUCERS:
+        if math.prod(avals[0].shape[k] for k in eqn.params["axes"]) == 1:
+            return "move"
+        good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
+        return "reduce" if good else "call"
+    if name in CUMULATIVE:
+        return "cumulate" if avals[0].dtype.kind != "b" else "call"
+    if name in MOVES:
+        return "move"
+    if name in INDEXED:
+        return "indexed"
+    if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
+        good = avals[0].dtype.kind != "b" or UPDATES[name][1] == "set"
+        return "update" if good else "call"
+    if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
+        whole = not any(isinstance(v, Lit) for v in eqn.invars)
+        return "dot" if avals[0].dtype in FLOATS and whole else "call"
+    if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
+        return "conv" if avals[0].dtype in FLOATS else "call"
+    return "call"
+
+
+# ---------------------------------------------------------------------- roots
+class Program:
+    """What is known of a program before its kernels are made."""
+
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        self.jaxpr = jaxpr
+        self.eqn_of: dict[Var, Eqn] = {v: e for e in jaxpr.eqns for v in e.outvars}
+        self.kinds = {e: kind(e) for e in jaxpr.eqns}
+        self.outputs = {v for v in jaxpr.outvars if isinstance(v, Var)}
+        self.wanted = set(self.outputs)  # must be in memory
+        self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
+        self.convs: dict[Eqn, Conv] = {}
+        self.dots: dict[Eqn, Dot] = {}
+        self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
+        self._place_convs()
+        self._place_dots()
+        for eqn in jaxpr.eqns:
+            how = self.kinds[eqn]
+            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
+                self.roots.update(eqn.outvars)
+            if how == "conv":
+                step = self.convs[eqn]
+                self.roots.add(step.out)
+                self.wanted.update((step.lhs, step.rhs))
+            if how in ("call", "fft"):
+                self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
+            if eqn in self.dots:
+                dot = self.dots[eqn]
+                self.wanted |= {dot.a, dot.b}
+                self.roots.add(dot.out)
+            if how == "update":
+                self.wanted.add(eqn.invars[0])
+            if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
+                self._place_reshape(eqn)
+        self.roots |= self.wanted
+        for eqn in jaxpr.eqns:
+            if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
+                self._place_concatenate(eqn)
+        self.lazy: set[Var] = set()  # those that are made where they are first read
+        self._share()
+        self._cut()
+        self.roots |= self.lazy
+        for eqn in jaxpr.eqns:
+            if self.kinds[eqn] == "update":
+                # What an update reads of its own array is read before, so that it can be in place.
+                own = eqn.invars[0]
+                read = [v for v in eqn.invars[1:] if own in self.leaves([v], ())[0]]
+                self.roots.update(v for v in read if isinstance(v, Var))
+        self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
+
+    def _readers(self) -> dict[Var, list[Eqn]]:
+        readers: dict[Var, list[Eqn]] = {}
+        for eqn in self.jaxpr.eqns:
+            for v in eqn.invars:
+                if isinstance(v, Var):
+                    readers.setdefault(v, []).append(eqn)
+        return readers
+
+    def _place_convs(self) -> None:
+        """Make the steps of convolutions; a transpose that alone reads one becomes part of it."""
+        readers = self._readers()
+        for eqn, how in list(self.kinds.items()):
+            if how != "conv":
+                continue
+            out, perm = eqn.outvars[0], tuple(range(eqn.outvars[0].aval.ndim))
+            after = readers.get(out, [])
+            turned = len(after) == 1 and after[0].prim.name == "transpose"
+            if turned and out not in self.outputs:
+                out, perm = after[0].outvars[0], after[0].params["perm"]
+            step = convolution(eqn, self.eqn_of, out, perm)
+            if step is None:
+                self.kinds[eqn] = "call"
+                continue
+            self.convs[eqn] = step
+            if out is not eqn.outvars[0]:
+                self.kinds[after[0]] = "part"  # of the convolution
+                self.passed.add(after[0])
+
+    def _place_dots(self) -> None:
+        """Find out where products read and write."""
+        readers = self._readers()
+        moves = {e for e, how in self.kinds.items() if how == "move"}
+        made = ("call", "dot", "fft", "update", "cumulate")
+        held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
+        held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
+        held.update(step.out for step in self.convs.values())
+        for eqn in self.jaxpr.eqns:
+            if self.kinds[eqn] != "dot":
+                continue
+            (out,) = eqn.outvars
+            last, strides, passed = destination(out, readers, moves, self.outputs)
+            plain = [(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, out)]
+            inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars]
+            choices = (
+                (*inputs, (last, (0, strides))),
+                (*inputs, plain[2]),
+                (*plain[:2], (last, (0, strides))),
+                plain,
+            )
+            for choice in choices:
+                dot = product(eqn, *choice)
+                if dot is not None:
+                    break
+            if dot is None:
+                self.kinds[eqn] = "call"
+                continue
+            self.dots[eqn] = dot
+            if dot.out is not out:
+                self.passed.update(passed)
+                held.add(dot.out)
+
+    def _place_reshape(self, eqn: Eqn) -> None:
+        """Store a reshape that is no index map, or what it reshapes."""
+        (x,), (out,) = eqn.invars, eqn.outvars
+        if merged_axes(x.aval.shape, out.aval.shape) is None:
+            finer = merged_axes(out.aval.shape, x.aval.shape) is not None
+            self.roots.add(out if finer and x not in self.roots else x)
+
+    def _place_concatenate(self, eqn: Eqn) -> None:
+        """Choose whether pieces are selected from, or written one after the other."""
+        size, pieces = eqn.outvars[0].aval.size, len(eqn.invars)
+        if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
+            self.kinds[eqn] = "join"
+            self.roots.update(eqn.outvars)
+
+    def _share(self) -> None:
+        """Mark expensive values that would be computed in several places or over and over."""
+        sinks: dict[Var, set[Var]] = {}
+        repeated: set[Var] = set()  # spread out by a broadcast
+        for eqn in reversed(self.jaxpr.eqns):
+            how = self.kinds[eqn]
+            heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
+            for v in eqn.outvars:
+                often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size > 1)
+                if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):
+                    self.lazy.add(v)
+            ends: set[Var] = set()
+            for v in eqn.outvars:
+                ends |= {v} if v in self.roots or v in self.lazy else sinks.get(v, set())
+            spread = any(v in repeated and v not in self.lazy for v in eqn.outvars)
+            for v in eqn.invars:
+                if isinstance(v, Var):
+                    several = sinks.setdefault(v, set())
+                    if len(several) < 2:
+                        several |= ends
+                    if how != "call" and (spread or eqn.outvars[0].aval.size > v.aval.size):
+                        repeated.add(v)
+        self.sinks = sinks
+
+    def _cut(self) -> None:
+        """Cut expressions that would make one kernel too long, or read too many arrays twice."""
+        inside: dict[Var, frozenset[Eqn]] = {}
+        arrays: dict[Var, frozenset[Var]] = {}
+        for eqn in self.jaxpr.eqns:
+            if self.kinds[eqn] not in ("scalar", "move", "iota", "indexed"):
+                continue
+            ins = [v for v in eqn.invars if isinstance(v, Var)]
+            used = frozenset([eqn]).union(*(inside.get(v, ()) for v in ins))
+            read = frozenset[Var]().union(*(arrays.get(v, {v}) for v in ins))
+            size = max(v.aval.size for v in eqn.outvars)
+            many = sum(4 * v.aval.size >= size for v in read) > 2
+            shared = any(len(self.sinks.get(v, ())) > 1 for v in eqn.outvars)
+            if len(used) > MOST_OPS // 2:
+                self.roots.update(eqn.outvars)
+            elif many and shared and self.kinds[eqn] == "scalar":
+                self.lazy.update(v for v in eqn.outvars if v not in self.roots)
+            for v in eqn.outvars:
+                if v not in self.roots:
+                    inside[v] = used
+                    if v not in self.lazy:
+                        arrays[v] = read
+        self.lazy -= self.roots
+
+    def leaves(
+        self, atoms: Iterable[Var | Lit], placed: Container[Var]
+    ) -> tuple[set[Var], list[Var]]:
+        """Return the roots that a kernel of these values reads, and those to be made first or in
+        it."""
+        found: set[Var] = set()
+        lazy: list[Var] = []
+        todo, seen = list(atoms), set()
+        while todo:
+            v = todo.pop()
+            if not isinstance(v, Var) or v in seen:
+                continue
+            seen.add(v)
+            if v in self.roots and (v in placed or v not in self.lazy):
+                found.add(v)
+                continue
+            if v in self.lazy:
+                lazy.append(v)
+            todo.extend(self.eqn_of[v].invars)
+        return found, lazy
