@@ -380,7 +380,9 @@ def test_donation_leaves_memory_alone_that_others_see():
     np.testing.assert_array_equal(other, BIG + 1)
 
 
-@pytest.mark.parametrize(("inside", "calls"), [(fnp.sort, 1000), (fnp.sin, 10_000)], ids=str)
+@pytest.mark.parametrize(
+    ("inside", "calls"), [(fnp.sort, 1000), (fnp.sin, 10_000)], ids=["eager", "native"]
+)
 def test_memory_stays_flat_over_many_calls(inside, calls):
     f = ft.jit(lambda x: lax.scan(lambda c, r: (inside(c) + r, c.sum()), x, x[:4]))
     x = fnp.asarray(floats(6))
