@@ -111,9 +111,11 @@ class Program:
         self._cut()
         self.roots |= self.lazy
         for eqn in jaxpr.eqns:
-            if self.kinds[eqn] == "update" and eqn.invars[0] in self.leaves(eqn.invars[1:], ())[0]:
+            if self.kinds[eqn] == "update":
                 # What an update reads of its own array is read before, so that it can be in place.
-                self.roots.update(v for v in eqn.invars[1:] if isinstance(v, Var))
+                own = eqn.invars[0]
+                read = [v for v in eqn.invars[1:] if own in self.leaves([v], ())[0]]
+                self.roots.update(v for v in read if isinstance(v, Var))
         self.lazy -= {v for e in jaxpr.eqns if self.kinds[e] == "update" for v in e.invars}
 
     def _readers(self) -> dict[Var, list[Eqn]]:

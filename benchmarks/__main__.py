@@ -93,7 +93,7 @@ def save(results: list[Result], folder: Path) -> None:
     text = f"```\n{machine()}\n```\n\n{table(results)}\n"
     (folder / "benchmarks.md").write_text(text, encoding="utf-8")
     record = [
-        {"name": r.row.name, "seconds": r.medians, "notes": r.notes, "ratio": r.ratio()}
+        {"name": r.row.name, "seconds": r.medians, "fastest": r.fastest, "notes": r.notes}
         for r in results
     ]
     (folder / "benchmarks.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -122,6 +122,7 @@ def main() -> None:
         print(
             f"[{count:2}/{len(rows)}] {line['work'][:56]:56} {line['funtorch']:>8}"
             f"  jax {line['jax']:>8}  torch {line['torch']:>8}  {line['ratio']:>7}"
+            f" ({line['fastest']:>6})"
             f" of {line['target']}: {line['met']} {line['notes']}",
             flush=True,
         )

@@ -162,9 +162,12 @@ class ArrayImpl(Array):
 
     ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
     asked, and for buffers that compiled programs cannot read as they are.
+    ``_exact`` is set on weak arrays made from a Python float or complex: that number, of which the
+    buffer of the default dtype holds a rounded one.
     """
 
-    __slots__ = ("_data", "_kind", "_weak")
+    __slots__ = ("_data", "_exact", "_kind", "_weak")
+    _exact: complex
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
@@ -439,6 +442,13 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
         raise escaped_tracer(x)
     value = x.concrete()
     if value is not None:
+        if what == "array":
+            raise TracerArrayConversionError(
+                f"{_CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
+                f"while {x.trace.name or 'the function'} is being differentiated: the array would "
+                f"have no derivative. It was made at {x.source}, and used at {user_frame()}. "
+                f"{_CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
+            )
         return value._data
     kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
     raise error(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import funtorch as ft
 import funtorch.nn as fnn
 import funtorch.numpy as fnp
+from funtorch import lax
 from funtorch.backends.cpu.llvm import kernel_function
 from funtorch.backends.fuse import fuse
 from funtorch.backends.kernel import (
@@ -251,6 +252,72 @@ def test_fusing_a_long_program_takes_time_in_proportion():
     made = steps(f, (8, 40))
     assert not any(isinstance(s, Call) for s in made)
     assert max(len(s.kernel.body) for s in made) <= 400
+
+
+# ---------------------------------------------------------------------- computed places
+N, M, K = 37, 21, 26
+INDEXED = {
+    "gather": (lambda x, u, i, j, s: fnp.exp(x.at[i].get(mode="fill")).sum(1), 1),
+    "gather of both axes": (lambda x, u, i, j, s: x.at[i, j].get(mode="clip") * 2, 1),
+    "gather of columns": (lambda x, u, i, j, s: fnp.tanh(x).T[:, i].T + u, 1),
+    "scatter": (lambda x, u, i, j, s: x.at[i].set(u * 2, mode="drop"), 1),
+    "scatter of what was read": (lambda x, u, i, j, s: x.at[i].set(x[i] * 2), 2),
+    "add": (lambda x, u, i, j, s: x.at[i].add(u * 2, mode="drop"), 1),
+    "add to columns": (lambda x, u, i, j, s: x.T.at[:, i].add(u.T).sum(0), 3),
+    "max": (lambda x, u, i, j, s: (x * 2).at[i].max(u, mode="clip"), 2),
+    "mul": (lambda x, u, i, j, s: x.at[i, j].mul(u[:, 0], mode="drop"), 1),
+    "gradient of gather": (
+        lambda x, u, i, j, s: ft.grad(lambda x: (fnp.tanh(x[i]) * u).sum())(x),
+        2,
+    ),
+    "dynamic slice": (lambda x, u, i, j, s: fnp.sin(cut(x, s, (9, 8))).sum(0), 1),
+    "dynamic update": (lambda x, u, i, j, s: put(x, u[:7, :5] + 1, s), 1),
+    "moved block": (lambda x, u, i, j, s: put(x, cut(x, s, (9, M)) * 3, s[::-1]), 2),
+    "pad": (lambda x, u, i, j, s: lax.pad(fnp.abs(x), 2.0, ((2, -1, 0), (0, 3, 2))).sum(0), 1),
+    "differences": (lambda x, u, i, j, s: ft.grad(lambda x: (fnp.diff(x) ** 2).sum())(x), 1),
+    "pieces": (lambda x, u, i, j, s: (fnp.concatenate([x, fnp.tanh(u), x[::-1]]) * 2).sum(0), 2),
+    "roll": (lambda x, u, i, j, s: fnp.roll(x, 3, 0) * x + fnp.roll(x, -2, 1), 1),
+    "first best": (lambda x, u, i, j, s: x.argmax(1) + x.argmin(1), 1),
+    "cumulative": (lambda x, u, i, j, s: lax.cummax(fnp.cumsum(x * 2, 1), axis=0, reverse=True), 2),
+    "pooling": (lambda x, u, i, j, s: pool(x), 1),
+    "pooling gradient": (lambda x, u, i, j, s: ft.grad(lambda x: (pool(x) ** 2).sum())(x), None),
+}
+
+
+def cut(x, s, sizes):
+    return lax.dynamic_slice(x, (s[0], s[1]), sizes)
+
+
+def put(x, u, s):
+    return lax.dynamic_update_slice(x, u, (s[0], s[1]))
+
+
+def pool(x):
+    return lax.reduce_window(x, -fnp.inf, lax.max, (3, 2), (2, 2), "VALID")
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_computed_places_are_those_of_eager_evaluation(name):
+    f, kernels = INDEXED[name]
+    rng = np.random.default_rng(3)
+    for n, m, k in ((N, M, K), (700, 500, 300)):
+        x, u = (rng.normal(size=size).astype(F32) for size in ((n, m), (k, m)))
+        i, j = rng.integers(-n - 1, n + 2, k).astype(I32), rng.integers(0, m, k)
+        args = [fnp.asarray(a) for a in (x, u, i, j, rng.integers(-3, n + 3, 2).astype(I32))]
+        if name in ("moved block",) and n != N:
+            continue
+        want, got = f(*args), ft.jit(f)(*args)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+    avals = [ShapedArray(a.shape, a.dtype) for a in args]
+    made = fuse(simplify(stage(lambda *xs: [f(*xs)], avals))).steps
+    assert all(isinstance(s, Launch) for s in made)
+    assert kernels in (None, len(made))
+
+
+def test_long_pieces_are_written_one_after_the_other():
+    made = steps(lambda x: fnp.concatenate([x * 2, fnp.sin(x), x]), (3000, 5))
+    assert [len(s.seeds) for s in made] == [0, 1, 1]
+    assert made[1].seeds[0][1] is made[0].vars[-1]
 
 
 # ---------------------------------------------------------------------- kernels by hand

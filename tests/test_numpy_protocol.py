@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.core import Array, ShapedArray
 from funtorch.errors import TracerArrayConversionError, TracerBoolConversionError
@@ -152,3 +153,23 @@ def test_shape_errors_name_the_arguments():
         fnp.concatenate([a, fnp.zeros((2, 2))])
     with pytest.raises(TypeError, match=r"sin: argument x .* list"):
         fnp.sin([1.0])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: np.sum(np.array([x[0], x[1] ** 2])),
+        lambda x: np.sum(np.array(x) ** 2),
+        lambda x: np.sum(np.full((2,), x[0])),
+        lambda x: np.sum(np.asarray([[x[0], 1.0], [2.0, x[1]]])),
+    ],
+)
+def test_numpy_arrays_of_differentiated_values_are_refused(program):
+    """They would hold the values without their derivatives: a wrong gradient, and no word of it."""
+    for transform in (ft.grad, ft.jacfwd, ft.hessian):
+        with pytest.raises(TracerArrayConversionError, match="would have no derivative") as caught:
+            transform(program)(fnp.arange(3.0))
+        assert "stop_gradient(x) first" in str(caught.value)
+        assert "test_numpy_protocol.py" in str(caught.value)
+    plain = ft.grad(lambda x: np.sum(x * np.asarray(ft.stop_gradient(x))))(fnp.arange(3.0))
+    assert plain.tolist() == [0.0, 1.0, 2.0]

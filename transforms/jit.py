@@ -106,13 +106,13 @@ _scan_eager, _while_eager = scan_p.eager, while_p.eager
 
 def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
     short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
-    if short or config.disable_jit:
+    if short or config.disable_jit or xp is not np:
         return _scan_eager(xp, *buffers, **params)
     return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
 
 
 def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    if config.disable_jit:
+    if config.disable_jit or xp is not np:
         return _while_eager(xp, *buffers, **params)
     first = params["cond_nconsts"] + params["body_nconsts"]
     steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))

@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -67,7 +68,7 @@ def load_value(b: Block, pointer: str, dtype: np.dtype) -> str:
     if dtype.kind == "c":
         kind = part_kind(dtype)
         at = b.op(f"getelementptr inbounds {kind}, ptr {pointer}, i64 1")
-        return joined(b, *(b.op(f"load {kind}, ptr {p}, align 1") for p in (pointer, at)), kind)
+        return joined(b, [b.op(f"load {kind}, ptr {p}, align 1") for p in (pointer, at)], kind)
     found = b.op(f"load {MEMORY[dtype]}, ptr {pointer}, align 1")
     if dtype.kind == "b":
         return b.op(f"icmp ne i8 {found}, 0")
@@ -111,8 +112,9 @@ def part_kind(dtype: np.dtype) -> str:
     return "float" if dtype.itemsize == 8 else "double"
 
 
-def joined(b: Block, re: str, im: str, kind: str) -> str:
-    """Return two parts as one value."""
+def joined(b: Block, found: Sequence[str], kind: str) -> str:
+    """Return a real and an imaginary part as one value."""
+    re, im = found
     whole = f"{{ {kind}, {kind} }}"
     half = b.op(f"insertvalue {whole} poison, {kind} {re}, 0")
     out = b.op(f"insertvalue {whole} {half}, {kind} {im}, 1")

@@ -83,7 +83,7 @@ def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
         if dtype.kind == "c":
             half = part_kind(dtype)
             both = zip(parts(b, acc[0], half), parts(b, x, half), strict=True)
-            return [joined(b, *(b.op(f"{_FLOAT[name]} {half} {p}, {q}") for p, q in both), half)]
+            return [joined(b, [b.op(f"{_FLOAT[name]} {half} {p}, {q}") for p, q in both], half)]
         return [b.op(f"{(_FLOAT if real else _WHOLE)[name]} {kind} {acc[0]}, {x}")]
 
     return Reduction(

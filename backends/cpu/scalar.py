@@ -288,7 +288,7 @@ def _complex(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype],
         return xs[0]
     args = (_operand(b, x, d) for x, d in zip(xs, dtypes, strict=True))
     out = COMPLEX[name](*args, **(attr or {}))
-    return joined(b, out.re.name, out.im.name, out.re.kind) if isinstance(out, Pair) else out.name
+    return joined(b, (out.re.name, out.im.name), out.re.kind) if isinstance(out, Pair) else out.name
 
 
 def _complex_convert(b: Block, x: str, dtype: np.dtype, to: np.dtype) -> str:
@@ -304,7 +304,8 @@ def _complex_convert(b: Block, x: str, dtype: np.dtype, to: np.dtype) -> str:
         return scalar(b, "convert", found[:1], [real], {"dtype": to})
     target = np.empty(0, to).real.dtype
     out = [scalar(b, "convert", [p], [real], {"dtype": target}) for p in found]
-    return joined(b, *out, *([constant(0, target)] if len(out) == 1 else []), part_kind(to))
+    out += [constant(0, target)] if len(out) == 1 else []
+    return joined(b, out, part_kind(to))
 
 
 def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], attr: Any) -> str:
@@ -318,7 +319,7 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     computed = register_dtype(dtype)
     kind = TYPES[computed]
     if name == "select":
-        out = b.select(*xs, kind)
+        out = b.select(xs[0], xs[1], xs[2], kind)
     elif name in FORMULAS and computed.kind == "f":
         out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:

@@ -296,7 +296,8 @@ def linspace(
         raise ValueError(f"linspace: num must not be negative, got {num}")
     a, b = promote_inexact("linspace", *to_arrays("linspace", start=start, stop=stop))
     out_dtype = dtypes.canonical(a.dtype if dtype is None else dtype)
-    a, b = convert(a, a.dtype), convert(b, b.dtype)
+    inner = dtypes.promote_types(a.dtype, out_dtype) if dtypes.is_inexact(out_dtype) else a.dtype
+    a, b = convert(a, inner), convert(b, inner)
     div = builtins.max(num - 1 if endpoint else num, 1)
     delta = subtract(b, a)
     shape = (num,) + (1,) * delta.ndim
@@ -332,7 +333,8 @@ def logspace(
     References:
         numpy.logspace
     """
-    exponents = linspace(start, stop, num, endpoint, axis=axis)
+    inner = dtype if dtype is not None and dtypes.is_inexact(dtype) else None
+    exponents = linspace(start, stop, num, endpoint, dtype=inner, axis=axis)
     out = asarray(base, exponents.dtype) ** exponents
     return out if dtype is None else convert(out, dtypes.canonical(dtype))
 

@@ -415,7 +415,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
     References:
         numpy.stack
     """
-    xs = _sequence(arrays, "stack")
+    xs = promote("stack", *_sequence(arrays, "stack"))
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:
             raise ValueError(
@@ -504,7 +504,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
     References:
         numpy.append
     """
-    return concatenate([to_array(arr, "append", "arr"), asarray(values)], axis)
+    return concatenate(promote("append", to_array(arr, "append", "arr"), asarray(values)), axis)
 
 
 # ---------------------------------------------------------------------------------------- splitting

@@ -60,6 +60,7 @@ __all__ = [
     "to_arrays",
 ]
 
+_WIDE = (dtypes.float64, dtypes.complex128)
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -110,7 +111,10 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return ArrayImpl(np.array(x, dtype=dtypes.canonical(x.dtype)))
     if isinstance(x, SCALARS):
         dtype, weak = dtypes.scalar_type(x)
-        return ArrayImpl(np.array(x, dtype), weak)
+        out = ArrayImpl(np.array(x, dtype), weak)
+        if weak and isinstance(x, (float, complex)):
+            out._exact = x
+        return out
     raise TypeError(
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
         "convert it "
@@ -134,6 +138,9 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
     if type(x) is ArrayImpl:
         if x.dtype == dtype:
             return ArrayImpl(x._data, weak)
+        if x._weak and dtype in _WIDE and hasattr(x, "_exact"):
+            exact = x._exact if dtypes.is_complex(dtype) else x._exact.real
+            return ArrayImpl(np.array(exact, dtype), weak)
         with np.errstate(all="ignore"):
             data = primitives["convert"].eager(np, x._data, dtype=dtype, weak_type=weak)
         return ArrayImpl(own(data), weak)

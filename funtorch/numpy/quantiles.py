@@ -28,13 +28,21 @@ _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
 def _quantile(
-    name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool
+    name: str,
+    a: Any,
+    q: Any,
+    axis: Any,
+    method: str,
+    keepdims: bool,
+    skip_nan: bool,
+    whole: int = 1,
 ) -> Any:
     if method not in _METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, got {method!r}")
     x, q = to_array(a, name, "a"), asarray(q)
     dtype = dtypes.to_inexact(dtypes.promote(x.dtype, x.weak_type, q.dtype, True)[0])
     x, q = convert(x, dtype), convert(q, dtype)
+    q = q if whole == 1 else divide(q, whole)
     if dtypes.is_complex(dtype):
         raise TypeError(f"{name}: complex numbers have no order, got {describe(x)}")
     axes = canonical_axes(axis, x.ndim, name)
@@ -135,7 +143,7 @@ def percentile(
     References:
         numpy.percentile
     """
-    return _quantile("percentile", a, divide(asarray(q), 100), axis, method, keepdims, False)
+    return _quantile("percentile", a, q, axis, method, keepdims, False, 100)
 
 
 def nanpercentile(
@@ -152,7 +160,7 @@ def nanpercentile(
     References:
         numpy.nanpercentile
     """
-    return _quantile("nanpercentile", a, divide(asarray(q), 100), axis, method, keepdims, True)
+    return _quantile("nanpercentile", a, q, axis, method, keepdims, True, 100)
 
 
 def median(
