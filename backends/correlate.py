@@ -93,8 +93,10 @@ def _sources(
         strides = row_major(v.aval.shape)
         yield v, combine(list(zip(strides, where, strict=True)), ndim)
         eqn = makers.get(v)
-        operand = eqn.invars[0] if eqn is not None and eqn.invars else None
-        if eqn is None or eqn.prim.name not in MOVES or not isinstance(operand, Var):
+        if eqn is None or eqn.prim.name not in MOVES:
+            return
+        operand = eqn.invars[0]
+        if isinstance(operand, Lit):
             return
         inner = moved(eqn, where, ndim)
         if inner is None and eqn.prim.name == "reshape":
