@@ -207,14 +207,14 @@ def slide(
     """
     taps = 1
     for k in reversed(range(len(window))):
-        x = _slide_axis(
-            (sizes[k], window[k], strides[k], dilation[k]),
-            x,
-            lambda first, second, n, unit=taps: combine(first, second, n * unit),
-            lambda part, start, count, step, axis=k - len(window): cut(
-                part, axis, start, count, step
-            ),
-        )
+
+        def joined(first: Any, second: Any, n: int, unit: int = taps) -> Any:
+            return combine(first, second, n * unit)
+
+        def along(part: Any, start: int, count: int, step: int, axis: int = k - len(window)) -> Any:
+            return cut(part, axis, start, count, step)
+
+        x = _slide_axis((sizes[k], window[k], strides[k], dilation[k]), x, joined, along)
         taps *= window[k]
     return x
 
