@@ -93,14 +93,17 @@ def _sources(
         strides = row_major(v.aval.shape)
         yield v, combine(list(zip(strides, where, strict=True)), ndim)
         eqn = makers.get(v)
-        if eqn is None or eqn.prim.name not in MOVES or isinstance(eqn.invars[0], Lit):
+        if eqn is None or eqn.prim.name not in MOVES:
+            return
+        operand = eqn.invars[0]
+        if isinstance(operand, Lit):
             return
         inner = moved(eqn, where, ndim)
         if inner is None and eqn.prim.name == "reshape":
             inner = _unmerged(eqn, where, sizes)
         if inner is None:
             return
-        (v,), where = eqn.invars, inner
+        v, where = operand, inner
 
 
 def _unmerged(eqn: Eqn, where: Map, sizes: Sequence[int]) -> Map | None:

@@ -26,7 +26,7 @@ class StepRow:
 
     Attributes:
         number: its place, as in "3" or, inside a loop, "3.1".
-        kind: 'kernel', 'product', 'eager', 'scan', 'while' or 'branch'.
+        kind: 'kernel', 'product', 'convolution', 'eager', 'scan', 'while' or 'branch'.
         what: the operations in it.
         results: types of the arrays that it writes.
         where: the user's line.

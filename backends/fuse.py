@@ -84,6 +84,20 @@ class _Planner:
                 self.root(program.eqn_of[v])
         self.root(eqn)
 
+    def update(self, eqn: Eqn) -> None:
+        """Take in an equation that writes a part of its first operand."""
+        write, combined = UPDATES[eqn.prim.name]
+        source, shape = eqn.invars[0], eqn.invars[1].aval.shape
+        assert isinstance(source, Var)  # a literal has no part
+        self.part(
+            eqn.outvars[0],
+            source,
+            eqn.invars[1:],
+            shape,
+            lambda group: write(group, eqn, group.identity),
+            combined,
+        )
+
     def part(
         self,
         out: Var,
@@ -180,15 +194,7 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         elif how == "join":
             planner.pieces(eqn)
         elif how == "update":
-            write, combined = UPDATES[eqn.prim.name]
-            planner.part(
-                eqn.outvars[0],
-                eqn.invars[0],
-                eqn.invars[1:],
-                eqn.invars[1].aval.shape,
-                lambda group, eqn=eqn, write=write: write(group, eqn, group.identity),
-                combined,
-            )
+            planner.update(eqn)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "conv":

@@ -207,6 +207,7 @@ class Group:
     # ---------------------------------------------------------------- the result
     def launch(self, stored: set[Var], name: str) -> Launch | None:
         """Return the kernel that stores these of its roots, or None where they are none."""
+        ends: list[tuple[Var, int, Map, int | None, str]]
         ends = [(v, number, where, None, "set") for v, (where, number) in self.own.items()]
         if self.update is not None:
             out, (number, where, mask), how = self.update

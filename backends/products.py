@@ -22,7 +22,7 @@ from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "as_matrices", "destination", "product", "source"]
+__all__ = ["FLOATS", "as_matrices", "destination", "in_order", "product", "source"]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 """The dtypes whose products BLAS makes."""
@@ -50,9 +50,14 @@ def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> t
             break
         where, at = found, x
     if at not in held:
-        return v, (0, row_major(shape))
+        return in_order(v)
     place = combine(list(zip(row_major(at.aval.shape), where, strict=True)), len(shape))
     return at, (place.offset, place.strides)
+
+
+def in_order(v: Any) -> tuple[Var, Strides]:
+    """Return an array's own place: in memory of its own, row-major."""
+    return v, (0, row_major(v.aval.shape))
 
 
 def destination(
@@ -177,7 +182,8 @@ def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
         return None
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
-    if product(eqn, *[(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, *eqn.outvars)]):
+    x, y, out = (in_order(v) for v in (*eqn.invars, *eqn.outvars))
+    if product(eqn, x, y, out):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))

@@ -14,10 +14,9 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES
-from .kernel import row_major
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
-from .products import FLOATS, destination, product, source
+from .products import FLOATS, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
@@ -99,7 +98,7 @@ class Program:
                 self.wanted |= {dot.a, dot.b}
                 self.roots.add(dot.out)
             if how == "update":
-                self.wanted.add(eqn.invars[0])
+                self.wanted.update(v for v in eqn.invars[:1] if isinstance(v, Var))
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
                 self._place_reshape(eqn)
         self.roots |= self.wanted
@@ -159,8 +158,8 @@ class Program:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
-            plain = [(v, (0, row_major(v.aval.shape))) for v in (*eqn.invars, out)]
-            inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars]
+            plain = [in_order(v) for v in (*eqn.invars, out)]
+            inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
             choices = (
                 (*inputs, (last, (0, strides))),
                 (*inputs, plain[2]),
@@ -184,7 +183,7 @@ class Program:
         (x,), (out,) = eqn.invars, eqn.outvars
         if merged_axes(x.aval.shape, out.aval.shape) is None:
             finer = merged_axes(out.aval.shape, x.aval.shape) is not None
-            self.roots.add(out if finer and x not in self.roots else x)
+            self.roots.add(x if isinstance(x, Var) and (x in self.roots or not finer) else out)
 
     def _place_concatenate(self, eqn: Eqn) -> None:
         """Choose whether pieces are selected from, or written one after the other."""

@@ -391,10 +391,10 @@ class Tracer(Array):
     ``source`` is the user's line that made it; errors name it.
     """
 
-    __slots__ = ("source", "trace")
+    __slots__ = ("owner", "source")
 
     def __init__(self, trace: Trace, source: Source | None = None) -> None:
-        self.trace = trace
+        self.owner = trace
         self.source = source if source is not None else user_frame()
 
     def concrete(self) -> ArrayImpl | None:
@@ -403,7 +403,7 @@ class Tracer(Array):
 
     def __repr__(self) -> str:
         return (
-            f"Traced<{self.aval.str_short()}>with<{type(self.trace).__name__}({self.trace.name})>"
+            f"Traced<{self.aval.str_short()}>with<{type(self.owner).__name__}({self.owner.name})>"
         )
 
     def __reduce__(self) -> Any:
@@ -414,11 +414,11 @@ class Tracer(Array):
 
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
-    kind = type(x.trace).__name__.lower()
+    kind = type(x.owner).__name__.lower()
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
         "had ended. "
-        f"It was made while {x.trace.name or 'a function'} was being transformed ({kind}), at "
+        f"It was made while {x.owner.name or 'a function'} was being transformed ({kind}), at "
         f"{x.source}. "
         "Traced values must not be kept in globals, attributes, lists or closures: return them "
         "from the "
@@ -438,14 +438,14 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
         return x._data
     if not isinstance(x, Tracer):
         return np.asarray(x)
-    if not x.trace.alive:
+    if not x.owner.alive:
         raise escaped_tracer(x)
     value = x.concrete()
     if value is not None:
         if what == "array":
             raise TracerArrayConversionError(
                 f"{_CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
-                f"while {x.trace.name or 'the function'} is being differentiated: the array would "
+                f"while {x.owner.name or 'the function'} is being differentiated: the array would "
                 f"have no derivative. It was made at {x.source}, and used at {user_frame()}. "
                 f"{_CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
             )
@@ -454,7 +454,7 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
     raise error(
         f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not "
         "known while "
-        f"{x.trace.name or 'the function'} is being traced. It was made at {x.source}, and used at "
+        f"{x.owner.name or 'the function'} is being traced. It was made at {x.source}, and used at "
         f"{user_frame()}. {advice}"
     )
 

@@ -254,16 +254,16 @@ def check_jaxpr(jaxpr: Jaxpr) -> None:
 class StageTracer(Tracer):
     """A tracer that is a variable of the program being recorded."""
 
-    __slots__ = ("var",)
+    __slots__ = ("_var",)
 
     def __init__(self, trace: Stage, var: Var, source: Source | None) -> None:
-        self.trace = trace
-        self.var = var
+        self.owner = trace
+        self._var = var
         self.source = source
 
     @property
     def aval(self) -> ShapedArray:  # type: ignore[override]
-        return self.var.aval
+        return self._var.aval
 
 
 class Stage(Trace):
@@ -285,12 +285,12 @@ class Stage(Trace):
     def atom(self, x: Any) -> Var | Lit:
         """Return what stands for ``x`` in the program: its variable, a literal, or a new
         constant."""
-        if type(x) is StageTracer and x.trace is self:
-            return x.var
+        if type(x) is StageTracer and x.owner is self:
+            return x._var
         if type(x) is ArrayImpl:
             if not x._data.shape and type(x._data) is np.ndarray:
                 return Lit(x)
-        elif isinstance(x, Tracer) and not x.trace.alive:
+        elif isinstance(x, Tracer) and not x.owner.alive:
             raise escaped_tracer(x)
         if not isinstance(x, Array):
             raise TypeError(f"{type(x).__name__} is not a funtorch array: {x!r:.80}")
@@ -302,7 +302,7 @@ class Stage(Trace):
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         if self.parent is not None:
             for a in args:
-                if type(a) is StageTracer and a.trace is self:
+                if type(a) is StageTracer and a.owner is self:
                     break
             else:
                 parent = self.parent
@@ -340,7 +340,7 @@ class Stage(Trace):
 
 
 def _is_from(trace: Trace, x: Any) -> bool:
-    return type(x) is StageTracer and x.trace is trace
+    return type(x) is StageTracer and x.owner is trace
 
 
 def dependent(jaxpr: Jaxpr, flags: Sequence[bool]) -> list[bool]:

@@ -669,3 +669,12 @@ def test_per_example_gradients_are_grouped_convolutions():
     want = np.stack([ft.grad(loss)(w, v) for v in x])
     np.testing.assert_allclose(each(w, x), want, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(ft.jit(each)(w, x), want, rtol=1e-4, atol=1e-4)
+
+
+def test_explanation_and_cost_tell_of_convolutions():
+    x, w = normal(2, 4, 10, 10).astype("f4"), normal(6, 4, 3, 3).astype("f4")
+    f = lambda x, w: lax.conv(x, w, (1, 1), "VALID")
+    flops = 2 * 2 * 6 * 64 * 36
+    assert ft.jit(f).lower(x, w).compile().cost_analysis()["flops"] == flops
+    (row,) = [r for r in ft.explain(f)(x, w).steps if r.kind == "convolution"]
+    assert row.cost.flops == flops

@@ -396,12 +396,16 @@ def test_extremes_keep_nan_and_infinities(name):
         check_printed(kernel, [x.reshape(-1), np.zeros(int(size), dtype)])
 
 
-def test_sums_of_float32_are_accurate():
-    x = RNG.uniform(size=1 << 20).astype(F32)
-    kernel = reduced(x.shape, (True,), F32, "reduce_sum")
-    out = np.zeros(1, F32)
-    printed(kernel)[1]([x, out])
-    np.testing.assert_allclose(out[0], x.sum(dtype=F64), rtol=3e-7)
+@pytest.mark.parametrize(
+    ("sizes", "inner"), [((1 << 20,), (True,)), ((30_000, 600), (True, False))], ids=str
+)
+def test_sums_of_float32_are_accurate(sizes, inner):
+    x = RNG.uniform(size=sizes).astype(F32)
+    kernel = reduced(sizes, inner, F32, "reduce_sum")
+    want = x.sum(0, dtype=F64)
+    out = np.zeros(want.shape, F32)
+    printed(kernel)[1]([x, out.reshape(-1)])
+    np.testing.assert_allclose(out, want, rtol=5e-7)
 
 
 def gathered(rows, width, mask=False):

@@ -15,7 +15,8 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends.buffers import pool
-from funtorch.backends.cpu.runtime import load, object_code
+from funtorch.backends.cpu.codegen import object_code
+from funtorch.backends.cpu.runtime import load
 from funtorch.backends.cpu.threads import default_threads, thread_count
 
 DIGEST = """

@@ -28,6 +28,12 @@ F32, F64 = np.dtype("float32"), np.dtype("float64")
 RNG = np.random.default_rng(5)
 MOST = 4  # units in the last place
 PI = np.pi
+_START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_order():
+    RNG.bit_generator.state = _START
 
 
 def compiled_together(calls, *args):
@@ -176,8 +182,9 @@ def test_polygamma_is_within_four_ulps(n, run):
 
 @pytest.mark.parametrize("name", ["lgamma", "digamma"])
 def test_the_gamma_family_is_reflected_to_negative_numbers(name):
-    x = np.concatenate([RNG.uniform(-30, 0, 500), -np.exp(RNG.uniform(-40, 3, 100))])
-    want = {"lgamma": scipy.special.gammaln, "digamma": scipy.special.digamma}[name](x)
+    exact = {"lgamma": lambda v: mpmath.log(abs(mpmath.gamma(v))), "digamma": mpmath.digamma}[name]
+    x = np.concatenate([RNG.uniform(-30, 0, 200), -np.exp(RNG.uniform(-40, 3, 50))])
+    want = exactly(exact, x).astype(F64)
     for run in (eager, compiled):
         np.testing.assert_allclose(run(name, x), want, rtol=1e-13, atol=1e-13)
 
@@ -417,6 +424,8 @@ def test_complex_functions_are_the_eager_ones(name, dtype):
         z = complexes(RNG.normal(size=3000), RNG.normal(size=3000), dtype)
         far = 2 if name in ("pow", "logistic") else 15
         z = np.concatenate([z * 2, z * far, z / 100, 1 + z / 100]).astype(dtype)
+        if name == "logistic":
+            z.imag = np.clip(z.imag, -2, 2)  # away from the poles
         args = [z, RNG.permutation(z)] if name in COMPLEX_PAIRS else [z]
     with np.errstate(all="ignore"):
         got, want = compiled(name, *args), eager(name, *args)
@@ -427,8 +436,7 @@ def test_complex_functions_are_the_eager_ones(name, dtype):
     finite = np.isfinite(want)
     np.testing.assert_array_equal(np.isfinite(got), finite)
     distance, size = np.abs(got - want)[finite], np.abs(want)[finite]
-    # A power has the error of its exponent; logistic is the reciprocal of a number that may be 0.
-    most = 64 if name in ("pow", "logistic") else 6
+    most = 64 if name == "pow" else 6  # a power has the error of its exponent
     assert np.max(distance / np.maximum(size, 1e-30)) <= most * np.finfo(dtype).eps
 
 

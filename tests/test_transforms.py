@@ -598,3 +598,16 @@ def test_remat_keeps_only_inputs():
     assert "remat" in str(again)
     assert "remat" not in str(whole)
     np.testing.assert_allclose(ft.vjp(ft.checkpoint(f), X)[1](V)[0], ft.vjp(f, X)[1](V)[0])
+
+
+def test_tracers_hide_no_method_of_arrays():
+    """What a tracer keeps for itself has a name that arrays do not have."""
+    kinds, found = [ft.core.Tracer], []
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        found += [(kind, name) for name in vars(kind).get("__slots__", ()) if name in dir(ft.Array)]
+    assert not found
+    assert float(ft.jit(lambda x: x.var() + x.aval.size)(fnp.arange(3.0))) == pytest.approx(
+        3.6667, 1e-4
+    )

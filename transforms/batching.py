@@ -31,7 +31,7 @@ class BatchTracer(Tracer):
     __slots__ = ("val",)
 
     def __init__(self, trace: Batch, val: Any, source: Any) -> None:
-        self.trace = trace
+        self.owner = trace
         self.val = val
         self.source = source
 
@@ -53,7 +53,7 @@ class Batch(Trace):
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         vals, batched = [], []
         for a in args:
-            mine = type(a) is BatchTracer and a.trace is self
+            mine = type(a) is BatchTracer and a.owner is self
             vals.append(a.val if mine else a)
             batched.append(mine)
         collective = self.axis.name is not None and params.get("axis_name") == self.axis.name
@@ -75,7 +75,7 @@ class Batch(Trace):
     def unwrap(self, x: Any) -> tuple[Any, bool]:
         """Return (value, whether it has the batch axis in front) of a value seen inside the
         trace."""
-        if type(x) is BatchTracer and x.trace is self:
+        if type(x) is BatchTracer and x.owner is self:
             return x.val, True
         return x, False
 

@@ -39,7 +39,7 @@ def _bind(
         return fun(*args)
     if isinstance(trace, Stage):
         if trace.parent is not None and not any(
-            type(a) is StageTracer and a.trace is trace for a in args
+            type(a) is StageTracer and a.owner is trace for a in args
         ):
             with use_trace(trace.parent):
                 return _bind(prim, fun, rules, args)

@@ -26,7 +26,7 @@ class JVPTracer(Tracer):
     __slots__ = ("primal", "tangent")
 
     def __init__(self, trace: JVP, primal: Any, tangent: Any, source: Any) -> None:
-        self.trace = trace
+        self.owner = trace
         self.primal = primal
         self.tangent = tangent
         self.source = source
@@ -70,7 +70,7 @@ class JVP(Trace):
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         primals, tangents, active = [], [], False
         for a in args:
-            if type(a) is JVPTracer and a.trace is self:
+            if type(a) is JVPTracer and a.owner is self:
                 primals.append(a.primal)
                 tangents.append(a.tangent)
                 active = active or a.tangent is not None
@@ -97,7 +97,7 @@ class JVP(Trace):
 
     def unwrap(self, x: Any) -> tuple[Any, Any]:
         """Return (primal, tangent or None) of a value seen inside the trace."""
-        if type(x) is JVPTracer and x.trace is self:
+        if type(x) is JVPTracer and x.owner is self:
             return x.primal, x.tangent
         return x, None
 

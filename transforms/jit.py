@@ -95,9 +95,9 @@ def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any
     key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
     if key not in body.memo:
         avals = [ShapedArray(*t) for t in types]
-        ins, outs = map(Var, avals), map(Var, prim.type(*avals, **params))
-        eqn = Eqn(prim, list(ins), params, list(outs))
-        body.memo[key] = Jaxpr(eqn.invars, [eqn], eqn.outvars)
+        ins = [Var(a) for a in avals]
+        outs = [Var(a) for a in prim.type(*avals, **params)]
+        body.memo[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
     return body.memo[key]
 
 
@@ -137,7 +137,7 @@ class _Program:
         self.out_tree = out_tree
         self.name = name
         self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
-        self.call = self._first_call
+        self.call: Callable[[Sequence[ArrayImpl]], Any] = self._first_call
 
     def holds_tracers(self) -> bool:
         return any(isinstance(x, Tracer) for x in self.consts)

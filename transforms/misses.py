@@ -94,4 +94,5 @@ def why_it_missed(
     if not found:
         types = (f"{n}: {_shown(t)}" for n, t in zip(names, new.types, strict=True))
         return f"first call, with {', '.join(types) or 'no arrays'}"
-    return "; ".join(min(found, key=len))
+    fewest = min(found, key=len)
+    return "; ".join(fewest)

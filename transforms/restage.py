@@ -192,7 +192,7 @@ def divide_program(
                 ]
                 outs = eval_jaxpr(jaxpr, *ins)
             depends = [
-                w or (isinstance(o, Tracer) and o.trace is tape)
+                w or (isinstance(o, Tracer) and o.owner is tape)
                 for o, w in zip(outs, force, strict=True)
             ]
             rest = tape.finish(pick(outs, depends))  # type: ignore[attr-defined]

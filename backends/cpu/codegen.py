@@ -112,20 +112,24 @@ _PARAMETER = re.compile(r" %[\w.]+")
 _NAME = re.compile(r"@([\w.]+)")
 
 
+def _is_shared(block: str) -> bool:
+    return block.startswith("define weak_odr") or "alwaysinline" in block.partition("\n")[0]
+
+
 def units(text: str, most: int) -> list[str]:
     """Cut a module into modules that together are the same, at most so many.
 
-    Functions stand in blocks between empty lines. The internal ones are spread over the units; the
-    entries stay together with what is to be inlined. Functions that modules may share (weak_odr)
-    are in every unit that uses them.
+    Functions stand in blocks between empty lines. The internal ones are spread over the units; what
+    is to be inlined, and functions that modules may share (weak_odr), are in every unit that uses
+    them.
     """
     blocks = text.split("\n\n")
     functions = [b for b in blocks if b.startswith("define")]
-    free = [b for b in functions if b.startswith("define internal") and "alwaysinline" not in b]
+    shared = [b for b in functions if _is_shared(b)]
+    free = [b for b in functions if b.startswith("define internal") and not _is_shared(b)]
     count = min(most, sum(map(len, free)) // _UNIT + 1)
     if count < 2:
         return [text]
-    shared = [b for b in functions if b.startswith("define weak_odr")]
     apart = {*free, *shared}
     groups = [[b for b in functions if b not in apart], *([] for _ in range(count - 1))]
     sizes = [sum(map(len, group)) for group in groups]

@@ -134,7 +134,7 @@ class Nest(Writer):
         kind = MEMORY[self.kernel.buffers[buffer]]
         return self.pointer(f"%b{buffer}", kind, self.offset(where, env))
 
-    def when(self, mask: str, body: Callable[[], None]) -> tuple[str, str]:
+    def when(self, mask: str, body: Callable[[], object]) -> tuple[str, str]:
         """Write the body to run where the mask holds; return the labels before and after it."""
         label, before = self.label(), self.at
         self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")

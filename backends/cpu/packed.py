@@ -95,7 +95,8 @@ def packing(
     strides = row_major(sizes)
     offsets = [
         sum(k * s for k, s in zip((*others, rests.index(r)), strides[:-1], strict=True)) + m * row
-        for (m, r), *others in itertools.product(moves, *map(range, count[1:]))
+        for m, r in moves
+        for others in itertools.product(*map(range, count[1:]))
     ]
     return Packing(
         tuple(rests), rows, tuple(starts), tuple(moving[1:]), tuple(step), tuple(low),

@@ -256,27 +256,36 @@ class Passes(Whole):
     ) -> None:
         """Write the loops over the inner axes."""
         sizes, last = self.kernel.sizes, self.inner[-1]
-        ranges = [(k, (0, sizes[k])) for k in self.inner]
+        ranges: list[tuple[int, tuple[Index, Index]]] = [(k, (0, sizes[k])) for k in self.inner]
         if bounds:
             ranges[0] = (self.inner[0], bounds)
-        if self.tile:
-            self.within(ranges[:-1], lambda: self.several(this, accs, *ranges[-1][1]))
-            return
-        long = sizes[last] > 2 * _CHUNK
-        if not long or not any(_rounds(self.body[acc.number]) for acc in accs):
-            self.within(ranges, lambda: self.element(this, accs))
+
+        def through(which: Sequence[_Accumulator], lo: Index, hi: Index) -> None:
+            if self.tile:
+                self.several(this, which, lo, hi)
+            else:
+                self.along(last, lo, hi, lambda: self.element(this, which))
+
+        lo, hi = ranges[-1][1]
+        rounds = any(_rounds(self.body[acc.number]) for acc in accs)
+        if sizes[last] <= 2 * _CHUNK or not rounds:
+            self.within(ranges[:-1], lambda: through(accs, lo, hi))
             return
         partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
-        lo, hi = ranges[-1][1]
 
-        def piece(first: str) -> None:
+        def reset() -> None:
             for acc in partial:
                 self.write_all(acc.code, acc.cells, acc.code.starts)
-            end = self.least(self.sum(_CHUNK, [(first, 1)]), hi)
-            self.along(last, first, end, lambda: self.element(this, partial))
+
+        def join() -> None:
             for acc, part in zip(accs, partial, strict=True):
                 both = self.read_all(acc.code, acc.cells), self.read_all(acc.code, part.cells)
                 self.write_all(acc.code, acc.cells, acc.code.join(self.b, *both))
+
+        def piece(first: str) -> None:
+            self.lanes(reset)
+            through(partial, first, self.least(self.sum(_CHUNK, [(first, 1)]), hi))
+            self.lanes(join)
 
         self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..correlate import runs
+from ..kernel import row_major
 from ..plan import Correlation
 from . import packed
 from .llvm import Code
@@ -216,16 +217,21 @@ class Places(Schedule):
         self.each(self.least(self.band, left), tile)
 
     def spots(self, q: Index) -> str:
-        """Return the offsets of a vector of places that do not lie in a row."""
-        c = self.c
-        sizes = (self.height, *c.places[1:])
+        """Return the offsets of a vector of places that do not lie one after another."""
+        sizes, steps = (self.height, *self.c.places[1:]), self.c.y.strides[3:]
+        many = f"<{self.lanes} x i64>"
+        apart = min(s for s, n in zip(steps, sizes, strict=True) if n > 1)
+        even = zip(sizes, steps, row_major(sizes), strict=True)
+        if all(n == 1 or s == apart * r for n, s, r in even):
+            factor = self.splat(str(apart), "i64")
+            return self.b.op(f"mul nsw {many} {self.lane_numbers(q)}, {factor}")
         values = [
-            sum(k * s for k, s in zip(p, c.y.strides[3:], strict=True))
+            sum(k * s for k, s in zip(p, steps, strict=True))
             for p in itertools.product(*map(range, sizes))
         ]
         values += [0] * self.lanes
         at = self.b.op(f"getelementptr i64, ptr {self.table('spot', values)}, i64 {q}")
-        return self.b.op(f"load <{self.lanes} x i64>, ptr {at}, align 8")
+        return self.b.op(f"load {many}, ptr {at}, align 8")
 
     def target(self, y: str, t: Index, r: int, spots: Sequence[str]) -> list[str]:
         """Return where the vectors of one out feature go; those of a last tile may be nowhere."""

@@ -174,6 +174,9 @@ class _Printer:
     """Writes the entry and what it calls."""
 
     def __init__(self) -> None:
+        self.structured: dict[type, Callable[..., None]] = {
+            Scan: self.scan, While: self.loop, Branch: self.branch
+        }  # fmt: skip
         self.lines: list[str] = []
         self.cells: list[str] = []  # allocations on the stack, all at the entry
         self.functions: dict[str, str] = {}  # text with the name left open, name
@@ -276,7 +279,7 @@ class _Printer:
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
-                write = {Scan: self.scan, While: self.loop, Branch: self.branch}[type(step)]
+                write = self.structured[type(step)]
                 write(frame, step, layout.loops[k])
         for v, k in layout.copies:
             self.copy(results[k], self.pointer(frame, v), nbytes(v))

@@ -159,7 +159,7 @@ class _Window:
         self.raw = ctypes.c_char * max(nbytes(v), 1)
 
     def view(self, address: int) -> np.ndarray:
-        return np.ndarray(self.shape, self.dtype, self.raw.from_address(address))
+        return np.ndarray(self.shape, self.dtype, memoryview(self.raw.from_address(address)))
 
 
 class _Run:

@@ -206,7 +206,7 @@ class Whole(Nest):
                 self.store(s, both)
 
     def within(
-        self, ranges: Sequence[tuple[int, tuple[Index, Index]]], body: Callable[[], None]
+        self, ranges: Sequence[tuple[int, tuple[Index, Index]]], body: Callable[[], object]
     ) -> None:
         """Write loops over ranges of axes, the first outermost."""
         if not ranges:

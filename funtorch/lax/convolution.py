@@ -85,8 +85,9 @@ def conv_dimension_numbers(
             "dimension_numbers must have three parts, for lhs, rhs and the result, got "
             f"{dimension_numbers!r}"
         )
-    if all(isinstance(s, str) for s in specs):
-        return _from_letters(specs, n)
+    letters = [s for s in specs if isinstance(s, str)]
+    if len(letters) == 3:
+        return _from_letters(letters, n)
     found = tuple(tuple(static_int(k, "dimension_numbers") for k in s) for s in specs)
     if any(sorted(s) != list(range(n)) for s in found):
         raise ValueError(

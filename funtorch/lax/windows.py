@@ -164,7 +164,7 @@ def _reduce(
         if start is not None and start._data == neutral(xs[0].dtype):
             return out
     else:
-        out = slide(xs, xs[0].shape, *params.values(), combine, _cut)
+        out = slide(xs, xs[0].shape, **params, combine=combine, cut=_cut)
     return combine([spread_to(v, o.shape) for v, o in zip(values, out, strict=True)], out)
 
 

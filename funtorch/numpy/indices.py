@@ -92,7 +92,7 @@ def _item(item: Any) -> list[Any]:
 
 def _mask(mask: Any) -> list[Any]:
     if isinstance(mask, Tracer) and mask.concrete() is None:
-        if not mask.trace.alive:
+        if not mask.owner.alive:
             raise escaped_tracer(mask)
         raise NonConcreteBooleanIndexError(
             f"a boolean mask of type {describe(mask)} was used as an index while its values are "

@@ -207,14 +207,8 @@ def slide(
     """
     taps = 1
     for k in reversed(range(len(window))):
-        x = _slide_axis(
-            (sizes[k], window[k], strides[k], dilation[k]),
-            x,
-            lambda first, second, n, unit=taps: combine(first, second, n * unit),
-            lambda part, start, count, step, axis=k - len(window): cut(
-                part, axis, start, count, step
-            ),
-        )
+        geometry = sizes[k], window[k], strides[k], dilation[k]
+        x = _slide_axis(geometry, x, k - len(window), taps, combine, cut)
         taps *= window[k]
     return x
 
@@ -222,30 +216,33 @@ def slide(
 def _slide_axis(
     geometry: tuple[int, int, int, int],
     x: Any,
+    axis: int,
+    taps: int,
     combine: Callable[[Any, Any, int], Any],
-    cut: Callable[[Any, int, int, int], Any],
+    cut: Callable[[Any, int, int, int, int], Any],
 ) -> Any:
+    """Combine along one axis; ``taps``: how many taps a step along it is in row-major order."""
     n, w, s, d = geometry
     if w == s == 1:
         return x
     (count,) = places((n,), (w,), (s,), (d,))
     if count == 0:
-        return cut(x, 0, 0, 1)
+        return cut(x, axis, 0, 0, 1)
     if w - 1 <= 2 * s * w.bit_length():
-        out = cut(x, 0, count, s)
+        out = cut(x, axis, 0, count, s)
         for k in range(1, w):
-            out = combine(out, cut(x, k * d, count, s), k)
+            out = combine(out, cut(x, axis, k * d, count, s), k * taps)
         return out
     out, done, run = None, 0, 1
     while True:
         if w & run:
-            piece = cut(x, done * d, count, s)
-            out = piece if out is None else combine(out, piece, done)
+            piece = cut(x, axis, done * d, count, s)
+            out = piece if out is None else combine(out, piece, done * taps)
             done += run
         if done == w:
             return out
         n -= run * d
-        x = combine(cut(x, 0, n, 1), cut(x, run * d, n, 1), run)
+        x = combine(cut(x, axis, 0, n, 1), cut(x, axis, run * d, n, 1), run * taps)
         run *= 2
 
 
