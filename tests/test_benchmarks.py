@@ -38,7 +38,9 @@ def test_one_row_is_measured_and_saved(tmp_path):
     done = bench("--only", "eager-add", "--rounds", "1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "| eager x + x, 3 elements " in done.stdout
-    assert (tmp_path / "benchmarks.png").stat().st_size > 1000 or "not installed" in done.stdout
+    # Without a peer there is no ratio to draw.
+    compared = "torch: not installed" not in done.stdout
+    assert (tmp_path / "benchmarks.png").exists() == compared
     (record,) = json.loads((tmp_path / "benchmarks.json").read_text())
     assert record["name"] == "eager-add"
     assert 0 < record["seconds"]["funtorch"] < 1e-3
