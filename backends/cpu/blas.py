@@ -17,7 +17,7 @@ __all__ = ["blas_address", "dot_code"]
 
 _GEMM = {np.dtype("float32"): "scipy_cblas_sgemm", np.dtype("float64"): "scipy_cblas_dgemm"}
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112
-_LEAST = 21  # a product of 2**24 multiplications is 2 blocks, one of 2**28 is 4, and so on
+_WORTH = 21  # products of 2**21 multiplications are worth two blocks; one of 2**28 is 4, of 2**32 8
 _EDGE = 64  # least rows and columns of a block
 
 
@@ -34,7 +34,8 @@ def _blocks(m: int, n: int, k: int) -> tuple[int, int]:
 
     Every block packs its operands anew, which costs some percent: so there are not many.
     """
-    rows, columns, wanted = m, n, 1 << max(0, ((m * n * k).bit_length() - _LEAST) // 4)
+    size = (m * n * k).bit_length()
+    rows, columns, wanted = m, n, 1 << max(size > _WORTH, (size - _WORTH) // 4)
     while -(-m // rows) * -(-n // columns) < wanted and max(rows, columns) >= 2 * _EDGE:
         if rows >= columns:
             rows = -(-rows // 2)
@@ -167,6 +168,6 @@ exit:
     )
     least = {"llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)"}
     # A multiplication of a product takes a fraction of a scalar operation's time.
-    work = step.batch * step.m * step.n * step.k // 8
+    work = step.batch * step.m * step.n * step.k // 4
     parts = step.batch * table["blocks"]
     return Code(text, least, parts, 0, False, work, tuple(table.values())), gemm, declaration
