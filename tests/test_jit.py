@@ -357,3 +357,11 @@ def test_structure_code_of_classes():
     big = [0] * 10_000
     assert extractor(tree.structure(big)) is None
     assert builder(tree.structure(big))(big) == big
+
+
+def test_a_call_that_donates_finds_its_program_at_once(monkeypatch):
+    f = ft.jit(lambda x: x + 1, donate_argnums=0)
+    x = f(fnp.zeros(3))
+    monkeypatch.setattr(type(f), "_call", None)
+    np.testing.assert_array_equal(f(f(x)), 3)
+    assert x.is_deleted()

@@ -324,11 +324,12 @@ class Jitted:
         if not eager or program.holds_tracers():
             return program.bind(arrays)
         arrays = [_prepared(x) for x in arrays]
+        kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
-        self._remember(key, arrays, program)
+        self._remember(key, kinds, program)
         return result
 
-    def _remember(self, key: Signature, arrays: Sequence[ArrayImpl], program: _Program) -> None:
+    def _remember(self, key: Signature, kinds: Sequence[int], program: _Program) -> None:
         """Let the next call with arguments like these find the program at once."""
         token = config.token
         if token < 0:
@@ -344,7 +345,7 @@ class Jitted:
         calls = fast[1]
         if len(calls) >= CACHE_SIZE:
             calls.clear()
-        calls[(token, key.static, *[x._kind for x in arrays])] = program.call
+        calls[(token, key.static, *kinds)] = program.call
         self._fast = fast
 
     def _split_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
