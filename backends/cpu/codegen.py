@@ -24,7 +24,7 @@ from .threads import default_threads
 
 __all__ = ["files", "kept_code", "link", "object_code", "units"]
 
-_UNIT = 12_000  # characters of functions from which another unit is worth its own compilation
+_UNIT = 4_000  # characters of functions from which another unit is worth its own compilation
 _MOST_UNITS = 8
 
 
@@ -186,12 +186,12 @@ def object_code(text: str, level: int = 3) -> bytes:
     host = _machine()
     if config.debug >= 4:
         print(text, file=sys.stderr)
-    parts = units(text, min(default_threads(), _MOST_UNITS)) if can_link() else [text]
+    parts = units(text, _MOST_UNITS) if can_link() else [text]
     parts = [f"{part}\n\n{host.attributes}\n" for part in parts]
     if len(parts) == 1:
         codes = [host.unit(parts[0], level)]
     else:
-        with ThreadPoolExecutor(len(parts)) as threads:
+        with ThreadPoolExecutor(min(default_threads(), len(parts))) as threads:
             codes = list(threads.map(lambda part: host.unit(part, level), parts))
     return b"".join([len(code).to_bytes(8, "little") + code for code in codes])
 
