@@ -483,3 +483,46 @@ def test_passes_take_near_linear_time():
 def test_every_elementwise_primitive_is_known_to_the_passes():
     assert passes.CONSTANTS.keys() >= {"sin", "add", "select", "convert", "threefry2x32"}
     assert set(passes.ALGEBRA) | set(passes.MOVEMENT) | set(passes.CONSTANTS) <= set(primitives)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sums_of_products_are_one_product_after_the_loop(reverse):
+    """The gradient of a weight that every step uses; batch axes and several contracted ones."""
+
+    def f(w, start, xs, ys):
+        def body(carry, step):
+            w, total, many, count = carry
+            x, y = step
+            z = fnp.tanh(x @ w + y)
+            total = total + x.T @ z
+            many = fnp.einsum("bij,bik->bkj", z[None] * 2, x[None]) + many
+            return (w, total, many, count + 1), z.sum()
+
+        total, many = fnp.zeros((9, 8), "float64"), fnp.ones((1, 9, 8), "float64")
+        return ft.lax.scan(body, (w, total + start, many, 0), (xs, ys), reverse=reverse)
+
+    rng = np.random.default_rng(0)
+    shapes = (9, 8), (9, 8), (7, 4, 9), (7, 4, 8)
+    args = [fnp.asarray(rng.normal(size=s)) for s in shapes]
+    jaxpr = simplify(ft.make_jaxpr(f)(*args).jaxpr)
+    check_jaxpr(jaxpr)
+    (loop,) = (e for e in jaxpr.eqns if e.prim.name == "scan")
+    inside = [e.prim.name for e in loop.params["jaxpr"].eqns]
+    assert inside.count("dot_general") == 1
+    assert [e.prim.name for e in jaxpr.eqns].count("dot_general") == 2
+    want = f(*args)
+    for got in (eval_jaxpr(jaxpr, *args), ft.tree.leaves(ft.jit(f)(*args))):
+        for a, b in zip(got, ft.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_products_that_a_loop_reads_stay_in_it():
+    def f(w, xs):
+        body = lambda c, x: ((c[0] + x.T @ x, c[1] + c[0].sum()), None)
+        return ft.lax.scan(body, (w, 0.0), xs)[0]
+
+    xs = fnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)))
+    jaxpr = simplify(ft.make_jaxpr(f)(xs[0], xs).jaxpr)
+    assert "dot_general" not in [e.prim.name for e in jaxpr.eqns]
+    for a, b in zip(ft.jit(f)(xs[0], xs), f(xs[0], xs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)

@@ -247,6 +247,74 @@ def _cond_operands(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     return b.emit("cond", index, *args, branches=tuple(smaller))
 
 
+# ---------------------------------------------------------------------- products of all steps
+_LARGEST = 1 << 24  # elements that may be kept of all steps instead of a sum
+
+
+def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
+    """A carry that only adds products up is one product over all steps, after the loop.
+
+    So the gradient of a weight that every step uses takes no product and no pass over it a step.
+    """
+    p = eqn.params
+    body, k, n = p["jaxpr"], p["num_consts"], p["num_carry"]
+    const_vars, carry, x_vars = _split(body.invars, k, n)
+    consts, init, xs = _split(eqn.invars, k, n)
+    products = {
+        at: product
+        for at, (c, out) in enumerate(zip(carry, body.outvars[:n], strict=True))
+        if (product := _added_product(body, c, out)) is not None
+        and not {*const_vars, *carry}.intersection(product.invars)
+    }
+    steps: dict[Any, Atom] = dict(zip(x_vars, xs, strict=True))
+    for at, product in list(products.items()):
+        fresh = sum(v.aval.size for v in {*product.invars}.difference(steps))
+        if fresh > carry[at].aval.size or fresh * p["length"] > _LARGEST:
+            del products[at]
+    if not products:
+        return None
+    kept = [at for at in range(n) if at not in products]
+    sums = {body.outvars[at] for at in products}
+    fresh_vars = list(
+        dict.fromkeys(v for e in products.values() for v in e.invars if v not in steps)
+    )
+    new = Jaxpr(
+        [*const_vars, *(carry[at] for at in kept), *x_vars],
+        [e for e in body.eqns if sums.isdisjoint(e.outvars)],
+        [*(body.outvars[at] for at in kept), *body.outvars[n:], *fresh_vars],
+    )
+    params = {**p, "jaxpr": new, "num_carry": len(kept)}
+    outs = b.emit("scan", *consts, *(init[at] for at in kept), *xs, **params)
+    last, ys, stacks = _split(outs, len(kept), len(body.outvars) - n)
+    steps.update(zip(fresh_vars, stacks, strict=True))
+    results: dict[int, Atom] = dict(zip(kept, last, strict=True))
+    for at, product in products.items():
+        (ca, cb), (ba, bb) = (
+            [tuple(d + 1 for d in dims) for dims in pair]
+            for pair in product.params["dimension_numbers"]
+        )
+        numbers = (((0, *ca), (0, *cb)), (ba, bb))
+        params = {**product.params, "dimension_numbers": numbers}
+        total = b.emit("dot_general", *(steps[v] for v in product.invars), **params)
+        results[at] = b.emit("add", init[at], total)
+    return [*(results[at] for at in range(n)), *ys]
+
+
+def _added_product(body: Jaxpr, carry: Var, out: Atom) -> Eqn | None:
+    """Return the product that a step adds to a carry, if that is all that happens to it."""
+    made = {v: e for e in body.eqns for v in e.outvars}
+    add = made.get(out)  # type: ignore[call-overload]
+    if add is None or add.prim.name != "add" or carry not in add.invars:
+        return None
+    term = add.invars[1] if add.invars[0] is carry else add.invars[0]
+    product = made.get(term)  # type: ignore[call-overload]
+    if product is None or product.prim.name != "dot_general":
+        return None
+    reads = [v for e in body.eqns for v in e.invars] + list(body.outvars)
+    once = all(reads.count(v) == 1 for v in (carry, out, term))
+    return product if once and all(type(v) is Var for v in product.invars) else None
+
+
 # ---------------------------------------------------------------------- loop invariants
 # Not worth memory: kernels make these while they read. A loop may not end where it never began.
 _STAYS = frozenset(("broadcast_in_dim", "iota"))
@@ -339,7 +407,7 @@ def _hoist_while(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
 
 
 LOOPS: Rules = {
-    "scan": (_short_scan, _scan_operands, _scan_results, _hoist_scan),
+    "scan": (_short_scan, _scan_operands, _scan_results, _hoist_scan, _scan_products),
     "while": (_while_operands, _hoist_while),
     "cond": (_cond_operands,),
 }
