@@ -302,12 +302,12 @@ def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
 
 def _added_product(body: Jaxpr, carry: Var, out: Atom) -> Eqn | None:
     """Return the product that a step adds to a carry, if that is all that happens to it."""
-    made = {v: e for e in body.eqns for v in e.outvars}
-    add = made.get(out)  # type: ignore[call-overload]
+    made: dict[Any, Eqn] = {v: e for e in body.eqns for v in e.outvars}
+    add = made.get(out)
     if add is None or add.prim.name != "add" or carry not in add.invars:
         return None
     term = add.invars[1] if add.invars[0] is carry else add.invars[0]
-    product = made.get(term)  # type: ignore[call-overload]
+    product = made.get(term)
     if product is None or product.prim.name != "dot_general":
         return None
     reads = [v for e in body.eqns for v in e.invars] + list(body.outvars)
