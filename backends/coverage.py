@@ -59,6 +59,7 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("bi", "bitwise_not bitwise_and bitwise_or bitwise_xor"),
     **_rows("i", "shift_left shift_right_logical shift_right_arithmetic population_count clz"),
     **_rows("f", "nextafter"),
+    **_rows("fh", "copysign"),
     **_rows("ifhc", "div", heavy=True),
     **_rows("ifh", "rem", heavy=True),
     **_rows("fhc", "sqrt rsqrt reciprocal pow", heavy=True),

@@ -266,7 +266,7 @@ _CODE: dict[str, Code] = {
 
 # Of numbers of a narrow format, these make numbers of it (or none at all): nothing to round.
 _EXACT = frozenset(
-    ("neg", "abs", "sign", "max", "min", "floor", "ceil", "round", "trunc")
+    ("neg", "abs", "sign", "copysign", "max", "min", "floor", "ceil", "round", "trunc")
     + ("select", "copy", "stop_gradient", "bitcast")
     + ("is_finite", "eq", "ne", "lt", "le", "gt", "ge")
 )

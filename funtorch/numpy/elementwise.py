@@ -103,10 +103,6 @@ def _floor_divide(x: Any, y: Any) -> Any:
     return where(wrong, subtract(q, 1), q)
 
 
-def _copysign(x: Any, y: Any) -> Any:
-    return where(signbit(y), negative(absolute(x)), absolute(x))
-
-
 def _ignoring_nan(choose: Callable[..., Any]) -> Callable[..., Any]:
     def strict(x: Any, y: Any) -> Any:
         if not dtypes.is_inexact(x.dtype):
@@ -347,7 +343,12 @@ nextafter = binary(
     "Return the next float after x1 to x2",
 )
 copysign = binary(
-    "copysign", _copysign, np.copysign, "inexact", True, "Return abs(x1) with the sign of x2"
+    "copysign",
+    strict_of("copysign"),
+    np.copysign,
+    "inexact",
+    True,
+    "Return abs(x1) with the sign of x2",
 )
 heaviside = binary(
     "heaviside", _heaviside, np.heaviside, "inexact", True, "Return the step function; x2 at x1 = 0"

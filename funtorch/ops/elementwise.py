@@ -40,6 +40,7 @@ __all__ = [
     "bitcast_p", "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or",
     "bitwise_or_p", "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz",
     "clz_p", "complex", "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p",
+    "copysign", "copysign_p",
     "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq", "eq_p",
     "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p",
     "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
@@ -220,6 +221,10 @@ def _sum_of_squares(x: Any, y: Any) -> Any:
     return add(mul(x, x), mul(y, y))
 
 
+def _unit(x: Any) -> Any:
+    return copysign(full_like(x, 1), x)
+
+
 div_p = binary(
     "div",
     _div_eager,
@@ -249,8 +254,16 @@ logaddexp_p = binary(
     "logaddexp", _ufunc("logaddexp"), (_logaddexp_jvp, _swapped(_logaddexp_jvp)), accepts="f"
 )
 nextafter_p = nondiff("nextafter", _ufunc("nextafter"), 2, accepts="f")
+copysign_p = binary(
+    "copysign",
+    _ufunc("copysign"),
+    # The derivative is 1 where the signs agree and -1 where they do not, zeros included.
+    (lambda t, x, y, out: mul(t, mul(_unit(x), _unit(y))), None),
+    accepts="f",
+)
 div, rem, pow, max, min = div_p.bind, rem_p.bind, pow_p.bind, max_p.bind, min_p.bind
 atan2, hypot, logaddexp, nextafter = atan2_p.bind, hypot_p.bind, logaddexp_p.bind, nextafter_p.bind
+copysign = copysign_p.bind
 
 
 # --------------------------------------------------------------------------------- powers, rounding
