@@ -7,11 +7,11 @@ import functools
 import glob
 import os
 
-__all__ = ["library"]
+__all__ = ["load"]
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
     """Return the library that scipy-openblas32 brings; its symbols begin with ``scipy_``.
 
     It computes on its caller's thread alone: the threads are ours.

@@ -190,7 +190,7 @@ def counting():
         native(cells.ctypes.data, parts, grain, threads, times)
         return cells
 
-    run.library = library
+    run.code = library
     return run
 
 

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from funtorch.openblas import library
+from funtorch import openblas
 
 from ..kernel import Affine
 from ..plan import Dot
@@ -24,7 +24,7 @@ _EDGE = 64  # least rows and columns of a block
 @functools.cache
 def blas_address(name: str) -> int:
     """Return the address of a function of the library."""
-    address = ctypes.cast(getattr(library(), name), ctypes.c_void_p).value
+    address = ctypes.cast(getattr(openblas.load(), name), ctypes.c_void_p).value
     assert address is not None
     return address
 

@@ -38,7 +38,7 @@ def takes(xp: Any, a: Any) -> bool:
 
 def _call(name: str, *args: Any) -> int:
     """Call a function of the library; ints are C ints, arrays pointers."""
-    return getattr(openblas.library(), name)(*(_as_c(x) for x in args))
+    return getattr(openblas.load(), name)(*(_as_c(x) for x in args))
 
 
 def _as_c(x: Any) -> Any:
