@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +11,11 @@ import numpy as np
 from funtorch.core import ArrayImpl, primitives
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
+from ..restage import split
 from .algebra import is_exact
 from .rewrite import Atom, Rewriter, Rules, rewriter, substitute, used
 
 __all__ = ["LOOPS", "hoist", "simplify_loops"]
-
-
-def _split(xs: Sequence[Any], *sizes: int) -> list[list[Any]]:
-    out, at = [], 0
-    for n in sizes:
-        out.append(list(xs[at : at + n]))
-        at += n
-    return [*out, list(xs[at:])]
 
 
 def _replaced(
@@ -81,8 +75,8 @@ def _scan_operands(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     """Literals, equal operands, carries that never change and xs that are one array repeated."""
     p = eqn.params
     body, n = p["jaxpr"], p["num_carry"]
-    consts, init, xs = _split(eqn.invars, p["num_consts"], n)
-    const_vars, carry_vars, x_vars = _split(body.invars, p["num_consts"], n)
+    consts, init, xs = split(eqn.invars, p["num_consts"], n)
+    const_vars, carry_vars, x_vars = split(body.invars, p["num_consts"], n)
     fixed = [v is out for v, out in zip(carry_vars, body.outvars[:n], strict=True)]
     ops = _Operands(b)
     for x, v in zip(consts, const_vars, strict=True):
@@ -183,7 +177,7 @@ def _short_scan(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     """A scan of no steps gives its start; a scan of one step is its body."""
     p = eqn.params
     n, length = p["num_carry"], p["length"]
-    consts, init, xs = _split(eqn.invars, p["num_consts"], n)
+    consts, init, xs = split(eqn.invars, p["num_consts"], n)
     if length == 0:
         return [*init, *(b.full(0, v.aval) for v in eqn.outvars[n:])]
     if length != 1:
@@ -197,7 +191,7 @@ def _while_operands(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     """Literals, equal operands and carries that never change."""
     p = eqn.params
     cond, body, c, m = p["cond_jaxpr"], p["body_jaxpr"], p["cond_nconsts"], p["body_nconsts"]
-    cond_consts, body_consts, init = _split(eqn.invars, c, m)
+    cond_consts, body_consts, init = split(eqn.invars, c, m)
     fixed = [v is out for v, out in zip(body.invars[m:], body.outvars, strict=True)]
     free = [not f for f in fixed]
     programs, args = [], []
@@ -258,12 +252,14 @@ def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     """
     p = eqn.params
     body, k, n = p["jaxpr"], p["num_consts"], p["num_carry"]
-    const_vars, carry, x_vars = _split(body.invars, k, n)
-    consts, init, xs = _split(eqn.invars, k, n)
+    const_vars, carry, x_vars = split(body.invars, k, n)
+    consts, init, xs = split(eqn.invars, k, n)
+    made: dict[Any, Eqn] = {v: e for e in body.eqns for v in e.outvars}
+    reads = Counter(v for e in body.eqns for v in e.invars) + Counter(body.outvars)
     products = {
         at: product
         for at, (c, out) in enumerate(zip(carry, body.outvars[:n], strict=True))
-        if (product := _added_product(body, c, out)) is not None
+        if (product := _added_product(made, reads, c, out)) is not None
         and not {*const_vars, *carry}.intersection(product.invars)
     }
     steps: dict[Any, Atom] = dict(zip(x_vars, xs, strict=True))
@@ -285,7 +281,7 @@ def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     )
     params = {**p, "jaxpr": new, "num_carry": len(kept)}
     outs = b.emit("scan", *consts, *(init[at] for at in kept), *xs, **params)
-    last, ys, stacks = _split(outs, len(kept), len(body.outvars) - n)
+    last, ys, stacks = split(outs, len(kept), len(body.outvars) - n)
     steps.update(zip(fresh_vars, stacks, strict=True))
     results: dict[int, Atom] = dict(zip(kept, last, strict=True))
     for at, product in products.items():
@@ -300,9 +296,8 @@ def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     return [*(results[at] for at in range(n)), *ys]
 
 
-def _added_product(body: Jaxpr, carry: Var, out: Atom) -> Eqn | None:
+def _added_product(made: dict[Any, Eqn], reads: Counter[Atom], carry: Var, out: Atom) -> Eqn | None:
     """Return the product that a step adds to a carry, if that is all that happens to it."""
-    made: dict[Any, Eqn] = {v: e for e in body.eqns for v in e.outvars}
     add = made.get(out)
     if add is None or add.prim.name != "add" or carry not in add.invars:
         return None
@@ -310,8 +305,7 @@ def _added_product(body: Jaxpr, carry: Var, out: Atom) -> Eqn | None:
     product = made.get(term)
     if product is None or product.prim.name != "dot_general":
         return None
-    reads = [v for e in body.eqns for v in e.invars] + list(body.outvars)
-    once = all(reads.count(v) == 1 for v in (carry, out, term))
+    once = all(reads[v] == 1 for v in (carry, out, term))
     return product if once and all(type(v) is Var for v in product.invars) else None
 
 
@@ -378,7 +372,7 @@ def _hoist_scan(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     hoisted, moved = hoist(body, body.invars[:k])
     if not moved:
         return None
-    consts, rest = _split(eqn.invars, k)
+    consts, rest = split(eqn.invars, k)
     extra = _outside(b, body, hoisted, consts, moved)
     params = {**p, "jaxpr": _without(body, moved, k), "num_consts": k + len(moved)}
     return b.emit("scan", *consts, *extra, *rest, **params)
@@ -387,7 +381,7 @@ def _hoist_scan(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
 def _hoist_while(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     p = eqn.params
     c, m = p["cond_nconsts"], p["body_nconsts"]
-    cond_consts, body_consts, init = _split(eqn.invars, c, m)
+    cond_consts, body_consts, init = split(eqn.invars, c, m)
     parts, found = [], False
     for body, consts in ((p["cond_jaxpr"], cond_consts), (p["body_jaxpr"], body_consts)):
         hoisted, moved = hoist(body, body.invars[: len(consts)])
