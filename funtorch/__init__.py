@@ -41,6 +41,7 @@ from funtorch.transforms import (
     vmap,
 )
 from funtorch import lax
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
