@@ -29,12 +29,14 @@ __all__ = [
     "bfloat16",
     "bool_",
     "canonical",
+    "canonicalize_dtype",
     "complex128",
     "complex64",
     "complex_dtype",
     "default_complex",
     "default_float",
     "default_int",
+    "extended",
     "finfo",
     "float0",
     "float16",
@@ -52,11 +54,14 @@ __all__ = [
     "is_integer",
     "is_signed",
     "issubdtype",
+    "itemsize_bits",
+    "prng_key",
     "promote",
     "promote_types",
     "real_dtype",
     "result_type_weak",
     "scalar_type",
+    "scalar_type_of",
     "short_name",
     "to_inexact",
     "uint16",
@@ -95,6 +100,25 @@ _SHORT_NAMES = {
 }
 
 ALL = tuple(dtype for dtype in _SHORT_NAMES if dtype != float0)
+
+
+class extended(np.generic):
+    """The kind of what stands in the place of a dtype without being one. Name as in JAX."""
+
+
+class prng_key(extended):
+    """The kind of the types of random keys. Name as in JAX."""
+
+
+class KeyType:
+    """The type of random keys, in the place where arrays have a dtype."""
+
+    __slots__ = ()
+    name = "key<fry>"
+    type = prng_key
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 # --- which dtype is meant ------------------------------------------------------------------
@@ -173,6 +197,60 @@ def canonical(dtype_like: Any) -> np.dtype:
         raise
 
 
+def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> Any:
+    """Turn anything that names a dtype into the dtype that arrays of it have.
+
+    Args:
+        dtype: what `canonical` takes.
+        allow_extended_dtype: whether the type of random keys may come, and is returned as it is.
+
+    Returns:
+        The dtype, or the type of random keys.
+
+    Raises:
+        TypeError: there is no such dtype.
+        ValueError: the type of random keys was not asked for.
+
+    Example:
+        >>> canonicalize_dtype(np.float64), canonicalize_dtype(int)
+        (dtype('float64'), dtype('int32'))
+    """
+    if isinstance(dtype, KeyType):
+        if allow_extended_dtype:
+            return dtype
+        raise ValueError(
+            f"canonicalize_dtype: {dtype} is not a NumPy dtype; pass allow_extended_dtype=True"
+        )
+    return canonical(dtype)
+
+
+def itemsize_bits(dtype: Any) -> int:
+    """Return how many bits an element of a dtype takes in memory.
+
+    Example:
+        >>> itemsize_bits("bfloat16")
+        16
+    """
+    return 8 * canonical(dtype).itemsize
+
+
+def scalar_type_of(x: Any) -> type:
+    """Return the Python type that stands for the kind of an array or number.
+
+    Returns:
+        bool, int, float or complex.
+
+    Raises:
+        TypeError: x is neither an array nor a number.
+
+    Example:
+        >>> scalar_type_of(np.float16(1)), scalar_type_of(3)
+        (<class 'float'>, <class 'int'>)
+    """
+    dtype = canonical(x.dtype) if hasattr(x, "dtype") else scalar_type(x)[0]
+    return {"b": bool, "u": int, "i": int, "f": float, "c": complex}[_kind[dtype]]
+
+
 # --- predicates ----------------------------------------------------------------------------
 
 
@@ -233,7 +311,9 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
         >>> issubdtype(bfloat16, np.floating), issubdtype("int32", np.inexact)
         (True, False)
     """
-    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+    if isinstance(dtype, KeyType):
+        scalar_class = dtype.type
+    elif isinstance(dtype, type) and issubclass(dtype, np.generic):
         scalar_class = dtype
     else:
         scalar_class = canonical(dtype).type

@@ -43,17 +43,7 @@ IMPL = "threefry2x32"
 _WORD = 0xFFFF_FFFF
 
 
-class KeyType:
-    """The type of keys, in the place where arrays have a dtype."""
-
-    __slots__ = ()
-    name = "key<fry>"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-_KEY_TYPE = KeyType()
+_KEY_TYPE = dtypes.KeyType()
 
 
 @tree.register_pytree_node_class
@@ -226,7 +216,7 @@ def _like(original: Any, words: Any) -> Any:
 
 
 def _check_impl(function: str, impl: Any) -> None:
-    if impl is not None and str(impl) not in (IMPL, KeyType.name):
+    if impl is not None and str(impl) not in (IMPL, dtypes.KeyType.name):
         raise ValueError(f"{function}: the generator is {IMPL!r}; got impl={impl!r}")
 
 
