@@ -29,6 +29,8 @@ FLOORS = {
     "funtorch.tree": 0,
     "funtorch.treecode": 0,
     "funtorch.treedef": 0,
+    "funtorch.arraytree": 0,
+    "funtorch.partial": 0,
     "funtorch.dtypes": 0,
     "funtorch.errors": 0,
     "funtorch.config": 0,
