@@ -59,6 +59,7 @@ __all__ = [
     "promote",
     "promote_types",
     "real_dtype",
+    "result_type",
     "result_type_weak",
     "scalar_type",
     "scalar_type_of",
@@ -542,6 +543,41 @@ def result_type_weak(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     for operand in others:
         first = _promoted[*first, *operand]
     return first[0], first[1] and first[0] != bool_
+
+
+def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
+    """Return the dtype that arrays, scalars and dtypes promote to.
+
+    Args:
+        *args: at least one array, Python or NumPy scalar, or what names a dtype; the Python types
+            int, float and complex count as weak.
+        return_weak_type_flag: return whether the result is weak, too.
+
+    Returns:
+        The dtype; or a pair of it and the flag.
+
+    Raises:
+        TypeError: an argument is none of these.
+        ValueError: there is no argument.
+
+    Example:
+        >>> result_type("int8", 2.0), result_type(np.zeros(2, np.float16), "bfloat16")
+        (dtype('float32'), dtype('float32'))
+    """
+    if not args:
+        raise ValueError("result_type: at least one array or dtype is required")
+    dtype, weak = result_type_weak(*[_dtype_and_weak(x) for x in args])
+    return (dtype, weak) if return_weak_type_flag else dtype
+
+
+def _dtype_and_weak(x: Any) -> tuple[np.dtype, bool]:
+    if isinstance(x, type) or isinstance(x, (str, np.dtype)):
+        return canonical(x), x in (int, float, complex)
+    if isinstance(x, (bool, int, float, complex, np.generic)):
+        return scalar_type(x)
+    if hasattr(x, "dtype"):
+        return canonical(x.dtype), bool(getattr(x, "weak_type", False))
+    raise TypeError(f"result_type: {x!r} is neither an array, nor a number, nor a dtype")
 
 
 def _is_weak(operand: tuple[np.dtype, bool]) -> bool:
