@@ -64,6 +64,6 @@ def check_settled(name: str, value: Any) -> None:
     allowed = SETTLED[name]
     if value not in allowed:
         raise ValueError(
-            f"config.{name} is {allowed[0]!r}, and there is no other way here; got {value!r}. Leave "
-            "the flag alone"
+            f"config.{name} is {allowed[0]!r}, and there is no other way here; got {value!r}. "
+            "Leave the flag alone"
         )
