@@ -530,6 +530,9 @@ class Primitive:
         is (predicates and indices have no say); with ``multiple_results``, where the type rule
         says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
+    ``effect``: what it does besides giving results: None for nothing, 'debug' for what only shows
+        values, 'io' for anything else. Equations that have one, also by a program in their
+        parameters, run exactly as often as the program says, in its order.
     """
 
     __slots__ = (
@@ -538,6 +541,7 @@ class Primitive:
         "depends",
         "divide",
         "eager",
+        "effect",
         "jvp",
         "keeps_weak",
         "linearize",
@@ -557,6 +561,7 @@ class Primitive:
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
         self.call = False
+        self.effect: str | None = None
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
         self.jvp: Callable[..., Any] | None = None

@@ -2,6 +2,7 @@
 
 from .batching import vmap
 from .branches import cond, switch
+from .callbacks import effects_barrier, pure_callback
 from .collectives import all_gather, axis_index, axis_size, pmax, pmean, pmin, ppermute, psum
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
@@ -24,6 +25,7 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "disable_jit",
+    "effects_barrier",
     "eval_shape",
     "explain",
     "fori_loop",
@@ -43,6 +45,7 @@ __all__ = [
     "pmin",
     "ppermute",
     "psum",
+    "pure_callback",
     "remat",
     "scan",
     "switch",

@@ -27,6 +27,11 @@ def _eager(xp: Any, *buffers: Any, jaxpr: Jaxpr) -> list[Any]:
 
 def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tuple[list[Any], Any]:
     """Keep only the primals: the linear map recomputes its residuals from them."""
+    if "io" in jaxpr.effects:
+        raise NotImplementedError(
+            "checkpoint: a function that is computed again for its derivative cannot contain "
+            "io_callback, which would run twice: use pure_callback, or call it outside"
+        )
     outs = remat_p.bind(*primals, jaxpr=jaxpr)
     forward, linear_jaxpr, active = linearize_program(jaxpr, nonzero)
     n_args, n_outs, n_consts = len(primals), len(jaxpr.outvars), len(forward.consts)
