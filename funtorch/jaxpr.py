@@ -319,7 +319,7 @@ class Stage(Trace):
                     break
             else:
                 parent = self.parent
-                if parent is eval_trace and not prim.multiple_results:
+                if parent is eval_trace and not prim.nests:
                     return parent.process(prim, args, params)  # it binds nothing in turn
                 _state.trace = parent
                 try:

@@ -1,5 +1,6 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
+from .associative import associative_scan
 from .batching import vmap
 from .branches import cond, switch
 from .callbacks import effects_barrier, pure_callback
@@ -12,17 +13,21 @@ from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
 from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
+from .solvers import custom_linear_solve, custom_root
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [
     "ShapeDtypeStruct",
     "all_gather",
+    "associative_scan",
     "axis_index",
     "axis_size",
     "checkpoint",
     "clear_caches",
     "cond",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "disable_jit",
     "effects_barrier",

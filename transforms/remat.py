@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import tree
-from funtorch.core import ArrayImpl, Primitive, aval_of
+from funtorch.core import Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
 
 from .arguments import as_arrays, check_callable
@@ -19,10 +19,6 @@ __all__ = ["checkpoint", "remat", "remat_p"]
 
 remat_p = Primitive("remat", multiple_results=True)
 call_rules(remat_p)
-
-
-def _eager(xp: Any, *buffers: Any, jaxpr: Jaxpr) -> list[Any]:
-    return [o._data for o in eval_jaxpr(jaxpr, *[ArrayImpl(b) for b in buffers])]
 
 
 def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tuple[list[Any], Any]:
@@ -49,7 +45,6 @@ def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tupl
     return outs, linear
 
 
-remat_p.eager = _eager
 remat_p.linearize = _linearize
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 
 from .rewrite import Atom, substitute, used
 
@@ -13,16 +13,32 @@ __all__ = ["drop_dead", "inline", "part", "share"]
 
 
 # ---------------------------------------------------------------------- inline
+def _meaning(eqn: Eqn) -> Jaxpr | None:
+    """Return the program that may stand in the place of an equation."""
+    if eqn.prim.call:
+        return eqn.params["jaxpr"]
+    expand = eqn.prim.expand
+    if expand is None:
+        return None
+    many = eqn.prim.multiple_results
+
+    def flat(*args: Any) -> Sequence[Any]:
+        out = expand(*args, **eqn.params)
+        return out if many else [out]
+
+    return stage(flat, [v.aval for v in eqn.invars])
+
+
 def inline(jaxpr: Jaxpr) -> Jaxpr:
     """Replace calls (jit, custom rules, remat) by the equations of their programs, for no
-    derivative will be asked for."""
+    derivative will be asked for, and what has an expansion by that."""
     eqns: list[Eqn] = []
     found = False
 
     def splice(body: Jaxpr, env: dict[Any, Atom], top: bool) -> None:
         nonlocal found
         for eqn in body.eqns:
-            sub = eqn.params["jaxpr"] if eqn.prim.call else None
+            sub = _meaning(eqn)
             if sub is not None and not sub.constvars:
                 found = True
                 args = substitute(eqn.invars, env)
