@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.numpy import concatenate, flip, stack
 from funtorch.numpy.manipulation import slice_axis
 

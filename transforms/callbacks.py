@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import Array, ArrayImpl, Primitive, ShapedArray, eval_trace, use_trace
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import LinearArg, Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, neg
