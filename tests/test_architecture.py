@@ -56,6 +56,8 @@ FLOORS = {
     "funtorch.transforms.jit": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
+    "funtorch.debug": 5,
+    "funtorch.experimental": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.nnx": 6,
