@@ -13,6 +13,8 @@ Index = str | int
 # Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
 _AS_IT_IS = """!9000 = distinct !{!9000, !9001}
 !9001 = !{!"llvm.loop.unroll.disable"}"""
+_SIDE_BY_SIDE = """!9002 = distinct !{!9002, !9001, !9003}
+!9003 = !{!"llvm.loop.interleave.count", i32 4}"""
 _LANES = 16  # turns from which a loop may be worth vectorising
 
 
@@ -46,6 +48,7 @@ class Writer:
         step: int,
         body: Callable[..., Sequence[str] | None],
         carried: Sequence[tuple[str, str]] = (),
+        side_by_side: bool = False,
     ) -> list[str]:
         """Write ``for i in range(start, stop, step)``, which runs at least once.
 
@@ -72,7 +75,9 @@ class Writer:
         short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
         if not short:
             b.declared["unroll"] = _AS_IT_IS
-        kept = "" if short else ", !llvm.loop !9000"
+        if side_by_side:
+            b.declared["interleave"] = _SIDE_BY_SIDE
+        kept = "" if short else f", !llvm.loop !{9002 if side_by_side else 9000}"
         b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
         return last
