@@ -13,11 +13,13 @@ Index = str | int
 # Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
 _AS_IT_IS = """!9000 = distinct !{!9000, !9001}
 !9001 = !{!"llvm.loop.unroll.disable"}"""
-_LANES = 16  # turns from which a loop may be worth vectorising
+_LANES = 16  # turns up to which a loop may be worth writing out
 
 
 class Writer:
     """Writes one function."""
+
+    longest = 100  # lines that a loop of few turns may have when it is written out
 
     def __init__(self) -> None:
         self.b = Block()
@@ -69,13 +71,20 @@ class Writer:
         b.lines[head:head] = phis
         b.do(f"{after} = add nsw i64 {i}, {step}")
         again = b.op(f"icmp slt i64 {after}, {stop}")
-        short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
-        if not short:
-            b.declared["unroll"] = _AS_IT_IS
-        kept = "" if short else ", !llvm.loop !9000"
+        if self.is_short(start, stop, step, len(b.lines) - head):
+            kept = ""
+        else:
+            b.declared["unroll"], kept = _AS_IT_IS, ", !llvm.loop !9000"
         b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
         return last
+
+    def is_short(self, start: Index, stop: Index, step: int, lines: int) -> bool:
+        """Tell whether a loop of so many lines may be written out."""
+        if not (isinstance(start, int) and isinstance(stop, int)):
+            return False
+        turns = -(-(stop - start) // step)
+        return turns < _LANES and turns * lines <= self.longest
 
     def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
         """Return ``offset + sum(index * stride)``."""
