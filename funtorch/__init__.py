@@ -3,7 +3,7 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy
+from funtorch import flatten_util, nn, optim, scipy, typing
 from funtorch.config import config, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
@@ -91,6 +91,7 @@ __all__ = [
     "tree",
     "tree_util",
     "typeof",
+    "typing",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
@@ -278,8 +279,15 @@ def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Ja
     return out
 
 
+_NONE_GIVEN = object()
+
+
 def cond(
-    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+    pred: Any,
+    true_fun: Callable[..., Any],
+    false_fun: Callable[..., Any],
+    *operands: Any,
+    operand: Any = _NONE_GIVEN,
 ) -> Any:
     """Run one of two functions, chosen by a boolean scalar.
 
@@ -287,13 +295,14 @@ def cond(
         pred: boolean scalar (numbers count as true when nonzero).
         true_fun, false_fun: functions of the operands that return the same structure and types.
         *operands: pytrees of arrays.
+        operand: the only operand, by name.
 
     Returns:
         What the chosen function returns.
 
     Raises:
-        TypeError: if ``pred`` is not a scalar, or the branches return different structures or
-            types.
+        TypeError: if ``pred`` is not a scalar, the branches return different structures or
+            types, or operands come both by position and by name.
 
     Example:
         >>> import funtorch as ft
@@ -302,6 +311,13 @@ def cond(
     """
     check_callable(true_fun, "cond")
     check_callable(false_fun, "cond")
+    if operand is not _NONE_GIVEN:
+        if operands:
+            raise TypeError(
+                f"cond: operand= is the only operand, but {len(operands)} came by position; pass "
+                "all of them by position"
+            )
+        operands = (operand,)
     (pred,) = as_arrays([pred], "pred", true_fun)
     if pred.shape:
         raise TypeError(

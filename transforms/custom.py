@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, eval_trace, use_trace
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, Primitive, Tracer, aval_of, concrete_or_error
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, eval_jaxpr

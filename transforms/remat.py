@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
 
