@@ -3,8 +3,8 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy
-from funtorch.config import config, threads
+from funtorch import flatten_util, nn, optim, scipy, typing
+from funtorch.config import config, log_compiles, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -23,6 +23,7 @@ from funtorch.transforms import (
     custom_jvp,
     custom_vjp,
     disable_jit,
+    effects_barrier,
     eval_shape,
     explain,
     grad,
@@ -35,12 +36,13 @@ from funtorch.transforms import (
     linear_transpose,
     linearize,
     make_jaxpr,
+    pure_callback,
     remat,
     value_and_grad,
     vjp,
     vmap,
 )
-from funtorch import lax
+from funtorch import debug, experimental, lax
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
@@ -57,14 +59,17 @@ __all__ = [
     "config",
     "custom_jvp",
     "custom_vjp",
+    "debug",
     "default_backend",
     "device_get",
     "device_put",
     "devices",
     "disable_jit",
     "dtypes",
+    "effects_barrier",
     "errors",
     "eval_shape",
+    "experimental",
     "explain",
     "flatten_util",
     "float0",
@@ -79,10 +84,12 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "log_compiles",
     "make_jaxpr",
     "nn",
     "numpy",
     "optim",
+    "pure_callback",
     "random",
     "remat",
     "save",
@@ -92,6 +99,7 @@ __all__ = [
     "tree",
     "tree_util",
     "typeof",
+    "typing",
     "value_and_grad",
     "vjp",
     "vmap",

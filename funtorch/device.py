@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree
 from funtorch.numpy.promotion import asarray
 
 __all__ = ["Device", "block_until_ready", "default_backend", "device_get", "device_put", "devices"]
@@ -73,12 +73,12 @@ def device_put(x: Any, device: Any = None) -> Any:
         raise RuntimeError(
             f"device_put: there is no device {device!s}; devices are {[str(d) for d in devices()]}"
         )
-    return tree.map(asarray, x)
+    return arraytree.map(asarray, x)
 
 
 def device_get(x: Any) -> Any:
     """Return a pytree with every Array as a read-only NumPy array."""
-    return tree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+    return arraytree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
 
 
 def block_until_ready(x: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any
 __all__ = [
     "ConcretizationTypeError",
     "FunTorchError",
+    "JAXIndexError",
+    "JAXTypeError",
     "JaxprTypeError",
     "NonConcreteBooleanIndexError",
     "Source",
@@ -30,7 +32,15 @@ class FunTorchError(Exception):
     """Base of the library's own exceptions."""
 
 
-class ConcretizationTypeError(FunTorchError, TypeError):
+class JAXTypeError(FunTorchError, TypeError):
+    """A traced array stands where only a value can; base of what says which."""
+
+
+class JAXIndexError(FunTorchError, IndexError):
+    """A traced array indexes where only a value can; base of what says which."""
+
+
+class ConcretizationTypeError(JAXTypeError):
     """A transform needed the value of a traced array, which is not known while tracing."""
 
 
@@ -38,11 +48,11 @@ class TracerBoolConversionError(ConcretizationTypeError):
     """A traced array was used as a Python truth value."""
 
 
-class TracerArrayConversionError(FunTorchError, TypeError):
+class TracerArrayConversionError(JAXTypeError):
     """A traced array was turned into a NumPy array."""
 
 
-class TracerIntegerConversionError(FunTorchError, TypeError):
+class TracerIntegerConversionError(JAXTypeError):
     """A traced array was used as a Python integer."""
 
 
@@ -50,7 +60,7 @@ class UnexpectedTracerError(FunTorchError, RuntimeError):
     """A traced array was used after the transform that made it had ended."""
 
 
-class NonConcreteBooleanIndexError(FunTorchError, IndexError):
+class NonConcreteBooleanIndexError(JAXIndexError):
     """A traced boolean array was used as an index, whose result would have no fixed shape."""
 
 

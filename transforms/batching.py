@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import Primitive, ShapedArray, Trace, Tracer, _state, current
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, Primitive, ShapedArray
 from funtorch.ops.elementwise import div, eq, mul, select
 from funtorch.ops.families import broadcast_in_dim, full_like, linear_jvp, spread

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ArrayImpl, Primitive, ShapedArray, Trace, Tracer, _state, aval_of, current
 from funtorch.dtypes import float0
 from funtorch.errors import user_frame

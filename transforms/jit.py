@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import (
     ArrayImpl,

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ShapedArray
+from funtorch.tree import DictKey
 
 __all__ = ["Signature", "leaf_names", "why_it_missed"]
 
@@ -36,7 +37,7 @@ def leaf_names(fun: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
     found = []
     for path, _ in tree.leaves_with_path((args, kwargs)):
         top = path[1]
-        if isinstance(top, tree.DictKey):
+        if isinstance(top, DictKey):
             first = str(top.key)
         else:
             first = names[top.idx] if top.idx < len(names) else f"args[{top.idx}]"

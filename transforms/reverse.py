@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
 from funtorch.jaxpr import Jaxpr, Lit, Stage, Var, eval_jaxpr, stage

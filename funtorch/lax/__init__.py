@@ -116,6 +116,7 @@ from funtorch.lax.operations import (
     zeros_like_array,
 )
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
+from funtorch.lax.reductions import reduce, reduce_precision
 from funtorch.lax.slicing import (
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -170,10 +171,13 @@ from funtorch.lax.structured import (
 from funtorch.lax.windows import padtype_to_pads, reduce_window
 from funtorch.transforms import (
     all_gather,
+    associative_scan,
     axis_index,
     axis_size,
     cond,
     custom_jvp,
+    custom_linear_solve,
+    custom_root,
     custom_vjp,
     fori_loop,
     map,
@@ -209,6 +213,7 @@ __all__ = [
     "argmin",
     "asin",
     "asinh",
+    "associative_scan",
     "atan",
     "atan2",
     "atanh",
@@ -251,6 +256,8 @@ __all__ = [
     "cumprod",
     "cumsum",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "digamma",
     "div",
@@ -314,10 +321,12 @@ __all__ = [
     "ragged_dot_general",
     "real",
     "reciprocal",
+    "reduce",
     "reduce_and",
     "reduce_max",
     "reduce_min",
     "reduce_or",
+    "reduce_precision",
     "reduce_prod",
     "reduce_sum",
     "reduce_window",

@@ -391,15 +391,7 @@ def result_type(*args: Any) -> Any:
     References:
         numpy.result_type
     """
-    if not args:
-        raise ValueError("result_type: at least one array or dtype is required")
-    pairs = []
-    for a in args:
-        if isinstance(a, (Array, np.ndarray, *SCALARS)):
-            pairs.append(_dtype_weak(a))
-        else:
-            pairs.append((dtypes.canonical(a), isinstance(a, type) and a in (int, float, complex)))
-    return dtypes.result_type_weak(*pairs)[0]
+    return dtypes.result_type(*args)
 
 
 # ------------------------------------------------------------------------------------- broadcasting
