@@ -42,7 +42,7 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import debug, experimental, lax
+from funtorch import debug, experimental, image, lax, ops
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
@@ -75,6 +75,7 @@ __all__ = [
     "float0",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -88,6 +89,7 @@ __all__ = [
     "make_jaxpr",
     "nn",
     "numpy",
+    "ops",
     "optim",
     "pure_callback",
     "random",

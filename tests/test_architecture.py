@@ -47,7 +47,12 @@ FLOORS = {
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,
     "funtorch.random.rejection": 5,
+    "funtorch.image": 2,
     "funtorch.scipy": 2,
+    "funtorch.scipy.__init__": 5,
+    "funtorch.scipy.linesearch": 5,
+    "funtorch.scipy.optimize": 5,
+    "funtorch.scipy.sparse": 5,
     "funtorch.optim": 2,
     "funtorch.device": 2,
     "funtorch.io": 2,
@@ -71,7 +76,7 @@ LAZY = {"cupy", "llvmlite", "safetensors", "scipy_openblas32"}
 GROUPS = (
     ("funtorch.ops",),
     ("funtorch.numpy",),
-    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.optim"),
+    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.optim", "funtorch.image"),
 )
 
 MAX_LINES = 720

@@ -14,7 +14,7 @@ import numpy as np
 
 from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
-from funtorch.numpy import fft, linalg, methods, protocols
+from funtorch.numpy import fft, linalg, methods, protocols, segments
 from funtorch.numpy.bits import frexp, packbits, spacing, unpackbits
 from funtorch.numpy.calculus import (
     convolve,
@@ -238,7 +238,6 @@ from funtorch.numpy.manipulation import (
     matrix_transpose,
     moveaxis,
     ndim,
-    pad,
     permute_dims,
     ravel,
     repeat,
@@ -259,6 +258,7 @@ from funtorch.numpy.manipulation import (
     vsplit,
     vstack,
 )
+from funtorch.numpy.padding import pad
 from funtorch.numpy.polynomials import (
     poly,
     polyadd,

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from funtorch.scipy import special
+from funtorch.scipy import (
+    cluster,
+    fft,
+    integrate,
+    interpolate,
+    ndimage,
+    optimize,
+    signal,
+    sparse,
+    special,
+)
 
-__all__ = ["special"]
+__all__ = [
+    "cluster",
+    "fft",
+    "integrate",
+    "interpolate",
+    "ndimage",
+    "optimize",
+    "signal",
+    "sparse",
+    "special",
+]
