@@ -85,7 +85,7 @@ _KERNELS = {
 
 
 def _between(n: int, place: Any, kernel: Callable[[Any], Any], wide: Any, margin: int) -> Any:
-    """Return a kernel's values at the distances of n old pixels, and so many beyond, from places."""
+    """Return a kernel's values at the distances of places from n old pixels, and some beyond."""
     old = fnp.arange(-margin, n + margin, dtype=place.dtype)
     values = kernel(abs(place[None, :] - old[:, None]) / wide)
     if not margin:

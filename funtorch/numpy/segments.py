@@ -91,7 +91,7 @@ def _segment(
         ids = pad(ids, [(0, missing)], constant_values=n)
         flat = _bucketed(ids, place, n, count)
         parts = _scattered(scatter, x, flat, count * n, neutral, "drop", unique)
-        return reduce(reshape(parts, (count, n, *x.shape[1:])), 0)
+        return convert(reduce(reshape(parts, (count, n, *x.shape[1:])), 0), x.dtype)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"""{text} of the rows of each group.

@@ -17,7 +17,7 @@ from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.scipy.linesearch import line_search
-from funtorch.transforms import value_and_grad, while_loop
+from funtorch.transforms import scan, value_and_grad, while_loop
 
 __all__ = ["OptimizeResults", "minimize"]
 
@@ -94,15 +94,19 @@ def _lbfgs_start(n: int, dtype: Any, options: Mapping[str, Any]) -> Any:
 
 def _lbfgs_direction(memory: Any, g: Any) -> Any:
     steps, changes, rhos, gamma = memory
-    m = rhos.shape[0]
-    q, alphas = -g, []
-    for k in range(m):  # the latest first; rows not filled yet have rho 0
-        alphas.append(rhos[k] * _dot(steps[k], q))
-        q = q - alphas[k] * changes[k]
-    q = gamma * q
-    for k in reversed(range(m)):
-        q = q + (alphas[k] - rhos[k] * _dot(changes[k], q)) * steps[k]
-    return q
+
+    def down(q: Any, row: Any) -> Any:
+        s, y, rho = row
+        alpha = rho * _dot(s, q)
+        return q - alpha * y, alpha
+
+    def up(q: Any, row: Any) -> Any:
+        s, y, rho, alpha = row
+        return q + (alpha - rho * _dot(y, q)) * s, None
+
+    # The latest first, then backwards; rows not filled yet have rho 0.
+    q, alphas = scan(down, -g, (steps, changes, rhos))
+    return scan(up, gamma * q, (steps, changes, rhos, alphas), reverse=True)[0]
 
 
 def _lbfgs_update(memory: Any, s: Any, y: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import funtorch.numpy as fnp
 from funtorch import dtypes, tree
 from funtorch.numpy import promotion
-from funtorch.transforms import custom_linear_solve, while_loop
+from funtorch.transforms import custom_linear_solve, eval_shape, while_loop
 
 __all__ = ["bicgstab", "cg", "gmres"]
 
@@ -245,7 +245,8 @@ def _solve(
     if name == "gmres":
         size = sum(leaf.size for leaf in tree.leaves(b))
         options["restart"] = min(promotion.static_int(options["restart"], "gmres: restart"), size)
-    shared = promotion.promote(name, *tree.leaves(start), *tree.leaves(b))[0].dtype
+    given = [*tree.leaves(start), *tree.leaves(b), *tree.leaves(eval_shape(matvec, b))]
+    shared = dtypes.result_type_weak(*[(x.dtype, False) for x in given])[0]
     start = tree.map(lambda leaf: promotion.convert(leaf, shared), start)
     b = tree.map(lambda leaf: promotion.convert(leaf, shared), b)
 
