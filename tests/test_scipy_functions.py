@@ -132,7 +132,7 @@ def test_as_scipy(name):
 # One of each function, for what costs a compilation.
 @pytest.mark.parametrize("name", list({n.split()[0]: n for n in CASES}.values()))
 def test_under_transforms(name):
-    f, reference, args, options = CASES[name]
+    f, _, args, options = CASES[name]
     arrays = list(map(fnp.asarray, args))
     close(ft.jit(lambda *xs: f(*xs, **options))(*arrays), f(*arrays, **options))
     pair = [fnp.stack([x, 2 * x]) for x in arrays]
