@@ -20,12 +20,15 @@ from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
     clear_caches,
+    closure_convert,
+    custom_gradient,
     custom_jvp,
     custom_vjp,
     disable_jit,
     effects_barrier,
     eval_shape,
     explain,
+    fwd_and_bwd,
     grad,
     hessian,
     jacfwd,
@@ -42,12 +45,14 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import debug, experimental, lax
+from funtorch import custom_batching, custom_derivatives, debug, experimental, lax
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "custom_batching",
+    "custom_derivatives",
     "Array",
     "Device",
     "ShapeDtypeStruct",
@@ -55,7 +60,9 @@ __all__ = [
     "block_until_ready",
     "checkpoint",
     "clear_caches",
+    "closure_convert",
     "config",
+    "custom_gradient",
     "custom_jvp",
     "custom_vjp",
     "debug",
@@ -72,6 +79,7 @@ __all__ = [
     "explain",
     "flatten_util",
     "float0",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "jacfwd",

@@ -414,6 +414,13 @@ class Tracer(Array):
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
     kind = type(x.owner).__name__.lower()
+    if x.owner.alive:
+        return UnexpectedTracerError(
+            f"a traced array of type {x.aval.str_short()} was used where the transform that made "
+            f"it does not reach. It was made while {x.owner.name or 'a function'} was being "
+            f"transformed ({kind}), at {x.source}, and used at {user_frame()}. A function with a "
+            "custom rule must not close over such a value: pass it to that function as an argument"
+        )
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
         "had ended. "

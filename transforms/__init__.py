@@ -11,6 +11,7 @@ from .jacobian import hessian, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
+from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
 from .solvers import custom_linear_solve, custom_root
@@ -24,7 +25,9 @@ __all__ = [
     "axis_size",
     "checkpoint",
     "clear_caches",
+    "closure_convert",
     "cond",
+    "custom_gradient",
     "custom_jvp",
     "custom_linear_solve",
     "custom_root",
@@ -34,6 +37,7 @@ __all__ = [
     "eval_shape",
     "explain",
     "fori_loop",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "jacfwd",
