@@ -352,6 +352,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.trace: Trace = eval_trace
         self.stack: list[Trace] = []
+        self.axes: list[tuple[Any, int]] = []  # names and sizes of axes being mapped, outer first
         context = contextvars.Context()
         context.run(np.seterr, all="ignore")
         self.quiet: Callable[..., Any] = context.run

@@ -4,7 +4,20 @@ from .associative import associative_scan
 from .batching import vmap
 from .branches import cond, switch
 from .callbacks import effects_barrier, pure_callback
-from .collectives import all_gather, axis_index, axis_size, pmax, pmean, pmin, ppermute, psum
+from .collectives import (
+    all_gather,
+    all_to_all,
+    axis_index,
+    axis_size,
+    pmax,
+    pmean,
+    pmin,
+    ppermute,
+    pshuffle,
+    psum,
+    psum_scatter,
+    pswapaxes,
+)
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .jacobian import hessian, jacfwd, jacobian, jacrev
@@ -20,6 +33,7 @@ from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 __all__ = [
     "ShapeDtypeStruct",
     "all_gather",
+    "all_to_all",
     "associative_scan",
     "axis_index",
     "axis_size",
@@ -53,7 +67,10 @@ __all__ = [
     "pmean",
     "pmin",
     "ppermute",
+    "pshuffle",
     "psum",
+    "psum_scatter",
+    "pswapaxes",
     "pure_callback",
     "remat",
     "scan",

@@ -91,11 +91,18 @@ def batch_flat(
     arguments."""
     source = user_frame()
     trace = Batch(current(), axis, name)
-    with trace:
-        ins = [
-            BatchTracer(trace, a, source) if b else a for a, b in zip(args, batched, strict=True)
-        ]
-        pairs = [trace.unwrap(x) for x in f(*ins)]
+    if axis.name is not None:
+        _state.axes.append((axis.name, axis.size))
+    try:
+        with trace:
+            ins = [
+                BatchTracer(trace, a, source) if b else a
+                for a, b in zip(args, batched, strict=True)
+            ]
+            pairs = [trace.unwrap(x) for x in f(*ins)]
+    finally:
+        if axis.name is not None:
+            _state.axes.pop()
     return [x for x, _ in pairs], [b for _, b in pairs]
 
 
