@@ -4,7 +4,7 @@ transformed by
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 from funtorch import flatten_util, nn, optim, scipy, typing
-from funtorch.config import config, threads
+from funtorch.config import config, log_compiles, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -91,6 +91,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "log_compiles",
     "make_jaxpr",
     "nn",
     "numpy",

@@ -34,6 +34,7 @@ FLOORS = {
     "funtorch.dtypes": 0,
     "funtorch.errors": 0,
     "funtorch.config": 0,
+    "funtorch.flags": 0,
     "funtorch.openblas": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,
