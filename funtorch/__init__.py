@@ -16,6 +16,7 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.nans import debug_nans
 from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
@@ -66,6 +67,7 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "debug",
+    "debug_nans",
     "default_backend",
     "device_get",
     "device_put",

@@ -14,7 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import arraytree as tree
-from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, eval_trace, use_trace
+from funtorch.core import (
+    ArrayImpl,
+    LinearArg,
+    Primitive,
+    aval_of,
+    current,
+    eval_trace,
+    no_source,
+    use_trace,
+)
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -261,11 +270,12 @@ class custom_jvp:
             n = len(flat) // 2
             primals = flat[:n]
             ts = [zero(p) if t is None else t for p, t in zip(primals, flat[n:], strict=True)]
-            result = self.jvp(  # type: ignore[misc]
-                *[fixed[k] for k in sorted(fixed)],
-                tree.unflatten(treedef, primals),
-                tree.unflatten(treedef, ts),
-            )
+            with no_source():
+                result = self.jvp(  # type: ignore[misc]
+                    *[fixed[k] for k in sorted(fixed)],
+                    tree.unflatten(treedef, primals),
+                    tree.unflatten(treedef, ts),
+                )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(
                     f"the jvp rule of {function_name(self.fun)} must return (output, tangent), got "
@@ -572,7 +582,10 @@ class custom_vjp:
             primals = list(flat)
             if self.symbolic:
                 primals = [CustomVJPPrimal(x, nz) for x, nz in zip(flat, nonzero, strict=True)]
-            result = self.fwd(*_merge(fixed, tree.unflatten(treedef, primals)))  # type: ignore[misc]
+            with no_source():
+                result = self.fwd(  # type: ignore[misc]
+                    *_merge(fixed, tree.unflatten(treedef, primals))
+                )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(
                     f"the fwd rule of {function_name(self.fun)} must return (output, residuals), "
@@ -593,11 +606,12 @@ class custom_vjp:
                 SymbolicZero(a) if ct is None else ct
                 for a, ct in zip(out_avals[-1], flat[n:], strict=True)
             ]
-            found = self.bwd(  # type: ignore[misc]
-                *[fixed[k] for k in sorted(fixed)],
-                tree.unflatten(res_trees[-1], flat[:n]),
-                tree.unflatten(out_trees[-1], cts),
-            )
+            with no_source():
+                found = self.bwd(  # type: ignore[misc]
+                    *[fixed[k] for k in sorted(fixed)],
+                    tree.unflatten(res_trees[-1], flat[:n]),
+                    tree.unflatten(out_trees[-1], cts),
+                )
             return _flat_cotangents(found, treedef, in_avals, self.fun)
 
         outs = custom_vjp_call_p.bind(*arrays, fun=fun, fwd=fwd, bwd=bwd, symbolic=self.symbolic)
