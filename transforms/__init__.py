@@ -27,6 +27,7 @@ from .remat import checkpoint, remat
 from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
+from .scopes import ensure_compile_time_eval, named_call, named_scope
 from .solvers import custom_linear_solve, custom_root
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
@@ -48,6 +49,7 @@ __all__ = [
     "custom_vjp",
     "disable_jit",
     "effects_barrier",
+    "ensure_compile_time_eval",
     "eval_shape",
     "explain",
     "fori_loop",
@@ -63,6 +65,8 @@ __all__ = [
     "linearize",
     "make_jaxpr",
     "map",
+    "named_call",
+    "named_scope",
     "pmax",
     "pmean",
     "pmin",
