@@ -16,6 +16,13 @@ _CALLS = frozenset(("jit", "custom_jvp_call", "custom_vjp_call", "remat"))
 
 
 # ---------------------------------------------------------------------- inline
+def _program(eqn: Eqn) -> Jaxpr | None:
+    """Return the program that an equation calls."""
+    if eqn.prim.name == "numeric":
+        return eqn.params["function"].program([v.aval for v in eqn.invars])
+    return eqn.params["jaxpr"] if eqn.prim.name in _CALLS else None
+
+
 def inline(jaxpr: Jaxpr) -> Jaxpr:
     """Replace calls (jit, custom rules, remat) by the equations of their programs."""
     eqns: list[Eqn] = []
@@ -24,7 +31,7 @@ def inline(jaxpr: Jaxpr) -> Jaxpr:
     def splice(body: Jaxpr, env: dict[Any, Atom], top: bool) -> None:
         nonlocal found
         for eqn in body.eqns:
-            sub = eqn.params["jaxpr"] if eqn.prim.name in _CALLS else None
+            sub = _program(eqn)
             if sub is not None and not sub.constvars:
                 found = True
                 args = substitute(eqn.invars, env)
