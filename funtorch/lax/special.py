@@ -88,7 +88,7 @@ def igamma_grad_a(a: Any, x: Any) -> Array:
     Example:
         >>> from funtorch import lax
         >>> round(float(lax.igamma_grad_a(1.0, 1.0)), 5)
-        -0.43175
+        -0.43173
 
     References:
         jax.lax.igamma_grad_a
