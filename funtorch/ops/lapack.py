@@ -234,7 +234,4 @@ class _Plan:
         if self.batch > 1:
             for pointer, place, step in self.moving:
                 pointer.value = place + matrix * step
-        for function, args, fails in self.calls:
-            if function(*args) and fails:
-                return False
-        return True
+        return not any(function(*args) and fails for function, args, fails in self.calls)

@@ -57,7 +57,7 @@ __all__ = [
 _PACKED = "reflectors are stored in the places of zeros: write it as a product to differentiate it"
 
 
-# ------------------------------------------------------------------------------------------------ QR
+# ----------------------------------------------------------------------------------------------- QR
 def _qr_type(x: ShapedArray, *, full: bool) -> list[ShapedArray]:
     check_matrices("qr", x, square=False)
     *lead, m, n = x.shape
@@ -186,7 +186,7 @@ def qr_pivoting(x: Any, *, full: bool = False) -> Any:
     return qr_pivoting_p.bind(x, full=full)
 
 
-# ---------------------------------------------------------------------------------------- reflectors
+# --------------------------------------------------------------------------------------- reflectors
 def _product_type(a: ShapedArray, taus: ShapedArray) -> ShapedArray:
     check_matrices("householder_product", a, square=False)
     *lead, m, n = a.shape
@@ -199,8 +199,8 @@ def _product_type(a: ShapedArray, taus: ShapedArray) -> ShapedArray:
     return ShapedArray(a.shape, a.dtype)
 
 
-def _compact(a: Any, taus: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """Return v, d, s, f, g: the product of k reflectors is 1 - v g vᴴ, where f g = d.
+def _compact(a: Any, taus: Any) -> tuple[Any, Any, Any, Any]:
+    """Return v, s, f, g: the product of k reflectors is 1 - v g vᴴ, where f g = d.
 
     v has their vectors as columns, d their factors on its diagonal; s is what is strictly above the
     diagonal of vᴴ v, and f = 1 + d s.
@@ -212,7 +212,7 @@ def _compact(a: Any, taus: Any) -> tuple[Any, Any, Any, Any, Any]:
     d = diagonal_part(columns(taus, s))
     f = add(identity_like(s), mul(columns(taus, s, 2), s))
     g = triangular_solve(f, d, lower=False, trans=0, unit=True)
-    return v, d, s, f, g
+    return v, s, f, g
 
 
 def _product_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -220,7 +220,7 @@ def _product_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, 
     q = householder_product(a, taus)
     if not taus.shape[-1]:
         return q, None
-    v, d, s, f, g = _compact(a, taus)
+    v, s, f, g = _compact(a, taus)
     n, k = a.shape[-1], taus.shape[-1]
 
     def top(x: Any) -> Any:
@@ -252,7 +252,7 @@ def reflection(a: Any, taus: Any, c: Any, *, left: bool, back: bool) -> Any:
     """Multiply c by the whole product of reflectors, or its adjoint (``back``), from a side."""
     if not taus.shape[-1]:
         return c
-    v, _, _, _, g = _compact(a, taus)
+    v, _, _, g = _compact(a, taus)
     if back:
         g = adjoint(g)
     if left:
@@ -260,7 +260,7 @@ def reflection(a: Any, taus: Any, c: Any, *, left: bool, back: bool) -> Any:
     return sub(c, mm(mm(mm(c, v), g), adjoint(v)))
 
 
-# -------------------------------------------------------------------------------------- similarities
+# ------------------------------------------------------------------------------------- similarities
 def _hessenberg_type(x: ShapedArray) -> list[ShapedArray]:
     check_matrices("hessenberg", x)
     *lead, n, _ = x.shape

@@ -230,7 +230,7 @@ def _tridiagonal_solve(avals: Sequence[ShapedArray], alone: bool) -> Recipe:
     return c.recipe(6 * n * (columns + 1))
 
 
-# ---------------------------------------------------------------------------------------- reflectors
+# --------------------------------------------------------------------------------------- reflectors
 def _qr(avals: Sequence[ShapedArray], alone: bool, *, full: bool) -> Recipe:
     m, n = avals[0].shape[-2:]
     k = min(m, n)

@@ -155,7 +155,7 @@ solve_p = primitive(
 )
 
 
-# ------------------------------------------------------------------------------- tridiagonal systems
+# ------------------------------------------------------------------------------ tridiagonal systems
 def _tridiagonal_type(
     dl: ShapedArray, d: ShapedArray, du: ShapedArray, b: ShapedArray
 ) -> ShapedArray:

@@ -65,7 +65,7 @@ from funtorch.ops.solves import solve
 __all__ = ["eig", "eig_p", "eigh", "eigh_p", "schur", "schur_p", "svd", "svd_p"]
 
 
-# ------------------------------------------------------------------------------------------ Hermitian
+# ---------------------------------------------------------------------------------------- Hermitian
 def _eigh_type(x: ShapedArray) -> list[ShapedArray]:
     check_matrices("eigh", x)
     return [ShapedArray(x.shape[:-1], dtypes.real_dtype(x.dtype)), ShapedArray(x.shape, x.dtype)]
@@ -99,7 +99,7 @@ eigh_p = primitive("eigh", _eigh_type, _eigh_jvp, small=lambda xp, x: tuple(xp.l
 eigh = eigh_p.bind
 
 
-# ------------------------------------------------------------------------------------ singular values
+# ---------------------------------------------------------------------------------- singular values
 def _svd_type(x: ShapedArray, *, full: bool, vectors: bool) -> list[ShapedArray]:
     check_matrices("svd", x, square=False)
     *lead, m, n = x.shape
@@ -189,7 +189,7 @@ def svd(x: Any, *, full: bool = False, vectors: bool = True) -> Any:
     return svd_p.bind(x, full=full, vectors=vectors)
 
 
-# --------------------------------------------------------------------------------------- any matrices
+# ------------------------------------------------------------------------------------- any matrices
 def _geev_type(x: ShapedArray, *, left: bool, right: bool) -> list[ShapedArray]:
     check_matrices("geev", x)
     values = ShapedArray(x.shape[:-1], x.dtype)
@@ -283,7 +283,7 @@ def eig(x: Any, *, left: bool = False, right: bool = True) -> Any:
     return eig_p.bind(x, left=left, right=right)
 
 
-# --------------------------------------------------------------------------------------------- Schur
+# -------------------------------------------------------------------------------------------- Schur
 def _schur_type(x: ShapedArray, *, vectors: bool) -> list[ShapedArray]:
     check_matrices("schur", x)
     return [ShapedArray(x.shape, x.dtype)] * (1 + vectors)
