@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from linalg_rows import linalg_rows
 from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
@@ -322,7 +323,14 @@ def fft_cases() -> list[Case]:
     return cases
 
 
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases()]
+CASES = [
+    *DOTS,
+    *indexing_cases(),
+    *sort_cases(),
+    *linalg_cases(),
+    *(Case(*row) for row in linalg_rows()),
+    *fft_cases(),
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 

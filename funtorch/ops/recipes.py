@@ -385,6 +385,22 @@ def _eig(avals: Sequence[ShapedArray], alone: bool, *, left: bool, right: bool) 
     return c.recipe(25 * n**3)
 
 
+def _triangular_vectors(avals: Sequence[ShapedArray], alone: bool) -> Recipe:
+    """Eigenvectors of a Schur form, for real ones packed as by `_eig`."""
+    n = avals[0].shape[-1]
+    c = _Calls(avals[0].dtype)
+    w, v = c.room(n * n), c.room(n * n)
+    extra = [c.room(n, c.real)] if c.complex else []
+    c.finite(n, n, At(0))
+    c.turn(n, n, At(0), w)
+    c.lapack(
+        "trevc", b"R", b"A", None, n, w, n, None, n, v, n, n, c.room(1, _INT), c.room(3 * n),
+        *extra,
+    )  # fmt: skip
+    c.turn(n, n, v, At(1))
+    return c.recipe(n**3)
+
+
 def _schur_calls(c: _Calls, n: int, w: Work, vectors: At | Work | None) -> None:
     """Overwrite a matrix with its triangular factor."""
     job = b"N" if vectors is None else b"V"
@@ -453,6 +469,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "solve": _solve,
     "svd": _svd,
     "sylvester": _sylvester,
+    "trevc": _triangular_vectors,
     "triangular_solve": _triangular,
     "tridiagonal": _tridiagonal,
     "tridiagonal_solve": _tridiagonal_solve,

@@ -27,6 +27,8 @@ from funtorch.core import ShapedArray
 from funtorch.ops.elementwise import (
     abs,
     add,
+    bitwise_and,
+    bitwise_not,
     complex,
     conj,
     div,
@@ -35,12 +37,14 @@ from funtorch.ops.elementwise import (
     imag,
     max,
     mul,
+    ne,
     neg,
     real,
     select,
+    sqrt,
     sub,
 )
-from funtorch.ops.families import broadcast_in_dim, ones_like, zeros_like
+from funtorch.ops.families import broadcast_in_dim, is_linear, ones_like, zeros_like
 from funtorch.ops.matrices import (
     adjoint,
     as_dtype,
@@ -53,13 +57,16 @@ from funtorch.ops.matrices import (
     macro,
     mm,
     part,
+    positions,
     primitive,
     real_part,
     reciprocal_or_zero,
     scale,
+    turned,
 )
 from funtorch.ops.reduce import reduce_max, reduce_sum
 from funtorch.ops.shape import concatenate
+from funtorch.ops.shape import slice as cut
 from funtorch.ops.solves import solve
 
 __all__ = ["eig", "eig_p", "eigh", "eigh_p", "schur", "schur_p", "svd", "svd_p"]
@@ -289,7 +296,160 @@ def _schur_type(x: ShapedArray, *, vectors: bool) -> list[ShapedArray]:
     return [ShapedArray(x.shape, x.dtype)] * (1 + vectors)
 
 
-schur_p = primitive("schur", _schur_type, "none yet, soon")
+def _below(x: Any) -> Any:
+    """Return where matrices of the shape of a Schur form x are below its diagonal blocks."""
+    row, column = positions(x)
+    low = gt(row, column)
+    if dtypes.is_complex(x.dtype):
+        return low
+    next_row = eq(row, add(column, ones_like(column)))
+    inside = bitwise_and(next_row, ne(x, zeros_like(x)))
+    return bitwise_and(low, bitwise_not(inside))
+
+
+def _pairs(t: Any) -> Any:
+    """Return the imaginary parts of the eigenvalues of a real Schur form."""
+    n = t.shape[-1]
+    lead = tuple(range(len(t.shape) - 2))
+    wide = reduce_sum(_beside(t), axes=(len(t.shape) - 1,))  # t[j, j + 1]
+    low = reduce_sum(_beside(turned(t)), axes=(len(t.shape) - 1,))  # t[j + 1, j]
+    first = select(ne(low, zeros_like(low)), sqrt(abs(mul(wide, low))), zeros_like(low))
+    k = len(lead)
+    start, stride = (0,) * (k + 1), (1,) * (k + 1)
+    none = zeros_like(cut(first, start=start, limit=(*t.shape[:-2], 1), stride=stride))
+    head = cut(first, start=start, limit=(*t.shape[:-2], n - 1), stride=stride)
+    return sub(first, concatenate(none, head, axis=k))
+
+
+def _beside(x: Any) -> Any:
+    """Keep the elements right of the diagonal."""
+    row, column = positions(x)
+    return select(eq(add(row, ones_like(row)), column), x, zeros_like(x))
+
+
+def _shift_check(t: ShapedArray, g: ShapedArray, *, back: bool) -> None:
+    check_matrices("schur_shift", t)
+    if g.shape != t.shape or g.dtype != t.dtype:
+        raise TypeError(
+            f"schur_shift takes two arrays of one type, got {t.str_short()}, {g.str_short()}"
+        )
+
+
+def _shift_program(t: Any, g: Any, *, back: bool) -> tuple[Any]:
+    """Solve x t - t x = g below the diagonal blocks of t, for an x that is 0 elsewhere.
+
+    In the basis of t's eigenvectors v, which is (block) triangular, this is one equation for each
+    element: what is above the blocks stays there. ``back`` gives the transpose of that map.
+    """
+    v, below = trevc(t), _below(t)
+    if dtypes.is_complex(t.dtype):
+        d = diagonal(t)
+    else:
+        im = _pairs(t)
+        v, d = _unpacked(im, v), complex(diagonal(t), im)
+    g = as_dtype(g, v.dtype)
+    gaps = sub(columns(d, v), columns(d, v, 2))
+    size = abs(gaps)
+    inverse = reciprocal_or_zero(
+        select(below, size, ones_like(size)), _largest(d, size), t.shape[-1]
+    )
+    factor = mul(conj(gaps), as_dtype(mul(inverse, inverse), v.dtype))
+    zero = zeros_like(v)
+
+    def kept(x: Any) -> Any:
+        return select(below, x, zero)
+
+    if back:
+        vt = turned(v)
+        inner = turned(solve(v, turned(mm(vt, kept(g)))))  # vᵀ g v⁻ᵀ
+        out = mm(solve(vt, kept(mul(factor, inner))), vt)
+    else:
+        inner = kept(mul(factor, mm(solve(v, g), v)))
+        out = kept(turned(solve(turned(v), turned(mm(v, inner)))))
+    return (out if dtypes.is_complex(t.dtype) else real(out),)
+
+
+def _shift_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, back: bool) -> tuple[Any, Any]:
+    (t, g), (tt, tg) = primals, tangents
+    (x,) = schur_shift_p.bind(t, g, back=back)
+    change = tg
+    if tt is not None:
+        by = turned(tt) if back else tt
+        bent = sub(mm(by, x), mm(x, by))
+        change = bent if tg is None else add(tg, bent)
+    if change is None:
+        return [x], [None]
+    return [x], schur_shift_p.bind(t, change, back=back)
+
+
+def _shift_transpose(ct: Sequence[Any], t: Any, g: Any, *, back: bool) -> tuple[Any, Any]:
+    return None, schur_shift_p.bind(t, ct[0], back=not back)[0] if is_linear(g) else None
+
+
+trevc_p = primitive(
+    "trevc",
+    lambda x: ShapedArray(x.shape, x.dtype),
+    "it is a step of schur's derivative",
+    multiple_results=False,
+)
+trevc = trevc_p.bind
+schur_shift_p = macro("schur_shift", _shift_check, _shift_program, _shift_jvp)
+schur_shift_p.transpose = _shift_transpose
+del schur_shift_p.none["transpose"]
+
+
+def _schur_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, vectors: bool
+) -> tuple[Any, Any]:
+    """q turns by qᴴ dq = x - xᴴ, which makes the tangent of t a Schur form.
+
+    A block of two rows and columns turns in itself so that its diagonal elements stay equal.
+    """
+    t, q = schur(primals[0])
+    g = mm(adjoint(q), mm(tangents[0], q))
+    if not t.shape[-1]:
+        return [t, q][: 1 + vectors], [None] * (1 + vectors)
+    (x,) = schur_shift_p.bind(t, g, back=False)
+    turn = sub(x, adjoint(x))
+    change = sub(g, sub(mm(turn, t), mm(t, turn)))
+    if not dtypes.is_complex(t.dtype):
+        own = _inside(t, change)
+        change = sub(change, sub(mm(own, t), mm(t, own)))
+        turn = add(turn, own)
+        low = gt(*positions(t))
+        off = bitwise_and(low, eq(t, zeros_like(t)))
+    else:
+        off = gt(*positions(t))
+    change = select(off, zeros_like(change), change)
+    return [t, q][: 1 + vectors], [change, mm(q, turn)][: 1 + vectors]
+
+
+def _inside(t: Any, g: Any) -> Any:
+    """Return the turns inside of the blocks of a real Schur form."""
+    wide, low = _beside(t), turned(_beside(turned(t)))
+    diagonals = diagonal(g)
+    rise = _beside(sub(columns(diagonals, g), columns(diagonals, g, 2)))
+    both = _beside(add(wide, turned(low)))
+    most = broadcast_in_dim(
+        reduce_max(abs(t), axes=(len(t.shape) - 2, len(t.shape) - 1)),
+        shape=t.shape,
+        dims=tuple(range(len(t.shape) - 2)),
+    )
+    angle = scale(
+        mul(
+            rise,
+            reciprocal_or_zero(
+                select(eq(both, zeros_like(both)), zeros_like(both), both), most, t.shape[-1]
+            ),
+        ),
+        0.5,
+    )
+    block = ne(turned(low), zeros_like(low))
+    angle = select(block, angle, zeros_like(angle))
+    return sub(turned(angle), angle)
+
+
+schur_p = primitive("schur", _schur_type, _schur_jvp)
 
 
 def schur(x: Any, *, vectors: bool = True) -> Any:
