@@ -168,8 +168,10 @@ def linalg_rows() -> list[Row]:
                 lambda x: x[:, [1, 2, 0, 3]],
             ),
         ]
-    turning = normal(2, 5, 5)
-    turning[1] = np.kron(np.eye(3), [[1, 3], [-2, 0.5]])[:5, :5] + 0.1 * normal(5, 5)
+    turning = 0.3 * normal(2, 5, 5)
+    turning += (
+        np.diag([1.0, 1, 6, 6, 12]) + np.diag([3.0, 0, 1, 0], 1) - np.diag([2.0, 0, 4, 0], -1)
+    )
     rows += [
         ("schur-real-pairs", lambda x: squares(linalg.schur(x)), (turning,), (0,), None),
         ("eig-real-pairs", eig_without_signs, (turning,), (0,), None),
