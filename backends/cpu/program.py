@@ -23,10 +23,11 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
+from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Library, Plan, Scan, While, plans_of
 from .blas import dot_code
 from .conv import correlation_code
 from .fourier import fourier_codes
+from .lapack import library_codes
 from .llvm import Code, kernel_function
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -145,6 +146,8 @@ def _work(plan: Plan) -> int:
             total += step.batch * step.m * step.n * step.k // 8
         elif isinstance(step, Conv):
             total += sum(c.products for c in step.parts) // 8
+        elif isinstance(step, Library):
+            total += int(step.batch * step.recipe.flops) // 8
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -277,6 +280,8 @@ class _Printer:
                 for name, code in fourier_codes(step):
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
+            elif isinstance(step, Library):
+                self.library(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -367,6 +372,15 @@ class _Printer:
         text = "\n".join(lines).replace("@?", f"@{symbol}")
         self.functions[text] = f"{symbol}_run"
         return f"@{symbol}_run"
+
+    def library(self, frame: _Frame, step: Library) -> None:
+        pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
+        for name, code in library_codes(step):
+            for function, declaration in code.declared.items():
+                if function.startswith("scipy_"):
+                    self.external(function, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
 
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:
