@@ -20,6 +20,7 @@ from .indexed import UPDATES, Writes
 from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
+from .ordering import order
 from .plan import Call, Plan, Step
 from .roots import CUMULATIVE, SMALL, Program
 from .spectral import transform
@@ -197,6 +198,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.update(eqn)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
+        elif how == "sort":
+            planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

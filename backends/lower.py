@@ -23,6 +23,7 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from .ordering import by_bits
 from .products import as_matrices
 from .spectral import of_real
 
@@ -167,6 +168,7 @@ LOWERINGS: dict[str, Rule] = {
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
     "fft": of_real,
+    "sort": by_bits,
 }
 """By primitive."""
 
@@ -189,7 +191,9 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
         if written is None:
             eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
             continue
-        sub = stage(lambda *xs, f=written: [f(*xs)], [v.aval for v in eqn.invars])
+        several = eqn.prim.multiple_results
+        results = written if several else lambda *xs, f=written: [f(*xs)]
+        sub = stage(results, [v.aval for v in eqn.invars])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
         sub = lower(sub)
         for e in sub.eqns:

@@ -23,6 +23,7 @@ __all__ = [
     "Launch",
     "Plan",
     "Scan",
+    "Sort",
     "Step",
     "While",
     "plans_of",
@@ -134,6 +135,19 @@ class Fourier:
 
 
 @dataclass(frozen=True)
+class Sort:
+    """Sort (rows, n) unsigned integers along the last axis, as the primitive `sort_bits` says."""
+
+    x: Var
+    out: Var
+    rows: int
+    n: int
+    low: int
+    high: int
+    tie: int | None
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -165,7 +179,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Fourier | Sort | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)
@@ -220,6 +234,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Fourier):
             shown = [f"{step.batch} x {step.inner} of size {' '.join(map(str, step.radices))}"]
             yield f"  {k}: {made} = {name(step.x)} transformed{' back' if step.inverse else ''}"
+        elif isinstance(step, Sort):
+            shown = []
+            yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -237,7 +254,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
-    elif isinstance(step, Fourier):
+    elif isinstance(step, (Fourier, Sort)):
         yield step.x
     else:
         yield from step.eqn.invars
@@ -247,7 +264,7 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[s.buffer] for s in step.kernel.stores)
-    elif isinstance(step, (Dot, Conv, Fourier)):
+    elif isinstance(step, (Dot, Conv, Fourier, Sort)):
         yield step.out
     else:
         yield from step.eqn.outvars

@@ -22,11 +22,12 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
+from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, Sort, While, plans_of
 from .blas import dot_code
 from .conv import correlation_code
 from .fourier import fourier_codes
 from .llvm import Code, kernel_function
+from .sorting import sort_codes
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
 
@@ -144,6 +145,10 @@ def _work(plan: Plan) -> int:
             total += step.batch * step.m * step.n * step.k // 8
         elif isinstance(step, Conv):
             total += sum(c.products for c in step.parts) // 8
+        elif isinstance(step, Fourier):
+            total += 8 * step.batch * step.n * step.inner * len(step.radices)
+        elif isinstance(step, Sort):
+            total += 16 * step.rows * step.n
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -271,9 +276,10 @@ class _Printer:
                 self.drive(code, "dot", pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
-            elif isinstance(step, Fourier):
+            elif isinstance(step, (Fourier, Sort)):
                 pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
-                for name, code in fourier_codes(step):
+                codes = fourier_codes(step) if isinstance(step, Fourier) else sort_codes(step)
+                for name, code in codes:
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
             elif isinstance(step, Call):

@@ -77,6 +77,17 @@ class Writer:
         self.block(label + "e")
         return last
 
+    def when(self, mask: str, body: Callable[[], object]) -> tuple[str, str]:
+        """Write the body to run where the mask holds; return the labels before and after it."""
+        label, before = self.label(), self.at
+        self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")
+        self.block(label)
+        body()
+        after = self.at
+        self.b.do(f"br label %{label}e")
+        self.block(label + "e")
+        return before, after
+
     def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
         """Return ``offset + sum(index * stride)``."""
         total: str | None = None
