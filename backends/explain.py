@@ -26,6 +26,7 @@ from .plan import (
     Scan,
     Sort,
     Step,
+    Table,
     While,
     reads,
     writes,
@@ -99,6 +100,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
+    Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
@@ -124,7 +126,7 @@ def _cost(step: Step) -> Cost:
         return Cost(2.0 * sum(c.products for c in step.parts))
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
-    if isinstance(step, Sort):
+    if isinstance(step, (Sort, Table)):
         return Cost()
     return equation_cost(step.eqn)
 

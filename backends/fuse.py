@@ -23,7 +23,7 @@ from .moves import combine, merged_axes
 from .ordering import order
 from .plan import Call, Plan, Step
 from .roots import CUMULATIVE, SMALL, Program
-from .spectral import transform
+from .spectral import table, transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -198,6 +198,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.update(eqn)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
+        elif how == "table":
+            planner.append(table(eqn), eqn.outvars, operands)
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":

@@ -25,7 +25,7 @@ from funtorch.ops.window import windows
 
 from .ordering import by_bits
 from .products import as_matrices
-from .spectral import of_real
+from .spectral import by_convolution
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -167,7 +167,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
-    "fft": of_real,
+    "fft": by_convolution,
     "sort": by_bits,
 }
 """By primitive."""

@@ -25,6 +25,7 @@ __all__ = [
     "Scan",
     "Sort",
     "Step",
+    "Table",
     "While",
     "plans_of",
     "reads",
@@ -135,6 +136,15 @@ class Fourier:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Write a vector that the primitive `fft_table` makes; it is computed once per process."""
+
+    out: Var
+    what: str
+    n: int
+
+
+@dataclass(frozen=True)
 class Sort:
     """Sort (rows, n) unsigned integers along the last axis, as the primitive `sort_bits` says."""
 
@@ -179,7 +189,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Sort | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Fourier | Table | Sort | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)
@@ -234,6 +244,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Fourier):
             shown = [f"{step.batch} x {step.inner} of size {' '.join(map(str, step.radices))}"]
             yield f"  {k}: {made} = {name(step.x)} transformed{' back' if step.inverse else ''}"
+        elif isinstance(step, Table):
+            shown = []
+            yield f"  {k}: {made} = the {step.what} of {step.n}"
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
@@ -256,7 +269,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.lhs, step.rhs)
     elif isinstance(step, (Fourier, Sort)):
         yield step.x
-    else:
+    elif not isinstance(step, Table):
         yield from step.eqn.invars
 
 
@@ -264,7 +277,7 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[s.buffer] for s in step.kernel.stores)
-    elif isinstance(step, (Dot, Conv, Fourier, Sort)):
+    elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
         yield step.out
     else:
         yield from step.eqn.outvars

@@ -34,13 +34,15 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'sort' or 'call'.
+    'fft', 'table', 'sort' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name == "fft_table":
+        return "table"
     if name == "sort_bits":
         return "call" if isinstance(eqn.invars[0], Lit) else "sort"
     if name in ELEMENTWISE:
@@ -87,7 +89,7 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "fft", "sort", "reduce", "update", "cumulate"):
+            if how in ("call", "dot", "fft", "table", "sort", "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
@@ -151,7 +153,7 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "dot", "fft", "sort", "update", "cumulate")
+        made = ("call", "dot", "fft", "table", "sort", "update", "cumulate")
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
