@@ -25,7 +25,9 @@ from .plan import (
     Library,
     Plan,
     Scan,
+    Sort,
     Step,
+    Table,
     While,
     reads,
     writes,
@@ -100,6 +102,8 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Conv: ("convolution", lambda s: "conv_general_dilated"),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
+    Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -126,6 +130,8 @@ def _cost(step: Step) -> Cost:
         return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
+    if isinstance(step, (Sort, Table)):
+        return Cost()
     return equation_cost(step.eqn)
 
 

@@ -21,9 +21,10 @@ from .indexed import UPDATES, Writes
 from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
+from .ordering import order
 from .plan import Call, Library, Plan, Step
 from .roots import CUMULATIVE, SMALL, Program
-from .spectral import transform
+from .spectral import table, transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -207,6 +208,10 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.append(_library(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
+        elif how == "table":
+            planner.append(table(eqn), eqn.outvars, operands)
+        elif how == "sort":
+            planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

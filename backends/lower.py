@@ -25,8 +25,9 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from .ordering import by_bits
 from .products import as_matrices
-from .spectral import of_real
+from .spectral import by_convolution
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -193,7 +194,8 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
-    "fft": of_real,
+    "fft": by_convolution,
+    "sort": by_bits,
     **dict.fromkeys(RECIPES, _by_float32),
     **{name: _macro(program) for name, program in MACROS.items()},
 }

@@ -30,12 +30,16 @@ _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
 
+# Kinds whose results lie in memory as the step that makes them leaves them.
+MADE = ("call", "library", "dot", "fft", "table", "sort", "update", "cumulate")
+
+
 # ---------------------------------------------------------------------- kinds
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'library' or 'call'.
+    'fft', 'table', 'sort', 'library' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == "fft":
@@ -45,6 +49,10 @@ def kind(eqn: Eqn) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name == "fft_table":
+        return "table"
+    if name == "sort_bits":
+        return "call" if isinstance(eqn.invars[0], Lit) else "sort"
     if name in ELEMENTWISE:
         return "scalar" if covers(name, (a.dtype for a in avals)) else "call"
     if name == "iota":
@@ -89,13 +97,23 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "library", "dot", "fft", "reduce", "update", "cumulate"):
+            if how in (
+                "call",
+                "library",
+                "dot",
+                "fft",
+                "table",
+                "sort",
+                "reduce",
+                "update",
+                "cumulate",
+            ):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "library", "fft"):
+            if how in ("call", "library", "fft", "sort"):
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -153,8 +171,7 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "library", "dot", "fft", "update", "cumulate")
-        held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
+        held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
         for eqn in self.jaxpr.eqns:

@@ -334,7 +334,7 @@ HIGHER_ORDER = {
 
 
 # Not functions of float arrays; each has tests of its own, in the module named.
-APART = {"threefry2x32": "test_ops_more", "iota": "test_architecture"}
+APART = {"threefry2x32": "test_ops_more", "iota": "test_architecture", "fft_table": "test_fft"}
 
 
 def test_iota_counts_along_its_axis():

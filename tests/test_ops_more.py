@@ -220,6 +220,13 @@ def sort_cases() -> list[Case]:
             ],
         ),
         Case(
+            "sort_bits",
+            lambda x: sort.sort_bits(x, low=0, high=32, tie=None),
+            (whole(99, 3, 7).astype(np.uint32),),
+            (),
+            np.sort,
+        ),
+        Case(
             "sort-empty",
             lambda x: sort.sort(x, axis=1, num_keys=1),
             (normal(2, 0),),

@@ -27,6 +27,7 @@ from ..buffers import LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
 from .codegen import NONE, files, kept_code, link
+from .fourier import TABLE, table_address
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
@@ -90,6 +91,8 @@ def _address(name: str) -> int:
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
+    if name.startswith(TABLE):
+        return table_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
