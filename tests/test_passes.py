@@ -526,3 +526,125 @@ def test_products_that_a_loop_reads_stay_in_it():
     assert "dot_general" not in [e.prim.name for e in jaxpr.eqns]
     for a, b in zip(ft.jit(f)(xs[0], xs), f(xs[0], xs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+# ---------------------------------------------------------------------- gradients of slices
+def sliced(cuts, axis=0):
+    """Return the sum of an array's pieces, each weighed with an array of its own."""
+
+    def f(x, w):
+        total = 0.0
+        for k, (a, b) in enumerate(cuts):
+            part, weight = (lax.slice_in_dim(v, a, b, axis=axis) for v in (x, w))
+            total += (fnp.sin(part * (k + 1)) * weight).sum()
+        return total
+
+    return ft.grad(f)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "left"),
+    [
+        ([(0, 2), (2, 5), (5, 6)], 0),
+        ([(2, 5), (0, 2), (5, 6)], 0),
+        ([(5, 6), (0, 2), (2, 5)], 0),
+        ([(0, 2), (2, 4)], 1),
+        ([(1, 3), (3, 4), (1, 3)], 2),
+        ([(0, 2), (3, 5)], 2),
+        ([(0, 4), (3, 6)], 2),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gradients_of_slices_are_put_together(cuts, left, axis):
+    x, w = (np.array(v, F32) for v in (floats(6, 6), floats(6, 6)))
+    w[2] = -0.0
+    after = check(sliced(cuts, axis), x, w)
+    assert names(after).count("pad") == left
+    assert names(after).count("add") <= 2 * len(cuts)
+
+
+def test_what_is_put_together_keeps_the_sign_of_zero():
+    def f(x, y):
+        zero = np.float32(0)
+        return lax.pad(x, zero, [(0, 3, 0)]) + lax.pad(y, zero, [(3, 0, 0)])
+
+    x = np.array([0.0, -0.0, 1.0], F32)
+    after = check(f, x, -x)
+    assert "pad" not in names(after)
+
+
+def test_pads_of_other_values_stay():
+    def f(x, y):
+        one = np.float32(1)
+        return lax.pad(x, one, [(0, 3, 0)]) + lax.pad(y, one, [(3, 0, 0)])
+
+    after = check(f, floats(3), floats(3))
+    assert names(after).count("pad") == 2
+
+
+def test_the_gradient_of_split_is_one_concatenate():
+    def f(x):
+        a, b, c = fnp.split(x, [2, 3], axis=1)
+        return (fnp.sin(a) * c[:, :2]).sum() + (b * b).sum()
+
+    after = check(ft.grad(f), floats(3, 6), compare=close)
+    assert names(after).count("concatenate") >= 1
+    assert names(after).count("pad") <= 1
+
+
+# ---------------------------------------------------------------------- what steps read
+def stacks(jaxpr):
+    """Return how many arrays each scan of a program reads and leaves step by step."""
+    found = []
+    for e in jaxpr.eqns:
+        if e.prim.name == "scan":
+            p = e.params
+            left = len(e.outvars) - p["num_carry"]
+            found.append((len(e.invars) - p["num_consts"] - p["num_carry"], left))
+    return found
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_slopes_are_computed_from_values_again(reverse):
+    """A gradient's loop reads tanh(x), not 1 - tanh(x)**2 beside it."""
+
+    def f(w, xs):
+        def body(c, x):
+            c = fnp.tanh(c * w + x)
+            return c * ft.nn.sigmoid(c), c
+
+        c, ys = lax.scan(body, xs[0], xs, reverse=reverse)
+        return (ys * ys).sum() + c.sum()
+
+    w, xs = floats(3), floats(5, 3)
+    after = check(ft.grad(f, (0, 1)), w, xs, compare=close)
+    forward, backward = stacks(after)
+    assert forward == (1, 3)  # two activations and the carry; the ys are the first of them
+    assert backward[0] == 3
+
+
+def test_what_only_a_loop_reads_is_made_in_it():
+    def f(xs, b, w):
+        ys = xs * 2.0 + b
+        return lax.scan(lambda c, y: (c * 0.5 + y, c @ w), xs[0], ys)
+
+    after = check(f, floats(4, 3), floats(3), floats(3, 3))
+    assert names(after)[:-1].count("add") == 0
+    assert stacks(after) == [(1, 1)]
+
+
+def test_what_others_read_too_is_made_once_outside():
+    def f(xs, b):
+        ys = xs * 2.0 + b
+        return *lax.scan(lambda c, y: (c * 0.5 + y, c), xs[0], ys), ys
+
+    after = check(f, floats(4, 3), floats(3))
+    assert names(after)[:3].count("add") == 1
+
+
+def test_dear_operations_stay_outside():
+    def f(xs):
+        return lax.scan(lambda c, y: (c * 0.5 + y, c), xs[0], fnp.exp(xs))
+
+    after = check(f, floats(4, 3))
+    assert "exp" in names(after)

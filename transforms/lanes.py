@@ -22,7 +22,7 @@ __all__ = ["has_loop", "map_lanes", "suits_lanes"]
 
 # What is compiled to loops over elements, and what holds programs of such.
 _NATIVE = frozenset(
-    """broadcast_in_dim reshape transpose rev slice pad concatenate iota dynamic_slice
+    """broadcast_in_dim reshape transpose rev slice pad concatenate split iota dynamic_slice
     dynamic_update_slice gather scatter scatter_add scatter_mul scatter_min scatter_max argmax
     argmin reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor dot_general
     jit custom_jvp_call custom_vjp_call remat scan while cond""".split()  # noqa: SIM905

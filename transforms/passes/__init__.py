@@ -5,6 +5,7 @@ from .algebra import ALGEBRA, simplify_algebra
 from .constants import CONSTANTS, fold_constants
 from .loops import hoist, simplify_loops
 from .movement import MOVEMENT, join_movements
+from .pads import PADS
 from .rewrite import merged, rewriter
 from .structure import drop_dead, inline, share
 
@@ -12,6 +13,7 @@ __all__ = [
     "ALGEBRA",
     "CONSTANTS",
     "MOVEMENT",
+    "PADS",
     "drop_dead",
     "fold_constants",
     "hoist",
