@@ -157,10 +157,14 @@ def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
     ends = [stages[n] - 1 for n, op in enumerate(kernel.body) if op.name == "reduce"]
     last = max([*ends, *passes.values()])
     serial = bool(serial_axes(kernel))
+    read: dict[Var, set[object]] = {}
+    for op in kernel.body:
+        if op.name == "load":
+            read.setdefault(step.vars[op.attr], set()).add(op.where)
 
     def own(stores: Sequence[Store], v: Var) -> bool:
         """Tell whether each element of ``v`` that is read is the one that is written, just then."""
-        loads = {op.where for op in kernel.body if op.name == "load" and step.vars[op.attr] is v}
+        loads = read.get(v)
         if not loads or len(stores) > 1:
             return not loads
         (store,) = stores
