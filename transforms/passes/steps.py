@@ -17,9 +17,9 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..restage import split
 from .rewrite import Atom, Rewriter, used
 
-__all__ = ["recompute_operands"]
+__all__ = ["CHEAP", "recompute_operands"]
 
-_CHEAP = frozenset(
+CHEAP = frozenset(
     """add sub mul neg abs sign square max min select convert eq ne lt le gt ge is_finite copy
     bitwise_and bitwise_or bitwise_xor bitwise_not""".split()  # noqa: SIM905
 )
@@ -73,7 +73,7 @@ class _Steps:
             return None
         if made.prim.name == "scan":
             return self.left(made, x)
-        if made.prim.name not in _CHEAP:
+        if made.prim.name not in CHEAP:
             return None
         args = []
         for v in made.invars:
@@ -125,7 +125,7 @@ class _Steps:
                 return False
             if e.prim.name == "broadcast_in_dim":
                 return type(e.invars[0]) is Lit
-            return e.prim.name in _CHEAP and all(reachable(a, deepest - 1) for a in e.invars)
+            return e.prim.name in CHEAP and all(reachable(a, deepest - 1) for a in e.invars)
 
         def value(v: Atom, top: bool = False) -> Atom:
             if type(v) is Lit:
