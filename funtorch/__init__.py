@@ -4,7 +4,7 @@ transformed by
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 from funtorch import flatten_util, nn, optim, scipy, typing
-from funtorch.config import config, threads
+from funtorch.config import config, log_compiles, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -23,6 +23,7 @@ from funtorch.transforms import (
     custom_jvp,
     custom_vjp,
     disable_jit,
+    effects_barrier,
     eval_shape,
     explain,
     grad,
@@ -35,12 +36,13 @@ from funtorch.transforms import (
     linear_transpose,
     linearize,
     make_jaxpr,
+    pure_callback,
     remat,
     value_and_grad,
     vjp,
     vmap,
 )
-from funtorch import lax
+from funtorch import debug, experimental, lax
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
@@ -56,14 +58,17 @@ __all__ = [
     "config",
     "custom_jvp",
     "custom_vjp",
+    "debug",
     "default_backend",
     "device_get",
     "device_put",
     "devices",
     "disable_jit",
     "dtypes",
+    "effects_barrier",
     "errors",
     "eval_shape",
+    "experimental",
     "explain",
     "flatten_util",
     "float0",
@@ -78,10 +83,12 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "log_compiles",
     "make_jaxpr",
     "nn",
     "numpy",
     "optim",
+    "pure_callback",
     "random",
     "remat",
     "save",

@@ -15,7 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Config", "config", "threads"]
+from funtorch.flags import NOTED, SETTLED, check_settled
+
+__all__ = ["Config", "config", "log_compiles", "threads"]
 
 _FLOATS = tuple(map(np.dtype, (ml_dtypes.bfloat16, "float16", "float32", "float64")))
 _INTS = tuple(map(np.dtype, ("int32", "int64")))
@@ -83,15 +85,25 @@ def _enable_x64(value: Any) -> dict[str, np.dtype]:
     return {"default_float": np.dtype(f"float{bits}"), "default_int": np.dtype(f"int{bits}")}
 
 
-# Names that stand for several options at once.
-_COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {"enable_x64": _enable_x64}
+def _log_compiles(value: Any) -> dict[str, int]:
+    return {"debug": int(_flag("log_compiles", value))}
+
+
+# Names that stand for other options.
+_COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "enable_x64": _enable_x64,
+    "log_compiles": _log_compiles,
+    "explain_cache_misses": _log_compiles,
+}
+_noted: dict[str, Any] = {}
 
 
 class Config(threading.local):
     """Hold the settings of the library.
 
     Read them as attributes, set them for good with `update`, and for a block with `override`.
-    The names of JAX's flags are understood too (`jax_enable_x64`, `jax_debug_nans`, ...).
+    The names of JAX's flags are understood too (`jax_enable_x64`, `jax_debug_nans`, ...); those in
+    `funtorch.flags` change nothing.
 
     Attributes:
         default_float: dtype of Python floats and of arrays made without a dtype (float32).
@@ -189,6 +201,10 @@ class Config(threading.local):
             return all(getattr(self, key) == value for key, value in _COMPOUND[plain](True).items())
         if plain in _OPTIONS:
             return getattr(self, plain)
+        if plain in SETTLED:
+            return SETTLED[plain][0]
+        if plain in NOTED:
+            return _noted.get(plain)
         raise _unknown(name)
 
     def __repr__(self) -> str:
@@ -209,6 +225,10 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
             resolved.update(_COMPOUND[plain](value))
         elif plain in _OPTIONS:
             resolved[plain] = _OPTIONS[plain](plain, value)
+        elif plain in SETTLED:
+            check_settled(plain, value)
+        elif plain in NOTED:
+            _noted[plain] = value
         else:
             raise _unknown(name)
     return resolved
@@ -238,3 +258,17 @@ def threads(n: int | None) -> contextlib.AbstractContextManager[Config]:
         3
     """
     return config.override(threads=n)
+
+
+def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which every compile, and why it was needed, is printed.
+
+    Raises:
+        TypeError: if ``value`` is not True or False.
+
+    Example:
+        >>> with log_compiles():
+        ...     config.debug
+        1
+    """
+    return config.override(log_compiles=value)

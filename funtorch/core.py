@@ -304,18 +304,17 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             raise _not_concrete(args, prim) from None
-        if (
-            prim.multiple_results
-        ):  # its rule may bind other primitives, and a context runs only once
+        if prim.nests:  # and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
-            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            many = prim.multiple_results
+            outs = out if many else (out,)
+            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in outs]
             if prim.keeps_weak:
-                for x, aval in zip(
-                    arrays, prim.type(*[a.aval for a in args], **params), strict=True
-                ):
+                avals = prim.type(*[a.aval for a in args], **params)
+                for x, aval in zip(arrays, avals if many else (avals,), strict=True):
                     x._weak = aval.weak_type
-            return arrays
+            return arrays if many else arrays[0]
         try:
             out = _state.quiet(prim.eager, np, *data, **params)
         except (TypeError, ValueError):
@@ -530,6 +529,12 @@ class Primitive:
         is (predicates and indices have no say); with ``multiple_results``, where the type rule
         says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
+    ``effect``: what it does besides giving results: None for nothing, 'debug' for what only shows
+        values, 'io' for anything else. Equations that have one, also by a program in their
+        parameters, run exactly as often as the program says, in its order.
+    ``expand``: what it means in other operations: ``expand(*args, **params)`` -> its result, or the
+        list of its results. Compiled programs contain that in its place.
+    ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     """
 
     __slots__ = (
@@ -538,11 +543,14 @@ class Primitive:
         "depends",
         "divide",
         "eager",
+        "effect",
+        "expand",
         "jvp",
         "keeps_weak",
         "linearize",
         "multiple_results",
         "name",
+        "nests",
         "none",
         "transpose",
         "type",
@@ -553,10 +561,12 @@ class Primitive:
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
     ) -> None:
         self.name = name
-        self.multiple_results = multiple_results
+        self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
         self.call = False
+        self.effect: str | None = None
+        self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
         self.jvp: Callable[..., Any] | None = None

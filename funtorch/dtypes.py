@@ -202,7 +202,7 @@ def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> Any:
     """Turn anything that names a dtype into the dtype that arrays of it have.
 
     Args:
-        dtype: what `canonical` takes.
+        dtype: what `canonical` takes, or None for the default float.
         allow_extended_dtype: whether the type of random keys may come, and is returned as it is.
 
     Returns:
@@ -222,7 +222,7 @@ def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> Any:
         raise ValueError(
             f"canonicalize_dtype: {dtype} is not a NumPy dtype; pass allow_extended_dtype=True"
         )
-    return canonical(dtype)
+    return default_float() if dtype is None else canonical(dtype)
 
 
 def itemsize_bits(dtype: Any) -> int:

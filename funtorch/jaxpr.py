@@ -90,6 +90,12 @@ class Eqn:
     def primitive(self) -> Primitive:
         return self.prim
 
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the equation does besides giving results, programs in its parameters included."""
+        own = frozenset() if self.prim.effect is None else frozenset([self.prim.effect])
+        return own.union(*[sub.effects for sub in sub_jaxprs(self.params)])
+
 
 class Jaxpr:
     """A program: ``lambda constvars; invars. let eqns in outvars``, closed over ``consts``.
@@ -126,6 +132,13 @@ class Jaxpr:
     @property
     def out_avals(self) -> list[ShapedArray]:
         return [v.aval for v in self.outvars]
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the program does besides giving results: see `Primitive`'s ``effect``."""
+        if "effects" not in self.memo:
+            self.memo["effects"] = frozenset().union(*[eqn.effects for eqn in self.eqns])
+        return self.memo["effects"]
 
     def hoisted(self) -> Jaxpr:
         """Return the same program with its constants as leading inputs."""
@@ -306,7 +319,7 @@ class Stage(Trace):
                     break
             else:
                 parent = self.parent
-                if parent is eval_trace and not prim.multiple_results:
+                if parent is eval_trace and not prim.nests:
                     return parent.process(prim, args, params)  # it binds nothing in turn
                 _state.trace = parent
                 try:

@@ -18,7 +18,7 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
-from .lanes import are_costly, map_lanes, suits_lanes
+from .lanes import are_costly, check_effects, map_lanes, suits_lanes
 from .restage import (
     Restaged,
     batch_program,
@@ -144,6 +144,7 @@ def _batch(
         force = _union([batch_program(b, axis, tuple(batched[1:])).note for b in branches])
         programs = [batch_program(b, axis, tuple(batched[1:]), force) for b in branches]
         return _bind(index, programs, operands), list(force)
+    check_effects("cond, whose branches all run where lanes choose between them,", *branches)
     if are_costly(branches) and suits_lanes(axis, *branches):
         outs = map_lanes(lambda *xs: cond_p.bind(*xs, branches=branches), args, batched, axis.size)
         return outs, [True] * len(outs)
@@ -180,20 +181,23 @@ def _divide(flags: Any, args: Any, *, branches: tuple[Jaxpr, ...]) -> list[Any]:
 
 
 def _independent(known: Restaged, depends: Sequence[bool]) -> Restaged:
-    """Return the part of a divided branch that gives the independent outputs, no residuals."""
+    """Return the part of a divided branch that gives the independent outputs, no residuals.
+
+    What only has effects is left to the other part.
+    """
     whole = known.jaxpr
-    return known._replace(jaxpr=_only(whole, whole.outvars[: depends.count(False)]))
+    eqns = [eqn for eqn in whole.eqns if eqn.outvars or not eqn.effects]
+    outs = whole.outvars[: depends.count(False)]
+    return known._replace(jaxpr=drop_dead(Jaxpr(whole.invars, eqns, outs)))
 
 
 def _dependent(branch: Jaxpr, depends: Sequence[bool]) -> Jaxpr:
-    return _only(branch, pick(branch.outvars, depends))
-
-
-def _only(jaxpr: Jaxpr, outs: Sequence[Any]) -> Jaxpr:
-    key = ("only", tuple(outs))
-    if key not in jaxpr.memo:
-        jaxpr.memo[key] = drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, outs))
-    return jaxpr.memo[key]
+    key = ("dependent part", tuple(depends))
+    if key not in branch.memo:
+        branch.memo[key] = drop_dead(
+            Jaxpr(branch.invars, branch.eqns, pick(branch.outvars, depends))
+        )
+    return branch.memo[key]
 
 
 cond_p.type, cond_p.eager, cond_p.jvp, cond_p.linearize = _type, _eager, _jvp, _linearize

@@ -115,6 +115,7 @@ custom_jvp_call_p.type = _out_avals
 custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
+custom_jvp_call_p.call = True
 custom_jvp_call_p.none["transpose"] = (
     "its derivative comes from the jvp rule, whose operations are transposed"
 )
@@ -359,6 +360,7 @@ custom_vjp_call_p.eager = _run
 custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
+custom_vjp_call_p.call = True
 custom_vjp_call_p.none["transpose"] = (
     "its derivative is custom_lin, which is transposed by the user's bwd"
 )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from ..kernel import Kernel
 from .passes import Passes
+from .quicker import quicker
 
 __all__ = ["Code", "kernel_function"]
 
@@ -81,4 +82,4 @@ class _Printer(Passes):
 
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
-    return _Printer(kernel).code()
+    return _Printer(quicker(kernel)).code()

@@ -107,6 +107,7 @@ from funtorch.lax.operations import (
     transpose,
     zeros_like_array,
 )
+from funtorch.lax.reductions import reduce, reduce_precision
 from funtorch.lax.structured import (
     DotDimensionNumbers,
     FftType,
@@ -146,10 +147,13 @@ from funtorch.lax.structured import (
 from funtorch.lax.windows import padtype_to_pads, reduce_window
 from funtorch.transforms import (
     all_gather,
+    associative_scan,
     axis_index,
     axis_size,
     cond,
     custom_jvp,
+    custom_linear_solve,
+    custom_root,
     custom_vjp,
     fori_loop,
     map,
@@ -178,6 +182,7 @@ __all__ = [
     "argmin",
     "asin",
     "asinh",
+    "associative_scan",
     "atan",
     "atan2",
     "atanh",
@@ -219,6 +224,8 @@ __all__ = [
     "cumprod",
     "cumsum",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "digamma",
     "div",
@@ -276,10 +283,12 @@ __all__ = [
     "psum",
     "real",
     "reciprocal",
+    "reduce",
     "reduce_and",
     "reduce_max",
     "reduce_min",
     "reduce_or",
+    "reduce_precision",
     "reduce_prod",
     "reduce_sum",
     "reduce_window",
