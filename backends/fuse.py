@@ -10,6 +10,7 @@ of its kernel reads is not stored.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -30,6 +31,7 @@ from .structure import structured
 __all__ = ["fuse"]
 
 _TRIES = 6  # kernels that a root tries to join
+_TOGETHER = 4  # pieces of a concatenate that one kernel writes
 
 
 class _Planner:
@@ -96,7 +98,7 @@ class _Planner:
             source,
             eqn.invars[1:],
             shape,
-            lambda group: write(group, eqn, group.identity),
+            lambda group: [write(group, eqn, group.identity)],
             combined,
         )
 
@@ -106,15 +108,16 @@ class _Planner:
         source: Var | None,
         atoms: Sequence[Var | Lit],
         shape: Sequence[int],
-        write: Callable[[Group], Writes],
+        write: Callable[[Group], list[Writes]],
         how: str = "set",
     ) -> None:
-        """Append a kernel that writes a part of ``out``; the rest is what ``source`` holds."""
+        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds."""
         leaves, lazy = self.program.leaves(atoms, self.place)
         group = Group(self.program, tuple(shape), self.place)
         try:
             group.taken = []
             writes = write(group)
+            group.check()
         except Apart:
             if not lazy:
                 raise
@@ -125,39 +128,46 @@ class _Planner:
             return
         for v, where, number in group.taken:
             group.own[v] = where, number
-        group.update = out, writes, how
+        group.updates = [(out, w, how) for w in writes]
         if source is not None:
             group.seeds = ((out, source),)
             leaves = leaves | {source}
         self.append(group, [out, *group.own], leaves)
 
     def pieces(self, eqn: Eqn) -> None:
-        """Append the kernels that write the pieces of a concatenate."""
+        """Append the kernels that write the pieces of a concatenate, those of a size together."""
         axis, start, source = eqn.params["axis"], 0, None
-        for k, v in enumerate(eqn.invars):
-            last = k == len(eqn.invars) - 1
+        runs = [list(run) for _, run in itertools.groupby(eqn.invars, lambda v: v.aval.shape)]
+        runs = [run[k : k + _TOGETHER] for run in runs for k in range(0, len(run), _TOGETHER)]
+        for k, run in enumerate(runs):
+            last, size = k == len(runs) - 1, run[0].aval.shape[axis]
             out = eqn.outvars[0] if last else Var(eqn.outvars[0].aval)
 
-            def write(group: Group, v: Var | Lit = v, start: int = start) -> Writes:
-                where = list(group.identity)
-                where[axis] = combine([(1, where[axis])], group.ndim, start)
-                return group.value(v, group.identity), tuple(where), None
+            def write(
+                group: Group, run: list[Var | Lit] = run, start: int = start, size: int = size
+            ) -> list[Writes]:
+                found: list[Writes] = []
+                for j, v in enumerate(run):
+                    where = list(group.identity)
+                    where[axis] = combine([(1, where[axis])], group.ndim, start + j * size)
+                    found.append((group.value(v, group.identity), tuple(where), None))
+                return found
 
-            self.part(out, source, [v], v.aval.shape, write)
-            source, start = out, start + v.aval.shape[axis]
+            self.part(out, source, run, run[0].aval.shape, write)
+            source, start = out, start + size * len(run)
 
     def cumulate(self, eqn: Eqn) -> None:
         """Append the kernel of a cumulative sum or the like."""
         (x,), (out,), axis = eqn.invars, eqn.outvars, eqn.params["axis"]
         name, size = CUMULATIVE[eqn.prim.name], x.aval.shape[axis]
 
-        def write(group: Group) -> Writes:
+        def write(group: Group) -> list[Writes]:
             where = list(group.identity)
             if eqn.params["reverse"]:
                 where[axis] = combine([(-1, where[axis])], group.ndim, size - 1)
             group.inner = frozenset([axis])
             value = group.value(x, tuple(where))
-            return group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None
+            return [(group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None)]
 
         self.part(out, None, [x], x.aval.shape, write)
 

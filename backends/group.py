@@ -43,7 +43,7 @@ class Group:
         self.journal: list[object] = []  # the keys of ``known`` in order
         self.buffers: dict[Var, int] = {}
         self.own: dict[Var, tuple[Map, int]] = {}  # the roots: position, value
-        self.update: tuple[Var, Writes, str] | None = None  # what is written to a part of a root
+        self.updates: list[tuple[Var, Writes, str]] = []  # what is written to parts of a root
         self.seeds: tuple[tuple[Var, Var], ...] = ()
 
     # ---------------------------------------------------------------- joining
@@ -209,9 +209,7 @@ class Group:
         """Return the kernel that stores these of its roots, or None where they are none."""
         ends: list[tuple[Var, int, Map, int | None, str]]
         ends = [(v, number, where, None, "set") for v, (where, number) in self.own.items()]
-        if self.update is not None:
-            out, (number, where, mask), how = self.update
-            ends.append((out, number, where, mask, how))
+        ends += [(out, *writes, how) for out, writes, how in self.updates]
         ends = [e for e in ends if e[0] in stored]
         if not ends:
             return None

@@ -287,7 +287,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
 def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
-        yield from (step.vars[s.buffer] for s in step.kernel.stores)
+        yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
     elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
         yield step.out
     else:
