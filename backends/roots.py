@@ -14,6 +14,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES
+from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
 from .products import FLOATS, destination, in_order, product, source
@@ -34,9 +35,11 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft' or 'call'.
+    'fft', 'barrier' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == BARRIER:
+        return "barrier"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):

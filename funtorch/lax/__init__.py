@@ -107,7 +107,7 @@ from funtorch.lax.operations import (
     transpose,
     zeros_like_array,
 )
-from funtorch.lax.reductions import reduce, reduce_precision
+from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
 from funtorch.lax.structured import (
     DotDimensionNumbers,
     FftType,
@@ -276,6 +276,7 @@ __all__ = [
     "ne",
     "neg",
     "nextafter",
+    "optimization_barrier",
     "pad",
     "padtype_to_pads",
     "pmax",
