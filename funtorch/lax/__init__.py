@@ -78,7 +78,6 @@ from funtorch.lax.operations import (
     neg,
     nextafter,
     pad,
-    polygamma,
     population_count,
     pow,
     real,
@@ -108,6 +107,17 @@ from funtorch.lax.operations import (
     zeros_like_array,
 )
 from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
+from funtorch.lax.special import (
+    bessel_i0e,
+    bessel_i1e,
+    betainc,
+    igamma,
+    igamma_grad_a,
+    igammac,
+    polygamma,
+    random_gamma_grad,
+    zeta,
+)
 from funtorch.lax.structured import (
     DotDimensionNumbers,
     FftType,
@@ -194,6 +204,9 @@ __all__ = [
     "axis_index",
     "axis_size",
     "batch_matmul",
+    "bessel_i0e",
+    "bessel_i1e",
+    "betainc",
     "bitcast_convert_type",
     "bitwise_and",
     "bitwise_not",
@@ -257,6 +270,9 @@ __all__ = [
     "full_like",
     "ge",
     "gt",
+    "igamma",
+    "igamma_grad_a",
+    "igammac",
     "imag",
     "index_in_dim",
     "index_take",
@@ -290,6 +306,7 @@ __all__ = [
     "psum",
     "psum_scatter",
     "pswapaxes",
+    "random_gamma_grad",
     "real",
     "reciprocal",
     "reduce",
@@ -333,4 +350,5 @@ __all__ = [
     "transpose",
     "while_loop",
     "zeros_like_array",
+    "zeta",
 ]

@@ -111,7 +111,7 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return ArrayImpl(np.array(x, dtype=dtypes.canonical(x.dtype)))
     if isinstance(x, SCALARS):
         dtype, weak = dtypes.scalar_type(x)
-        out = ArrayImpl(np.array(x, dtype), weak)
+        out = ArrayImpl(quiet.run(np.array, x, dtype), weak)
         if weak and isinstance(x, (float, complex)):
             out._exact = x
         return out
