@@ -208,6 +208,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+        elif how == "barrier":
+            planner.open.clear()  # what comes after it joins no kernel before it
         elif how == "cumulate":
             planner.cumulate(eqn)
         elif how == "join":

@@ -29,10 +29,11 @@ from .ordering import by_bits
 from .products import as_matrices
 from .spectral import by_convolution
 
-__all__ = ["LOWERINGS", "lower"]
+__all__ = ["BARRIER", "LOWERINGS", "lower"]
 
 Rule = Callable[[Eqn], Callable[..., Any] | None]
 
+BARRIER = "optimization_barrier"
 INT32, INT64, UINT8 = map(np.dtype, ("int32", "int64", "uint8"))
 _TAPS = 32  # taps of a window up to which its overlapping sum is written out
 
@@ -207,8 +208,11 @@ def _listed(outs: Any) -> list[Any]:
 
 
 def lower(jaxpr: Jaxpr) -> Jaxpr:
-    """Return an equal program in which every equation with a row is written in other primitives."""
-    if not any(eqn.prim.name in LOWERINGS for eqn in jaxpr.eqns):
+    """Return an equal program in which every equation with a row is written in other primitives.
+
+    Barriers stay as equations of nothing: what they change is the order of steps.
+    """
+    if not any(eqn.prim.name in LOWERINGS or eqn.prim.name == BARRIER for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
@@ -218,6 +222,10 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
 
     for eqn in jaxpr.eqns:
         args = renamed(eqn.invars, env)
+        if eqn.prim.name == BARRIER:
+            env.update(zip(eqn.outvars, args, strict=True))
+            eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
+            continue
         rule = LOWERINGS.get(eqn.prim.name)
         empty = any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
         written = None if rule is None or empty else rule(eqn)

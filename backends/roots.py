@@ -15,6 +15,7 @@ from funtorch.ops.recipes import RECIPES, recipe_of
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES
+from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
 from .products import FLOATS, destination, in_order, product, source
@@ -39,9 +40,11 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'sort', 'library' or 'call'.
+    'fft', 'table', 'sort', 'library', 'barrier' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == BARRIER:
+        return "barrier"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if name in RECIPES:

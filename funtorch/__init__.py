@@ -24,6 +24,7 @@ from funtorch.nans import debug_nans
 from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
+    checkpoint_policies,
     clear_caches,
     closure_convert,
     custom_gradient,
@@ -53,7 +54,7 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import custom_batching, custom_derivatives, debug, experimental, lax
+from funtorch import ad_checkpoint, custom_batching, custom_derivatives, debug, experimental, lax
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
@@ -64,8 +65,10 @@ __all__ = [
     "Device",
     "ShapeDtypeStruct",
     "ShapedArray",
+    "ad_checkpoint",
     "block_until_ready",
     "checkpoint",
+    "checkpoint_policies",
     "clear_caches",
     "closure_convert",
     "config",

@@ -60,6 +60,7 @@ FLOORS = {
     "funtorch.transforms.residuals": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
+    "funtorch.ad_checkpoint": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
     "funtorch.debug": 5,
