@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
+import numpy as np
+
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
@@ -18,13 +20,14 @@ from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
-from .products import FLOATS, destination, in_order, product, source
+from .products import BLAS, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
+CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -76,9 +79,9 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in FLOATS and whole else "call"
+        return "dot" if avals[0].dtype in BLAS and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in FLOATS else "call"
+        return "conv" if avals[0].dtype in CONVOLVED else "call"
     return "call"
 
 

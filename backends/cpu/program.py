@@ -293,6 +293,7 @@ class _Printer:
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
                 code, external, declaration = dot_code(step)
                 self.external(external, declaration)
+                self.declared.update(code.declared)
                 self.drive(code, "dot", pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
