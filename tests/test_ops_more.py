@@ -12,7 +12,7 @@ from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
-from funtorch.ops import bits, contract, fft, indexing, linalg, sort
+from funtorch.ops import bits, contract, fft, indexing, linalg, rounding, sort
 from funtorch.ops.elementwise import add, conj, mul
 from funtorch.ops.shape import transpose
 from funtorch.transforms import jvp, vjp, vmap
@@ -329,7 +329,14 @@ def fft_cases() -> list[Case]:
     return cases
 
 
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases()]
+ROUNDING = Case(
+    "reduce_precision",
+    lambda x: rounding.reduce_precision(x, exponent_bits=11, mantissa_bits=23),
+    (np.array([[1 / 3, -2 / 7, 1e30], [0.0, np.inf, 5.0]]),),
+    (),
+    lambda x: x.astype(np.float32).astype(np.float64),
+)
+CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases(), ROUNDING]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 

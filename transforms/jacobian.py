@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ArrayImpl
 from funtorch.numpy.promotion import asarray
 from funtorch.ops.shape import reshape

@@ -18,14 +18,14 @@ from .batching import Axis
 from .restage import stage_hoisted
 from .scan import scan_p
 
-__all__ = ["has_loop", "map_lanes", "suits_lanes"]
+__all__ = ["check_effects", "has_loop", "map_lanes", "suits_lanes"]
 
 # What is compiled to loops over elements, and what holds programs of such.
 _NATIVE = frozenset(
     """broadcast_in_dim reshape transpose rev slice pad concatenate iota dynamic_slice
     dynamic_update_slice gather scatter scatter_add scatter_mul scatter_min scatter_max argmax
     argmin reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor dot_general
-    jit custom_jvp_call custom_vjp_call remat scan while cond""".split()  # noqa: SIM905
+    scan while cond""".split()  # noqa: SIM905
 )
 _DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()  # noqa: SIM905
@@ -41,7 +41,8 @@ def _root(trace: Trace) -> Trace:
 def _native(jaxpr: Jaxpr, name: Any) -> bool:
     """Tell whether a program is all native code and does not speak to other lanes of an axis."""
     for eqn in jaxpr.eqns:
-        if eqn.prim.name not in _NATIVE and eqn.prim.name not in ELEMENTWISE:
+        op = eqn.prim.name
+        if not (eqn.prim.call or op in _NATIVE or op in ELEMENTWISE):
             return False
         if name is not None and eqn.params.get("axis_name") == name:
             return False
@@ -58,6 +59,18 @@ def suits_lanes(axis: Axis, *jaxprs: Jaxpr) -> bool:
     Nothing is where the batch is computed at once, outside jit.
     """
     return _root(current()) is not eval_trace and all(_native(j, axis.name) for j in jaxprs)
+
+
+def check_effects(what: str, *jaxprs: Jaxpr) -> None:
+    """Raise the error for batched programs that would run what has effects when they should not.
+
+    Those that only show values may.
+    """
+    if any("io" in jaxpr.effects for jaxpr in jaxprs):
+        raise NotImplementedError(
+            f"vmap of {what} cannot run io_callback for the right lanes only: use pure_callback, "
+            "or lax.map in the place of vmap"
+        )
 
 
 def has_loop(jaxpr: Jaxpr) -> bool:

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
-from funtorch.core import ArrayImpl, Primitive, aval_of
+from funtorch import arraytree as tree
+from funtorch.core import Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
 
 from .arguments import as_arrays, check_callable
@@ -21,12 +21,13 @@ remat_p = Primitive("remat", multiple_results=True)
 call_rules(remat_p)
 
 
-def _eager(xp: Any, *buffers: Any, jaxpr: Jaxpr) -> list[Any]:
-    return [o._data for o in eval_jaxpr(jaxpr, *[ArrayImpl(b) for b in buffers])]
-
-
 def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tuple[list[Any], Any]:
     """Keep only the primals: the linear map recomputes its residuals from them."""
+    if "io" in jaxpr.effects:
+        raise NotImplementedError(
+            "checkpoint: a function that is computed again for its derivative cannot contain "
+            "io_callback, which would run twice: use pure_callback, or call it outside"
+        )
     outs = remat_p.bind(*primals, jaxpr=jaxpr)
     forward, linear_jaxpr, active = linearize_program(jaxpr, nonzero)
     n_args, n_outs, n_consts = len(primals), len(jaxpr.outvars), len(forward.consts)
@@ -44,7 +45,6 @@ def _linearize(primals: Any, nonzero: tuple[bool, ...], *, jaxpr: Jaxpr) -> tupl
     return outs, linear
 
 
-remat_p.eager = _eager
 remat_p.linearize = _linearize
 
 

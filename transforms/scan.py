@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add

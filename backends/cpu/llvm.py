@@ -18,11 +18,13 @@ from dataclasses import dataclass
 
 from ..kernel import Kernel
 from .passes import Passes
+from .quicker import quicker
 
 __all__ = ["Code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
+_WRITTEN_OUT = 2000  # lines of such a kernel's loops: what they keep on the stack goes to registers
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class _Printer(Passes):
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
+        inline = math.prod(sizes) <= _TINY
+        if inline:
+            self.longest = _WRITTEN_OUT
         written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
         go, none = self.label(), self.label()
@@ -69,8 +74,7 @@ class _Printer(Passes):
             self.passes(across)
         self.b.do(f"br label %{none}")
         self.block(none)
-        args, inline = ["ptr %scratch", "i64 %lo", "i64 %hi"], math.prod(sizes) <= _TINY
-        text = self.function(name, args, inline)
+        text = self.function(name, ["ptr %scratch", "i64 %lo", "i64 %hi"], inline)
         if self.end:
             text += "\n\n" + self.end
         return Code(text, self.b.declared, self.parts, self.scratch, bool(self.end), self.work)
@@ -78,4 +82,4 @@ class _Printer(Passes):
 
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
-    return _Printer(kernel).code()
+    return _Printer(quicker(kernel)).code()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..coverage import ELEMENTWISE
 from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels
+from .quicker import HEAVY
 from .scalar import MEMORY, TYPES, constant, load_value, scalar, store_value
 from .writer import Index, Writer
 
@@ -63,7 +64,7 @@ class Nest(Writer):
         op = self.body[n]
         if op.name in ELEMENTWISE:
             return ELEMENTWISE[op.name].heavy
-        return op.where is not None and bool(op.where.dynamic)
+        return op.name in HEAVY or (op.where is not None and bool(op.where.dynamic))
 
     # ---------------------------------------------------------------- loops
     def nest(self, spaces: Sequence[Space], body: Callable[[], None]) -> None:

@@ -264,7 +264,7 @@ class Passes(Whole):
             if self.tile:
                 self.several(this, which, lo, hi)
             else:
-                self.along(last, lo, hi, lambda: self.element(this, which))
+                self.along(last, lo, hi, lambda: self.element(this, which), self.waits(this))
 
         lo, hi = ranges[-1][1]
         rounds = any(_rounds(self.body[acc.number]) for acc in accs)
@@ -288,6 +288,9 @@ class Passes(Whole):
             self.lanes(join)
 
         self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
+
+    def waits(self, this: _Pass) -> bool:
+        return bool(this.reduces) and len(this.elements) < 12
 
     def several(self, this: _Pass, accs: Sequence[_Accumulator], lo: Index, hi: Index) -> None:
         """Write the loop over the last inner axis around the one over the rows of a tile.

@@ -11,6 +11,7 @@ takes these five and lets other Python threads run meanwhile, unless the work is
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ EXTERNALS = {
     "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
     "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
-_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind optsize #0 {{
   %p1 = getelementptr ptr, ptr %args, i64 1
   %p2 = getelementptr ptr, ptr %args, i64 2
   %p3 = getelementptr ptr, ptr %args, i64 3
@@ -205,7 +206,7 @@ class _Printer:
         self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
-        self.parallel = False
+        self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
 
     # ---------------------------------------------------------------- text
@@ -372,13 +373,17 @@ class _Printer:
         if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
             self.inlined += size
             text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
+        return self.named(text)
+
+    def named(self, text: str) -> str:
+        """Take a function in; return its name, which is the same in all programs that have it."""
         if text not in self.functions:
-            self.functions[text] = f"f{len(self.functions)}"
+            self.functions[text] = f"f{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         return self.functions[text]
 
     def spread(self, symbol: str, count: int) -> str:
         """Return the function that calls another one with the pointers in a table."""
-        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind #0 {"]
+        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind optsize #0 {"]
         for k in range(count + 1):
             lines.append(f"  %q{k} = getelementptr ptr, ptr %table, i64 {k}")
             lines.append(f"  %p{k} = load ptr, ptr %q{k}")
@@ -402,6 +407,7 @@ class _Printer:
     # ---------------------------------------------------------------- loops
     def counted(self, start: int | str, stop: int | str, body: Callable[[str], None]) -> None:
         """Write ``for i in range(start, stop)``, which runs at least once."""
+        self.looped = True
         i = self.cell("i64")
         self.do(f"store i64 {start}, ptr {i}")
         top, after = self.label("loop"), self.label("done")
@@ -488,11 +494,12 @@ class _Printer:
         if not possible:
             del self.calls[outside[4] :]
             return False
-        symbol = self.functions.setdefault("\n".join(text), f"f{len(self.functions)}")
+        symbol = self.named("\n".join(text))
         self.parallel_call(f"@{symbol}", pointers, length, max(1, min(length, PIECES)))
         return True
 
     def loop(self, frame: _Frame, step: While, loop: Loop) -> None:
+        self.looped = True
         cond, body = loop.layouts
         n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
         ins = [self.pointer(frame, v) for v in step.eqn.invars]
@@ -579,9 +586,12 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
+        brief = not self.calls and _ends(plan) and _work(plan) <= BRIEF
+        # What only calls long functions one after the other is not worth optimising.
+        care = "" if brief or self.looped else "noinline optnone "
         entry = [
             "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
-            "i32 %threads) nounwind #0 {",
+            f"i32 %threads) {care}nounwind #0 {{",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
             *self.lines,
@@ -598,7 +608,6 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        brief = not self.calls and _ends(plan) and _work(plan) <= BRIEF
         entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])

@@ -158,12 +158,19 @@ class Whole(Nest):
 
         return block
 
-    def along(self, axis: int, first: Index, end: Index, body: Callable[[], None]) -> None:
+    def along(
+        self,
+        axis: int,
+        first: Index,
+        end: Index,
+        body: Callable[[], None],
+        side_by_side: bool = False,
+    ) -> None:
         def one(i: str) -> None:
             self.index[axis] = i
             body()
 
-        self.loop(first, end, 1, one)
+        self.loop(first, end, 1, one, side_by_side=side_by_side)
 
     def least(self, a: Index, b: Index) -> str:
         self.b.declared["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"

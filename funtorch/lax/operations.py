@@ -35,6 +35,7 @@ __all__ = [
     "acos",
     "acosh",
     "add",
+    "agree",
     "asin",
     "asinh",
     "atan",
@@ -93,7 +94,6 @@ __all__ = [
     "neg",
     "nextafter",
     "pad",
-    "polygamma",
     "population_count",
     "pow",
     "real",
@@ -126,7 +126,7 @@ __all__ = [
 
 # ------------------------------------------------------------------------------------------
 # elementwise
-def _agree(name: str, args: Sequence[Any]) -> list[Any]:
+def agree(name: str, args: Sequence[Any]) -> list[Any]:
     """Return the arguments as Arrays of one shape and dtype; only numbers are converted and
     broadcast."""
     xs = [to_array(x, name, str(k)) for k, x in enumerate(args)]
@@ -149,7 +149,7 @@ def _elementwise(name: str, prim: str, text: str) -> Callable[..., Any]:
     strict = primitives[prim].bind
 
     def function(*args: Any, accuracy: Any = None) -> Any:
-        return strict(*_agree(name, args))
+        return strict(*agree(name, args))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{text}.\n\n    References:\n        jax.lax.{name}\n    "
@@ -202,7 +202,6 @@ mul = _elementwise("mul", "mul", "Return x * y")
 ne = _elementwise("ne", "ne", "Tell where x != y")
 neg = _elementwise("neg", "neg", "Return -x")
 nextafter = _elementwise("nextafter", "nextafter", "Return the next float after x towards y")
-polygamma = _elementwise("polygamma", "polygamma", "Return the derivative of digamma of order m")
 population_count = _elementwise("population_count", "population_count", "Count the bits set")
 real = _elementwise("real", "real", "Return the real part")
 reciprocal = _elementwise("reciprocal", "reciprocal", "Return 1 / x")
@@ -239,7 +238,7 @@ def pow(x: Any, y: Any) -> Any:
     base, exponent = to_array(x, "pow", "x"), to_array(y, "pow", "y")
     if dtypes.is_inexact(base.dtype) and dtypes.is_integer(exponent.dtype):
         exponent = convert(exponent, base.dtype, base.weak_type)
-    return primitives["pow"].bind(*_agree("pow", (base, exponent)))
+    return primitives["pow"].bind(*agree("pow", (base, exponent)))
 
 
 def integer_pow(x: Any, y: int) -> Any:
@@ -289,7 +288,7 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Any:
         jax.lax.select
     """
     pred = to_array(pred, "select", "pred")
-    x, y = _agree("select", (on_true, on_false))
+    x, y = agree("select", (on_true, on_false))
     return primitives["select"].bind(spread_to(pred, x.shape), x, y)
 
 
@@ -300,7 +299,7 @@ def select_n(which: Any, *cases: Any) -> Any:
         jax.lax.select_n
     """
     which = to_array(which, "select_n", "which")
-    xs = _agree("select_n", cases)
+    xs = agree("select_n", cases)
     which = spread_to(which, xs[0].shape)
     if which.dtype == dtypes.bool_:
         if len(xs) > 2:

@@ -111,7 +111,7 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return ArrayImpl(np.array(x, dtype=dtypes.canonical(x.dtype)))
     if isinstance(x, SCALARS):
         dtype, weak = dtypes.scalar_type(x)
-        out = ArrayImpl(np.array(x, dtype), weak)
+        out = ArrayImpl(quiet.run(np.array, x, dtype), weak)
         if weak and isinstance(x, (float, complex)):
             out._exact = x
         return out
@@ -332,15 +332,7 @@ def result_type(*args: Any) -> Any:
     References:
         numpy.result_type
     """
-    if not args:
-        raise ValueError("result_type: at least one array or dtype is required")
-    pairs = []
-    for a in args:
-        if isinstance(a, (Array, np.ndarray, *SCALARS)):
-            pairs.append(_dtype_weak(a))
-        else:
-            pairs.append((dtypes.canonical(a), isinstance(a, type) and a in (int, float, complex)))
-    return dtypes.result_type_weak(*pairs)[0]
+    return dtypes.result_type(*args)
 
 
 # ------------------------------------------------------------------------------------- broadcasting

@@ -310,9 +310,10 @@ def _added_product(made: dict[Any, Eqn], reads: Counter[Atom], carry: Var, out: 
 
 
 # ---------------------------------------------------------------------- loop invariants
-# Not worth memory: kernels make these while they read. A loop may not end where it never began.
+# Not worth memory: kernels make these while they read. A loop may not end, and Python may
+# raise, where it never began.
 _STAYS = frozenset(("broadcast_in_dim", "iota"))
-_NEVER = frozenset(("while",))
+_NEVER = frozenset(("while", "pure_callback"))
 
 
 def hoist(body: Jaxpr, invariant: Sequence[Var]) -> tuple[list[Eqn], list[Var]]:
@@ -331,7 +332,7 @@ def hoist(body: Jaxpr, invariant: Sequence[Var]) -> tuple[list[Eqn], list[Var]]:
     hoisted, rest = [], []
     for eqn in body.eqns:
         same = all(type(v) is Lit or v in known for v in eqn.invars)
-        if same and eqn.prim.name not in _NEVER:
+        if same and eqn.prim.name not in _NEVER and not eqn.effects:
             hoisted.append(eqn)
             known.update(eqn.outvars)
             made.update((v, eqn) for v in eqn.outvars)
