@@ -75,8 +75,8 @@ class Writer:
         short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
         if not short:
             b.declared["unroll"] = _AS_IT_IS
-        if side_by_side:
-            b.declared["interleave"] = _SIDE_BY_SIDE
+            if side_by_side:
+                b.declared["interleave"] = _SIDE_BY_SIDE
         kept = "" if short else f", !llvm.loop !{9002 if side_by_side else 9000}"
         b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
