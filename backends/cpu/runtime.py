@@ -23,7 +23,7 @@ import numpy as np
 from funtorch.config import config
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-from ..buffers import LARGE, pool
+from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
 from .codegen import NONE, files, kept_code, link
@@ -336,7 +336,7 @@ def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
         and type(owner) is np.ndarray
         and owner.flags.owndata
         and x.flags.writeable
-        and x.nbytes == owner.nbytes
+        and owner.nbytes - x.nbytes <= ALIGN
         and (owner is x or sys.getrefcount(owner) <= _OWNED)
     ):
         return x
@@ -393,7 +393,7 @@ def bind(
             if not size:
                 arena = None
             elif size >= LARGE:
-                arena = pool.owner(size)
+                arena = pool.block(size)
             else:
                 arena = _small_arena(spare, size)
         except MemoryError as error:
