@@ -287,7 +287,7 @@ def _scan_divide(
     force = _scan_depends(flags, jaxpr=jaxpr, num_consts=num_consts, num_carry=num_carry)
     f_carry = force[:num_carry]
     known, rest, depends = divide_program(jaxpr, (*f_consts, *f_carry, *f_xs), force)
-    loop = {"length": length, "reverse": reverse}
+    loop: dict[str, Any] = {"length": length, "reverse": reverse}
     consts, init, xs = split(args, num_consts, num_carry)
     marks = (f_consts, f_carry, f_xs)
     parts = list(zip((consts, init, xs), marks, strict=True))
