@@ -56,7 +56,18 @@ def inline(jaxpr: Jaxpr) -> Jaxpr:
 
 # ---------------------------------------------------------------------- common subexpressions
 _COMMUTES = frozenset(
-    ("add", "mul", "max", "min", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor")
+    (
+        "add",
+        "mul",
+        "masked_mul",
+        "max",
+        "min",
+        "eq",
+        "ne",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+    )
 )
 
 
