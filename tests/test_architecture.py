@@ -48,6 +48,7 @@ FLOORS = {
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,
     "funtorch.random.rejection": 5,
+    "funtorch.random.counts": 5,
     "funtorch.scipy": 5,
     "funtorch.scipy.special.basic": 2,
     "funtorch.optim": 2,
