@@ -54,7 +54,16 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import ad_checkpoint, custom_batching, custom_derivatives, debug, experimental, lax
+from funtorch import (
+    ad_checkpoint,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    experimental,
+    image,
+    lax,
+    ops,
+)
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
@@ -99,6 +108,7 @@ __all__ = [
     "fwd_and_bwd",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -115,6 +125,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "ops",
     "optim",
     "pure_callback",
     "random",
