@@ -336,15 +336,7 @@ MARKS = Case(
     (0, 1),
     lambda x, y: (x, y),
 )
-CASES = [
-    *DOTS,
-    *indexing_cases(),
-    *sort_cases(),
-    *linalg_cases(),
-    *fft_cases(),
-    ROUNDING,
-    MARKS,
-]
+CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases(), ROUNDING, MARKS]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 
