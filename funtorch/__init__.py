@@ -54,12 +54,21 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import ad_checkpoint, custom_batching, custom_derivatives, debug, experimental, lax
+from funtorch import (
+    ad_checkpoint,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    experimental,
+    extend,
+    lax,
+)
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "extend",
     "Array",
     "Device",
     "ShapeDtypeStruct",

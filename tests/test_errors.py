@@ -307,7 +307,7 @@ MISTAKES = {
         lambda: ft.grad(
             lambda x: ft.lax.while_loop(
                 lambda v: v < 9,
-                lambda v: v * v + ft.experimental.io_callback(np.sin, v, v),
+                lambda v: v * v + ft.experimental.io_callback(np.sin, v, ft.lax.stop_gradient(v)),
                 x,
             )
         )(2.0),

@@ -29,9 +29,9 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_max
 from funtorch.ops.shape import dynamic_slice, dynamic_update_slice, reshape
 
-from .batching import Axis, batch_flat
-from .forward import jvp_flat, linearize_flat
-from .restage import batch_program, jvp_program, pick, reordered, split
+from .batching import Axis
+from .forward import linearize_flat
+from .restage import batch_program, expansion_rules, jvp_program, pick, reordered, split
 from .reverse import transpose_jaxpr
 
 __all__ = ["COUNT", "count_to", "rewind_p", "rewound_p"]
@@ -112,37 +112,8 @@ def _rewound_transpose(
     return [None, *[None] * len(known), *mine]
 
 
-def _by_expansion(prim: Primitive, expand: Callable[..., list[Any]]) -> None:
-    """Give a primitive the rules that follow from what it means in others."""
-
-    def eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-        return [o._data for o in expand(*[ArrayImpl(b) for b in buffers], **params)]
-
-    def jvp(primals: Any, tangents: Any, **params: Any) -> tuple[list[Any], list[Any]]:
-        return jvp_flat(lambda *xs: expand(*xs, **params), primals, tangents)
-
-    def linearize(primals: Any, nonzero: Flags, **params: Any) -> Any:
-        outs, linear, active = linearize_flat(lambda *xs: expand(*xs, **params), primals, nonzero)
-
-        def apply(*tangents: Any) -> list[Any]:
-            found = iter(eval_jaxpr(linear, *tangents))
-            return [next(found) if a else None for a in active]
-
-        return outs, apply
-
-    def batch(axis: Axis, args: Any, batched: Any, **params: Any) -> Any:
-        return batch_flat(lambda *xs: expand(*xs, **params), axis, args, batched)
-
-    prim.expand, prim.eager, prim.jvp, prim.linearize, prim.batch = (
-        expand,
-        eager,
-        jvp,
-        linearize,
-        batch,
-    )
-
-
-_by_expansion(rewound_p, _expand)
+rewound_p.expand = _expand
+expansion_rules(rewound_p)
 rewound_p.transpose = _rewound_transpose
 rewound_p.type = lambda *avals, body, nz_consts, nz_carry: [
     a.tangent() for a in pick(body.out_avals, nz_carry)
@@ -391,8 +362,9 @@ def _sway_transpose(cts: Any, n: Any, *args: Any, **params: Any) -> list[Any]:
 
 
 swayed_p.type = lambda *avals, **params: _types(params)
+swayed_p.expand = _sway
+expansion_rules(swayed_p)
 swayed_p.transpose = _sway_transpose
-_by_expansion(swayed_p, _sway)
 
 
 # --------------------------------------------------------------------------------------- batches
