@@ -63,6 +63,7 @@ from funtorch import (
     extend,
     lax,
 )
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from linalg_rows import linalg_rows
 from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
@@ -219,6 +220,13 @@ def sort_cases() -> list[Case]:
             ],
         ),
         Case(
+            "sort_bits",
+            lambda x: sort.sort_bits(x, low=0, high=32, tie=None),
+            (whole(99, 3, 7).astype(np.uint32),),
+            (),
+            np.sort,
+        ),
+        Case(
             "sort-empty",
             lambda x: sort.sort(x, axis=1, num_keys=1),
             (normal(2, 0),),
@@ -336,7 +344,16 @@ MARKS = Case(
     (0, 1),
     lambda x, y: (x, y),
 )
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases(), ROUNDING, MARKS]
+CASES = [
+    *DOTS,
+    *indexing_cases(),
+    *sort_cases(),
+    *linalg_cases(),
+    *(Case(*row) for row in linalg_rows()),
+    *fft_cases(),
+    ROUNDING,
+    MARKS,
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 
