@@ -60,6 +60,7 @@ from funtorch import (
     custom_derivatives,
     debug,
     experimental,
+    extend,
     image,
     lax,
     ops,
@@ -70,6 +71,7 @@ from funtorch.lax import stop_gradient
 __version__ = "0.1.0"
 
 __all__ = [
+    "extend",
     "Array",
     "Device",
     "ShapeDtypeStruct",
