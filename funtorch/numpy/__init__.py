@@ -236,7 +236,6 @@ from funtorch.numpy.manipulation import (
     matrix_transpose,
     moveaxis,
     ndim,
-    pad,
     permute_dims,
     ravel,
     repeat,
@@ -257,6 +256,7 @@ from funtorch.numpy.manipulation import (
     vsplit,
     vstack,
 )
+from funtorch.numpy.padding import pad
 from funtorch.numpy.promotion import (
     array,
     asarray,
