@@ -15,15 +15,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.recipes import batch_of, recipe_of
 
 from .group import Apart, Group
 from .indexed import UPDATES, Writes
 from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
-from .plan import Call, Plan, Step
-from .roots import CUMULATIVE, SMALL, Program
-from .spectral import transform
+from .ordering import order
+from .plan import Call, Library, Plan, Step
+from .roots import CUMULATIVE, MADE, SMALL, Program
+from .spectral import table, transform
 from .structure import structured
 
 __all__ = ["fuse"]
@@ -189,24 +191,77 @@ class _Planner:
         return out.aval.shape
 
 
+def _library(eqn: Eqn) -> Library:
+    name, avals = eqn.prim.name, [v.aval for v in eqn.invars]
+    recipe = recipe_of(name, avals, eqn.params)
+    assert recipe is not None  # by its kind
+    return Library(eqn, recipe, batch_of(name, avals))
+
+
+def _late_totals(program: Program) -> list[Eqn]:
+    """Return the equations in order, reductions over leading axes as late as their operands allow.
+
+    By then the kernel of rows that reads those operands is there, and can take them in. They come
+    before who reads them, and not after the last other reader of what they read, so that no memory
+    is held for longer.
+    """
+    eqns = program.jaxpr.eqns
+    first: dict[Var, int] = {}  # the first and the last equation that needs a value to be made
+    last: dict[Var, int] = {}
+    for k in reversed(range(len(eqns))):
+        eqn = eqns[k]
+        made = program.kinds[eqn] in (*MADE, "conv", "join", "barrier")
+        made = made or not program.roots.isdisjoint(eqn.outvars)
+        begin = k if made else min((first[v] for v in eqn.outvars if v in first), default=k)
+        end = k if made else max((last[v] for v in eqn.outvars if v in last), default=k)
+        for v in eqn.invars:
+            if isinstance(v, Var):
+                first[v] = min(begin, first.get(v, begin))
+                last[v] = max(end, last.get(v, end))
+    late: dict[int, list[Eqn]] = {}
+    for k, eqn in enumerate(eqns):
+        x = eqn.invars[0] if eqn.invars else None
+        if program.kinds[eqn] != "reduce" or x.aval.ndim - 1 in eqn.params["axes"]:
+            continue
+        leaves, _ = program.leaves(eqn.invars, ())
+        ends = [last.get(v, k) for v in leaves if v.aval.size == x.aval.size]
+        after = min(max(ends, default=k), first.get(eqn.outvars[0], len(eqns)) - 1)
+        if after > k:
+            late.setdefault(after, []).append(eqn)
+    moved = {eqn for found in late.values() for eqn in found}
+    order = []
+    for k, eqn in enumerate(eqns):
+        order += [] if eqn in moved else [eqn]
+        order += late.get(k, [])
+    return order
+
+
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
     jaxpr = lower(jaxpr)
     program = Program(jaxpr)
     planner = _Planner(program)
-    for eqn in jaxpr.eqns:
+    for eqn in _late_totals(program):
         how = program.kinds[eqn]
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+        elif how == "barrier":
+            planner.open.clear()  # what comes after it joins no kernel before it
         elif how == "cumulate":
             planner.cumulate(eqn)
         elif how == "join":
             planner.pieces(eqn)
         elif how == "update":
             planner.update(eqn)
+        elif how == "library":
+            planner.append(_library(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
+        elif how == "table":
+            planner.append(table(eqn), eqn.outvars, operands)
+        elif how == "sort":
+            planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":
             conv = program.convs[eqn]
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})

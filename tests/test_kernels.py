@@ -165,7 +165,7 @@ FUSED = {
     "log_softmax gradient": (against(fnn.log_softmax), (X, X), [Launch]),
     "layer norm": (layer_norm, (X, V, V), [Launch]),
     "layer norm gradient": (against(layer_norm), (X, V, V, X), [Launch]),
-    "layer norm gradients": (against(layer_norm, (0, 1, 2)), (X, V, V, X), [Launch] * 2),
+    "layer norm gradients": (against(layer_norm, (0, 1, 2)), (X, V, V, X), [Launch]),
     "rms norm": (rms_norm, (X, V), [Launch]),
     "rms norm gradient": (against(rms_norm), (X, V, X), [Launch]),
     "batch norm": (batch_norm, (X, V, V), [Launch]),

@@ -27,7 +27,7 @@ _NATIVE = frozenset(
     """broadcast_in_dim reshape transpose rev slice pad concatenate split iota dynamic_slice
     dynamic_update_slice gather scatter scatter_add scatter_mul scatter_min scatter_max argmax
     argmin reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor dot_general
-    scan while cond""".split()  # noqa: SIM905
+    scan while cond optimization_barrier""".split()  # noqa: SIM905
 )
 _DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()  # noqa: SIM905

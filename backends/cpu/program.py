@@ -23,11 +23,27 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
+from ..plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Fourier,
+    Launch,
+    Library,
+    Plan,
+    Scan,
+    Sort,
+    Table,
+    While,
+    plans_of,
+)
 from .blas import dot_code
 from .conv import correlation_code
-from .fourier import fourier_codes
+from .fourier import fourier_codes, table_symbol
+from .lapack import library_codes
 from .llvm import Code, kernel_function
+from .sorting import sort_codes
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
 
@@ -145,6 +161,14 @@ def _work(plan: Plan) -> int:
             total += step.batch * step.m * step.n * step.k // 8
         elif isinstance(step, Conv):
             total += sum(c.products for c in step.parts) // 8
+        elif isinstance(step, Library):
+            total += int(step.batch * step.recipe.flops) // 8
+        elif isinstance(step, Fourier):
+            total += 8 * step.batch * step.n * step.inner * len(step.radices)
+        elif isinstance(step, Table):
+            total += step.out.aval.size
+        elif isinstance(step, Sort):
+            total += 16 * step.rows * step.n
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -269,14 +293,22 @@ class _Printer:
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
                 code, external, declaration = dot_code(step)
                 self.external(external, declaration)
+                self.declared.update(code.declared)
                 self.drive(code, "dot", pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
-            elif isinstance(step, Fourier):
+            elif isinstance(step, Table):
+                symbol = table_symbol(step)
+                source = self.external(symbol, f"@{symbol} = external global i8")
+                self.copy(self.pointer(frame, step.out), source, nbytes(step.out))
+            elif isinstance(step, (Fourier, Sort)):
                 pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
-                for name, code in fourier_codes(step):
+                codes = fourier_codes(step) if isinstance(step, Fourier) else sort_codes(step)
+                for name, code in codes:
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
+            elif isinstance(step, Library):
+                self.library(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -367,6 +399,15 @@ class _Printer:
         text = "\n".join(lines).replace("@?", f"@{symbol}")
         self.functions[text] = f"{symbol}_run"
         return f"@{symbol}_run"
+
+    def library(self, frame: _Frame, step: Library) -> None:
+        pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
+        for name, code in library_codes(step):
+            for function, declaration in code.declared.items():
+                if function.startswith("scipy_"):
+                    self.external(function, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
 
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:

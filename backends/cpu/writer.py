@@ -91,6 +91,17 @@ class Writer:
         turns = -(-(stop - start) // step)
         return turns < _LANES and turns * lines <= self.longest
 
+    def when(self, mask: str, body: Callable[[], object]) -> tuple[str, str]:
+        """Write the body to run where the mask holds; return the labels before and after it."""
+        label, before = self.label(), self.at
+        self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")
+        self.block(label)
+        body()
+        after = self.at
+        self.b.do(f"br label %{label}e")
+        self.block(label + "e")
+        return before, after
+
     def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
         """Return ``offset + sum(index * stride)``."""
         total: str | None = None
