@@ -304,7 +304,8 @@ def _scan_divide(
     )
     n_known = depends.count(False)
     residuals = found[n_known:]
-    others = _bind_rest(rest, residuals, *(pick(part, mark) for part, mark in parts), **loop)
+    dc, di, dx = (pick(part, mark) for part, mark in parts)
+    others = _bind_rest(rest, residuals, dc, di, dx, length=length, reverse=reverse)
     independent, dependents = iter(found), iter(others)
     return [next(dependents) if d else next(independent) for d in depends]
 

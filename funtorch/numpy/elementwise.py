@@ -15,6 +15,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
+from funtorch.numpy.direct import choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -487,6 +488,7 @@ OPERATORS["power"] = _power_operator
 pow = power
 
 
+@direct(np.where, take=choice)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -519,8 +521,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "each, at least one"
         )
     out = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        out = where(condition, choice, out)
+    for condition, chosen in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, chosen, out)
     return out
 
 

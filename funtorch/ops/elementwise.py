@@ -10,7 +10,10 @@ References:
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -661,8 +664,24 @@ select = select_p.bind
 
 
 # -------------------------------------------------------------------------------------- conversions
+class _Strict(threading.local):
+    """A context per thread in which NumPy raises where a conversion is not defined."""
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore", invalid="raise")
+        self.run: Callable[..., Any] = context.run
+
+
+_strict = _Strict()
+_CHECKED = frozenset({np.dtype(np.int32), np.dtype(np.int64)})  # smaller ones go through these
+
+
 def _float_to_int(xp: Any, x: Any, dtype: np.dtype) -> Any:
     """Convert towards zero; out of range gives the nearest integer there is, nan gives 0."""
+    if xp is np and dtype in _CHECKED:
+        with contextlib.suppress(FloatingPointError):  # where something is out of range
+            return _strict.run(x.astype, dtype)
     limits = np.iinfo(dtype)
     wide = x.astype(np.float32) if x.dtype in _HALF else x
     low, high = wide.dtype.type(limits.min), wide.dtype.type(float(limits.max))
