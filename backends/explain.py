@@ -22,6 +22,7 @@ from .plan import (
     Dot,
     Fourier,
     Launch,
+    Library,
     Plan,
     Scan,
     Sort,
@@ -102,6 +103,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
+    Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -124,6 +126,8 @@ def _cost(step: Step) -> Cost:
         return Cost(2.0 * step.batch * step.m * step.n * step.k)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, Library):
+        return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
     if isinstance(step, (Sort, Table)):

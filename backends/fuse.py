@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.recipes import batch_of, recipe_of
 
 from .group import Apart, Group
 from .indexed import UPDATES, Writes
@@ -21,7 +22,7 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Plan, Step
+from .plan import Call, Library, Plan, Step
 from .roots import CUMULATIVE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
@@ -180,6 +181,13 @@ class _Planner:
         return out.aval.shape
 
 
+def _library(eqn: Eqn) -> Library:
+    name, avals = eqn.prim.name, [v.aval for v in eqn.invars]
+    recipe = recipe_of(name, avals, eqn.params)
+    assert recipe is not None  # by its kind
+    return Library(eqn, recipe, batch_of(name, avals))
+
+
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
     jaxpr = lower(jaxpr)
@@ -196,6 +204,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.pieces(eqn)
         elif how == "update":
             planner.update(eqn)
+        elif how == "library":
+            planner.append(_library(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "table":

@@ -18,6 +18,8 @@ from funtorch.core import primitives
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 from funtorch.ops.elementwise import add, bitwise_or, convert, eq, ne, select
 from funtorch.ops.families import broadcast_in_dim, full_like, scalar
+from funtorch.ops.matrices import HALF, MACROS
+from funtorch.ops.recipes import RECIPES
 from funtorch.ops.reduce import reduce_max, reduce_min
 from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
@@ -153,6 +155,31 @@ def _laid_side_by_side(x: Any, shape: Sequence[int], strides: Sequence[int]) -> 
     return pad(x, zero, lo=none, hi=(*none[:lead], *ends), interior=none) if any(ends) else x
 
 
+# ---------------------------------------------------------------------- linear algebra
+def _macro(program: Callable[..., Any]) -> Rule:
+    """A primitive that is a program of others."""
+
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        return lambda *xs: program(*xs, **eqn.params)
+
+    return rule
+
+
+def _by_float32(eqn: Eqn) -> Callable[..., Any] | None:
+    """Matrices of 16-bit floats, which LAPACK does not know."""
+    half, single = eqn.invars[0].aval.dtype, np.dtype(np.float32)
+    if half not in HALF:
+        return None
+
+    def whole(*xs: Any) -> Any:
+        wide = (convert(x, dtype=single, weak_type=False) if x.dtype == half else x for x in xs)
+        outs = eqn.prim.bind(*wide, **eqn.params)
+        outs = outs if eqn.prim.multiple_results else [outs]
+        return [convert(x, dtype=half, weak_type=False) if x.dtype == single else x for x in outs]
+
+    return whole
+
+
 LOWERINGS: dict[str, Rule] = {
     "argmax": _arg(True),
     "argmin": _arg(False),
@@ -169,8 +196,14 @@ LOWERINGS: dict[str, Rule] = {
     "dot_general": as_matrices,
     "fft": by_convolution,
     "sort": by_bits,
+    **dict.fromkeys(RECIPES, _by_float32),
+    **{name: _macro(program) for name, program in MACROS.items()},
 }
 """By primitive."""
+
+
+def _listed(outs: Any) -> list[Any]:
+    return list(outs) if isinstance(outs, (list, tuple)) else [outs]
 
 
 def lower(jaxpr: Jaxpr) -> Jaxpr:
@@ -191,9 +224,7 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
         if written is None:
             eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
             continue
-        several = eqn.prim.multiple_results
-        results = written if several else lambda *xs, f=written: [f(*xs)]
-        sub = stage(results, [v.aval for v in eqn.invars])
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
         sub = lower(sub)
         for e in sub.eqns:

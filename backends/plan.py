@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.lapack import Recipe
 
 from .kernel import Affine, Kernel
 
@@ -21,6 +22,7 @@ __all__ = [
     "Dot",
     "Fourier",
     "Launch",
+    "Library",
     "Plan",
     "Scan",
     "Sort",
@@ -158,6 +160,15 @@ class Sort:
 
 
 @dataclass(frozen=True)
+class Library:
+    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
+
+    eqn: Eqn
+    recipe: Recipe
+    batch: int
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -189,7 +200,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Table | Sort | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Fourier | Table | Sort | Library | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Container, Iterable
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.recipes import RECIPES, recipe_of
 
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
@@ -23,6 +24,7 @@ __all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
+_STEPS = ("call", "library", "dot", "fft", "table", "sort")  # what has a step of its own
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -34,11 +36,14 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'sort' or 'call'.
+    'fft', 'table', 'sort', 'library' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
+    if name in RECIPES:
+        recipe = recipe_of(name, [v.aval for v in eqn.invars], eqn.params)
+        return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
     if name == "fft_table":
@@ -89,13 +94,13 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "fft", "table", "sort", "reduce", "update", "cumulate"):
+            if how in (*_STEPS, "reduce", "update", "cumulate"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "fft", "sort"):
+            if how in _STEPS and how != "dot":
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -153,7 +158,7 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "dot", "fft", "table", "sort", "update", "cumulate")
+        made = (*_STEPS, "update", "cumulate")
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
@@ -216,7 +221,9 @@ class Program:
                     several = sinks.setdefault(v, set())
                     if len(several) < 2:
                         several |= ends
-                    if how != "call" and (spread or eqn.outvars[0].aval.size > v.aval.size):
+                    if how not in ("call", "library") and (
+                        spread or eqn.outvars[0].aval.size > v.aval.size
+                    ):
                         repeated.add(v)
         self.sinks = sinks
 

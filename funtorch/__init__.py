@@ -54,6 +54,7 @@ from funtorch.transforms import (
     vmap,
 )
 from funtorch import custom_batching, custom_derivatives, debug, experimental, lax
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"

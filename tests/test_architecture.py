@@ -43,6 +43,7 @@ FLOORS = {
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,
+    "funtorch.numpy.ufuncs": 5,
     "funtorch.nn": 2,
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from linalg_rows import linalg_rows
 from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
@@ -336,7 +337,15 @@ ROUNDING = Case(
     (),
     lambda x: x.astype(np.float32).astype(np.float64),
 )
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases(), ROUNDING]
+CASES = [
+    *DOTS,
+    *indexing_cases(),
+    *sort_cases(),
+    *linalg_cases(),
+    *(Case(*row) for row in linalg_rows()),
+    *fft_cases(),
+    ROUNDING,
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 

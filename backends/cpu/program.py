@@ -30,6 +30,7 @@ from ..plan import (
     Dot,
     Fourier,
     Launch,
+    Library,
     Plan,
     Scan,
     Sort,
@@ -40,6 +41,7 @@ from ..plan import (
 from .blas import dot_code
 from .conv import correlation_code
 from .fourier import fourier_codes, table_symbol
+from .lapack import library_codes
 from .llvm import Code, kernel_function
 from .sorting import sort_codes
 
@@ -165,6 +167,8 @@ def _work(plan: Plan) -> int:
             total += step.out.aval.size
         elif isinstance(step, Sort):
             total += 16 * step.rows * step.n
+        elif isinstance(step, Library):
+            total += int(step.batch * step.recipe.flops) // 8
         elif isinstance(step, Branch):
             total += max(inner)
         else:
@@ -302,6 +306,8 @@ class _Printer:
                 for name, code in codes:
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
+            elif isinstance(step, Library):
+                self.library(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -392,6 +398,15 @@ class _Printer:
         text = "\n".join(lines).replace("@?", f"@{symbol}")
         self.functions[text] = f"{symbol}_run"
         return f"@{symbol}_run"
+
+    def library(self, frame: _Frame, step: Library) -> None:
+        pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
+        for name, code in library_codes(step):
+            for function, declaration in code.declared.items():
+                if function.startswith("scipy_"):
+                    self.external(function, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
 
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:

@@ -48,7 +48,7 @@ class gaussian_kde:
         >>> from funtorch.scipy.stats import gaussian_kde
         >>> kde = gaussian_kde(fnp.array([-1.0, 1.0]))
         >>> round(float(kde(0.0)[0]), 4)
-        0.1944
+        0.233
     """
 
     dataset: Any
