@@ -14,17 +14,17 @@ from funtorch.ops.recipes import RECIPES, recipe_of
 
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
+from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
 from .products import FLOATS, destination, in_order, product, source
 from .spectral import transform
 
-__all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
+__all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-_STEPS = ("call", "library", "dot", "fft", "table", "sort")  # what has a step of its own
+_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -36,7 +36,7 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'sort', 'library' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == "fft":
@@ -59,6 +59,8 @@ def kind(eqn: Eqn) -> str:
             return "move"
         good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE and in_vectors(eqn):
+        return "running"
     if name in CUMULATIVE:
         return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
