@@ -191,6 +191,21 @@ def _rounded_to_odd(x: Value) -> Value:
     return select(wide.cmp("one", x), odd, near)
 
 
+def _nearest_integer(b: Block, x: str, kind: str, to: np.dtype) -> str:
+    """Return a float without its fraction as an integer, the nearest one there is; 0 for nan.
+
+    LLVM's own saturating conversion does not become one of vectors.
+    """
+    info, target, value = np.iinfo(to), TYPES[to], Value(b, x, kind)
+    end = float(info.max + 1)  # exact, as all powers of two
+    above = value.cmp("oge", end)
+    below = value.cmp("ole", -1.0) if to.kind == "u" else value < -end
+    inside = value.cmp("ord", value) & ~(above | below)
+    convert = "fptoui" if to.kind == "u" else "fptosi"
+    out = select(inside, value, 0.0).cast(convert, target)
+    return select(above, out.like(int(info.max)), select(below, int(info.min), out)).name
+
+
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
@@ -207,10 +222,7 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
             return _rounded_to_odd(Value(b, x, kind)).name
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
-        sign = "u" if to.kind == "u" else "s"
-        function = f"llvm.fpto{sign}i.sat.{target}.f{8 * dtype.itemsize}"
-        b.declared[function] = f"declare {target} @{function}({kind})"
-        return b.op(f"call {target} @{function}({kind} {x})")
+        return _nearest_integer(b, x, kind, to)
     if to.kind == "f":
         return b.op(f"{'sitofp' if dtype.kind == 'i' else 'uitofp'} {kind} {x} to {target}")
     if dtype.kind != "b" and to.itemsize == dtype.itemsize:
