@@ -108,8 +108,25 @@ def _integer_pow(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: 
     return b.op(f"fdiv {kind} {_one(dtype)}, {out}") if attr["y"] < 0 else out
 
 
-def _division(rest: bool) -> Code:
+def _in_floats(b: Block, x: str, y: str, kind: str, dtype: np.dtype) -> str:
+    """Divide integers of at most 32 bits as floats, which become vectors.
+
+    A quotient of n bits is no nearer to the next integer than 2**-n of it, and the float has more.
+    """
+    wide, sign = "double" if dtype.itemsize == 4 else "float", "u" if dtype.kind == "u" else "s"
+    p, q = (b.op(f"{sign}itofp {kind} {v} to {wide}") for v in (x, y))
+    return b.op(f"fpto{sign}i {wide} {b.op(f'fdiv {wide} {p}, {q}')} to {kind}")
+
+
+def _division(rest: bool, in_floats: bool = False) -> Code:
     """Return the code of div or rem; integers divided by zero do not trap."""
+
+    def divided(b: Block, x: str, y: str, kind: str, dtype: np.dtype) -> str:
+        if not in_floats:
+            sign = "u" if dtype.kind == "u" else "s"
+            return b.op(f"{sign}{'rem' if rest else 'div'} {kind} {x}, {y}")
+        out = _in_floats(b, x, y, kind, dtype)
+        return b.op(f"sub {kind} {x}, {b.op(f'mul {kind} {out}, {y}')}") if rest else out
 
     def code(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
         x, y = xs
@@ -118,11 +135,11 @@ def _division(rest: bool) -> Code:
         zero = b.op(f"icmp eq {kind} {y}, 0")
         safe = b.select(zero, "1", y, kind)
         if dtype.kind == "u":
-            out = b.op(f"{'urem' if rest else 'udiv'} {kind} {x}, {safe}")
+            out = divided(b, x, safe, kind, dtype)
             return b.select(zero, x if rest else "-1", out, kind)
         minus = b.op(f"icmp eq {kind} {y}, -1")  # the least integer by -1 traps as well
         safe = b.select(minus, "1", safe, kind)
-        out = b.op(f"{'srem' if rest else 'sdiv'} {kind} {x}, {safe}")
+        out = divided(b, x, safe, kind, dtype)
         out = b.select(minus, "0" if rest else b.op(f"sub {kind} 0, {x}"), out, kind)
         return b.select(zero, x if rest else "-1", out, kind)
 
@@ -246,6 +263,8 @@ _CODE: dict[str, Code] = {
     "integer_pow": _integer_pow,
     "div": _division(False),
     "rem": _division(True),
+    "div_in_floats": _division(False, in_floats=True),
+    "rem_in_floats": _division(True, in_floats=True),
     "max": _extremum("max"),
     "min": _extremum("min"),
     "sqrt": _intrinsic("llvm.sqrt"),
