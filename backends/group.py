@@ -45,9 +45,9 @@ class Group:
         self.journal: list[object] = []  # the keys of ``known`` in order
         self.buffers: dict[Var, int] = {}
         self.own: dict[Var, tuple[Map, int]] = {}  # the roots: position, value
+        self.updates: list[tuple[Var, Writes, str]] = []  # what is written to parts of a root
         # Reductions over the rows: place, value, primitive.
         self.totals: dict[Var, tuple[Map, int, str]] = {}
-        self.update: tuple[Var, Writes, str] | None = None  # what is written to a part of a root
         self.seeds: tuple[tuple[Var, Var], ...] = ()
 
     # ---------------------------------------------------------------- joining
@@ -89,7 +89,7 @@ class Group:
         over = {k for a in eqn.params["axes"] for k in groups[a]} & wide
         length = math.prod(self.sizes[k] for k in self.inner)
         rows = math.prod(self.sizes) // length
-        if over != wide - self.inner or max(wide) not in self.inner or self.update is not None:
+        if over != wide - self.inner or max(wide) not in self.inner or self.updates:
             return None
         if rows < _FEW or not _BRIEF < length <= _DEEP or len(self.totals) == _TOTALS:
             return None
@@ -241,10 +241,8 @@ class Group:
         """Return the kernel that stores these of its roots, or None where they are none."""
         ends: list[tuple[Var, int, Map, int | None, str]]
         ends = [(v, number, where, None, "set") for v, (where, number) in self.own.items()]
+        ends += [(out, *writes, how) for out, writes, how in self.updates]
         ends += [(v, n, where, None, how) for v, (where, n, how) in self.totals.items()]
-        if self.update is not None:
-            out, (number, where, mask), how = self.update
-            ends.append((out, number, where, mask, how))
         ends = [e for e in ends if e[0] in stored]
         if not ends:
             return None

@@ -10,6 +10,7 @@ its elements. A value's *stage* is how many reductions lie before it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -203,7 +204,9 @@ def check_kernel(kernel: Kernel) -> None:
         if op.name in ("reduce", "cumulate"):
             need(op.dtype == body[op.args[0]].dtype, f"v{k} changes the dtype")
     written = {s.buffer for s in kernel.stores}
-    need(len(written) == len(kernel.stores), "a buffer is stored twice")
+    for first, second in itertools.combinations(kernel.stores, 2):
+        if first.buffer == second.buffer:
+            need(_apart(kernel.sizes, first, second), f"two stores to b{first.buffer} may meet")
     need(
         not written & {op.attr for op in body if op.name == "load"}, "a buffer is loaded and stored"
     )
@@ -233,6 +236,27 @@ def check_kernel(kernel: Kernel) -> None:
             bool(s.where.dynamic) or s.how != "set" or not wide or all(along),
             f"store to b{s.buffer} puts a row's elements in one place",
         )
+
+
+def _apart(sizes: Sequence[int], first: Store, second: Store) -> bool:
+    """Tell whether two stores surely write different elements of a buffer: side by side."""
+    plain = all(s.how == "set" and s.mask is None and not s.where.dynamic for s in (first, second))
+    distance = abs(first.where.offset - second.where.offset)
+    if not plain or first.where.strides != second.where.strides:
+        return False
+    span, inside = 0, True  # of the axes that the distance leaps over
+    for stride, n in sorted(zip(first.where.strides, sizes, strict=True)):
+        if n == 1:
+            continue
+        if inside and stride > distance:
+            inside = False
+            if distance <= span:
+                return False
+            span += distance
+        if stride <= span:
+            return False
+        span += (n - 1) * stride
+    return distance > span if inside else True
 
 
 def is_row_store(kernel: Kernel, store: Store, element: Sequence[bool]) -> bool:

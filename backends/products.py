@@ -22,9 +22,9 @@ from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "as_matrices", "destination", "in_order", "product", "source"]
+__all__ = ["BLAS", "as_matrices", "destination", "in_order", "product", "source"]
 
-FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
+BLAS = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 """The dtypes whose products BLAS makes."""
 
 Strides = tuple[int, tuple[int, ...]]
@@ -178,7 +178,7 @@ def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     transpose moves whole runs of memory.
     """
     a, b = (v.aval for v in eqn.invars)
-    if a.dtype not in FLOATS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+    if a.dtype not in BLAS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
         return None
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None

@@ -15,7 +15,11 @@ from .llvm import Code
 
 __all__ = ["blas_address", "dot_code"]
 
-_GEMM = {np.dtype("float32"): "scipy_cblas_sgemm", np.dtype("float64"): "scipy_cblas_dgemm"}
+_LETTERS = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
+_GEMM = {np.dtype(name): f"scipy_cblas_{letter}gemm" for name, letter in _LETTERS.items()}
+# Real factors go by value, complex ones by address.
+_ONE = "@one_{0} = private unnamed_addr constant [2 x {0}] [{0} 1.0, {0} 0.0], align 16"
+_NONE = "@none_{0} = private unnamed_addr constant [2 x {0}] zeroinitializer, align 16"
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112
 _WORTH = 21  # products of 2**21 multiplications are worth two blocks; one of 2**28 is 4, of 2**32 8
 _EDGE = 64  # least rows and columns of a block
@@ -119,7 +123,13 @@ def dot_code(step: Dot) -> tuple[Code, str, str]:
     than reading numbers.
     """
     dtype = step.out.aval.dtype
-    kind = "float" if dtype == np.float32 else "double"
+    kind = part = "float" if dtype.char in "fF" else "double"
+    factors = f"{kind} 1.0", f"{kind} 0.0"
+    least = {"llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)"}
+    if dtype.kind == "c":
+        kind, factors = f"{{{part}, {part}}}", (f"ptr @one_{part}", f"ptr @none_{part}")
+        least |= {f"@one_{part}": _ONE.format(part), f"@none_{part}": _NONE.format(part)}
+    given = factors[0].split()[0]
     table, gemm = _table(step), _GEMM[dtype]
     # Arguments of the function have the names a, b, c: where they begin is a.0, b.0, c.0.
     names = [f"{name}.0" if name in ("a", "b", "c") else name for name in table]
@@ -156,18 +166,17 @@ body:
   %bp = getelementptr {kind}, ptr %b, i64 %b.o
   %cp = getelementptr {kind}, ptr %c, i64 %c.o
   call void @{gemm}(i32 {_ROW_MAJOR}, i32 %ta.i, i32 %tb.i, i32 %mm, i32 %nn, i32 %k.i, \
-{kind} 1.0, ptr %ap, i32 %lda.i, ptr %bp, i32 %ldb.i, {kind} 0.0, ptr %cp, i32 %ldc.i)
+{factors[0]}, ptr %ap, i32 %lda.i, ptr %bp, i32 %ldb.i, {factors[1]}, ptr %cp, i32 %ldc.i)
   %after = add i64 %p, 1
   br label %head
 exit:
   ret void
 }}"""
     declaration = (
-        f"declare void @{gemm}(i32, i32, i32, i32, i32, i32, {kind}, ptr, i32, ptr, i32, {kind}, "
+        f"declare void @{gemm}(i32, i32, i32, i32, i32, i32, {given}, ptr, i32, ptr, i32, {given}, "
         "ptr, i32)"
     )
-    least = {"llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)"}
     # A multiplication of a product takes a fraction of a scalar operation's time.
-    work = step.batch * step.m * step.n * step.k // 4
+    work = step.batch * step.m * step.n * step.k // (1 if dtype.kind == "c" else 4)
     parts = step.batch * table["blocks"]
     return Code(text, least, parts, 0, False, work, tuple(table.values())), gemm, declaration

@@ -26,6 +26,7 @@ __all__ = ["Code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
+_WRITTEN_OUT = 2000  # lines of such a kernel's loops: what they keep on the stack goes to registers
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class _Printer(Totals):
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
+        inline = math.prod(sizes) <= _TINY
+        if inline:
+            self.longest = _WRITTEN_OUT
         written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
         go, none = self.label(), self.label()
@@ -75,8 +79,7 @@ class _Printer(Totals):
             self.passes(across)
         self.b.do(f"br label %{none}")
         self.block(none)
-        args, inline = ["ptr %scratch", "i64 %lo", "i64 %hi"], math.prod(sizes) <= _TINY
-        text = self.function(name, args, inline)
+        text = self.function(name, ["ptr %scratch", "i64 %lo", "i64 %hi"], inline)
         if self.end:
             text += "\n\n" + self.end
         return Code(text, self.b.declared, self.parts, self.scratch, bool(self.end), self.work)

@@ -139,17 +139,6 @@ class Nest(Writer):
         kind = MEMORY[self.kernel.buffers[buffer]]
         return self.pointer(f"%b{buffer}", kind, self.offset(where, env))
 
-    def when(self, mask: str, body: Callable[[], object]) -> tuple[str, str]:
-        """Write the body to run where the mask holds; return the labels before and after it."""
-        label, before = self.label(), self.at
-        self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")
-        self.block(label)
-        body()
-        after = self.at
-        self.b.do(f"br label %{label}e")
-        self.block(label + "e")
-        return before, after
-
     # ---------------------------------------------------------------- values
     def load(self, op: Op, env: Env) -> str:
         dtype = self.kernel.buffers[op.attr]

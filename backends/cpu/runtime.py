@@ -26,7 +26,8 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
-from .codegen import files, kept_code, link
+from .codegen import NONE, files, kept_code, link
+from .fourier import TABLE, table_address
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
@@ -72,7 +73,7 @@ def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
     name = platform.machine()
     text = pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name))
-    code = kept_code(text, level=0)  # written by hand as it shall be
+    code = kept_code(text, NONE)  # written by hand as it shall be
     addresses, library = load(code, POOL_SYMBOLS, ())
     _keep.append(library)
     found = dict(zip(POOL_SYMBOLS, addresses, strict=True))
@@ -90,6 +91,8 @@ def _address(name: str) -> int:
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
+    if name.startswith(TABLE):
+        return table_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
