@@ -23,7 +23,7 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
-from .products import as_matrices
+from .products import rewritten
 from .spectral import of_real
 
 __all__ = ["LOWERINGS", "lower"]
@@ -165,7 +165,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": as_matrices,
+    "dot_general": rewritten,
     "fft": of_real,
 }
 """By primitive."""

@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit, Var
-from funtorch.ops.contract import dot_general, free_axes
+from funtorch.ops.contract import dot_general, free_axes, inner_dtype
+from funtorch.ops.elementwise import convert, mul
+from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.reduce import reduce_sum
 from funtorch.ops.shape import reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "as_matrices", "destination", "in_order", "product", "source"]
+__all__ = ["FLOATS", "destination", "in_order", "product", "rewritten", "source"]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 """The dtypes whose products BLAS makes."""
@@ -171,7 +174,93 @@ def _matrices(
     return Dot(a, b, c, batch, m, n, k, flags[0], flags[1], sizes, places)  # type: ignore[arg-type]
 
 
-def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
+def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction written in what is compiled well; None if it is that already."""
+    for rule in (_in_one_dtype, _elementwise, _as_matrices):
+        found = rule(eqn)
+        if found is not None:
+            return found
+    return None
+
+
+def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction whose operands and result have the dtype that it is summed in."""
+    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    inner = inner_dtype(given, out)
+    if inner == given == out:
+        return None
+
+    def converted(x: Any, y: Any) -> Any:
+        x, y = (_to(z, inner) for z in (x, y))
+        made = dot_general(
+            x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner
+        )
+        return _to(made, out)
+
+    return converted
+
+
+def _to(x: Any, dtype: np.dtype) -> Any:
+    return x if x.dtype == dtype else convert(x, dtype=dtype, weak_type=False)
+
+
+def _elementwise(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction without a sum, or with a vector, as what kernels do.
+
+    So it fuses with what is around it, and reads memory once, which is what it takes its time for.
+    """
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b = (v.aval for v in eqn.invars)
+    if a.dtype.kind == "b":
+        return None
+    free_a, free_b = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
+    batch, result = len(ba), eqn.outvars[0].aval.shape
+    if math.prod(a.shape[d] for d in ca) == 1:
+        rows = tuple(range(batch, batch + len(free_a)))
+        columns = tuple(range(batch + len(free_a), len(result)))
+
+        def multiplied(x: Any, y: Any) -> Any:
+            x = _spread(x, (*ba, *free_a), (*range(batch), *rows), result)
+            return mul(x, _spread(y, (*bb, *free_b), (*range(batch), *columns), result))
+
+        return multiplied
+    alone = [math.prod(z.shape[d] for d in f) == 1 for z, f in ((a, free_a), (b, free_b))]
+    if not any(alone):
+        return None
+
+    def summed(x: Any, y: Any) -> Any:
+        # The larger operand's axes are the loops, in the order in which they lie in memory.
+        if alone[1]:
+            large, axes, small, match = x, (*ba, *ca), y, (*bb, *cb)
+            free, sums = free_a, ca
+        else:
+            large, axes, small, match = y, (*bb, *cb), x, (*ba, *ca)
+            free, sums = free_b, cb
+        lead = axes[:batch]
+        terms = mul(large, _spread(small, match, axes, large.shape))
+        total = reduce_sum(terms, axes=tuple(sorted(sums)))
+        left = [d for d in range(len(large.shape)) if d not in sums]
+        perm = tuple(left.index(d) for d in (*lead, *free))
+        if perm != tuple(range(len(perm))):
+            total = transpose(total, perm=perm)
+        return total if total.shape == result else reshape(total, shape=result)
+
+    return summed
+
+
+def _spread(x: Any, axes: Sequence[int], dims: Sequence[int], shape: Sequence[int]) -> Any:
+    """Return x with some of its axes as the axes ``dims`` of a shape; its others have size 1."""
+    perm = sorted(range(len(axes)), key=lambda k: dims[k])
+    order = tuple(axes[k] for k in perm)
+    rest = tuple(d for d in range(len(x.shape)) if d not in axes)
+    if (*order, *rest) != tuple(range(len(x.shape))):
+        x = transpose(x, perm=(*order, *rest))
+    if rest:
+        x = reshape(x, shape=x.shape[: len(order)])
+    return broadcast_in_dim(x, shape=tuple(shape), dims=tuple(dims[k] for k in perm))
+
+
+def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction written as transposes and products of matrices; None if it is one.
 
     Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the

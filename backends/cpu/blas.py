@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from funtorch import openblas
 
 from ..kernel import Affine
 from ..plan import Dot
+from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, widths
 from .llvm import Code
+from .packed import HEADER
 
 __all__ = ["blas_address", "dot_code"]
 
@@ -111,7 +114,7 @@ def _places(axes: int) -> str:
     return "\n".join(lines)
 
 
-def dot_code(step: Dot) -> tuple[Code, str, str]:
+def _library_code(step: Dot) -> tuple[Code, str, str]:
     """Return the function ``dot`` of a product, the function that it calls, its declaration.
 
     Its parts are blocks of the output, each a product on one thread. All products of a dtype and a
@@ -171,3 +174,117 @@ exit:
     work = step.batch * step.m * step.n * step.k // 4
     parts = step.batch * table["blocks"]
     return Code(text, least, parts, 0, False, work, tuple(table.values())), gemm, declaration
+
+
+# ------------------------------------------------------------------------------- our own library
+_L1, _L2 = 24 << 10, 384 << 10  # bytes of a panel of b, and of a copy of a
+_DEEP = 128  # terms of the sum that a panel has
+_PART = 1 << 17  # multiplications that a part has at least
+_MOST = 32  # parts that are enough for any number of threads
+
+
+def _tile_rows(m: int) -> int:
+    """Return how many rows a tile has: many, but few beyond the last."""
+    return min(range(8, 0, -1), key=lambda r: -(-m // r) * (r + 1))
+
+
+def _split(step: Dot, rows: int, panel: int) -> tuple[int, int, int]:
+    """Return the rows, the columns and the terms of the sum of a part, by sizes alone."""
+    m, n, k = step.m, step.n, step.k
+    wanted = min(_MOST, max(1, m * n * k * step.batch // _PART))
+    wanted = -(-wanted // step.batch)
+    tall, wide = -(-m // rows), -(-n // panel)
+    best = None
+    for across in range(1, min(wide, 2 * wanted) + 1):
+        columns = -(-wide // across)
+        for down in {max(1, wanted // across), -(-wanted // across), -(-2 * wanted // across)}:
+            high = -(-tall // min(down, tall))
+            parts = -(-tall // high) * -(-wide // columns)
+            if parts > 2 * wanted:
+                continue
+            # Two threads and eight; a copy costs as much as some products.
+            each = (high * columns) * (rows + 1) + 2 * high + 6 * columns
+            cost = each * (-(-parts // 2) * 4 + -(-parts // 8) * 8)
+            if best is None or cost < best[0]:
+                best = cost, high, columns, parts
+    assert best is not None
+    _, high, columns, parts = best
+    pieces = min(max(1, wanted // (2 * parts)), max(1, k // (2 * _DEEP)))
+    return high * rows, columns * panel, -(-k // pieces)
+
+
+def gemm_table(step: Dot, rows: int) -> dict[str, int]:
+    """Return what the library reads from the table of a product, by name."""
+    dtype = step.out.aval.dtype
+    kind = KINDS[dtype.name]
+    panel = widths(rows)[0] * lanes_of(kind)
+    a, b, c = step.places
+    high, wide, piece = _split(step, rows, panel)
+    high, wide = min(high, step.m), min(wide, step.n)
+    ar, ak = a.strides[-2:]
+    bk, bn = b.strides[-2:]
+    depth = min(_DEEP, piece)
+    depth = -(-piece // -(-piece // depth))
+    tall = -(-high // rows)
+    pack_a = pack_b = "in place"
+    if wide > panel and (ar == 1 or step.m == 1) and ak * dtype.itemsize >= 1024:
+        pack_a = "copied"
+    if bn != 1 and step.n != 1:
+        pack_b = "turned"
+    elif tall > 2 and bk * depth * dtype.itemsize > _L2:
+        pack_b = "copied"
+    lanes = lanes_of(kind)
+    copied = -(-high // rows) * rows * (depth + lanes) if pack_a != "in place" else 0
+    panels = min(panel, -(-wide // lanes) * lanes) * (depth + 2 * lanes) if pack_b != "in place" else 0
+    slot = -(-(copied + panels) * dtype.itemsize // 64) * 64
+    down, across, pieces = -(-step.m // high), -(-step.n // wide), -(-step.k // piece)
+    parts = step.batch * down * across * pieces
+    partial = step.batch * pieces * step.m * step.n * dtype.itemsize if pieces > 1 else 0
+    table = {
+        "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": step.k,
+        "rows": high, "columns": wide, "piece": piece, "depth": depth, "a": a.offset, "b": b.offset,
+        "c": c.offset, "ar": ar, "ak": ak, "bk": bk, "bn": bn, "cr": c.strides[-2],
+        "pack_a": PACKS[pack_a], "pack_b": PACKS[pack_b],
+        "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
+        "room": min(64, os.cpu_count() or 1, parts) if slot else 0, "copied": copied,
+        "axes": len(step.batches),
+    }
+    assert tuple(table) == FIELDS
+    for j, size in reversed(list(enumerate(step.batches))):
+        table |= {f"n{j}": size, **{f"{x}{j}": p.strides[j] for x, p in zip("abc", step.places)}}
+    return table
+
+
+def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
+    dtype = step.out.aval.dtype
+    if os.environ.get("OLDDOT"):
+        code, name, dec = _library_code(step)
+        return [("dot", code, {name: dec})]
+    rows = _tile_rows(step.m)
+    table = gemm_table(step, rows)
+    symbol = gemm_symbol(dtype.name, rows)
+    head = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch"
+    parts = step.batch * table["down"] * table["across"] * table["pieces"]
+    scratch = table["slots"] + table["room"] * table["slot"]
+    types = "ptr, ptr, ptr, ptr, ptr, i64"
+    declared = {symbol: f"declare void @{symbol}({types}, i64)"}
+    text = (
+        f"define internal void @dot({head}, i64 %lo, i64 %hi) noinline nounwind #0 {{\n"
+        f"  call void @{symbol}({head}, i64 %lo, i64 %hi)\n  ret void\n}}"
+    )
+    if table["pieces"] > 1:
+        declared[f"{symbol}_end"] = f"declare void @{symbol}_end({types})"
+        text += (
+            f"\n\ndefine internal void @dot_end({head}) noinline nounwind #0 {{\n"
+            f"  call void @{symbol}_end({head}, i64 {step.batch})\n  ret void\n}}"
+        )
+    work = step.batch * step.m * step.n * step.k // 4
+    found = []
+    if table["room"]:
+        free = (
+            f"define internal void @slots({head}, i64 %lo, i64 %hi) noinline nounwind #0 {{\n"
+            "  store i64 0, ptr %scratch, align 8\n  ret void\n}"
+        )
+        found.append(("slots", Code(free, {}, 1, scratch, False, 1, tuple(table.values())), {}))
+    main = Code(text, {}, parts, scratch, table["pieces"] > 1, work, tuple(table.values()))
+    return [*found, ("dot", main, declared)]

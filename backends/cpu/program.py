@@ -266,9 +266,10 @@ class _Printer:
                 self.launch(frame, step)
             elif isinstance(step, Dot):
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                code, external, declaration = dot_code(step)
-                self.external(external, declaration)
-                self.drive(code, "dot", pointers)
+                for name, code, outside in dot_code(step):
+                    for external, declaration in outside.items():
+                        self.external(external, declaration)
+                    self.drive(code, name, pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Fourier):
@@ -310,7 +311,13 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        scratch = "%scratch"
+        if code.table:
+            table = self.data(np.array(code.table, np.int64).tobytes())
+            if code.scratch:
+                pointers = [*pointers, table]
+            else:
+                scratch = table
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)

@@ -27,6 +27,7 @@ from ..buffers import LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
 from .codegen import files, kept_code, link
+from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
@@ -90,7 +91,19 @@ def _address(name: str) -> int:
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
+    if name.startswith("funtorch_gemm_"):
+        return _gemm(name.removesuffix("_end"))[name]
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
+
+
+@functools.cache
+def _gemm(symbol: str) -> dict[str, int]:
+    """Return the addresses of the functions of a module of matrix products."""
+    dtype, rows = symbol.rsplit("_", 2)[1:]
+    symbols = symbol, f"{symbol}_end"
+    addresses, library = load(kept_code(gemm_text(dtype, int(rows)), level=0), symbols, ())
+    _keep.append(library)
+    return dict(zip(symbols, addresses, strict=True))
 
 
 _keep: list[Any] = []
