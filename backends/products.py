@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.contract import dot_general, free_axes, inner_dtype
-from funtorch.ops.elementwise import convert, mul
+from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.ops.reduce import reduce_sum
 from funtorch.ops.shape import reshape, transpose
@@ -25,10 +25,13 @@ from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "destination", "in_order", "product", "rewritten", "source"]
+__all__ = ["FLOATS", "SUMMED", "destination", "in_order", "product", "rewritten", "source"]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
-"""The dtypes whose products BLAS makes."""
+"""The dtypes of which there are convolutions."""
+
+SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
+"""The dtypes of which there are products."""
 
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
@@ -117,7 +120,7 @@ def _ordered(pairs: Sequence[tuple[int, int]], first: int) -> tuple[list[int], l
 
 
 def product(eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]):
-    """Return the step of a dot_general of operands in these places, or None if BLAS cannot."""
+    """Return the step of a dot_general of operands in these places, or None if they lie otherwise."""
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
@@ -176,7 +179,7 @@ def _matrices(
 
 def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction written in what is compiled well; None if it is that already."""
-    for rule in (_in_one_dtype, _elementwise, _as_matrices):
+    for rule in (_in_one_dtype, _elementwise, _in_parts, _as_matrices):
         found = rule(eqn)
         if found is not None:
             return found
@@ -187,6 +190,8 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction whose operands and result have the dtype that it is summed in."""
     given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     inner = inner_dtype(given, out)
+    if inner.kind in "iu" and inner.itemsize < 4:
+        inner = np.dtype("int32")  # what is above the narrow type's bits changes none of them
     if inner == given == out:
         return None
 
@@ -260,6 +265,22 @@ def _spread(x: Any, axes: Sequence[int], dims: Sequence[int], shape: Sequence[in
     return broadcast_in_dim(x, shape=tuple(shape), dims=tuple(dims[k] for k in perm))
 
 
+def _in_parts(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction of complex numbers as four of real ones."""
+    if eqn.invars[0].aval.dtype.kind != "c":
+        return None
+    numbers = eqn.params["dimension_numbers"]
+
+    def parts(x: Any, y: Any) -> Any:
+        rr, ii, ri, ir = (
+            dot_general(f(x), g(y), dimension_numbers=numbers)
+            for f, g in ((real, real), (imag, imag), (real, imag), (imag, real))
+        )
+        return complex(sub(rr, ii), add(ri, ir))
+
+    return parts
+
+
 def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction written as transposes and products of matrices; None if it is one.
 
@@ -267,7 +288,7 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     transpose moves whole runs of memory.
     """
     a, b = (v.aval for v in eqn.invars)
-    if a.dtype not in FLOATS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+    if a.dtype not in SUMMED or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
         return None
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None

@@ -16,7 +16,7 @@ from .coverage import ELEMENTWISE, KINDS, covers
 from .indexed import INDEXED, UPDATES
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
-from .products import FLOATS, destination, in_order, product, source
+from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
@@ -61,7 +61,7 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in FLOATS and whole else "call"
+        return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"

@@ -14,7 +14,7 @@ from ..kernel import Affine
 from ..plan import Dot
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, widths
 from .llvm import Code
-from .packed import HEADER
+from .packed import HEADER, registers
 
 __all__ = ["blas_address", "dot_code"]
 
@@ -127,12 +127,12 @@ def _library_code(step: Dot) -> tuple[Code, str, str]:
     # Arguments of the function have the names a, b, c: where they begin is a.0, b.0, c.0.
     names = [f"{name}.0" if name in ("a", "b", "c") else name for name in table]
     loads = "\n".join(
-        f"  %{name}.p = getelementptr i64, ptr %scratch, i64 {at}\n"
+        f"  %{name}.p = getelementptr i64, ptr %table, i64 {at}\n"
         f"  %{name} = load i64, ptr %{name}.p\n"
         f"  %{name}.i = trunc i64 %{name} to i32"
         for at, name in enumerate(names)
     )
-    text = f"""define internal void @dot(ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi) \
+    text = f"""define internal void @dot(ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch, i64 %lo, i64 %hi) \
 noinline nounwind #0 {{
 entry:
 {loads}
@@ -177,10 +177,18 @@ exit:
 
 
 # ------------------------------------------------------------------------------- our own library
-_L1, _L2 = 24 << 10, 384 << 10  # bytes of a panel of b, and of a copy of a
-_DEEP = 128  # terms of the sum that a panel has
+_FAR = 4096  # bytes between rows from which they are copied, else read in place
+_MASKED = 32  # bytes of vectors from which a processor reads and writes parts of them quickly
+_DEEP = 256  # terms of the sum that a panel has
 _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
+_COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
+
+
+_FUNCTION = """define internal void @{name}({head}) noinline nounwind #0 {{
+  {body}
+  ret void
+}}"""
 
 
 def _tile_rows(m: int) -> int:
@@ -188,103 +196,117 @@ def _tile_rows(m: int) -> int:
     return min(range(8, 0, -1), key=lambda r: -(-m // r) * (r + 1))
 
 
-def _split(step: Dot, rows: int, panel: int) -> tuple[int, int, int]:
+def _lanes(step: Dot) -> int:
+    return lanes_of(KINDS[step.out.aval.dtype.name.removeprefix("u")])
+
+
+def _packs(step: Dot, rows: int, panel: int) -> tuple[str, str]:
+    """Return how the operands of a product are read."""
+    (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
+    size = step.out.aval.dtype.itemsize
+    pack_a = pack_b = "in place"
+    if ar == 1 and step.m > 1 and step.n > panel and ak * size >= _FAR:
+        pack_a = "copied"
+    if bn != 1 and step.n > 1:
+        pack_b = "turned"
+    elif step.m > 4 * rows and bk * size >= _FAR:
+        pack_b = "copied"
+    return pack_a, pack_b
+
+
+def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[int, int, int]:
     """Return the rows, the columns and the terms of the sum of a part, by sizes alone."""
-    m, n, k = step.m, step.n, step.k
-    wanted = min(_MOST, max(1, m * n * k * step.batch // _PART))
+    wanted = min(_MOST, max(1, step.m * step.n * step.k * step.batch // _PART))
     wanted = -(-wanted // step.batch)
-    tall, wide = -(-m // rows), -(-n // panel)
-    best = None
+    tall, wide = -(-step.m // rows), -(-step.n // panel)
+    vectors = panel // _lanes(step)
+    cost_a, cost_b = (_COST[how] for how in packs)
+    best: tuple[float, int, int, int] | None = None
     for across in range(1, min(wide, 2 * wanted) + 1):
         columns = -(-wide // across)
-        for down in {max(1, wanted // across), -(-wanted // across), -(-2 * wanted // across)}:
+        for down in range(max(1, wanted // across), 2 * wanted // across + 1):
             high = -(-tall // min(down, tall))
             parts = -(-tall // high) * -(-wide // columns)
-            if parts > 2 * wanted:
-                continue
-            # Two threads and eight; a copy costs as much as some products.
-            each = (high * columns) * (rows + 1) + 2 * high + 6 * columns
-            cost = each * (-(-parts // 2) * 4 + -(-parts // 8) * 8)
+            each = high * columns * rows * vectors
+            each += cost_a * high * rows + cost_b * columns * panel  # type: ignore[assignment]
+            # On two threads, and on eight.
+            cost = each * (-(-parts * step.batch // 2) + 4 * -(-parts * step.batch // 8))
             if best is None or cost < best[0]:
                 best = cost, high, columns, parts
     assert best is not None
     _, high, columns, parts = best
-    pieces = min(max(1, wanted // (2 * parts)), max(1, k // (2 * _DEEP)))
-    return high * rows, columns * panel, -(-k // pieces)
+    pieces = min(max(1, wanted // (2 * parts)), max(1, step.k // (2 * _DEEP)))
+    return min(high * rows, step.m), min(columns * panel, step.n), -(-step.k // pieces)
 
 
 def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product, by name."""
-    dtype = step.out.aval.dtype
-    kind = KINDS[dtype.name]
-    panel = widths(rows)[0] * lanes_of(kind)
+    size = step.out.aval.dtype.itemsize
+    lanes = _lanes(step)
+    panel = widths(rows)[0] * lanes
     a, b, c = step.places
-    high, wide, piece = _split(step, rows, panel)
-    high, wide = min(high, step.m), min(wide, step.n)
-    ar, ak = a.strides[-2:]
-    bk, bn = b.strides[-2:]
-    depth = min(_DEEP, piece)
-    depth = -(-piece // -(-piece // depth))
-    tall = -(-high // rows)
-    pack_a = pack_b = "in place"
-    if wide > panel and (ar == 1 or step.m == 1) and ak * dtype.itemsize >= 1024:
-        pack_a = "copied"
-    if bn != 1 and step.n != 1:
-        pack_b = "turned"
-    elif tall > 2 and bk * depth * dtype.itemsize > _L2:
-        pack_b = "copied"
-    lanes = lanes_of(kind)
-    copied = -(-high // rows) * rows * (depth + lanes) if pack_a != "in place" else 0
-    panels = min(panel, -(-wide // lanes) * lanes) * (depth + 2 * lanes) if pack_b != "in place" else 0
-    slot = -(-(copied + panels) * dtype.itemsize // 64) * 64
+    packs = _packs(step, rows, panel)
+    high, wide, piece = _split(step, rows, panel, packs)
+    depth = -(-piece // -(-piece // _DEEP))
     down, across, pieces = -(-step.m // high), -(-step.n // wide), -(-step.k // piece)
+    copied = panels = 0
+    if packs[0] != "in place":
+        copied = -(-high // rows) * (rows * depth + lanes) + lanes * lanes
+    if packs[1] != "in place":
+        panels = min(panel, -(-wide // lanes) * lanes) * (depth + lanes)
+    slot = -(-(copied + panels) * size // 64) * 64
     parts = step.batch * down * across * pieces
-    partial = step.batch * pieces * step.m * step.n * dtype.itemsize if pieces > 1 else 0
+    partial = step.batch * pieces * step.m * step.n * size if pieces > 1 else 0
     table = {
         "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": step.k,
-        "rows": high, "columns": wide, "piece": piece, "depth": depth, "a": a.offset, "b": b.offset,
-        "c": c.offset, "ar": ar, "ak": ak, "bk": bk, "bn": bn, "cr": c.strides[-2],
-        "pack_a": PACKS[pack_a], "pack_b": PACKS[pack_b],
+        "rows": high, "columns": wide, "piece": piece, "depth": depth,
+        "a": a.offset, "b": b.offset, "c": c.offset,
+        "ar": a.strides[-2], "ak": a.strides[-1], "bk": b.strides[-2], "bn": b.strides[-1],
+        "cr": c.strides[-2], "pack_a": PACKS[packs[0]], "pack_b": PACKS[packs[1]],
         "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
         "room": min(64, os.cpu_count() or 1, parts) if slot else 0, "copied": copied,
         "axes": len(step.batches),
-    }
+    }  # fmt: skip
     assert tuple(table) == FIELDS
-    for j, size in reversed(list(enumerate(step.batches))):
-        table |= {f"n{j}": size, **{f"{x}{j}": p.strides[j] for x, p in zip("abc", step.places)}}
+    for j, count in reversed(list(enumerate(step.batches))):
+        strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", step.places, strict=True)}
+        table |= {f"n{j}": count, **strides}
     return table
 
 
 def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
+    """Return the functions of a product in the order in which they run, by name, each with what it
+    calls and how that is declared.
+
+    Their parts are blocks of the output, or pieces of its sums. Functions of equal products differ
+    in their tables alone, since compiling costs more than reading numbers.
+    """
     dtype = step.out.aval.dtype
-    if os.environ.get("OLDDOT"):
-        code, name, dec = _library_code(step)
-        return [("dot", code, {name: dec})]
+    if dtype.kind == "f" and registers()[0] < _MASKED:
+        code, name, declaration = _library_code(step)
+        return [("dot", code, {name: declaration})]
     rows = _tile_rows(step.m)
     table = gemm_table(step, rows)
-    symbol = gemm_symbol(dtype.name, rows)
-    head = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch"
-    parts = step.batch * table["down"] * table["across"] * table["pieces"]
-    scratch = table["slots"] + table["room"] * table["slot"]
-    types = "ptr, ptr, ptr, ptr, ptr, i64"
+    symbol = gemm_symbol(dtype.name.removeprefix("u"), rows)
+    head, types = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch", "ptr, ptr, ptr, ptr, ptr, i64"
     declared = {symbol: f"declare void @{symbol}({types}, i64)"}
-    text = (
-        f"define internal void @dot({head}, i64 %lo, i64 %hi) noinline nounwind #0 {{\n"
-        f"  call void @{symbol}({head}, i64 %lo, i64 %hi)\n  ret void\n}}"
-    )
-    if table["pieces"] > 1:
+    text = _FUNCTION.format(
+        name="dot", head=f"{head}, i64 %lo, i64 %hi",
+        body=f"call void @{symbol}({head}, i64 %lo, i64 %hi)",
+    )  # fmt: skip
+    several = table["pieces"] > 1
+    if several:
         declared[f"{symbol}_end"] = f"declare void @{symbol}_end({types})"
-        text += (
-            f"\n\ndefine internal void @dot_end({head}) noinline nounwind #0 {{\n"
-            f"  call void @{symbol}_end({head}, i64 {step.batch})\n  ret void\n}}"
-        )
-    work = step.batch * step.m * step.n * step.k // 4
-    found = []
-    if table["room"]:
-        free = (
-            f"define internal void @slots({head}, i64 %lo, i64 %hi) noinline nounwind #0 {{\n"
-            "  store i64 0, ptr %scratch, align 8\n  ret void\n}"
-        )
-        found.append(("slots", Code(free, {}, 1, scratch, False, 1, tuple(table.values())), {}))
-    main = Code(text, {}, parts, scratch, table["pieces"] > 1, work, tuple(table.values()))
-    return [*found, ("dot", main, declared)]
+        body = f"call void @{symbol}_end({head}, i64 {step.batch})"
+        text += "\n\n" + _FUNCTION.format(name="dot_end", head=head, body=body)
+    work = step.batch * step.m * step.n * step.k * dtype.itemsize // 8
+    parts = step.batch * table["down"] * table["across"] * table["pieces"]
+    scratch = table["slots"] + table["room"] * table["slot"] if several or table["room"] else 0
+    main = Code(text, {}, parts, scratch, several, work, tuple(table.values()))
+    if not table["room"]:
+        return [("dot", main, declared)]
+    free = _FUNCTION.format(
+        name="slots", head="ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi",
+        body="store i64 0, ptr %scratch, align 8",
+    )  # fmt: skip
+    return [("slots", Code(free, {}, 1, scratch, False, 1), {}), ("dot", main, declared)]

@@ -313,11 +313,7 @@ class _Printer:
         self.scratch = max(self.scratch, code.scratch)
         scratch = "%scratch"
         if code.table:
-            table = self.data(np.array(code.table, np.int64).tobytes())
-            if code.scratch:
-                pointers = [*pointers, table]
-            else:
-                scratch = table
+            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
