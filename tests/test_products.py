@@ -13,7 +13,8 @@ from funtorch.transforms.simplify import simplify
 
 rng = np.random.default_rng(11)
 SIZES = dict(zip("abcde", (2, 3, 4, 5, 6), strict=True))
-KERNELS = ("abde,adbe->ad", "abc,abc->", "abc,d->dcab", "ab,ab->ab")  # vectors, or nothing summed
+KERNELS = ("abde,adbe->ad", "abc,abc->", "abc,d->dcab", "ab,ab->ab", "cabd,bcae->abcde")
+"""Those with a vector, or in which nothing is summed."""
 
 
 def operand(axes, dtype="float32"):

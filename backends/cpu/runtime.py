@@ -26,7 +26,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..buffers import LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
-from .codegen import files, kept_code, link
+from .codegen import files, kept_module, link
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
@@ -72,8 +72,8 @@ def resolve(externals: Sequence[str]) -> dict[str, int]:
 def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
     name = platform.machine()
-    text = pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name))
-    code = kept_code(text, level=0)  # written by hand as it shall be
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    code = kept_module("threads", lambda: pool_text(machine))
     addresses, library = load(code, POOL_SYMBOLS, ())
     _keep.append(library)
     found = dict(zip(POOL_SYMBOLS, addresses, strict=True))
@@ -101,7 +101,8 @@ def _gemm(symbol: str) -> dict[str, int]:
     """Return the addresses of the functions of a module of matrix products."""
     dtype, rows = symbol.rsplit("_", 2)[1:]
     symbols = symbol, f"{symbol}_end"
-    addresses, library = load(kept_code(gemm_text(dtype, int(rows)), level=0), symbols, ())
+    code = kept_module(symbol, lambda: gemm_text(dtype, int(rows)))
+    addresses, library = load(code, symbols, ())
     _keep.append(library)
     return dict(zip(symbols, addresses, strict=True))
 
