@@ -36,7 +36,8 @@ SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
 
-_MOST = 2**31 - 1
+_ROWS, _SUMS = 3, 4  # axes that rows and sums may have
+_SHORT = 16  # terms that the innermost of several axes of a sum has at least
 
 
 def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:
@@ -92,89 +93,102 @@ def destination(
     return at, strides, passed
 
 
-def _merged(sizes: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
-    """Return the size and the stride of axes taken as one, or None."""
-    axes = [(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]
-    for (_, far), (n, near) in itertools.pairwise(axes):
-        if far != near * n:
-            return None
-    size = 1
-    for n, _ in axes:
-        size *= n
-    return size, axes[-1][1] if axes else 0
+Axis = tuple[int, ...]
+"""The size of an axis, and its strides in the arrays that have it."""
 
 
-def _oriented(rows: tuple[int, int], columns: tuple[int, int]) -> bool | None:
-    """Return whether a matrix (size and stride of rows and columns) lies transposed, else None."""
-    (m, down), (n, right) = rows, columns
-    if (n == 1 or right == 1) and (m == 1 or n <= down <= _MOST):
-        return False
-    if (m == 1 or down == 1) and (n == 1 or m <= right <= _MOST):
-        return True
-    return None
+def _joined(axes: Sequence[Axis]) -> list[Axis]:
+    """Return axes with those made one that are one in all arrays."""
+    found: list[Axis] = []
+    for size, *steps in axes:
+        if size == 1:
+            continue
+        if found and all(f == s * size for f, s in zip(found[-1][1:], steps, strict=True)):
+            size *= found.pop()[0]
+        found.append((size, *steps))
+    return found
 
 
-def _ordered(pairs: Sequence[tuple[int, int]], first: int) -> tuple[list[int], list[int]]:
-    chosen = sorted(pairs, key=lambda p: p[first])
-    return [i for i, _ in chosen], [j for _, j in chosen]
-
-
-def product(eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]):
-    """Return the step of a dot_general of operands in these places, or None if they lie otherwise."""
+def product(
+    eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]
+) -> Dot | None:
+    """Return the step of a dot_general of operands in these places; None if they lie otherwise."""
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     (left, right), result = (v.aval.shape for v in eqn.invars), eqn.outvars[0].aval.shape
-    for first in (0, 1):
-        la, lb = _ordered(list(zip(ca, cb, strict=True)), first)
-        step = _matrices((left, right, result), (ba, bb), (la, lb), (a, b, out))
-        if step is not None:
-            return step
+    sa, sb, sc = (where[1] for _, where in (a, b, out))
+    nb = len(ba)
+    free_a, free_b = free_axes(len(left), ca, ba), free_axes(len(right), cb, bb)
+    batches = [(result[k], sa[i], sb[j], sc[k]) for k, (i, j) in enumerate(zip(ba, bb, strict=True))]
+    rows = [(left[d], sa[d], sc[nb + k]) for k, d in enumerate(free_a)]
+    columns = [(right[d], sb[d], sc[nb + len(free_a) + k]) for k, d in enumerate(free_b)]
+    sums = [(left[i], sa[i], sb[j]) for i, j in zip(ca, cb, strict=True)]
+    return dot((a[0], b[0], out[0]), [x[1][0] for x in (a, b, out)], batches, rows, columns, sums)
+
+
+def dot(
+    arrays: Sequence[Var],
+    offsets: Sequence[int],
+    batches: Sequence[Axis],
+    rows: Sequence[Axis],
+    columns: Sequence[Axis],
+    sums: Sequence[Axis],
+) -> Dot | None:
+    """Return the step of products of arrays a and b, or None if they lie otherwise.
+
+    Args:
+        arrays, offsets: a, b and the result, and where they begin.
+        batches: with strides of all three arrays.
+        rows: with strides of a and of the result.
+        columns: with strides of b and of the result.
+        sums: with strides of a and of b.
+    """
+    (a, b, out), (a0, b0, c0) = arrays, offsets
+    turned = [(n, j, i) for n, i, j in sums]
+    for key in (1, 2):
+        order = sorted(range(len(sums)), key=lambda k: -sums[k][key])
+        found = _made(
+            (a, b, out), (a0, b0, c0), batches, rows, columns, [sums[k] for k in order]
+        ) or _made(
+            (b, a, out),
+            (b0, a0, c0),
+            [(n, j, i, k) for n, i, j, k in batches],
+            columns,
+            rows,
+            [turned[k] for k in order],
+        )
+        if found is not None:
+            return found
     return None
 
 
-def _matrices(
-    shapes: tuple[Sequence[int], Sequence[int], Sequence[int]],
-    lead: tuple[Sequence[int], Sequence[int]],
-    summed: tuple[Sequence[int], Sequence[int]],
-    arrays: tuple[tuple[Var, Strides], tuple[Var, Strides], tuple[Var, Strides]],
+def _made(
+    arrays: tuple[Var, Var, Var],
+    offsets: tuple[int, int, int],
+    batches: Sequence[Axis],
+    rows: Sequence[Axis],
+    columns: Sequence[Axis],
+    sums: Sequence[Axis],
 ) -> Dot | None:
-    (left, right, result), (ba, bb), (ca, cb) = shapes, lead, summed
-    (a, (a0, sa)), (b, (b0, sb)), (c, (c0, sc)) = arrays
-    free_a = [d for d in range(len(left)) if d not in ba and d not in ca]
-    free_b = [d for d in range(len(right)) if d not in bb and d not in cb]
-    nb = len(ba)
-    rows_c = range(nb, nb + len(free_a))
-    columns_c = range(nb + len(free_a), len(result))
-
-    def group(shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]):
-        return _merged([shape[d] for d in axes], [strides[d] for d in axes])
-
-    sides = (
-        (group(left, sa, free_a), group(left, sa, ca)),
-        (group(right, sb, cb), group(right, sb, free_b)),
-        (group(result, sc, list(rows_c)), group(result, sc, list(columns_c))),
+    batches, rows, columns, sums = map(_joined, (batches, rows, columns, sums))
+    rows, columns = rows or [(1, 0, 0)], columns or [(1, 1, 1)]
+    sums = sums or [(1, 0, 0)]
+    (n, bn, cn), bk = columns[-1], sums[-1][2]
+    if len(columns) > 1 or cn != 1 or len(rows) > _ROWS or len(sums) > _SUMS:
+        return None
+    if bn != 1 and bk != 1 and sums[-1][0] > 1:
+        return None
+    if len(sums) > 1 and sums[-1][0] < _SHORT:
+        return None
+    steps = (
+        [x[1] for x in (*batches, *rows, *sums)],
+        [*(x[2] for x in (*batches, *sums)), bn],
+        [*(x[3] for x in batches), *(x[2] for x in rows), 1],
     )
-    flags = []
-    for rows, columns in sides:
-        flag = None if rows is None or columns is None else _oriented(rows, columns)
-        if flag is None or max(rows[0], columns[0]) > _MOST:  # type: ignore[index]
-            return None
-        flags.append(flag)
-    if flags[2]:
-        return None  # the result's columns must lie next to each other
-    axes = [k for k in range(nb) if result[k] != 1]
-    sizes = tuple(result[k] for k in axes)
-    leads = ([sa[ba[k]] for k in axes], [sb[bb[k]] for k in axes], [sc[k] for k in axes])
-    places = tuple(
-        Affine(offset, (*many, rows[1], columns[1]))  # type: ignore[index]
-        for offset, many, (rows, columns) in zip((a0, b0, c0), leads, sides, strict=True)
-    )
-    (m, _), (k, _), (n, _) = sides[0][0], sides[0][1], sides[1][1]  # type: ignore[misc]
-    batch = 1
-    for size in sizes:
-        batch *= size
-    return Dot(a, b, c, batch, m, n, k, flags[0], flags[1], sizes, places)  # type: ignore[arg-type]
+    places = tuple(Affine(at, tuple(s)) for at, s in zip(offsets, steps, strict=True))
+    sizes = (tuple(x[0] for x in axes) for axes in (batches, rows, sums))
+    return Dot(*arrays, *sizes, n, places)  # type: ignore[arg-type]
 
 
 def rewritten(eqn: Eqn) -> Callable[..., Any] | None:

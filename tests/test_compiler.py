@@ -155,13 +155,15 @@ def test_compiled_agrees_with_eager(name):
 def run_dot(step, env):
     """Execute a product with NumPy."""
     found = []
-    sizes = ((step.m, step.k), (step.k, step.n), (step.m, step.n))
+    sizes = ((*step.rows, *step.sums), (*step.sums, step.n), (*step.rows, step.n))
     for v, place, matrix in zip((step.a, step.b, step.out), step.places, sizes, strict=True):
         flat = env[v].reshape(-1)
         strides = [s * flat.itemsize for s in place.strides]
         shape = (*step.batches, *matrix)
         found.append(np.lib.stride_tricks.as_strided(flat[place.offset :], shape, strides))
-    found[2][...] = found[0] @ found[1]
+    a = found[0].reshape(*step.batches, step.m, step.k)
+    b = found[1].reshape(*step.batches, step.k, step.n)
+    found[2][...] = (a @ b).reshape(found[2].shape)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

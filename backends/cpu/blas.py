@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,6 +62,7 @@ def _table(step: Dot) -> dict[str, int]:
     the sizes of the batch axes and how far apart the matrices lie along them.
     """
     rows, columns = _blocks(step.m, step.n, step.k)
+    trans_a, trans_b = (p.strides[-1] != 1 for p in step.places[:2])
     across = -(-step.n // columns)
     a, b, c = step.places
     table = {
@@ -77,11 +79,11 @@ def _table(step: Dot) -> dict[str, int]:
         "ar": a.strides[-2],
         "bc": b.strides[-1],
         "cr": c.strides[-2],
-        "lda": _leading(a, step.trans_a, step.m, step.k),
-        "ldb": _leading(b, step.trans_b, step.k, step.n),
+        "lda": _leading(a, trans_a, step.m, step.k),
+        "ldb": _leading(b, trans_b, step.k, step.n),
         "ldc": _leading(c, False, step.m, step.n),
-        "ta": _TRANSPOSED if step.trans_a else _PLAIN,
-        "tb": _TRANSPOSED if step.trans_b else _PLAIN,
+        "ta": _TRANSPOSED if trans_a else _PLAIN,
+        "tb": _TRANSPOSED if trans_b else _PLAIN,
     }
     for k, size in enumerate(step.batches):
         table |= {
@@ -205,7 +207,8 @@ def _packs(step: Dot, rows: int, panel: int) -> tuple[str, str]:
     (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
     size = step.out.aval.dtype.itemsize
     pack_a = pack_b = "in place"
-    if ar == 1 and step.m > 1 and step.n > panel and ak * size >= _FAR:
+    single = len(step.rows) == 1
+    if single and ar == 1 and step.m > 1 and step.n > panel and ak * size >= _FAR:
         pack_a = "copied"
     if bn != 1 and step.n > 1:
         pack_b = "turned"
@@ -215,8 +218,8 @@ def _packs(step: Dot, rows: int, panel: int) -> tuple[str, str]:
 
 
 def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[int, int, int]:
-    """Return the rows, the columns and the terms of the sum of a part, by sizes alone."""
-    wanted = min(_MOST, max(1, step.m * step.n * step.k * step.batch // _PART))
+    """Return the rows and the columns of a part, and the pieces of the sum, by sizes alone."""
+    wanted = min(_MOST, max(1, step.products // _PART))
     wanted = -(-wanted // step.batch)
     tall, wide = -(-step.m // rows), -(-step.n // panel)
     vectors = panel // _lanes(step)
@@ -236,19 +239,29 @@ def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[in
     assert best is not None
     _, high, columns, parts = best
     pieces = min(max(1, wanted // (2 * parts)), max(1, step.k // (2 * _DEEP)))
-    return min(high * rows, step.m), min(columns * panel, step.n), -(-step.k // pieces)
+    return min(high * rows, step.m), min(columns * panel, step.n), pieces
+
+
+def _axes(prefix: str, count: int, place: Sequence[int], first: int) -> dict[str, int]:
+    """Return the strides of ``count`` axes from the innermost on, 0 where there are fewer."""
+    found = [*reversed(place), *[0] * count][:count]
+    return {f"{prefix}{k + first}": n for k, n in enumerate(found)}
 
 
 def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product, by name."""
-    size = step.out.aval.dtype.itemsize
-    lanes = _lanes(step)
+    size, lanes = step.out.aval.dtype.itemsize, _lanes(step)
     panel = widths(rows)[0] * lanes
     a, b, c = step.places
     packs = _packs(step, rows, panel)
-    high, wide, piece = _split(step, rows, panel, packs)
-    depth = -(-piece // -(-piece // _DEEP))
-    down, across, pieces = -(-step.m // high), -(-step.n // wide), -(-step.k // piece)
+    high, wide, pieces = _split(step, rows, panel, packs)
+    inner, lead = step.sums[-1], len(step.batches)
+    depth = min(_DEEP, -(-step.k // pieces))
+    depth = -(-inner // -(-inner // depth))
+    turns = -(-inner // depth)
+    steps = turns * (step.k // inner)
+    piece = -(-steps // min(pieces, steps))
+    down, across, pieces = -(-step.m // high), -(-step.n // wide), -(-steps // piece)
     copied = panels = 0
     if packs[0] != "in place":
         copied = -(-high // rows) * (rows * depth + lanes) + lanes * lanes
@@ -257,21 +270,33 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     slot = -(-(copied + panels) * size // 64) * 64
     parts = step.batch * down * across * pieces
     partial = step.batch * pieces * step.m * step.n * size if pieces > 1 else 0
+    middle = lead + len(step.rows)
+    outer = [*reversed(step.sums[:-1]), 1, 1]
     table = {
-        "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": step.k,
-        "rows": high, "columns": wide, "piece": piece, "depth": depth,
-        "a": a.offset, "b": b.offset, "c": c.offset,
-        "ar": a.strides[-2], "ak": a.strides[-1], "bk": b.strides[-2], "bn": b.strides[-1],
-        "cr": c.strides[-2], "pack_a": PACKS[packs[0]], "pack_b": PACKS[packs[1]],
-        "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
+        "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": inner,
+        "rows": high, "columns": wide, "piece": piece, "depth": depth, "turns": turns,
+        "steps": steps, "a": a.offset, "b": b.offset, "c": c.offset, "ak": a.strides[-1],
+        "bk": b.strides[-2], "bn": b.strides[-1], "pack_a": PACKS[packs[0]],
+        "pack_b": PACKS[packs[1]], "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
         "room": min(64, os.cpu_count() or 1, parts) if slot else 0, "copied": copied,
-        "axes": len(step.batches),
+        "axes": lead, "single": int(len(step.rows) == 1), "r0": step.rows[-1],
+        "r1": [1, 1, *step.rows[:-1]][-1],
+        **_axes("ar", 3, a.strides[lead:middle], 0), **_axes("cr", 3, c.strides[lead:-1], 0),
+        "s1": outer[0], "s2": outer[1], **_axes("as", 3, a.strides[middle:-1], 1),
+        **_axes("bs", 3, b.strides[lead:-2], 1),
     }  # fmt: skip
     assert tuple(table) == FIELDS
     for j, count in reversed(list(enumerate(step.batches))):
         strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", step.places, strict=True)}
         table |= {f"n{j}": count, **strides}
     return table
+
+
+def _by_openblas(step: Dot) -> bool:
+    """Tell whether OpenBLAS makes a product: where vectors have no masks, if it can."""
+    (ar, ak), dtype = step.places[0].strides[-2:], step.out.aval.dtype
+    single = len(step.rows) == len(step.sums) == 1 and 1 in (ar, ak)
+    return single and dtype.kind == "f" and registers()[0] < _MASKED
 
 
 def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
@@ -282,7 +307,7 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
     in their tables alone, since compiling costs more than reading numbers.
     """
     dtype = step.out.aval.dtype
-    if dtype.kind == "f" and registers()[0] < _MASKED:
+    if _by_openblas(step):
         code, name, declaration = _library_code(step)
         return [("dot", code, {name: declaration})]
     rows = _tile_rows(step.m)
@@ -299,7 +324,7 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
         declared[f"{symbol}_end"] = f"declare void @{symbol}_end({types})"
         body = f"call void @{symbol}_end({head}, i64 {step.batch})"
         text += "\n\n" + _FUNCTION.format(name="dot_end", head=head, body=body)
-    work = step.batch * step.m * step.n * step.k * dtype.itemsize // 8
+    work = step.products * dtype.itemsize // 8
     parts = step.batch * table["down"] * table["across"] * table["pieces"]
     scratch = table["slots"] + table["room"] * table["slot"] if several or table["room"] else 0
     main = Code(text, {}, parts, scratch, several, work, tuple(table.values()))
