@@ -25,7 +25,7 @@ from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "SUMMED", "destination", "in_order", "product", "rewritten", "source"]
+__all__ = ["FLOATS", "SUMMED", "convert_to", "destination", "dot", "in_order", "product", "rewritten", "source"]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 """The dtypes of which there are convolutions."""
@@ -147,7 +147,7 @@ def dot(
     (a, b, out), (a0, b0, c0) = arrays, offsets
     turned = [(n, j, i) for n, i, j in sums]
     for key in (1, 2):
-        order = sorted(range(len(sums)), key=lambda k: -sums[k][key])
+        order = sorted(range(len(sums)), key=lambda k: -abs(sums[k][key]))
         found = _made(
             (a, b, out), (a0, b0, c0), batches, rows, columns, [sums[k] for k in order]
         ) or _made(
@@ -210,16 +210,17 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
         return None
 
     def converted(x: Any, y: Any) -> Any:
-        x, y = (_to(z, inner) for z in (x, y))
+        x, y = (convert_to(z, inner) for z in (x, y))
         made = dot_general(
             x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner
         )
-        return _to(made, out)
+        return convert_to(made, out)
 
     return converted
 
 
-def _to(x: Any, dtype: np.dtype) -> Any:
+def convert_to(x: Any, dtype: np.dtype) -> Any:
+    """Return x as an array of a dtype."""
     return x if x.dtype == dtype else convert(x, dtype=dtype, weak_type=False)
 
 

@@ -140,7 +140,10 @@ class Program:
             if step is None:
                 self.kinds[eqn] = "call"
                 continue
-            self.convs[eqn] = step
+            if isinstance(step, Dot):
+                self.kinds[eqn], self.dots[eqn] = "dot", step
+            else:
+                self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
@@ -153,8 +156,11 @@ class Program:
         held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        for eqn, step in self.dots.items():  # of convolutions
+            held.difference_update(eqn.outvars)
+            held.add(step.out)
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] != "dot":
+            if self.kinds[eqn] != "dot" or eqn in self.dots:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)

@@ -180,6 +180,8 @@ exit:
 
 # ------------------------------------------------------------------------------- our own library
 _FAR = 4096  # bytes between rows from which they are copied, else read in place
+_ACROSS = 512  # those where an operand has at least as many bytes as _CACHE
+_CACHE = 1 << 20
 _MASKED = 32  # bytes of vectors from which a processor reads and writes parts of them quickly
 _DEEP = 256  # terms of the sum that a panel has
 _PART = 1 << 17  # multiplications that a part has at least
@@ -207,8 +209,9 @@ def _packs(step: Dot, rows: int, panel: int) -> tuple[str, str]:
     (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
     size = step.out.aval.dtype.itemsize
     pack_a = pack_b = "in place"
-    single = len(step.rows) == 1
-    if single and ar == 1 and step.m > 1 and step.n > panel and ak * size >= _FAR:
+    # Rows read across memory: from far apart, or so many that they do not stay in the cache.
+    many = ak * size >= _FAR or (ak * size >= _ACROSS and step.m * step.k * size >= _CACHE)
+    if len(step.rows) == 1 and ar == 1 and step.m > 1 and step.n > panel and many:
         pack_a = "copied"
     if bn != 1 and step.n > 1:
         pack_b = "turned"
@@ -251,7 +254,8 @@ def _axes(prefix: str, count: int, place: Sequence[int], first: int) -> dict[str
 def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product, by name."""
     size, lanes = step.out.aval.dtype.itemsize, _lanes(step)
-    panel = widths(rows)[0] * lanes
+    vectors = -(-step.n // lanes)
+    panel = lanes * -(-vectors // -(-vectors // widths(rows)[0]))
     a, b, c = step.places
     packs = _packs(step, rows, panel)
     high, wide, pieces = _split(step, rows, panel, packs)
@@ -275,7 +279,7 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     table = {
         "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": inner,
         "rows": high, "columns": wide, "piece": piece, "depth": depth, "turns": turns,
-        "steps": steps, "a": a.offset, "b": b.offset, "c": c.offset, "ak": a.strides[-1],
+        "steps": steps, "panel": panel, "a": a.offset, "b": b.offset, "c": c.offset, "ak": a.strides[-1],
         "bk": b.strides[-2], "bn": b.strides[-1], "pack_a": PACKS[packs[0]],
         "pack_b": PACKS[packs[1]], "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
         "room": min(64, os.cpu_count() or 1, parts) if slot else 0, "copied": copied,
