@@ -178,9 +178,7 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
 def _inside(c: Correlation) -> bool:
     """Tell whether all windows are inside of x."""
     ends = zip(c.places, c.strides, c.window, c.dilation, c.low, c.space, strict=True)
-    return all(
-        low <= 0 and (p - 1) * s + (k - 1) * d - low < n for p, s, k, d, low, n in ends
-    )
+    return all(low <= 0 and (p - 1) * s + (k - 1) * d - low < n for p, s, k, d, low, n in ends)
 
 
 def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:

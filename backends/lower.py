@@ -171,7 +171,7 @@ LOWERINGS: dict[str, Rule] = {
 """By primitive."""
 
 AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
-    "conv_general_dilated": correlate.rewritten,
+    "conv_general_dilated": correlate.rewritten
 }
 """By primitive, where it matters what made the operands."""
 

@@ -25,7 +25,17 @@ from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["FLOATS", "SUMMED", "convert_to", "destination", "dot", "in_order", "product", "rewritten", "source"]
+__all__ = [
+    "FLOATS",
+    "SUMMED",
+    "convert_to",
+    "destination",
+    "dot",
+    "in_order",
+    "product",
+    "rewritten",
+    "source",
+]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 """The dtypes of which there are convolutions."""
@@ -120,7 +130,9 @@ def product(
     sa, sb, sc = (where[1] for _, where in (a, b, out))
     nb = len(ba)
     free_a, free_b = free_axes(len(left), ca, ba), free_axes(len(right), cb, bb)
-    batches = [(result[k], sa[i], sb[j], sc[k]) for k, (i, j) in enumerate(zip(ba, bb, strict=True))]
+    batches = [
+        (result[k], sa[i], sb[j], sc[k]) for k, (i, j) in enumerate(zip(ba, bb, strict=True))
+    ]
     rows = [(left[d], sa[d], sc[nb + k]) for k, d in enumerate(free_a)]
     columns = [(right[d], sb[d], sc[nb + len(free_a) + k]) for k, d in enumerate(free_b)]
     sums = [(left[i], sa[i], sb[j]) for i, j in zip(ca, cb, strict=True)]
@@ -211,9 +223,7 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
 
     def converted(x: Any, y: Any) -> Any:
         x, y = (convert_to(z, inner) for z in (x, y))
-        made = dot_general(
-            x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner
-        )
+        made = dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner)
         return convert_to(made, out)
 
     return converted

@@ -224,10 +224,13 @@ def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[in
     """Return the rows and the columns of a part, and the pieces of the sum, by sizes alone."""
     wanted = min(_MOST, max(1, step.products // _PART))
     wanted = -(-wanted // step.batch)
+    pieces = max(1, step.k // (2 * _DEEP))
+    pieces = min(pieces, wanted) if step.k >= 4 * max(step.m, step.n) else 1
+    wanted = -(-wanted // pieces)
     tall, wide = -(-step.m // rows), -(-step.n // panel)
     vectors = panel // _lanes(step)
     cost_a, cost_b = (_COST[how] for how in packs)
-    best: tuple[float, int, int, int] | None = None
+    best: tuple[float, int, int] | None = None
     for across in range(1, min(wide, 2 * wanted) + 1):
         columns = -(-wide // across)
         for down in range(max(1, wanted // across), 2 * wanted // across + 1):
@@ -236,12 +239,12 @@ def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[in
             each = high * columns * rows * vectors
             each += cost_a * high * rows + cost_b * columns * panel  # type: ignore[assignment]
             # On two threads, and on eight.
-            cost = each * (-(-parts * step.batch // 2) + 4 * -(-parts * step.batch // 8))
+            all_parts = parts * step.batch * pieces
+            cost = each * (-(-all_parts // 2) + 4 * -(-all_parts // 8))
             if best is None or cost < best[0]:
-                best = cost, high, columns, parts
+                best = cost, high, columns
     assert best is not None
-    _, high, columns, parts = best
-    pieces = min(max(1, wanted // (2 * parts)), max(1, step.k // (2 * _DEEP)))
+    _, high, columns = best
     return min(high * rows, step.m), min(columns * panel, step.n), pieces
 
 
@@ -271,7 +274,9 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
         copied = -(-high // rows) * (rows * depth + lanes) + lanes * lanes
     if packs[1] != "in place":
         panels = min(panel, -(-wide // lanes) * lanes) * (depth + lanes)
-    slot = -(-(copied + panels) * size // 64) * 64
+    listed = -(-(copied + panels) * size // 64) * 64
+    single = len(step.rows) == 1
+    slot = listed + (0 if single else -(-16 * (high + rows) // 64) * 64)
     parts = step.batch * down * across * pieces
     partial = step.batch * pieces * step.m * step.n * size if pieces > 1 else 0
     middle = lead + len(step.rows)
@@ -283,7 +288,7 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
         "bk": b.strides[-2], "bn": b.strides[-1], "pack_a": PACKS[packs[0]],
         "pack_b": PACKS[packs[1]], "slots": -(-(HEADER + partial) // 64) * 64, "slot": slot,
         "room": min(64, os.cpu_count() or 1, parts) if slot else 0, "copied": copied,
-        "axes": lead, "single": int(len(step.rows) == 1), "r0": step.rows[-1],
+        "list": listed, "axes": lead, "single": int(single), "r0": step.rows[-1],
         "r1": [1, 1, *step.rows[:-1]][-1],
         **_axes("ar", 3, a.strides[lead:middle], 0), **_axes("cr", 3, c.strides[lead:-1], 0),
         "s1": outer[0], "s2": outer[1], **_axes("as", 3, a.strides[middle:-1], 1),

@@ -30,7 +30,7 @@ _BITS = {"float": 32, "double": 64, "i32": 32, "i64": 64}
 
 FIELDS = (
     "across", "down", "pieces", "m", "n", "k", "rows", "columns", "piece", "depth", "turns", "steps",
-    "panel", "a", "b", "c", "ak", "bk", "bn", "pack_a", "pack_b", "slots", "slot", "room", "copied", "axes",
+    "panel", "a", "b", "c", "ak", "bk", "bn", "pack_a", "pack_b", "slots", "slot", "room", "copied", "list", "axes",
     "single", "r0", "r1", "ar0", "ar1", "ar2", "cr0", "cr1", "cr2",
     "s1", "s2", "as1", "as2", "as3", "bs1", "bs2", "bs3",
 )  # fmt: skip
@@ -41,8 +41,8 @@ k: size of the innermost axis of the sum. rows, columns: sizes of a block. depth
 axis a panel has; turns: panels along it; steps: panels of the whole sum; piece: those of a piece.
 panel: columns of one. a, b, c: where the arrays begin. ak, bk, bn: how far apart elements are along k of a and of b, and
 along columns of b. pack_a, pack_b: one of `PACKS`. slots, slot, room: where the slots begin in the
-scratch, bytes of one, and how many there are. copied: elements of a copy of a. axes: number of
-batch axes. single: whether the rows have one axis. r0, r1: sizes of the inner axes of the rows;
+scratch, bytes of one, and how many there are. copied: elements of a copy of a. list: where
+in a slot the places of rows of several axes are listed. axes: number of batch axes. single: whether the rows have one axis. r0, r1: sizes of the inner axes of the rows;
 ar, cr: how far apart elements are along these and an outer one. s1, s2, as, bs: the same of the
 axes of the sum around k.
 """
@@ -280,9 +280,7 @@ def _transposed(w: _Gemm, x: list[str]) -> list[str]:
 
     def shuffled(x: str, y: str, order: Sequence[int]) -> str:
         picked = ", ".join(f"i32 {n}" for n in order)
-        return w.b.op(
-            f"shufflevector {w.vector} {x}, {w.vector} {y}, <{w.lanes} x i32> <{picked}>"
-        )
+        return w.b.op(f"shufflevector {w.vector} {x}, {w.vector} {y}, <{w.lanes} x i32> <{picked}>")
 
     quarter = 16 // w.bytes
     blocks = w.lanes // quarter
@@ -340,9 +338,7 @@ class _Parts(_Gemm):
         self.widths = widths(rows)
         self.cells.append(f"  %places = alloca i64, i64 {2 * rows}, align 64")
         self.f = {name: self.number("%table", k) for k, name in enumerate(FIELDS)}
-        self.is_packed = {
-            x: self.b.op(f"icmp ne i64 {self.f[f'pack_{x}']}, 0") for x in ("a", "b")
-        }
+        self.is_packed = {x: self.b.op(f"icmp ne i64 {self.f[f'pack_{x}']}, 0") for x in ("a", "b")}
         self.copy = self.pointer("%slot", self.kind, self.f["copied"])
         self.loop("%lo", "%hi", 1, self.part)
 
@@ -391,6 +387,32 @@ class _Parts(_Gemm):
             totals = [self.plus(x, y) for x, y in zip(totals, moves, strict=True)]
         return totals
 
+    def put(self, places: str, row: Index, *offsets: str) -> None:
+        """Store where a row begins in a and in c."""
+        to = self.pointer(places, "i64", self.sum(0, [(row, 2)]))
+        for n, offset in enumerate(offsets):
+            self.b.do(f"store i64 {offset}, ptr {self.pointer(to, 'i64', n)}, align 8")
+
+    def listed(self) -> None:
+        """Write the list of where rows of several axes begin, up to the end of the last tile."""
+        b, f, start = self.b, self.f, self.row
+        q0, rest = b.op(f"urem i64 {start}, {f['r0']}"), b.op(f"udiv i64 {start}, {f['r0']}")
+        q1 = b.op(f"urem i64 {rest}, {f['r1']}")
+        there, to = self.along(start, ("r0", "r1"), (("ar0", "ar1", "ar2"), ("cr0", "cr1", "cr2")))
+        to = self.chosen(self.whole, to, self.times(start, f["n"]))
+
+        def row(r: Index, q0: str, q1: str, there: str, to: str) -> list[str]:
+            self.put(self.list, r, there, to)
+            more = b.op(f"icmp slt i64 {self.plus(r, 1)}, {self.high}")
+            q0, q1, way_a, way_c = self.next_row(q0, q1)
+            way_c = self.chosen(self.whole, way_c, f["n"])
+            there = self.plus(there, self.chosen(more, way_a, 0))
+            return [q0, q1, there, self.plus(to, self.chosen(more, way_c, 0))]
+
+        up = b.op(f"udiv i64 {self.plus(self.high, self.rows - 1)}, {self.rows}")
+        carried = [("i64", x) for x in (q0, q1, there, to)]
+        self.loop(0, self.times(up, self.rows), 1, row, carried)
+
     def next_row(self, q0: str, q1: str) -> tuple[str, str, str, str]:
         """Return the place of the next row along its inner axes, and the ways there in a and c."""
         b, f = self.b, self.f
@@ -401,9 +423,7 @@ class _Parts(_Gemm):
         ways = []
         for x in ("ar", "cr"):
             back0, back1 = self.times(f["r0"], f[f"{x}0"]), self.times(f["r1"], f[f"{x}1"])
-            way = self.plus(
-                f[f"{x}0"], self.chosen(end0, self.minus(f[f"{x}1"], back0), 0)
-            )
+            way = self.plus(f[f"{x}0"], self.chosen(end0, self.minus(f[f"{x}1"], back0), 0))
             ways.append(self.plus(way, self.chosen(end1, self.minus(f[f"{x}2"], back1), 0)))
         return self.chosen(end0, 0, n0), self.chosen(end1, 0, n1), ways[0], ways[1]
 
@@ -429,6 +449,8 @@ class _Parts(_Gemm):
         self.c = self.element(c, self.chosen(self.whole, c0, partial), column)
         self.high = self.least(f["rows"], self.minus(f["m"], row))
         self.wide = self.least(f["columns"], self.minus(f["n"], column))
+        self.list = self.pointer("%slot", "i8", f["list"])
+        self.when(b.op(f"icmp eq i64 {f['single']}, 0"), self.listed)
         first = self.times(piece, f["piece"])
         stop = self.least(f["steps"], self.plus(first, f["piece"]))
         self.loop(first, stop, 1, lambda step: self.deep(step, first))
@@ -513,11 +535,6 @@ class _Parts(_Gemm):
         final = self.minus(self.minus(self.high, i), 1)
         start = self.plus(self.row, i)
 
-        def put(r: int, *offsets: str) -> None:
-            for n, offset in enumerate(offsets):
-                to = self.pointer("%places", "i64", 2 * r + n)
-                self.b.do(f"store i64 {offset}, ptr {to}, align 8")
-
         def in_line() -> None:
             apart = self.chosen(packed, 1, f["ar0"])
             below = self.chosen(self.whole, f["cr0"], f["n"])
@@ -525,38 +542,20 @@ class _Parts(_Gemm):
             line = self.times(start, below)
             for r in range(self.rows):  # a row beyond the last one is the last one once more
                 row = self.least(r, final)
-                put(
-                    r,
-                    self.plus(first, self.times(row, apart)),
-                    self.plus(line, self.times(row, below)),
-                )
+                there = self.plus(first, self.times(row, apart))
+                self.put("%places", r, there, self.plus(line, self.times(row, below)))
 
-        def in_grid() -> None:
-            b, (q0, q1) = self.b, ("0", "0")
-            q0, rest = b.op(f"urem i64 {start}, {f['r0']}"), b.op(f"udiv i64 {start}, {f['r0']}")
-            q1 = b.op(f"urem i64 {rest}, {f['r1']}")
-            steps = (("ar0", "ar1", "ar2"), ("cr0", "cr1", "cr2"))
-            there, to = self.along(start, ("r0", "r1"), steps)
-            to = self.chosen(self.whole, to, self.times(start, f["n"]))
-            for r in range(self.rows):
-                put(r, there, to)
-                more = b.op(f"icmp slt i64 {r}, {final}")
-                q0, q1, moved_a, moved_c = self.next_row(q0, q1)
-                moved_c = self.chosen(self.whole, moved_c, f["n"])
-                there = self.plus(there, self.chosen(more, moved_a, 0))
-                to = self.plus(to, self.chosen(more, moved_c, 0))
-
-        self.when(self.b.op(f"icmp ne i64 {f['single']}, 0"), in_line)
-        self.when(self.b.op(f"icmp eq i64 {f['single']}, 0"), in_grid)
+        single = self.b.op(f"icmp ne i64 {f['single']}, 0")
+        self.when(single, in_line)
+        listed = self.pointer(self.list, "i64", self.times(i, 2))
+        places = self.b.select(single, "%places", listed, "ptr")
 
         def tile(wide: int, offset: Index) -> None:
             start = self.plus(offset, (wide - 1) * self.lanes)
             last = self.least(self.lanes, self.minus(columns, start))
-            pointers = (a, self.element(base, offset), self.element(c, offset), "%places")
+            pointers = (a, self.element(base, offset), self.element(c, offset), places)
             args = [("ptr", p) for p in pointers]
-            self.call(
-                f"tile{wide}", *args, *(("i64", x) for x in (count, along, step, last, old))
-            )
+            self.call(f"tile{wide}", *args, *(("i64", x) for x in (count, along, step, last, old)))
 
         most, *fewer = self.widths
         vectors = self.b.op(f"sdiv i64 {self.rounded(columns)}, {self.lanes}")
@@ -622,9 +621,7 @@ class _End(_Parts):
                     value = self.read(self.element(first, self.times(k, size)), mask)
                     return [self.added(total, value)]
 
-                (total,) = self.loop(
-                    0, f["pieces"], 1, piece, [(self.vector, "zeroinitializer")]
-                )
+                (total,) = self.loop(0, f["pieces"], 1, piece, [(self.vector, "zeroinitializer")])
                 self.write(total, self.element(target, to, j), mask)
 
             self.loop(0, f["n"], self.lanes, some)
