@@ -15,7 +15,23 @@ from funtorch.jaxpr import Jaxpr, Var
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
-from .plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, Step, While, reads, writes
+from .plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Fourier,
+    Launch,
+    Library,
+    Plan,
+    Scan,
+    Sort,
+    Step,
+    Table,
+    While,
+    reads,
+    writes,
+)
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
@@ -85,6 +101,9 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
+    Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
+    Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -107,8 +126,12 @@ def _cost(step: Step) -> Cost:
         return Cost(2.0 * step.products)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, Library):
+        return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
+    if isinstance(step, (Sort, Table)):
+        return Cost()
     return equation_cost(step.eqn)
 
 

@@ -18,18 +18,22 @@ from funtorch.core import primitives
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 from funtorch.ops.elementwise import add, bitwise_or, convert, eq, ne, select
 from funtorch.ops.families import broadcast_in_dim, full_like, scalar
+from funtorch.ops.matrices import HALF, MACROS
+from funtorch.ops.recipes import RECIPES
 from funtorch.ops.reduce import reduce_max, reduce_min
 from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
 from . import correlate, products
-from .spectral import of_real
+from .ordering import by_bits
+from .spectral import by_convolution
 
-__all__ = ["LOWERINGS", "lower"]
+__all__ = ["BARRIER", "LOWERINGS", "lower"]
 
 Rule = Callable[[Eqn], Callable[..., Any] | None]
 
+BARRIER = "optimization_barrier"
 INT32, INT64, UINT8 = map(np.dtype, ("int32", "int64", "uint8"))
 _TAPS = 32  # taps of a window up to which its overlapping sum is written out
 
@@ -152,6 +156,31 @@ def _laid_side_by_side(x: Any, shape: Sequence[int], strides: Sequence[int]) -> 
     return pad(x, zero, lo=none, hi=(*none[:lead], *ends), interior=none) if any(ends) else x
 
 
+# ---------------------------------------------------------------------- linear algebra
+def _macro(program: Callable[..., Any]) -> Rule:
+    """A primitive that is a program of others."""
+
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        return lambda *xs: program(*xs, **eqn.params)
+
+    return rule
+
+
+def _by_float32(eqn: Eqn) -> Callable[..., Any] | None:
+    """Matrices of 16-bit floats, which LAPACK does not know."""
+    half, single = eqn.invars[0].aval.dtype, np.dtype(np.float32)
+    if half not in HALF:
+        return None
+
+    def whole(*xs: Any) -> Any:
+        wide = (convert(x, dtype=single, weak_type=False) if x.dtype == half else x for x in xs)
+        outs = eqn.prim.bind(*wide, **eqn.params)
+        outs = outs if eqn.prim.multiple_results else [outs]
+        return [convert(x, dtype=half, weak_type=False) if x.dtype == single else x for x in outs]
+
+    return whole
+
+
 LOWERINGS: dict[str, Rule] = {
     "argmax": _arg(True),
     "argmin": _arg(False),
@@ -166,7 +195,10 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": products.rewritten,
-    "fft": of_real,
+    "fft": by_convolution,
+    "sort": by_bits,
+    **dict.fromkeys(RECIPES, _by_float32),
+    **{name: _macro(program) for name, program in MACROS.items()},
 }
 """By primitive."""
 
@@ -176,9 +208,16 @@ AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
 """By primitive, where it matters what made the operands."""
 
 
+def _listed(outs: Any) -> list[Any]:
+    return list(outs) if isinstance(outs, (list, tuple)) else [outs]
+
+
 def lower(jaxpr: Jaxpr) -> Jaxpr:
-    """Return an equal program in which every equation with a row is written in other primitives."""
-    if not any(eqn.prim.name in (*LOWERINGS, *AFTER) for eqn in jaxpr.eqns):
+    """Return an equal program in which every equation with a row is written in other primitives.
+
+    Barriers stay as equations of nothing: what they change is the order of steps.
+    """
+    if not any(eqn.prim.name in (*LOWERINGS, *AFTER, BARRIER) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
@@ -189,6 +228,10 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
 
     for eqn in jaxpr.eqns:
         args = renamed(eqn.invars, env)
+        if eqn.prim.name == BARRIER:
+            env.update(zip(eqn.outvars, args, strict=True))
+            eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
+            continue
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
         written = None
         if not any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars)):
@@ -200,7 +243,7 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             eqns.append(new)
             makers.update((v, new) for v in new.outvars)
             continue
-        sub = stage(lambda *xs, f=written: [f(*xs)], [v.aval for v in eqn.invars])
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
         sub = lower(sub)
         for e in sub.eqns:

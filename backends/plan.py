@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.lapack import Recipe
 
 from .kernel import Affine, Kernel
 
@@ -21,9 +22,12 @@ __all__ = [
     "Dot",
     "Fourier",
     "Launch",
+    "Library",
     "Plan",
     "Scan",
+    "Sort",
     "Step",
+    "Table",
     "While",
     "plans_of",
     "reads",
@@ -154,6 +158,37 @@ class Fourier:
 
 
 @dataclass(frozen=True)
+class Library:
+    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
+
+    eqn: Eqn
+    recipe: Recipe
+    batch: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Write a vector that the primitive `fft_table` makes; it is computed once per process."""
+
+    out: Var
+    what: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Sort:
+    """Sort (rows, n) unsigned integers along the last axis, as the primitive `sort_bits` says."""
+
+    x: Var
+    out: Var
+    rows: int
+    n: int
+    low: int
+    high: int
+    tie: int | None
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -185,7 +220,7 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Call | Scan | While | Branch
+Step = Launch | Dot | Conv | Fourier | Table | Sort | Library | Call | Scan | While | Branch
 
 
 @dataclass(frozen=True)
@@ -240,6 +275,12 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Fourier):
             shown = [f"{step.batch} x {step.inner} of size {' '.join(map(str, step.radices))}"]
             yield f"  {k}: {made} = {name(step.x)} transformed{' back' if step.inverse else ''}"
+        elif isinstance(step, Table):
+            shown = []
+            yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Sort):
+            shown = []
+            yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -261,17 +302,17 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
-    elif isinstance(step, Fourier):
+    elif isinstance(step, (Fourier, Sort)):
         yield step.x
-    else:
+    elif not isinstance(step, Table):
         yield from step.eqn.invars
 
 
 def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
-        yield from (step.vars[s.buffer] for s in step.kernel.stores)
-    elif isinstance(step, (Dot, Conv, Fourier)):
+        yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
+    elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
         yield step.out
     else:
         yield from step.eqn.outvars

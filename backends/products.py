@@ -7,7 +7,6 @@ reshaped is written where it goes. Other contractions become products of turned 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

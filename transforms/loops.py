@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, Primitive, Tracer, aval_of, concrete_or_error
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
@@ -20,7 +20,7 @@ from funtorch.ops.shape import slice as slice_
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
-from .lanes import map_lanes, suits_lanes
+from .lanes import check_effects, map_lanes, suits_lanes
 from .restage import batch_program, fixpoint, jvp_program, reordered, split, stage_hoisted
 from .scan import check_carry, scan
 from .staging import stage_tree
@@ -135,6 +135,7 @@ def _while_batch(
     b_carry = fixpoint(b_init, lambda c: batch_program(body_jaxpr, axis, (*b_body, *c), c).note)
     pred_batched = batch_program(cond_jaxpr, axis, (*b_cond, *b_carry)).note[0]
     if pred_batched:
+        check_effects("while_loop, whose lanes end at different steps,", cond_jaxpr, body_jaxpr)
         b_carry = (True,) * len(init)
     body = batch_program(body_jaxpr, axis, (*b_body, *b_carry), b_carry)
     cond = batch_program(cond_jaxpr, axis, (*b_cond, *b_carry))

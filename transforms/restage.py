@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch.core import LinearArg, Primitive, Tracer, current
+from funtorch.core import ArrayImpl, LinearArg, Primitive, Tracer, current
 from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
 
@@ -29,6 +29,7 @@ __all__ = [
     "linearize_program",
     "pick",
     "reordered",
+    "run_program",
     "split",
     "stage_hoisted",
     "transpose_program",
@@ -236,9 +237,15 @@ def batch_program(
     return _remembered(jaxpr, ("batch", axis, batched, force), build)
 
 
+def run_program(xp: Any, *buffers: Any, jaxpr: Jaxpr, **params: Any) -> list[Any]:
+    """Run a call by its program: the eager rule of what has no better one."""
+    return [o._data for o in eval_jaxpr(jaxpr, *[ArrayImpl(b) for b in buffers])]
+
+
 def call_rules(prim: Primitive) -> None:
     """Give a call-like primitive (``jaxpr`` among its params, inputs passed straight to it) its
     rules:
+    eager evaluation,
     jvp, linearize, transpose and batch of a call are calls of the jvp, linearization ... of the
     program."""
 
@@ -292,7 +299,7 @@ def call_rules(prim: Primitive) -> None:
         return eval_jaxpr(jaxpr, *args)
 
     prim.type, prim.call, prim.keeps_weak = type_rule, True, True
-    prim.depends, prim.divide = depends, divide
+    prim.eager, prim.depends, prim.divide = run_program, depends, divide
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
 
 

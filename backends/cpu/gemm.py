@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from .packed import HEADER, registers
 from .writer import Index, Routine
 
-__all__ = ["FIELDS", "KINDS", "PACKS", "gemm_symbol", "gemm_text", "lanes_of", "widths"]
+__all__ = ["FIELDS", "KINDS", "PACKS", "gemm_symbol", "gemm_text", "lanes_of", "masked", "widths"]
 
 KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
 """LLVM's names of the types that products are summed in; what is unsigned is summed as signed."""
@@ -29,22 +29,22 @@ KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"
 _BITS = {"float": 32, "double": 64, "i32": 32, "i64": 64}
 
 FIELDS = (
-    "across", "down", "pieces", "m", "n", "k", "rows", "columns", "piece", "depth", "turns", "steps",
-    "panel", "a", "b", "c", "ak", "bk", "bn", "pack_a", "pack_b", "slots", "slot", "room", "copied", "list", "axes",
-    "single", "r0", "r1", "ar0", "ar1", "ar2", "cr0", "cr1", "cr2",
+    "across", "down", "pieces", "m", "n", "k", "rows", "columns", "piece", "depth", "turns",
+    "steps", "panel", "a", "b", "c", "ak", "bk", "bn", "pack_a", "pack_b", "slots", "slot", "room",
+    "copied", "list", "axes", "single", "r0", "r1", "ar0", "ar1", "ar2", "cr0", "cr1", "cr2",
     "s1", "s2", "as1", "as2", "as3", "bs1", "bs2", "bs3",
 )  # fmt: skip
 """What a table holds, in order; behind it, for every batch axis, its size and three strides.
 
 across, down, pieces: blocks of columns, blocks of rows, pieces of the sum. m, n: rows and columns;
 k: size of the innermost axis of the sum. rows, columns: sizes of a block. depth: how much of that
-axis a panel has; turns: panels along it; steps: panels of the whole sum; piece: those of a piece.
-panel: columns of one. a, b, c: where the arrays begin. ak, bk, bn: how far apart elements are along k of a and of b, and
-along columns of b. pack_a, pack_b: one of `PACKS`. slots, slot, room: where the slots begin in the
-scratch, bytes of one, and how many there are. copied: elements of a copy of a. list: where
-in a slot the places of rows of several axes are listed. axes: number of batch axes. single: whether the rows have one axis. r0, r1: sizes of the inner axes of the rows;
-ar, cr: how far apart elements are along these and an outer one. s1, s2, as, bs: the same of the
-axes of the sum around k.
+axis a panel has; turns: panels along it; steps: panels of the whole sum; piece: those of a piece;
+panel: columns of one. a, b, c: where the arrays begin. ak, bk, bn: how far apart elements are along
+k of a and of b, and along columns of b. pack_a, pack_b: one of `PACKS`. slots, slot, room: where
+the slots begin in the scratch, bytes of one, and how many there are. copied: elements of a copy of
+a. list: where in a slot the places of rows of several axes are listed. axes: number of batch axes.
+single: whether the rows have one axis. r0, r1: sizes of the inner axes of the rows; ar, cr: how far
+apart elements are along these and an outer one. s1, s2, as, bs: the same of the axes around k.
 """
 
 PACKS = {"in place": 0, "copied": 1, "turned": 2}
@@ -54,6 +54,11 @@ PACKS = {"in place": 0, "copied": 1, "turned": 2}
 def lanes_of(kind: str) -> int:
     """Return how many elements a vector has."""
     return registers()[0] * 8 // _BITS[kind]
+
+
+def masked() -> bool:
+    """Tell whether the processor reads parts of vectors as quickly as whole ones."""
+    return registers()[0] >= 32
 
 
 def widths(rows: int) -> tuple[int, ...]:
@@ -180,7 +185,9 @@ def _tile(kind: str, rows: int, wide: int) -> _Gemm:
     or 1; ``ak``, ``bk``: the way of one step of k.
     """
     w = _Gemm(kind, rows)
-    masks: list[str | None] = [None] * (wide - 1) + [w.mask("%last")]
+    last = w.mask("%last")
+    masks: list[str | None] = [None] * (wide - 1) + [last]
+    reads = masks if masked() else [None] * wide
     kept = [w.mask(w.times("%old", w.lanes))] * (wide - 1) + [w.mask(w.times("%old", "%last"))]
     starts, sums = [], []
     for r in range(rows):
@@ -189,7 +196,7 @@ def _tile(kind: str, rows: int, wide: int) -> _Gemm:
         sums += [w.read(w.element(to, v * w.lanes), mask) for v, mask in enumerate(kept)]
 
     def step(k: Index, a: str, b: str, *now: str) -> list[str]:
-        values = [w.read(w.element(b, v * w.lanes), mask) for v, mask in enumerate(masks)]
+        values = [w.read(w.element(b, v * w.lanes), mask) for v, mask in enumerate(reads)]
         out = [w.plus(a, "%ak"), w.element(b, "%bk")]
         for r in range(rows):
             one = w.b.op(f"load {kind}, ptr {w.element(starts[r], a)}, align {w.bytes}")
@@ -500,8 +507,6 @@ class _Parts(_Gemm):
     ) -> None:
         """Write a copy of ``count`` rows of columns, if there is to be one."""
         along, across = steps
-        args = [("ptr", target), ("i64", count)]
-
         names = {"copied": ("deal" if which == "a" else "copy", along), "turned": ("turn", across)}
         for how, (name, apart) in names.items():
             if which == "a" and how == "turned":

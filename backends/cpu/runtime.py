@@ -23,10 +23,11 @@ import numpy as np
 from funtorch.config import config
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-from ..buffers import LARGE, pool
+from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
 from .codegen import files, kept_module, link
+from .fourier import TABLE, table_address
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
@@ -93,6 +94,8 @@ def _address(name: str) -> int:
         return address
     if name.startswith("funtorch_gemm_"):
         return _gemm(name.removesuffix("_end"))[name]
+    if name.startswith(TABLE):
+        return table_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
@@ -347,7 +350,7 @@ def _exclusive(buffers: list[np.ndarray], k: int) -> np.ndarray:
         and type(owner) is np.ndarray
         and owner.flags.owndata
         and x.flags.writeable
-        and x.nbytes == owner.nbytes
+        and owner.nbytes - x.nbytes <= ALIGN
         and (owner is x or sys.getrefcount(owner) <= _OWNED)
     ):
         return x
@@ -404,7 +407,7 @@ def bind(
             if not size:
                 arena = None
             elif size >= LARGE:
-                arena = pool.owner(size)
+                arena = pool.block(size)
             else:
                 arena = _small_arena(spare, size)
         except MemoryError as error:

@@ -26,7 +26,7 @@ from .elements import (
     register_dtype,
     store_value,
 )
-from .math import FORMULAS, Value, absolute, number, select, threefry2x32
+from .math import FORMULAS, REWRITTEN, Value, absolute, number, select, threefry2x32
 from .math.complex import COMPLEX, Pair
 
 __all__ = ["MEMORY", "TYPES", "Block", "constant", "load_value", "scalar", "store_value"]
@@ -221,6 +221,7 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
 
 
 _MUL = _plain("fmul contract", "mul")
+_FORMULAS = FORMULAS | REWRITTEN
 
 _CODE: dict[str, Code] = {
     "add": _plain("fadd contract", "add"),
@@ -320,8 +321,8 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     kind = TYPES[computed]
     if name == "select":
         out = b.select(xs[0], xs[1], xs[2], kind)
-    elif name in FORMULAS and computed.kind == "f":
-        out = FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
+    elif name in _FORMULAS and computed.kind == "f":
+        out = _FORMULAS[name](*(Value(b, x, kind) for x in xs), **(attr or {})).name
     else:
         out = _CODE[name](b, xs, kind, computed, attr)
     if to not in HALVES:

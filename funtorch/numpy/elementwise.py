@@ -23,7 +23,9 @@ from funtorch.numpy.promotion import (
     convert,
     describe,
     is_eager,
+    no_out,
     promote,
+    static_int,
     to_array,
     to_arrays,
 )
@@ -535,6 +537,8 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
         numpy.round
     """
     x = to_array(a, "round", "a")
+    no_out(out, "round")
+    decimals = static_int(decimals, "round: decimals")
     if not dtypes.is_inexact(x.dtype):
         if decimals >= 0:
             return x
@@ -562,12 +566,13 @@ def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
-def modf(x: Any, /) -> tuple[Any, Any]:
+def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     """Return the fractional and the integral part, both with the sign of x.
 
     References:
         numpy.modf
     """
+    no_out(out, "modf")
     x = to_array(x, "modf")
     x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
     whole = trunc(x)

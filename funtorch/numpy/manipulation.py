@@ -528,6 +528,9 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     x = to_array(ary, name, "ary")
     k = canonical_axis(axis, x.ndim, name)
     cuts = _bounds(x.shape[k], sections, name, exact)
+    sizes = tuple(b - a for a, b in itertools.pairwise(cuts))
+    if builtins.min(sizes) >= 0:
+        return primitives["split"].bind(x, axis=k, sizes=sizes)
     return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in itertools.pairwise(cuts)]
 
 

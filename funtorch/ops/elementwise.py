@@ -228,7 +228,8 @@ def _unit(x: Any) -> Any:
 div_p = binary(
     "div",
     _div_eager,
-    (lambda t, x, y, out: div(t, y), lambda t, x, y, out: neg(mul(t, div(out, y)))),
+    # Both divide the cotangent by y, once.
+    (lambda t, x, y, out: div(t, y), lambda t, x, y, out: div(neg(mul(t, out)), y)),
     transpose=lambda ct, x, y: (div(ct, y), None),
 )
 rem_p = binary(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from funtorch.scipy import special
+from funtorch.scipy import special, stats
 
-__all__ = ["special"]
+__all__ = ["special", "stats"]
