@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -78,6 +78,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 _TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
 _UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
+_watchers: dict[str, Callable[[], None]] = {}
 
 
 def _enable_x64(value: Any) -> dict[str, np.dtype]:
@@ -109,8 +110,9 @@ class Config(threading.local):
         default_float: dtype of Python floats and of arrays made without a dtype (float32).
         default_int: dtype of Python ints that fit in it (int32).
         disable_jit: run jitted functions eagerly.
-        debug_nans: raise when an operation makes a nan.
-        strict_gradients: raise where a gradient would silently be zero or undefined.
+        debug_nans: raise NanError when an operation makes a nan, in threads begun later too.
+        strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
+            as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
@@ -158,6 +160,7 @@ class Config(threading.local):
         plain = tuple(getattr(type(self), name) for name in _TRACED)
         number = _tokens.setdefault(plain, len(_tokens))
         setattr(type(self), "token", -1 if type(self).disable_jit else number)  # noqa: B010
+        self._tell(_resolve({name: value}))
 
     @contextlib.contextmanager
     def override(self, **options: Any) -> Iterator[Config]:
@@ -179,12 +182,23 @@ class Config(threading.local):
         local = self.__dict__
         before = {name: local[name] for name in values if name in local}
         local.update(values)
+        self._tell(values)
         try:
             yield self
         finally:
             for name in values:
                 del local[name]
             local.update(before)
+            self._tell(values)
+
+    def watch(self, name: str, changed: Callable[[], None]) -> None:
+        """Call a function after each change of an option, in the thread that changed it."""
+        _watchers[name] = changed
+
+    def _tell(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in _watchers:
+                _watchers[name]()
 
     def trace_key(self) -> tuple[Any, ...]:
         """Return the settings that change what a traced program records, for cache keys."""

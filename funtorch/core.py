@@ -45,6 +45,8 @@ __all__ = [
     "delete",
     "eval_trace",
     "kind_of",
+    "no_source",
+    "source_of",
     "typeof",
     "use_trace",
 ]
@@ -349,16 +351,39 @@ class _State(threading.local):
     entering `numpy.errstate` costs 1 us, but cannot be nested.
     """
 
+    first: Trace  # the one that a new thread begins with
+
     def __init__(self) -> None:
-        self.trace: Trace = eval_trace
+        self.trace: Trace = self.first
         self.stack: list[Trace] = []
+        self.axes: list[tuple[Any, int]] = []  # names and sizes of axes being mapped, outer first
+        self.source: Source | None = None  # of the equation that is being traced again
         context = contextvars.Context()
         context.run(np.seterr, all="ignore")
         self.quiet: Callable[..., Any] = context.run
 
 
 eval_trace = Eval(None, "eval")
+_State.first = eval_trace
 _state = _State()
+
+
+def source_of() -> Source:
+    """Return the user's line that an operation comes from: of the program it is in, or the
+    caller's."""
+    return _state.source or user_frame(1)
+
+
+class no_source:
+    """Let lines of the user's rules count for themselves while a program is traced again."""
+
+    __slots__ = ("saved",)
+
+    def __enter__(self) -> None:
+        self.saved, _state.source = _state.source, None
+
+    def __exit__(self, *exc: object) -> None:
+        _state.source = self.saved
 
 
 def current() -> Trace:
@@ -414,6 +439,13 @@ class Tracer(Array):
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
     kind = type(x.owner).__name__.lower()
+    if x.owner.alive:
+        return UnexpectedTracerError(
+            f"a traced array of type {x.aval.str_short()} was used where the transform that made "
+            f"it does not reach. It was made while {x.owner.name or 'a function'} was being "
+            f"transformed ({kind}), at {x.source}, and used at {user_frame()}. A function with a "
+            "custom rule must not close over such a value: pass it to that function as an argument"
+        )
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
         "had ended. "

@@ -17,6 +17,7 @@ __all__ = [
     "JAXIndexError",
     "JAXTypeError",
     "JaxprTypeError",
+    "NanError",
     "NonConcreteBooleanIndexError",
     "Source",
     "TracerArrayConversionError",
@@ -66,6 +67,30 @@ class NonConcreteBooleanIndexError(JAXIndexError):
 
 class JaxprTypeError(FunTorchError, TypeError):
     """A jaxpr breaks a rule of its language."""
+
+
+class NanError(FunTorchError, FloatingPointError):
+    """An operation made a nan while ``config.debug_nans`` holds.
+
+    ``source`` is the line that it comes from.
+    """
+
+    def __init__(self, name: str, types: str, given: list[int], source: Source) -> None:
+        super().__init__(name, types, given, source)
+        self.source = source
+
+    def __str__(self) -> str:
+        name, types, given, _ = self.args
+        already = (
+            f"; its argument{'s' if len(given) > 1 else ''} {', '.join(map(str, given))} held nan "
+            "already"
+            if given
+            else ""
+        )
+        return (
+            f"invalid value (nan) encountered: {name} of ({types}) gave nan, at {self.source}"
+            f"{already}"
+        )
 
 
 class Source:

@@ -24,6 +24,7 @@ from funtorch.core import (
     current,
     escaped_tracer,
     eval_trace,
+    source_of,
 )
 from funtorch.errors import JaxprTypeError, Source, user_frame
 
@@ -332,7 +333,7 @@ class Stage(Trace):
                 if not all(prim.depends(flags, **params)):
                     return prim.rule("divide")(flags, args, **params)
         else:
-            source = user_frame()
+            source = source_of()
         invars = [self.atom(a) for a in args]
         avals = prim.type(*[v.aval for v in invars], **params)
         if prim.multiple_results:
@@ -389,12 +390,18 @@ def eval_jaxpr(jaxpr: Jaxpr, *args: Any) -> list[Any]:
     """Run a jaxpr on arrays or tracers, one bind per equation, in the current trace."""
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    process = current().process
-    for eqn in jaxpr.eqns:
-        ins = [v.val if type(v) is Lit else env[v] for v in eqn.invars]
-        out = process(eqn.prim, ins, eqn.params)
-        if eqn.prim.multiple_results:
-            env.update(zip(eqn.outvars, out, strict=True))
-        else:
-            env[eqn.outvars[0]] = out
+    process, state = current().process, _state
+    saved = state.source
+    try:
+        for eqn in jaxpr.eqns:
+            ins = [v.val if type(v) is Lit else env[v] for v in eqn.invars]
+            if eqn.source is not None:
+                state.source = eqn.source
+            out = process(eqn.prim, ins, eqn.params)
+            if eqn.prim.multiple_results:
+                env.update(zip(eqn.outvars, out, strict=True))
+            else:
+                env[eqn.outvars[0]] = out
+    finally:
+        state.source = saved
     return [v.val if type(v) is Lit else env[v] for v in jaxpr.outvars]

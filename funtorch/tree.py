@@ -71,6 +71,7 @@ __all__ = [
     "register_pytree_with_keys",
     "register_pytree_with_keys_class",
     "register_static",
+    "static",
     "structure",
     "transpose",
     "treedef_children",
@@ -633,6 +634,25 @@ def register_dataclass(
         _check_fields(nodetype, fields, {*data_fields, *meta_fields, *drop_fields})
     _register_fields(nodetype, tuple(data_fields), tuple(meta_fields))
     return nodetype
+
+
+def static(**kwargs: Any) -> Any:
+    """Declare a field of a dataclass that belongs to the structure of its pytree.
+
+    Args:
+        **kwargs: as of `dataclasses.field`.
+
+    Example:
+        >>> @register_dataclass
+        ... @dataclasses.dataclass
+        ... class Shift:
+        ...     by: float
+        ...     name: str = static(default="s")
+        >>> leaves(Shift(1.5))
+        [1.5]
+    """
+    metadata = {**(kwargs.pop("metadata", None) or {}), "static": True}
+    return dataclasses.field(metadata=metadata, **kwargs)
 
 
 def _init_fields(nodetype: type) -> dict[str, dataclasses.Field[Any]] | None:

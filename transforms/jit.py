@@ -225,7 +225,7 @@ def _prepared(x: Any) -> Any:
 
 def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
     types = tuple([(x.shape, x.dtype, x.weak_type) for x in arrays])
-    return Signature(treedef, types, static, config.trace_key())
+    return Signature(treedef, types, static, config.trace_key(), tuple(_state.axes))
 
 
 # ------------------------------------------------------------------------------------ the transform

@@ -21,6 +21,7 @@ class Signature(NamedTuple):
     types: tuple[tuple[Any, ...], ...]  # shape, dtype, weakness of each leaf
     static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
     settings: tuple[Any, ...]
+    axes: tuple[tuple[Any, int], ...] = ()  # names and sizes of mapped axes around the call
 
 
 def _parameter_names(fun: Callable[..., Any]) -> list[str]:
@@ -73,6 +74,8 @@ def _differences(old: Signature, new: Signature, names: Sequence[str]) -> list[s
         for name, a, b in zip(config.traced, old.settings, new.settings, strict=True)
         if a != b
     ]
+    if old.axes != new.axes:
+        found.append(f"mapped axes were {dict(old.axes)}, are {dict(new.axes)}")
     return found
 
 

@@ -41,21 +41,22 @@ def _staged(f: Callable[..., Any], *args: Any) -> _Staged:
     return _Staged(jaxpr.hoisted(), jaxpr.consts, out_tree)
 
 
-def _check(what: str, given: str, f: Any, found: _Staged, avals: Sequence[Any], treedef: Any) -> int:
-    """Check the structure and types of a result, auxiliary data aside; return its leaves' count."""
-    own = found.out_tree.children()[0] if found.out_tree.num_leaves > len(avals) else found.out_tree
+def _check(
+    what: str, given: str, f: Any, found: _Staged, like: Sequence[Any], treedef: Any, aux: bool
+) -> None:
+    """Check the structure and shapes of a result, auxiliary data aside."""
+    own = found.out_tree.children()[0] if aux else found.out_tree
     if own != treedef:
         raise TypeError(
             f"{what}: {function_name(f)} must return the structure of {given}, {treedef}; it "
-            f"returned {found.out_tree}"
+            f"returned {own}"
         )
-    for k, (a, b) in enumerate(zip(avals, found.jaxpr.out_avals, strict=False)):
+    for k, (a, b) in enumerate(zip(like, found.jaxpr.out_avals, strict=False)):
         if a.shape != b.shape:
             raise ValueError(
                 f"{what}: {function_name(f)} must return the shapes of {given}; leaf {k} of that "
                 f"is {a.str_short()}, of what it returned {b.str_short()}"
             )
-    return len(avals)
 
 
 def _as_types(found: _Staged, avals: Sequence[Any]) -> _Staged:
@@ -130,11 +131,12 @@ def custom_root(
     guess = as_arrays(leaves, "initial_guess", f)
     avals = [x.aval.update(weak_type=False) for x in guess]
     guess = [x.astype(a.dtype) for x, a in zip(guess, avals, strict=True)]
+    n = len(guess)
     like = treedef.unflatten(guess)
     equation = _staged(f, like)
-    _check("custom_root", "initial_guess", f, equation, avals, treedef)
+    _check("custom_root", "initial_guess", f, equation, avals, treedef, False)
     solver = _staged(_pair("custom_root", lambda x: solve(f, x), has_aux), like)
-    n = _check("custom_root", "initial_guess", solve, solver, avals, treedef)
+    _check("custom_root", "initial_guess", solve, solver, avals, treedef, has_aux)
     solver = _as_types(solver, avals)
 
     def on_tangents(x: Any, y: Any) -> Any:
@@ -142,7 +144,7 @@ def custom_root(
 
     residual = treedef.unflatten([zeros(a) for a in equation.jaxpr.out_avals])
     tangents = _staged(on_tangents, like, residual)
-    _check("custom_root", "initial_guess", tangent_solve, tangents, avals, treedef)
+    _check("custom_root", "initial_guess", tangent_solve, tangents, avals, treedef, False)
     tangents = _as_types(tangents, avals)
 
     @custom_jvp
@@ -156,7 +158,9 @@ def custom_root(
         x = outs[:n]
         dot = [t if is_differentiable(t.dtype) else None for t in dots[0]]
         _, rhs = jvp_flat(lambda *p: eval_jaxpr(equation.jaxpr, *p, *x), f_consts, dot)
-        rhs = [zeros(a) if t is None else t for t, a in zip(rhs, equation.jaxpr.out_avals, strict=True)]
+        rhs = [
+            zeros(a) if t is None else t for t, a in zip(rhs, equation.jaxpr.out_avals, strict=True)
+        ]
         moved = eval_jaxpr(tangents.jaxpr, *t_consts, *x, *rhs)
         return outs, [*map(neg, moved), *[zeros(aval_of(o)) for o in outs[n:]]]
 
@@ -203,7 +207,9 @@ def _parts(xs: Sequence[Any], counts: _Parts) -> tuple[_Parts, list[Any]]:
     return _Parts(*consts), b
 
 
-def _solve_jvp(primals: Any, tangents: Any, *, jaxpr: Jaxpr, counts: _Parts, programs: _Parts) -> Any:
+def _solve_jvp(
+    primals: Any, tangents: Any, *, jaxpr: Jaxpr, counts: _Parts, programs: _Parts
+) -> Any:
     """A x = b gives A dx = db - dA x."""
     consts, b = _parts(primals, counts)
     t_consts, t_b = _parts(tangents, counts)
@@ -250,7 +256,8 @@ def _solve_batch(
     consts, b = _parts(args, counts)
     flags, b_flags = _parts(batched, counts)
     b = [x if f else spread(x, axis.size) for x, f in zip(b, b_flags, strict=True)]
-    found, more = [], []
+    found: list[Any] = []
+    more: list[Any] = []
     for program, own, mapped in zip(programs, consts, flags, strict=True):
         if program is None:
             found.append(None)
@@ -319,7 +326,7 @@ def custom_linear_solve(
 
     def staged(f: Any, *args: Any, aux: bool = False) -> _Staged:
         found = _staged(_pair("custom_linear_solve", f, aux), *args)
-        _check("custom_linear_solve", "b", f, found, avals, treedef)
+        _check("custom_linear_solve", "b", f, found, avals, treedef, aux)
         return _as_types(found, avals)
 
     product = staged(matvec, like)

@@ -83,7 +83,6 @@ from funtorch.lax.operations import (
     neg,
     nextafter,
     pad,
-    polygamma,
     population_count,
     pow,
     real,
@@ -116,7 +115,7 @@ from funtorch.lax.operations import (
     zeros_like_array,
 )
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
-from funtorch.lax.reductions import reduce, reduce_precision
+from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
 from funtorch.lax.slicing import (
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -129,6 +128,17 @@ from funtorch.lax.slicing import (
     scatter_min,
     scatter_mul,
     scatter_sub,
+)
+from funtorch.lax.special import (
+    bessel_i0e,
+    bessel_i1e,
+    betainc,
+    igamma,
+    igamma_grad_a,
+    igammac,
+    polygamma,
+    random_gamma_grad,
+    zeta,
 )
 from funtorch.lax.structured import (
     DotDimensionNumbers,
@@ -171,6 +181,7 @@ from funtorch.lax.structured import (
 from funtorch.lax.windows import padtype_to_pads, reduce_window
 from funtorch.transforms import (
     all_gather,
+    all_to_all,
     associative_scan,
     axis_index,
     axis_size,
@@ -185,7 +196,10 @@ from funtorch.transforms import (
     pmean,
     pmin,
     ppermute,
+    pshuffle,
     psum,
+    psum_scatter,
+    pswapaxes,
     scan,
     switch,
     while_loop,
@@ -207,6 +221,7 @@ __all__ = [
     "acosh",
     "add",
     "all_gather",
+    "all_to_all",
     "approx_max_k",
     "approx_min_k",
     "argmax",
@@ -220,6 +235,9 @@ __all__ = [
     "axis_index",
     "axis_size",
     "batch_matmul",
+    "bessel_i0e",
+    "bessel_i1e",
+    "betainc",
     "bitcast_convert_type",
     "bitwise_and",
     "bitwise_not",
@@ -287,6 +305,9 @@ __all__ = [
     "gather",
     "ge",
     "gt",
+    "igamma",
+    "igamma_grad_a",
+    "igammac",
     "imag",
     "index_in_dim",
     "index_take",
@@ -307,6 +328,7 @@ __all__ = [
     "ne",
     "neg",
     "nextafter",
+    "optimization_barrier",
     "pad",
     "padtype_to_pads",
     "pmax",
@@ -316,7 +338,11 @@ __all__ = [
     "population_count",
     "pow",
     "ppermute",
+    "pshuffle",
     "psum",
+    "psum_scatter",
+    "pswapaxes",
+    "random_gamma_grad",
     "ragged_dot",
     "ragged_dot_general",
     "real",
@@ -372,4 +398,5 @@ __all__ = [
     "unstack",
     "while_loop",
     "zeros_like_array",
+    "zeta",
 ]

@@ -30,7 +30,6 @@ from funtorch.numpy.promotion import (
     static_int,
     to_array,
 )
-from funtorch.scipy import special
 from funtorch.tree import map as tree_map
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "acos",
     "acosh",
     "add",
+    "agree",
     "asin",
     "asinh",
     "atan",
@@ -104,7 +104,6 @@ __all__ = [
     "neg",
     "nextafter",
     "pad",
-    "polygamma",
     "population_count",
     "pow",
     "real",
@@ -137,7 +136,7 @@ __all__ = [
 
 # ------------------------------------------------------------------------------------------
 # elementwise
-def _agree(name: str, args: Sequence[Any]) -> list[Any]:
+def agree(name: str, args: Sequence[Any]) -> list[Any]:
     """Return the arguments as Arrays of one shape and dtype; only numbers are converted and
     broadcast."""
     xs = [to_array(x, name, str(k)) for k, x in enumerate(args)]
@@ -185,7 +184,7 @@ def _binary(name: str, text: str) -> Callable[..., Any]:
     strict = primitives[name].bind
 
     def function(x: Any, y: Any) -> Any:
-        return strict(*_agree(name, (x, y)))
+        return strict(*agree(name, (x, y)))
 
     return _documented(function, name, text)
 
@@ -244,7 +243,7 @@ def mul(x: Any, y: Any, *, out_dtype: Any = None) -> Any:
     References:
         jax.lax.mul
     """
-    x, y = _agree("mul", (x, y))
+    x, y = agree("mul", (x, y))
     if out_dtype is not None:
         x, y = (convert(z, dtypes.canonical(out_dtype)) for z in (x, y))
     return primitives["mul"].bind(x, y)
@@ -260,16 +259,7 @@ def nextafter(x1: Any, x2: Any) -> Any:
     References:
         jax.lax.nextafter
     """
-    return primitives["nextafter"].bind(*_agree("nextafter", (x1, x2)))
-
-
-def polygamma(m: Any, x: Any) -> Any:
-    """Return the derivative of digamma of order m.
-
-    References:
-        jax.lax.polygamma
-    """
-    return special.polygamma(*_agree("polygamma", (m, x)))
+    return primitives["nextafter"].bind(*agree("nextafter", (x1, x2)))
 
 
 population_count = _unary("population_count", "Count the bits set")
@@ -302,7 +292,7 @@ def pow(x: Any, y: Any) -> Any:
     base, exponent = to_array(x, "pow", "x"), to_array(y, "pow", "y")
     if dtypes.is_inexact(base.dtype) and dtypes.is_integer(exponent.dtype):
         exponent = convert(exponent, base.dtype, base.weak_type)
-    return primitives["pow"].bind(*_agree("pow", (base, exponent)))
+    return primitives["pow"].bind(*agree("pow", (base, exponent)))
 
 
 def integer_pow(x: Any, y: int) -> Any:
@@ -363,7 +353,7 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Any:
         jax.lax.select
     """
     pred = to_array(pred, "select", "pred")
-    x, y = _agree("select", (on_true, on_false))
+    x, y = agree("select", (on_true, on_false))
     return primitives["select"].bind(spread_to(pred, x.shape), x, y)
 
 
@@ -374,7 +364,7 @@ def select_n(which: Any, *cases: Any) -> Any:
         jax.lax.select_n
     """
     which = to_array(which, "select_n", "which")
-    xs = _agree("select_n", cases)
+    xs = agree("select_n", cases)
     which = spread_to(which, xs[0].shape)
     if which.dtype == dtypes.bool_:
         if len(xs) > 2:
@@ -437,7 +427,7 @@ def mulhi(x: Any, y: Any, /) -> Any:
     References:
         jax.lax.mulhi
     """
-    x, y = _agree("mulhi", (x, y))
+    x, y = agree("mulhi", (x, y))
     if not dtypes.is_integer(x.dtype):
         raise TypeError(f"lax.mulhi: x and y must be integers, got {describe(x)}")
     bits, signed = 8 * x.dtype.itemsize, dtypes.is_signed(x.dtype)

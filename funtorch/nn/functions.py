@@ -15,8 +15,8 @@ from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.ops import elementwise as ops
 from funtorch.ops import shape as shape_ops
-from funtorch.scipy import special
-from funtorch.scipy.special import logsumexp
+from funtorch.scipy.special import basic as special
+from funtorch.scipy.special.basic import logsumexp
 
 __all__ = [
     "celu",

@@ -1,9 +1,10 @@
-"""Functions that move elements: reshape, transpose, join, split, repeat, pad."""
+"""Functions that move elements: reshape, transpose, join, split, repeat."""
 
 from __future__ import annotations
 
 import builtins
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, concrete_or_error, primitives
+from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -66,6 +68,7 @@ def size(a: Any, axis: int | None = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
+@direct(np.ndarray.reshape)
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
 
@@ -89,9 +92,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
-        known = 1
-        for n in sizes:
-            known *= n if n != -1 else 1
+        known = math.prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
             raise ValueError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
@@ -100,10 +101,11 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         sizes = tuple(missing if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=np.int64)) != x.size:
+    total = math.prod(sizes)
+    if any(n < 0 for n in sizes) or total != x.size:
         raise ValueError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{int(np.prod(sizes, dtype=np.int64))}"
+            f"{total}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
@@ -112,6 +114,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     return primitives["reshape"].bind(x, shape=sizes)
 
 
+@direct(np.ndarray.ravel)
 def ravel(a: Any, order: str = "C") -> Any:
     """Flatten an array.
 
@@ -121,6 +124,7 @@ def ravel(a: Any, order: str = "C") -> Any:
     return reshape(a, (-1,), order)
 
 
+@direct(np.ndarray.transpose)
 def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     """Permute the axes of an array; None reverses them.
 
@@ -161,6 +165,7 @@ def matrix_transpose(x: Any, /) -> Any:
     return swapaxes(x, -1, -2)
 
 
+@direct(np.ndarray.swapaxes)
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes.
 
@@ -174,6 +179,7 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     return transpose(x, perm)
 
 
+@direct(np.moveaxis)
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order.
 
@@ -209,6 +215,7 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
     return moveaxis(x, k, target - 1 if k < target else target)
 
 
+@direct(np.expand_dims)
 def expand_dims(a: Any, axis: Any) -> Any:
     """Insert axes of size 1 at the positions ``axis`` of the result.
 
@@ -222,6 +229,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
     return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
 
 
+@direct(np.ndarray.squeeze)
 def squeeze(a: Any, axis: Any = None) -> Any:
     """Remove axes of size 1: those named, or all.
 
@@ -237,6 +245,7 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
+@direct(np.flip)
 def flip(m: Any, axis: Any = None) -> Any:
     """Reverse the order along axes; None means all.
 
@@ -284,6 +293,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
+@direct(np.roll)
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
 
@@ -361,6 +371,7 @@ def _sequence(arrays: Any, name: str) -> list[Any]:
     return out
 
 
+@direct(np.concatenate, take=sequence)
 def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     """Join arrays along an existing axis.
 
@@ -404,6 +415,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
+@direct(np.stack, take=sequence)
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
 
@@ -528,6 +540,9 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     x = to_array(ary, name, "ary")
     k = canonical_axis(axis, x.ndim, name)
     cuts = _bounds(x.shape[k], sections, name, exact)
+    sizes = tuple(b - a for a, b in itertools.pairwise(cuts))
+    if builtins.min(sizes) >= 0:
+        return primitives["split"].bind(x, axis=k, sizes=sizes)
     return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in itertools.pairwise(cuts)]
 
 
@@ -577,6 +592,7 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 
 # ---------------------------------------------------------------------------------------- repeating
+@direct(np.tile)
 def tile(A: Any, reps: Any) -> Any:
     """Repeat an array as a whole along axes.
 
@@ -594,6 +610,7 @@ def tile(A: Any, reps: Any) -> Any:
     return reshape(out, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
 
 
+@direct(np.ndarray.repeat)
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Any:

@@ -48,21 +48,21 @@ def _poly(coefficients: Sequence[float], x: Any) -> Any:
 
 
 # ---- error functions Cody's approximations, highest power first: |x| <= 0.46875, <= 4, and beyond.
-_ERF_NUM = (
+ERF_NUM = (
     1.85777706184603153e-1,
     3.16112374387056560,
     1.13864154151050156e2,
     3.77485237685302021e2,
     3.20937758913846947e3,
 )
-_ERF_DEN = (
+ERF_DEN = (
     1.0,
     2.36012909523441209e1,
     2.44024637934444173e2,
     1.28261652607737228e3,
     2.84423683343917062e3,
 )
-_MID_NUM = (
+MID_NUM = (
     2.15311535474403846e-8,
     5.64188496988670089e-1,
     8.88314979438837594,
@@ -73,7 +73,7 @@ _MID_NUM = (
     2.05107837782607147e3,
     1.23033935479799725e3,
 )
-_MID_DEN = (
+MID_DEN = (
     1.0,
     1.57449261107098347e1,
     1.17693950891312499e2,
@@ -84,7 +84,7 @@ _MID_DEN = (
     3.43936767414372164e3,
     1.23033935480374942e3,
 )
-_FAR_NUM = (
+FAR_NUM = (
     1.63153871373020978e-2,
     3.05326634961232344e-1,
     3.60344899949804439e-1,
@@ -92,7 +92,7 @@ _FAR_NUM = (
     1.60837851487422766e-2,
     6.58749161529837803e-4,
 )
-_FAR_DEN = (
+FAR_DEN = (
     1.0,
     2.56852019228982242,
     1.87295284992346725,
@@ -104,16 +104,16 @@ _FAR_DEN = (
 
 def _erf_near(xp: Any, x: Any) -> Any:
     y = xp.minimum(xp.abs(x), 0.5)
-    return x * (_poly(_ERF_NUM, y * y) / _poly(_ERF_DEN, y * y))
+    return x * (_poly(ERF_NUM, y * y) / _poly(ERF_DEN, y * y))
 
 
 def _erfc_positive(xp: Any, y: Any) -> Any:
     """Return erfc of ``y >= 0.46875``."""
     mid, far = xp.clip(y, 0.4, 4.0), xp.clip(y, 4.0, 30.0)
     inverse = 1 / (far * far)
-    tail = inverse * _poly(_FAR_NUM, inverse) / _poly(_FAR_DEN, inverse)
+    tail = inverse * _poly(FAR_NUM, inverse) / _poly(FAR_DEN, inverse)
     scaled = xp.where(
-        y <= 4, _poly(_MID_NUM, mid) / _poly(_MID_DEN, mid), (1 / math.sqrt(math.pi) - tail) / far
+        y <= 4, _poly(MID_NUM, mid) / _poly(MID_DEN, mid), (1 / math.sqrt(math.pi) - tail) / far
     )
     # exp(-y**2) from a y**2 split in two, the first part of which is exact.
     y = xp.clip(y, 0.0, 30.0)

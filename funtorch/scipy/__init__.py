@@ -12,6 +12,7 @@ from funtorch.scipy import (
     signal,
     sparse,
     special,
+    stats,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "signal",
     "sparse",
     "special",
+    "stats",
 ]

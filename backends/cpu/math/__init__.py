@@ -17,6 +17,7 @@ from .power import (
     cbrt,
     division_scale,
     hypot,
+    masked_mul,
     nextafter,
     pow,
     quotient,
@@ -34,7 +35,7 @@ _FORMULAS: tuple[Callable[..., Value], ...] = (
     *(exp, exp2, expm1, logistic, tanh, sinh, cosh),
     *(log, log2, log10, log1p, logaddexp, asinh, acosh, atanh),
     *(sin, cos, tan, asin, acos, atan, atan2),
-    *(pow, cbrt, hypot, rsqrt, reciprocal, rem, nextafter, copysign),
+    *(pow, cbrt, hypot, rsqrt, reciprocal, rem, nextafter, copysign, masked_mul),
     *(erf, erfc, erf_inv, lgamma, digamma, polygamma),
     *(sampled_erf_inv, sampled_exp, sampled_log, sampled_log1p),
 )

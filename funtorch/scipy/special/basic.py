@@ -39,12 +39,10 @@ __all__ = [
     "ndtr",
     "ndtri",
     "poch",
-    "polygamma",
     "rel_entr",
     "softmax",
     "xlog1py",
     "xlogy",
-    "zeta",
 ]
 
 
@@ -220,55 +218,6 @@ def _top(x: Any, axis: Any) -> Any:
 
 
 # --- gamma family --------------------------------------------------------------------------
-def polygamma(n: int, x: Any) -> Array:
-    """Return the n-th derivative of `digamma`.
-
-    Args:
-        n: order, a Python int from 0 on.
-        x: real numbers.
-
-    Returns:
-        Floats of the shape of x.
-
-    Raises:
-        ValueError: n is negative.
-
-    Example:
-        >>> round(float(polygamma(1, 1.0)), 5)
-        1.64493
-
-    References:
-        scipy.special.polygamma
-    """
-    order = promotion.static_int(n, "polygamma: n")
-    if order < 0:
-        raise ValueError(f"polygamma: n must be 0 or more, got {order}")
-    return ops.polygamma(*_floats("polygamma", x), n=order) if order else digamma(x)
-
-
-def zeta(x: Any, q: int = 1) -> Array:
-    """Return the Riemann zeta function (q = 1) or the Hurwitz one at a static whole number x.
-
-    Args:
-        x: a Python int above 1.
-        q: real numbers above 0.
-
-    Returns:
-        Floats of the shape of q.
-
-    Example:
-        >>> round(float(zeta(2)), 5)
-        1.64493
-
-    References:
-        NIST DLMF 25.11.12: polygamma(n, q) = (-1)**(n + 1) n! zeta(n + 1, q).
-    """
-    s = promotion.static_int(x, "zeta: x")
-    if s < 2:
-        raise ValueError(f"zeta: x must be a whole number above 1, got {s}")
-    return polygamma(s - 1, q) * ((-1.0) ** s / math.factorial(s - 1))
-
-
 def gamma(x: Any) -> Array:
     """Return the gamma function, ``(x - 1)!`` for whole numbers.
 
