@@ -376,7 +376,7 @@ from funtorch.numpy.sorting import (
     sort,
     where,
 )
-from funtorch.numpy.standard import can_cast, isdtype
+from funtorch.numpy.standard import NamespaceInfo, can_cast, isdtype
 from funtorch.numpy.tapers import bartlett, blackman, hamming, hanning, kaiser
 from funtorch.numpy.text import (
     array_repr,
@@ -393,6 +393,7 @@ from funtorch.numpy.text import (
 
 # fmt: off
 __all__ = [
+    "__array_namespace_info__",
     "abs", "absolute", "acos", "acosh", "add", "all", "allclose", "amax", "amin", "angle", "any",
     "append", "arange", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
     "argmax", "argmin", "argpartition", "argsort", "argwhere", "around", "array", "array_equal",
@@ -459,5 +460,13 @@ generic, number, integer, inexact, floating = (
 )
 signedinteger, unsignedinteger = np.signedinteger, np.unsignedinteger
 complexfloating = np.complexfloating
+
+__array_api_version__ = "2024.12"
+
+
+def __array_namespace_info__() -> NamespaceInfo:
+    """Return what the Array API standard asks about dtypes, devices and abilities."""
+    return NamespaceInfo()
+
 
 protocols.attach(sys.modules[__name__])
