@@ -25,6 +25,7 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from .cumulative import CUMULATIVE, along_rows
 from .ordering import by_bits
 from .products import as_matrices
 from .spectral import by_convolution
@@ -195,6 +196,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
+    **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
     **dict.fromkeys(RECIPES, _by_float32),

@@ -24,6 +24,7 @@ __all__ = [
     "Launch",
     "Library",
     "Plan",
+    "Running",
     "Scan",
     "Sort",
     "Step",
@@ -138,21 +139,27 @@ class Fourier:
 
 
 @dataclass(frozen=True)
-class Library:
-    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
-
-    eqn: Eqn
-    recipe: Recipe
-    batch: int
-
-
-@dataclass(frozen=True)
 class Table:
     """Write a vector that the primitive `fft_table` makes; it is computed once per process."""
 
     out: Var
     what: str
     n: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """Combine each element of (rows, n) with all before it, or if ``reverse`` with all after it.
+
+    ``name``: 'sum', 'prod', 'max' or 'min'.
+    """
+
+    x: Var
+    out: Var
+    rows: int
+    n: int
+    name: str
+    reverse: bool
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,15 @@ class Sort:
     low: int
     high: int
     tie: int | None
+
+
+@dataclass(frozen=True)
+class Library:
+    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
+
+    eqn: Eqn
+    recipe: Recipe
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,9 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Table | Sort | Library | Call | Scan | While | Branch
+Step = (
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Call | Scan | While | Branch
+)
 
 
 @dataclass(frozen=True)
@@ -258,6 +276,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Table):
             shown = []
             yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Running):
+            shown = []
+            yield f"  {k}: {made} = running {step.name} of {name(step.x)}"
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
@@ -278,7 +299,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
-    elif isinstance(step, (Fourier, Sort)):
+    elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
     elif not isinstance(step, Table):
         yield from step.eqn.invars
@@ -288,7 +309,7 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
-    elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
+    elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
     else:
         yield from step.eqn.outvars

@@ -16,6 +16,7 @@ from funtorch.ops.recipes import RECIPES, recipe_of
 
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
+from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
@@ -23,11 +24,11 @@ from .plan import Conv, Dot
 from .products import BLAS, destination, in_order, product, source
 from .spectral import transform
 
-__all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
+__all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
 CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
+_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -35,7 +36,7 @@ SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
-MADE = ("call", "library", "dot", "fft", "table", "sort", "update", "cumulate")
+MADE = (*_STEPS, "update", "cumulate")
 
 
 # ---------------------------------------------------------------------- kinds
@@ -43,7 +44,7 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'sort', 'library', 'barrier' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'barrier' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -68,6 +69,8 @@ def kind(eqn: Eqn) -> str:
             return "move"
         good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE and in_vectors(eqn):
+        return "running"
     if name in CUMULATIVE:
         return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
@@ -103,23 +106,13 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in (
-                "call",
-                "library",
-                "dot",
-                "fft",
-                "table",
-                "sort",
-                "reduce",
-                "update",
-                "cumulate",
-            ):
+            if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "library", "fft", "sort"):
+            if how in _STEPS and how != "dot":
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]

@@ -64,7 +64,9 @@ from funtorch import (
     debug,
     experimental,
     extend,
+    image,
     lax,
+    ops,
 )
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
@@ -111,6 +113,7 @@ __all__ = [
     "fwd_and_bwd",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -127,6 +130,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "ops",
     "optim",
     "plant",
     "pure_callback",

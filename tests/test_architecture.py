@@ -48,8 +48,10 @@ FLOORS = {
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,
     "funtorch.random.rejection": 5,
+    "funtorch.random.counts": 5,
     "funtorch.scipy": 5,
     "funtorch.scipy.special.basic": 2,
+    "funtorch.image": 2,
     "funtorch.optim": 2,
     "funtorch.device": 2,
     "funtorch.io": 2,
@@ -78,7 +80,7 @@ LAZY = {"cupy", "llvmlite", "safetensors", "scipy_openblas32"}
 GROUPS = (
     ("funtorch.ops",),
     ("funtorch.numpy",),
-    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.optim"),
+    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.optim", "funtorch.image"),
 )
 
 MAX_LINES = 720

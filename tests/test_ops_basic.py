@@ -84,7 +84,8 @@ BINARY = [
     ("pow", np.power, 0.3, 2, True),
     ("max", np.maximum, -2, 2, False), ("min", np.minimum, -2, 2, False),
     ("atan2", np.arctan2, 0.2, 2, False), ("hypot", np.hypot, 0.2, 2, False),
-    ("logaddexp", np.logaddexp, -2, 2, False), ("copysign", np.copysign, -2, 2, False),
+    ("logaddexp", np.logaddexp, -2, 2, False), ("masked_mul", np.multiply, -2, 2, True),
+    ("copysign", np.copysign, -2, 2, False),
 ]
 # fmt: on
 COMPARE = [

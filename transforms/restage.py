@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from funtorch.config import config
 from funtorch.core import ArrayImpl, LinearArg, Primitive, Tracer, current
 from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
 
 from .batching import Axis, batch_flat
 from .forward import jvp_flat, linearize_flat
-from .reverse import linear_part, transpose_jaxpr
+from .reverse import linear_part, masked, transpose_jaxpr
 
 __all__ = [
     "Restaged",
@@ -169,7 +170,9 @@ def transpose_program(
         staged, consts = stage_hoisted(f, [*known, *cts])
         return Restaged(staged, consts, note)
 
-    return _remembered(jaxpr, ("transpose", is_linear, ct_nonzero, force), build)
+    return _remembered(
+        jaxpr, ("transpose", is_linear, ct_nonzero, force, masked(), config.strict_gradients), build
+    )
 
 
 def divide_program(
