@@ -125,7 +125,7 @@ def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
     if isinstance(step, Dot):
-        return Cost(2.0 * step.batch * step.m * step.n * step.k)
+        return Cost(2.0 * step.products)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
     if isinstance(step, Library):

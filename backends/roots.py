@@ -21,7 +21,7 @@ from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
-from .products import BLAS, destination, in_order, product, source
+from .products import SUMMED, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
@@ -82,7 +82,7 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in BLAS and whole else "call"
+        return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in CONVOLVED else "call"
     return "call"
@@ -161,7 +161,10 @@ class Program:
             if step is None:
                 self.kinds[eqn] = "call"
                 continue
-            self.convs[eqn] = step
+            if isinstance(step, Dot):
+                self.kinds[eqn], self.dots[eqn] = "dot", step
+            else:
+                self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
@@ -173,8 +176,11 @@ class Program:
         held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        for eqn, step in self.dots.items():  # of convolutions
+            held.difference_update(eqn.outvars)
+            held.add(step.out)
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] != "dot":
+            if self.kinds[eqn] != "dot" or eqn in self.dots:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
