@@ -6,7 +6,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import config, lax
-from funtorch.ops.elementwise import masked_mul
+from funtorch.ops.masked import masked_mul
 from funtorch.scipy import special
 
 where = fnp.where

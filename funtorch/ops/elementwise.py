@@ -48,8 +48,7 @@ __all__ = [
     "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
     "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p",
     "log_p", "logaddexp",
-    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "masked_mul", "masked_mul_p",
-    "max", "max_p", "min", "min_p",
+    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min", "min_p",
     "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
     "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
     "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
@@ -152,26 +151,6 @@ mul_p = bilinear(
     batch=None,
 )
 neg, add, sub, mul = neg_p.bind, add_p.bind, sub_p.bind, mul_p.bind
-
-
-def _masked_mul_eager(xp: Any, x: Any, y: Any) -> Any:
-    out = xp.asarray(xp.multiply(x, y))
-    wrong = out != out
-    if wrong.any():
-        out[wrong & ((x == 0) | (y == 0))] = 0
-    return out
-
-
-# The product in which a zero wins over infinities and nan: derivatives of what `where` has masked
-# away are made of it. It is linear in each argument like any product of finite numbers.
-masked_mul_p = bilinear(
-    "masked_mul",
-    type=elementwise_linear_type("masked_mul", "fc"),
-    eager=_masked_mul_eager,
-    transposes=(lambda ct, y, aval: masked_mul(ct, y), lambda ct, x, aval: masked_mul(ct, x)),
-    batch=None,
-)
-masked_mul = masked_mul_p.bind
 
 
 def _div_eager(xp: Any, x: Any, y: Any) -> Any:
