@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from funtorch import ops
 from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import Jaxpr, Lit, Var
@@ -76,7 +77,8 @@ def _is_safe(place: Path) -> bool:
 @functools.cache
 def environment() -> bytes:
     """Return what compiled code depends on besides its program: the machine, Python, our source."""
-    source = sorted(Path(__file__).parent.rglob("*.py"))
+    ours = Path(__file__).parent, Path(ops.__file__).parent  # recipes and programs are among these
+    source = sorted(place for folder in ours for place in folder.rglob("*.py"))
     stamps = [(p.name, s.st_size, s.st_mtime_ns) for p in source for s in (p.stat(),)]
     parts = (_processor(), sys.version, np.__version__, sys.platform, *stamps)
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -15,7 +15,24 @@ from funtorch.jaxpr import Jaxpr, Var
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
-from .plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, Step, While, reads, writes
+from .plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Fourier,
+    Launch,
+    Library,
+    Plan,
+    Running,
+    Scan,
+    Sort,
+    Step,
+    Table,
+    While,
+    reads,
+    writes,
+)
 
 __all__ = ["Buffer", "Explanation", "StepRow", "explain_program"]
 
@@ -85,6 +102,10 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
+    Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
+    Running: ("running", lambda s: s.name),  # type: ignore[union-attr]
+    Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -104,11 +125,17 @@ def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
     if isinstance(step, Dot):
-        return Cost(2.0 * step.batch * step.m * step.n * step.k)
+        return Cost(2.0 * step.products)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, Library):
+        return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
+    if isinstance(step, Running):
+        return Cost(float(step.rows * step.n))
+    if isinstance(step, (Sort, Table)):
+        return Cost()
     return equation_cost(step.eqn)
 
 

@@ -18,18 +18,23 @@ from funtorch.core import primitives
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 from funtorch.ops.elementwise import add, bitwise_or, convert, eq, ne, select
 from funtorch.ops.families import broadcast_in_dim, full_like, scalar
+from funtorch.ops.matrices import HALF, MACROS
+from funtorch.ops.recipes import RECIPES
 from funtorch.ops.reduce import reduce_max, reduce_min
 from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
-from .products import as_matrices
-from .spectral import of_real
+from . import correlate, products
+from .cumulative import CUMULATIVE, along_rows
+from .ordering import by_bits
+from .spectral import by_convolution
 
-__all__ = ["LOWERINGS", "lower"]
+__all__ = ["BARRIER", "LOWERINGS", "lower"]
 
 Rule = Callable[[Eqn], Callable[..., Any] | None]
 
+BARRIER = "optimization_barrier"
 INT32, INT64, UINT8 = map(np.dtype, ("int32", "int64", "uint8"))
 _TAPS = 32  # taps of a window up to which its overlapping sum is written out
 
@@ -152,6 +157,31 @@ def _laid_side_by_side(x: Any, shape: Sequence[int], strides: Sequence[int]) -> 
     return pad(x, zero, lo=none, hi=(*none[:lead], *ends), interior=none) if any(ends) else x
 
 
+# ---------------------------------------------------------------------- linear algebra
+def _macro(program: Callable[..., Any]) -> Rule:
+    """A primitive that is a program of others."""
+
+    def rule(eqn: Eqn) -> Callable[..., Any] | None:
+        return lambda *xs: program(*xs, **eqn.params)
+
+    return rule
+
+
+def _by_float32(eqn: Eqn) -> Callable[..., Any] | None:
+    """Matrices of 16-bit floats, which LAPACK does not know."""
+    half, single = eqn.invars[0].aval.dtype, np.dtype(np.float32)
+    if half not in HALF:
+        return None
+
+    def whole(*xs: Any) -> Any:
+        wide = (convert(x, dtype=single, weak_type=False) if x.dtype == half else x for x in xs)
+        outs = eqn.prim.bind(*wide, **eqn.params)
+        outs = outs if eqn.prim.multiple_results else [outs]
+        return [convert(x, dtype=half, weak_type=False) if x.dtype == single else x for x in outs]
+
+    return whole
+
+
 LOWERINGS: dict[str, Rule] = {
     "argmax": _arg(True),
     "argmin": _arg(False),
@@ -165,35 +195,63 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": as_matrices,
-    "fft": of_real,
+    "dot_general": products.rewritten,
+    **dict.fromkeys(CUMULATIVE, along_rows),
+    "fft": by_convolution,
+    "sort": by_bits,
+    **dict.fromkeys(RECIPES, _by_float32),
+    **{name: _macro(program) for name, program in MACROS.items()},
 }
 """By primitive."""
 
+AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
+    "conv_general_dilated": correlate.rewritten
+}
+"""By primitive, where it matters what made the operands."""
+
+
+def _listed(outs: Any) -> list[Any]:
+    return list(outs) if isinstance(outs, (list, tuple)) else [outs]
+
 
 def lower(jaxpr: Jaxpr) -> Jaxpr:
-    """Return an equal program in which every equation with a row is written in other primitives."""
-    if not any(eqn.prim.name in LOWERINGS for eqn in jaxpr.eqns):
+    """Return an equal program in which every equation with a row is written in other primitives.
+
+    Barriers stay as equations of nothing: what they change is the order of steps.
+    """
+    if not any(eqn.prim.name in (*LOWERINGS, *AFTER, BARRIER) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
+    makers: dict[Var, Eqn] = {}
 
     def renamed(atoms: Sequence[Var | Lit], names: dict[Var, Var | Lit]) -> list[Var | Lit]:
         return [names.get(v, v) if isinstance(v, Var) else v for v in atoms]
 
     for eqn in jaxpr.eqns:
         args = renamed(eqn.invars, env)
-        rule = LOWERINGS.get(eqn.prim.name)
-        empty = any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
-        written = None if rule is None or empty else rule(eqn)
-        if written is None:
-            eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
+        if eqn.prim.name == BARRIER:
+            env.update(zip(eqn.outvars, args, strict=True))
+            eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
             continue
-        sub = stage(lambda *xs, f=written: [f(*xs)], [v.aval for v in eqn.invars])
+        new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
+        written = None
+        if not any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars)):
+            if eqn.prim.name in LOWERINGS:
+                written = LOWERINGS[eqn.prim.name](eqn)
+            elif eqn.prim.name in AFTER:
+                written = AFTER[eqn.prim.name](new, makers)
+        if written is None:
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
+            continue
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
         sub = lower(sub)
         for e in sub.eqns:
-            eqns.append(Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source))
+            new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
         env.update(zip(eqn.outvars, renamed(sub.outvars, inner), strict=True))
     outs = renamed(jaxpr.outvars, env)
     return Jaxpr(jaxpr.invars, eqns, outs, jaxpr.constvars, jaxpr.consts)

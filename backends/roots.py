@@ -9,24 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
+import numpy as np
+
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.ops.recipes import RECIPES, recipe_of
 
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
+from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
+from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .plan import Conv, Dot
-from .products import FLOATS, destination, in_order, product, source
+from .products import SUMMED, destination, in_order, product, source
 from .spectral import transform
 
-__all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
+__all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
+CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
+_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
+
+
+# Kinds whose results lie in memory as the step that makes them leaves them.
+MADE = (*_STEPS, "update", "cumulate")
 
 
 # ---------------------------------------------------------------------- kinds
@@ -34,13 +44,22 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'barrier' or 'call'.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == BARRIER:
+        return "barrier"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
+    if name in RECIPES:
+        recipe = recipe_of(name, [v.aval for v in eqn.invars], eqn.params)
+        return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name == "fft_table":
+        return "table"
+    if name == "sort_bits":
+        return "call" if isinstance(eqn.invars[0], Lit) else "sort"
     if name in ELEMENTWISE:
         return "scalar" if covers(name, (a.dtype for a in avals)) else "call"
     if name == "iota":
@@ -50,6 +69,8 @@ def kind(eqn: Eqn) -> str:
             return "move"
         good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE and in_vectors(eqn):
+        return "running"
     if name in CUMULATIVE:
         return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
@@ -61,9 +82,9 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in FLOATS and whole else "call"
+        return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in FLOATS else "call"
+        return "conv" if avals[0].dtype in CONVOLVED else "call"
     return "call"
 
 
@@ -85,13 +106,13 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in ("call", "dot", "fft", "reduce", "update", "cumulate"):
+            if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "fft"):
+            if how in _STEPS and how != "dot":
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -140,7 +161,10 @@ class Program:
             if step is None:
                 self.kinds[eqn] = "call"
                 continue
-            self.convs[eqn] = step
+            if isinstance(step, Dot):
+                self.kinds[eqn], self.dots[eqn] = "dot", step
+            else:
+                self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
@@ -149,12 +173,14 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = ("call", "dot", "fft", "update", "cumulate")
-        held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
+        held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        for eqn, step in self.dots.items():  # of convolutions
+            held.difference_update(eqn.outvars)
+            held.add(step.out)
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] != "dot":
+            if self.kinds[eqn] != "dot" or eqn in self.dots:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
@@ -212,7 +238,9 @@ class Program:
                     several = sinks.setdefault(v, set())
                     if len(several) < 2:
                         several |= ends
-                    if how != "call" and (spread or eqn.outvars[0].aval.size > v.aval.size):
+                    if how not in ("call", "library") and (
+                        spread or eqn.outvars[0].aval.size > v.aval.size
+                    ):
                         repeated.add(v)
         self.sinks = sinks
 

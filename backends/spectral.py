@@ -1,4 +1,14 @@
-"""Which Fourier transforms have native code, and the factors that they are made of."""
+"""Which Fourier transforms have native code, and how the others are written in terms of these.
+
+A size whose prime factors are small is transformed factor by factor. Any other n is a convolution
+with a chirp (Bluestein), done by transforms of a larger size that has small factors: with
+jk = (j² + k² - (k - j)²) / 2,
+
+    sum_j x_j exp(-2πi jk / n) = c_k sum_j (x_j c_j) conj(c_(k - j)),    c_k = exp(-πi k² / n).
+
+Transforms from and to an even number of reals are of half the size: even and odd elements are real
+and imaginary parts.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +19,34 @@ from typing import Any
 import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit
-from funtorch.ops.elementwise import complex, conj, real
-from funtorch.ops.families import zeros_like
-from funtorch.ops.fft import fft
-from funtorch.ops.shape import concatenate, rev
+from funtorch.ops.elementwise import (
+    add,
+    bitwise_or,
+    complex,
+    conj,
+    eq,
+    imag,
+    mul,
+    real,
+    select,
+    sub,
+)
+from funtorch.ops.families import broadcast_in_dim, full_like, scalar, zeros_like
+from funtorch.ops.fft import fft, fft_table
+from funtorch.ops.shape import concatenate, iota, pad, reshape, rev
 from funtorch.ops.shape import slice as cut
 
-from .plan import Fourier
+from .plan import Fourier, Table
 
-__all__ = ["of_real", "radices", "transform"]
+__all__ = ["by_convolution", "radices", "table", "transform"]
 
 _COMPLEX = (np.dtype(np.complex64), np.dtype(np.complex128))
+_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31)  # factors beside 2 whose transforms are written out
+_ODD = (1, 3, 5, 9, 15)  # odd factors of the sizes that convolutions are done in
 
 
 def radices(n: int) -> tuple[int, ...] | None:
-    """Return factors of a size, powers of two first; None if it has a prime factor above 5.
+    """Return factors of a size, powers of two first; None if it has a prime factor above 31.
 
     Three twos go together; where one is left over, two pairs do better than eight and two.
     """
@@ -34,7 +57,7 @@ def radices(n: int) -> tuple[int, ...] | None:
         found = [8] * (eights - 1) + [4, 4]
     else:
         found = [8] * eights + [1 << left] * (left > 0)
-    for prime in (3, 5):
+    for prime in _PRIMES:
         while rest % prime == 0:
             found.append(prime)
             rest //= prime
@@ -54,26 +77,98 @@ def transform(eqn: Eqn) -> Fourier | None:
     return Fourier(x, out, batch, p["n"], inner, factors, p["kind"] == "ifft")
 
 
-def of_real(eqn: Eqn) -> Callable[..., Any] | None:
-    """Return a transform from or to real numbers, written as one of complex numbers."""
-    kind, axis, n = (eqn.params[k] for k in ("kind", "axis", "n"))
-    if kind not in ("rfft", "irfft") or radices(n) is None:
-        return None
+def table(eqn: Eqn) -> Table:
+    """Return the step of an fft_table."""
+    return Table(eqn.outvars[0], eqn.params["what"], eqn.params["n"])
 
-    def part(x: Any, start: int, stop: int) -> Any:
-        shape, m = x.aval.shape, x.aval.ndim
-        lo = tuple(start if k == axis else 0 for k in range(m))
-        hi = tuple(stop if k == axis else shape[k] for k in range(m))
-        return cut(x, start=lo, limit=hi, stride=(1,) * m)
 
-    def forth(x: Any) -> Any:
+def _length(n: int) -> int:
+    """Return a size with small factors, and many of two, that a convolution of n has room in."""
+    turns = {odd: -(-(2 * n - 1) // odd) for odd in _ODD}
+    return min(odd << max(4, (count - 1).bit_length()) for odd, count in turns.items())
+
+
+def _part(x: Any, axis: int, start: int, stop: int, stride: int = 1) -> Any:
+    shape, m = x.aval.shape, x.aval.ndim
+    lo = tuple(start if k == axis else 0 for k in range(m))
+    hi = tuple(stop if k == axis else shape[k] for k in range(m))
+    return cut(x, start=lo, limit=hi, stride=tuple(stride if k == axis else 1 for k in range(m)))
+
+
+def _along(v: Any, like: Any, axis: int) -> Any:
+    return broadcast_in_dim(v, shape=like.aval.shape, dims=(axis,))
+
+
+def _convolved(x: Any, axis: int, n: int) -> Any:
+    """Return the transform of any size."""
+    m, dtype, ndim = _length(n), x.dtype, x.aval.ndim
+    chirp = _along(fft_table(what="chirp", n=n, size=n, dtype=dtype), x, axis)
+    none, hi = (0,) * ndim, tuple(m - n if k == axis else 0 for k in range(ndim))
+    y = pad(mul(x, chirp), scalar(0, dtype), lo=none, hi=hi, interior=none)
+    y = fft(y, kind="fft", axis=axis, n=m)
+    y = conj(mul(y, _along(fft_table(what="filter", n=n, size=m, dtype=dtype), y, axis)))
+    y = fft(y, kind="fft", axis=axis, n=m)  # the conjugate of a transform back
+    return mul(_times(conj(_part(y, axis, 0, n)), 1 / m), chirp)
+
+
+def _of_complex(x: Any, axis: int, n: int, inverse: bool) -> Any:
+    if n == 1:
+        return x
+    if not inverse:
+        return _convolved(x, axis, n)
+    return _times(conj(_convolved(conj(x), axis, n)), 1 / n)
+
+
+def _times(x: Any, factor: Any) -> Any:
+    return mul(x, broadcast_in_dim(scalar(factor, x.dtype), shape=x.aval.shape, dims=()))
+
+
+def _roots(like: Any, axis: int, n: int) -> Any:
+    size = like.aval.shape[axis]
+    return _along(fft_table(what="roots", n=n, size=size, dtype=like.dtype), like, axis)
+
+
+def _of_real(x: Any, axis: int, n: int) -> Any:
+    if n % 2:
         whole = fft(complex(x, zeros_like(x)), kind="fft", axis=axis, n=n)
-        return part(whole, 0, n // 2 + 1)
+        return _part(whole, axis, 0, n // 2 + 1)
+    # The transforms of even and odd elements are told apart by the mirror images of their parts.
+    both = complex(_part(x, axis, 0, n, 2), _part(x, axis, 1, n, 2))
+    both = fft(both, kind="fft", axis=axis, n=n // 2)
+    both = concatenate(both, _part(both, axis, 0, 1), axis=axis)
+    mirrored = conj(rev(both, axes=(axis,)))
+    even, odd = _times(add(both, mirrored), 0.5), _times(sub(both, mirrored), -0.5j)
+    return add(even, mul(odd, _roots(odd, axis, n)))
 
-    def back(x: Any) -> Any:
-        mirrored = n - (n // 2 + 1)
-        if mirrored:
-            x = concatenate(x, conj(rev(part(x, 1, 1 + mirrored), axes=(axis,))), axis=axis)
-        return real(fft(x, kind="ifft", axis=axis, n=n))
 
-    return forth if kind == "rfft" else back
+def _to_real(x: Any, axis: int, n: int) -> Any:
+    if n % 2:
+        mirror = conj(rev(_part(x, axis, 1, n // 2 + 1), axes=(axis,)))
+        return real(fft(concatenate(x, mirror, axis=axis), kind="ifft", axis=axis, n=n))
+    half, shape = n // 2, x.aval.shape
+    place = iota(shape=shape, axis=axis, dtype=np.dtype("int32" if n < 1 << 31 else "int64"))
+    edge = bitwise_or(eq(place, full_like(place, 0)), eq(place, full_like(place, half)))
+    re = real(x)
+    x = complex(re, select(edge, zeros_like(re), imag(x)))  # what has no counterpart is real
+    mirrored = _part(conj(rev(x, axes=(axis,))), axis, 0, half)
+    x = _part(x, axis, 0, half)
+    even, odd = add(x, mirrored), mul(sub(x, mirrored), conj(_roots(x, axis, n)))
+    both = _times(add(even, _times(odd, 1j)), 0.5)
+    both = fft(both, kind="ifft", axis=axis, n=half)
+    parts = [
+        reshape(y, shape=(*shape[:axis], half, 1, *shape[axis + 1 :]))
+        for y in (real(both), imag(both))
+    ]
+    return reshape(concatenate(*parts, axis=axis + 1), shape=(*shape[:axis], n, *shape[axis + 1 :]))
+
+
+def by_convolution(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a transform written in those that have native code."""
+    kind, axis, n = (eqn.params[k] for k in ("kind", "axis", "n"))
+    if kind == "rfft":
+        return lambda x: _of_real(x, axis, n)
+    if kind == "irfft":
+        return lambda x: _to_real(x, axis, n)
+    if radices(n) is not None:
+        return None
+    return lambda x: _of_complex(x, axis, n, kind == "ifft")

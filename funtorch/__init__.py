@@ -3,28 +3,39 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy
-from funtorch.config import config, threads
+from funtorch import flatten_util, nn, optim, scipy, typing
+from funtorch.config import config, log_compiles, threads
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
     block_until_ready,
+    copy_to_host_async,
     default_backend,
+    default_device,
+    device_count,
     device_get,
     device_put,
     devices,
+    local_devices,
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.nans import debug_nans
 from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
+    checkpoint_policies,
     clear_caches,
+    closure_convert,
+    custom_gradient,
     custom_jvp,
     custom_vjp,
     disable_jit,
+    effects_barrier,
+    ensure_compile_time_eval,
     eval_shape,
     explain,
+    fwd_and_bwd,
     grad,
     hessian,
     jacfwd,
@@ -35,40 +46,71 @@ from funtorch.transforms import (
     linear_transpose,
     linearize,
     make_jaxpr,
+    named_call,
+    named_scope,
+    pure_callback,
     remat,
     value_and_grad,
     vjp,
     vmap,
 )
-from funtorch import lax
+from funtorch import (
+    ad_checkpoint,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    experimental,
+    extend,
+    image,
+    lax,
+    ops,
+)
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "extend",
     "Array",
     "Device",
     "ShapeDtypeStruct",
     "ShapedArray",
+    "ad_checkpoint",
     "block_until_ready",
     "checkpoint",
+    "checkpoint_policies",
     "clear_caches",
+    "closure_convert",
     "config",
+    "copy_to_host_async",
+    "custom_batching",
+    "custom_derivatives",
+    "custom_gradient",
     "custom_jvp",
     "custom_vjp",
+    "debug",
+    "debug_nans",
     "default_backend",
+    "default_device",
+    "device_count",
     "device_get",
     "device_put",
     "devices",
     "disable_jit",
     "dtypes",
+    "effects_barrier",
+    "ensure_compile_time_eval",
     "errors",
     "eval_shape",
+    "experimental",
     "explain",
     "flatten_util",
     "float0",
+    "fwd_and_bwd",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -78,10 +120,16 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "local_devices",
+    "log_compiles",
     "make_jaxpr",
+    "named_call",
+    "named_scope",
     "nn",
     "numpy",
+    "ops",
     "optim",
+    "pure_callback",
     "random",
     "remat",
     "save",
@@ -91,6 +139,7 @@ __all__ = [
     "tree",
     "tree_util",
     "typeof",
+    "typing",
     "value_and_grad",
     "vjp",
     "vmap",

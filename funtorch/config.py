@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Config", "config", "threads"]
+from funtorch.flags import NOTED, SETTLED, check_settled
+
+__all__ = ["Config", "config", "log_compiles", "threads"]
 
 _FLOATS = tuple(map(np.dtype, (ml_dtypes.bfloat16, "float16", "float32", "float64")))
 _INTS = tuple(map(np.dtype, ("int32", "int64")))
@@ -76,6 +78,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 _TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
 _UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
+_watchers: dict[str, Callable[[], None]] = {}
 
 
 def _enable_x64(value: Any) -> dict[str, np.dtype]:
@@ -83,21 +86,31 @@ def _enable_x64(value: Any) -> dict[str, np.dtype]:
     return {"default_float": np.dtype(f"float{bits}"), "default_int": np.dtype(f"int{bits}")}
 
 
-# Names that stand for several options at once.
-_COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {"enable_x64": _enable_x64}
+def _log_compiles(value: Any) -> dict[str, int]:
+    return {"debug": int(_flag("log_compiles", value))}
+
+
+# Names that stand for other options.
+_COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "enable_x64": _enable_x64,
+    "log_compiles": _log_compiles,
+    "explain_cache_misses": _log_compiles,
+}
+_noted: dict[str, Any] = {}
 
 
 class Config(threading.local):
     """Hold the settings of the library.
 
     Read them as attributes, set them for good with `update`, and for a block with `override`.
-    The names of JAX's flags are understood too (`jax_enable_x64`, `jax_debug_nans`, ...).
+    The names of JAX's flags are understood too (`jax_enable_x64`, `jax_debug_nans`, ...); those in
+    `funtorch.flags` change nothing.
 
     Attributes:
         default_float: dtype of Python floats and of arrays made without a dtype (float32).
         default_int: dtype of Python ints that fit in it (int32).
         disable_jit: run jitted functions eagerly.
-        debug_nans: raise when an operation makes a nan.
+        debug_nans: raise NanError when an operation makes a nan, in threads begun later too.
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
@@ -147,6 +160,7 @@ class Config(threading.local):
         plain = tuple(getattr(type(self), name) for name in _TRACED)
         number = _tokens.setdefault(plain, len(_tokens))
         setattr(type(self), "token", -1 if type(self).disable_jit else number)  # noqa: B010
+        self._tell(_resolve({name: value}))
 
     @contextlib.contextmanager
     def override(self, **options: Any) -> Iterator[Config]:
@@ -168,12 +182,23 @@ class Config(threading.local):
         local = self.__dict__
         before = {name: local[name] for name in values if name in local}
         local.update(values)
+        self._tell(values)
         try:
             yield self
         finally:
             for name in values:
                 del local[name]
             local.update(before)
+            self._tell(values)
+
+    def watch(self, name: str, changed: Callable[[], None]) -> None:
+        """Call a function after each change of an option, in the thread that changed it."""
+        _watchers[name] = changed
+
+    def _tell(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in _watchers:
+                _watchers[name]()
 
     def trace_key(self) -> tuple[Any, ...]:
         """Return the settings that change what a traced program records, for cache keys."""
@@ -190,6 +215,10 @@ class Config(threading.local):
             return all(getattr(self, key) == value for key, value in _COMPOUND[plain](True).items())
         if plain in _OPTIONS:
             return getattr(self, plain)
+        if plain in SETTLED:
+            return SETTLED[plain][0]
+        if plain in NOTED:
+            return _noted.get(plain)
         raise _unknown(name)
 
     def __repr__(self) -> str:
@@ -210,6 +239,10 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
             resolved.update(_COMPOUND[plain](value))
         elif plain in _OPTIONS:
             resolved[plain] = _OPTIONS[plain](plain, value)
+        elif plain in SETTLED:
+            check_settled(plain, value)
+        elif plain in NOTED:
+            _noted[plain] = value
         else:
             raise _unknown(name)
     return resolved
@@ -239,3 +272,17 @@ def threads(n: int | None) -> contextlib.AbstractContextManager[Config]:
         3
     """
     return config.override(threads=n)
+
+
+def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which every compile, and why it was needed, is printed.
+
+    Raises:
+        TypeError: if ``value`` is not True or False.
+
+    Example:
+        >>> with log_compiles():
+        ...     config.debug
+        1
+    """
+    return config.override(log_compiles=value)

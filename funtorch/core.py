@@ -45,6 +45,8 @@ __all__ = [
     "delete",
     "eval_trace",
     "kind_of",
+    "no_source",
+    "source_of",
     "typeof",
     "use_trace",
 ]
@@ -304,18 +306,17 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             raise _not_concrete(args, prim) from None
-        if (
-            prim.multiple_results
-        ):  # its rule may bind other primitives, and a context runs only once
+        if prim.nests:  # and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
-            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in out]
+            many = prim.multiple_results
+            outs = out if many else (out,)
+            arrays = [ArrayImpl(o if type(o) is np.ndarray else np.asarray(o)) for o in outs]
             if prim.keeps_weak:
-                for x, aval in zip(
-                    arrays, prim.type(*[a.aval for a in args], **params), strict=True
-                ):
+                avals = prim.type(*[a.aval for a in args], **params)
+                for x, aval in zip(arrays, avals if many else (avals,), strict=True):
                     x._weak = aval.weak_type
-            return arrays
+            return arrays if many else arrays[0]
         try:
             out = _state.quiet(prim.eager, np, *data, **params)
         except (TypeError, ValueError):
@@ -350,16 +351,39 @@ class _State(threading.local):
     entering `numpy.errstate` costs 1 us, but cannot be nested.
     """
 
+    first: Trace  # the one that a new thread begins with
+
     def __init__(self) -> None:
-        self.trace: Trace = eval_trace
+        self.trace: Trace = self.first
         self.stack: list[Trace] = []
+        self.axes: list[tuple[Any, int]] = []  # names and sizes of axes being mapped, outer first
+        self.source: Source | None = None  # of the equation that is being traced again
         context = contextvars.Context()
         context.run(np.seterr, all="ignore")
         self.quiet: Callable[..., Any] = context.run
 
 
 eval_trace = Eval(None, "eval")
+_State.first = eval_trace
 _state = _State()
+
+
+def source_of() -> Source:
+    """Return the user's line that an operation comes from: of the program it is in, or the
+    caller's."""
+    return _state.source or user_frame(1)
+
+
+class no_source:
+    """Let lines of the user's rules count for themselves while a program is traced again."""
+
+    __slots__ = ("saved",)
+
+    def __enter__(self) -> None:
+        self.saved, _state.source = _state.source, None
+
+    def __exit__(self, *exc: object) -> None:
+        _state.source = self.saved
 
 
 def current() -> Trace:
@@ -415,6 +439,13 @@ class Tracer(Array):
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
     kind = type(x.owner).__name__.lower()
+    if x.owner.alive:
+        return UnexpectedTracerError(
+            f"a traced array of type {x.aval.str_short()} was used where the transform that made "
+            f"it does not reach. It was made while {x.owner.name or 'a function'} was being "
+            f"transformed ({kind}), at {x.source}, and used at {user_frame()}. A function with a "
+            "custom rule must not close over such a value: pass it to that function as an argument"
+        )
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
         "had ended. "
@@ -530,6 +561,12 @@ class Primitive:
         is (predicates and indices have no say); with ``multiple_results``, where the type rule
         says so.
     ``call``: it means running the jaxpr in its parameters on its arguments.
+    ``effect``: what it does besides giving results: None for nothing, 'debug' for what only shows
+        values, 'io' for anything else. Equations that have one, also by a program in their
+        parameters, run exactly as often as the program says, in its order.
+    ``expand``: what it means in other operations: ``expand(*args, **params)`` -> its result, or the
+        list of its results. Compiled programs contain that in its place.
+    ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     """
 
     __slots__ = (
@@ -538,11 +575,14 @@ class Primitive:
         "depends",
         "divide",
         "eager",
+        "effect",
+        "expand",
         "jvp",
         "keeps_weak",
         "linearize",
         "multiple_results",
         "name",
+        "nests",
         "none",
         "transpose",
         "type",
@@ -553,10 +593,12 @@ class Primitive:
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
     ) -> None:
         self.name = name
-        self.multiple_results = multiple_results
+        self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
         self.call = False
+        self.effect: str | None = None
+        self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")
         self.eager: Callable[..., Any] = _missing(name, "eager")
         self.jvp: Callable[..., Any] | None = None

@@ -29,12 +29,14 @@ __all__ = [
     "bfloat16",
     "bool_",
     "canonical",
+    "canonicalize_dtype",
     "complex128",
     "complex64",
     "complex_dtype",
     "default_complex",
     "default_float",
     "default_int",
+    "extended",
     "finfo",
     "float0",
     "float16",
@@ -52,11 +54,15 @@ __all__ = [
     "is_integer",
     "is_signed",
     "issubdtype",
+    "itemsize_bits",
+    "prng_key",
     "promote",
     "promote_types",
     "real_dtype",
+    "result_type",
     "result_type_weak",
     "scalar_type",
+    "scalar_type_of",
     "short_name",
     "to_inexact",
     "uint16",
@@ -95,6 +101,25 @@ _SHORT_NAMES = {
 }
 
 ALL = tuple(dtype for dtype in _SHORT_NAMES if dtype != float0)
+
+
+class extended(np.generic):
+    """The kind of what stands in the place of a dtype without being one. Name as in JAX."""
+
+
+class prng_key(extended):
+    """The kind of the types of random keys. Name as in JAX."""
+
+
+class KeyType:
+    """The type of random keys, in the place where arrays have a dtype."""
+
+    __slots__ = ()
+    name = "key<fry>"
+    type = prng_key
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 # --- which dtype is meant ------------------------------------------------------------------
@@ -173,6 +198,60 @@ def canonical(dtype_like: Any) -> np.dtype:
         raise
 
 
+def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> Any:
+    """Turn anything that names a dtype into the dtype that arrays of it have.
+
+    Args:
+        dtype: what `canonical` takes, or None for the default float.
+        allow_extended_dtype: whether the type of random keys may come, and is returned as it is.
+
+    Returns:
+        The dtype, or the type of random keys.
+
+    Raises:
+        TypeError: there is no such dtype.
+        ValueError: the type of random keys was not asked for.
+
+    Example:
+        >>> canonicalize_dtype(np.float64), canonicalize_dtype(int)
+        (dtype('float64'), dtype('int32'))
+    """
+    if isinstance(dtype, KeyType):
+        if allow_extended_dtype:
+            return dtype
+        raise ValueError(
+            f"canonicalize_dtype: {dtype} is not a NumPy dtype; pass allow_extended_dtype=True"
+        )
+    return default_float() if dtype is None else canonical(dtype)
+
+
+def itemsize_bits(dtype: Any) -> int:
+    """Return how many bits an element of a dtype takes in memory.
+
+    Example:
+        >>> itemsize_bits("bfloat16")
+        16
+    """
+    return 8 * canonical(dtype).itemsize
+
+
+def scalar_type_of(x: Any) -> type:
+    """Return the Python type that stands for the kind of an array or number.
+
+    Returns:
+        bool, int, float or complex.
+
+    Raises:
+        TypeError: x is neither an array nor a number.
+
+    Example:
+        >>> scalar_type_of(np.float16(1)), scalar_type_of(3)
+        (<class 'float'>, <class 'int'>)
+    """
+    dtype = canonical(x.dtype) if hasattr(x, "dtype") else scalar_type(x)[0]
+    return {"b": bool, "u": int, "i": int, "f": float, "c": complex}[_kind[dtype]]
+
+
 # --- predicates ----------------------------------------------------------------------------
 
 
@@ -233,7 +312,9 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
         >>> issubdtype(bfloat16, np.floating), issubdtype("int32", np.inexact)
         (True, False)
     """
-    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+    if isinstance(dtype, KeyType):
+        scalar_class = dtype.type
+    elif isinstance(dtype, type) and issubclass(dtype, np.generic):
         scalar_class = dtype
     else:
         scalar_class = canonical(dtype).type
@@ -462,6 +543,42 @@ def result_type_weak(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     for operand in others:
         first = _promoted[*first, *operand]
     return first[0], first[1] and first[0] != bool_
+
+
+def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
+    """Return the dtype that arrays, scalars and dtypes promote to.
+
+    Args:
+        *args: at least one array, Python or NumPy scalar, or what names a dtype; the Python types
+            int, float and complex count as weak.
+        return_weak_type_flag: return whether the result is weak, too.
+
+    Returns:
+        The dtype; or a pair of it and the flag.
+
+    Raises:
+        TypeError: an argument is none of these.
+        ValueError: there is no argument.
+
+    Example:
+        >>> result_type("int8", 2.0), result_type(np.zeros(2, np.float16), "bfloat16")
+        (dtype('float32'), dtype('float32'))
+    """
+    if not args:
+        raise ValueError("result_type: at least one array or dtype is required")
+    dtype, weak = result_type_weak(*[_dtype_and_weak(x) for x in args])
+    return (dtype, weak) if return_weak_type_flag else dtype
+
+
+def _dtype_and_weak(x: Any) -> tuple[np.dtype, bool]:
+    if isinstance(x, (type, str, np.dtype)):
+        # Not `x in (...)` alone: np.dtype("float64") == float holds, yet that dtype is not weak.
+        return canonical(x), isinstance(x, type) and x in (int, float, complex)
+    if isinstance(x, (bool, int, float, complex, np.generic)):
+        return scalar_type(x)
+    if hasattr(x, "dtype"):
+        return canonical(x.dtype), bool(getattr(x, "weak_type", False))
+    raise TypeError(f"result_type: {x!r} is neither an array, nor a number, nor a dtype")
 
 
 def _is_weak(operand: tuple[np.dtype, bool]) -> bool:

@@ -14,7 +14,10 @@ from typing import Any
 __all__ = [
     "ConcretizationTypeError",
     "FunTorchError",
+    "JAXIndexError",
+    "JAXTypeError",
     "JaxprTypeError",
+    "NanError",
     "NonConcreteBooleanIndexError",
     "Source",
     "TracerArrayConversionError",
@@ -30,7 +33,15 @@ class FunTorchError(Exception):
     """Base of the library's own exceptions."""
 
 
-class ConcretizationTypeError(FunTorchError, TypeError):
+class JAXTypeError(FunTorchError, TypeError):
+    """A traced array stands where only a value can; base of what says which."""
+
+
+class JAXIndexError(FunTorchError, IndexError):
+    """A traced array indexes where only a value can; base of what says which."""
+
+
+class ConcretizationTypeError(JAXTypeError):
     """A transform needed the value of a traced array, which is not known while tracing."""
 
 
@@ -38,11 +49,11 @@ class TracerBoolConversionError(ConcretizationTypeError):
     """A traced array was used as a Python truth value."""
 
 
-class TracerArrayConversionError(FunTorchError, TypeError):
+class TracerArrayConversionError(JAXTypeError):
     """A traced array was turned into a NumPy array."""
 
 
-class TracerIntegerConversionError(FunTorchError, TypeError):
+class TracerIntegerConversionError(JAXTypeError):
     """A traced array was used as a Python integer."""
 
 
@@ -50,12 +61,36 @@ class UnexpectedTracerError(FunTorchError, RuntimeError):
     """A traced array was used after the transform that made it had ended."""
 
 
-class NonConcreteBooleanIndexError(FunTorchError, IndexError):
+class NonConcreteBooleanIndexError(JAXIndexError):
     """A traced boolean array was used as an index, whose result would have no fixed shape."""
 
 
 class JaxprTypeError(FunTorchError, TypeError):
     """A jaxpr breaks a rule of its language."""
+
+
+class NanError(FunTorchError, FloatingPointError):
+    """An operation made a nan while ``config.debug_nans`` holds.
+
+    ``source`` is the line that it comes from.
+    """
+
+    def __init__(self, name: str, types: str, given: list[int], source: Source) -> None:
+        super().__init__(name, types, given, source)
+        self.source = source
+
+    def __str__(self) -> str:
+        name, types, given, _ = self.args
+        already = (
+            f"; its argument{'s' if len(given) > 1 else ''} {', '.join(map(str, given))} held nan "
+            "already"
+            if given
+            else ""
+        )
+        return (
+            f"invalid value (nan) encountered: {name} of ({types}) gave nan, at {self.source}"
+            f"{already}"
+        )
 
 
 class Source:

@@ -24,6 +24,7 @@ from funtorch.core import (
     current,
     escaped_tracer,
     eval_trace,
+    source_of,
 )
 from funtorch.errors import JaxprTypeError, Source, user_frame
 
@@ -90,6 +91,12 @@ class Eqn:
     def primitive(self) -> Primitive:
         return self.prim
 
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the equation does besides giving results, programs in its parameters included."""
+        own = frozenset() if self.prim.effect is None else frozenset([self.prim.effect])
+        return own.union(*[sub.effects for sub in sub_jaxprs(self.params)])
+
 
 class Jaxpr:
     """A program: ``lambda constvars; invars. let eqns in outvars``, closed over ``consts``.
@@ -126,6 +133,13 @@ class Jaxpr:
     @property
     def out_avals(self) -> list[ShapedArray]:
         return [v.aval for v in self.outvars]
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the program does besides giving results: see `Primitive`'s ``effect``."""
+        if "effects" not in self.memo:
+            self.memo["effects"] = frozenset().union(*[eqn.effects for eqn in self.eqns])
+        return self.memo["effects"]
 
     def hoisted(self) -> Jaxpr:
         """Return the same program with its constants as leading inputs."""
@@ -306,7 +320,7 @@ class Stage(Trace):
                     break
             else:
                 parent = self.parent
-                if parent is eval_trace and not prim.multiple_results:
+                if parent is eval_trace and not prim.nests:
                     return parent.process(prim, args, params)  # it binds nothing in turn
                 _state.trace = parent
                 try:
@@ -319,7 +333,7 @@ class Stage(Trace):
                 if not all(prim.depends(flags, **params)):
                     return prim.rule("divide")(flags, args, **params)
         else:
-            source = user_frame()
+            source = source_of()
         invars = [self.atom(a) for a in args]
         avals = prim.type(*[v.aval for v in invars], **params)
         if prim.multiple_results:
@@ -376,12 +390,18 @@ def eval_jaxpr(jaxpr: Jaxpr, *args: Any) -> list[Any]:
     """Run a jaxpr on arrays or tracers, one bind per equation, in the current trace."""
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    process = current().process
-    for eqn in jaxpr.eqns:
-        ins = [v.val if type(v) is Lit else env[v] for v in eqn.invars]
-        out = process(eqn.prim, ins, eqn.params)
-        if eqn.prim.multiple_results:
-            env.update(zip(eqn.outvars, out, strict=True))
-        else:
-            env[eqn.outvars[0]] = out
+    process, state = current().process, _state
+    saved = state.source
+    try:
+        for eqn in jaxpr.eqns:
+            ins = [v.val if type(v) is Lit else env[v] for v in eqn.invars]
+            if eqn.source is not None:
+                state.source = eqn.source
+            out = process(eqn.prim, ins, eqn.params)
+            if eqn.prim.multiple_results:
+                env.update(zip(eqn.outvars, out, strict=True))
+            else:
+                env[eqn.outvars[0]] = out
+    finally:
+        state.source = saved
     return [v.val if type(v) is Lit else env[v] for v in jaxpr.outvars]

@@ -20,6 +20,7 @@ from builtins import map as each
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from funtorch.partial import Partial
 from funtorch.treedef import (
     DictKey,
     FlattenedIndexKey,
@@ -29,6 +30,7 @@ from funtorch.treedef import (
     SequenceKey,
     first_mismatch,
     flat_index_keys,
+    is_opaque,
     keystr,
     make_treedef,
     mismatch_message,
@@ -69,6 +71,7 @@ __all__ = [
     "register_pytree_with_keys",
     "register_pytree_with_keys_class",
     "register_static",
+    "static",
     "structure",
     "transpose",
     "treedef_children",
@@ -104,8 +107,15 @@ def flatten(tree: Any, is_leaf: IsLeaf = None) -> tuple[list[Any], PyTreeDef]:
     """
     found: list[Any] = []
     if is_leaf is None:
-        return found, walk(tree, found)
-    return found, walk_until(tree, is_leaf, found)
+        treedef = walk(tree, found)
+        if not treedef._opaque:
+            return found, treedef
+        found.clear()
+    return found, walk_until(tree, _leaf_test(is_leaf), found)
+
+
+def _leaf_test(is_leaf: IsLeaf) -> Callable[[Any], bool]:
+    return is_opaque if is_leaf is None else lambda x: is_opaque(x) or is_leaf(x)
 
 
 def unflatten(treedef: PyTreeDef, leaves: Iterable[Any]) -> Any:
@@ -165,9 +175,8 @@ def all_leaves(iterable: Iterable[Any], is_leaf: IsLeaf = None) -> bool:
         >>> all_leaves([1, "text"]), all_leaves([1, (2,)])
         (True, False)
     """
-    if is_leaf is None:
-        return every(node_of[type(x)] is None for x in iterable)
-    return every(node_of[type(x)] is None or is_leaf(x) for x in iterable)
+    test = _leaf_test(is_leaf)
+    return every(node_of[type(x)] is None or test(x) for x in iterable)
 
 
 # --- functions on leaves -------------------------------------------------------------------
@@ -309,9 +318,12 @@ def flatten_with_path(
         >>> [(keystr(path), leaf) for path, leaf in pairs]
         [("['a'][0]", 1), ("['a'][1]", 2)]
     """
-    test = is_leaf
-    if is_leaf is not None and not is_leaf_takes_path:
-        test = lambda path, subtree: is_leaf(subtree)  # noqa: E731
+
+    def test(path: KeyPath, subtree: Any) -> bool:
+        if is_leaf is None or is_opaque(subtree):
+            return is_opaque(subtree)
+        return is_leaf(path, subtree) if is_leaf_takes_path else is_leaf(subtree)
+
     found: list[tuple[KeyPath, Any]] = []
     return found, walk_paths(tree, test, (), found)
 
@@ -624,6 +636,25 @@ def register_dataclass(
     return nodetype
 
 
+def static(**kwargs: Any) -> Any:
+    """Declare a field of a dataclass that belongs to the structure of its pytree.
+
+    Args:
+        **kwargs: as of `dataclasses.field`.
+
+    Example:
+        >>> @register_dataclass
+        ... @dataclasses.dataclass
+        ... class Shift:
+        ...     by: float
+        ...     name: str = static(default="s")
+        >>> leaves(Shift(1.5))
+        [1.5]
+    """
+    metadata = {**(kwargs.pop("metadata", None) or {}), "static": True}
+    return dataclasses.field(metadata=metadata, **kwargs)
+
+
 def _init_fields(nodetype: type) -> dict[str, dataclasses.Field[Any]] | None:
     if not dataclasses.is_dataclass(nodetype):
         return None
@@ -666,54 +697,3 @@ def register_static(cls: _Class) -> _Class:
     """
     register_node(cls, lambda x: ((), x), lambda x, children: x)
     return cls
-
-
-class _Opaque:
-    """A callable that hides that it is a `functools.partial`.
-
-    `functools.partial` merges a partial it is given into itself, which would turn the arguments
-    of the inner one, static so far, into leaves.
-    """
-
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self.func = func
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.func(*args, **kwargs)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Opaque) and self.func == other.func
-
-    def __hash__(self) -> int:
-        return hash(self.func)
-
-    def __repr__(self) -> str:
-        return repr(self.func)
-
-
-class Partial(functools.partial):
-    """A `functools.partial` that is a pytree: its arguments are children, its function is not.
-
-    Args:
-        func: the function; part of the structure, so it must be hashable.
-        *args: leading arguments, pytrees.
-        **keywords: keyword arguments, pytrees.
-
-    Example:
-        >>> add = Partial(lambda x, y: x + y, 1)
-        >>> add(2), leaves(add)
-        (3, [1])
-    """
-
-    def __new__(cls, func: Callable[..., Any], /, *args: Any, **keywords: Any) -> Partial:
-        if isinstance(func, functools.partial) and not isinstance(func, Partial):
-            func = _Opaque(func)
-        return super().__new__(cls, func, *args, **keywords)
-
-
-def _unflatten_partial(func: Callable[..., Any], children: tuple[Any, ...]) -> Partial:
-    args, keywords = children
-    return Partial(func, *args, **keywords)
-
-
-register_node(Partial, lambda x: ((x.args, x.keywords), x.func), _unflatten_partial)

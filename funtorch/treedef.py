@@ -30,6 +30,7 @@ __all__ = [
     "SequenceKey",
     "first_mismatch",
     "flat_index_keys",
+    "is_opaque",
     "keystr",
     "make_treedef",
     "mismatch_message",
@@ -131,9 +132,10 @@ class NodeType:
         show: (metadata, texts of the children) -> text.
         shares: whether equal metadata means the same metadata (1 == True is the exception that
             matters), so that equal structures may be one object.
+        opaque: whether it is a leaf to users, though transforms see the arrays in it.
     """
 
-    __slots__ = ("cls", "flatten", "keys", "shares", "show", "unflatten")
+    __slots__ = ("cls", "flatten", "keys", "opaque", "shares", "show", "unflatten")
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class NodeType:
         keys: Callable[[Any, Any, int], Sequence[Any]],
         show: Callable[[Any, list[str]], str],
         shares: bool = False,
+        opaque: bool = False,
     ) -> None:
         self.cls = cls
         self.flatten = flatten
@@ -150,6 +153,7 @@ class NodeType:
         self.keys = keys
         self.show = show
         self.shares = shares
+        self.opaque = opaque
 
     def __reduce__(self) -> Any:
         return _node_by_type, (self.cls,)
@@ -286,6 +290,7 @@ def register_node(
     flatten: Callable[[Any], tuple[Iterable[Any], Any]],
     unflatten: Callable[[Any, tuple[Any, ...]], Any],
     keys: Callable[[Any, Any, int], Sequence[Any]] = flat_index_keys,
+    opaque: bool = False,
 ) -> None:
     """Make a type a node; see `NodeType` for the arguments."""
     if not isinstance(cls, type):
@@ -294,7 +299,14 @@ def register_node(
         raise ValueError(f"Duplicate custom PyTreeDef type registration for {cls}")
     _registered.add(cls)
     _leaf_types.discard(cls)
-    node_of[cls] = NodeType(cls, flatten, unflatten, keys, _show_custom(cls.__name__))
+    show = _show_custom(cls.__name__)
+    node_of[cls] = NodeType(cls, flatten, unflatten, keys, show, opaque=opaque)
+
+
+def is_opaque(x: Any) -> bool:
+    """Tell whether a node is a leaf to users; see `NodeType`."""
+    node = node_of[type(x)]
+    return node is not None and node.opaque
 
 
 # --- tree definitions ----------------------------------------------------------------------
@@ -314,7 +326,9 @@ class PyTreeDef:
         {'a': 10, 'b': (20, 30)}
     """
 
-    __slots__ = ("_children", "_flat", "_hash", "_meta", "_node", "_num_leaves", "_shared")
+    __slots__ = (
+        "_children", "_flat", "_hash", "_meta", "_node", "_num_leaves", "_opaque", "_shared"
+    )  # fmt: skip
 
     def __init__(
         self, node: NodeType | None, meta: Any, children: tuple[PyTreeDef, ...], shared: bool
@@ -326,6 +340,7 @@ class PyTreeDef:
         self._hash: int | None = None
         self._num_leaves: int = 1 if node is None else sum(c._num_leaves for c in children)
         self._flat = node is not None and all(c._node is None for c in children)
+        self._opaque = node is not None and (node.opaque or any(c._opaque for c in children))
 
     @property
     def num_leaves(self) -> int:

@@ -349,3 +349,38 @@ def test_modules_are_cut_into_units_that_call_each_other(monkeypatch):
     assert max(map(len, counts)) > 2
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_program_that_changed_a_little_compiles_only_what_changed(monkeypatch, tmp_path):
+    monkeypatch.setenv("FUNTORCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(codegen, "_UNIT", 200)
+    texts = []
+    compile_unit = codegen._Machine.unit
+    monkeypatch.setattr(
+        codegen._Machine, "unit", lambda m, unit: texts.append(unit.text) or compile_unit(m, unit)
+    )
+
+    def program(scale):
+        def f(x, w):
+            hidden = fnp.tanh(x @ w).sum(0) + 1.0
+            return ft.nn.softmax(hidden * x), fnp.exp(fnp.sort(x) * scale)
+
+        return f
+
+    x = np.linspace(-1, 1, 200 * 200, dtype=np.float32).reshape(200, 200)
+    first = ft.jit(program(2.0))(x, x)
+    compiled = len(texts)
+    texts.clear()
+    second = ft.jit(program(3.0))(x, x)
+    assert 0 < len(texts) < compiled
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_allclose(second[1], np.exp(np.sort(x) * 3), rtol=1e-6)
+
+
+def test_without_llvmlites_inner_functions_units_take_turns(monkeypatch):
+    """The public methods of llvmlite make the same code."""
+    text = "define i64 @seven() {\n  ret i64 7\n}\n"
+    want = codegen.object_code(text)
+    monkeypatch.setattr(codegen, "_machines", [])
+    monkeypatch.setattr(codegen.ctypes, "CDLL", lambda name: object())
+    assert codegen.object_code(text) == want

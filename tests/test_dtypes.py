@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from funtorch import dtypes, errors
-from funtorch.config import Config, config
+from funtorch.config import Config, config, log_compiles
 
 # Row: the dtype of the left operand, column: that of the right one, in the order of dtypes.ALL; a
 # star marks weak results. As JAX with x64 promotes, with float32 as the default float.
@@ -270,6 +270,19 @@ def test_config_refuses():
         with pytest.raises(ValueError, match=r"config\.default_float must be one of bfloat16"):
             config.update("default_float", bad)
     assert "default_float=float32" in repr(Config())
+
+
+def test_flags_of_jax_that_change_nothing():
+    before = config.trace_key(), config.token
+    config.update("jax_default_matmul_precision", "float32")
+    config.update("jax_platform_name", "cpu")
+    assert config.jax_default_matmul_precision == "float32"
+    assert config.jax_numpy_rank_promotion == "allow"
+    assert (config.trace_key(), config.token) == before
+    with pytest.raises(ValueError, match=r"config\.platforms is 'cpu'.*got 'tpu'"):
+        config.update("jax_platforms", "tpu")
+    with log_compiles():
+        assert config.debug == 1
 
 
 # --- errors --------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.fuse import fuse
 from funtorch.backends.spectral import radices
+from funtorch.ops.fft import fft_table, unit_roots
 from funtorch.testing import check_grads
 from funtorch.transforms.simplify import simplify
 
@@ -139,7 +141,7 @@ def test_errors(call, error, text):
 
 
 # ------------------------------------------------------------------------------------ compiled
-@pytest.mark.parametrize("n", [2, 5, 8, 15, 16, 60, 64, 1000])
+@pytest.mark.parametrize("n", [2, 5, 8, 15, 16, 37, 60, 64, 158, 1000])
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
 def test_native_transforms(n, name):
     dtype = "complex128" if n in (15, 64) else "complex64"
@@ -159,13 +161,16 @@ def test_which_transforms_are_native():
         program = ft.make_jaxpr(getattr(fnp.fft, kind))(x).jaxpr
         return [type(step).__name__ for step in fuse(simplify(program)).steps]
 
-    assert steps(480) == steps(480, "ifft") == ["Fourier"]
-    assert steps(7 * 64) == steps(1) == ["Call"]  # prime factors up to 5
-    assert set(steps(481, "hfft")) == set(steps(481, "irfft")) == {"Launch", "Fourier"}
+    assert steps(480) == steps(480, "ifft") == steps(31 * 64) == ["Fourier"]
+    assert steps(1) == steps(1, "ifft") == []
+    assert set(steps(481, "hfft")) == {"Launch", "Fourier", "Table"}
+    convolved = ["Table", "Launch", "Fourier", "Table", "Launch", "Fourier", "Launch"]
+    assert sorted(steps(37)) == sorted(steps(2003, "ifft")) == sorted(convolved)
     assert radices(2**20) == (8, 8, 8, 8, 8, 8, 4)
     assert radices(2**10) == (8, 8, 4, 4)
     assert radices(360) == (8, 3, 3, 5)
-    assert radices(7) is radices(1) is None
+    assert radices(7 * 31) == (7, 31)
+    assert radices(37) is radices(1) is None
 
 
 def test_native_transforms_of_special_values_and_views():
@@ -186,3 +191,60 @@ def test_native_transforms_do_not_depend_on_threads():
         with ft.threads(count):
             results.append(np.asarray(ft.jit(lambda x: fnp.fft.fft(x))(x)).tobytes())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("n", [7, 31, 37, 74, 1009])
+def test_native_transforms_are_accurate(n):
+    """The relative error in the mean is that of a few roundings, for primes too."""
+    x = rng.normal(size=n) + 1j * rng.normal(size=n)
+    exact = scipy.fft.fft(x.astype(np.clongdouble))
+    for name, y, want in (
+        ("fft", x, exact),
+        ("ifft", x, scipy.fft.ifft(x.astype(np.clongdouble))),
+        ("rfft", x.real.copy(), scipy.fft.rfft(x.real.astype(np.longdouble))),
+    ):
+        for dtype, most in ((np.complex128, 1e-15), (np.complex64, 5e-7)):
+            y = y.astype(dtype if np.iscomplexobj(y) else dtype(0).real.dtype)
+            got = np.asarray(ft.jit(getattr(fnp.fft, name))(y))
+            assert np.linalg.norm(got - want) <= most * np.linalg.norm(want)
+    half = np.fft.rfft(x.real)
+    got = np.asarray(ft.jit(lambda half: fnp.fft.irfft(half, n))(half))
+    assert np.linalg.norm(got - x.real) <= 1e-15 * np.linalg.norm(x.real)
+
+
+def test_transforms_of_one_point():
+    x = np.complex128([[1 + 2j], [3 - 1j]])
+    for name in ("fft", "ifft"):
+        np.testing.assert_array_equal(ft.jit(getattr(fnp.fft, name))(x), x)
+    np.testing.assert_array_equal(ft.jit(fnp.fft.rfft)(x.real), x.real)
+    np.testing.assert_array_equal(ft.jit(lambda x: fnp.fft.irfft(x, 1))(x), x.real)
+
+
+def test_irfft_takes_no_imaginary_part_where_there_is_none():
+    x = COMPLEX[:, :, 0]  # its first and last frequencies have one
+    for n in (7, 8, 6):
+        got = ft.jit(lambda x, n=n: fnp.fft.irfft(x, n, axis=1))(x)
+        np.testing.assert_allclose(got, np.fft.irfft(x, n, axis=1), atol=1e-14)
+
+
+def test_several_axes_and_empty_arrays_compiled():
+    x = rng.normal(size=(3, 37, 14)) + 1j * rng.normal(size=(3, 37, 14))
+    np.testing.assert_allclose(ft.jit(fnp.fft.fftn)(x), np.fft.fftn(x), atol=1e-11)
+    np.testing.assert_allclose(ft.jit(fnp.fft.rfftn)(x.real), np.fft.rfftn(x.real), atol=1e-11)
+    assert ft.jit(fnp.fft.fft)(np.zeros((0, 37))).shape == (0, 37)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 12, 1009])
+def test_tables(n):
+    def table(what, size):
+        return fft_table(what=what, n=n, size=size, dtype=np.dtype("complex128"))
+
+    k = np.arange(2 * n)
+    turn = -2j * np.arccos(np.longdouble(-1)) / n
+    np.testing.assert_allclose(table("roots", 2 * n), np.exp(turn * (k % n)), atol=2.3e-16)
+    np.testing.assert_allclose(
+        table("chirp", n), np.exp(turn / 2 * (k[:n] ** 2 % (2 * n))), atol=2.3e-16
+    )
+    assert unit_roots(np.arange(n), n)[0] == 1
+    with pytest.raises(TypeError, match=f"no 'filter' of {2 * n - 2} elements for n = {n}"):
+        ft.make_jaxpr(lambda: table("filter", 2 * n - 2))()

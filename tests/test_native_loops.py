@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from eager import eagerly
 
 import funtorch as ft
 import funtorch.numpy as fnp
@@ -127,7 +128,7 @@ PROGRAMS = {
         Y,
     ),
     "eager rules inside": (
-        lambda x, y: lax.scan(lambda c, r: (fnp.sort(c + r), fnp.linalg.norm(c)), x, y),
+        lambda x, y: lax.scan(lambda c, r: (eagerly(c + r), fnp.linalg.norm(c)), x, y),
         X,
         Y,
     ),
@@ -325,7 +326,7 @@ def test_loops_keep_their_cells_beside_very_many_small_arrays(monkeypatch):
 
     def f(x):
         for k in range(20):
-            x = fnp.sort(x) + k
+            x = eagerly(x) + k
         return lax.fori_loop(0, 10, lambda i, c: c * 0.5 + i, x)
 
     layout = lay_out(fuse(program(f, floats(3))))
@@ -381,7 +382,7 @@ def test_donation_leaves_memory_alone_that_others_see():
 
 
 @pytest.mark.parametrize(
-    ("inside", "calls"), [(fnp.sort, 1000), (fnp.sin, 10_000)], ids=["eager", "native"]
+    ("inside", "calls"), [(eagerly, 1000), (fnp.sin, 10_000)], ids=["eager", "native"]
 )
 def test_memory_stays_flat_over_many_calls(inside, calls):
     f = ft.jit(lambda x: lax.scan(lambda c, r: (inside(c) + r, c.sum()), x, x[:4]))
@@ -478,6 +479,28 @@ def test_a_vmapped_branch_with_loops_runs_only_the_branch_taken():
     np.testing.assert_allclose(ft.jit(ft.vmap(f))(p, x), ft.vmap(f)(p, x), rtol=1e-10)
     gradient = ft.vmap(ft.grad(f, 1))
     np.testing.assert_allclose(ft.jit(gradient)(p, x), gradient(p, x), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("yes", "width", "lanes"),
+    [
+        (lambda x: x + 1.0, 64, False),
+        (lambda x: fnp.sin(x) + 1.0, 2, False),
+        (lambda x: fnp.sin(fnp.exp(fnp.tanh(x))) + x, 16, True),
+        (lambda x: fnp.outer(x, x) @ x, 16, True),
+        (lambda x: ft.jit(lambda x: fnp.outer(x, x) @ fnp.sin(x))(x), 16, True),
+    ],
+)
+def test_vmapped_branches_that_cost_much_are_chosen_between(yes, width, lanes):
+    """Each lane runs its own branch where branches cost more than a loop over lanes."""
+    f = ft.vmap(lambda p, x: lax.cond(p, yes, lambda x: -x, x))
+    p, x = RNG.integers(0, 2, 30).astype(bool), floats(30, width)
+    found = [e.prim.name for e in program(f, p, x).eqns]
+    assert ("scan" in found, "select" in found) == (lanes, not lanes)
+    want = np.where(p[:, None], np.stack([yes(fnp.asarray(row)) for row in x]), -x)
+    np.testing.assert_allclose(ft.jit(f)(p, x), want, rtol=1e-5, atol=1e-6)
+    slope = ft.grad(lambda x: (f(p, x) ** 2).sum())
+    np.testing.assert_allclose(ft.jit(slope)(x), slope(fnp.asarray(x)), rtol=1e-4, atol=1e-4)
 
 
 def test_lanes_do_not_depend_on_the_number_of_threads():

@@ -315,6 +315,13 @@ def shape_rows():
         [(m, m[:, :0], m[:, 1:3])],
         lambda *xs: np.concatenate(xs, 1),
     )
+    yield Row(
+        "split",
+        partial(shape.split, axis=1, sizes=(1, 0, 2, m.shape[1] - 3)),
+        [(m,), (m[::-1],)],
+        lambda x: [x[:, :1], x[:, 1:1], x[:, 1:3], x[:, 3:]],
+        dtypes=LOW,
+    )
     for lo, hi, interior in [
         ((1, 0), (2, 3), (0, 0)),
         ((-1, 2), (0, -3), (0, 0)),

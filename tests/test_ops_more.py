@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from linalg_rows import linalg_rows
 from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
-from funtorch.ops import bits, contract, fft, indexing, linalg, sort
+from funtorch.ops import bits, contract, fft, indexing, linalg, marks, rounding, sort
 from funtorch.ops.elementwise import add, conj, mul
 from funtorch.ops.shape import transpose
 from funtorch.transforms import jvp, vjp, vmap
@@ -219,6 +220,13 @@ def sort_cases() -> list[Case]:
             ],
         ),
         Case(
+            "sort_bits",
+            lambda x: sort.sort_bits(x, low=0, high=32, tie=None),
+            (whole(99, 3, 7).astype(np.uint32),),
+            (),
+            np.sort,
+        ),
+        Case(
             "sort-empty",
             lambda x: sort.sort(x, axis=1, num_keys=1),
             (normal(2, 0),),
@@ -322,7 +330,30 @@ def fft_cases() -> list[Case]:
     return cases
 
 
-CASES = [*DOTS, *indexing_cases(), *sort_cases(), *linalg_cases(), *fft_cases()]
+ROUNDING = Case(
+    "reduce_precision",
+    lambda x: rounding.reduce_precision(x, exponent_bits=11, mantissa_bits=23),
+    (np.array([[1 / 3, -2 / 7, 1e30], [0.0, np.inf, 5.0]]),),
+    (),
+    lambda x: x.astype(np.float32).astype(np.float64),
+)
+MARKS = Case(
+    "marks",
+    lambda x, y: marks.optimization_barrier(marks.name(x, name="x"), y),
+    (normal(3, 4), normal(2)),
+    (0, 1),
+    lambda x, y: (x, y),
+)
+CASES = [
+    *DOTS,
+    *indexing_cases(),
+    *sort_cases(),
+    *linalg_cases(),
+    *(Case(*row) for row in linalg_rows()),
+    *fft_cases(),
+    ROUNDING,
+    MARKS,
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import funtorch as ft
-from funtorch import random, tree
+from funtorch import arraytree, random, tree
 from funtorch.ops import special
 from funtorch.scipy.special import gammainc, gammaincinv
 
@@ -225,7 +225,10 @@ def test_key_arrays() -> None:
     assert [k.shape for k in keys] == [(2,)] * 3
     assert bool((keys[1] == keys.reshape(-1)[2:4]).all())
     (leaf,) = tree.leaves(keys)
-    assert leaf.shape == (3, 2, 2)
+    assert leaf is keys
+    assert tree.structure((keys, 1)) == tree.structure((0, 1))
+    assert tree.leaves_with_path({"k": keys}) == [((tree.DictKey("k"),), keys)]
+    assert arraytree.leaves(keys)[0].shape == (3, 2, 2)
     with pytest.raises(IndexError, match="3 indices for keys of shape"):
         keys[0, 0, 0]
     with pytest.raises(TypeError, match="key_data"):

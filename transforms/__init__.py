@@ -1,32 +1,61 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
+from . import policies as checkpoint_policies
+from .associative import associative_scan
 from .batching import vmap
 from .branches import cond, switch
-from .collectives import all_gather, axis_index, axis_size, pmax, pmean, pmin, ppermute, psum
+from .callbacks import effects_barrier, pure_callback
+from .collectives import (
+    all_gather,
+    all_to_all,
+    axis_index,
+    axis_size,
+    pmax,
+    pmean,
+    pmin,
+    ppermute,
+    pshuffle,
+    psum,
+    psum_scatter,
+    pswapaxes,
+)
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .jacobian import hessian, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
+from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
+from .scopes import ensure_compile_time_eval, named_call, named_scope
+from .solvers import custom_linear_solve, custom_root
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [
+    "checkpoint_policies",
     "ShapeDtypeStruct",
     "all_gather",
+    "all_to_all",
+    "associative_scan",
     "axis_index",
     "axis_size",
     "checkpoint",
     "clear_caches",
+    "closure_convert",
     "cond",
+    "custom_gradient",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "disable_jit",
+    "effects_barrier",
+    "ensure_compile_time_eval",
     "eval_shape",
     "explain",
     "fori_loop",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "jacfwd",
@@ -38,11 +67,17 @@ __all__ = [
     "linearize",
     "make_jaxpr",
     "map",
+    "named_call",
+    "named_scope",
     "pmax",
     "pmean",
     "pmin",
     "ppermute",
+    "pshuffle",
     "psum",
+    "psum_scatter",
+    "pswapaxes",
+    "pure_callback",
     "remat",
     "scan",
     "switch",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.core import Array
 from funtorch.errors import function_name
 from funtorch.numpy.promotion import asarray

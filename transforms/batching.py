@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import tree
-from funtorch.core import Primitive, ShapedArray, Trace, Tracer, _state, current
+from funtorch import arraytree as tree
+from funtorch.core import Primitive, ShapedArray, Trace, Tracer, _state, current, source_of
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread
 from funtorch.ops.shape import transpose
@@ -64,7 +64,7 @@ class Batch(Trace):
             out, out_batched = prim.rule("batch")(self.axis, vals, batched, **params)
         finally:
             _state.trace = saved
-        source = user_frame()
+        source = source_of()
         if prim.multiple_results:
             return [
                 BatchTracer(self, o, source) if b else o
@@ -91,11 +91,18 @@ def batch_flat(
     arguments."""
     source = user_frame()
     trace = Batch(current(), axis, name)
-    with trace:
-        ins = [
-            BatchTracer(trace, a, source) if b else a for a, b in zip(args, batched, strict=True)
-        ]
-        pairs = [trace.unwrap(x) for x in f(*ins)]
+    if axis.name is not None:
+        _state.axes.append((axis.name, axis.size))
+    try:
+        with trace:
+            ins = [
+                BatchTracer(trace, a, source) if b else a
+                for a, b in zip(args, batched, strict=True)
+            ]
+            pairs = [trace.unwrap(x) for x in f(*ins)]
+    finally:
+        if axis.name is not None:
+            _state.axes.pop()
     return [x for x, _ in pairs], [b for _, b in pairs]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
@@ -17,7 +18,7 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
-from .lanes import has_loop, map_lanes, suits_lanes
+from .lanes import are_costly, check_effects, map_lanes, suits_lanes
 from .restage import (
     Restaged,
     batch_program,
@@ -143,7 +144,8 @@ def _batch(
         force = _union([batch_program(b, axis, tuple(batched[1:])).note for b in branches])
         programs = [batch_program(b, axis, tuple(batched[1:]), force) for b in branches]
         return _bind(index, programs, operands), list(force)
-    if any(map(has_loop, branches)) and suits_lanes(axis, *branches):
+    check_effects("cond, whose branches all run where lanes choose between them,", *branches)
+    if are_costly(branches) and suits_lanes(axis, *branches):
         outs = map_lanes(lambda *xs: cond_p.bind(*xs, branches=branches), args, batched, axis.size)
         return outs, [True] * len(outs)
     chosen: list[Any] = []
@@ -179,20 +181,23 @@ def _divide(flags: Any, args: Any, *, branches: tuple[Jaxpr, ...]) -> list[Any]:
 
 
 def _independent(known: Restaged, depends: Sequence[bool]) -> Restaged:
-    """Return the part of a divided branch that gives the independent outputs, no residuals."""
+    """Return the part of a divided branch that gives the independent outputs, no residuals.
+
+    What only has effects is left to the other part.
+    """
     whole = known.jaxpr
-    return known._replace(jaxpr=_only(whole, whole.outvars[: depends.count(False)]))
+    eqns = [eqn for eqn in whole.eqns if eqn.outvars or not eqn.effects]
+    outs = whole.outvars[: depends.count(False)]
+    return known._replace(jaxpr=drop_dead(Jaxpr(whole.invars, eqns, outs)))
 
 
 def _dependent(branch: Jaxpr, depends: Sequence[bool]) -> Jaxpr:
-    return _only(branch, pick(branch.outvars, depends))
-
-
-def _only(jaxpr: Jaxpr, outs: Sequence[Any]) -> Jaxpr:
-    key = ("only", tuple(outs))
-    if key not in jaxpr.memo:
-        jaxpr.memo[key] = drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, outs))
-    return jaxpr.memo[key]
+    key = ("dependent part", tuple(depends))
+    if key not in branch.memo:
+        branch.memo[key] = drop_dead(
+            Jaxpr(branch.invars, branch.eqns, pick(branch.outvars, depends))
+        )
+    return branch.memo[key]
 
 
 cond_p.type, cond_p.eager, cond_p.jvp, cond_p.linearize = _type, _eager, _jvp, _linearize
@@ -278,8 +283,15 @@ def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Ja
     return out
 
 
+_NONE_GIVEN = object()
+
+
 def cond(
-    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+    pred: Any,
+    true_fun: Callable[..., Any],
+    false_fun: Callable[..., Any],
+    *operands: Any,
+    operand: Any = _NONE_GIVEN,
 ) -> Any:
     """Run one of two functions, chosen by a boolean scalar.
 
@@ -287,13 +299,14 @@ def cond(
         pred: boolean scalar (numbers count as true when nonzero).
         true_fun, false_fun: functions of the operands that return the same structure and types.
         *operands: pytrees of arrays.
+        operand: the only operand, by name.
 
     Returns:
         What the chosen function returns.
 
     Raises:
-        TypeError: if ``pred`` is not a scalar, or the branches return different structures or
-            types.
+        TypeError: if ``pred`` is not a scalar, the branches return different structures or
+            types, or operands come both by position and by name.
 
     Example:
         >>> import funtorch as ft
@@ -302,6 +315,13 @@ def cond(
     """
     check_callable(true_fun, "cond")
     check_callable(false_fun, "cond")
+    if operand is not _NONE_GIVEN:
+        if operands:
+            raise TypeError(
+                f"cond: operand= is the only operand, but {len(operands)} came by position; pass "
+                "all of them by position"
+            )
+        operands = (operand,)
     (pred,) = as_arrays([pred], "pred", true_fun)
     if pred.shape:
         raise TypeError(

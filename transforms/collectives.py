@@ -1,5 +1,8 @@
-"""Operations across a named vmap axis: `psum`, `pmean`, `pmax`, `pmin`, `all_gather`, `ppermute`,
-`axis_index`."""
+"""Operations across named vmap axes: `psum` and relatives, `all_gather`, `all_to_all`, `ppermute`.
+
+Each primitive works over one axis, and on the leading axis of its operand where it works on one;
+the public functions take several names, any axis and whole pytrees.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,46 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
-from funtorch.core import ArrayImpl, Primitive, ShapedArray
+from funtorch import arraytree as tree
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, _state
 from funtorch.ops.elementwise import div, eq, mul, select
 from funtorch.ops.families import broadcast_in_dim, full_like, linear_jvp, spread
 from funtorch.ops.indexing import gather
 from funtorch.ops.reduce import reduce_max, reduce_min, reduce_sum
-from funtorch.ops.shape import iota
+from funtorch.ops.shape import iota, reshape
 
 from .arguments import as_arrays
 from .batching import Axis, move_axis
 
-__all__ = ["all_gather", "axis_index", "axis_size", "pmax", "pmean", "pmin", "ppermute", "psum"]
+__all__ = [
+    "all_gather",
+    "all_to_all",
+    "axis_index",
+    "axis_size",
+    "pmax",
+    "pmean",
+    "pmin",
+    "ppermute",
+    "pshuffle",
+    "psum",
+    "psum_scatter",
+    "pswapaxes",
+]
+
+Apply = Callable[..., tuple[Any, bool]]
+
+
+def _no_axis(axis_name: Hashable) -> NameError:
+    known = ", ".join(repr(name) for name, _ in _state.axes)
+    return NameError(
+        f"unbound axis name: no axis named {axis_name!r} is being mapped here ("
+        + (f"there is {known}" if known else "there is none")
+        + f"); collectives work inside vmap(..., axis_name={axis_name!r})"
+    )
 
 
 def _unbound(xp: Any, *args: Any, axis_name: Hashable, **params: Any) -> Any:
-    raise NameError(
-        f"no axis named {axis_name!r} is being mapped here: collectives work inside vmap(..., "
-        f"axis_name={axis_name!r})"
-    )
+    raise _no_axis(axis_name)
 
 
 def _same_type(x: ShapedArray, *, axis_name: Hashable, **params: Any) -> ShapedArray:
@@ -34,10 +58,19 @@ def _same_type(x: ShapedArray, *, axis_name: Hashable, **params: Any) -> ShapedA
 
 
 def _collective(
-    name: str, apply: Callable[..., tuple[Any, bool]], type_rule: Callable[..., Any] = _same_type
+    name: str,
+    apply: Apply,
+    type_rule: Callable[..., Any] = _same_type,
+    *,
+    takes_front: bool = False,
+    gives_front: bool = False,
 ) -> Primitive:
-    """Make a collective; ``apply(axis, x, batched, **params)`` is its meaning under its own
-    axis."""
+    """Make a collective.
+
+    Args:
+        apply: ``apply(axis, x, batched, **params)``, its meaning under its own axis.
+        takes_front, gives_front: whether it takes a leading axis away, or makes one.
+    """
     prim = Primitive(name)
     prim.type, prim.eager = type_rule, _unbound
 
@@ -46,16 +79,13 @@ def _collective(
     ) -> tuple[Any, bool]:
         if axis.name == axis_name:
             return apply(axis, *args, *batched, **params)
-        return _through(prim, axis, args[0], axis_name=axis_name, **params)
+        # Over another axis: the mapped one rides along behind the front.
+        x = move_axis(args[0], 1, 0) if takes_front else args[0]
+        out = prim.bind(x, axis_name=axis_name, **params)
+        return (move_axis(out, 1, 0) if gives_front else out), True
 
     prim.batch = batch
     return prim
-
-
-def _through(prim: Primitive, axis: Axis, x: Any, **params: Any) -> tuple[Any, bool]:
-    """Let a collective over another axis pass through a mapped one: its extra axis rides along."""
-    out = prim.bind(x, **params)
-    return (move_axis(out, 1, 0) if prim is all_gather_p else out), True
 
 
 # --------------------------------------------------------------------------------------- reductions
@@ -63,7 +93,7 @@ def _psum_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
     return (reduce_sum(x, axes=(0,)) if batched else mul(x, full_like(x, axis.size))), False
 
 
-def _all_apply(reduce: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
+def _all_apply(reduce: Callable[..., Any]) -> Apply:
     return lambda axis, x, batched: (reduce(x, axes=(0,)) if batched else x, False)
 
 
@@ -101,17 +131,39 @@ def _gather_apply(axis: Axis, x: Any, batched: bool, *, size: int) -> tuple[Any,
     return (x if batched else spread(x, axis.size)), False
 
 
-all_gather_p = _collective("all_gather", _gather_apply, _gather_type)
+all_gather_p = _collective("all_gather", _gather_apply, _gather_type, gives_front=True)
 all_gather_p.jvp = linear_jvp(all_gather_p, lambda k: True)
+all_gather_p.transpose = lambda ct, x, *, axis_name, size: [
+    psum_scatter_p.bind(ct, axis_name=axis_name)
+]
 
 
-def _gather_transpose(ct: Any, x: Any, *, axis_name: Hashable, size: int) -> list[Any]:
-    total = psum_p.bind(ct, axis_name=axis_name)
-    own = axis_index_p.bind(axis_name=axis_name)
-    return [gather(total, own, axes=(0,), mode="clip", fill=None)]
+def _scatter_type(x: ShapedArray, *, axis_name: Hashable) -> ShapedArray:
+    return x.update(shape=x.shape[1:])
 
 
-all_gather_p.transpose = _gather_transpose
+def _scatter_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
+    return _psum_apply(axis, x, batched)[0], True  # place k of the sum belongs to lane k
+
+
+psum_scatter_p = _collective("psum_scatter", _scatter_apply, _scatter_type, takes_front=True)
+psum_scatter_p.jvp = linear_jvp(psum_scatter_p, lambda k: True)
+psum_scatter_p.transpose = lambda ct, x, *, axis_name: [
+    all_gather_p.bind(ct, axis_name=axis_name, size=x.aval.shape[0])
+]
+
+
+def _exchange_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
+    """Lane i gets at place j what lane j has at place i."""
+    if batched:
+        return move_axis(x, 1, 0), True
+    shape = (axis.size, *x.shape)
+    return broadcast_in_dim(x, shape=shape, dims=(0, *range(2, len(shape)))), True
+
+
+all_to_all_p = _collective("all_to_all", _exchange_apply, takes_front=True, gives_front=True)
+all_to_all_p.jvp = linear_jvp(all_to_all_p, lambda k: True)
+all_to_all_p.transpose = lambda ct, x, *, axis_name: [all_to_all_p.bind(ct, axis_name=axis_name)]
 
 
 def _ppermute_apply(
@@ -144,65 +196,299 @@ axis_index_p.none.update(jvp="it takes no arrays", transpose="it takes no arrays
 
 
 # ------------------------------------------------------------------------------------------- public
-def _each(prim: Primitive, x: Any, axis_name: Any, **params: Any) -> Any:
-    names: Sequence[Hashable] = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
+def _names(axis_name: Any) -> Sequence[Hashable]:
+    return axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
+
+
+def _size_of(axis_name: Hashable) -> int:
+    for name, size in reversed(_state.axes):
+        if name == axis_name:
+            return size
+    raise _no_axis(axis_name)
+
+
+def _one_group(what: str, axis_index_groups: Any) -> None:
+    if axis_index_groups is not None:
+        raise NotImplementedError(
+            f"{what}: axis_index_groups is not supported under vmap, got {axis_index_groups}: map "
+            "an axis per group instead"
+        )
+
+
+def _leaves(x: Any) -> tuple[list[Any], Any]:
     leaves, treedef = tree.flatten(x)
-    out = as_arrays(leaves, "x", None)
-    for name in names:
+    return as_arrays(leaves, "x", None), treedef
+
+
+def _each(prim: Primitive, x: Any, axis_name: Any, **params: Any) -> Any:
+    out, treedef = _leaves(x)
+    for name in _names(axis_name):
+        _size_of(name)
         out = [prim.bind(a, axis_name=name, **params) for a in out]
     return treedef.unflatten(out)
 
 
-def psum(x: Any, axis_name: Any) -> Any:
-    """Sum a pytree of arrays over a named mapped axis.
+def _axis_of(what: str, argument: str, axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{what}: {argument}={axis} is out of range for an array of rank {ndim}")
+    return axis % ndim
+
+
+def psum(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
+    """Sum a pytree of arrays over a named mapped axis, or several.
+
+    Args:
+        x: pytree of arrays.
+        axis_name: the name, or a tuple of names.
+        axis_index_groups: for compatibility; None.
+
+    Returns:
+        The sums, the same everywhere.
+
+    Raises:
+        NameError: if no axis of that name is being mapped.
 
     Example:
         >>> import funtorch as ft
         >>> ft.vmap(lambda v: v / ft.lax.psum(v, "i"), axis_name="i")(ft.numpy.array([1.0, 3.0]))
         Array([0.25, 0.75], dtype=float32)
     """
+    _one_group("psum", axis_index_groups)
     return _each(psum_p, x, axis_name)
 
 
-def pmean(x: Any, axis_name: Any) -> Any:
-    """Average a pytree of arrays over a named mapped axis."""
+def pmean(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
+    """Average a pytree of arrays over a named mapped axis, or several."""
+    _one_group("pmean", axis_index_groups)
     n = axis_size(axis_name)
     return tree.map(lambda v: v / n, psum(x, axis_name))
 
 
-def pmax(x: Any, axis_name: Any) -> Any:
-    """Take the maximum of a pytree of arrays over a named mapped axis."""
+def pmax(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
+    """Take the maximum of a pytree of arrays over a named mapped axis, or several."""
+    _one_group("pmax", axis_index_groups)
     return _each(pmax_p, x, axis_name)
 
 
-def pmin(x: Any, axis_name: Any) -> Any:
-    """Take the minimum of a pytree of arrays over a named mapped axis."""
+def pmin(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
+    """Take the minimum of a pytree of arrays over a named mapped axis, or several."""
+    _one_group("pmin", axis_index_groups)
     return _each(pmin_p, x, axis_name)
 
 
 def ppermute(x: Any, axis_name: Hashable, perm: Sequence[tuple[int, int]]) -> Any:
     """Send values along a named axis by (source, destination) pairs; places without a source get
-    zeros."""
-    return _each(ppermute_p, x, axis_name, perm=tuple((int(s), int(d)) for s, d in perm))
+    zeros.
 
-
-def all_gather(x: Any, axis_name: Hashable, *, axis: int = 0) -> Any:
-    """Stack the values of all places along a new axis, the same everywhere."""
+    Raises:
+        ValueError: if a place is out of range, or is a source or a destination twice.
+    """
+    pairs = tuple((int(s), int(d)) for s, d in perm)
     size = axis_size(axis_name)
-    out = _each(all_gather_p, x, axis_name, size=size)
-    return tree.map(lambda v: move_axis(v, 0, axis % v.ndim), out)
+    for what, places in (("source", [s for s, _ in pairs]), ("destination", [d for _, d in pairs])):
+        if len(set(places)) < len(places) or any(not 0 <= p < size for p in places):
+            raise ValueError(
+                f"ppermute: each {what} must be a different place from 0 to {size - 1} of axis "
+                f"{axis_name!r}, got {pairs}"
+            )
+    return _each(ppermute_p, x, axis_name, perm=pairs)
 
 
-def axis_index(axis_name: Hashable) -> Any:
-    """Return this place's index along a named mapped axis, an int32 scalar."""
-    return axis_index_p.bind(axis_name=axis_name)
+def pshuffle(x: Any, axis_name: Hashable, perm: Sequence[int]) -> Any:
+    """Permute a pytree of arrays along a named axis: place k gets what place ``perm[k]`` has.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.vmap(lambda v: ft.lax.pshuffle(v, "i", [2, 0, 1]), axis_name="i")(ft.numpy.arange(3))
+        Array([2, 0, 1], dtype=int32)
+    """
+    places = [int(p) for p in perm]
+    if sorted(places) != list(range(len(places))):
+        raise ValueError(f"pshuffle: perm does not represent a permutation: {places}")
+    return ppermute(x, axis_name, list(zip(places, range(len(places)), strict=True)))
+
+
+def all_gather(
+    x: Any,
+    axis_name: Any,
+    *,
+    axis_index_groups: Any = None,
+    axis: int = 0,
+    tiled: bool = False,
+    to: str = "varying",
+) -> Any:
+    """Stack the values of all places along a new axis, the same everywhere.
+
+    Args:
+        x: pytree of arrays.
+        axis_name: the name of the mapped axis, or a tuple of names.
+        axis_index_groups, to: for compatibility.
+        axis: where the new axis goes.
+        tiled: whether to concatenate along that axis instead.
+
+    Returns:
+        pytree of arrays with one axis more, or with ``tiled`` a longer one.
+    """
+    _one_group("all_gather", axis_index_groups)
+    sizes = [_size_of(name) for name in _names(axis_name)]
+
+    def one(v: Any) -> Any:
+        at = _axis_of("all_gather", "axis", axis, v.ndim + (not tiled))
+        shape = v.shape
+        for name, size in zip(reversed(_names(axis_name)), reversed(sizes), strict=True):
+            v = all_gather_p.bind(v, axis_name=name, size=size)
+        v = reshape(v, shape=(int(np.prod(sizes)), *shape))
+        return _merged(move_axis(v, 0, at), at) if tiled else move_axis(v, 0, at)
+
+    leaves, treedef = _leaves(x)
+    return treedef.unflatten([one(v) for v in leaves])
+
+
+def _merged(v: Any, at: int) -> Any:
+    """Return an array with axes ``at`` and ``at + 1`` as one."""
+    shape = v.shape
+    return reshape(v, shape=(*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]))
+
+
+def _in_parts(what: str, v: Any, at: int, size: int, axis_name: Hashable) -> Any:
+    """Return an array with axis ``at`` divided into (size, rest)."""
+    if v.shape[at] % size:
+        raise ValueError(
+            f"{what}: axis {at} of {v.aval.str_short()} must be divisible by {size}, the size of "
+            f"the mapped axis {axis_name!r}"
+        )
+    return reshape(v, shape=(*v.shape[:at], size, v.shape[at] // size, *v.shape[at + 1 :]))
+
+
+def _check_size(what: str, v: Any, at: int, size: int, axis_name: Hashable) -> None:
+    if v.shape[at] != size:
+        raise ValueError(
+            f"{what}: axis {at} of {v.aval.str_short()} must have the size of the mapped axis "
+            f"{axis_name!r}, which is {size}; tiled=True divides longer ones into parts"
+        )
+
+
+def psum_scatter(
+    x: Any,
+    axis_name: Hashable,
+    *,
+    scatter_dimension: int = 0,
+    axis_index_groups: Any = None,
+    tiled: bool = False,
+) -> Any:
+    """Sum over a named mapped axis, and leave at place k only part k of the sum.
+
+    Args:
+        x: pytree of arrays.
+        axis_name: the name of the mapped axis.
+        scatter_dimension: the axis whose parts are handed out.
+        axis_index_groups: for compatibility; None.
+        tiled: whether that axis stays, divided by the size of the mapped one, instead of going.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.vmap(lambda v: ft.lax.psum_scatter(v, "i"), axis_name="i")(
+        ...     ft.numpy.arange(4).reshape(2, 2)
+        ... )
+        Array([2, 4], dtype=int32)
+    """
+    _one_group("psum_scatter", axis_index_groups)
+    size = _size_of(axis_name)
+
+    def one(v: Any) -> Any:
+        at = _axis_of("psum_scatter", "scatter_dimension", scatter_dimension, v.ndim)
+        if tiled:
+            v = _in_parts("psum_scatter", v, at, size, axis_name)
+        else:
+            _check_size("psum_scatter", v, at, size, axis_name)
+        return psum_scatter_p.bind(move_axis(v, at, 0), axis_name=axis_name)
+
+    leaves, treedef = _leaves(x)
+    return treedef.unflatten([one(v) for v in leaves])
+
+
+def all_to_all(
+    x: Any,
+    axis_name: Hashable,
+    split_axis: int,
+    concat_axis: int,
+    *,
+    axis_index_groups: Any = None,
+    tiled: bool = False,
+) -> Any:
+    """Swap a named mapped axis with one of the arrays' own: place i gets part i of every place.
+
+    Args:
+        x: pytree of arrays.
+        axis_name: the name of the mapped axis.
+        split_axis: the axis whose parts are handed out.
+        concat_axis: where, in the result, the parts of all places are.
+        axis_index_groups: for compatibility; None.
+        tiled: whether split_axis stays, divided by the size of the mapped axis, and parts are
+            concatenated along concat_axis, instead of one axis going and one coming.
+
+    Returns:
+        pytree of arrays.
+
+    Raises:
+        ValueError: if split_axis does not have the size of the mapped axis (with ``tiled``, a
+            multiple of it).
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.vmap(lambda v: ft.lax.all_to_all(v, "i", 0, 0), axis_name="i")(
+        ...     ft.numpy.arange(4).reshape(2, 2)
+        ... )
+        Array([[0, 2],
+               [1, 3]], dtype=int32)
+    """
+    _one_group("all_to_all", axis_index_groups)
+    size = _size_of(axis_name)
+
+    def one(v: Any) -> Any:
+        at = _axis_of("all_to_all", "split_axis", split_axis, v.ndim)
+        to = _axis_of("all_to_all", "concat_axis", concat_axis, v.ndim)
+        if tiled:
+            v = _in_parts("all_to_all", v, at, size, axis_name)
+        else:
+            _check_size("all_to_all", v, at, size, axis_name)
+        out = all_to_all_p.bind(move_axis(v, at, 0), axis_name=axis_name)
+        return _merged(move_axis(out, 0, to), to) if tiled else move_axis(out, 0, to)
+
+    leaves, treedef = _leaves(x)
+    return treedef.unflatten([one(v) for v in leaves])
+
+
+def pswapaxes(x: Any, axis_name: Hashable, axis: int, *, axis_index_groups: Any = None) -> Any:
+    """Swap a named mapped axis with axis ``axis`` of the arrays, of the same size.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.vmap(lambda v: ft.lax.pswapaxes(v, "i", 0), axis_name="i")(
+        ...     ft.numpy.arange(4).reshape(2, 2)
+        ... )
+        Array([[0, 2],
+               [1, 3]], dtype=int32)
+    """
+    return all_to_all(x, axis_name, axis, axis, axis_index_groups=axis_index_groups)
+
+
+def axis_index(axis_name: Any) -> Any:
+    """Return this place's index along a named mapped axis, an int32 scalar.
+
+    Of several names the last counts fastest.
+    """
+    index: Any = None
+    for name in _names(axis_name):
+        size = _size_of(name)
+        own = axis_index_p.bind(axis_name=name)
+        index = own if index is None else index * size + own
+    return index
 
 
 def axis_size(axis_name: Any) -> int:
-    """Return the size of a named mapped axis as a Python int."""
-    names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    """Return the size of a named mapped axis, or the product of several, as a Python int."""
     size = 1
-    for name in names:
-        one = psum_p.bind(ArrayImpl(np.asarray(1, np.int32)), axis_name=name)
-        size *= int(one)
+    for name in _names(axis_name):
+        size *= _size_of(name)
     return size

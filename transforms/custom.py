@@ -13,8 +13,17 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funtorch import tree
-from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of, current, eval_trace, use_trace
+from funtorch import arraytree as tree
+from funtorch.core import (
+    ArrayImpl,
+    LinearArg,
+    Primitive,
+    aval_of,
+    current,
+    eval_trace,
+    no_source,
+    use_trace,
+)
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -23,6 +32,7 @@ from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
+from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
 
 __all__ = ["custom_jvp", "custom_vjp"]
 
@@ -30,42 +40,56 @@ Flat = Callable[..., Any]
 
 
 # ------------------------------------------------------------------------------------------ binding
-def _bind(
-    prim: Primitive, fun: Flat, rules: dict[str, Callable[..., Any]], args: Sequence[Any]
-) -> list[Any]:
-    """Bind in the current trace; stage ``fun`` first where the call is to be written down."""
-    trace = current()
-    if trace is eval_trace:
-        return fun(*args)
-    if isinstance(trace, Stage):
+class _CustomCall(Primitive):
+    """A call with rules of its own; where it is written down, its function is staged first."""
+
+    __slots__ = ()
+
+    def bind(self, *args: Any, fun: Flat, jaxpr: Jaxpr | None = None, **params: Any) -> list[Any]:
+        """Bind in the current trace; ``params`` holds the rules, and what is no function."""
+        trace = current()
+        if jaxpr is None and trace is eval_trace:
+            return fun(*args)
+        if jaxpr is not None or not isinstance(trace, Stage):
+            return super().bind(*args, fun=fun, jaxpr=jaxpr, **params)
         if trace.parent is not None and not any(
             type(a) is StageTracer and a.owner is trace for a in args
         ):
             with use_trace(trace.parent):
-                return _bind(prim, fun, rules, args)
+                return self.bind(*args, fun=fun, **params)
         jaxpr = stage(fun, [aval_of(a) for a in args], getattr(fun, "__name__", ""))
-        n = len(jaxpr.consts)
-        lifted = {k: _drop_leading(r, n, k) for k, r in rules.items()}
-        hoisted = jaxpr.hoisted()
-        return prim.bind(
-            *jaxpr.consts,
-            *args,
-            fun=functools.partial(eval_jaxpr, hoisted),
-            jaxpr=hoisted,
-            **lifted,
-        )
-    return prim.bind(*args, fun=fun, jaxpr=None, **rules)
+        n, hoisted = len(jaxpr.consts), jaxpr.hoisted()
+        lifted = {k: _drop_leading(v, n, k, fun) if callable(v) else v for k, v in params.items()}
+        run = functools.partial(eval_jaxpr, hoisted)
+        return super().bind(*jaxpr.consts, *args, fun=run, jaxpr=hoisted, **lifted)
 
 
-def _drop_leading(rule: Flat, n: int, slot: str) -> Flat:
+def _drop_leading(rule: Flat, n: int, slot: str, fun: Flat) -> Flat:
     """Adapt a rule to a function that takes ``n`` constants first; constants get no derivative."""
     if n == 0:
         return rule
-    if slot == "jvp":
-        return lambda *pt: rule(*pt[n : len(pt) // 2], *pt[len(pt) // 2 + n :])
-    if slot == "fwd":
-        return lambda *args: rule(*args[n:])
-    return lambda *res_ct: [*[None] * n, *rule(*res_ct)]
+
+    def check(nonzero: Sequence[bool]) -> None:
+        if any(nonzero[:n]):
+            raise ValueError(
+                f"{function_name(fun)} has a custom derivative rule and closes over a value that "
+                "is differentiated; the rule is for its arguments only. Pass the value as an "
+                "argument, and let the rule give its derivative"
+            )
+
+    def jvp(*pt: Any) -> list[Any]:
+        half = len(pt) // 2
+        check([t is not None for t in pt[half:]])
+        return rule(*pt[n:half], *pt[half + n :])
+
+    def fwd(nonzero: Sequence[bool], *args: Any) -> Any:
+        check(nonzero)
+        return rule(nonzero[n:], *args[n:])
+
+    def bwd(*res_ct: Any) -> list[Any]:
+        return [*[None] * n, *rule(*res_ct)]
+
+    return {"jvp": jvp, "fwd": fwd, "bwd": bwd}[slot]
 
 
 def _out_avals(*avals: Any, jaxpr: Jaxpr, **rules: Any) -> Any:
@@ -77,24 +101,27 @@ def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
 
 
 def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``f`` over batches with every output batched."""
+    """Return ``f`` over batches with every output batched; None stands for zero, in and out."""
 
     def over_batch(*args: Any) -> list[Any]:
-        outs, flags = batch_flat(f, axis, args, batched)
-        return [o if b else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)]
+        mapped = [b and x is not None for b, x in zip(batched, args, strict=True)]
+        outs, flags = batch_flat(f, axis, args, mapped)
+        return [
+            o if b or o is None else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)
+        ]
 
+    over_batch.__wrapped__ = f  # type: ignore[attr-defined]
     return over_batch
 
 
 # --------------------------------------------------------------------------------------- custom_jvp
-custom_jvp_call_p = Primitive("custom_jvp_call", multiple_results=True)
+custom_jvp_call_p = _CustomCall("custom_jvp_call", multiple_results=True)
 
 
 def _custom_jvp_jvp(
     primals: Any, tangents: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
 ) -> tuple[Any, Any]:
-    ts = [zeros(aval_of(p)) if t is None else t for p, t in zip(primals, tangents, strict=True)]
-    results = jvp(*primals, *ts)
+    results = jvp(*primals, *tangents)
     n = len(results) // 2
     return results[:n], results[n:]
 
@@ -102,11 +129,10 @@ def _custom_jvp_jvp(
 def _custom_jvp_batch(
     axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
 ) -> Any:
-    outs = _bind(
-        custom_jvp_call_p,
-        _all_batched(fun, axis, batched),
-        {"jvp": _all_batched(jvp, axis, [*batched, *batched])},
-        args,
+    outs = custom_jvp_call_p.bind(
+        *args,
+        fun=_all_batched(fun, axis, batched),
+        jvp=_all_batched(jvp, axis, [*batched, *batched]),
     )
     return outs, [True] * len(outs)
 
@@ -115,6 +141,7 @@ custom_jvp_call_p.type = _out_avals
 custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
+custom_jvp_call_p.call = True
 custom_jvp_call_p.none["transpose"] = (
     "its derivative comes from the jvp rule, whose operations are transposed"
 )
@@ -167,26 +194,35 @@ class custom_jvp:
         10.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ) -> None:
         check_callable(fun, "custom_jvp")
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff = (
-            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        )
+        self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
         self.jvp: Callable[..., Any] | None = None
+        self.symbolic = False
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def defjvp(self, jvp: Callable[..., Any], symbolic_zeros: bool = False) -> Callable[..., Any]:
-        """Set the rule ``jvp(*nondiff, primals, tangents) -> (out, tangent out)``; usable as a
-        decorator."""
-        if symbolic_zeros:
-            raise NotImplementedError(
-                "custom_jvp: symbolic_zeros=True is not supported; zero tangents are arrays"
-            )
-        self.jvp = jvp
+        """Set the rule ``jvp(*nondiff, primals, tangents) -> (out, tangent out)``.
+
+        Args:
+            jvp: the rule; ``primals`` and ``tangents`` are tuples.
+            symbolic_zeros: whether tangents that are zero come as `SymbolicZero`, not as arrays;
+                then the tangent out may be one, too.
+
+        Returns:
+            The rule, so that this works as a decorator.
+        """
+        check_callable(jvp, "defjvp")
+        self.jvp, self.symbolic = jvp, bool(symbolic_zeros)
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
@@ -209,7 +245,7 @@ class custom_jvp:
                 ],
             )
 
-        self.jvp = rule
+        self.jvp, self.symbolic = rule, False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.jvp is None:
@@ -227,13 +263,19 @@ class custom_jvp:
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
+        fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        zero = SymbolicZero.from_primal_value if self.symbolic else _zero_of
+
         def jvp(*flat: Any) -> list[Any]:
             n = len(flat) // 2
-            result = self.jvp(
-                *[fixed[k] for k in sorted(fixed)],
-                tree.unflatten(treedef, flat[:n]),  # type: ignore[misc]
-                tree.unflatten(treedef, flat[n:]),
-            )
+            primals = flat[:n]
+            ts = [zero(p) if t is None else t for p, t in zip(primals, flat[n:], strict=True)]
+            with no_source():
+                result = self.jvp(  # type: ignore[misc]
+                    *[fixed[k] for k in sorted(fixed)],
+                    tree.unflatten(treedef, primals),
+                    tree.unflatten(treedef, ts),
+                )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(
                     f"the jvp rule of {function_name(self.fun)} must return (output, tangent), got "
@@ -250,16 +292,38 @@ class custom_jvp:
                 )
             return [*as_arrays(outs, "output", self.fun), *_match_tangents(outs, touts, self.fun)]
 
-        outs = _bind(custom_jvp_call_p, fun, {"jvp": jvp}, arrays)
+        outs = custom_jvp_call_p.bind(*arrays, fun=fun, jvp=jvp)
         return tree.unflatten(out_trees[-1], outs)
+
+
+def _zero_of(x: Any) -> Any:
+    return zeros(aval_of(x))
+
+
+def _positions(
+    fun: Callable[..., Any], nums: int | Sequence[int], names: str | Sequence[str]
+) -> tuple[int, ...]:
+    """Return the positions of arguments given by number or name."""
+    found = [nums] if isinstance(nums, int) else list(nums)
+    wanted = [names] if isinstance(names, str) else list(names)
+    if wanted:
+        known = list(inspect.signature(fun).parameters)
+        for name in wanted:
+            if name not in known:
+                raise ValueError(
+                    f"nondiff_argnames: {function_name(fun)} has no argument named {name!r}; it "
+                    f"has {known}"
+                )
+            found.append(known.index(name))
+    return tuple(found)
 
 
 def _match_tangents(outs: Sequence[Any], touts: Sequence[Any], fun: Any) -> list[Any]:
     """Check the types of a rule's tangents; None where the output is not differentiable."""
     found = []
     for k, (o, t) in enumerate(zip(as_arrays(outs, "output", fun), touts, strict=True)):
-        if not is_differentiable(o.dtype):
-            found.append(zeros(o.aval))
+        if is_zero(t) or not is_differentiable(o.dtype):
+            found.append(None)
             continue
         (t,) = as_arrays([t], "tangent", fun)
         if t.weak_type and t.dtype != o.dtype:
@@ -275,15 +339,22 @@ def _match_tangents(outs: Sequence[Any], touts: Sequence[Any], fun: Any) -> list
 
 
 # --------------------------------------------------------------------------------------- custom_vjp
-custom_vjp_call_p = Primitive("custom_vjp_call", multiple_results=True)
+custom_vjp_call_p = _CustomCall("custom_vjp_call", multiple_results=True)
 custom_lin_p = Primitive("custom_lin", multiple_results=True)
 
 
 def _custom_vjp_rule(
-    primals: Any, nonzero: Sequence[bool], *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any
+    primals: Any,
+    nonzero: Sequence[bool],
+    *,
+    fun: Flat,
+    fwd: Flat,
+    bwd: Flat,
+    jaxpr: Any,
+    symbolic: bool,
 ) -> Any:
     """Run ``fwd``; return its outputs and the linear map whose transpose is ``bwd``."""
-    outs, residuals = fwd(*primals)
+    outs, residuals = fwd(nonzero, *primals)
     in_avals = tuple(aval_of(p).tangent() for p in primals)
     out_avals = tuple(aval_of(o) for o in outs)
 
@@ -291,7 +362,7 @@ def _custom_vjp_rule(
         given = iter(tangents)
         ts = [next(given) if nz else zeros(a) for nz, a in zip(nonzero, in_avals, strict=True)]
         touts = custom_lin_p.bind(
-            *residuals, *ts, bwd=bwd, num_res=len(residuals), out_avals=out_avals
+            *residuals, *ts, bwd=bwd, num_res=len(residuals), out_avals=out_avals, symbolic=symbolic
         )
         return [
             t if is_differentiable(a.dtype) else None for t, a in zip(touts, out_avals, strict=True)
@@ -308,11 +379,11 @@ def _custom_vjp_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, An
 def _batched_vjp_rules(
     fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]
 ) -> tuple[Flat, Flat]:
-    def fwd_batched(*args: Any) -> Any:
+    def fwd_batched(nonzero: Sequence[bool], *args: Any) -> Any:
         count: list[int] = []
 
         def flat(*xs: Any) -> list[Any]:
-            outs, res = fwd(*xs)
+            outs, res = fwd(nonzero, *xs)
             count.append(len(outs))
             return [*outs, *res]
 
@@ -345,12 +416,19 @@ def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
 
 
 def _custom_vjp_batch(
-    axis: Axis, args: Any, batched: Any, *, fun: Flat, fwd: Flat, bwd: Flat, jaxpr: Any
+    axis: Axis,
+    args: Any,
+    batched: Any,
+    *,
+    fun: Flat,
+    fwd: Flat,
+    bwd: Flat,
+    jaxpr: Any,
+    **params: Any,
 ) -> Any:
     fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched)
-    outs = _bind(
-        custom_vjp_call_p, _all_batched(fun, axis, batched), {"fwd": fwd_b, "bwd": bwd_b}, args
-    )
+    whole = _all_batched(fun, axis, batched)
+    outs = custom_vjp_call_p.bind(*args, fun=whole, fwd=fwd_b, bwd=bwd_b, **params)
     return outs, [True] * len(outs)
 
 
@@ -359,21 +437,27 @@ custom_vjp_call_p.eager = _run
 custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
+custom_vjp_call_p.call = True
 custom_vjp_call_p.none["transpose"] = (
     "its derivative is custom_lin, which is transposed by the user's bwd"
 )
 
 
-def _lin_type(*avals: Any, bwd: Flat, num_res: int, out_avals: Any) -> list[Any]:
+def _lin_type(*avals: Any, out_avals: Any, **params: Any) -> list[Any]:
     return list(out_avals)
 
 
-def _lin_transpose(cts: Any, *args: Any, bwd: Flat, num_res: int, out_avals: Any) -> list[Any]:
-    cts = [zeros(a) if ct is None else ct for ct, a in zip(cts, out_avals, strict=True)]
+def _lin_transpose(
+    cts: Any, *args: Any, bwd: Flat, num_res: int, out_avals: Any, symbolic: bool
+) -> list[Any]:
+    if not symbolic:
+        cts = [zeros(a) if ct is None else ct for ct, a in zip(cts, out_avals, strict=True)]
     return [*[None] * num_res, *bwd(*args[:num_res], *cts)]
 
 
-def _lin_apply(args: Sequence[Any], bwd: Flat, num_res: int, out_avals: Any) -> list[Any]:
+def _lin_apply(
+    *args: Any, bwd: Flat, num_res: int, out_avals: Any, symbolic: bool = False
+) -> list[Any]:
     """Apply the linear map itself: bwd is its transpose, so transpose that once more."""
     residuals, ts = args[:num_res], args[num_res:]
     present: list[bool] = []
@@ -390,25 +474,21 @@ def _lin_apply(args: Sequence[Any], bwd: Flat, num_res: int, out_avals: Any) -> 
 
 
 def _lin_eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    return [t._data for t in _lin_apply([ArrayImpl(b) for b in buffers], **params)]
+    return [t._data for t in _lin_apply(*[ArrayImpl(b) for b in buffers], **params)]
 
 
 def _lin_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
-    def apply(*args: Any) -> list[Any]:
-        return _lin_apply(args, **params)
-
-    return jvp_flat(apply, primals, tangents)
+    return jvp_flat(functools.partial(_lin_apply, **params), primals, tangents)
 
 
 def _lin_batch(
-    axis: Axis, args: Any, batched: Any, *, bwd: Flat, num_res: int, out_avals: Any
+    axis: Axis, args: Any, batched: Any, *, bwd: Flat, num_res: int, out_avals: Any, symbolic: bool
 ) -> Any:
     args = [a if b else spread(a, axis.size) for a, b in zip(args, batched, strict=True)]
     ts = len(args) - num_res
     avals = tuple(a.update(shape=(axis.size, *a.shape)) for a in out_avals)
-    outs = custom_lin_p.bind(
-        *args, bwd=_batched_bwd(bwd, axis, [True] * ts), num_res=num_res, out_avals=avals
-    )
+    back = _batched_bwd(bwd, axis, [True] * ts)
+    outs = custom_lin_p.bind(*args, bwd=back, num_res=num_res, out_avals=avals, symbolic=symbolic)
     return outs, [True] * len(outs)
 
 
@@ -417,6 +497,7 @@ custom_lin_p.eager = _lin_eager
 custom_lin_p.jvp = _lin_jvp
 custom_lin_p.transpose = _lin_transpose
 custom_lin_p.batch = _lin_batch
+custom_lin_p.expand = _lin_apply
 
 
 class custom_vjp:
@@ -437,13 +518,17 @@ class custom_vjp:
         10.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ) -> None:
         check_callable(fun, "custom_vjp")
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff = (
-            (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        )
+        self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
+        self.symbolic = False
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
 
@@ -451,15 +536,26 @@ class custom_vjp:
         return self if instance is None else functools.partial(self, instance)
 
     def defvjp(
-        self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False
+        self,
+        fwd: Callable[..., Any],
+        bwd: Callable[..., Any],
+        symbolic_zeros: bool = False,
+        optimize_remat: bool = False,
     ) -> None:
-        """Set ``fwd(*args) -> (out, residuals)`` and ``bwd(*nondiff, residuals, ct) -> tuple of
-        cotangents``."""
-        if symbolic_zeros:
-            raise NotImplementedError(
-                "custom_vjp: symbolic_zeros=True is not supported; zero cotangents are arrays"
-            )
-        self.fwd, self.bwd = fwd, bwd
+        """Set the rules.
+
+        Args:
+            fwd: ``fwd(*args) -> (out, residuals)``.
+            bwd: ``bwd(*nondiff, residuals, ct) -> tuple of cotangents``, one per differentiated
+                argument; None stands for zero.
+            symbolic_zeros: whether ``fwd`` gets its arguments as `CustomVJPPrimal`, which tell
+                which are differentiated, and ``bwd`` zero cotangents as `SymbolicZero`.
+            optimize_remat: for compatibility: under `checkpoint` the function itself always runs
+                first, and ``fwd`` only for the derivative.
+        """
+        check_callable(fwd, "defvjp")
+        check_callable(bwd, "defvjp")
+        self.fwd, self.bwd, self.symbolic = fwd, bwd, bool(symbolic_zeros)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fwd is None or self.bwd is None:
@@ -473,14 +569,23 @@ class custom_vjp:
         in_avals = [a.aval for a in arrays]
         out_trees: list[Any] = []
         res_trees: list[Any] = []
+        out_avals: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
             outs, out_tree = tree.flatten(self.fun(*_merge(fixed, tree.unflatten(treedef, flat))))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
-        def fwd(*flat: Any) -> tuple[list[Any], list[Any]]:
-            result = self.fwd(*_merge(fixed, tree.unflatten(treedef, flat)))  # type: ignore[misc]
+        fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+
+        def fwd(nonzero: Sequence[bool], *flat: Any) -> tuple[list[Any], list[Any]]:
+            primals = list(flat)
+            if self.symbolic:
+                primals = [CustomVJPPrimal(x, nz) for x, nz in zip(flat, nonzero, strict=True)]
+            with no_source():
+                result = self.fwd(  # type: ignore[misc]
+                    *_merge(fixed, tree.unflatten(treedef, primals))
+                )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(
                     f"the fwd rule of {function_name(self.fun)} must return (output, residuals), "
@@ -491,18 +596,25 @@ class custom_vjp:
             residuals, res_tree = tree.flatten(result[1])
             out_trees.append(out_tree)
             res_trees.append(res_tree)
-            return as_arrays(outs, "output", self.fun), as_arrays(residuals, "residual", self.fun)
+            found = as_arrays(outs, "output", self.fun)
+            out_avals.append([o.aval.tangent() for o in found])
+            return found, as_arrays(residuals, "residual", self.fun)
 
         def bwd(*flat: Any) -> list[Any]:
             n = res_trees[-1].num_leaves
-            found = self.bwd(
-                *[fixed[k] for k in sorted(fixed)],  # type: ignore[misc]
-                tree.unflatten(res_trees[-1], flat[:n]),
-                tree.unflatten(out_trees[-1], flat[n:]),
-            )
+            cts = [
+                SymbolicZero(a) if ct is None else ct
+                for a, ct in zip(out_avals[-1], flat[n:], strict=True)
+            ]
+            with no_source():
+                found = self.bwd(  # type: ignore[misc]
+                    *[fixed[k] for k in sorted(fixed)],
+                    tree.unflatten(res_trees[-1], flat[:n]),
+                    tree.unflatten(out_trees[-1], cts),
+                )
             return _flat_cotangents(found, treedef, in_avals, self.fun)
 
-        outs = _bind(custom_vjp_call_p, fun, {"fwd": fwd, "bwd": bwd}, arrays)
+        outs = custom_vjp_call_p.bind(*arrays, fun=fun, fwd=fwd, bwd=bwd, symbolic=self.symbolic)
         return tree.unflatten(out_trees[-1], outs)
 
 
@@ -519,10 +631,10 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         )
     cts: list[Any] = []
     for k, (ct, child) in enumerate(zip(found, treedef.children(), strict=True)):
-        if ct is None:
+        if is_zero(ct):
             cts.extend([None] * child.num_leaves)
             continue
-        leaves, structure = tree.flatten(ct, is_leaf=lambda x: x is None)
+        leaves, structure = tree.flatten(ct, is_leaf=is_zero)
         if len(leaves) != child.num_leaves:
             raise TypeError(
                 f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, "
@@ -532,11 +644,11 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         cts.extend(leaves)
     out = []
     for k, (ct, aval) in enumerate(zip(cts, in_avals, strict=True)):
-        if ct is None or not is_differentiable(aval.dtype):
+        if is_zero(ct) or not is_differentiable(aval.dtype):
             out.append(None)
             continue
         (ct,) = as_arrays([ct], "cotangent", fun)
-        if ct.weak_type and ct.dtype != aval.dtype:
+        if (ct.weak_type or aval.weak_type) and ct.dtype != aval.dtype:
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
             raise TypeError(

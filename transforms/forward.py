@@ -7,8 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Trace, Tracer, _state, aval_of, current
+from funtorch import arraytree as tree
+from funtorch import dtypes
+from funtorch.core import (
+    ArrayImpl,
+    Primitive,
+    ShapedArray,
+    Trace,
+    Tracer,
+    _state,
+    aval_of,
+    current,
+    source_of,
+)
 from funtorch.dtypes import float0
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
@@ -87,7 +98,7 @@ class JVP(Trace):
                 out, tangent = (prim.jvp or prim.rule("jvp"))(primals, tangents, **params)
         finally:
             _state.trace = saved
-        source = user_frame()
+        source = source_of()
         if prim.multiple_results:
             return [
                 o if t is None else JVPTracer(self, o, t, source)

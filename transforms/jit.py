@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import (
     ArrayImpl,
@@ -225,7 +225,7 @@ def _prepared(x: Any) -> Any:
 
 def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
     types = tuple([(x.shape, x.dtype, x.weak_type) for x in arrays])
-    return Signature(treedef, types, static, config.trace_key())
+    return Signature(treedef, types, static, config.trace_key(), tuple(_state.axes))
 
 
 # ------------------------------------------------------------------------------------ the transform

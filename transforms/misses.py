@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import tree
+from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ShapedArray
+from funtorch.tree import DictKey
 
 __all__ = ["Signature", "leaf_names", "why_it_missed"]
 
@@ -20,6 +21,7 @@ class Signature(NamedTuple):
     types: tuple[tuple[Any, ...], ...]  # shape, dtype, weakness of each leaf
     static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
     settings: tuple[Any, ...]
+    axes: tuple[tuple[Any, int], ...] = ()  # names and sizes of mapped axes around the call
 
 
 def _parameter_names(fun: Callable[..., Any]) -> list[str]:
@@ -36,7 +38,7 @@ def leaf_names(fun: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
     found = []
     for path, _ in tree.leaves_with_path((args, kwargs)):
         top = path[1]
-        if isinstance(top, tree.DictKey):
+        if isinstance(top, DictKey):
             first = str(top.key)
         else:
             first = names[top.idx] if top.idx < len(names) else f"args[{top.idx}]"
@@ -72,6 +74,8 @@ def _differences(old: Signature, new: Signature, names: Sequence[str]) -> list[s
         for name, a, b in zip(config.traced, old.settings, new.settings, strict=True)
         if a != b
     ]
+    if old.axes != new.axes:
+        found.append(f"mapped axes were {dict(old.axes)}, are {dict(new.axes)}")
     return found
 
 

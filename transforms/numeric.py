@@ -312,9 +312,13 @@ def _jvp(primals: Any, tangents: Any, *, function: Numeric) -> tuple[Any, Any]:
     return [out], [accumulate(terms)]
 
 
+def _expand(*args: Any, function: Numeric) -> list[Any]:
+    return eval_jaxpr(function.program([a.aval for a in args]), *args)
+
+
 numeric_p = Primitive("numeric", multiple_results=True)
 numeric_p.type, numeric_p.eager, numeric_p.jvp = _type, _eager, _jvp
-
+numeric_p.expand = _expand
 
 numeric_p.batch = elementwise_batch(numeric_p)
 numeric_p.none["transpose"] = "its derivative is a product with its partial derivatives"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funtorch.config import config
-from funtorch.core import LinearArg, Primitive, Tracer, current
+from funtorch.core import ArrayImpl, LinearArg, Primitive, Tracer, current
 from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
 
@@ -25,11 +25,13 @@ __all__ = [
     "batch_program",
     "call_rules",
     "divide_program",
+    "expansion_rules",
     "fixpoint",
     "jvp_program",
     "linearize_program",
     "pick",
     "reordered",
+    "run_program",
     "split",
     "stage_hoisted",
     "transpose_program",
@@ -239,9 +241,15 @@ def batch_program(
     return _remembered(jaxpr, ("batch", axis, batched, force), build)
 
 
+def run_program(xp: Any, *buffers: Any, jaxpr: Jaxpr, **params: Any) -> list[Any]:
+    """Run a call by its program: the eager rule of what has no better one."""
+    return [o._data for o in eval_jaxpr(jaxpr, *[ArrayImpl(b) for b in buffers])]
+
+
 def call_rules(prim: Primitive) -> None:
     """Give a call-like primitive (``jaxpr`` among its params, inputs passed straight to it) its
     rules:
+    eager evaluation,
     jvp, linearize, transpose and batch of a call are calls of the jvp, linearization ... of the
     program."""
 
@@ -295,8 +303,59 @@ def call_rules(prim: Primitive) -> None:
         return eval_jaxpr(jaxpr, *args)
 
     prim.type, prim.call, prim.keeps_weak = type_rule, True, True
-    prim.depends, prim.divide = depends, divide
+    prim.eager, prim.depends, prim.divide = run_program, depends, divide
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
+
+
+def expansion_rules(prim: Primitive) -> None:
+    """Give a primitive with an expansion the rules that follow from it: those of a call.
+
+    Its type rule, and any rule that is better, are left to be set.
+    """
+    expand, many = prim.expand, prim.multiple_results
+    assert expand is not None
+
+    def flat(params: dict[str, Any]) -> Callable[..., list[Any]]:
+        def run(*args: Any) -> list[Any]:
+            out = expand(*args, **params)
+            return list(out) if many else [out]
+
+        return run
+
+    def one(outs: Sequence[Any]) -> Any:
+        return outs if many else outs[0]
+
+    def eager(xp: Any, *buffers: Any, **params: Any) -> Any:
+        return one([o._data for o in flat(params)(*[ArrayImpl(b) for b in buffers])])
+
+    def jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+        outs, touts = jvp_flat(flat(params), primals, tangents)
+        return one(outs), one(touts)
+
+    def linearize(primals: Any, nonzero: tuple[bool, ...], **params: Any) -> Any:
+        outs, linear, active = linearize_flat(flat(params), primals, nonzero)
+
+        def apply(*tangents: Any) -> Any:
+            found = iter(eval_jaxpr(linear, *tangents))
+            return one([next(found) if a else None for a in active])
+
+        return one(outs), apply
+
+    def transpose(ct: Any, *args: Any, **params: Any) -> list[Any]:
+        avals = [a.aval for a in args]
+        jaxpr = stage(flat(params), avals)
+        known = [*jaxpr.consts, *args]
+        tape = linear_part(jaxpr.hoisted(), known)
+        found = iter(transpose_jaxpr(tape, ct if many else [ct]))
+        return [next(found) if type(a) is LinearArg else None for a in args]
+
+    def batch(axis: Axis, args: Any, batched: Any, **params: Any) -> Any:
+        outs, flags = batch_flat(flat(params), axis, args, batched)
+        return one(outs), one(flags)
+
+    prim.nests = True
+    prim.eager, prim.jvp, prim.linearize = eager, jvp, linearize
+    prim.transpose, prim.batch = transpose, batch
 
 
 # ---------------------------------------------------------------------- parts of loops

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
@@ -165,7 +166,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             )
         return pull(
             [
-                _checked_cotangent(k, c, aval)
+                checked_cotangent(k, c, aval)
                 for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))
             ]
         )
@@ -202,7 +203,7 @@ def _pullback(
     return outs, flat, pull
 
 
-def _checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
+def checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if getattr(ct, "dtype", None) == float0:
         return None
     ct = asarray(ct)
@@ -405,7 +406,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
                 f"{out_tree}"
             )
         cts = [
-            _checked_cotangent(k, c, a)
+            checked_cotangent(k, c, a)
             for k, (c, a) in enumerate(zip(cts, jaxpr.out_avals, strict=True))
         ]
         found = transpose_jaxpr(linear, cts)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, stage
 

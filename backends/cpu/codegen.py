@@ -1,8 +1,9 @@
 """From LLVM IR to object code: the host's code generator, and several of them at once.
 
-A module of many functions is cut into units that compile in parallel, each in a context of its own.
-llvmlite lets one thread at a time into LLVM; the two calls that take the time are made past that
-lock, which LLVM allows for contexts that share nothing.
+A module of many functions is cut into units that compile in parallel, each in a context of its own,
+and that are kept on disk one by one, so that a program which differs in a kernel from one before
+compiles that kernel. llvmlite lets one thread at a time into LLVM; the two calls that take the time
+are made past that lock.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import functools
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from funtorch.config import config
@@ -22,10 +24,15 @@ from .. import cache
 from .image import can_link
 from .threads import default_threads
 
-__all__ = ["files", "kept_code", "link", "object_code", "units"]
+__all__ = ["FULL", "NONE", "TIDY", "Unit", "files", "kept_code", "kept_module", "link"]
+__all__ += ["object_code", "units"]
 
-_UNIT = 4_000  # characters of functions from which another unit is worth its own compilation
-_MOST_UNITS = 8
+_UNIT = 3_000  # characters of functions from which another unit is worth its own compilation
+_MOST_UNITS = 32
+
+NONE, TIDY, FULL = 0, 1, 3
+"""What LLVM makes of a module before it writes machine code: nothing; what is said twice once; all
+that it can."""
 
 
 class _Machine:
@@ -51,13 +58,7 @@ class _Machine:
             f'attributes #0 = {{ "prefer-vector-width"="{wide}" "target-cpu"="{cpu}" '
             f'"target-features"="{flat}" "no-trapping-math"="true" }}'
         )
-        library = ctypes.CDLL(llvm.ffi.lib._name)
-        pointer = ctypes.c_void_p
-        self.run = library.LLVMPY_RunNewModulePassManager
-        self.run.argtypes, self.run.restype = (pointer, pointer, pointer), None
-        self.emit = library.LLVMPY_TargetMachineEmitToMemory
-        self.emit.argtypes = (pointer, pointer, ctypes.c_int, pointer)
-        self.emit.restype = llvm.ffi.LLVMMemoryBufferRef
+        self.run, self.emit = _past_lock(llvm) or (_run, _emit)
 
     def target(self) -> Any:
         return self.llvm.Target.from_triple(self.triple).create_target_machine(**self.options)
@@ -66,27 +67,67 @@ class _Machine:
     def linker(self) -> Any:
         return self.llvm.create_lljit_compiler(self.target())
 
-    def unit(self, text: str, level: int) -> bytes:
+    def unit(self, unit: Unit) -> bytes:
         """Compile one module."""
         llvm = self.llvm
         context = llvm.create_context()
-        module = llvm.parse_assembly(text, context)
+        module = llvm.parse_assembly(f"{unit.text}\n{self.attributes}\n", context)
         module.verify()
         target = self.target()
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options = llvm.create_pipeline_tuning_options(speed_level=unit.level)
         builder = llvm.create_pass_builder(target, options)
-        passes = builder.getModulePassManager()
-        self.run(*map(_address, (passes, module, builder)))
+        if unit.level == TIDY:
+            passes = llvm.create_new_module_pass_manager()
+            passes.add_sroa_pass()
+            passes.add_new_gvn_pass()
+            passes.add_instruction_combine_pass()
+            passes.add_simplify_cfg_pass()
+        else:
+            passes = builder.getModulePassManager()
+        self.run(passes, module, builder)
+        return self.emit(target, module)
+
+
+def _run(passes: Any, module: Any, builder: Any) -> None:
+    passes.run(module, builder)
+
+
+def _emit(target: Any, module: Any) -> bytes:
+    return target.emit_object(module)
+
+
+def _past_lock(llvm: Any) -> tuple[Callable[..., None], Callable[..., bytes]] | None:
+    """Return `_run` and `_emit` without llvmlite's lock; None where llvmlite is another one.
+
+    LLVM's rule is that no two threads are in one context; nothing here is shared by two units. The
+    functions are those that llvmlite calls by its public methods, in a handle of our own.
+    """
+    library = llvm.ffi.lib
+    try:
+        free = ctypes.CDLL(library._name)
+        run, emit = free.LLVMPY_RunNewModulePassManager, free.LLVMPY_TargetMachineEmitToMemory
+    except (AttributeError, OSError):
+        return None
+    pointer = ctypes.c_void_p
+    run.argtypes, run.restype = (pointer, pointer, pointer), None
+    emit.argtypes = (pointer, pointer, ctypes.c_int, pointer)
+    emit.restype = llvm.ffi.LLVMMemoryBufferRef
+
+    def run_passes(passes: Any, module: Any, builder: Any) -> None:
+        run(*map(_address, (passes, module, builder)))
+
+    def emit_object(target: Any, module: Any) -> bytes:
         with llvm.ffi.OutputString() as error:
-            memory = self.emit(_address(target), _address(module), 1, _address(error))
+            memory = emit(_address(target), _address(module), 1, _address(error))
             if not memory:
                 raise RuntimeError(f"LLVM makes no object code: {error}")
-        library = llvm.ffi.lib
         try:
             size = library.LLVMPY_GetBufferSize(memory)
             return ctypes.string_at(library.LLVMPY_GetBufferStart(memory), size)
         finally:
             library.LLVMPY_DisposeMemoryBuffer(memory)
+
+    return run_passes, emit_object
 
 
 def _address(x: Any) -> Any:
@@ -105,58 +146,90 @@ def _machine() -> _Machine:
 
 
 # ---------------------------------------------------------------------- units
+_FUNCTION = re.compile(r"^define .*?^\}$", re.MULTILINE | re.DOTALL)
 _HEAD = re.compile(
     r"^define (?:internal |hidden |weak_odr )?(.*?@([\w.]+)\([^{]*?\))[^{\n]*\{", re.MULTILINE
 )
 _PARAMETER = re.compile(r" %[\w.]+")
 _NAME = re.compile(r"@([\w.]+)")
+_DONE = (" optsize ", " optnone ")  # functions that are written as they shall run
 
 
-def _is_shared(block: str) -> bool:
-    return block.startswith("define weak_odr") or "alwaysinline" in block.partition("\n")[0]
+@dataclass(frozen=True)
+class Unit:
+    """A module that is compiled by itself, and how much LLVM shall make of it."""
+
+    text: str
+    level: int
 
 
-def units(text: str, most: int) -> list[str]:
+def _head(function: str) -> str:
+    return function.partition("\n")[0]
+
+
+def _is_shared(function: str) -> bool:
+    head = _head(function)
+    return head.startswith("define weak_odr") or "alwaysinline" in head
+
+
+def _level(function: str) -> int:
+    head = _head(function)
+    return TIDY if any(word in head for word in _DONE) else FULL
+
+
+def units(text: str, most: int) -> list[Unit]:
     """Cut a module into modules that together are the same, at most so many.
 
-    Functions stand in blocks between empty lines. The internal ones are spread over the units; what
-    is to be inlined, and functions that modules may share (weak_odr), are in every unit that uses
-    them.
+    A long function is a unit of its own: in another program it is the same one. The others are
+    spread over units; what is to be inlined, and functions that modules may share (weak_odr), are
+    in every unit that uses them. Declarations, constants and metadata take one line each.
     """
-    blocks = text.split("\n\n")
-    functions = [b for b in blocks if b.startswith("define")]
-    shared = [b for b in functions if _is_shared(b)]
-    free = [b for b in functions if b.startswith("define internal") and not _is_shared(b)]
-    count = min(most, sum(map(len, free)) // _UNIT + 1)
-    if count < 2:
-        return [text]
-    apart = {*free, *shared}
-    groups = [[b for b in functions if b not in apart], *([] for _ in range(count - 1))]
-    sizes = [sum(map(len, group)) for group in groups]
-    for block in sorted(free, key=len, reverse=True):
-        k = sizes.index(min(sizes))
-        groups[k].append(block)
-        sizes[k] += len(block)
-    rest = [b for b in blocks if not b.startswith("define")]
+    functions = _FUNCTION.findall(text)
+    shared = [f for f in functions if _is_shared(f)]
+    free = [f for f in functions if f.startswith("define internal") and not _is_shared(f)]
+    if sum(map(len, free)) < _UNIT:
+        return [Unit(text, FULL)]
+    long = [f for f in free if len(f) >= _UNIT][: most - 2]
+    groups = [[f] for f in long]
+    apart = {*long, *shared}
+    for level in (TIDY, FULL):
+        rest = [f for f in functions if f not in apart and _level(f) == level]
+        count = min(max(most - len(groups), 1), sum(map(len, rest)) // _UNIT + 1)
+        groups += _spread(rest, count if level == FULL else 1)
+    lines = [line for line in _FUNCTION.sub("", text).split("\n") if line]
     heads = {
         name: "declare hidden " + _PARAMETER.sub("", head)
-        for block in functions
-        if block not in shared
-        for head, name in _HEAD.findall(block)
+        for function in functions
+        if function not in shared
+        for head, name in _HEAD.findall(function)
     }
-    return [_unit(rest, group, shared, heads) for group in groups if group]
+    # What takes longest first, so that all threads end together.
+    groups.sort(key=lambda g: -sum(len(f) * (1 + _level(f)) for f in g))
+    return [_unit(lines, group, shared, heads) for group in groups]
+
+
+def _spread(functions: Sequence[str], count: int) -> list[list[str]]:
+    """Return the functions in so many groups of about the same size, none of them empty."""
+    groups: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for function in sorted(functions, key=len, reverse=True):
+        k = sizes.index(min(sizes))
+        groups[k].append(function)
+        sizes[k] += len(function)
+    return [group for group in groups if group]
 
 
 def _unit(
-    rest: Sequence[str], group: Sequence[str], shared: Sequence[str], heads: dict[str, str]
-) -> str:
-    """Return the module of a group of functions, with declarations of those of other groups."""
-    body = "\n\n".join([*group, *_wanted("\n".join(group), shared)])
+    lines: Sequence[str], group: Sequence[str], shared: Sequence[str], heads: dict[str, str]
+) -> Unit:
+    """Return the module of a group of functions, with declarations of what it takes from others."""
+    body = "\n".join([*group, *_wanted("\n".join(group), shared)])
     own = {name for _, name in _HEAD.findall(body)}
     used = set(_NAME.findall(body))
+    outside = [line for line in lines if line[0] == "!" or not used.isdisjoint(_NAME.findall(line))]
     others = [head for name, head in heads.items() if name in used and name not in own]
     body = re.sub(r"^define internal (?![^\n]*alwaysinline)", "define hidden ", body, flags=re.M)
-    return "\n\n".join([*rest, *others, body])
+    return Unit("\n".join([*outside, *others, body]), max(map(_level, group)))
 
 
 def _wanted(body: str, shared: Sequence[str]) -> list[str]:
@@ -173,27 +246,35 @@ def _wanted(body: str, shared: Sequence[str]) -> list[str]:
         body = "\n".join(more)
 
 
-def object_code(text: str, level: int = 3) -> bytes:
+def object_code(text: str, level: int = FULL) -> bytes:
     """Compile a module's text to object code; the same text gives the same bytes.
 
     Args:
         text: the module, without the attributes #0, which the machine defines.
-        level: of optimisation, 0 to 3.
+        level: of optimisation: NONE, TIDY or FULL.
 
     Returns:
         object files, each after its length.
     """
-    host = _machine()
     if config.debug >= 4:
         print(text, file=sys.stderr)
-    parts = units(text, _MOST_UNITS) if can_link() else [text]
-    parts = [f"{part}\n\n{host.attributes}\n" for part in parts]
+    parts = units(text, _MOST_UNITS) if level == FULL and can_link() else [Unit(text, level)]
     if len(parts) == 1:
-        codes = [host.unit(parts[0], level)]
+        codes = [_machine().unit(parts[0])]
     else:
         with ThreadPoolExecutor(min(default_threads(), len(parts))) as threads:
-            codes = list(threads.map(lambda part: host.unit(part, level), parts))
+            codes = list(threads.map(_kept_unit, parts))
     return b"".join([len(code).to_bytes(8, "little") + code for code in codes])
+
+
+def _kept_unit(unit: Unit) -> bytes:
+    """Return a unit's object file, from disk if any program held the same one before."""
+    name = cache.key("unit", unit.text, str(unit.level))
+    code = cache.load(name)
+    if code is None:
+        code = _machine().unit(unit)
+        cache.save(name, code)
+    return code
 
 
 def files(code: bytes) -> list[bytes]:
@@ -206,12 +287,26 @@ def files(code: bytes) -> list[bytes]:
     return found
 
 
-def kept_code(text: str, level: int = 3) -> bytes:
+def kept_code(text: str, level: int = FULL) -> bytes:
     """Return a module's object code, from disk if it was compiled before."""
-    name = cache.key("text", text, str(level))
+    return _kept(("text", text, str(level)), lambda: text, level)
+
+
+def kept_module(name: str, text: Callable[[], str]) -> bytes:
+    """Return the object code of a module of ours, from disk if it was compiled before.
+
+    Args:
+        name: of the module.
+        text: gives its text, written by hand as it shall be; it depends on the processor alone.
+    """
+    return _kept(("module", name), text, NONE)
+
+
+def _kept(parts: Sequence[str], text: Callable[[], str], level: int) -> bytes:
+    name = cache.key(*parts)
     code = cache.load(name)
     if code is None:
-        code = object_code(text, level)
+        code = object_code(text(), level)
         cache.save(name, code)
     return code
 

@@ -14,22 +14,30 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..plan import Fourier
+from funtorch.ops.fft import TABLES, unit_roots
+
+from ..plan import Fourier, Table
 from .llvm import Code
 from .packed import registers
 from .writer import Index, Routine
 
-__all__ = ["fourier_codes"]
+__all__ = ["TABLE", "fourier_codes", "table_address", "table_symbol"]
+
+TABLE = "funtorch_table_"
 
 _BLOCK = 1 << 12  # elements of one part, about
 _RUN = 1 << 14  # elements that one turn of the outer loop may touch
+_ROW = 1 << 17  # bytes of a row up to which all passes are done with it before the next one
+_ARGS = ("ptr %b0", "ptr %b1", "ptr %scratch", "i64 %lo", "i64 %hi")
 Pair = tuple[str, str]
 
 
@@ -63,13 +71,59 @@ def _passes(step: Fourier) -> list[_Pass]:
     return found
 
 
+# ---------------------------------------------------------------------- tables
+def table_symbol(step: Table) -> str:
+    """Return the outside name of a table's memory, which says what it holds."""
+    return f"{TABLE}{step.what}_{step.n}_{step.out.aval.size}_{step.out.aval.dtype.name}"
+
+
+@functools.cache
+def _table(symbol: str) -> np.ndarray:
+    what, n, size, dtype = symbol.removeprefix(TABLE).split("_")
+    return np.ascontiguousarray(TABLES[what](int(n), int(size)).astype(dtype))
+
+
+def table_address(symbol: str) -> int:
+    """Return the address of a table, which is computed when it is first asked for."""
+    return _table(symbol).ctypes.data
+
+
+# ---------------------------------------------------------------------- passes
 def fourier_codes(step: Fourier) -> list[tuple[str, Code]]:
     """Return the functions of a transform, by name, in the order in which they run.
 
     Each takes the addresses of x and of the result.
     """
-    scratch = step.batch * step.n * step.inner * step.out.aval.dtype.itemsize
-    return [("fourier", _Writing(step, p).code(scratch)) for p in _passes(step)]
+    row = step.n * step.inner * step.out.aval.dtype.itemsize
+    codes = [
+        _Writing(step, p).code(f"fourier{k}", step.batch * row) for k, p in enumerate(_passes(step))
+    ]
+    if step.batch > 1 and row <= _ROW:
+        return [("fourier", _by_rows(codes, step.batch))]
+    return [(f"fourier{k}", code) for k, code in enumerate(codes)]
+
+
+def _by_rows(codes: Sequence[Code], rows: int) -> Code:
+    """Return one function of all passes, one row after the other, while it is in the cache."""
+    writer = Routine()
+
+    def row(r: Index) -> None:
+        for k, code in enumerate(codes):
+            each = code.parts // rows
+            first = writer.sum(0, [(r, each)])
+            stop = writer.sum(each, [(r, each)])
+            args = "ptr %b0, ptr %b1, ptr %scratch"
+            writer.b.do(f"call void @fourier{k}({args}, i64 {first}, i64 {stop})")
+
+    writer.loop("%lo", "%hi", 1, row)
+    text = writer.text("fourier", _ARGS)
+    texts = [code.text.replace("@fourier", "@fourier_") for code in codes]
+    text = re.sub(r"@fourier(?=\d)", "@fourier_", text)
+    declared = dict(writer.b.declared)
+    for code in codes:
+        declared.update(code.declared)
+    work = sum(code.work for code in codes)
+    return Code("\n\n".join([*texts, text]), declared, rows, codes[0].scratch, False, work)
 
 
 class _Writing(Routine):
@@ -102,14 +156,17 @@ class _Writing(Routine):
 
     def root(self, power: int, n: int) -> complex:
         """Return the root of unity e^(-+2 pi i power / n)."""
-        turn = self.sign * 2 * math.pi * (power % n) / n
-        return complex(math.cos(turn), math.sin(turn))
+        return self.roots_of([power], n)[0]
+
+    def roots_of(self, powers: Sequence[int], n: int) -> list[complex]:
+        found = unit_roots(np.asarray(powers, np.int64) % n, n)
+        return list(found if self.sign < 0 else found.conj())
 
     def table(self, name: str, powers: range) -> str:
         """Return a constant array of roots of unity, real and imaginary parts in turn."""
         way = "i" if self.step.inverse else "f"
         symbol = f"@roots_{self.kind}_{way}_{self.step.n}_{name}"
-        roots = [self.root(t, self.step.n) for t in powers]
+        roots = self.roots_of(powers, self.step.n)
         flat = [f"{self.kind} {self.number(x)}" for w in roots for x in (w.real, w.imag)]
         self.b.declared[symbol] = (
             f"{symbol} = internal constant [{len(flat)} x {self.kind}] [{', '.join(flat)}]"
@@ -152,13 +209,38 @@ class _Writing(Routine):
             odd = [self.turned(x, k, n) for k, x in enumerate(odd)]
             sums = [self.add(x, y) for x, y in zip(even, odd, strict=True)]
             return sums + [self.sub(x, y) for x, y in zip(even, odd, strict=True)]
-        out = []
-        for k in range(n):
-            total = xs[0]
-            for i in range(1, n):
-                total = self.add(total, self.turned(xs[i], i * k, n))
-            out.append(total)
+        return self.odd(xs)
+
+    def odd(self, xs: Sequence[Pair]) -> list[Pair]:
+        """Return the transform of an odd number of values.
+
+        x_i and x_(n - i) have turns that mirror each other: sums take the cosines, differences the
+        sines, and what belongs to n - k differs from what belongs to k by a sign.
+        """
+        n, half = len(xs), len(xs) // 2
+        pairs = [(xs[i], xs[n - i]) for i in range(1, half + 1)]
+        sums = [self.add(x, y) for x, y in pairs]
+        gaps = [self.sub(x, y) for x, y in pairs]
+        first = xs[0]
+        for s in sums:
+            first = self.add(first, s)
+        out: list[Pair] = [first] * n
+        for k in range(1, half + 1):
+            even, odd = xs[0], None
+            for i, (s, d) in enumerate(zip(sums, gaps, strict=True), start=1):
+                w = self.root(i * k, n)
+                even = self.add(even, self.scaled(s, w.real))
+                turned = self.scaled(d, w.imag)
+                odd = turned if odd is None else self.add(odd, turned)
+            assert odd is not None
+            low = self.arith("fsub", even[0], odd[1]), self.arith("fadd", even[1], odd[0])
+            high = self.arith("fadd", even[0], odd[1]), self.arith("fsub", even[1], odd[0])
+            out[k], out[n - k] = low, high
         return out
+
+    def scaled(self, x: Pair, factor: float) -> Pair:
+        c = self.splat(factor)
+        return self.arith("fmul", x[0], c), self.arith("fmul", x[1], c)
 
     # ---------------------------------------------------------------- memory
     def load(self, place: Index) -> Pair:
@@ -224,7 +306,7 @@ class _Writing(Routine):
             second = self.b.op(f"and i64 {t}, {(1 << self.low) - 1}")
             w = self.mul(self.entry(high, first), self.entry(low, second))
             if self.along_j and self.lanes > 1:
-                lanes = [self.root(k * i, n) for i in range(self.lanes)]
+                lanes = self.roots_of([k * i for i in range(self.lanes)], n)
                 own = (
                     self.constants([z.real for z in lanes]),
                     self.constants([z.imag for z in lanes]),
@@ -250,7 +332,7 @@ class _Writing(Routine):
             place = self.sum(k * p.s, [(base, 1), (q, 1), (j, p.s * p.radix)])
             self.store(y, place, p.radix if self.along_j else 1)
 
-    def code(self, scratch: int) -> Code:
+    def code(self, name: str, scratch: int) -> Code:
         p, step, v = self.p, self.step, self.lanes
         width = v if self.along_j else 1
         rows = max(width, _BLOCK // (p.radix * p.s) // width * width)
@@ -275,7 +357,6 @@ class _Writing(Routine):
             self.loop(first, stop, width, row)
 
         self.parts(sizes, part)
-        args = ["ptr noalias %b0", "ptr noalias %b1", "ptr noalias %scratch", "i64 %lo", "i64 %hi"]
-        text = self.text("fourier", args)
+        text = self.text(name, [a.replace("ptr ", "ptr noalias ") for a in _ARGS])
         work = 8 * step.batch * step.n * step.inner
         return Code(text, self.b.declared, math.prod(sizes), scratch, False, work)

@@ -9,6 +9,8 @@ There is one schedule for each relation of the inner axes to the one along which
                 in the nearest cache
     chunks      rows or columns that are few but long: every part does a piece of all of them and
                 leaves its accumulators in scratch, where the finishing function joins them
+    totals      rows, of which something is reduced over all rows too: every part does a block of
+                rows, and leaves accumulators in scratch as well
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import math
 from dataclasses import dataclass
 
 from ..kernel import Kernel
-from .passes import Passes
+from .quicker import quicker
+from .totals import Totals
 
 __all__ = ["Code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
+_WRITTEN_OUT = 2000  # lines of such a kernel's loops: what they keep on the stack goes to registers
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
-        table: integers, if any, that ``scratch`` points to instead.
+        table: integers, if any; a pointer to them comes before ``scratch``.
     """
 
     text: str
@@ -50,27 +54,32 @@ class Code:
     table: tuple[int, ...] = ()
 
 
-class _Printer(Passes):
+class _Printer(Totals):
     """Chooses the schedule of a kernel."""
 
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
+        inline = math.prod(sizes) <= _TINY
+        if inline:
+            self.longest = _WRITTEN_OUT
         written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
         go, none = self.label(), self.label()
         self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
         self.block(go)
         if not self.inner or (
-            self.length <= (32 if across else 8) and written_out <= _UNROLLED and self.kept
+            not self.totals
+            and self.length <= (32 if across else 8)
+            and written_out <= _UNROLLED
+            and self.kept
         ):
             self.unrolled()
         else:
             self.passes(across)
         self.b.do(f"br label %{none}")
         self.block(none)
-        args, inline = ["ptr %scratch", "i64 %lo", "i64 %hi"], math.prod(sizes) <= _TINY
-        text = self.function(name, args, inline)
+        text = self.function(name, ["ptr %scratch", "i64 %lo", "i64 %hi"], inline)
         if self.end:
             text += "\n\n" + self.end
         return Code(text, self.b.declared, self.parts, self.scratch, bool(self.end), self.work)
@@ -78,4 +87,4 @@ class _Printer(Passes):
 
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
-    return _Printer(kernel).code()
+    return _Printer(quicker(kernel)).code()

@@ -11,10 +11,11 @@ takes these five and lets other Python threads run meanwhile, unless the work is
 
 from __future__ import annotations
 
-import math
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,29 @@ from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
-from ..plan import Branch, Call, Conv, Dot, Fourier, Launch, Plan, Scan, While, plans_of
+from ..plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Fourier,
+    Launch,
+    Library,
+    Plan,
+    Running,
+    Scan,
+    Sort,
+    Table,
+    While,
+)
 from .blas import dot_code
 from .conv import correlation_code
-from .fourier import fourier_codes
+from .fourier import fourier_codes, table_symbol
+from .lapack import library_codes
 from .llvm import Code, kernel_function
+from .running import running_codes
+from .sorting import sort_codes
+from .work import ends, work_of
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
 
@@ -80,7 +99,7 @@ EXTERNALS = {
     "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
     "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
-_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind #0 {{
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind optsize #0 {{
   %p1 = getelementptr ptr, ptr %args, i64 1
   %p2 = getelementptr ptr, ptr %args, i64 2
   %p3 = getelementptr ptr, ptr %args, i64 3
@@ -103,6 +122,9 @@ _UNLOCK = {
     "before": "%state = call ptr @PyEval_SaveThread()",
     "after": "call void @PyEval_RestoreThread(ptr %state)",
 }
+_CODES: dict[type, Callable[[Any], list[tuple[str, Code]]]] = {
+    Fourier: fourier_codes, Running: running_codes, Sort: sort_codes
+}  # fmt: skip
 BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
 _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
@@ -133,32 +155,6 @@ def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]
     return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
-def _work(plan: Plan) -> int:
-    """Estimate the scalar operations of a plan; a loop of unknown length counts 64 times."""
-    total = 0
-    for step in plan.steps:
-        inner = [_work(p) for p in plans_of(step)]
-        if isinstance(step, Launch):
-            total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
-        elif isinstance(step, Dot):
-            total += step.batch * step.m * step.n * step.k // 8
-        elif isinstance(step, Conv):
-            total += sum(c.products for c in step.parts) // 8
-        elif isinstance(step, Branch):
-            total += max(inner)
-        else:
-            times = step.eqn.params["length"] if isinstance(step, Scan) else 64
-            total += times * sum(inner)
-    return total
-
-
-def _ends(plan: Plan) -> bool:
-    """Tell whether a plan's loops are all of known length."""
-    return not any(
-        isinstance(step, While) or not all(map(_ends, plans_of(step))) for step in plan.steps
-    )
-
-
 @dataclass
 class _Frame:
     """One run of a plan's steps in the text: where its variables' memory is."""
@@ -185,7 +181,7 @@ class _Printer:
         self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
-        self.parallel = False
+        self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
 
     # ---------------------------------------------------------------- text
@@ -266,16 +262,24 @@ class _Printer:
                 self.launch(frame, step)
             elif isinstance(step, Dot):
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                code, external, declaration = dot_code(step)
-                self.external(external, declaration)
-                self.drive(code, "dot", pointers)
-            elif isinstance(step, Conv):
-                self.convolve(frame, step)
-            elif isinstance(step, Fourier):
-                pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
-                for name, code in fourier_codes(step):
+                for name, code, outside in dot_code(step):
+                    for external, declaration in outside.items():
+                        self.external(external, declaration)
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
+            elif isinstance(step, Conv):
+                self.convolve(frame, step)
+            elif isinstance(step, Table):
+                symbol = table_symbol(step)
+                source = self.external(symbol, f"@{symbol} = external global i8")
+                self.copy(self.pointer(frame, step.out), source, nbytes(step.out))
+            elif isinstance(step, (Fourier, Running, Sort)):
+                pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
+                for name, code in _CODES[type(step)](step):
+                    self.declared.update(code.declared)
+                    self.drive(code, name, pointers)
+            elif isinstance(step, Library):
+                self.library(frame, step)
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -310,7 +314,9 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        scratch = "%scratch"
+        if code.table:
+            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
@@ -347,13 +353,17 @@ class _Printer:
         if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
             self.inlined += size
             text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
+        return self.named(text)
+
+    def named(self, text: str) -> str:
+        """Take a function in; return its name, which is the same in all programs that have it."""
         if text not in self.functions:
-            self.functions[text] = f"f{len(self.functions)}"
+            self.functions[text] = f"f{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         return self.functions[text]
 
     def spread(self, symbol: str, count: int) -> str:
         """Return the function that calls another one with the pointers in a table."""
-        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind #0 {"]
+        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind optsize #0 {"]
         for k in range(count + 1):
             lines.append(f"  %q{k} = getelementptr ptr, ptr %table, i64 {k}")
             lines.append(f"  %p{k} = load ptr, ptr %q{k}")
@@ -362,6 +372,15 @@ class _Printer:
         text = "\n".join(lines).replace("@?", f"@{symbol}")
         self.functions[text] = f"{symbol}_run"
         return f"@{symbol}_run"
+
+    def library(self, frame: _Frame, step: Library) -> None:
+        pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
+        for name, code in library_codes(step):
+            for function, declaration in code.declared.items():
+                if function.startswith("scipy_"):
+                    self.external(function, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
 
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:
@@ -377,6 +396,7 @@ class _Printer:
     # ---------------------------------------------------------------- loops
     def counted(self, start: int | str, stop: int | str, body: Callable[[str], None]) -> None:
         """Write ``for i in range(start, stop)``, which runs at least once."""
+        self.looped = True
         i = self.cell("i64")
         self.do(f"store i64 {start}, ptr {i}")
         top, after = self.label("loop"), self.label("done")
@@ -434,7 +454,7 @@ class _Printer:
     def shared_scan(self, step: Scan, loop: Loop, ins: Sequence[str], outs: Sequence[str]) -> bool:
         """Write a loop whose steps know nothing of each other for several threads, if it pays."""
         (body,), length = loop.layouts, step.eqn.params["length"]
-        work = length * _work(body.plan)
+        work = length * work_of(body.plan)
         if carries(step)[1] or self.alone or body.arena > ON_STACK:
             return False
         if length < 2 or work < PARALLEL:
@@ -463,11 +483,12 @@ class _Printer:
         if not possible:
             del self.calls[outside[4] :]
             return False
-        symbol = self.functions.setdefault("\n".join(text), f"f{len(self.functions)}")
+        symbol = self.named("\n".join(text))
         self.parallel_call(f"@{symbol}", pointers, length, max(1, min(length, PIECES)))
         return True
 
     def loop(self, frame: _Frame, step: While, loop: Loop) -> None:
+        self.looped = True
         cond, body = loop.layouts
         n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
         ins = [self.pointer(frame, v) for v in step.eqn.invars]
@@ -554,9 +575,12 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
+        brief = not self.calls and ends(plan) and work_of(plan) <= BRIEF
+        # What only calls long functions one after the other is not worth optimising.
+        care = "" if brief or self.looped else "noinline optnone "
         entry = [
             "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
-            "i32 %threads) nounwind #0 {",
+            f"i32 %threads) {care}nounwind #0 {{",
             *self.cells,
             f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
             *self.lines,
@@ -573,7 +597,6 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        brief = not self.calls and _ends(plan) and _work(plan) <= BRIEF
         entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])

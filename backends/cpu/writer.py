@@ -13,11 +13,15 @@ Index = str | int
 # Written out, a loop is no more one that can be vectorised; and compiling it takes longer.
 _AS_IT_IS = """!9000 = distinct !{!9000, !9001}
 !9001 = !{!"llvm.loop.unroll.disable"}"""
-_LANES = 16  # turns from which a loop may be worth vectorising
+_SIDE_BY_SIDE = """!9002 = distinct !{!9002, !9001, !9003}
+!9003 = !{!"llvm.loop.interleave.count", i32 4}"""
+_LANES = 16  # turns up to which a loop may be worth writing out
 
 
 class Writer:
     """Writes one function."""
+
+    longest = 100  # lines that a loop of few turns may have when it is written out
 
     def __init__(self) -> None:
         self.b = Block()
@@ -46,6 +50,7 @@ class Writer:
         step: int,
         body: Callable[..., Sequence[str] | None],
         carried: Sequence[tuple[str, str]] = (),
+        side_by_side: bool = False,
     ) -> list[str]:
         """Write ``for i in range(start, stop, step)``, which runs at least once.
 
@@ -69,13 +74,33 @@ class Writer:
         b.lines[head:head] = phis
         b.do(f"{after} = add nsw i64 {i}, {step}")
         again = b.op(f"icmp slt i64 {after}, {stop}")
-        short = isinstance(start, int) and isinstance(stop, int) and stop - start < _LANES * step
+        short = self.is_short(start, stop, step, len(b.lines) - head)
         if not short:
             b.declared["unroll"] = _AS_IT_IS
-        kept = "" if short else ", !llvm.loop !9000"
+        if side_by_side and not short:
+            b.declared["interleave"] = _SIDE_BY_SIDE
+        kept = "" if short else f", !llvm.loop !{9002 if side_by_side else 9000}"
         b.do(f"br i1 {again}, label %{label}, label %{label}e{kept}")
         self.block(label + "e")
         return last
+
+    def is_short(self, start: Index, stop: Index, step: int, lines: int) -> bool:
+        """Tell whether a loop of so many lines may be written out."""
+        if not (isinstance(start, int) and isinstance(stop, int)):
+            return False
+        turns = -(-(stop - start) // step)
+        return turns < _LANES and turns * lines <= self.longest
+
+    def when(self, mask: str, body: Callable[[], object]) -> tuple[str, str]:
+        """Write the body to run where the mask holds; return the labels before and after it."""
+        label, before = self.label(), self.at
+        self.b.do(f"br i1 {mask}, label %{label}, label %{label}e")
+        self.block(label)
+        body()
+        after = self.at
+        self.b.do(f"br label %{label}e")
+        self.block(label + "e")
+        return before, after
 
     def sum(self, offset: int, terms: Iterable[tuple[Index, int]]) -> Index:
         """Return ``offset + sum(index * stride)``."""
@@ -135,6 +160,33 @@ class Routine(Writer):
         body()
         self.b.do(f"br label %{none}")
         self.block(none)
+
+    def held(self, base: str, size: Index, room: Index, body: Callable[[str], None]) -> None:
+        """Write the body with the address of a slot that no other call holds meanwhile.
+
+        Args:
+            base: where the ``room`` slots of ``size`` bytes begin; which of them are taken is told
+                by the bits of the first number in %scratch.
+        """
+        b, top, turn = self.b, self.label(), self.label()
+        b.do(f"br label %{top}")
+        self.block(top)
+        taken = b.op("load atomic i64, ptr %scratch monotonic, align 8")
+        free = b.op(f"xor i64 {taken}, -1")
+        k = b.op(f"call i64 @llvm.cttz.i64(i64 {free}, i1 false)")
+        b.declared["llvm.cttz.i64"] = "declare i64 @llvm.cttz.i64(i64, i1 immarg)"
+        some = b.op(f"icmp slt i64 {k}, {room}")
+        b.do(f"br i1 {some}, label %{turn}, label %{top}")
+        self.block(turn)
+        bit = b.op(f"shl i64 1, {k}")
+        with_it = b.op(f"or i64 {taken}, {bit}")
+        pair = b.op(f"cmpxchg ptr %scratch, i64 {taken}, i64 {with_it} acquire monotonic, align 8")
+        won, go = b.op(f"extractvalue {{ i64, i1 }} {pair}, 1"), self.label()
+        b.do(f"br i1 {won}, label %{go}, label %{top}")
+        self.block(go)
+        body(self.pointer(base, "i8", b.op(f"mul i64 {k}, {size}")))
+        keep = b.op(f"xor i64 {bit}, -1")
+        b.op(f"atomicrmw and ptr %scratch, i64 {keep} release, align 8")
 
     def text(self, name: str, args: Sequence[str]) -> str:
         """Return the text of a function of what was written; ``optsize`` keeps loops loops."""

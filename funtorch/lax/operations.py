@@ -7,6 +7,7 @@ arrays beside them.
 from __future__ import annotations
 
 import builtins
+import enum
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from funtorch.numpy import manipulation
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
+    broadcast_to,
     canonical_axis,
     canonical_shape,
     convert,
@@ -31,6 +33,14 @@ from funtorch.numpy.promotion import (
 from funtorch.tree import map as tree_map
 
 __all__ = [
+    "RoundingMethod",
+    "broadcast_like",
+    "dtype",
+    "empty",
+    "mulhi",
+    "stack",
+    "tile",
+    "unstack",
     "abs",
     "acos",
     "acosh",
@@ -145,86 +155,130 @@ def agree(name: str, args: Sequence[Any]) -> list[Any]:
     return [spread_to(x, shape) for x in xs]
 
 
-def _elementwise(name: str, prim: str, text: str) -> Callable[..., Any]:
-    strict = primitives[prim].bind
-
-    def function(*args: Any, accuracy: Any = None) -> Any:
-        return strict(*agree(name, args))
-
+def _documented(function: Any, name: str, text: str) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{text}.\n\n    References:\n        jax.lax.{name}\n    "
     return function
 
 
-abs = _elementwise("abs", "abs", "Return the absolute value")
-acos = _elementwise("acos", "acos", "Return the inverse cosine")
-acosh = _elementwise("acosh", "acosh", "Return the inverse hyperbolic cosine")
-add = _elementwise("add", "add", "Return x + y")
-asin = _elementwise("asin", "asin", "Return the inverse sine")
-asinh = _elementwise("asinh", "asinh", "Return the inverse hyperbolic sine")
-atan = _elementwise("atan", "atan", "Return the inverse tangent")
-atan2 = _elementwise("atan2", "atan2", "Return the angle of the point (y, x)")
-atanh = _elementwise("atanh", "atanh", "Return the inverse hyperbolic tangent")
-bitwise_and = _elementwise("bitwise_and", "bitwise_and", "Return x & y")
-bitwise_not = _elementwise("bitwise_not", "bitwise_not", "Return ~x")
-bitwise_or = _elementwise("bitwise_or", "bitwise_or", "Return x | y")
-bitwise_xor = _elementwise("bitwise_xor", "bitwise_xor", "Return x ^ y")
-cbrt = _elementwise("cbrt", "cbrt", "Return the cube root")
-ceil = _elementwise("ceil", "ceil", "Round up")
-clz = _elementwise("clz", "clz", "Count the leading zero bits")
-complex = _elementwise("complex", "complex", "Join a real and an imaginary part")
-conj = _elementwise("conj", "conj", "Return the complex conjugate")
-cos = _elementwise("cos", "cos", "Return the cosine")
-cosh = _elementwise("cosh", "cosh", "Return the hyperbolic cosine")
-digamma = _elementwise("digamma", "digamma", "Return the derivative of lgamma")
-div = _elementwise("div", "div", "Return x / y; of integers rounded towards zero")
-eq = _elementwise("eq", "eq", "Tell where x == y")
-erf = _elementwise("erf", "erf", "Return the error function")
-erf_inv = _elementwise("erf_inv", "erf_inv", "Return the inverse of the error function")
-erfc = _elementwise("erfc", "erfc", "Return 1 - erf(x)")
-exp = _elementwise("exp", "exp", "Return e to the power x")
-exp2 = _elementwise("exp2", "exp2", "Return 2 to the power x")
-expm1 = _elementwise("expm1", "expm1", "Return exp(x) - 1")
-floor = _elementwise("floor", "floor", "Round down")
-ge = _elementwise("ge", "ge", "Tell where x >= y")
-gt = _elementwise("gt", "gt", "Tell where x > y")
-imag = _elementwise("imag", "imag", "Return the imaginary part")
-is_finite = _elementwise("is_finite", "is_finite", "Tell where x is neither nan nor infinite")
-le = _elementwise("le", "le", "Tell where x <= y")
-lgamma = _elementwise("lgamma", "lgamma", "Return the logarithm of the absolute gamma function")
-log = _elementwise("log", "log", "Return the natural logarithm")
-log1p = _elementwise("log1p", "log1p", "Return log(1 + x)")
-logistic = _elementwise("logistic", "logistic", "Return 1 / (1 + exp(-x))")
-lt = _elementwise("lt", "lt", "Tell where x < y")
-max = _elementwise("max", "max", "Return the larger")
-min = _elementwise("min", "min", "Return the smaller")
-mul = _elementwise("mul", "mul", "Return x * y")
-ne = _elementwise("ne", "ne", "Tell where x != y")
-neg = _elementwise("neg", "neg", "Return -x")
-nextafter = _elementwise("nextafter", "nextafter", "Return the next float after x towards y")
-population_count = _elementwise("population_count", "population_count", "Count the bits set")
-real = _elementwise("real", "real", "Return the real part")
-reciprocal = _elementwise("reciprocal", "reciprocal", "Return 1 / x")
-rem = _elementwise("rem", "rem", "Return the remainder with the sign of x")
-rsqrt = _elementwise("rsqrt", "rsqrt", "Return 1 / sqrt(x)")
-shift_left = _elementwise("shift_left", "shift_left", "Shift bits left")
-shift_right_arithmetic = _elementwise(
-    "shift_right_arithmetic", "shift_right_arithmetic", "Shift bits right, copying the sign"
-)
-shift_right_logical = _elementwise(
-    "shift_right_logical", "shift_right_logical", "Shift bits right, filling with 0"
-)
-sign = _elementwise("sign", "sign", "Return -1, 0 or 1 by the sign")
-sin = _elementwise("sin", "sin", "Return the sine")
-sinh = _elementwise("sinh", "sinh", "Return the hyperbolic sine")
-sqrt = _elementwise("sqrt", "sqrt", "Return the square root")
-square = _elementwise("square", "square", "Return x * x")
-stop_gradient_array = _elementwise(
-    "stop_gradient", "stop_gradient", "Return x, with derivative zero"
-)
-sub = _elementwise("sub", "sub", "Return x - y")
-tan = _elementwise("tan", "tan", "Return the tangent")
-tanh = _elementwise("tanh", "tanh", "Return the hyperbolic tangent")
+def _unary(name: str, text: str) -> Callable[..., Any]:
+    strict = primitives[name].bind
+
+    def function(x: Any) -> Any:
+        return strict(to_array(x, name))
+
+    return _documented(function, name, text)
+
+
+def _approximable(name: str, text: str) -> Callable[..., Any]:
+    """Make a function with JAX's argument ``accuracy``, which changes nothing."""
+    strict = primitives[name].bind
+
+    def function(x: Any, *, accuracy: Any = None) -> Any:
+        return strict(to_array(x, name))
+
+    return _documented(function, name, text)
+
+
+def _binary(name: str, text: str) -> Callable[..., Any]:
+    strict = primitives[name].bind
+
+    def function(x: Any, y: Any) -> Any:
+        return strict(*agree(name, (x, y)))
+
+    return _documented(function, name, text)
+
+
+abs = _unary("abs", "Return the absolute value")
+acos = _unary("acos", "Return the inverse cosine")
+acosh = _unary("acosh", "Return the inverse hyperbolic cosine")
+add = _binary("add", "Return x + y")
+asin = _unary("asin", "Return the inverse sine")
+asinh = _unary("asinh", "Return the inverse hyperbolic sine")
+atan = _unary("atan", "Return the inverse tangent")
+atan2 = _binary("atan2", "Return the angle of the point (y, x)")
+atanh = _unary("atanh", "Return the inverse hyperbolic tangent")
+bitwise_and = _binary("bitwise_and", "Return x & y")
+bitwise_not = _unary("bitwise_not", "Return ~x")
+bitwise_or = _binary("bitwise_or", "Return x | y")
+bitwise_xor = _binary("bitwise_xor", "Return x ^ y")
+cbrt = _approximable("cbrt", "Return the cube root")
+ceil = _unary("ceil", "Round up")
+clz = _unary("clz", "Count the leading zero bits")
+complex = _binary("complex", "Join a real and an imaginary part")
+conj = _unary("conj", "Return the complex conjugate")
+cos = _approximable("cos", "Return the cosine")
+cosh = _unary("cosh", "Return the hyperbolic cosine")
+digamma = _unary("digamma", "Return the derivative of lgamma")
+div = _binary("div", "Return x / y; of integers rounded towards zero")
+eq = _binary("eq", "Tell where x == y")
+erf = _unary("erf", "Return the error function")
+erf_inv = _unary("erf_inv", "Return the inverse of the error function")
+erfc = _unary("erfc", "Return 1 - erf(x)")
+exp = _approximable("exp", "Return e to the power x")
+exp2 = _approximable("exp2", "Return 2 to the power x")
+expm1 = _approximable("expm1", "Return exp(x) - 1")
+floor = _unary("floor", "Round down")
+ge = _binary("ge", "Tell where x >= y")
+gt = _binary("gt", "Tell where x > y")
+imag = _unary("imag", "Return the imaginary part")
+is_finite = _unary("is_finite", "Tell where x is neither nan nor infinite")
+le = _binary("le", "Tell where x <= y")
+lgamma = _unary("lgamma", "Return the logarithm of the absolute gamma function")
+log = _approximable("log", "Return the natural logarithm")
+log1p = _approximable("log1p", "Return log(1 + x)")
+logistic = _approximable("logistic", "Return 1 / (1 + exp(-x))")
+lt = _binary("lt", "Tell where x < y")
+max = _binary("max", "Return the larger")
+min = _binary("min", "Return the smaller")
+
+
+def mul(x: Any, y: Any, *, out_dtype: Any = None) -> Any:
+    """Return x * y.
+
+    Args:
+        x, y: arrays of one shape and dtype, or numbers.
+        out_dtype: dtype of the result; None keeps the common one.
+
+    References:
+        jax.lax.mul
+    """
+    x, y = agree("mul", (x, y))
+    if out_dtype is not None:
+        x, y = (convert(z, dtypes.canonical(out_dtype)) for z in (x, y))
+    return primitives["mul"].bind(x, y)
+
+
+ne = _binary("ne", "Tell where x != y")
+neg = _unary("neg", "Return -x")
+
+
+def nextafter(x1: Any, x2: Any) -> Any:
+    """Return the next float after x1 towards x2.
+
+    References:
+        jax.lax.nextafter
+    """
+    return primitives["nextafter"].bind(*agree("nextafter", (x1, x2)))
+
+
+population_count = _unary("population_count", "Count the bits set")
+real = _unary("real", "Return the real part")
+reciprocal = _unary("reciprocal", "Return 1 / x")
+rem = _binary("rem", "Return the remainder with the sign of x")
+rsqrt = _approximable("rsqrt", "Return 1 / sqrt(x)")
+shift_left = _binary("shift_left", "Shift bits left")
+shift_right_arithmetic = _binary("shift_right_arithmetic", "Shift bits right, copying the sign")
+shift_right_logical = _binary("shift_right_logical", "Shift bits right, filling with 0")
+sign = _unary("sign", "Return -1, 0 or 1 by the sign")
+sin = _approximable("sin", "Return the sine")
+sinh = _unary("sinh", "Return the hyperbolic sine")
+sqrt = _approximable("sqrt", "Return the square root")
+square = _unary("square", "Return x * x")
+stop_gradient_array = _unary("stop_gradient", "Return x, with derivative zero")
+sub = _binary("sub", "Return x - y")
+tan = _approximable("tan", "Return the tangent")
+tanh = _approximable("tanh", "Return the hyperbolic tangent")
 
 
 def pow(x: Any, y: Any) -> Any:
@@ -252,14 +306,25 @@ def integer_pow(x: Any, y: int) -> Any:
     )
 
 
-def round(x: Any, rounding_method: Any = None) -> Any:
-    """Round to the nearest integer: halves away from zero (method 0, the default), or to even (1).
+class RoundingMethod(enum.IntEnum):
+    """What `round` does with halves."""
+
+    AWAY_FROM_ZERO = 0
+    TO_NEAREST_EVEN = 1
+
+
+def round(x: Any, rounding_method: RoundingMethod = RoundingMethod.AWAY_FROM_ZERO) -> Any:
+    """Round to the nearest integer.
+
+    Args:
+        x: array of floats.
+        rounding_method: what halves do.
 
     References:
         jax.lax.round
     """
     x = to_array(x, "round")
-    if builtins.int(rounding_method or 0) == 1:
+    if RoundingMethod(rounding_method) is RoundingMethod.TO_NEAREST_EVEN:
         return primitives["round"].bind(x)
     # Adding a half and cutting off would round 0.49999997 up: compare the fraction instead.
     whole = primitives["trunc"].bind(x)
@@ -331,6 +396,57 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
         jax.lax.bitcast_convert_type
     """
     return to_array(operand, "bitcast_convert_type", "operand").view(new_dtype)
+
+
+def dtype(x: Any) -> Any:
+    """Return the dtype of an array or number.
+
+    Example:
+        >>> dtype(1.5)
+        dtype('float32')
+
+    References:
+        jax.lax.dtype
+    """
+    return to_array(x, "dtype").dtype
+
+
+_WIDER = {
+    builtins.int: {8: dtypes.int32, 16: dtypes.int32, 32: dtypes.int64},
+    builtins.bool: {8: dtypes.uint32, 16: dtypes.uint32, 32: dtypes.uint64},
+}
+
+
+def mulhi(x: Any, y: Any, /) -> Any:
+    """Return the upper half of the bits of the full product of integers.
+
+    Example:
+        >>> mulhi(asarray([2**30]), asarray([8]))
+        Array([2], dtype=int32)
+
+    References:
+        jax.lax.mulhi
+    """
+    x, y = agree("mulhi", (x, y))
+    if not dtypes.is_integer(x.dtype):
+        raise TypeError(f"lax.mulhi: x and y must be integers, got {describe(x)}")
+    bits, signed = 8 * x.dtype.itemsize, dtypes.is_signed(x.dtype)
+    if bits < 64:
+        wide = _WIDER[builtins.int if signed else builtins.bool][bits]
+        product = convert(x, wide) * convert(y, wide)
+        return convert(product >> bits, x.dtype)
+    # By halves: the product's upper word is that of the unsigned one, less corrections for signs.
+    mask = 0xFFFF_FFFF
+    a, b = convert(x, dtypes.uint64), convert(y, dtypes.uint64)
+    low, high = (a & mask, a >> 32), (b & mask, b >> 32)
+    middle = low[1] * high[0] + ((low[0] * high[0]) >> 32)
+    other = low[0] * high[1] + (middle & mask)
+    upper = convert(low[1] * high[1] + (middle >> 32) + (other >> 32), x.dtype)
+    if not signed:
+        return upper
+    zero = zeros_like_array(x)
+    upper = upper - primitives["select"].bind(lt(x, zero), y, zero)
+    return upper - primitives["select"].bind(lt(y, zero), x, zero)
 
 
 def stop_gradient(x: Any) -> Any:
@@ -452,7 +568,39 @@ def concatenate(operands: Sequence[Any], dimension: int) -> Any:
     return manipulation.concatenate(operands, dimension)
 
 
-def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
+def stack(operands: Sequence[Any], axis: int = 0) -> Any:
+    """Join arrays along a new axis.
+
+    References:
+        jax.lax.stack
+    """
+    return manipulation.stack(operands, axis)
+
+
+def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
+    """Split an array into those along an axis.
+
+    References:
+        jax.lax.unstack
+    """
+    return manipulation.unstack(x, axis=axis)
+
+
+def tile(operand: Any, reps: Sequence[int]) -> Any:
+    """Repeat an array along its axes, as often as ``reps`` says for each.
+
+    References:
+        jax.lax.tile
+    """
+    x = to_array(operand, "tile", "operand")
+    if len(reps) != x.ndim:
+        raise ValueError(
+            f"lax.tile: reps {tuple(reps)} must have one entry per axis of {describe(x)}"
+        )
+    return manipulation.tile(x, reps)
+
+
+def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> Sequence[Any]:
     """Split an axis into parts of given sizes.
 
     References:
@@ -494,6 +642,25 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
     return full(
         x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype
     )
+
+
+def empty(shape: Any, dtype: Any) -> Any:
+    """Make an array of zeros: arrays never change, so unset values would serve nobody.
+
+    References:
+        jax.lax.empty
+    """
+    return full(shape, 0, dtype)
+
+
+def broadcast_like(arr: Any, like_arr: Any) -> Any:
+    """Broadcast an array to the shape of another.
+
+    References:
+        jax.lax.broadcast_like
+    """
+    shape = to_array(like_arr, "broadcast_like", "like_arr").shape
+    return broadcast_to(to_array(arr, "broadcast_like", "arr"), shape)
 
 
 def zeros_like_array(x: Any) -> Any:

@@ -23,6 +23,8 @@ from funtorch.numpy.promotion import (
 )
 
 __all__ = [
+    "approx_max_k",
+    "approx_min_k",
     "DotDimensionNumbers",
     "FftType",
     "Precision",
@@ -106,8 +108,9 @@ def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True)
     return out if keepdims else manipulation.squeeze(out, k)
 
 
-def _starts(x: Any, starts: Any, name: str) -> list[Any]:
-    """Return start indices as int32 scalars; negative ones count from the end."""
+def _starts(x: Any, starts: Any, name: str, negative: Any) -> list[Any]:
+    """Return start indices as int32 scalars; negative ones count from the end, where allowed."""
+    allowed = [negative] * x.ndim if isinstance(negative, bool) else list(negative)
     given = (
         list(starts)
         if not isinstance(starts, Array)
@@ -125,17 +128,25 @@ def _starts(x: Any, starts: Any, name: str) -> list[Any]:
             raise TypeError(
                 f"lax.{name}: start_indices[{k}] must be an integer of rank 0, got {describe(i)}"
             )
-        out.append(convert(indexing.wrap_negative(i, n), dtypes.int32))
+        i = indexing.wrap_negative(i, n) if allowed[k] else i
+        out.append(convert(i, dtypes.int32))
     return out
 
 
-def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) -> Any:
+def dynamic_slice(
+    operand: Any,
+    start_indices: Any,
+    slice_sizes: Sequence[int],
+    *,
+    allow_negative_indices: bool | Sequence[bool] = True,
+) -> Any:
     """Take a block of static sizes at a start that may be traced; it is moved to fit inside.
 
     Args:
         operand: array.
         start_indices: one integer of rank 0 per axis, or a vector of them.
         slice_sizes: ints.
+        allow_negative_indices: whether negative starts count from the end, maybe by axis.
 
     Example:
         >>> dynamic_slice(asarray([1, 2, 3, 4]), [1], [2])
@@ -145,11 +156,18 @@ def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) 
         jax.lax.dynamic_slice
     """
     x = to_array(operand, "dynamic_slice", "operand")
-    starts = _starts(x, start_indices, "dynamic_slice")
+    starts = _starts(x, start_indices, "dynamic_slice", allow_negative_indices)
     return primitives["dynamic_slice"].bind(x, *starts, sizes=tuple(slice_sizes))
 
 
-def dynamic_slice_in_dim(operand: Any, start_index: Any, slice_size: int, axis: int = 0) -> Any:
+def dynamic_slice_in_dim(
+    operand: Any,
+    start_index: Any,
+    slice_size: int,
+    axis: int = 0,
+    *,
+    allow_negative_indices: bool = True,
+) -> Any:
     """Take a range of static size of one axis.
 
     References:
@@ -158,20 +176,36 @@ def dynamic_slice_in_dim(operand: Any, start_index: Any, slice_size: int, axis: 
     x = to_array(operand, "dynamic_slice_in_dim", "operand")
     k = canonical_axis(axis, x.ndim, "dynamic_slice_in_dim")
     starts = [start_index if j == k else 0 for j in range(x.ndim)]
-    return dynamic_slice(x, starts, [slice_size if j == k else n for j, n in enumerate(x.shape)])
+    sizes = [slice_size if j == k else n for j, n in enumerate(x.shape)]
+    return dynamic_slice(x, starts, sizes, allow_negative_indices=allow_negative_indices)
 
 
-def dynamic_index_in_dim(operand: Any, index: Any, axis: int = 0, keepdims: bool = True) -> Any:
+def dynamic_index_in_dim(
+    operand: Any,
+    index: Any,
+    axis: int = 0,
+    keepdims: bool = True,
+    *,
+    allow_negative_indices: bool = True,
+) -> Any:
     """Take one position of an axis.
 
     References:
         jax.lax.dynamic_index_in_dim
     """
-    out = dynamic_slice_in_dim(operand, index, 1, axis)
+    out = dynamic_slice_in_dim(
+        operand, index, 1, axis, allow_negative_indices=allow_negative_indices
+    )
     return out if keepdims else manipulation.squeeze(out, axis)
 
 
-def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
+def dynamic_update_slice(
+    operand: Any,
+    update: Any,
+    start_indices: Any,
+    *,
+    allow_negative_indices: bool | Sequence[bool] = True,
+) -> Any:
     """Replace a block at a start that may be traced; it is moved to fit inside.
 
     References:
@@ -188,11 +222,13 @@ def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
         )
     v = convert(v, x.dtype)
     return primitives["dynamic_update_slice"].bind(
-        x, v, *_starts(x, start_indices, "dynamic_update_slice")
+        x, v, *_starts(x, start_indices, "dynamic_update_slice", allow_negative_indices)
     )
 
 
-def dynamic_update_slice_in_dim(operand: Any, update: Any, start_index: Any, axis: int) -> Any:
+def dynamic_update_slice_in_dim(
+    operand: Any, update: Any, start_index: Any, axis: int, *, allow_negative_indices: bool = True
+) -> Any:
     """Replace a range of one axis.
 
     References:
@@ -200,10 +236,13 @@ def dynamic_update_slice_in_dim(operand: Any, update: Any, start_index: Any, axi
     """
     x = to_array(operand, "dynamic_update_slice_in_dim", "operand")
     k = canonical_axis(axis, x.ndim, "dynamic_update_slice_in_dim")
-    return dynamic_update_slice(x, update, [start_index if j == k else 0 for j in range(x.ndim)])
+    starts = [start_index if j == k else 0 for j in range(x.ndim)]
+    return dynamic_update_slice(x, update, starts, allow_negative_indices=allow_negative_indices)
 
 
-def dynamic_update_index_in_dim(operand: Any, update: Any, index: Any, axis: int) -> Any:
+def dynamic_update_index_in_dim(
+    operand: Any, update: Any, index: Any, axis: int, *, allow_negative_indices: bool = True
+) -> Any:
     """Replace one position of an axis.
 
     References:
@@ -213,7 +252,9 @@ def dynamic_update_index_in_dim(operand: Any, update: Any, index: Any, axis: int
     k = canonical_axis(axis, x.ndim, "dynamic_update_index_in_dim")
     if v.ndim != x.ndim:
         v = manipulation.expand_dims(v, k)
-    return dynamic_update_slice_in_dim(x, v, index, k)
+    return dynamic_update_slice_in_dim(
+        x, v, index, k, allow_negative_indices=allow_negative_indices
+    )
 
 
 def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
@@ -235,7 +276,7 @@ def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
 def _reduction(name: str) -> Callable[..., Any]:
     prim = primitives[name]
 
-    def function(operand: Any, axes: Sequence[int], out_sharding: None = None) -> Any:
+    def function(operand: Any, axes: Sequence[int]) -> Any:
         x = to_array(operand, name, "operand")
         return prim.bind(x, axes=canonical_axes(tuple(axes), x.ndim, name))
 
@@ -360,6 +401,47 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     return values, where
 
 
+def approx_max_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """Return the k largest elements along an axis, and their positions; here, exactly.
+
+    Args:
+        operand: array of floats.
+        k: how many.
+        reduction_dimension: the axis.
+        recall_target, reduction_input_size_override, aggregate_to_topk: what JAX may miss.
+
+    References:
+        jax.lax.approx_max_k
+    """
+    return top_k(operand, k, axis=reduction_dimension)
+
+
+def approx_min_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """Return the k smallest elements along an axis, and their positions; here, exactly.
+
+    References:
+        jax.lax.approx_min_k
+    """
+    values, places = top_k(
+        -to_array(operand, "approx_min_k", "operand"), k, axis=reduction_dimension
+    )
+    return -values, places
+
+
 # ------------------------------------------------------------------------------------------
 # contraction
 class Precision:
@@ -415,12 +497,21 @@ def _axes(axes: Sequence[int], x: Any) -> tuple[int, ...]:
     return tuple(canonical_axis(k, x.ndim, "dot_general") for k in axes)
 
 
-def dot(lhs: Any, rhs: Any, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Multiply vectors and matrices.
+def dot(
+    lhs: Any,
+    rhs: Any,
+    *,
+    dimension_numbers: Any = None,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """Multiply vectors and matrices, or what ``dimension_numbers`` says, as `dot_general`.
 
     References:
         jax.lax.dot
     """
+    if dimension_numbers is not None:
+        return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
     x, y = to_array(lhs, "dot", "lhs"), to_array(rhs, "dot", "rhs")
     if not (1 <= x.ndim <= 2 and 1 <= y.ndim <= 2 and x.shape[-1] == y.shape[0]):
         raise TypeError(

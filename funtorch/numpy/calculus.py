@@ -1,8 +1,7 @@
-"""Differences, sums of products along an axis, interpolation, polynomials, covariance."""
+"""Differences, sums of products along an axis, interpolation, covariance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from funtorch.numpy.manipulation import (
     ravel,
     reshape,
     slice_axis,
-    stack,
 )
 from funtorch.numpy.promotion import (
     asarray,
@@ -50,12 +48,6 @@ __all__ = [
     "ediff1d",
     "gradient",
     "interp",
-    "polyadd",
-    "polyder",
-    "polyint",
-    "polymul",
-    "polysub",
-    "polyval",
     "trapezoid",
     "unwrap",
 ]
@@ -340,6 +332,7 @@ def cov(
     ddof: int | None = None,
     fweights: Any = None,
     aweights: Any = None,
+    dtype: Any = None,
 ) -> Any:
     """Return the covariance matrix of variables in rows.
 
@@ -349,12 +342,13 @@ def cov(
         rowvar: False takes variables from columns.
         bias, ddof: divide by n - ddof; ddof is 0 with bias, else 1.
         fweights, aweights: weights of observations: counts, and importances.
+        dtype: dtype to compute in and return; None gives that of m, or the default float.
 
     References:
         numpy.cov
     """
     x = to_array(m, "cov", "m")
-    x = convert(x, dtypes.to_inexact(x.dtype))
+    x = convert(x, dtypes.to_inexact(x.dtype if dtype is None else dtype))
     rows = [reshape(x, (1, -1)) if x.ndim < 2 else x if rowvar else x.T]
     if y is not None:
         z = convert(to_array(y, "cov", "y"), x.dtype)
@@ -387,13 +381,13 @@ def cov(
     return reshape(out, ()) if out.shape == (1, 1) else out
 
 
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> Any:
     """Return the matrix of correlation coefficients; arguments as for `cov`.
 
     References:
         numpy.corrcoef
     """
-    c = cov(x, y, rowvar)
+    c = cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return divide(c, c)
     scale = elementwise.sqrt(elementwise.real(c.diagonal()))
@@ -401,93 +395,3 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
 
 
 # -------------------------------------------------------------------------------------- polynomials
-def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
-    """Evaluate a polynomial by Horner's rule.
-
-    Args:
-        p: coefficients, the highest power first.
-        x: array of arguments.
-
-    Example:
-        >>> polyval(asarray([1, 0, 2]), asarray(3))
-        Array(11, dtype=int32)
-
-    References:
-        numpy.polyval
-    """
-    p, x = to_arrays("polyval", p=p, x=x)
-    p, x = promote("polyval", p, x)
-    out = broadcast_to(asarray(0, x.dtype), x.shape)
-    for k in range(p.shape[0]):
-        out = add(multiply(out, x), p[k])
-    return out
-
-
-def _aligned(a1: Any, a2: Any, name: str) -> tuple[Any, Any]:
-    x, y = promote(name, *to_arrays(name, a1=a1, a2=a2))
-    n = max(x.shape[0], y.shape[0])
-    zero = asarray(0, x.dtype)
-    padded = [
-        primitives["pad"].bind(z, zero, lo=(n - z.shape[0],), hi=(0,), interior=(0,))
-        for z in (x, y)
-    ]
-    return padded[0], padded[1]
-
-
-def polyadd(a1: Any, a2: Any) -> Any:
-    """Add polynomials given by coefficients, the highest power first.
-
-    References:
-        numpy.polyadd
-    """
-    return add(*_aligned(a1, a2, "polyadd"))
-
-
-def polysub(a1: Any, a2: Any) -> Any:
-    """Subtract polynomials given by coefficients, the highest power first.
-
-    References:
-        numpy.polysub
-    """
-    return subtract(*_aligned(a1, a2, "polysub"))
-
-
-def polymul(a1: Any, a2: Any) -> Any:
-    """Multiply polynomials given by coefficients, the highest power first.
-
-    References:
-        numpy.polymul
-    """
-    return convolve(a1, a2)
-
-
-def polyder(p: Any, m: int = 1) -> Any:
-    """Differentiate a polynomial m times.
-
-    References:
-        numpy.polyder
-    """
-    p = to_array(p, "polyder", "p")
-    for _ in range(m):
-        n = p.shape[0]
-        p = multiply(p[:-1], asarray(np.arange(n - 1, 0, -1), p.dtype))
-    return p
-
-
-def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
-    """Integrate a polynomial m times, with integration constants k (default 0).
-
-    References:
-        numpy.polyint
-    """
-    p = to_array(p, "polyint", "p")
-    p = convert(p, dtypes.to_inexact(p.dtype))
-    constants: Sequence[Any] = [0] * m if k is None else list(ravel(asarray(k)))
-    for c in constants:
-        p = concatenate(
-            [
-                divide(p, asarray(np.arange(p.shape[0], 0, -1), p.dtype)),
-                stack([convert(asarray(c), p.dtype)]),
-            ]
-        )
-    return p

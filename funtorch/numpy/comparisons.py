@@ -89,12 +89,14 @@ def _all(x: Any) -> Any:
 
 
 def iscomplexobj(x: Any) -> bool:
-    """Tell whether the dtype is complex.
+    """Tell whether the dtype is complex, of an array or of what names a dtype.
 
     References:
         numpy.iscomplexobj
     """
-    return dtypes.is_complex(asarray(x).dtype)
+    if isinstance(x, type):
+        return dtypes.is_complex(dtypes.canonical(x))
+    return dtypes.is_complex(x.dtype if hasattr(x, "dtype") else asarray(x).dtype)
 
 
 def isrealobj(x: Any) -> bool:
@@ -130,4 +132,4 @@ def isscalar(element: Any) -> bool:
     References:
         numpy.isscalar
     """
-    return isinstance(element, (Array, *SCALARS)) and np.ndim(element) == 0
+    return isinstance(element, (Array, np.ndarray, *SCALARS)) and np.ndim(element) == 0

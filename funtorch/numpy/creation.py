@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import builtins
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
-from funtorch.numpy.elementwise import add, clip, divide, multiply, subtract, where
+from funtorch.numpy.direct import direct
+from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
     array,
@@ -20,8 +20,8 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     canonical_shape,
     convert,
+    on_device,
     promote_inexact,
-    shape_of,
     static_int,
     to_array,
     to_arrays,
@@ -33,59 +33,46 @@ __all__ = [
     "astype",
     "copy",
     "diag",
-    "diag_indices",
-    "diag_indices_from",
     "diagflat",
     "empty",
     "empty_like",
     "eye",
     "from_dlpack",
     "frombuffer",
-    "fromfunction",
     "full",
     "full_like",
     "geomspace",
     "identity",
-    "indices",
-    "ix_",
     "linspace",
     "logspace",
-    "meshgrid",
     "ones",
     "ones_like",
-    "ravel_multi_index",
     "tri",
     "tril",
-    "tril_indices",
-    "tril_indices_from",
     "triu",
-    "triu_indices",
-    "triu_indices_from",
-    "unravel_index",
     "vander",
     "zeros",
     "zeros_like",
-    "bartlett",
-    "blackman",
-    "hamming",
-    "hanning",
 ]
 
 
 # ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
     if _state.trace is eval_trace:
-        return ArrayImpl(np.full(shape, value, dtype), weak)
+        # NumPy's zeros are pages that nobody has touched yet.
+        made = np.zeros(shape, dtype) if type(value) is int and value == 0 else None
+        return ArrayImpl(np.full(shape, value, dtype) if made is None else made, weak)
     # Under a transform a broadcast scalar costs nothing inside kernels, a constant array would.
     return families.full(shape, value, dtype)
 
 
-def zeros(shape: Any, dtype: Any = None) -> Any:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     """Make an array of zeros.
 
     Args:
         shape: int or sequence of ints.
         dtype: dtype; None gives the default float.
+        device: None or 'cpu'.
 
     Returns:
         An Array of that shape.
@@ -97,38 +84,41 @@ def zeros(shape: Any, dtype: Any = None) -> Any:
     References:
         numpy.zeros
     """
+    on_device(device, "zeros")
     return _filled(
         canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
     )
 
 
-def ones(shape: Any, dtype: Any = None) -> Any:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     """Make an array of ones; arguments as for `zeros`.
 
     References:
         numpy.ones
     """
+    on_device(device, "ones")
     return _filled(
         canonical_shape(shape, "ones"), 1, dtypes.canonical(float if dtype is None else dtype)
     )
 
 
-def empty(shape: Any, dtype: Any = None) -> Any:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         numpy.empty
     """
-    return zeros(shape, dtype)
+    return zeros(shape, dtype, device=device)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
     """Make an array of one value.
 
     Args:
         shape: int or sequence of ints.
         fill_value: number or array that broadcasts to the shape.
         dtype: dtype; None gives that of the value.
+        device: None or 'cpu'.
 
     Example:
         >>> full((2,), 7)
@@ -137,13 +127,17 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     References:
         numpy.full
     """
+    on_device(device, "full")
     shape = canonical_shape(shape, "full")
     value = asarray(fill_value, dtype)
+    if _state.trace is eval_trace and not value.shape:
+        return _filled(shape, value._data, value.dtype, value._weak)
     return broadcast_to(value, shape)
 
 
 def _like(name: str, value: int) -> Callable[..., Any]:
-    def function(a: Any, dtype: Any = None, shape: Any = None) -> Any:
+    def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+        on_device(device, name)
         a = to_array(a, name, "a")
         shape = a.shape if shape is None else canonical_shape(shape, name)
         if dtype is None:
@@ -154,7 +148,8 @@ def _like(name: str, value: int) -> Callable[..., Any]:
     function.__doc__ = (
         f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of "
         "another.\n\n    Args:\n"
-        "        a: array.\n        dtype, shape: replace those of ``a``.\n\n"
+        "        a: array.\n        dtype, shape: replace those of ``a``.\n"
+        "        device: None or 'cpu'.\n\n"
         f"    References:\n        numpy.{name}\n    "
     )
     return function
@@ -162,15 +157,26 @@ def _like(name: str, value: int) -> Callable[..., Any]:
 
 zeros_like = _like("zeros_like", 0)
 ones_like = _like("ones_like", 1)
-empty_like = _like("empty_like", 0)
 
 
-def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
+def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    """Make an array of zeros with the shape and dtype of another; arguments as for `zeros_like`.
+
+    References:
+        numpy.empty_like
+    """
+    return zeros_like(prototype, dtype, shape, device=device)
+
+
+def full_like(
+    a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None
+) -> Any:
     """Make an array of one value with the shape and dtype of another.
 
     References:
         numpy.full_like
     """
+    on_device(device, "full_like")
     a = to_array(a, "full_like", "a")
     shape = a.shape if shape is None else shape
     out = full(shape, fill_value, a.dtype if dtype is None else dtype)
@@ -214,24 +220,16 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
     return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
 
 
-def fromfunction(
-    function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any
-) -> Any:
-    """Call a function with the coordinate arrays of a shape.
-
-    References:
-        numpy.fromfunction
-    """
-    return function(*indices(shape, dtype), **kwargs)
-
-
 # ------------------------------------------------------------------------------------------- ranges
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+def arange(
+    start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None
+) -> Any:
     """Make evenly spaced values in [start, stop).
 
     Args:
         start, stop, step: numbers, known while tracing; one number alone is ``stop``.
         dtype: dtype; None gives the default int, or the default float if a number is a float.
+        device: None or 'cpu'.
 
     Returns:
         A 1-D Array.
@@ -243,6 +241,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     References:
         numpy.arange
     """
+    on_device(device, "arange")
     named = (("start", start), ("stop", stop), ("step", step))
     given = [
         x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]
@@ -270,6 +269,8 @@ def linspace(
     retstep: bool = False,
     dtype: Any = None,
     axis: int = 0,
+    *,
+    device: Any = None,
 ) -> Any:
     """Make ``num`` evenly spaced values from start to stop.
 
@@ -280,6 +281,7 @@ def linspace(
         retstep: also return the distance.
         dtype: dtype of the result; None gives a float.
         axis: where the new axis goes.
+        device: None or 'cpu'.
 
     Returns:
         An Array, or (Array, step).
@@ -291,6 +293,7 @@ def linspace(
     References:
         numpy.linspace
     """
+    on_device(device, "linspace")
     num = static_int(num, "linspace: num")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
@@ -360,7 +363,7 @@ def geomspace(
 
 
 # ----------------------------------------------------------------------------------------- matrices
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: Any = None) -> Any:
     """Make a matrix with ones on a diagonal.
 
     Args:
@@ -368,6 +371,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
         M: columns; None means N.
         k: which diagonal; positive is above the main one.
         dtype: dtype; None gives the default float.
+        device: None or 'cpu'.
 
     Example:
         >>> eye(2)
@@ -377,8 +381,12 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     References:
         numpy.eye
     """
+    on_device(device, "eye")
     n = static_int(N, "eye: N")
     m = n if M is None else static_int(M, "eye: M")
+    k = static_int(k, "eye: k")
+    if n < 0 or m < 0:
+        raise ValueError(f"eye: N and M must not be negative, got {n} and {m}")
     return ArrayImpl(np.eye(n, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
 
 
@@ -427,6 +435,7 @@ def triu(m: Any, k: int = 0) -> Any:
     return where(_mask(m, k - 1, "triu"), zeros_like(m), m)
 
 
+@direct(np.diag)
 def diag(v: Any, k: int = 0) -> Any:
     """Take a diagonal of a matrix, or make a matrix with a vector on its diagonal.
 
@@ -480,215 +489,3 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     if not columns:
         return zeros((x.shape[0], 0), x.dtype)
     return primitives["concatenate"].bind(*[c.reshape((-1, 1)) for c in columns], axis=1)
-
-
-# -------------------------------------------------------------------------------- grids and indices
-def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
-    """Make coordinate arrays from coordinate vectors.
-
-    Args:
-        *xi: vectors.
-        sparse: leave axes of size 1 instead of repeating values.
-        indexing: 'xy' or 'ij'.
-
-    References:
-        numpy.meshgrid
-    """
-    if indexing not in ("xy", "ij"):
-        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
-    arrays = [to_array(x, "meshgrid", f"xi[{k}]").reshape(-1) for k, x in enumerate(xi)]
-    order = list(range(len(arrays)))
-    if indexing == "xy" and len(arrays) >= 2:
-        order[:2] = [1, 0]
-    shape = [1] * len(arrays)
-    for k, a in enumerate(arrays):
-        shape[order[k]] = a.shape[0]
-    out = []
-    for k, a in enumerate(arrays):
-        inner = [1] * len(arrays)
-        inner[order[k]] = a.shape[0]
-        a = a.reshape(tuple(inner))
-        out.append(a if sparse else broadcast_to(a, tuple(shape)))
-    return out
-
-
-def indices(dimensions: Any, dtype: Any = None, sparse: bool = False) -> Any:
-    """Make the arrays of coordinates of a shape.
-
-    References:
-        numpy.indices
-    """
-    shape = canonical_shape(dimensions, "indices")
-    dtype = dtypes.canonical(int if dtype is None else dtype)
-    out = np.indices(shape, sparse=sparse)  # type: ignore[call-overload]
-    return tuple(array(x, dtype) for x in out) if sparse else ArrayImpl(out.astype(dtype))
-
-
-def ix_(*args: Any) -> tuple[Any, ...]:
-    """Make an open mesh from vectors, for indexing their product.
-
-    References:
-        numpy.ix_
-    """
-    out = []
-    for k, x in enumerate(args):
-        x = asarray(x)
-        if x.ndim != 1:
-            raise ValueError(f"ix_: argument {k} must be a vector, got shape {x.shape}")
-        if x.dtype == dtypes.bool_:
-            x = array(np.nonzero(concrete_or_error(x, "a mask given to ix_"))[0].astype(np.int32))
-        shape = [1] * len(args)
-        shape[k] = x.shape[0]
-        out.append(x.reshape(tuple(shape)))
-    return tuple(out)
-
-
-def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
-    """Turn indices of the flattened array into coordinates.
-
-    Args:
-        indices: integers; those out of range go to the nearest end, as under jit.
-        shape: the shape of the array.
-
-    Returns:
-        One array of integers per axis, each of the shape of indices.
-
-    Raises:
-        TypeError: the indices are not integers.
-
-    Example:
-        >>> [int(k) for k in unravel_index(7, (3, 4))]
-        [1, 3]
-
-    References:
-        numpy.unravel_index
-    """
-    sizes, flat = canonical_shape(shape, "unravel_index"), _integers("unravel_index", indices)
-    total = math.prod(sizes)
-    rest = clip(where(flat < 0, flat + total, flat), 0, max(total - 1, 0))
-    out = []
-    for n in reversed(sizes):
-        rest, k = divmod(rest, n)
-        out.append(k)
-    return tuple(reversed(out))
-
-
-def ravel_multi_index(
-    multi_index: Any, dims: Any, mode: str | Sequence[str] = "raise", order: str = "C"
-) -> Any:
-    """Turn coordinates into indices of the flattened array.
-
-    Args:
-        multi_index: one array of integers per axis.
-        dims: the shape of the array.
-        mode: what becomes of coordinates out of range: 'raise' (not under jit), 'wrap' or 'clip';
-            one for all axes or one for each.
-        order: 'C' or 'F'.
-
-    Returns:
-        An Array of integers.
-
-    Raises:
-        ValueError: coordinates are out of range, or their number is not that of the axes.
-
-    Example:
-        >>> int(ravel_multi_index((1, 3), (3, 4)))
-        7
-
-    References:
-        numpy.ravel_multi_index
-    """
-    sizes, parts = canonical_shape(dims, "ravel_multi_index"), list(multi_index)
-    modes = [mode] * len(sizes) if isinstance(mode, str) else list(mode)
-    if not len(parts) == len(sizes) == len(modes):
-        raise ValueError(
-            f"ravel_multi_index: {len(parts)} coordinates and {len(modes)} modes were given for "
-            f"the {len(sizes)} axes of shape {sizes}"
-        )
-    if order not in ("C", "F"):
-        raise ValueError(f"ravel_multi_index: order must be 'C' or 'F', got {order!r}")
-    inside = [
-        _bounded(_integers("ravel_multi_index", x), n, how, axis)
-        for axis, (x, n, how) in enumerate(zip(parts, sizes, modes, strict=True))
-    ]
-    total, stride = asarray(0), 1
-    axes = range(len(sizes))
-    for axis in reversed(axes) if order == "C" else axes:
-        total, stride = total + inside[axis] * stride, stride * sizes[axis]
-    return total
-
-
-def _integers(name: str, x: Any) -> Any:
-    x = asarray(x)
-    if not dtypes.is_integer(x.dtype):
-        raise TypeError(f"{name}: indices must be integers, got {x.dtype.name}[{x.shape}]")
-    return x
-
-
-def _bounded(x: Any, n: int, mode: str, axis: int) -> Any:
-    if mode == "clip":
-        return clip(x, 0, n - 1)
-    if mode == "wrap":
-        return x % n
-    if mode != "raise":
-        raise ValueError(f"ravel_multi_index: mode must be 'raise', 'wrap' or 'clip', got {mode!r}")
-    known = concrete_or_error(x, "a coordinate given to ravel_multi_index with mode='raise'")
-    if ((known < 0) | (known >= n)).any():
-        raise ValueError(
-            f"ravel_multi_index: a coordinate along axis {axis} is out of range for size {n}: "
-            f"{known.tolist()!s:.60}"
-        )
-    return x
-
-
-def _static_indices(name: str, source: Callable[..., Any], like: bool) -> Callable[..., Any]:
-    def function(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        if like:
-            kwargs = {"k": args[1]} if len(args) > 1 else kwargs
-            shape = shape_of(args[0])
-            args = (shape[-2], kwargs.pop("k", 0), shape[-1])
-        return tuple(ArrayImpl(x.astype(dtypes.default_int())) for x in source(*args, **kwargs))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        f"Return index arrays for part of a matrix.\n\n    References:\n        numpy.{name}\n    "
-    )
-    return function
-
-
-tril_indices = _static_indices("tril_indices", np.tril_indices, False)
-triu_indices = _static_indices("triu_indices", np.triu_indices, False)
-diag_indices = _static_indices("diag_indices", np.diag_indices, False)
-tril_indices_from = _static_indices("tril_indices_from", np.tril_indices, True)
-triu_indices_from = _static_indices("triu_indices_from", np.triu_indices, True)
-
-
-def diag_indices_from(arr: Any) -> tuple[Any, ...]:
-    """Return index arrays for the diagonal of a square array.
-
-    References:
-        numpy.diag_indices_from
-    """
-    shape = shape_of(arr)
-    if len(shape) < 2 or len(set(shape)) != 1:
-        raise ValueError(
-            f"diag_indices_from: at least 2 axes of one size are required, got shape {shape}"
-        )
-    return diag_indices(shape[0], len(shape))
-
-
-def _window(name: str, source: Callable[[int], Any]) -> Callable[[int], Any]:
-    def function(M: int) -> Any:
-        return ArrayImpl(source(static_int(M, f"{name}: M")).astype(dtypes.default_float()))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        f"Make the {name} window of M points.\n\n    References:\n        numpy.{name}\n    "
-    )
-    return function
-
-
-bartlett = _window("bartlett", np.bartlett)
-blackman = _window("blackman", np.blackman)
-hamming = _window("hamming", np.hamming)
-hanning = _window("hanning", np.hanning)

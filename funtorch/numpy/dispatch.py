@@ -87,7 +87,7 @@ def unary(
                 return strict(x)  # NumPy has no loop for the dtype
         return strict(x)
 
-    def function(x: Any, /) -> Any:
+    def function(x: Any) -> Any:
         if type(x) is ArrayImpl and _state.trace is eval_trace:
             data = x._data
             if data.dtype in fast:
@@ -134,7 +134,7 @@ def binary(
         return NotImplemented
 
     def make(fallback: Callable[..., Any]) -> Any:
-        def function(x1: Any, x2: Any, /) -> Any:
+        def function(x1: Any, x2: Any) -> Any:
             if _state.trace is not eval_trace:
                 return fallback(x1, x2)
             weak = keep

@@ -15,6 +15,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
+from funtorch.numpy.direct import choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -23,7 +24,9 @@ from funtorch.numpy.promotion import (
     convert,
     describe,
     is_eager,
+    no_out,
     promote,
+    static_int,
     to_array,
     to_arrays,
 )
@@ -485,6 +488,7 @@ OPERATORS["power"] = _power_operator
 pow = power
 
 
+@direct(np.where, take=choice)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -517,8 +521,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "each, at least one"
         )
     out = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        out = where(condition, choice, out)
+    for condition, chosen in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, chosen, out)
     return out
 
 
@@ -554,6 +558,8 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
         numpy.round
     """
     x = to_array(a, "round", "a")
+    no_out(out, "round")
+    decimals = static_int(decimals, "round: decimals")
     if not dtypes.is_inexact(x.dtype):
         if decimals >= 0:
             return x
@@ -581,12 +587,13 @@ def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
-def modf(x: Any, /) -> tuple[Any, Any]:
+def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     """Return the fractional and the integral part, both with the sign of x.
 
     References:
         numpy.modf
     """
+    no_out(out, "modf")
     x = to_array(x, "modf")
     x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
     whole = trunc(x)

@@ -14,12 +14,14 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy.creation import arange
 from funtorch.numpy.elementwise import conjugate, multiply
-from funtorch.numpy.manipulation import pad, roll, slice_axis
+from funtorch.numpy.manipulation import roll, slice_axis
+from funtorch.numpy.padding import pad
 from funtorch.numpy.promotion import (
     canonical_axes,
     canonical_axis,
     convert,
     describe,
+    on_device,
     static_int,
     to_array,
 )
@@ -398,13 +400,14 @@ def irfft2(
 
 
 # ------------------------------------------------------------------------------------ frequencies
-def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Any:
+def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Return the frequency of each result of `fft`, in cycles per unit of the spacing d.
 
     Args:
         n: size of the transform.
         d: distance of the samples.
         dtype: dtype of the result; the default float if None.
+        device: None or 'cpu'.
 
     Example:
         >>> fftfreq(4).tolist()
@@ -413,13 +416,14 @@ def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Any:
     References:
         numpy.fft.fftfreq
     """
+    on_device(device, "fftfreq")
     n = _count("fftfreq", n)
     k = arange(n, dtype=dtypes.default_float() if dtype is None else dtype)
     half = (n + 1) // 2
     return roll(k - n // 2, half) / (n * d)
 
 
-def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Any:
+def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Return the frequency of each result of `rfft`.
 
     Example:
@@ -429,6 +433,7 @@ def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Any:
     References:
         numpy.fft.rfftfreq
     """
+    on_device(device, "rfftfreq")
     n = _count("rfftfreq", n)
     k = arange(n // 2 + 1, dtype=dtypes.default_float() if dtype is None else dtype)
     return k / (n * d)

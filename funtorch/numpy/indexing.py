@@ -17,6 +17,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import direct, indexed
 from funtorch.numpy.indices import Entry, Plan, is_static, known_index, read_index, wrap_negative
 from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape
 from funtorch.numpy.promotion import (
@@ -375,7 +376,7 @@ class AtView:
         chosen = _mode(mode) or ("fill" if fill_value is not None else "clip")
         chosen = {"drop": "fill"}.get(chosen, chosen)
         x = self.array
-        fill = _fill_value(x.dtype, fill_value) if chosen == "fill" else None
+        fill = fill_value_of(x.dtype, fill_value) if chosen == "fill" else None
         return _get(x, self.index, chosen, fill, checked=mode is None and fill_value is None)
 
     def apply(
@@ -396,7 +397,7 @@ class AtView:
     pow = power
 
 
-def _fill_value(dtype: Any, fill: Any) -> Any:
+def fill_value_of(dtype: Any, fill: Any) -> Any:
     """Return what is read out of bounds: nan, the least signed or greatest unsigned integer,
     True."""
     if fill is not None:
@@ -410,6 +411,7 @@ def _fill_value(dtype: Any, fill: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------- functions
+@direct(np.ndarray.take, take=indexed)
 def take(
     a: Any,
     indices: Any,
@@ -449,7 +451,13 @@ def take(
 
 
 def take_along_axis(
-    arr: Any, indices: Any, axis: int | None = -1, mode: str | None = None, fill_value: Any = None
+    arr: Any,
+    indices: Any,
+    axis: int | None = -1,
+    mode: str | None = None,
+    fill_value: Any = None,
+    *,
+    wrap_negative_indices: bool | None = None,
 ) -> Any:
     """Take, along an axis, the elements at the index array's positions.
 

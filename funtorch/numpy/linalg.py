@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funtorch import dtypes
-from funtorch.core import primitives
+from funtorch.config import config
 from funtorch.numpy import elementwise
 from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensordot, vecdot
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
+from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
 from funtorch.numpy.promotion import (
     asarray,
@@ -27,9 +31,13 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
+from funtorch.numpy.reductions import any as any_
 from funtorch.numpy.reductions import max as max_
 from funtorch.numpy.reductions import min as min_
 from funtorch.numpy.reductions import sum as sum_
+from funtorch.numpy.sorting import argsort
+from funtorch.ops import linalg as ops
+from funtorch.ops.orthogonal import geqrf
 
 __all__ = [
     "cholesky",
@@ -37,7 +45,9 @@ __all__ = [
     "cross",
     "det",
     "diagonal",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "inv",
     "lstsq",
@@ -62,6 +72,13 @@ __all__ = [
     "vecdot",
     "vector_norm",
 ]
+
+
+class EigResult(NamedTuple):
+    """Eigenvalues, and eigenvectors as columns, both complex."""
+
+    eigenvalues: Any
+    eigenvectors: Any
 
 
 class EighResult(NamedTuple):
@@ -129,16 +146,55 @@ def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> A
     x = _matrix(a, "cholesky", square=True)
     if symmetrize_input:
         x = multiply(x + _adjoint(x), 0.5)
-    out = primitives["cholesky"].bind(x)
+    out = ops.cholesky(x)
     return _adjoint(out) if upper else out
 
 
-def eigh(a: Any, UPLO: str = "L", symmetrize_input: bool = True) -> EighResult:
+def eig(a: Any) -> EigResult:
+    """Return eigenvalues and right eigenvectors of square matrices.
+
+    Vectors have length 1, and their largest element is real.
+
+    Args:
+        a: matrices, shape (..., n, n).
+
+    Returns:
+        EigResult: eigenvalues (..., n) and eigenvectors (..., n, n) as columns, both complex.
+
+    Raises:
+        ValueError: a does not hold square matrices.
+
+    Example:
+        >>> eig(asarray([[2.0, 0.0], [0.0, 3.0]])).eigenvalues
+        Array([2.+0.j, 3.+0.j], dtype=complex64)
+
+    References:
+        numpy.linalg.eig
+    """
+    return EigResult(*ops.eig(_matrix(a, "eig", square=True)))
+
+
+def eigvals(a: Any) -> Any:
+    """Return the eigenvalues of square matrices, in no certain order.
+
+    Args:
+        a: matrices, shape (..., n, n).
+
+    Returns:
+        A complex Array of shape (..., n).
+
+    References:
+        numpy.linalg.eigvals
+    """
+    return ops.eig(_matrix(a, "eigvals", square=True), right=False)[0]
+
+
+def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
     """Return eigenvalues and eigenvectors of Hermitian matrices.
 
     Args:
         a: Hermitian matrices, shape (..., n, n).
-        UPLO: 'L' or 'U', the triangle that is read when the input is not symmetrized.
+        UPLO: 'L' (as None) or 'U', the triangle that is read when the input is not symmetrized.
         symmetrize_input: take (a + a^H) / 2 first.
 
     Returns:
@@ -148,16 +204,16 @@ def eigh(a: Any, UPLO: str = "L", symmetrize_input: bool = True) -> EighResult:
         numpy.linalg.eigh
     """
     x = _matrix(a, "eigh", square=True)
-    if UPLO not in ("L", "U"):
+    if UPLO not in (None, "L", "U"):
         raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
     if symmetrize_input:
         x = multiply(x + _adjoint(x), 0.5)
     elif UPLO == "U":
         x = _adjoint(x)
-    return EighResult(*primitives["eigh"].bind(x))
+    return EighResult(*ops.eigh(x))
 
 
-def eigvalsh(a: Any, UPLO: str = "L", *, symmetrize_input: bool = True) -> Any:
+def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -> Any:
     """Return the eigenvalues of Hermitian matrices in ascending order.
 
     References:
@@ -171,46 +227,88 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
     Args:
         a: matrices, shape (..., n, m).
-        mode: 'reduced' or 'r'.
+        mode: 'reduced' or 'full' (min(n, m) columns), 'complete' (n columns), 'r' (the triangle
+            alone), or 'raw' (Householder reflectors and their factors, as LAPACK has them,
+            transposed).
 
     Returns:
-        QRResult(Q, R), or R alone.
+        QRResult(Q, R), R alone, or (h, taus) for 'raw'.
+
+    Raises:
+        ValueError: mode is none of these, or a holds no matrices.
 
     References:
         numpy.linalg.qr
     """
-    if mode not in ("reduced", "r"):
-        raise NotImplementedError(f"qr: mode {mode!r} is not supported; use 'reduced' or 'r'")
-    q, r = primitives["qr"].bind(_matrix(a, "qr"))
+    if mode not in ("reduced", "complete", "r", "raw", "full"):
+        raise ValueError(
+            f"qr: mode must be 'reduced', 'complete', 'r', 'raw' or 'full', got {mode!r}"
+        )
+    x = _matrix(a, "qr")
+    if mode == "raw":
+        h, taus = geqrf(x)
+        return matrix_transpose(h), taus
+    q, r = ops.qr(x, full=mode == "complete")
     return r if mode == "r" else QRResult(q, r)
 
 
 def svd(
-    a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+    a: Any,
+    full_matrices: bool = True,
+    compute_uv: bool = True,
+    hermitian: bool = False,
+    subset_by_index: tuple[int, int] | None = None,
 ) -> Any:
     """Return the singular value decomposition a = U @ diag(S) @ Vh.
 
     Args:
         a: matrices, shape (..., n, m).
-        full_matrices: only False is supported for matrices that are not square.
+        full_matrices: whether U and Vh are square.
         compute_uv: whether to return U and Vh.
-        hermitian: accepted for NumPy's sake.
+        hermitian: whether a is Hermitian, and may be decomposed by its eigenvalues.
+        subset_by_index: the first of the values that are wanted, and the one after the last.
 
     Returns:
         SVDResult(U, S, Vh), or S alone.
 
+    Raises:
+        ValueError: a holds no matrices, or subset_by_index does not fit them.
+
     References:
         numpy.linalg.svd
     """
-    x = _matrix(a, "svd")
-    u, s, vh = primitives["svd"].bind(x)
+    x = _matrix(a, "svd", square=hermitian)
+    first, last = _subset(subset_by_index, min(x.shape[-2:]), full_matrices and compute_uv)
     if not compute_uv:
-        return s
-    if full_matrices and x.shape[-1] != x.shape[-2]:
-        raise NotImplementedError(
-            f"svd: full_matrices=True is not supported for {describe(x)}; pass False"
-        )
+        s = _hermitian_svd(x)[1] if hermitian else ops.svd(x, vectors=False)[0]
+        return s[..., first:last] if subset_by_index else s
+    if hermitian:
+        u, s, vh = _hermitian_svd(x)
+    else:
+        u, s, vh = ops.svd(x, full=full_matrices and x.shape[-1] != x.shape[-2])
+    if subset_by_index:
+        u, s, vh = u[..., first:last], s[..., first:last], vh[..., first:last, :]
     return SVDResult(u, s, vh)
+
+
+def _subset(wanted: tuple[int, int] | None, count: int, full: bool) -> tuple[int, int]:
+    if wanted is None:
+        return 0, count
+    first, last = (static_int(k, "svd: subset_by_index") for k in wanted)
+    if not 0 <= first < last <= count or (full and (first, last) != (0, count)):
+        raise ValueError(
+            f"svd: subset_by_index must be a part of (0, {count}), and full_matrices False; got "
+            f"{wanted} with full_matrices={full}"
+        )
+    return first, last
+
+
+def _hermitian_svd(x: Any) -> tuple[Any, Any, Any]:
+    w, v = ops.eigh(multiply(x + _adjoint(x), 0.5))
+    order = argsort(absolute(w), descending=True)
+    w, v = take_along_axis(w, order, -1), take_along_axis(v, order[..., None, :], -1)
+    signs = convert(where(elementwise.less(w, 0), -1, 1), x.dtype)
+    return multiply(v, signs[..., None, :]), absolute(w), _adjoint(v)
 
 
 def svdvals(x: Any, /) -> Any:
@@ -225,13 +323,15 @@ def svdvals(x: Any, /) -> Any:
 # ---------------------------------------------------------------------------- determinants, solving
 
 
-def slogdet(a: Any, *, method: None = None) -> SlogdetResult:
+def slogdet(a: Any, *, method: str | None = None) -> SlogdetResult:
     """Return the sign and the logarithm of the absolute value of determinants.
 
     References:
         numpy.linalg.slogdet
     """
-    return SlogdetResult(*primitives["slogdet"].bind(_matrix(a, "slogdet", square=True)))
+    if method not in (None, "lu", "qr"):
+        raise ValueError(f"slogdet: method must be None, 'lu' or 'qr', got {method!r}")
+    return SlogdetResult(*ops.slogdet(_matrix(a, "slogdet", square=True)))
 
 
 def det(a: Any) -> Any:
@@ -248,8 +348,7 @@ def det(a: Any) -> Any:
         return x[..., 0, 0] * x[..., 1, 1] - x[..., 0, 1] * x[..., 1, 0]
     if n == 3:
         return sum_(multiply(x[..., 0, :], cross(x[..., 1, :], x[..., 2, :])), -1)
-    sign, logabs = slogdet(x)
-    return multiply(sign, elementwise.exp(logabs))
+    return ops.det(x)
 
 
 def solve(a: Any, b: Any) -> Any:
@@ -279,7 +378,7 @@ def solve(a: Any, b: Any) -> Any:
     x, y = promote_inexact("solve", x, y)
     batch = broadcast_shapes(x.shape[:-2], y.shape[:-2])
     x, y = broadcast_to(x, batch + x.shape[-2:]), broadcast_to(y, batch + y.shape[-2:])
-    out = primitives["solve"].bind(x, y)
+    out = ops.solve(x, y)
     return reshape(out, out.shape[:-1]) if vector else out
 
 
@@ -306,30 +405,48 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     Args:
         a: matrices, shape (..., n, m).
         rtol, rcond: singular values up to this fraction of the largest count as zero (default: 10
-        times
-            the larger size times eps).
+            times the larger size times eps).
+        hermitian: whether a is Hermitian, and may be decomposed by its eigenvalues.
+
+    Raises:
+        ValueError: a does not hold matrices, or no square ones though ``hermitian``.
 
     References:
         numpy.linalg.pinv
     """
-    x = _matrix(a, "pinv")
-    u, s, vh = svd(x, full_matrices=False)
+    x = _matrix(a, "pinv", square=hermitian)
     rtol = rcond if rtol is None else rtol
     if rtol is None:
-        rtol = 10 * max(x.shape[-2:]) * float(dtypes.finfo(s.dtype).eps)
+        rtol = 10 * max(x.shape[-2:]) * float(dtypes.finfo(x.dtype).eps)
+    if isinstance(rtol, (int, float)):
+        return ops.pinv(x, rtol=float(rtol), hermitian=hermitian)
+    u, s, vh = svd(x, full_matrices=False, hermitian=hermitian)
     small = elementwise.less_equal(s, _cutoff(s, rtol, x.shape))
     inverse = where(small, 0, divide(1, where(small, 1, s)))
     return matmul(_adjoint(vh), multiply(convert(inverse, x.dtype)[..., None], _adjoint(u)))
 
 
-def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Any:
+def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any = None) -> Any:
     """Count the singular values that are not negligible.
+
+    Args:
+        M: matrices, shape (..., n, m).
+        rtol: values up to this fraction of the largest are (default: the larger size times eps).
+        hermitian: whether M is Hermitian.
+        tol: values up to this are, instead.
+
+    Raises:
+        ValueError: both rtol and tol are given.
 
     References:
         numpy.linalg.matrix_rank
     """
-    x = _matrix(M, "matrix_rank")
-    s = svd(x, compute_uv=False)
+    if tol is not None and rtol is not None:
+        raise ValueError("matrix_rank: give rtol or tol, not both")
+    if to_array(M, "matrix_rank", "M").ndim < 2:
+        return convert(any_(elementwise.not_equal(M, 0)), config.default_int)
+    x = _matrix(M, "matrix_rank", square=hermitian)
+    s = svd(x, compute_uv=False, hermitian=hermitian)
     limit = _cutoff(s, rtol, x.shape) if tol is None else asarray(tol, s.dtype)[..., None]
     return sum_(elementwise.greater(s, limit), -1)
 
@@ -337,14 +454,27 @@ def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Any:
 def cond(x: Any, p: Any = None) -> Any:
     """Return condition numbers; p is a matrix norm.
 
+    Args:
+        x: matrices, shape (..., n, m); n = m unless p is None, 2 or -2.
+        p: None (2), or an order of `norm` for matrices.
+
+    Raises:
+        ValueError: x holds no matrices, or empty ones.
+
     References:
         numpy.linalg.cond
     """
+    a = _matrix(x, "cond", square=p not in (None, 2, -2))
+    if 0 in a.shape[-2:]:
+        raise ValueError(f"cond: argument x must not be empty, got {describe(a)}")
     if p in (None, 2, -2):
-        s = svd(_matrix(x, "cond"), compute_uv=False)
-        return divide(s[..., -1], s[..., 0]) if p == -2 else divide(s[..., 0], s[..., -1])
-    x = _matrix(x, "cond", square=True)
-    return multiply(norm(x, p, (-2, -1)), norm(inv(x), p, (-2, -1)))
+        s = svd(a, compute_uv=False)
+        out = divide(s[..., -1], s[..., 0]) if p == -2 else divide(s[..., 0], s[..., -1])
+    else:
+        out = multiply(norm(a, p, (-2, -1)), norm(inv(a), p, (-2, -1)))
+    unknown = any_(elementwise.isnan(a), (-2, -1))
+    singular = elementwise.logical_and(elementwise.isnan(out), elementwise.logical_not(unknown))
+    return where(singular, math.inf, out)
 
 
 def lstsq(
@@ -355,10 +485,15 @@ def lstsq(
     Args:
         a: matrix of shape (n, m).
         b: shape (n,) or (n, k).
-        rcond: singular values up to this fraction of the largest count as zero.
+        rcond: singular values up to this fraction of the largest count as zero (default: the larger
+            size times eps).
+        numpy_resid: give no residuals where NumPy gives none (not under jit).
 
     Returns:
         (x, squared residuals, rank, singular values).
+
+    Raises:
+        ValueError: the shapes do not fit.
 
     References:
         numpy.linalg.lstsq
@@ -369,12 +504,16 @@ def lstsq(
             f"lstsq: a {describe(x)} must be (n, m) and b {describe(y)} (n,) or (n, k)"
         )
     rhs = reshape(y, (-1, 1)) if y.ndim == 1 else y
-    u, s, vh = svd(x, full_matrices=False)
-    small = elementwise.less_equal(s, _cutoff(s, rcond, x.shape))
-    inverse = convert(where(small, 0, divide(1, where(small, 1, s))), x.dtype)
-    out = matmul(_adjoint(vh), multiply(inverse[:, None], matmul(_adjoint(u), rhs)))
-    residual = sum_(elementwise.square(absolute(subtract(matmul(x, out), rhs))), 0)
-    rank = sum_(elementwise.logical_not(small))
+    m, n = x.shape
+    eps = float(dtypes.finfo(x.dtype).eps)
+    cutoff = max(m, n) * eps if rcond is None else float(rcond)
+    cutoff = eps if cutoff < 0 else cutoff
+    s = svd(x, compute_uv=False)
+    out = matmul(ops.pinv(x, rtol=cutoff), rhs)
+    rank = sum_(elementwise.greater(s, _cutoff(s, cutoff, x.shape)))
+    residual = sum_(elementwise.square(absolute(subtract(rhs, matmul(x, out)))), 0)
+    if numpy_resid and (m <= n or int(rank) < n):
+        residual = residual[:0]
     return (out[:, 0] if y.ndim == 1 else out), residual, rank, s
 
 
@@ -416,6 +555,11 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
     """Solve tensordot(a, x, x.ndim) = b.
 
+    Args:
+        a: array whose first axes have the sizes of b's, and as many elements along the others.
+        b: array.
+        axes: axes of a that are moved to its end first.
+
     References:
         numpy.linalg.tensorsolve
     """
@@ -428,19 +572,31 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ norms
+def _norm(x: np.ndarray, ord: None = None, axis: None = None) -> Any:
+    if ord is not None or axis is not None:
+        raise TypeError("only the root of the sum of all squares")
+    flat = x.ravel()
+    return np.sqrt(np.dot(flat, flat))
+
+
+@direct(_norm, FLOATS)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return norms of vectors or matrices.
 
     Args:
         x: array.
         ord: None (root of the sum of squares), for vectors inf, -inf, 0 or a number p; for
-        matrices 'fro',
-            'nuc', inf, -inf, 1, -1, 2, -2.
+            matrices 'fro', 'nuc', inf, -inf, 1, -1, 2, -2.
         axis: int for vectors, pair for matrices; None takes the whole array.
         keepdims: keep reduced axes with size 1.
 
     Returns:
         An Array of a real dtype.
+
+    Where the norm of a vector is 0, so is its gradient, unless ``config.strict_gradients``.
+
+    Raises:
+        ValueError: ord or axis does not fit.
 
     Example:
         >>> norm(asarray([3.0, 4.0]))
@@ -465,12 +621,21 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     return _matrix_norm(x, "fro" if ord is None else ord, axes, keepdims)
 
 
+def _root(total: Any, ord: float) -> Any:
+    """Return total ** (1 / ord) of what is not negative, with derivative 0 where it is 0."""
+    if config.strict_gradients:
+        return sqrt(total) if ord == 2 else total ** (1.0 / ord)
+    zero = elementwise.equal(total, 0)
+    safe = where(zero, 1, total)
+    return where(zero, total, sqrt(safe) if ord == 2 else safe ** (1.0 / ord))
+
+
 def _euclid(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if dtypes.is_complex(x.dtype):
         squares = elementwise.square(elementwise.real(x)) + elementwise.square(elementwise.imag(x))
     else:
         squares = elementwise.square(x)
-    return sqrt(sum_(squares, axes, keepdims=keepdims))
+    return _root(sum_(squares, axes, keepdims=keepdims), 2)
 
 
 def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
@@ -487,7 +652,14 @@ def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return sum_(elementwise.not_equal(x, 0), axes, size.dtype, keepdims=keepdims)
     if ord == 1:
         return sum_(size, axes, keepdims=keepdims)
-    return sum_(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
+    if ord < 0:
+        return sum_(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
+    if not config.strict_gradients:  # powers below 1 rise with any slope from 0
+        zero = elementwise.equal(size, 0)
+        size = where(zero, 0, where(zero, 1, size) ** ord)
+    else:
+        size = size**ord
+    return _root(sum_(size, axes, keepdims=keepdims), ord)
 
 
 def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:

@@ -7,6 +7,7 @@ before the primitive is bound.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import operator
 import threading
@@ -49,10 +50,13 @@ __all__ = [
     "convert",
     "describe",
     "is_eager",
+    "no_out",
+    "on_device",
     "own",
     "promote",
     "promote_inexact",
     "quiet",
+    "reads_lists",
     "result_type",
     "shape_of",
     "static_int",
@@ -99,6 +103,19 @@ def describe(x: Any) -> str:
     return f"{aval.dtype.name}[{','.join(map(str, aval.shape))}]"
 
 
+_lists: contextvars.ContextVar[bool] = contextvars.ContextVar("lists", default=False)
+
+
+@contextlib.contextmanager
+def reads_lists() -> Iterator[None]:
+    """Take lists for arrays, as NumPy does, where a call comes from NumPy's own function."""
+    token = _lists.set(True)
+    try:
+        yield
+    finally:
+        _lists.reset(token)
+
+
 def to_array(x: Any, function: str, argument: str = "x") -> Any:
     """Return an argument of a function as an Array; Python scalars become weak.
 
@@ -115,6 +132,8 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         if weak and isinstance(x, (float, complex)):
             out._exact = x
         return out
+    if _lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
+        return asarray(x)
     raise TypeError(
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
         "convert it "
@@ -125,6 +144,20 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
 def to_arrays(function: str, **arguments: Any) -> list[Any]:
     """Return several named arguments of a function as Arrays."""
     return [to_array(x, function, name) for name, x in arguments.items()]
+
+
+def on_device(device: Any, function: str) -> None:
+    """Check the argument ``device`` of a function that makes arrays: all are on the CPU."""
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise ValueError(f"{function}: there is no device {device!s}: arrays are on 'cpu'")
+
+
+def no_out(out: Any, function: str) -> None:
+    """Check the argument ``out`` of a function, which is there for NumPy's signature only."""
+    if out is not None:
+        raise NotImplementedError(
+            f"{function}: out= is not supported, as arrays are immutable; use the result"
+        )
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -141,8 +174,7 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
         if x._weak and dtype in _WIDE and hasattr(x, "_exact"):
             exact = x._exact if dtypes.is_complex(dtype) else x._exact.real
             return ArrayImpl(np.array(exact, dtype), weak)
-        with np.errstate(all="ignore"):
-            data = primitives["convert"].eager(np, x._data, dtype=dtype, weak_type=weak)
+        data = quiet.run(primitives["convert"].eager, np, x._data, dtype=dtype, weak_type=weak)
         return ArrayImpl(own(data), weak)
     return primitives["convert"].bind(x, dtype=dtype, weak_type=weak)
 
@@ -216,7 +248,13 @@ def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
 
 
 def array(
-    object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: bool | None = True,
+    order: str | None = "K",
+    ndmin: int = 0,
+    device: Any = None,
 ) -> Any:
     """Make an Array from numbers, nested lists, NumPy arrays or Arrays.
 
@@ -230,6 +268,7 @@ def array(
         copy: Arrays are immutable, so this changes nothing.
         order: only 'C' and 'K' layouts exist.
         ndmin: leading axes of size 1 are added up to this rank.
+        device: None or 'cpu'.
 
     Returns:
         An Array.
@@ -246,14 +285,20 @@ def array(
     """
     if order not in (None, "C", "K", "A"):
         raise NotImplementedError(f"array: order={order!r} is not supported; arrays have C order")
-    out = asarray(object, dtype)
+    out = asarray(object, dtype, device=device)
+    ndmin = static_int(ndmin, "array: ndmin")
     if out.ndim < ndmin:
         out = primitives["reshape"].bind(out, shape=(1,) * (ndmin - out.ndim) + out.shape)
     return out
 
 
 def asarray(
-    a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None
+    a: Any,
+    dtype: Any = None,
+    order: str | None = None,
+    *,
+    copy: bool | None = None,
+    device: Any = None,
 ) -> Any:
     """Return an Array with the values of ``a``; an Array comes back as it is.
 
@@ -263,10 +308,16 @@ def asarray(
         without a
             dtype becomes weakly typed.
         order: only 'C' and 'K' layouts exist.
-        copy: Arrays are immutable, so this changes nothing.
+        copy: Arrays are immutable, so None and True are alike; False raises where the values
+            have to be copied.
+        device: None or 'cpu'.
 
     Returns:
         An Array.
+
+    Raises:
+        TypeError: a value is no number, or the dtype is not supported.
+        ValueError: a copy is needed and not allowed, or there is no such device.
 
     Example:
         >>> asarray(1.5)
@@ -277,6 +328,13 @@ def asarray(
     """
     if dtype is not None:
         dtype = dtypes.canonical(dtype)
+    if device is not None:
+        on_device(device, "asarray")
+    if copy is False and not (isinstance(a, Array) and dtype in (None, a.dtype)):
+        raise ValueError(
+            f"asarray: copy=False, but a {type(a).__name__} becomes an array of dtype "
+            f"{dtype or 'its own'} only by a copy"
+        )
     if isinstance(a, Array):
         return a if dtype is None else convert(a, dtype)
     if isinstance(a, (list, tuple, range)):
@@ -332,15 +390,7 @@ def result_type(*args: Any) -> Any:
     References:
         numpy.result_type
     """
-    if not args:
-        raise ValueError("result_type: at least one array or dtype is required")
-    pairs = []
-    for a in args:
-        if isinstance(a, (Array, np.ndarray, *SCALARS)):
-            pairs.append(_dtype_weak(a))
-        else:
-            pairs.append((dtypes.canonical(a), isinstance(a, type) and a in (int, float, complex)))
-    return dtypes.result_type_weak(*pairs)[0]
+    return dtypes.result_type(*args)
 
 
 # ------------------------------------------------------------------------------------- broadcasting
@@ -470,6 +520,8 @@ def static_int(x: Any, what: str) -> int:
 
 def canonical_shape(shape: Any, function: str) -> tuple[int, ...]:
     """Return a shape argument, an int or a sequence of ints, as a tuple."""
+    if type(shape) is tuple and all(type(n) is int and n >= 0 for n in shape):
+        return shape
     if isinstance(shape, Tracer):
         concrete_or_error(shape, f"the shape given to {function}")
     if isinstance(shape, (list, tuple)) or np.ndim(shape):

@@ -7,30 +7,18 @@ go on to the function of the same name in our namespaces.
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from funtorch.core import Array, concrete_or_error
-from funtorch.numpy import fft, linalg, reductions
-from funtorch.numpy.promotion import describe
+from funtorch.core import Array, Tracer, concrete_or_error
+from funtorch.numpy import fft, linalg
+from funtorch.numpy.promotion import describe, reads_lists
 
 __all__ = ["attach"]
-
-_REDUCE: dict[str, Callable[..., Any]] = {
-    "add": reductions.sum,
-    "multiply": reductions.prod,
-    "maximum": reductions.max,
-    "minimum": reductions.min,
-    "logical_and": reductions.all,
-    "logical_or": reductions.any,
-}
-_ACCUMULATE: dict[str, Callable[..., Any]] = {
-    "add": reductions.cumsum,
-    "multiply": reductions.cumprod,
-}
 
 
 def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -57,78 +45,102 @@ class _Dispatch:
 
     def __init__(self, namespace: types.ModuleType) -> None:
         self.namespace = namespace
-        self.functions: dict[Any, Callable[..., Any]] = {}
-        for theirs, ours in ((np, namespace), (np.linalg, linalg), (np.fft, fft)):
+
+    @functools.cached_property
+    def functions(self) -> dict[Any, Callable[..., Any]]:
+        """The one table: NumPy's function -> ours, for every name that both have."""
+        found: dict[Any, Callable[..., Any]] = {}
+        for theirs, ours in ((np, self.namespace), (np.linalg, linalg), (np.fft, fft)):
             for name in dir(ours):
                 source, target = getattr(theirs, name, None), getattr(ours, name)
-                if callable(source) and isinstance(target, types.FunctionType):
-                    self.functions.setdefault(source, target)
+                if callable(source) and not isinstance(target, type) and callable(target):
+                    found.setdefault(source, target)
+        return found
 
-    def ufunc(self, array: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        out = kwargs.pop("out", None)
-        if out is not None:
-            raise TypeError(
-                f"numpy.{ufunc.__name__}: out= cannot be used with traced or immutable arrays; "
-                "use the result: "
-                f"y = funtorch.numpy.{ufunc.__name__}(...)"
-            )
-        if method == "reduce":
-            return self.reduce(ufunc, _REDUCE, *inputs, **kwargs)
-        if method == "accumulate":
-            return self.reduce(ufunc, _ACCUMULATE, *inputs, **kwargs)
-        name = ufunc.__name__
+    def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name = f"{ufunc.__name__}" if method == "__call__" else f"{ufunc.__name__}.{method}"
         function = self.functions.get(ufunc)
-        if method == "outer" and function is not None:
-            a, b = (self.namespace.asarray(x) for x in inputs)
-            return function(a.reshape(a.shape + (1,) * b.ndim), b)
-        if method != "__call__" or function is None:
-            suffix = "" if method == "__call__" else f".{method}"
-            raise TypeError(unsupported(f"{name}{suffix}", inputs))
-        dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
-        if where is not True:
+        if method != "__call__":
+            function = getattr(function, method, None)
+        if function is None:
+            raise TypeError(unsupported(name, inputs))
+        if method == "at":
+            raise TypeError(
+                f"numpy.{name} changes its first argument, and arrays are immutable: write "
+                f"x.at[indices].add(values), or funtorch.numpy.{name}(x, indices, values, "
+                "inplace=False), and use the result"
+            )
+        out, where = kwargs.pop("out", None), kwargs.pop("where", True)
+        kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
+        inputs = tuple(map(self.namespace.asarray, inputs)) if method != "reduceat" else inputs
+        if method != "__call__":
+            if where is not True:
+                kwargs["where"] = where
+            return _into(name, out, True, function(*inputs, **kwargs))
+        dtype = kwargs.pop("dtype", None)
+        for option, usual in (("casting", "same_kind"), ("order", "K"), ("subok", True)):
+            given = kwargs.pop(option, usual)
+            if given != usual:
+                raise TypeError(
+                    f"numpy.{name}: {option}={given!r} is not supported for arrays of funtorch"
+                )
+        if where is not True and out is None:
             raise TypeError(
                 f"numpy.{name}: where= needs out=; use funtorch.numpy.where on the result"
             )
-        kwargs.pop("casting", None)
         result = function(*inputs, **kwargs)
-        return result if dtype is None else result.astype(dtype)
-
-    def reduce(
-        self,
-        ufunc: np.ufunc,
-        table: dict[str, Callable[..., Any]],
-        array: Any,
-        axis: Any = 0,
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        function = table.get(ufunc.__name__)
-        if function is None:
-            raise TypeError(unsupported(f"{ufunc.__name__}.reduce", (array,)))
-        options = {
-            key: value
-            for key, value in kwargs.items()
-            if value is not np._NoValue and not (key == "where" and value is True)
-        }
         if dtype is not None:
-            options["dtype"] = dtype
-        return function(self.namespace.asarray(array), axis, **options)
+            parts = result if isinstance(result, tuple) else (result,)
+            result = tuple(x.astype(dtype) for x in parts)
+            result = result if len(parts) > 1 else result[0]
+        return _into(name, out, where, result)
 
-    def function(self, array: Any, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
+    def function(self, func: Any, args: Any, kwargs: Any) -> Any:
+        name = getattr(func, "__name__", str(func))
         function = self.functions.get(func)
         if function is None:
-            raise TypeError(unsupported(getattr(func, "__name__", str(func)), args))
-        if kwargs.get("out") is not None:
-            raise TypeError(
-                f"numpy.{func.__name__}: out= cannot be used with traced or immutable arrays; "
-                "use the result"
-            )
+            if any(isinstance(x, Tracer) and x.concrete() is None for x in args):
+                raise TypeError(unsupported(name, args))
+            return func(*map(_as_numpy, args), **{k: _as_numpy(v) for k, v in kwargs.items()})
+        out = kwargs.get("out")
         kwargs = {
-            key: value
-            for key, value in kwargs.items()
-            if value is not np._NoValue and not (key == "out" and value is None)
+            key: value for key, value in kwargs.items() if key != "out" and value is not np._NoValue
         }
-        return function(*args, **kwargs)
+        if name in _IN_PLACE:
+            raise TypeError(
+                f"numpy.{name} changes its first argument, and arrays are immutable: write "
+                f"funtorch.numpy.{name}(..., inplace=False) and use the result"
+            )
+        with reads_lists():
+            result = function(*args, **kwargs)
+        return _into(name, None if out is None else (out,), True, result)
+
+
+def _as_numpy(x: Any) -> Any:
+    """Return an argument with the NumPy values of arrays, in lists and tuples too."""
+    if type(x) in (list, tuple):
+        return type(x)(map(_as_numpy, x))
+    return np.asarray(x) if isinstance(x, Array) else x
+
+
+# Functions of NumPy that write into an argument.
+_IN_PLACE = {"fill_diagonal", "place", "put", "put_along_axis"}
+
+
+def _into(name: str, out: Any, where: Any, result: Any) -> Any:
+    """Write a result into the NumPy arrays given as out=; ours are immutable and cannot be."""
+    if out is None or all(o is None for o in out):
+        return result
+    parts = result if isinstance(result, tuple) else (result,)
+    for o, part in zip(out, parts, strict=True):
+        if not isinstance(o, np.ndarray) or (isinstance(part, Tracer) and part.concrete() is None):
+            raise TypeError(
+                f"numpy.{name}: out= cannot be used with traced or immutable arrays; use the "
+                f"result: y = funtorch.numpy.{name}(...)"
+            )
+    for o, part in zip(out, parts, strict=True):
+        np.copyto(o, np.asarray(part), casting="same_kind", where=np.asarray(where))
+    return out if len(out) > 1 else out[0]
 
 
 def unsupported(name: str, args: Any) -> str:
@@ -169,10 +181,10 @@ def attach(namespace: types.ModuleType) -> None:
         return namespace
 
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return dispatch.ufunc(self, ufunc, method, *inputs, **kwargs)
+        return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
 
     def array_function(self: Any, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
-        return dispatch.function(self, func, kinds, args, kwargs)
+        return dispatch.function(func, args, kwargs)
 
     methods = {
         "__array__": _array,

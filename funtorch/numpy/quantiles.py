@@ -17,14 +17,21 @@ from funtorch.numpy.promotion import (
     canonical_axes,
     convert,
     describe,
+    no_out,
     to_array,
 )
-from funtorch.numpy.reductions import any, sum
+from funtorch.numpy.reductions import any, cumsum, sum
 
 __all__ = ["median", "nanmedian", "nanpercentile", "nanquantile", "percentile", "quantile"]
 
 
-_METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
+_METHODS = ("linear", "lower", "higher", "midpoint", "nearest", "inverted_cdf")
+
+
+def _unsupported(name: str, out: None, overwrite_input: bool) -> None:
+    no_out(out, name)
+    if overwrite_input:
+        raise ValueError(f"{name}: overwrite_input=True is not supported: arrays are immutable")
 
 
 def _quantile(
@@ -36,6 +43,7 @@ def _quantile(
     keepdims: bool,
     skip_nan: bool,
     whole: int = 1,
+    weights: Any = None,
 ) -> Any:
     if method not in _METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, got {method!r}")
@@ -53,6 +61,17 @@ def _quantile(
     if n == 0:
         raise ValueError(f"{name}: {describe(x)} has no elements along axis {axis}")
     nan = isnan(rows)
+    if weights is not None and method != "inverted_cdf":
+        raise NotImplementedError(
+            f"{name}: weights are for method='inverted_cdf', got method={method!r}"
+        )
+    if method == "inverted_cdf":
+        w = _aligned_weights(name, weights, x, (*kept, *axes), axes, rows)
+        rows, w = primitives["sort"].bind(
+            rows, where(nan, 0, w) if skip_nan else w, axis=rows.ndim - 1, num_keys=1
+        )
+        out = _inverted_cdf(rows, w, q)
+        return _finished(out, nan, q, x, axes, rest, keepdims, skip_nan)
     (rows,) = primitives["sort"].bind(rows, axis=rows.ndim - 1, num_keys=1)  # nan comes last
     last = n - 1
     if skip_nan:
@@ -76,12 +95,46 @@ def _quantile(
         out = take_along_axis(rows, nearest, -1, mode="clip")
     else:
         out = below if method == "lower" else above
+    return _finished(out, nan, q, x, axes, rest, keepdims, skip_nan)
+
+
+def _finished(
+    out: Any, nan: Any, q: Any, x: Any, axes: Any, rest: Any, keepdims: bool, skip_nan: bool
+) -> Any:
+    """Return quantiles, in the last axis of ``out``, in the shape of q and what was kept of x."""
     if not skip_nan:
         out = where(any(nan, -1, keepdims=True), math.nan, out)
     out = transpose(out, (len(rest), *range(len(rest))))
     if keepdims:
         rest = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
     return reshape(out, q.shape + rest)
+
+
+def _aligned_weights(name: str, weights: Any, x: Any, order: Any, axes: Any, rows: Any) -> Any:
+    """Return weights in the shape of the rows that are reduced."""
+    if weights is None:
+        return broadcast_to(asarray(1, rows.dtype), rows.shape)
+    w = to_array(weights, name, "weights")
+    if dtypes.is_complex(w.dtype):
+        raise ValueError(f"{name}: weights must be real, got {describe(w)}")
+    if w.shape != x.shape:
+        if w.shape != tuple(x.shape[k] for k in axes):
+            raise ValueError(
+                f"{name}: weights {describe(w)} fit neither a, {describe(x)}, nor its axes {axes}"
+            )
+        w = reshape(w, tuple(n if k in axes else 1 for k, n in enumerate(x.shape)))
+        w = broadcast_to(w, x.shape)
+    return reshape(transpose(convert(w, rows.dtype), order), rows.shape)
+
+
+def _inverted_cdf(rows: Any, w: Any, q: Any) -> Any:
+    """Return, for each quantile, the first value at which its share of the weights is reached."""
+    seen = cumsum(w, -1)
+    wanted = multiply(reshape(q, (-1, 1)), seen[..., None, -1:])
+    here = seen[..., None, :]
+    before = elementwise.logical_or(elementwise.less(here, wanted), elementwise.less_equal(here, 0))
+    place = elementwise.minimum(sum(before, -1, dtypes.int32), rows.shape[-1] - 1)
+    return take_along_axis(rows, place, -1, mode="clip")
 
 
 def quantile(
@@ -92,6 +145,8 @@ def quantile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """Return quantiles.
 
@@ -99,8 +154,10 @@ def quantile(
         a: array of real numbers.
         q: number or array of numbers in [0, 1]; its axes come first in the result.
         axis: axis or axes to reduce; None means all.
-        method: 'linear', 'lower', 'higher', 'midpoint' or 'nearest'.
+        method: 'linear', 'lower', 'higher', 'midpoint', 'nearest' or 'inverted_cdf'.
         keepdims: keep reduced axes with size 1.
+        weights: weights of the values, for the method 'inverted_cdf': an array like a, or like the
+            reduced axes.
 
     Example:
         >>> quantile(asarray([1.0, 2.0, 3.0]), 0.25)
@@ -109,7 +166,8 @@ def quantile(
     References:
         numpy.quantile
     """
-    return _quantile("quantile", a, q, axis, method, keepdims, False)
+    _unsupported("quantile", out, overwrite_input)
+    return _quantile("quantile", a, q, axis, method, keepdims, False, 1, weights)
 
 
 def nanquantile(
@@ -120,13 +178,16 @@ def nanquantile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """Return quantiles of the elements that are not nan; arguments as for `quantile`.
 
     References:
         numpy.nanquantile
     """
-    return _quantile("nanquantile", a, q, axis, method, keepdims, True)
+    _unsupported("nanquantile", out, overwrite_input)
+    return _quantile("nanquantile", a, q, axis, method, keepdims, True, 1, weights)
 
 
 def percentile(
@@ -137,13 +198,16 @@ def percentile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """Return percentiles: quantiles with q in [0, 100].
 
     References:
         numpy.percentile
     """
-    return _quantile("percentile", a, q, axis, method, keepdims, False, 100)
+    _unsupported("percentile", out, overwrite_input)
+    return _quantile("percentile", a, q, axis, method, keepdims, False, 100, weights)
 
 
 def nanpercentile(
@@ -154,13 +218,16 @@ def nanpercentile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """Return percentiles of the elements that are not nan.
 
     References:
         numpy.nanpercentile
     """
-    return _quantile("nanpercentile", a, q, axis, method, keepdims, True, 100)
+    _unsupported("nanpercentile", out, overwrite_input)
+    return _quantile("nanpercentile", a, q, axis, method, keepdims, True, 100, weights)
 
 
 def median(
@@ -175,6 +242,7 @@ def median(
     References:
         numpy.median
     """
+    _unsupported("median", out, overwrite_input)
     return _quantile("median", a, 0.5, axis, "midpoint", keepdims, False)
 
 
@@ -190,4 +258,5 @@ def nanmedian(
     References:
         numpy.nanmedian
     """
+    _unsupported("nanmedian", out, overwrite_input)
     return _quantile("nanmedian", a, 0.5, axis, "midpoint", keepdims, True)

@@ -12,6 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, NUMBERS, direct
 from funtorch.numpy.elementwise import (
     absolute,
     divide,
@@ -33,6 +34,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    no_out,
     promote,
     spread_to,
     to_array,
@@ -92,6 +94,7 @@ def _accumulating(
         where: Any = None,
         promote_integers: bool = True,
     ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         result = (
             dtypes.canonical(dtype)
@@ -138,6 +141,7 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
         initial: Any = None,
         where: Any = None,
     ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         if where is not None and initial is None:
             raise ValueError(
@@ -182,6 +186,7 @@ def _logical(name: str, prim: str, neutral: bool, text: str) -> Callable[..., An
     def function(
         a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
     ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         x = x if x.dtype == dtypes.bool_ else not_equal(x, 0)
         return _reduce(prim, _masked(x, where, neutral, name), axis, keepdims)
@@ -192,7 +197,10 @@ def _logical(name: str, prim: str, neutral: bool, text: str) -> Callable[..., An
 
 
 def _position(name: str, text: str) -> Callable[..., Any]:
-    def function(a: Any, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
+    def function(
+        a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+    ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         flat = ravel(x) if axis is None else x
         k = canonical_axis(0 if axis is None else axis, flat.ndim, name)
@@ -214,6 +222,7 @@ def _position(name: str, text: str) -> Callable[..., Any]:
 
 def _cumulative(name: str, text: str) -> Callable[..., Any]:
     def function(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         if axis is None:
             x, axis = ravel(x), 0
@@ -232,17 +241,50 @@ def _cumulative(name: str, text: str) -> Callable[..., Any]:
     return function
 
 
+def _reduced(ufunc: np.ufunc) -> Callable[..., Any]:
+    reduce: Callable[..., Any] = ufunc.reduce
+    return lambda x, axis=None, dtype=None, out=None, keepdims=False: reduce(
+        x, axis, None, None, keepdims
+    )
+
+
+def _chosen(ufunc: np.ufunc) -> Callable[..., Any]:
+    reduce: Callable[..., Any] = ufunc.reduce
+    return lambda x, axis=None, out=None, keepdims=False: reduce(x, axis, None, None, keepdims)
+
+
+def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
+    def place(x: np.ndarray, axis: int | None = None, out: None = None) -> Any:
+        return position(x, axis).astype(dtypes.default_int())
+
+    return place
+
+
 any_ = builtins.any
-sum = _accumulating("sum", elementwise.add, 0, "Sum elements")
-prod = _accumulating("prod", multiply, 1, "Multiply elements")
-max = amax = _choosing("max", maximum, "Return the largest element")
-min = amin = _choosing("min", minimum, "Return the smallest element")
+sum = direct(_reduced(np.add), FLOATS)(_accumulating("sum", elementwise.add, 0, "Sum elements"))
+prod = direct(_reduced(np.multiply), FLOATS)(
+    _accumulating("prod", multiply, 1, "Multiply elements")
+)
+max = amax = direct(_chosen(np.maximum), NUMBERS)(
+    _choosing("max", maximum, "Return the largest element")
+)
+min = amin = direct(_chosen(np.minimum), NUMBERS)(
+    _choosing("min", minimum, "Return the smallest element")
+)
 any = _logical("any", "or", False, "Tell whether any element is nonzero")
 all = _logical("all", "and", True, "Tell whether all elements are nonzero")
-argmax = _position("argmax", "Return the position of the first largest element")
-argmin = _position("argmin", "Return the position of the first smallest element")
-cumsum = _cumulative("cumsum", "Return the cumulative sum along an axis")
-cumprod = _cumulative("cumprod", "Return the cumulative product along an axis")
+argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
+    _position("argmax", "Return the position of the first largest element")
+)
+argmin = direct(_placed(np.ndarray.argmin), NUMBERS)(
+    _position("argmin", "Return the position of the first smallest element")
+)
+cumsum = direct(np.ndarray.cumsum, FLOATS)(
+    _cumulative("cumsum", "Return the cumulative sum along an axis")
+)
+cumprod = direct(np.ndarray.cumprod, FLOATS)(
+    _cumulative("cumprod", "Return the cumulative product along an axis")
+)
 
 
 def _cumulative_standard(name: str, base: Callable[..., Any], start: int) -> Callable[..., Any]:
@@ -293,6 +335,17 @@ def _float_result(x: Any, dtype: Any) -> tuple[Any, Any]:
     return (dtypes.float32 if narrow else result), result
 
 
+_add_up: Callable[..., Any] = np.add.reduce
+
+
+def _straight_mean(
+    x: np.ndarray, axis: Any = None, dtype: None = None, out: None = None, keepdims: bool = False
+) -> Any:
+    total = _add_up(x, axis, None, None, keepdims)
+    return np.true_divide(total, x.size // total.size)
+
+
+@direct(_straight_mean, FLOATS)
 def mean(
     a: Any,
     axis: Any = None,
@@ -321,6 +374,7 @@ def mean(
     References:
         numpy.mean
     """
+    no_out(out, "mean")
     x = to_array(a, "mean", "a")
     compute, result = _float_result(x, dtype)
     x = convert(x, compute)
@@ -360,6 +414,10 @@ def average(
     return (out, total) if returned else out
 
 
+_mean = mean
+
+
+@direct(np.ndarray.var, FLOATS)
 def var(
     a: Any,
     axis: Any = None,
@@ -369,6 +427,7 @@ def var(
     keepdims: bool = False,
     *,
     where: Any = None,
+    mean: Any = None,
     correction: float | None = None,
 ) -> Any:
     """Return the variance, the mean of squared distances from the mean.
@@ -380,6 +439,7 @@ def var(
         ddof, correction: the sum is divided by n - ddof.
         keepdims: keep reduced axes with size 1.
         where: bool array; elements where it is False are left out.
+        mean: the mean, where it is known already, with the reduced axes as size 1.
 
     Returns:
         An Array of a real dtype without the reduced axes.
@@ -387,19 +447,23 @@ def var(
     References:
         numpy.var
     """
+    no_out(out, "var")
     x = to_array(a, "var", "a")
     compute, result = _float_result(x, dtype)
     real = dtypes.real_dtype(compute)
     if not (dtypes.is_complex(x.dtype) and not dtypes.is_complex(compute)):
         x = convert(x, compute)
     axes = canonical_axes(axis, x.ndim, "var")
-    centered = subtract(x, mean(x, axes, keepdims=True, where=where))
+    if mean is None:
+        mean = _mean(x, axes, keepdims=True, where=where)
+    centered = subtract(x, mean)
     squared = square(absolute(centered)) if dtypes.is_complex(x.dtype) else square(centered)
     total = sum(squared, axes, keepdims=keepdims, where=where)
     n = subtract(_count(x, axes, where, keepdims, real), ddof if correction is None else correction)
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
+@direct(np.ndarray.std, FLOATS)
 def std(
     a: Any,
     axis: Any = None,
@@ -409,6 +473,7 @@ def std(
     keepdims: bool = False,
     *,
     where: Any = None,
+    mean: Any = None,
     correction: float | None = None,
 ) -> Any:
     """Return the standard deviation; arguments as for `var`.
@@ -417,7 +482,7 @@ def std(
         numpy.std
     """
     return elementwise.sqrt(
-        var(a, axis, dtype, None, ddof, keepdims, where=where, correction=correction)
+        var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     )
 
 
@@ -427,6 +492,7 @@ def ptp(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> A
     References:
         numpy.ptp
     """
+    no_out(out, "ptp")
     return subtract(max(a, axis, keepdims=keepdims), min(a, axis, keepdims=keepdims))
 
 
@@ -440,13 +506,36 @@ def count_nonzero(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 # ------------------------------------------------------------------------------------- ignoring nan
+def _neutral(x: Any, neutral: float) -> Any:
+    return where(isnan(x), neutral, x)
+
+
 def _without_nan(name: str, function: Callable[..., Any], neutral: float) -> Callable[..., Any]:
     def wrapped(
-        a: Any, axis: Any = None, dtype: Any = None, out: None = None, **options: Any
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
     ) -> Any:
-        x = to_array(a, name, "a")
-        return function(where(isnan(x), neutral, x), axis, dtype, **options)
+        x = _neutral(to_array(a, name, "a"), neutral)
+        return function(x, axis, dtype, out, keepdims, initial, where)
 
+    return _like(wrapped, name, function, neutral)
+
+
+def _cumulative_without_nan(
+    name: str, function: Callable[..., Any], neutral: float
+) -> Callable[..., Any]:
+    def wrapped(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+        return function(_neutral(to_array(a, name, "a"), neutral), axis, dtype, out)
+
+    return _like(wrapped, name, function, neutral)
+
+
+def _like(wrapped: Any, name: str, function: Callable[..., Any], neutral: float) -> Any:
     wrapped.__name__ = wrapped.__qualname__ = name
     wrapped.__doc__ = (
         f"Like {function.__name__}, with nan counted as {neutral}.\n\n"
@@ -457,8 +546,8 @@ def _without_nan(name: str, function: Callable[..., Any], neutral: float) -> Cal
 
 nansum = _without_nan("nansum", sum, 0)
 nanprod = _without_nan("nanprod", prod, 1)
-nancumsum = _without_nan("nancumsum", cumsum, 0)
-nancumprod = _without_nan("nancumprod", cumprod, 1)
+nancumsum = _cumulative_without_nan("nancumsum", cumsum, 0)
+nancumprod = _cumulative_without_nan("nancumprod", cumprod, 1)
 
 
 def _choosing_number(name: str, choose: Callable[..., Any], worst: float) -> Callable[..., Any]:
@@ -470,6 +559,7 @@ def _choosing_number(name: str, choose: Callable[..., Any], worst: float) -> Cal
         initial: Any = None,
         where: Any = None,
     ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         if not dtypes.is_inexact(x.dtype):
             return choose(x, axis, None, keepdims, initial, where)
@@ -492,13 +582,16 @@ nanmin = _choosing_number("nanmin", min, math.inf)
 
 
 def _number_position(name: str, find: Callable[..., Any], worst: float) -> Callable[..., Any]:
-    def function(a: Any, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
+    def function(
+        a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+    ) -> Any:
+        no_out(out, name)
         x = to_array(a, name, "a")
         if not dtypes.is_inexact(x.dtype):
             return find(x, axis, None, keepdims)
         nan = isnan(x)
         found = find(where(nan, worst, x), axis, None, keepdims)
-        return where(all(nan, axis, keepdims=keepdims), -1, found)
+        return where(all(nan, axis, keepdims=bool(keepdims)), -1, found)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -523,7 +616,6 @@ def nanmean(
     dtype: Any = None,
     out: None = None,
     keepdims: bool = False,
-    *,
     where: Any = None,
 ) -> Any:
     """Return the mean of the elements that are not nan.
@@ -532,7 +624,7 @@ def nanmean(
         numpy.nanmean
     """
     x = to_array(a, "nanmean", "a")
-    return mean(x, axis, dtype, None, keepdims, where=_present(x, where))
+    return mean(x, axis, dtype, out, keepdims, where=_present(x, where))
 
 
 def nanvar(
@@ -542,8 +634,8 @@ def nanvar(
     out: None = None,
     ddof: float = 0,
     keepdims: bool = False,
-    *,
     where: Any = None,
+    mean: Any = None,
 ) -> Any:
     """Return the variance of the elements that are not nan.
 
@@ -551,7 +643,7 @@ def nanvar(
         numpy.nanvar
     """
     x = to_array(a, "nanvar", "a")
-    return var(x, axis, dtype, None, ddof, keepdims, where=_present(x, where))
+    return var(x, axis, dtype, out, ddof, keepdims, where=_present(x, where), mean=mean)
 
 
 def nanstd(
@@ -561,12 +653,12 @@ def nanstd(
     out: None = None,
     ddof: float = 0,
     keepdims: bool = False,
-    *,
     where: Any = None,
+    mean: Any = None,
 ) -> Any:
     """Return the standard deviation of the elements that are not nan.
 
     References:
         numpy.nanstd
     """
-    return elementwise.sqrt(nanvar(a, axis, dtype, None, ddof, keepdims, where=where))
+    return elementwise.sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where, mean))

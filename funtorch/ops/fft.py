@@ -1,4 +1,4 @@
-"""`fft`: discrete Fourier transforms along one axis.
+"""`fft`: discrete Fourier transforms along one axis; `fft_table`: the constants they are made of.
 
     fft(x; kind, axis, n)
 
@@ -9,7 +9,17 @@
 | `rfft`  | real, size n           | complex, size n//2 + 1 | the first half of `fft`             |
 | `irfft` | complex, size n//2 + 1 | real, size n           | `ifft` of x and its mirrored conj x |
 
+    fft_table(; what, n, size, dtype) -> complex vector
+
+| what     | element k                                                                           |
+|----------|-------------------------------------------------------------------------------------|
+| `roots`  | exp(-2πi k / n)                                                                     |
+| `chirp`  | exp(-πi k² / n)                                                                     |
+| `filter` | transform, of size `size`, of exp(πi j² / n), -n < j < n, negative j at the end  |
+
 References:
+    L. I. Bluestein, "A linear filtering approach to the computation of discrete Fourier transform",
+    1970.
     J. W. Cooley, J. W. Tukey, "An algorithm for the machine calculation of complex Fourier series",
     1965.
 """
@@ -21,11 +31,11 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, ShapedArray
+from funtorch.core import ArrayImpl, Primitive, ShapedArray
 from funtorch.ops.elementwise import complex, conj, mul
-from funtorch.ops.families import broadcast_in_dim, linear, zeros_like
+from funtorch.ops.families import NO_TRANSPOSE, broadcast_in_dim, linear, zeros_like
 
-__all__ = ["fft", "fft_p"]
+__all__ = ["fft", "fft_p", "fft_table", "fft_table_p", "unit_roots"]
 
 KINDS = {
     "fft": (dtypes.is_complex, "complex"),
@@ -93,3 +103,51 @@ fft_p = linear(
     "fft", type=_type, eager=_eager, transpose=_transpose, batch=_batch, keeps_weak=False
 )
 fft = fft_p.bind
+
+
+# ---------------------------------------------------------------------- tables
+def unit_roots(power: np.ndarray, n: int) -> np.ndarray:
+    """Return exp(-2πi power / n) for 0 <= power < n, from angles up to an eighth of a turn."""
+    eighth, rest = np.divmod(8 * power, n)
+    angle = np.where(eighth % 2, n - rest, rest) * (np.pi / 4 / n)
+    c, s = np.cos(angle), np.sin(angle)
+    swapped = np.isin(eighth, (1, 2, 5, 6))
+    re, im = np.where(swapped, s, c), np.where(swapped, c, s)
+    re = np.where(np.isin(eighth, (2, 3, 4, 5)), -re, re)
+    return re - 1j * np.where(eighth >= 4, -im, im)
+
+
+def _chirp(n: int, size: int) -> np.ndarray:
+    k = np.arange(size, dtype=np.int64)
+    return unit_roots(k * k % (2 * n), 2 * n)
+
+
+def _filter(n: int, size: int) -> np.ndarray:
+    wave, found = _chirp(n, n).conj(), np.zeros(size, np.complex128)
+    found[:n], found[size - n + 1 :] = wave, wave[:0:-1]
+    return np.fft.fft(found)
+
+
+TABLES = {
+    "roots": lambda n, size: unit_roots(np.arange(size, dtype=np.int64) % n, n),
+    "chirp": _chirp,
+    "filter": _filter,
+}
+"""What makes the vectors of `fft_table` in double precision."""
+
+
+def _table_type(*, what: str, n: int, size: int, dtype: np.dtype) -> ShapedArray:
+    if what not in TABLES or n < 1 or size < (2 * n - 1 if what == "filter" else 0):
+        raise TypeError(f"fft_table: there is no {what!r} of {size} elements for n = {n}")
+    return ShapedArray((size,), dtype)
+
+
+def _table_eager(xp: Any, *, what: str, n: int, size: int, dtype: np.dtype) -> Any:
+    return xp.asarray(TABLES[what](n, size).astype(dtype))
+
+
+fft_table_p = Primitive("fft_table")
+fft_table_p.type, fft_table_p.eager = _table_type, _table_eager
+fft_table_p.none.update(jvp="it has no arguments", batch="it has no arguments")
+fft_table_p.none["transpose"] = NO_TRANSPOSE
+fft_table = fft_table_p.bind

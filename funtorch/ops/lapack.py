@@ -1,9 +1,12 @@
-"""LAPACK on NumPy matrices, from the private OpenBLAS, on the caller's thread.
+"""Recipes: what LAPACK and BLAS are called with, matrix by matrix, to run an operation.
 
-NumPy offers the same factorisations, but no triangular solves, and runs them on threads of its own,
-which on matrices of a few hundred rows wait for each other longer than they compute. Matrices that
-have no factorisation or no solution give nan, each for itself. All arrays are (..., rows, columns)
-of float32, float64, complex64 or complex128, and nothing is written to but the results.
+A `Recipe` is data: stages of calls whose arguments are sizes, letters, places in the matrices of
+the operands and results, and places in a workspace. Eager rules run it with `run`; compiled
+programs contain the same calls as native code, so both give the same numbers. Matrices that have no
+factorisation or no solution become nan, each for itself.
+
+The library computes on its caller's thread alone. Parallel are the matrices of a batch, and the
+*blocks* of a stage: pieces of one matrix's result that know nothing of each other.
 
 References:
     E. Anderson et al., "LAPACK Users' Guide", third edition, 1999.
@@ -12,104 +15,223 @@ References:
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes, openblas
+from funtorch.core import ShapedArray
 
-__all__ = ["cholesky", "eigh", "solve", "takes", "triangular_solve"]
+__all__ = [
+    "LETTERS",
+    "At",
+    "Invoke",
+    "Part",
+    "Recipe",
+    "Scalar",
+    "Stage",
+    "Work",
+    "ask",
+    "run",
+    "takes",
+]
 
-_LETTERS = {dtypes.float32: "s", dtypes.float64: "d", dtypes.complex64: "c", dtypes.complex128: "z"}
-_ROW_MAJOR, _LEFT = 101, 141
-_UPLO = {False: 121, True: 122}  # by `lower`
-_TRANS = {0: 111, 1: 112, 2: 113}
-_DIAG = {False: 131, True: 132}  # by `unit`
-_FEWEST_ROWS = 24
-"""Below, a call for each matrix costs more than NumPy's loop over them."""
-
-
-def takes(xp: Any, a: Any) -> bool:
-    """Tell whether matrices are for this module: of NumPy, not small, not empty."""
-    return xp is np and a.dtype in _LETTERS and a.shape[-1] >= _FEWEST_ROWS and a.size > 0
-
-
-def _call(name: str, *args: Any) -> int:
-    """Call a function of the library; ints are C ints, arrays pointers."""
-    return getattr(openblas.load(), name)(*(_as_c(x) for x in args))
+LETTERS = {dtypes.float32: "s", dtypes.float64: "d", dtypes.complex64: "c", dtypes.complex128: "z"}
+"""What the names of routines for a dtype begin with."""
 
 
-def _as_c(x: Any) -> Any:
-    if isinstance(x, np.ndarray):
-        return ctypes.c_void_p(x.ctypes.data)
-    return ctypes.c_char(x) if isinstance(x, bytes) else x
+# ------------------------------------------------------------------------------------------ recipes
+@dataclass(frozen=True)
+class At:
+    """A place in the matrix at hand of an array: operands are numbered first, then results.
 
-
-def _lapack(name: str, dtype: Any, *args: Any) -> bool:
-    """Call a routine on row-major matrices; tell whether it succeeded."""
-    return _call(f"scipy_LAPACKE_{_LETTERS[dtype]}{name}", _ROW_MAJOR, *args) == 0
-
-
-def _each(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield the matrices of C-contiguous batches, one of each at a time, as views."""
-    return zip(*(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]) for x in arrays), strict=True)
-
-
-def _copy(x: np.ndarray) -> np.ndarray:
-    return np.array(x, order="C")
-
-
-def cholesky(x: np.ndarray) -> np.ndarray:
-    """Return the lower triangular l with x = l lᴴ; of x the lower triangle is read."""
-    out = np.ascontiguousarray(np.tril(x))
-    n = x.shape[-1]
-    for (m,) in _each(out):
-        if not _lapack("potrf", x.dtype, b"L", n, m, n):
-            m[...] = np.nan
-    return out
-
-
-def triangular_solve(
-    a: np.ndarray, b: np.ndarray, *, lower: bool, trans: int, unit: bool
-) -> np.ndarray:
-    """Return x with op(a) x = b; op is nothing, transpose or Hermitian transpose (trans 0, 1, 2).
-
-    Of a only one triangle is read, without its diagonal if ``unit``.
+    Attributes:
+        array: its number.
+        offset: elements before the place.
+        step: elements between one block's place and the next one's.
     """
-    a, out = np.ascontiguousarray(a), _copy(b)
-    n, columns = out.shape[-2:]
-    one = np.ones((), a.dtype)
-    name = f"scipy_cblas_{_LETTERS[a.dtype]}trsm"
-    # The factor: real ones go by value, complex ones by address.
-    alpha: Any = {"s": ctypes.c_float(1), "d": ctypes.c_double(1)}.get(_LETTERS[a.dtype], one)
-    flags = _ROW_MAJOR, _LEFT, _UPLO[lower], _TRANS[trans], _DIAG[unit]
-    for m, rhs in _each(a, out):
-        if not unit and not m.diagonal().all():
-            rhs[...] = np.nan
-        elif columns:
-            _call(name, *flags, n, columns, alpha, m, n, rhs, columns)
-    return out
+
+    array: int
+    offset: int = 0
+    step: int = 0
 
 
-def solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return x with a x = b."""
-    factors, out = _copy(a), _copy(b)
-    n, columns = out.shape[-2:]
-    pivots = np.empty(n, np.intc)
-    for m, rhs in _each(factors, out):
-        if columns and not _lapack("gesv", a.dtype, n, columns, m, n, pivots, rhs, columns):
-            rhs[...] = np.nan
-    return out
+@dataclass(frozen=True)
+class Work:
+    """A place in the workspace of the matrix at hand, in bytes, and from one block to the next."""
+
+    offset: int
+    step: int = 0
 
 
-def eigh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ascending w and v with x v = v diag(w); of x the lower triangle is read."""
-    vectors, n = _copy(x), x.shape[-1]
-    values = np.empty(x.shape[:-1], dtypes.real_dtype(x.dtype))
-    name = "heevd" if dtypes.is_complex(x.dtype) else "syevd"
-    for (m,), w in zip(_each(vectors), values.reshape(-1, n), strict=True):
-        if not _lapack(name, x.dtype, b"V", b"L", n, m, n, w):
-            m[...], w[...] = np.nan, np.nan
-    return values, vectors
+@dataclass(frozen=True)
+class Part:
+    """How many of ``total`` rows or columns a block has, if blocks have ``size`` each."""
+
+    total: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number of the matrices' dtype: real ones are passed by value, complex ones by address."""
+
+    dtype: np.dtype
+    value: float
+
+
+Arg = At | Work | Part | Scalar | int | bytes | None
+
+
+@dataclass(frozen=True)
+class Invoke:
+    """One call of a C function of the library.
+
+    Attributes:
+        function: its name.
+        args: ints are C ints, bytes one character, None a null pointer.
+        returns: whether it returns a C int.
+        fails: whether another number than 0 means that the matrix has no result.
+    """
+
+    function: str
+    args: tuple[Arg, ...]
+    returns: bool = True
+    fails: bool = True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Calls in order, once for each block; a stage of several blocks has no calls that fail."""
+
+    calls: tuple[Invoke, ...]
+    blocks: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All calls for one matrix: stages in order.
+
+    Attributes:
+        stages: several only where there are few matrices.
+        work: bytes of workspace.
+        flops: floating-point operations for a matrix, about.
+    """
+
+    stages: tuple[Stage, ...]
+    work: int
+    flops: float
+
+
+# ---------------------------------------------------------------------------------------- execution
+def takes(xp: Any, a: Any) -> bool:
+    """Tell whether matrices are for this module: of NumPy, and not empty."""
+    return xp is np and a.dtype in LETTERS and a.size > 0
+
+
+@functools.cache
+def _function(name: str, returns: bool) -> Any:
+    f = getattr(openblas.load(), name)
+    f.restype = ctypes.c_int if returns else None
+    return f
+
+
+@functools.lru_cache(4096)
+def ask(function: str, args: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return the sizes of the workspaces that a routine wants.
+
+    Args:
+        function: its name.
+        args: as of `Invoke`; a dtype where it is to write a size.
+    """
+    rooms = [np.zeros(2, a) if isinstance(a, np.dtype) else None for a in args]
+    given: list[Any] = []
+    for a, room in zip(args, rooms, strict=True):
+        pointer = np.zeros(2) if a is None else room
+        if pointer is not None:
+            given.append(ctypes.c_void_p(pointer.ctypes.data))
+        else:
+            given.append(ctypes.c_char(a) if isinstance(a, bytes) else ctypes.c_int(a))
+    _function(function, True)(*given)
+    # Sizes come as floats, too, which may have rounded them down.
+    sizes = [math.ceil(float(room[0].real) * (1 + 1e-6)) for room in rooms if room is not None]
+    return tuple(max(n, 1) for n in sizes)
+
+
+def run(
+    recipe: Recipe, operands: Sequence[np.ndarray], results: Sequence[ShapedArray], batch: int
+) -> tuple[np.ndarray, ...]:
+    """Run a recipe on all matrices of a batch.
+
+    Args:
+        recipe: what to call.
+        operands: arrays of ``batch`` matrices each.
+        results: the types of the arrays to make.
+        batch: how many matrices there are.
+
+    Returns:
+        the results.
+    """
+    outs = tuple(np.empty(a.shape, a.dtype) for a in results)
+    arrays = [*(np.ascontiguousarray(x) for x in operands), *outs]
+    work = np.empty(recipe.work + 64, np.uint8)
+    plan = _Plan(recipe, arrays, work, batch)
+    for matrix in range(batch):
+        if not plan.succeeds(matrix):
+            for x in outs:
+                x.reshape(batch, -1)[matrix] = np.nan if x.dtype.kind in "fc" else 0
+    return outs
+
+
+class _Plan:
+    """The calls of a recipe for given arrays; what differs between matrices is set in place."""
+
+    def __init__(
+        self, recipe: Recipe, arrays: Sequence[np.ndarray], work: np.ndarray, batch: int
+    ) -> None:
+        self.arrays, self.batch = arrays, batch
+        self.bases = [x.ctypes.data for x in arrays]
+        self.room = work.ctypes.data + -work.ctypes.data % 64
+        self.moving: list[tuple[ctypes.c_void_p, int, int]] = []
+        self.numbers: list[np.ndarray] = []  # in memory, as long as they are pointed to
+        self.calls = [
+            (
+                _function(call.function, call.returns),
+                [self._value(a, block) for a in call.args],
+                call.fails,
+            )
+            for stage in recipe.stages
+            for block in range(stage.blocks)
+            for call in stage.calls
+        ]
+
+    def _value(self, a: Arg, block: int) -> Any:
+        if isinstance(a, At):
+            x = self.arrays[a.array]
+            place = self.bases[a.array] + x.dtype.itemsize * (a.offset + block * a.step)
+            pointer = ctypes.c_void_p(place)
+            self.moving.append((pointer, place, x.nbytes // self.batch))
+            return pointer
+        if isinstance(a, Work):
+            return ctypes.c_void_p(self.room + a.offset + block * a.step)
+        if isinstance(a, Part):
+            return ctypes.c_int(min(a.size, a.total - block * a.size))
+        if isinstance(a, Scalar):
+            if a.dtype.kind != "c":
+                return (ctypes.c_float if a.dtype.itemsize == 4 else ctypes.c_double)(a.value)
+            self.numbers.append(np.array(a.value, a.dtype))
+            return ctypes.c_void_p(self.numbers[-1].ctypes.data)
+        if isinstance(a, bytes):
+            return ctypes.c_char(a)
+        return ctypes.c_void_p(None) if a is None else ctypes.c_int(a)
+
+    def succeeds(self, matrix: int) -> bool:
+        """Run all calls for a matrix, unless one fails."""
+        if self.batch > 1:
+            for pointer, place, step in self.moving:
+                pointer.value = place + matrix * step
+        return not any(function(*args) and fails for function, args, fails in self.calls)

@@ -1,10 +1,16 @@
-"""`sort`: stable, of several arrays at once, lexicographic in the first of them.
+"""`sort`: stable, of several arrays at once, lexicographic in the first of them; `sort_bits`.
 
     sort(*xs; axis, num_keys) -> sorted arrays
 
 All arrays have one shape and are reordered alike along ``axis``: by the first, ties by the second,
 and so on through ``num_keys`` of them; what still ties keeps its order. nan comes last, and -0.0
 and 0.0 are equal. Complex numbers go by real, then by imaginary part. argsort is ``sort(x, iota)``.
+
+    sort_bits(x; low, high, tie) -> unsigned integers sorted along their last axis
+
+What compiled programs make of it. Only the bits ``low <= k < high`` of an element differ from what
+sorting by them alone would leave: those above are 0, those below increase along the axis of x. A
+number ``tie`` is equal to ``tie + 1`` (the two zeros of floats), so that these keep their order.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from funtorch.ops.families import NO_TRANSPOSE, spread
 from funtorch.ops.indexing import gather
 from funtorch.ops.shape import iota
 
-__all__ = ["sort", "sort_p"]
+__all__ = ["sort", "sort_bits", "sort_bits_p", "sort_p"]
 
 
 def _type(*xs: ShapedArray, axis: int, num_keys: int) -> list[ShapedArray]:
@@ -36,10 +42,11 @@ def _type(*xs: ShapedArray, axis: int, num_keys: int) -> list[ShapedArray]:
 
 def _eager(xp: Any, *xs: Any, axis: int, num_keys: int) -> list[Any]:
     if len(xs) == 1 and xs[0].dtype in _BY_VALUE:
-        out = xp.sort(xs[0], axis=axis)
-        # Equal numbers cannot be told apart, but for the signs of zeros, which keep their order.
-        if not (dtypes.is_float(out.dtype) and (xp.signbit(out) & (out == 0)).any()):
-            return [out]
+        # Equal numbers cannot be told apart, but for the signs of zeros, which keep their order;
+        # NumPy's vectorised sorts may lose them.
+        x = xs[0]
+        if not (dtypes.is_float(x.dtype) and (xp.signbit(x) & (x == 0)).any()):
+            return [xp.sort(x, axis=axis)]
     # Stable sorts by one key at a time, the last key first.
     order = None
     for x in reversed(xs[:num_keys]):
@@ -127,3 +134,34 @@ sort_p = Primitive("sort", multiple_results=True)
 sort_p.type, sort_p.eager, sort_p.jvp, sort_p.batch = _type, _eager, _jvp, _batch
 sort_p.none["transpose"] = NO_TRANSPOSE
 sort = sort_p.bind
+
+
+# ---------------------------------------------------------------------- unsigned integers
+def _bits_type(x: ShapedArray, *, low: int, high: int, tie: int | None) -> ShapedArray:
+    if x.dtype.kind != "u" or x.ndim == 0:
+        raise TypeError(
+            f"sort_bits takes unsigned integers of at least one axis, got {x.str_short()}"
+        )
+    if not 0 <= low < high <= 8 * x.dtype.itemsize:
+        raise TypeError(f"sort_bits: {x.str_short()} has no bits {low} to {high}")
+    return ShapedArray(x.shape, x.dtype)
+
+
+def _bits_eager(xp: Any, x: Any, *, low: int, high: int, tie: int | None) -> Any:
+    if tie is None:
+        return xp.sort(x, axis=-1)
+    order = xp.argsort(xp.where(x == tie, x.dtype.type(tie + 1), x), axis=-1, kind="stable")
+    return xp.take_along_axis(x, order, axis=-1)
+
+
+def _bits_batch(
+    axis_data: Any, args: Sequence[Any], batched: Sequence[bool], **params: Any
+) -> tuple[Any, bool]:
+    return sort_bits(*args, **params), True
+
+
+sort_bits_p = Primitive("sort_bits")
+sort_bits_p.type, sort_bits_p.eager, sort_bits_p.batch = _bits_type, _bits_eager, _bits_batch
+sort_bits_p.none["jvp"] = "it takes integers, which have no tangents"
+sort_bits_p.none["transpose"] = NO_TRANSPOSE
+sort_bits = sort_bits_p.bind

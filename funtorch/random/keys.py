@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes, tree
+from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import Array, ArrayImpl
 from funtorch.numpy import promotion
 from funtorch.ops import elementwise, families
 from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
+from funtorch.treedef import register_node
 
 __all__ = [
     "KeyArray",
@@ -43,25 +44,15 @@ IMPL = "threefry2x32"
 _WORD = 0xFFFF_FFFF
 
 
-class KeyType:
-    """The type of keys, in the place where arrays have a dtype."""
-
-    __slots__ = ()
-    name = "key<fry>"
-
-    def __repr__(self) -> str:
-        return self.name
+_KEY_TYPE = dtypes.KeyType()
 
 
-_KEY_TYPE = KeyType()
-
-
-@tree.register_pytree_node_class
 class KeyArray:
     """An immutable array of random keys, as `key` and `split` make them.
 
-    It can be indexed, iterated over and mapped over with `vmap`; it has no arithmetic. As a pytree
-    it holds one array, the words of the keys: uint32 of shape ``(*shape, 2)``.
+    It can be indexed, iterated over and mapped over with `vmap`; it has no arithmetic. In a pytree
+    it is a leaf; transforms see the array in it, the words of the keys: uint32 of shape
+    ``(*shape, 2)``.
 
     Example:
         >>> keys = split(key(0), 3)
@@ -139,13 +130,10 @@ class KeyArray:
         inside = f" overlaying:\n{words._data}" if type(words) is ArrayImpl else f" of {words!r}"
         return f"Array({self.shape}, dtype={self.dtype}){inside}"
 
-    def tree_flatten(self) -> tuple[tuple[Any], None]:
-        return (self._words,), None
 
-    @classmethod
-    def tree_unflatten(cls, meta: None, children: tuple[Any]) -> KeyArray:
-        return cls(children[0])
-
+register_node(
+    KeyArray, lambda keys: ((keys._words,), None), lambda _, words: KeyArray(words[0]), opaque=True
+)
 
 # --- taking keys apart and putting them together -------------------------------------------
 
@@ -226,7 +214,7 @@ def _like(original: Any, words: Any) -> Any:
 
 
 def _check_impl(function: str, impl: Any) -> None:
-    if impl is not None and str(impl) not in (IMPL, KeyType.name):
+    if impl is not None and str(impl) not in (IMPL, dtypes.KeyType.name):
         raise ValueError(f"{function}: the generator is {IMPL!r}; got impl={impl!r}")
 
 

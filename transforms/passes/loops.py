@@ -14,6 +14,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..restage import split
 from .algebra import is_exact
 from .rewrite import Atom, Rewriter, Rules, rewriter, substitute, used
+from .steps import recompute_operands
 
 __all__ = ["LOOPS", "hoist", "simplify_loops"]
 
@@ -310,9 +311,10 @@ def _added_product(made: dict[Any, Eqn], reads: Counter[Atom], carry: Var, out: 
 
 
 # ---------------------------------------------------------------------- loop invariants
-# Not worth memory: kernels make these while they read. A loop may not end where it never began.
+# Not worth memory: kernels make these while they read. A loop may not end, and Python may
+# raise, where it never began.
 _STAYS = frozenset(("broadcast_in_dim", "iota"))
-_NEVER = frozenset(("while",))
+_NEVER = frozenset(("while", "pure_callback"))
 
 
 def hoist(body: Jaxpr, invariant: Sequence[Var]) -> tuple[list[Eqn], list[Var]]:
@@ -331,7 +333,7 @@ def hoist(body: Jaxpr, invariant: Sequence[Var]) -> tuple[list[Eqn], list[Var]]:
     hoisted, rest = [], []
     for eqn in body.eqns:
         same = all(type(v) is Lit or v in known for v in eqn.invars)
-        if same and eqn.prim.name not in _NEVER:
+        if same and eqn.prim.name not in _NEVER and not eqn.effects:
             hoisted.append(eqn)
             known.update(eqn.outvars)
             made.update((v, eqn) for v in eqn.outvars)
@@ -401,7 +403,14 @@ def _hoist_while(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
 
 
 LOOPS: Rules = {
-    "scan": (_short_scan, _scan_operands, _scan_results, _hoist_scan, _scan_products),
+    "scan": (
+        _short_scan,
+        _scan_operands,
+        _scan_results,
+        _hoist_scan,
+        _scan_products,
+        recompute_operands,
+    ),
     "while": (_while_operands, _hoist_while),
     "cond": (_cond_operands,),
 }

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
 
 from .rewrite import Atom, substitute, used
 
 __all__ = ["drop_dead", "inline", "part", "share"]
 
-# Calls whose program may stand in their place once no derivative will be asked for.
-_CALLS = frozenset(("jit", "custom_jvp_call", "custom_vjp_call", "remat"))
-
 
 # ---------------------------------------------------------------------- inline
-def _program(eqn: Eqn) -> Jaxpr | None:
-    """Return the program that an equation calls."""
-    if eqn.prim.name == "numeric":
-        return eqn.params["function"].program([v.aval for v in eqn.invars])
-    return eqn.params["jaxpr"] if eqn.prim.name in _CALLS else None
+def _meaning(eqn: Eqn) -> Jaxpr | None:
+    """Return the program that may stand in the place of an equation."""
+    if eqn.prim.call:
+        return eqn.params["jaxpr"]
+    expand = eqn.prim.expand
+    if expand is None:
+        return None
+    many = eqn.prim.multiple_results
+
+    def flat(*args: Any) -> Sequence[Any]:
+        out = expand(*args, **eqn.params)
+        return out if many else [out]
+
+    return stage(flat, [v.aval for v in eqn.invars])
 
 
-def inline(jaxpr: Jaxpr) -> Jaxpr:
-    """Replace calls (jit, custom rules, remat) by the equations of their programs."""
+def inline(jaxpr: Jaxpr, only: Container[str] | None = None) -> Jaxpr:
+    """Replace calls (jit, custom rules, remat) by the equations of their programs, for no
+    derivative will be asked for, and what has an expansion by that.
+
+    Args:
+        jaxpr: the program.
+        only: names of the primitives to replace; None: all.
+    """
     eqns: list[Eqn] = []
     found = False
 
     def splice(body: Jaxpr, env: dict[Any, Atom], top: bool) -> None:
         nonlocal found
         for eqn in body.eqns:
-            sub = _program(eqn)
+            sub = _meaning(eqn) if only is None or eqn.prim.name in only else None
             if sub is not None and not sub.constvars:
                 found = True
                 args = substitute(eqn.invars, env)
@@ -98,7 +110,7 @@ def share(jaxpr: Jaxpr) -> Jaxpr:
             outs = known.setdefault(_key(new), new.outvars)
         except TypeError:  # parameters that cannot be compared
             continue
-        if outs is not new.outvars:
+        if outs is not new.outvars and not new.effects:
             env.update(zip(new.outvars, outs, strict=True))
             eqns.pop()
     if not env:
@@ -108,15 +120,13 @@ def share(jaxpr: Jaxpr) -> Jaxpr:
 
 # ---------------------------------------------------------------------- dead code
 def drop_dead(jaxpr: Jaxpr) -> Jaxpr:
-    """Leave out what nobody needs: equations, and inputs and outputs of loops and branches.
-
-    All primitives are pure.
-    """
+    """Leave out what nobody needs: equations without effects, and inputs and outputs of loops and
+    branches."""
     live: set[Any] = set(jaxpr.outvars)
     kept: list[Eqn] = []
     changed = False
     for eqn in reversed(jaxpr.eqns):
-        if live.isdisjoint(eqn.outvars):
+        if live.isdisjoint(eqn.outvars) and not eqn.effects:
             changed = True
             continue
         narrow = _NARROW.get(eqn.prim.name)
@@ -132,10 +142,10 @@ def drop_dead(jaxpr: Jaxpr) -> Jaxpr:
 
 
 def _needed(jaxpr: Jaxpr, outs: Sequence[bool]) -> list[bool]:
-    """Tell which inputs the marked outputs depend on."""
+    """Tell which inputs the marked outputs, and what has effects, depend on."""
     live: set[Any] = {v for v, wanted in zip(jaxpr.outvars, outs, strict=True) if wanted}
     for eqn in reversed(jaxpr.eqns):
-        if not live.isdisjoint(eqn.outvars):
+        if not live.isdisjoint(eqn.outvars) or eqn.effects:
             live.update(eqn.invars)
     return [v in live for v in jaxpr.invars]
 
@@ -221,7 +231,12 @@ def _narrow_cond(eqn: Eqn, live: list[bool]) -> Eqn:
     )
 
 
+def _narrow_barrier(eqn: Eqn, live: list[bool]) -> Eqn:
+    return eqn if all(live) else _narrower(eqn, live, live, {})
+
+
 _NARROW: dict[str, Callable[[Eqn, list[bool]], Eqn]] = {
+    "optimization_barrier": _narrow_barrier,
     "scan": _narrow_scan,
     "while": _narrow_while,
     "cond": _narrow_cond,

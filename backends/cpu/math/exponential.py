@@ -3,7 +3,9 @@
 All reduce to ``e**x = 2**n e**r`` with n = round(x / ln 2) and ``e**r - 1 = r + r**2 P(r)`` on
 |r| <= ln(2) / 2. P is a minimax fit (Remez's exchange in 200-bit arithmetic, relative to e**r - 1,
 coefficients then rounded). n is found by adding a number so large that its last bits are integers;
-shifted into the exponent's place, those bits are a factor 2**n.
+shifted into the exponent's place, those bits are a factor 2**n. Arguments are kept within what the
+exponent can say, and the factors are such that the last product is the only one that can overflow
+or become denormal: it rounds, and hands on nan, by itself.
 
 References:
     J.-M. Muller, "Elementary Functions: Algorithms and Implementation", 3rd ed., 2016 (additive
@@ -126,24 +128,33 @@ def _magic(x: Value, is_small: Value) -> Value:
     return select(is_small, x.like(magic + _TABLES[x.kind].lift), magic)
 
 
+def _power_of_two(shifted: Value) -> Value:
+    """Return the float whose exponent is in the last bits of a number, biased."""
+    return (shifted.bits() << shifted.format.mantissa).unbits()
+
+
+def _exp_of_reduced(r: Value, unit: float) -> Value:
+    """Return unit * e**r for |r| <= ln(2) / 2 and a power of two."""
+    return poly(r, [c * unit for c in (1.0, 1.0, *_TABLES[r.kind].terms)])
+
+
 def exp_of_negative(x: Value) -> Value:
-    """Return e**x for x <= 0 or nan."""
-    t = _TABLES[x.kind]
-    is_small = x < t.small
-    x = maximum(x.like(t.least), x)
-    shifted, _, r = _reduced(x, _magic(x, is_small))
-    out = scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
-    return select(x.is_nan(), x, out)
+    """Return e**x for x <= 0 or nan: (2**-lift e**r) 2**(n + lift)."""
+    t, f = _TABLES[x.kind], x.format
+    shifted, _, r = _reduced(maximum(x.like(t.least), x), f.magic + f.bias + t.lift)
+    return _exp_of_reduced(r, 2.0**-t.lift) * _power_of_two(shifted)
 
 
 def exp(x: Value) -> Value:
-    """Return e**x."""
-    t = _TABLES[x.kind]
+    """Return e**x: (2 e**r) 2**(n - 1), times 2**lift 2**-lift where it may be denormal."""
+    t, f = _TABLES[x.kind], x.format
     is_small = x < t.small
-    clamped = maximum(x.like(t.least), x)
-    shifted, _, r = _reduced(clamped, _magic(x, is_small))
-    out = scaled(_expm1_near_zero(r) + 1.0, shifted, is_small)
-    return select(x.cmp("ugt", t.most), x * math.inf, out)
+    inside = minimum(x.like(t.most + 0.25), maximum(x.like(t.least), x))
+    shifted, _, r = _reduced(inside, f.magic + f.bias - 1)
+    bits = shifted.bits()
+    bits = select(is_small, bits + t.lift, bits) << f.mantissa
+    out = _exp_of_reduced(r, 2.0) * bits.unbits()
+    return select(is_small, out * 2.0**-t.lift, out)
 
 
 def exp2(x: Value) -> Value:

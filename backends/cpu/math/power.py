@@ -232,6 +232,31 @@ def reciprocal(x: Value) -> Value:
     return 1.0 / x
 
 
+def division_scale(y: Value) -> Value:
+    """Return the power of two by which a divisor, and its dividends, must be multiplied.
+
+    It is 1 unless the divisor is denormal, whose reciprocal overflows. A dividend that overflows by
+    it has an infinite quotient.
+    """
+    f = y.format
+    return select(absolute(y) < f.tiny, y.like(2.0 ** ((f.bias + 1) // 2)), 1.0)
+
+
+def quotient(x: Value, y: Value, inverse: Value) -> Value:
+    """Return x / y, given 1 / y of a y that is not denormal.
+
+    The remainder of x times the inverse corrects it to the nearest number; where there is no
+    remainder, because something is infinite, the product is right.
+
+    References:
+        P. W. Markstein, "Computation of elementary functions on the IBM RISC System/6000
+        processor", 1990.
+    """
+    near = x * inverse
+    nearest = mad(mad(-near, y, x), inverse, near)
+    return select(nearest.is_nan(), near, nearest)
+
+
 # ---------------------------------------------------------------------- steps and remainders
 def nextafter(x: Value, y: Value) -> Value:
     """Return the number next to x in the direction of y."""

@@ -1,0 +1,169 @@
+"""Numbers taken apart: packed bits, mantissa and exponent, distance to the next number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import primitives
+from funtorch.numpy import elementwise
+from funtorch.numpy.elementwise import where
+from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis
+from funtorch.numpy.padding import pad
+from funtorch.numpy.promotion import (
+    asarray,
+    canonical_axis,
+    convert,
+    describe,
+    static_int,
+    to_array,
+)
+from funtorch.numpy.reductions import sum as sum_
+
+__all__ = ["frexp", "packbits", "spacing", "unpackbits"]
+
+_WEIGHTS = {"big": np.arange(7, -1, -1), "little": np.arange(8)}
+
+
+def _bit_order(name: str, bitorder: str) -> np.ndarray:
+    if bitorder not in _WEIGHTS:
+        raise ValueError(f"{name}: bitorder must be 'big' or 'little', got {bitorder!r}")
+    return _WEIGHTS[bitorder].astype(np.uint8)
+
+
+def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
+    """Pack zeros and others into the bits of uint8 numbers.
+
+    Args:
+        a: integer or bool array.
+        axis: the axis that shrinks eightfold; None flattens.
+        bitorder: 'big' puts the first element into the highest bit, 'little' into the lowest.
+
+    Example:
+        >>> packbits(asarray([1, 0, 1]))
+        Array([160], dtype=uint8)
+
+    References:
+        numpy.packbits
+    """
+    shifts = _bit_order("packbits", bitorder)
+    x = to_array(a, "packbits", "a")
+    if dtypes.is_inexact(x.dtype):
+        raise TypeError(f"packbits: a must be integers or bool, got {describe(x)}")
+    if axis is None:
+        x, axis = ravel(x), 0
+    k = canonical_axis(axis, x.ndim, "packbits")
+    bits = moveaxis(convert(elementwise.not_equal(x, 0), dtypes.uint8), k, -1)
+    n = bits.shape[-1]
+    bits = pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, -n % 8)])
+    bits = reshape(bits, (*bits.shape[:-1], -(-n // 8), 8))
+    packed = sum_(elementwise.left_shift(bits, asarray(shifts)), -1, dtypes.uint8)
+    return moveaxis(packed, -1, k)
+
+
+def unpackbits(
+    a: Any, axis: int | None = None, count: int | None = None, bitorder: str = "big"
+) -> Any:
+    """Return the bits of uint8 numbers as zeros and ones.
+
+    Args:
+        a: uint8 array.
+        axis: the axis that grows eightfold; None flattens.
+        count: number of bits to return; negative: to leave out at the end.
+        bitorder: 'big' begins with the highest bit, 'little' with the lowest.
+
+    Example:
+        >>> unpackbits(asarray([160], "uint8"), count=3)
+        Array([1, 0, 1], dtype=uint8)
+
+    References:
+        numpy.unpackbits
+    """
+    shifts = _bit_order("unpackbits", bitorder)
+    x = to_array(a, "unpackbits", "a")
+    if x.dtype != dtypes.uint8:
+        raise TypeError(f"unpackbits: a must be uint8, got {describe(x)}")
+    if axis is None:
+        x, axis = ravel(x), 0
+    k = canonical_axis(axis, x.ndim, "unpackbits")
+    x = moveaxis(x, k, -1)
+    bits = elementwise.bitwise_and(
+        elementwise.right_shift(x[..., None], asarray(shifts)), asarray(1, dtypes.uint8)
+    )
+    bits = reshape(bits, (*x.shape[:-1], 8 * x.shape[-1]))
+    n = bits.shape[-1]
+    if count is not None:
+        count = static_int(count, "unpackbits: count")
+        if count < -n:
+            raise ValueError(f"unpackbits: count {count} leaves out more than all {n} bits")
+        if count > n:
+            bits = pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, count - n)])
+        else:
+            bits = slice_axis(bits, bits.ndim - 1, 0, count if count >= 0 else n + count)
+    return moveaxis(bits, -1, k)
+
+
+# Bits of the mantissa, and the integer of the same width.
+_FORMAT = {dtypes.float32: (23, dtypes.int32), dtypes.float64: (52, dtypes.int64)}
+
+
+def frexp(x: Any, /) -> tuple[Any, Any]:
+    """Take numbers apart: x = mantissa * 2**exponent, with the mantissa in [0.5, 1).
+
+    Args:
+        x: array of real numbers.
+
+    Returns:
+        (mantissa, int32 exponent); 0, infinities and nan are their own mantissas.
+
+    Example:
+        >>> mantissa, exponent = frexp(asarray([6.0]))
+        >>> mantissa.tolist(), exponent.tolist()
+        ([0.75], [3])
+
+    References:
+        numpy.frexp
+    """
+    x = to_array(x, "frexp")
+    if dtypes.is_complex(x.dtype):
+        raise TypeError(f"frexp: x must be real, got {describe(x)}")
+    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
+    wide = x if x.dtype in _FORMAT else convert(x, dtypes.float32)
+    mantissa_bits, integer = _FORMAT[wide.dtype]
+    tiny = elementwise.less(elementwise.absolute(wide), float(dtypes.finfo(wide.dtype).tiny))
+    scaled = where(tiny, elementwise.multiply(wide, 2.0**mantissa_bits), wide)
+    bits = primitives["bitcast"].bind(primitives["stop_gradient"].bind(scaled), dtype=integer)
+    width = 8 * integer.itemsize - 1 - mantissa_bits
+    exponent = elementwise.bitwise_and(
+        elementwise.right_shift(bits, mantissa_bits), (1 << width) - 1
+    )
+    exponent = elementwise.subtract(exponent, (1 << (width - 1)) - 2)
+    exponent = elementwise.subtract(exponent, where(tiny, mantissa_bits, 0))
+    plain = elementwise.logical_and(elementwise.isfinite(wide), elementwise.not_equal(wide, 0))
+    exponent = convert(where(plain, exponent, 0), dtypes.int32)
+    mantissa = elementwise.ldexp(wide, elementwise.negative(exponent))
+    return convert(where(plain, mantissa, wide), x.dtype, x.weak_type), exponent
+
+
+def spacing(x: Any, /) -> Any:
+    """Return the distance to the next number away from 0, with the sign of x.
+
+    Args:
+        x: array of real numbers.
+
+    Example:
+        >>> float(spacing(1.0)) * 2**23
+        1.0
+
+    References:
+        numpy.spacing
+    """
+    x = to_array(x, "spacing")
+    if dtypes.is_complex(x.dtype):
+        raise TypeError(f"spacing: x must be real, got {describe(x)}")
+    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
+    outwards = elementwise.copysign(np.inf, x)
+    step = elementwise.subtract(elementwise.nextafter(x, outwards), x)
+    return where(elementwise.isfinite(x), step, np.nan)

@@ -1,0 +1,310 @@
+"""Polynomials, given by their coefficients with the highest power first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.core import concrete_or_error, primitives
+from funtorch.numpy import elementwise, linalg
+from funtorch.numpy.calculus import convolve
+from funtorch.numpy.contractions import dot, outer
+from funtorch.numpy.creation import ones, vander, zeros
+from funtorch.numpy.elementwise import add, divide, multiply, subtract
+from funtorch.numpy.manipulation import concatenate, ravel, stack
+from funtorch.numpy.promotion import (
+    asarray,
+    broadcast_to,
+    convert,
+    describe,
+    promote,
+    promote_inexact,
+    static_int,
+    to_array,
+    to_arrays,
+)
+from funtorch.numpy.reductions import sum as sum_
+
+__all__ = [
+    "poly",
+    "polyadd",
+    "polyder",
+    "polydiv",
+    "polyfit",
+    "polyint",
+    "polymul",
+    "polysub",
+    "polyval",
+]
+
+
+def _vector(x: Any, function: str, argument: str) -> Any:
+    """Return coefficients as a vector; a number is a polynomial of degree 0."""
+    x = to_array(x, function, argument)
+    if x.ndim > 1:
+        raise ValueError(f"{function}: {argument} must be a vector, got {describe(x)}")
+    return ravel(x)
+
+
+def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
+    """Evaluate a polynomial by Horner's rule.
+
+    Args:
+        p: coefficients, the highest power first; further axes broadcast with x.
+        x: array of arguments.
+        unroll: accepted for JAX's sake.
+
+    Example:
+        >>> polyval(asarray([1, 0, 2]), asarray(3))
+        Array(11, dtype=int32)
+
+    References:
+        numpy.polyval
+    """
+    p, x = to_arrays("polyval", p=p, x=x)
+    p, x = promote("polyval", p, x)
+    if p.ndim == 0:
+        raise ValueError(f"polyval: p must have an axis of coefficients, got {describe(p)}")
+    out = broadcast_to(asarray(0, x.dtype), x.shape)
+    for k in range(p.shape[0]):
+        out = add(multiply(out, x), p[k])
+    return out
+
+
+def _aligned(a1: Any, a2: Any, name: str) -> tuple[Any, Any]:
+    x, y = promote(name, _vector(a1, name, "a1"), _vector(a2, name, "a2"))
+    n = max(x.shape[0], y.shape[0])
+    zero = asarray(0, x.dtype)
+    padded = [
+        primitives["pad"].bind(z, zero, lo=(n - z.shape[0],), hi=(0,), interior=(0,))
+        for z in (x, y)
+    ]
+    return padded[0], padded[1]
+
+
+def polyadd(a1: Any, a2: Any) -> Any:
+    """Add polynomials.
+
+    Example:
+        >>> polyadd(asarray([1, 2]), asarray([3, 4, 5])).tolist()
+        [3, 5, 7]
+
+    References:
+        numpy.polyadd
+    """
+    return add(*_aligned(a1, a2, "polyadd"))
+
+
+def polysub(a1: Any, a2: Any) -> Any:
+    """Subtract polynomials.
+
+    References:
+        numpy.polysub
+    """
+    return subtract(*_aligned(a1, a2, "polysub"))
+
+
+def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
+    """Multiply polynomials.
+
+    Args:
+        a1, a2: vectors of coefficients.
+        trim_leading_zeros: drop the zeros in front first, as NumPy does; values must be known.
+
+    References:
+        numpy.polymul
+    """
+    x, y = (_vector(a, "polymul", n) for a, n in ((a1, "a1"), (a2, "a2")))
+    if trim_leading_zeros:
+        x, y = _trimmed(x, "polymul"), _trimmed(y, "polymul")
+    x, y = promote_inexact("polymul", x, y)
+    return convolve(*(z if z.shape[0] else zeros((1,), z.dtype) for z in (x, y)))
+
+
+def _trimmed(p: Any, name: str) -> Any:
+    """Return coefficients without the zeros in front; the last one stays."""
+    known = concrete_or_error(p, f"the number of leading zeros, in {name},")
+    found = np.flatnonzero(known)
+    return p[int(found[0]) if found.size else max(p.shape[0] - 1, 0) :]
+
+
+def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
+    """Divide polynomials.
+
+    Args:
+        u: coefficients of the dividend.
+        v: coefficients of the divisor; the first must not be 0.
+        trim_leading_zeros: drop the zeros in front of the remainder; values must be known.
+
+    Returns:
+        (quotient, remainder); the remainder has the length of u unless it is trimmed.
+
+    Example:
+        >>> quotient, remainder = polydiv(asarray([1.0, 0.0, 2.0]), asarray([1.0, 1.0]))
+        >>> quotient.tolist(), remainder.tolist()
+        ([1.0, -1.0], [0.0, 0.0, 3.0])
+
+    References:
+        numpy.polydiv
+    """
+    x, y = promote_inexact("polydiv", _vector(u, "polydiv", "u"), _vector(v, "polydiv", "v"))
+    m, n = x.shape[0] - 1, y.shape[0] - 1
+    if n < 0 or m < 0:
+        raise ValueError("polydiv: u and v must have at least one coefficient each")
+    scale = divide(1.0, y[0])
+    steps = max(m - n + 1, 1)
+    quotient = []
+    for k in range(m - n + 1):
+        factor = multiply(scale, x[k])
+        quotient.append(factor)
+        x = x.at[k : k + n + 1].add(elementwise.negative(multiply(factor, y)))
+    q = stack(quotient) if quotient else zeros((steps,), x.dtype)
+    return q, _trimmed(x, "polydiv") if trim_leading_zeros else x
+
+
+def polyder(p: Any, m: int = 1) -> Any:
+    """Differentiate a polynomial m times.
+
+    References:
+        numpy.polyder
+    """
+    p = _vector(p, "polyder", "p")
+    p = convert(p, dtypes.to_inexact(p.dtype))
+    m = _order(m, "polyder")
+    for _ in range(m):
+        n = p.shape[0]
+        p = multiply(p[:-1], asarray(np.arange(n - 1, 0, -1), p.dtype))
+    return p
+
+
+def _order(m: Any, name: str) -> int:
+    m = static_int(m, f"{name}: m")
+    if m < 0:
+        raise ValueError(f"{name}: m must not be negative, got {m}")
+    return m
+
+
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """Integrate a polynomial m times, with integration constants k (default 0).
+
+    References:
+        numpy.polyint
+    """
+    p = _vector(p, "polyint", "p")
+    p = convert(p, dtypes.to_inexact(p.dtype))
+    m = _order(m, "polyint")
+    constants = ravel(asarray(0 if k is None else k))
+    if constants.shape[0] == 1 and m:
+        constants = broadcast_to(constants, (m,))
+    if constants.shape[0] != m:
+        raise ValueError(
+            f"polyint: k must hold 1 or m={m} integration constants, got {constants.shape[0]}"
+        )
+    for j in range(m):
+        powers = asarray(np.arange(p.shape[0], 0, -1), p.dtype)
+        p = concatenate([divide(p, powers), convert(constants[j : j + 1], p.dtype)])
+    return p
+
+
+def poly(seq_of_zeros: Any) -> Any:
+    """Return the coefficients of the polynomial with given zeros.
+
+    Args:
+        seq_of_zeros: vector of zeros, or a square matrix whose eigenvalues they are.
+
+    Returns:
+        A vector of coefficients, the first one 1.
+
+    Example:
+        >>> poly(asarray([1.0, 2.0])).tolist()
+        [1.0, -3.0, 2.0]
+
+    References:
+        numpy.poly
+    """
+    x = to_array(seq_of_zeros, "poly", "seq_of_zeros")
+    x = convert(x, dtypes.to_inexact(x.dtype))
+    if x.ndim > 1:
+        raise ValueError(f"poly: a vector or a square matrix is required, got {describe(x)}")
+    x = ravel(x)
+    out = ones((1,), x.dtype)
+    for k in range(x.shape[0]):
+        out = convolve(out, stack([asarray(1, x.dtype), elementwise.negative(x[k])]))
+    return out
+
+
+def polyfit(
+    x: Any,
+    y: Any,
+    deg: int,
+    rcond: float | None = None,
+    full: bool = False,
+    w: Any = None,
+    cov: bool | str = False,
+) -> Any:
+    """Fit a polynomial to points by least squares.
+
+    Args:
+        x: vector of m arguments.
+        y: values of shape (m,) or (m, k).
+        deg: degree.
+        rcond: singular values below this share of the largest are left out (default m * eps).
+        full: also return residuals, rank, singular values and rcond.
+        w: weights of shape (m,).
+        cov: also return the covariance of the coefficients; 'unscaled' leaves it unscaled.
+
+    Returns:
+        Coefficients of shape (deg + 1,) or (deg + 1, k); with what was asked for beside.
+
+    Raises:
+        ValueError: the shapes do not fit, or deg is negative.
+
+    Example:
+        >>> polyfit(asarray([0.0, 1.0, 2.0]), asarray([1.0, 3.0, 5.0]), 1).round(4).tolist()
+        [2.0, 1.0]
+
+    References:
+        numpy.polyfit
+    """
+    deg = static_int(deg, "polyfit: deg")
+    xs, ys = promote_inexact("polyfit", *to_arrays("polyfit", x=x, y=y))
+    if deg < 0:
+        raise ValueError(f"polyfit: deg must not be negative, got {deg}")
+    if xs.ndim != 1 or not xs.shape[0] or ys.ndim not in (1, 2) or ys.shape[0] != xs.shape[0]:
+        raise ValueError(
+            "polyfit: x must be a vector that is not empty, and y a vector or matrix with as many "
+            f"rows; got x {describe(xs)}, y {describe(ys)}"
+        )
+    m, order = xs.shape[0], deg + 1
+    if rcond is None:
+        rcond = m * float(dtypes.finfo(xs.dtype).eps)
+    lhs, rhs = vander(xs, order), ys
+    if w is not None:
+        weights = convert(to_array(w, "polyfit", "w"), xs.dtype)
+        if weights.shape != (m,):
+            raise ValueError(f"polyfit: w must have shape ({m},) as x has, got {describe(weights)}")
+        lhs = multiply(lhs, weights[:, None])
+        rhs = multiply(rhs, weights[:, None] if ys.ndim == 2 else weights)
+    scale = elementwise.sqrt(sum_(multiply(lhs, lhs), 0))
+    lhs = divide(lhs, scale)
+    c, residuals, rank, singular = linalg.lstsq(lhs, rhs, rcond)
+    c = divide(c, scale[:, None] if ys.ndim == 2 else scale)
+    if full:
+        return c, residuals, rank, singular, asarray(rcond)
+    if not cov:
+        return c
+    base = divide(linalg.inv(dot(lhs.T, lhs)), outer(scale, scale))
+    if cov == "unscaled":
+        factor = asarray(1.0, base.dtype)
+    elif m <= order:
+        raise ValueError(
+            f"polyfit: {m} points are too few to scale the covariance of {order} coefficients; "
+            "pass cov='unscaled'"
+        )
+    else:
+        factor = divide(residuals, m - order)
+    if ys.ndim == 1:
+        return c, multiply(base, factor)
+    return c, multiply(base[:, :, None], factor)

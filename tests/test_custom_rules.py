@@ -1,0 +1,291 @@
+"""Rules of one's own: symbolic zeros, jvp of custom_vjp, batching rules, functions with state."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import lax
+from funtorch.custom_derivatives import SymbolicZero, zero_from_primal
+
+X = np.array([0.5, -1.0, 2.0])
+TRANSFORMS = {"eager": lambda f: f, "jit": ft.jit}
+both = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+
+
+def close(got, want):
+    ft.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), got, want)
+
+
+# ------------------------------------------------------------------------------------ custom_jvp
+def symbolic_product(seen):
+    @ft.custom_jvp
+    def f(x, y):
+        return x * y
+
+    def rule(primals, tangents):
+        seen.append(tuple(type(t) is SymbolicZero for t in tangents))
+        (x, y), (tx, ty) = primals, tangents
+        terms = [5 * t for t in (tx, ty) if type(t) is not SymbolicZero]
+        return f(x, y), sum(terms) if terms else zero_from_primal(x, symbolic_zeros=True)
+
+    f.defjvp(rule, symbolic_zeros=True)
+    return f
+
+
+@both
+def test_custom_jvp_symbolic_zeros(transform):
+    seen = []
+    f = symbolic_product(seen)
+    close(transform(ft.grad(f, argnums=1))(2.0, 3.0), 5.0)
+    assert seen == [(True, False)]
+    close(
+        transform(ft.jvp)(f, (2.0, 3.0), (1.0, 1.0))[1], 10.0
+    ) if transform is not ft.jit else None
+    close(transform(ft.vmap(ft.grad(f), in_axes=(0, None)))(X, 3.0), np.full(3, 5.0))
+    assert seen[-1] == (False, True)
+
+
+def test_custom_jvp_defjvps_and_nondiff():
+    @functools.partial(ft.custom_jvp, nondiff_argnums=(0,), nondiff_argnames="scale")
+    def apply(g, x, scale):
+        return g(x) * scale
+
+    @apply.defjvp
+    def rule(g, scale, primals, tangents):
+        return apply(g, *primals, scale), 100 * scale * tangents[0]
+
+    close(ft.jit(ft.grad(lambda x: apply(fnp.sin, x, scale=2.0)))(1.0), 200.0)
+    f = ft.custom_jvp(lambda x, y: x * y)
+    f.defjvps(lambda t, out, x, y: 3 * t, None)
+    close(ft.grad(f, argnums=(0, 1))(2.0, 5.0), (3.0, 0.0))
+    with pytest.raises(ValueError, match=r"no argument named 'g'.*\['x'\]"):
+        ft.custom_jvp(lambda x: x, nondiff_argnames=("g",))
+
+
+def test_closing_over_what_is_differentiated_is_an_error():
+    def of(c, transform):
+        f = ft.custom_jvp(lambda x: c * x)
+        f.defjvp(lambda primals, tangents: (f(*primals), tangents[0]))
+        return transform(f)(2.0)
+
+    with pytest.raises(ValueError, match=r"<lambda>.*closes over.*Pass the value as an argument"):
+        ft.grad(lambda c: of(c, ft.jit))(1.0)
+    with pytest.raises(ft.errors.UnexpectedTracerError, match="pass it to that function"):
+        ft.grad(lambda c: of(c, lambda f: f))(1.0)
+
+
+# ------------------------------------------------------------------------------------ custom_vjp
+def test_custom_vjp_symbolic_zeros():
+    log = []
+
+    @ft.custom_vjp
+    def f(x, y):
+        return x * y, x + y
+
+    def fwd(x, y):
+        log.append((x.perturbed, y.perturbed))
+        return f(x.value, y.value), (x.value, y.value)
+
+    def bwd(residuals, cts):
+        log.append(tuple(type(ct) is SymbolicZero for ct in cts))
+        x, y = residuals
+        a, b = (0.0 if type(ct) is SymbolicZero else ct for ct in cts)
+        return 10 * a * y + b, a * x + b
+
+    f.defvjp(fwd, bwd, symbolic_zeros=True)
+    close(ft.grad(lambda x: f(x, 3.0)[0])(2.0), 30.0)
+    assert log == [(True, False), (False, True)]
+    close(ft.jit(ft.vmap(ft.grad(lambda x: f(x, 3.0)[1])))(X), np.ones(3))
+    close(ft.jit(ft.grad(lambda x, y: f(x, y)[0], argnums=(0, 1)))(2.0, 3.0), (30.0, 2.0))
+
+
+def doubled(n=1):
+    """Return sin with ten times its derivative, by a bwd rule that is no single operation."""
+
+    @ft.custom_vjp
+    def f(x):
+        return fnp.sin(x)
+
+    def bwd(x, ct):
+        c, _ = lax.scan(lambda c, _: (c * fnp.cos(x) * 10, None), ct, None, n)
+        return (c,)
+
+    f.defvjp(lambda x: (f(x), x), bwd, optimize_remat=True)
+    return f
+
+
+@both
+def test_jvp_of_custom_vjp(transform):
+    f = doubled()
+    slope = 10 * np.cos(X)
+    cases = {
+        "jvp": lambda x: ft.jvp(f, (x,), (fnp.ones(3, x.dtype),))[1],
+        "jvp of jit": lambda x: ft.jvp(ft.jit(f), (x,), (fnp.ones(3, x.dtype),))[1],
+        "jacfwd": lambda x: ft.jacfwd(f)(x).sum(0),
+        "linearize": lambda x: ft.linearize(f, x)[1](fnp.ones(3, x.dtype)),
+        "vmap jvp": ft.vmap(lambda v: ft.jvp(f, (v,), (fnp.ones((), v.dtype),))[1]),
+        "jvp of scan": lambda x: ft.jvp(
+            lambda y: lax.scan(lambda c, _: (c, f(y)), 0.0, None, 1)[1][0],
+            (x,),
+            (fnp.ones(3, x.dtype),),
+        )[1],
+        "remat": lambda x: ft.jvp(ft.checkpoint(f), (x,), (fnp.ones(3, x.dtype),))[1],
+    }
+    for name, case in cases.items():
+        np.testing.assert_allclose(transform(case)(fnp.asarray(X)), slope, err_msg=name)
+    second = transform(ft.vmap(ft.jacfwd(ft.grad(f))))(fnp.asarray(X))
+    np.testing.assert_allclose(second, -10 * np.sin(X))
+    other = transform(ft.vmap(ft.grad(lambda x: ft.jvp(f, (x,), (1.0,))[1])))(fnp.asarray(X))
+    np.testing.assert_allclose(other, -10 * np.sin(X))
+
+
+def test_linearized_custom_vjp_compiles_to_native_code():
+    f_jvp = ft.linearize(doubled(), fnp.asarray(X))[1]
+    steps = ft.explain(f_jvp)(fnp.asarray(X)).steps
+    assert "custom_lin" not in " ".join(step.what for step in steps)
+
+
+# ------------------------------------------------------------------------------------ custom_vmap
+def rule_by_case():
+    @ft.custom_batching.custom_vmap
+    def f(x, y):
+        return x + y**2
+
+    @f.def_vmap
+    def rule(size, batched, x, y):
+        assert size == 3
+        if all(batched):
+            return x * y, True
+        return (x - y, True) if batched[0] else (x + 3 * y, True)
+
+    return f
+
+
+@both
+def test_custom_vmap(transform):
+    f, x = rule_by_case(), fnp.asarray(X)
+    close(transform(f)(1.0, 2.0), 5.0)
+    close(transform(ft.vmap(f))(x, x), X * X)
+    close(transform(ft.vmap(f, in_axes=(0, None)))(x, 2.0), X - 2)
+    close(transform(ft.vmap(lambda y: f(2.0, y=y)))(x), 2 + 3 * X)
+    nested = transform(ft.vmap(ft.vmap(f)))(fnp.ones((3, 3)), fnp.full((3, 3), 2.0))
+    close(nested, np.full((3, 3), 2.0))
+
+
+@both
+def test_custom_vmap_derivatives(transform):
+    f, x = rule_by_case(), fnp.asarray(X)
+    _, pushed = transform(ft.vmap(lambda a, b: ft.jvp(f, (a, b), (a, b))))(x, x)
+    close(pushed, 2 * X * X)  # of x * y
+    one = fnp.ones((), x.dtype)
+    close(transform(ft.vmap(lambda a: ft.jvp(lambda v: f(v, 2.0), (a,), (one,))[1]))(x), np.ones(3))
+    close(transform(ft.vmap(ft.grad(f, argnums=1)))(x, x), 2 * X)
+    value, grad = transform(ft.vmap(ft.value_and_grad(f)))(x, x)
+    close((value, grad), (X * X, np.ones(3)))
+    close(
+        transform(ft.linear_transpose(ft.custom_batching.custom_vmap(lambda v: 3 * v), 1.0))(2.0)
+        if 0
+        else 1,
+        1,
+    )
+
+
+def test_custom_vmap_mistakes():
+    f = ft.custom_batching.custom_vmap(fnp.sin)
+    with pytest.raises(
+        AttributeError, match="No batching rule defined for custom_vmap function sin"
+    ):
+        f(1.0)
+    cases = [
+        (lambda n, b, x: x, TypeError, r"must return \(output, which parts are batched\)"),
+        (lambda n, b, x: ((x, x), True), ValueError, "batching specification .* do not match"),
+        (lambda n, b, x: ((x, x), (True, True)), ValueError, "does not match that of original"),
+        (
+            lambda n, b, x: (x[0], True),
+            ValueError,
+            r"gave output 0 as f64\[\]; it must be f64\[3\]",
+        ),
+    ]
+    for rule, error, message in cases:
+        f.def_vmap(rule)
+        with pytest.raises(error, match=message):
+            ft.vmap(f)(X)
+    g = ft.custom_batching.custom_vmap(lambda x: x)
+    g.def_vmap(lambda n, b, x: (x, True))
+
+    def closing(c):
+        h = ft.custom_batching.custom_vmap(lambda x: x * c)
+        h.def_vmap(lambda n, b, x: (x, True))
+        return h(1.0)
+
+    with pytest.raises(ValueError, match="pass the value as an argument"):
+        ft.jit(ft.vmap(closing))(X)
+
+
+@both
+def test_sequential_vmap(transform):
+    shapes = []
+
+    @ft.custom_batching.sequential_vmap
+    def f(x, y):
+        shapes.append((x.shape, y.shape))
+        return {"product": x * y, "x": x}
+
+    got = transform(ft.vmap(f, in_axes=(0, None)))(X, X)
+    close(got, {"product": np.outer(X, X), "x": X})
+    assert set(shapes) == {((), (3,))}
+
+
+# ------------------------------------------------------------------------------------ state
+@both
+def test_custom_gradient(transform):
+    f = ft.custom_gradient(lambda x, y: (x * y, lambda ct: (ct * y * 2, ct * fnp.sin(x))))
+    close(transform(f)(2.0, 3.0), 6.0)
+    close(transform(ft.grad(f, argnums=(0, 1)))(2.0, 0.0), (0.0, np.sin(np.float32(2.0))))
+    one = ft.custom_gradient(lambda x: (x**2, lambda ct: 3 * ct * x))
+    close(transform(ft.vmap(ft.grad(one)))(X), 3 * X)
+    close(transform(ft.vmap(ft.grad(ft.grad(one))))(X), np.full(3, 3.0))
+    close(transform(ft.vmap(lambda x: ft.jvp(one, (x,), (x,))[1]))(X), 3 * X * X)
+    with pytest.raises(TypeError, match=r"custom_gradient: .*must return \(output, rule\)"):
+        ft.custom_gradient(lambda x: x)(1.0)
+
+
+@both
+def test_closure_convert(transform):
+    def minimize(f, x):
+        converted, values = ft.closure_convert(f, x)
+
+        @ft.custom_vjp
+        def run(x, *values):
+            return converted(x, *values)
+
+        run.defvjp(lambda *args: (run(*args), args), lambda args, ct: (ct, *[5 * ct] * len(values)))
+        return run(x, *values)
+
+    close(transform(ft.grad(lambda c: minimize(lambda x: x * c, 2.0)))(3.0), 5.0)
+    converted, values = ft.closure_convert(lambda x: x * X, 1.0)
+    assert values == []
+    with pytest.raises(TypeError, match="takes arguments of structure"):
+        converted((1.0, 2.0))
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_fwd_and_bwd(jitted):
+    def f(x, w):
+        return fnp.sin(x * w), {"aux": x}
+
+    fwd, bwd = ft.fwd_and_bwd(f, argnums=(0, 1), has_aux=True, jitted=jitted)
+    for scale in (1.0, 2.0):
+        x, w = X * scale, X + scale
+        out, residuals, aux = fwd(x, w)
+        close((out, aux), (np.sin(x * w), {"aux": x}))
+        close(bwd(residuals, np.ones(3)), (np.cos(x * w) * w, np.cos(x * w) * x))
+    if jitted:
+        assert bwd._cache_size() == 1
+    fwd, bwd = ft.fwd_and_bwd(lambda x, n: x * n, argnums=0, jitted=jitted)
+    close(bwd(fwd(2.0, 3)[1], 1.0), 3.0)
+    with pytest.raises(TypeError, match=r"bwd of <lambda>.*structure"):
+        bwd(fwd(2.0, 3)[1], (1.0, 1.0))
