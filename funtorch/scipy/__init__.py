@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from funtorch.scipy import special, stats
+from funtorch.scipy import linalg, special, stats
 
-__all__ = ["special", "stats"]
+__all__ = ["linalg", "special", "stats"]
