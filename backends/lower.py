@@ -26,7 +26,9 @@ from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
 from .cumulative import CUMULATIVE, along_rows
+from .nothing import of_nothing
 from .ordering import by_bits
+from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
 from .products import as_matrices
 from .spectral import by_convolution
 
@@ -195,6 +197,14 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": as_matrices,
+    "conv_general_dilated": convolved,
+    "is_finite": is_finite_number,
+    "nextafter": next_half,
+    "pow": integer_powers,
+    "scatter_add": scattered_bools(True),
+    "scatter_max": scattered_bools(True),
+    "scatter_mul": scattered_bools(False),
+    "scatter_min": scattered_bools(False),
     **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
@@ -208,9 +218,13 @@ def _listed(outs: Any) -> list[Any]:
     return list(outs) if isinstance(outs, (list, tuple)) else [outs]
 
 
+def _is_empty(eqn: Eqn) -> bool:
+    return any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
+
+
 def lower(jaxpr: Jaxpr) -> Jaxpr:
     """Return an equal program in which every equation with a row is written in other primitives."""
-    if not any(eqn.prim.name in LOWERINGS for eqn in jaxpr.eqns):
+    if not any(eqn.prim.name in LOWERINGS or _is_empty(eqn) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
@@ -220,9 +234,8 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
 
     for eqn in jaxpr.eqns:
         args = renamed(eqn.invars, env)
-        rule = LOWERINGS.get(eqn.prim.name)
-        empty = any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
-        written = None if rule is None or empty else rule(eqn)
+        rule = of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        written = None if rule is None else rule(eqn)
         if written is None:
             eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
             continue

@@ -23,6 +23,7 @@ __all__ = [
     "Fourier",
     "Launch",
     "Library",
+    "Nothing",
     "Plan",
     "Running",
     "Scan",
@@ -185,6 +186,13 @@ class Library:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """Make empty arrays."""
+
+    outs: tuple[Var, ...]
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -217,8 +225,9 @@ class Branch:
 
 
 Step = (
-    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Call | Scan | While | Branch
-)
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
+    | While | Branch
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -276,6 +285,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Table):
             shown = []
             yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Nothing):
+            shown = []
+            yield f"  {k}: {made}"
         elif isinstance(step, Running):
             shown = []
             yield f"  {k}: {made} = running {step.name} of {name(step.x)}"
@@ -301,7 +313,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.lhs, step.rhs)
     elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
-    elif not isinstance(step, Table):
+    elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
 
 
@@ -311,5 +323,7 @@ def writes(step: Step) -> Iterator[Var]:
         yield from (step.vars[s.buffer] for s in step.kernel.stores)
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
+    elif isinstance(step, Nothing):
+        yield from step.outs
     else:
         yield from step.eqn.outvars

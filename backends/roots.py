@@ -17,6 +17,7 @@ from .coverage import ELEMENTWISE, KINDS, covers
 from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .moves import MOVES, merged_axes
+from .nothing import gives_nothing
 from .plan import Conv, Dot
 from .products import FLOATS, destination, in_order, product, source
 from .spectral import transform
@@ -24,7 +25,7 @@ from .spectral import transform
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
+_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -36,9 +37,12 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'call', or
+    'nothing' where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if gives_nothing(eqn):
+        return "nothing"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if name in RECIPES:

@@ -27,7 +27,7 @@ from funtorch.backends.kernel import (
     row_major,
     run_kernel,
 )
-from funtorch.backends.plan import Call, Dot, Launch
+from funtorch.backends.plan import Call, Dot, Launch, Running
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import stage
 from funtorch.transforms.simplify import simplify
