@@ -4,6 +4,7 @@ Control flow comes from `funtorch.transforms`, so this namespace belongs to the 
 nothing below it imports it.
 """
 
+from funtorch.lax import linalg
 from funtorch.lax.convolution import (
     ConvDimensionNumbers,
     ConvGeneralDilatedDimensionNumbers,
@@ -316,6 +317,7 @@ __all__ = [
     "is_finite",
     "le",
     "lgamma",
+    "linalg",
     "log",
     "log1p",
     "logistic",
