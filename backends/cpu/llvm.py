@@ -42,7 +42,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
-        table: integers, if any, that ``scratch`` points to instead.
+        table: integers, if any; a pointer to them comes before ``scratch``.
     """
 
     text: str

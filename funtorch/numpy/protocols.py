@@ -172,12 +172,20 @@ def _dlpack_device(self: Any) -> tuple[int, int]:
     return concrete_or_error(self, "the DLPack device").__dlpack_device__()
 
 
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+
+
 def attach(namespace: types.ModuleType) -> None:
     """Give `Array` the protocols; ``namespace`` is funtorch.numpy."""
     dispatch = _Dispatch(namespace)
 
     def array_namespace(self: Any, *, api_version: str | None = None) -> types.ModuleType:
         """Return the namespace of the Array API standard."""
+        if api_version not in (None, *_VERSIONS):
+            raise ValueError(
+                f"__array_namespace__: api_version {api_version!r} is not supported; use one of "
+                f"{', '.join(_VERSIONS)}"
+            )
         return namespace
 
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
