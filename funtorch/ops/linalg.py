@@ -328,6 +328,8 @@ def _pinv_program(x: Any, *, rtol: float, hermitian: bool) -> tuple[Any]:
         u, values, vt = svd(x)
         left, v, size = adjoint(u), adjoint(vt), values
     axis = len(size.shape) - 1
+    if not size.shape[-1]:
+        return (mm(v, left),)
     largest = reduce_max(size, axes=(axis,))
     limit = broadcast_in_dim(scale(largest, rtol), shape=size.shape, dims=tuple(range(axis)))
     small = le(size, limit)

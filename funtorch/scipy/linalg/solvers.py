@@ -96,7 +96,7 @@ def solve(
         ValueError: the shapes do not fit, or assume_a is none of these.
 
     Example:
-        >>> a, b = fnp.asarray([[2.0, 0.0], [0.0, 4.0]]), fnp.asarray([2.0, 4.0])
+        >>> a, b = fnp.diag(fnp.asarray([4.0, 16.0])), fnp.asarray([4.0, 16.0])
         >>> solve(a, b, assume_a="pos")
         Array([1., 1.], dtype=float32)
     """
