@@ -18,6 +18,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     promote,
     to_array,
 )
@@ -63,6 +64,7 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------ slices
+@moves
 def slice(
     operand: Any,
     start_indices: Sequence[int],
@@ -81,6 +83,7 @@ def slice(
     )
 
 
+@moves
 def slice_in_dim(
     operand: Any, start_index: int | None, limit_index: int | None, stride: int = 1, axis: int = 0
 ) -> Any:
@@ -95,6 +98,7 @@ def slice_in_dim(
     return manipulation.slice_axis(x, k, start, stop, step)
 
 
+@moves
 def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True) -> Any:
     """Take a static position of one axis.
 
@@ -133,6 +137,7 @@ def _starts(x: Any, starts: Any, name: str, negative: Any) -> list[Any]:
     return out
 
 
+@moves
 def dynamic_slice(
     operand: Any,
     start_indices: Any,
@@ -160,6 +165,7 @@ def dynamic_slice(
     return primitives["dynamic_slice"].bind(x, *starts, sizes=tuple(slice_sizes))
 
 
+@moves
 def dynamic_slice_in_dim(
     operand: Any,
     start_index: Any,
@@ -180,6 +186,7 @@ def dynamic_slice_in_dim(
     return dynamic_slice(x, starts, sizes, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_index_in_dim(
     operand: Any,
     index: Any,
@@ -199,6 +206,7 @@ def dynamic_index_in_dim(
     return out if keepdims else manipulation.squeeze(out, axis)
 
 
+@moves
 def dynamic_update_slice(
     operand: Any,
     update: Any,
@@ -226,6 +234,7 @@ def dynamic_update_slice(
     )
 
 
+@moves
 def dynamic_update_slice_in_dim(
     operand: Any, update: Any, start_index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:
@@ -240,6 +249,7 @@ def dynamic_update_slice_in_dim(
     return dynamic_update_slice(x, update, starts, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_update_index_in_dim(
     operand: Any, update: Any, index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:

@@ -388,7 +388,7 @@ def einsum(
     shapes = tuple(x.shape for x in xs)
     optimize = "auto" if optimize is True else optimize
     if isinstance(optimize, list):
-        optimize = tuple(optimize)
+        optimize = tuple(step for step in optimize if step != "einsum_path")
     try:
         steps = _einsum_plan(subscripts.replace(" ", ""), shapes, optimize)
     except ValueError as error:
@@ -475,9 +475,9 @@ def _einsum_reduce(x: Any, names: str, keep: set[str]) -> tuple[Any, str]:
 
 
 def einsum_path(
-    subscripts: str, /, *operands: Any, optimize: Any = "greedy"
+    subscripts: str, /, *operands: Any, optimize: Any = "auto"
 ) -> tuple[list[Any], Any]:
-    """Return the order in which `einsum` multiplies, and its description.
+    """Return the order in which `einsum` multiplies, for its ``optimize``, and a description.
 
     References:
         numpy.einsum_path
