@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy.direct import direct
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
@@ -217,7 +218,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
     References:
         numpy.frombuffer
     """
-    return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
+    with config.override(narrow=False):  # the bytes are of the dtype that was asked for
+        stored = dtypes.canonical(dtype)
+    return array(np.frombuffer(buffer, stored, count, offset))
 
 
 # ------------------------------------------------------------------------------------------- ranges
