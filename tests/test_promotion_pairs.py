@@ -61,7 +61,16 @@ def test_as_jax(name):
         for a, b, x, y in pairs():
             if name == "%" and "complex" in a + b:
                 continue
-            small = {a, b} <= {"bool", "int8", "int16", "uint8", "uint16"}
+            small = {a, b} <= {
+                "bool",
+                "int8",
+                "int16",
+                "int32",
+                "uint8",
+                "uint16",
+                "uint32",
+                "int*",
+            }
             if (name == "/" and small) or (name in ("//", "%", "<<") and a == b == "bool"):
                 continue  # of these JAX makes 32 bits even in 64-bit mode; here, the default
             given = jax.numpy.asarray(x)

@@ -209,6 +209,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     References:
         numpy.from_dlpack
     """
+    on_device(device, "from_dlpack")
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack: x must have the method __dlpack__, got {x!r:.80}")
     return x if isinstance(x, Array) else array(np.from_dlpack(x))
 
 
