@@ -462,12 +462,12 @@ def stop_gradient(x: Any) -> Any:
     References:
         jax.lax.stop_gradient
     """
-    if isinstance(
-        x, (Array, np.ndarray, np.generic, builtins.float, builtins.int, builtins.complex)
-    ):
-        x = to_array(x, "stop_gradient")
-        return stop_gradient_array(x) if dtypes.is_inexact(x.dtype) else x
-    return tree_map(stop_gradient, x)
+
+    def stopped(leaf: Any) -> Any:
+        leaf = to_array(leaf, "stop_gradient")
+        return stop_gradient_array(leaf) if dtypes.is_inexact(leaf.dtype) else leaf
+
+    return tree_map(stopped, x)
 
 
 # ------------------------------------------------------------------------------------------ shape

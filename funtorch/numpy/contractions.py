@@ -482,6 +482,8 @@ def einsum_path(
     References:
         numpy.einsum_path
     """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum_path: subscripts must be a string, got {subscripts!r:.80}")
     shapes = [to_array(a, "einsum_path", f"operands[{k}]").shape for k, a in enumerate(operands)]
     path, info = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
     return ["einsum_path", *path], info

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import (
     Array,
     ArrayImpl,
@@ -224,6 +225,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     References:
         numpy.from_dlpack
     """
+    on_device(device, "from_dlpack")
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack: x must have the method __dlpack__, got {x!r:.80}")
     return x if isinstance(x, Array) else array(np.from_dlpack(x))
 
 
@@ -233,7 +237,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
     References:
         numpy.frombuffer
     """
-    return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
+    with config.override(narrow=False):  # the bytes are of the dtype that was asked for
+        stored = dtypes.canonical(dtype)
+    return array(np.frombuffer(buffer, stored, count, offset))
 
 
 # ------------------------------------------------------------------------------------------- ranges

@@ -150,6 +150,19 @@ def _logaddexp2(x: Any, y: Any) -> Any:
     return divide(primitives["logaddexp"].bind(multiply(x, ln2), multiply(y, ln2)), ln2)
 
 
+def _ordered(name: str) -> Callable[[Any, Any], Any]:
+    """Return a comparison that orders complex numbers by their real, then their imaginary parts."""
+    compare = primitives[name].bind
+
+    def strict(x: Any, y: Any) -> Any:
+        if not dtypes.is_complex(x.dtype):
+            return compare(x, y)
+        (a, b), (c, d) = ((_real(z), _imag(z)) for z in (x, y))
+        return primitives["select"].bind(primitives["eq"].bind(a, c), compare(b, d), compare(a, c))
+
+    return strict
+
+
 def _right_shift(x: Any, y: Any) -> Any:
     kind = "arithmetic" if dtypes.is_signed(x.dtype) else "logical"
     return primitives[f"shift_right_{kind}"].bind(x, y)
@@ -310,7 +323,7 @@ remainder = binary(
 fmod = binary(
     "fmod", strict_of("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
 )
-_power = binary("power", strict_of("pow"), np.power, "any", True, "Return x1 to the power x2")
+_power = binary("power", strict_of("pow"), np.power, "number", True, "Return x1 to the power x2")
 float_power = binary(
     "float_power",
     strict_of("pow"),
@@ -385,13 +398,13 @@ heaviside = binary(
 )
 equal = binary("equal", strict_of("eq"), np.equal, "any", False, "Tell where x1 == x2")
 not_equal = binary("not_equal", strict_of("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
-less = binary("less", strict_of("lt"), np.less, "any", False, "Tell where x1 < x2")
+less = binary("less", _ordered("lt"), np.less, "any", False, "Tell where x1 < x2")
 less_equal = binary(
-    "less_equal", strict_of("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
+    "less_equal", _ordered("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
 )
-greater = binary("greater", strict_of("gt"), np.greater, "any", False, "Tell where x1 > x2")
+greater = binary("greater", _ordered("gt"), np.greater, "any", False, "Tell where x1 > x2")
 greater_equal = binary(
-    "greater_equal", strict_of("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
+    "greater_equal", _ordered("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
 )
 logical_and = binary(
     "logical_and", strict_of("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"
