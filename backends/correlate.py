@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from funtorch.jaxpr import Eqn, Lit, Var
-from funtorch.ops.contract import inner_dtype
 from funtorch.ops.conv import conv_general_dilated, phases
 from funtorch.ops.families import scalar
 from funtorch.ops.shape import pad, transpose
@@ -19,7 +18,7 @@ from funtorch.ops.shape import pad, transpose
 from .kernel import Affine, row_major
 from .moves import MOVES, Map, combine, merged_axes, moved
 from .plan import Conv, Correlation, Dot
-from .products import FLOATS, convert_to, dot
+from .products import dot
 
 __all__ = ["convolution", "rewritten", "runs"]
 
@@ -182,25 +181,6 @@ def _inside(c: Correlation) -> bool:
 
 
 def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
-    """Return a convolution written in what is compiled well; None if it is that already."""
-    return _in_one_dtype(eqn) or _bordered(eqn, makers)
-
-
-def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
-    """Return a convolution whose operands and result have the dtype that it is summed in."""
-    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
-    inner = inner_dtype(given, out)
-    if inner == given == out or inner not in FLOATS:
-        return None
-
-    def converted(x: Any, y: Any) -> Any:
-        x, y = (convert_to(z, inner) for z in (x, y))
-        return convert_to(conv_general_dilated(x, y, **{**eqn.params, "out_dtype": inner}), out)
-
-    return converted
-
-
-def _bordered(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
     """Return a convolution of features that lie next to each other, of an array with its padding.
 
     It is a product of matrices then. The border is written in the order in which the array lies.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
-import numpy as np
-
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
@@ -20,15 +18,15 @@ from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
+from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import SUMMED, destination, in_order, product, source
+from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
-_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
+_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _PIECES = 16  # operands of a concatenate that are selected from
@@ -44,11 +42,14 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'barrier' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
+    nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
         return "barrier"
+    if gives_nothing(eqn):
+        return "nothing"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if name in RECIPES:
@@ -84,7 +85,7 @@ def kind(eqn: Eqn) -> str:
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in CONVOLVED else "call"
+        return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
 
 

@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from .packed import HEADER, registers
@@ -514,20 +515,18 @@ class _Parts(_Gemm):
             sizes = [("i64", x) for x in (count, columns, apart, wide)]
             self.when(
                 self.b.op(f"icmp eq i64 {self.f[f'pack_{which}']}, {PACKS[how]}"),
-                lambda name=name, sizes=sizes: self.call(
-                    name, ("ptr", source), ("ptr", target), *sizes
-                ),
+                functools.partial(self.call, name, ("ptr", source), ("ptr", target), *sizes),
             )
 
     def tiles(
         self,
         source: str,
         i: Index,
-        lines: tuple[str, str],
+        lines: tuple[str, Index],
         j: Index,
-        columns: str,
-        count: str,
-        old: str,
+        columns: Index,
+        count: Index,
+        old: Index,
     ) -> None:
         """Write the tiles of some rows in one panel, narrower ones where that ends."""
         f, packed = self.f, self.is_packed["a"]
@@ -571,10 +570,8 @@ class _Parts(_Gemm):
             for wide in fewer:
                 some = self.b.op(f"and i64 {vectors}, {wide}")
                 before = self.times(self.b.op(f"and i64 {vectors}, {-2 * wide}"), self.lanes)
-                self.when(
-                    self.b.op(f"icmp ne i64 {some}, 0"),
-                    lambda wide=wide, before=before: tile(wide, before),
-                )
+                here = self.b.op(f"icmp ne i64 {some}, 0")
+                self.when(here, functools.partial(tile, wide, before))
 
         if fewer:
             self.when(less, narrower)

@@ -31,6 +31,7 @@ from ..plan import (
     Fourier,
     Launch,
     Library,
+    Nothing,
     Plan,
     Running,
     Scan,
@@ -280,6 +281,8 @@ class _Printer:
                     self.drive(code, name, pointers)
             elif isinstance(step, Library):
                 self.library(frame, step)
+            elif isinstance(step, Nothing):
+                continue
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:

@@ -4,6 +4,7 @@ Control flow comes from `funtorch.transforms`, so this namespace belongs to the 
 nothing below it imports it.
 """
 
+from funtorch.lax import linalg
 from funtorch.lax.bits import RandomAlgorithm, rng_bit_generator
 from funtorch.lax.convolution import (
     ConvDimensionNumbers,
@@ -318,6 +319,7 @@ __all__ = [
     "is_finite",
     "le",
     "lgamma",
+    "linalg",
     "log",
     "log1p",
     "logistic",
