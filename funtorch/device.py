@@ -69,11 +69,11 @@ def local_devices(
 
 
 @contextlib.contextmanager
-def default_device(device: Any = None) -> Iterator[None]:
+def default_device(new_val: Any = None) -> Iterator[None]:
     """Choose the device that arrays are made on, for a block.
 
     Args:
-        device: as of `device_put`.
+        new_val: the device, as of `device_put`.
 
     Raises:
         RuntimeError: for a device that is not there.
@@ -83,7 +83,7 @@ def default_device(device: Any = None) -> Iterator[None]:
         >>> with ft.default_device(ft.devices("cpu")[0]):
         ...     x = ft.numpy.ones(2)
     """
-    device_put((), device)
+    device_put((), new_val)
     yield
 
 

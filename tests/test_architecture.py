@@ -69,6 +69,7 @@ FLOORS = {
     "funtorch.debug": 5,
     "funtorch.experimental": 5,
     "funtorch.extend": 5,
+    "funtorch.func": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.nnx": 6,
