@@ -174,6 +174,24 @@ def test_rows_past_the_caches_mean_the_same(small_caches):
     assert "nontemporal" in code.text
 
 
+@pytest.mark.parametrize("name", ["columns", "running", "squares"])
+def test_every_schedule_writes_past_the_caches(small_caches, name):
+    sizes = (130, 200)
+    inner = (name != "squares", False)
+    body = [loaded(sizes)]
+    if name == "columns":
+        body += [Op("reduce", (0,), F32, "reduce_sum"), Op("mul", (0, 1), F32)]
+    elif name == "running":
+        body.append(Op("cumulate", (0,), F32, "reduce_sum"))
+    else:
+        across = Affine(0, (1, 130))
+        body += [Op("load", (), F32, 1, across), Op("add", (0, 1), F32)]
+    stores = (Store(2, len(body) - 1, place(sizes)),)
+    kernel = Kernel("k", sizes, inner, (F32,) * 3, tuple(body), stores)
+    code = check_printed(kernel, [RNG.normal(size=26_000).astype(F32) for _ in range(3)], 1e-3)
+    assert "nontemporal" in code.text
+
+
 def test_what_works_in_place_stays_in_the_caches(small_caches):
     kernel = Kernel(
         "k", (5000,), (False,), (F32, F32), (loaded((5000,)),), (Store(1, 0, place((5000,))),)

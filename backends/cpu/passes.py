@@ -368,6 +368,7 @@ class Passes(Whole):
         def turns(count: int) -> Callable[[str], None]:
             def body(i: str) -> None:
                 places = [self.sum(k, [(i, 1)]) for k in range(count)]
+                self.index[last] = places[0]
                 stores = () if accs else this.stores
                 self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]), stores)
 
