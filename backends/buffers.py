@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["LARGE", "Pool", "pool"]
+__all__ = ["ALIGN", "LARGE", "Pool", "pool"]
 
 LARGE = 1 << 20  # bytes from which memory is worth remembering
+ALIGN = 64  # bytes of a cache line
 
 
 class Pool:
@@ -31,7 +32,13 @@ class Pool:
         """Return an uninitialised contiguous array."""
         if nbytes < LARGE:
             return np.empty(shape, dtype)
-        return np.ndarray(shape, dtype, buffer=self.owner(nbytes))
+        return np.ndarray(shape, dtype, buffer=self.block(nbytes))
+
+    def block(self, nbytes: int) -> np.ndarray:
+        """Return bytes that nobody else uses and that begin a cache line."""
+        owner = self.owner(nbytes + ALIGN)
+        first = -owner.ctypes.data % ALIGN
+        return owner[first : first + nbytes]
 
     def owner(self, nbytes: int) -> np.ndarray:
         """Return a byte array that nobody else uses."""

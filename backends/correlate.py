@@ -7,16 +7,22 @@ correlations, each of which makes some of the output.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from funtorch.jaxpr import Eqn, Lit, Var
-from funtorch.ops.conv import phases
+from funtorch.ops.conv import conv_general_dilated, phases
+from funtorch.ops.families import scalar
+from funtorch.ops.shape import pad, transpose
 
 from .kernel import Affine, row_major
 from .moves import MOVES, Map, combine, merged_axes, moved
-from .plan import Conv, Correlation
+from .plan import Conv, Correlation, Dot
+from .products import dot
 
-__all__ = ["convolution", "runs"]
+__all__ = ["convolution", "bordered", "runs"]
+
+_WIDE = 8  # out features from which they are the columns of a product
 
 Makers = dict[Var, Eqn]
 
@@ -27,7 +33,7 @@ def runs(where: Affine, first: int, sizes: Sequence[int]) -> bool:
     return all(n == 1 or s == r for n, s, r in zip(sizes, steps, row_major(sizes), strict=True))
 
 
-def convolution(eqn: Eqn, makers: Makers, out: Var, perm: Sequence[int]) -> Conv | None:
+def convolution(eqn: Eqn, makers: Makers, out: Var, perm: Sequence[int]) -> Conv | Dot | None:
     """Return the step of an equation, or None where it is left to its eager rule.
 
     Args:
@@ -70,8 +76,12 @@ def convolution(eqn: Eqn, makers: Makers, out: Var, perm: Sequence[int]) -> Conv
             )
             for axes in found
         )
+        made = sum(math.prod(c.places) for c in parts)
+        if len(parts) == 1 and made == math.prod(places):
+            step = _as_product(parts[0], (x, w, out))
+            if step is not None:
+                return step
         if w is rhs or all(map(_good, parts)):
-            made = sum(math.prod(c.places) for c in parts)
             return Conv(x, w, out, parts, made == math.prod(places))
     raise AssertionError("an operand is its own source")
 
@@ -141,6 +151,61 @@ def _divided(m: Affine, n: int, sizes: Sequence[int]) -> tuple[Affine | None, Af
     if least < 0 or most >= n:
         return None, None
     return Affine(m.offset // n, high), Affine(offset, low)
+
+
+def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
+    """Return a correlation as products of matrices, where features lie next to each other.
+
+    Rows are places, whose terms lie in several pieces: no window is copied.
+    """
+    if c.y.strides[2] != 1 or c.outs < _WIDE or not _inside(c):
+        return None
+    batches = [(c.groups, c.x.strides[1], c.w.strides[0], c.y.strides[1])]
+    rows = [(c.batch, c.x.strides[0], c.y.strides[0])]
+    sums = [(c.features, c.x.strides[2], c.w.strides[2])]
+    start = c.x.offset
+    for k, size in enumerate(c.places):
+        step = c.x.strides[3 + k]
+        rows.append((size, step * c.strides[k], c.y.strides[3 + k]))
+        sums.append((c.window[k], step * c.dilation[k], c.w.strides[3 + k]))
+        start -= step * c.low[k]
+    rows.sort(key=lambda axis: -abs(axis[2]))
+    columns = [(c.outs, c.w.strides[1], 1)]
+    return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, columns, sums)
+
+
+def _inside(c: Correlation) -> bool:
+    """Tell whether all windows are inside of x."""
+    ends = zip(c.places, c.strides, c.window, c.dilation, c.low, c.space, strict=True)
+    return all(low <= 0 and (p - 1) * s + (k - 1) * d - low < n for p, s, k, d, low, n in ends)
+
+
+def bordered(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
+    """Return a convolution of features that lie next to each other, of an array with its padding.
+
+    It is a product of matrices then. The border is written in the order in which the array lies.
+    """
+    lhs, rhs = eqn.invars
+    p, ndim = eqn.params, lhs.aval.ndim
+    padded = any(any(pair) for pair in p["padding"])
+    if isinstance(lhs, Lit) or isinstance(rhs, Lit) or not padded or max(p["lhs_dilation"]) > 1:
+        return None
+    unit = tuple(Affine(0, tuple(int(k == j) for j in range(ndim))) for k in range(ndim))
+    *_, (_, where) = _sources(lhs, unit, lhs.aval.shape, makers)
+    order = tuple(sorted(range(ndim), key=lambda k: -abs(where.strides[k])))
+    if order[-1] > 1 or rhs.aval.shape[0] // p["groups"] < _WIDE:
+        return None
+    lo, hi = ((0, 0, *(pair[k] for pair in p["padding"])) for k in (0, 1))
+
+    def with_border(x: Any, w: Any) -> Any:
+        x = transpose(x, perm=order)
+        ends = {"lo": tuple(lo[k] for k in order), "hi": tuple(hi[k] for k in order)}
+        x = pad(x, scalar(0, x.dtype), **ends, interior=(0,) * ndim)
+        x = transpose(x, perm=tuple(order.index(k) for k in range(ndim)))
+        none = ((0, 0),) * len(p["padding"])
+        return conv_general_dilated(x, w, **{**p, "padding": none})
+
+    return with_border
 
 
 def _good(c: Correlation) -> bool:

@@ -53,6 +53,7 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("ifh", "bitcast"),
     **_rows("bifhc", "eq ne select convert copy stop_gradient"),
     **_rows("bifh", "max min lt le gt ge"),
+    **_rows("fhc", "masked_mul"),
     **_rows("fhc", "is_finite conj"),
     **_rows("fc", "real imag complex"),
     **_rows("fh", "floor ceil round trunc"),

@@ -103,10 +103,10 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Dot: ("product", lambda s: "dot_general"),
     Conv: ("convolution", lambda s: "conv_general_dilated"),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
+    Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
     Running: ("running", lambda s: s.name),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
-    Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
     While: ("while", lambda s: "until done"),
@@ -126,7 +126,7 @@ def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
     if isinstance(step, Dot):
-        return Cost(2.0 * step.batch * step.m * step.n * step.k)
+        return Cost(2.0 * step.products)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
     if isinstance(step, Library):

@@ -10,6 +10,7 @@ of its kernel reads is not stored.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,13 +25,14 @@ from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
 from .plan import Call, Library, Nothing, Plan, Step
-from .roots import SMALL, Program
+from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
 
 __all__ = ["fuse"]
 
 _TRIES = 6  # kernels that a root tries to join
+_TOGETHER = 4  # pieces of a concatenate that one kernel writes
 
 
 class _Planner:
@@ -97,7 +99,7 @@ class _Planner:
             source,
             eqn.invars[1:],
             shape,
-            lambda group: write(group, eqn, group.identity),
+            lambda group: [write(group, eqn, group.identity)],
             combined,
         )
 
@@ -107,15 +109,16 @@ class _Planner:
         source: Var | None,
         atoms: Sequence[Var | Lit],
         shape: Sequence[int],
-        write: Callable[[Group], Writes],
+        write: Callable[[Group], list[Writes]],
         how: str = "set",
     ) -> None:
-        """Append a kernel that writes a part of ``out``; the rest is what ``source`` holds."""
+        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds."""
         leaves, lazy = self.program.leaves(atoms, self.place)
         group = Group(self.program, tuple(shape), self.place)
         try:
             group.taken = []
             writes = write(group)
+            group.check()
         except Apart:
             if not lazy:
                 raise
@@ -126,39 +129,46 @@ class _Planner:
             return
         for v, where, number in group.taken:
             group.own[v] = where, number
-        group.update = out, writes, how
+        group.updates = [(out, w, how) for w in writes]
         if source is not None:
             group.seeds = ((out, source),)
             leaves = leaves | {source}
         self.append(group, [out, *group.own], leaves)
 
     def pieces(self, eqn: Eqn) -> None:
-        """Append the kernels that write the pieces of a concatenate."""
+        """Append the kernels that write the pieces of a concatenate, those of a size together."""
         axis, start, source = eqn.params["axis"], 0, None
-        for k, v in enumerate(eqn.invars):
-            last = k == len(eqn.invars) - 1
+        runs = [list(run) for _, run in itertools.groupby(eqn.invars, lambda v: v.aval.shape)]
+        runs = [run[k : k + _TOGETHER] for run in runs for k in range(0, len(run), _TOGETHER)]
+        for k, run in enumerate(runs):
+            last, size = k == len(runs) - 1, run[0].aval.shape[axis]
             out = eqn.outvars[0] if last else Var(eqn.outvars[0].aval)
 
-            def write(group: Group, v: Var | Lit = v, start: int = start) -> Writes:
-                where = list(group.identity)
-                where[axis] = combine([(1, where[axis])], group.ndim, start)
-                return group.value(v, group.identity), tuple(where), None
+            def write(
+                group: Group, run: list[Var | Lit] = run, start: int = start, size: int = size
+            ) -> list[Writes]:
+                found: list[Writes] = []
+                for j, v in enumerate(run):
+                    where = list(group.identity)
+                    where[axis] = combine([(1, where[axis])], group.ndim, start + j * size)
+                    found.append((group.value(v, group.identity), tuple(where), None))
+                return found
 
-            self.part(out, source, [v], v.aval.shape, write)
-            source, start = out, start + v.aval.shape[axis]
+            self.part(out, source, run, run[0].aval.shape, write)
+            source, start = out, start + size * len(run)
 
     def cumulate(self, eqn: Eqn) -> None:
         """Append the kernel of a cumulative sum or the like."""
         (x,), (out,), axis = eqn.invars, eqn.outvars, eqn.params["axis"]
         name, size = CUMULATIVE[eqn.prim.name], x.aval.shape[axis]
 
-        def write(group: Group) -> Writes:
+        def write(group: Group) -> list[Writes]:
             where = list(group.identity)
             if eqn.params["reverse"]:
                 where[axis] = combine([(-1, where[axis])], group.ndim, size - 1)
             group.inner = frozenset([axis])
             value = group.value(x, tuple(where))
-            return group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None
+            return [(group.emit(Op("cumulate", (value,), x.aval.dtype, name)), tuple(where), None)]
 
         self.part(out, None, [x], x.aval.shape, write)
 
@@ -189,16 +199,56 @@ def _library(eqn: Eqn) -> Library:
     return Library(eqn, recipe, batch_of(name, avals))
 
 
+def _late_totals(program: Program) -> list[Eqn]:
+    """Return the equations in order, reductions over leading axes as late as their operands allow.
+
+    By then the kernel of rows that reads those operands is there, and can take them in. They come
+    before who reads them, and not after the last other reader of what they read, so that no memory
+    is held for longer.
+    """
+    eqns = program.jaxpr.eqns
+    first: dict[Var, int] = {}  # the first and the last equation that needs a value to be made
+    last: dict[Var, int] = {}
+    for k in reversed(range(len(eqns))):
+        eqn = eqns[k]
+        made = program.kinds[eqn] in (*MADE, "conv", "join", "barrier")
+        made = made or not program.roots.isdisjoint(eqn.outvars)
+        begin = k if made else min((first[v] for v in eqn.outvars if v in first), default=k)
+        end = k if made else max((last[v] for v in eqn.outvars if v in last), default=k)
+        for v in eqn.invars:
+            if isinstance(v, Var):
+                first[v] = min(begin, first.get(v, begin))
+                last[v] = max(end, last.get(v, end))
+    late: dict[int, list[Eqn]] = {}
+    for k, eqn in enumerate(eqns):
+        x = eqn.invars[0] if eqn.invars else None
+        if program.kinds[eqn] != "reduce" or x.aval.ndim - 1 in eqn.params["axes"]:
+            continue
+        leaves, _ = program.leaves(eqn.invars, ())
+        ends = [last.get(v, k) for v in leaves if v.aval.size == x.aval.size]
+        after = min(max(ends, default=k), first.get(eqn.outvars[0], len(eqns)) - 1)
+        if after > k:
+            late.setdefault(after, []).append(eqn)
+    moved = {eqn for found in late.values() for eqn in found}
+    order = []
+    for k, eqn in enumerate(eqns):
+        order += [] if eqn in moved else [eqn]
+        order += late.get(k, [])
+    return order
+
+
 def fuse(jaxpr: Jaxpr) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
     jaxpr = lower(jaxpr)
     program = Program(jaxpr)
     planner = _Planner(program)
-    for eqn in jaxpr.eqns:
+    for eqn in _late_totals(program):
         how = program.kinds[eqn]
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+        elif how == "barrier":
+            planner.open.clear()  # what comes after it joins no kernel before it
         elif how == "cumulate":
             planner.cumulate(eqn)
         elif how == "join":

@@ -22,6 +22,8 @@ _LONG = 1 << 17  # elements from which a reduction to a few values is worth all 
 _FEW = 16  # rows, too few to be shared out
 _WIDE = 32  # neighbouring rows that go together where memory runs along the rows
 _DEEP = 1 << 13  # elements of a row beyond which those do not stay in the cache
+_BRIEF = 8  # elements of a row that is written out in full
+_TOTALS = 4  # reductions over the rows that a kernel of rows has room for
 
 
 class Apart(Exception):
@@ -43,7 +45,9 @@ class Group:
         self.journal: list[object] = []  # the keys of ``known`` in order
         self.buffers: dict[Var, int] = {}
         self.own: dict[Var, tuple[Map, int]] = {}  # the roots: position, value
-        self.update: tuple[Var, Writes, str] | None = None  # what is written to a part of a root
+        self.updates: list[tuple[Var, Writes, str]] = []  # what is written to parts of a root
+        # Reductions over the rows: place, value, primitive.
+        self.totals: dict[Var, tuple[Map, int, str]] = {}
         self.seeds: tuple[tuple[Var, Var], ...] = ()
 
     # ---------------------------------------------------------------- joining
@@ -52,7 +56,8 @@ class Group:
         self.taken: list[tuple[Var, Map, int]] = []
         ops, keys, buffers, inner = len(self.ops), len(self.journal), len(self.buffers), self.inner
         try:
-            made = self.made(eqn)
+            total = self.total(eqn)
+            made = [] if total else self.made(eqn)
             self.check()
         except Apart:
             del self.ops[ops:], self.stages[ops:], self.moves[ops:]
@@ -63,10 +68,37 @@ class Group:
                 del self.buffers[v]
             self.inner = inner
             return []
+        if total:
+            (out,) = eqn.outvars
+            self.totals[out] = total
         for v, where, number in (*made, *self.taken):
             self.own[v] = where, number
             self.note((v, where, None), number)
-        return [v for v, _, _ in (*made, *self.taken)]
+        return [*(eqn.outvars if total else ()), *(v for v, _, _ in (*made, *self.taken))]
+
+    def total(self, eqn: Eqn) -> tuple[Map, int, str] | None:
+        """Write what a reduction over the rows of a kernel of rows reduces, if it is one."""
+        if self.program.kinds[eqn] != "reduce" or not self.inner:
+            return None
+        x, (out,) = eqn.invars[0], eqn.outvars
+        groups = merged_axes(x.aval.shape, self.sizes)
+        where = merged(x.aval.shape, self.sizes, self.identity, self.ndim)
+        wide = {k for k, n in enumerate(self.sizes) if n > 1}
+        if groups is None or where is None or not wide:
+            return None
+        over = {k for a in eqn.params["axes"] for k in groups[a]} & wide
+        length = math.prod(self.sizes[k] for k in self.inner)
+        rows = math.prod(self.sizes) // length
+        if over != wide - self.inner or max(wide) not in self.inner or self.updates:
+            return None
+        if rows < _FEW or not _BRIEF < length <= _DEEP or len(self.totals) == _TOTALS:
+            return None
+        inner = sorted(self.inner)
+        sizes = [self.sizes[k] for k in inner]
+        place = merged(out.aval.shape, sizes, tuple(self.identity[k] for k in inner), self.ndim)
+        if place is None:
+            return None
+        return place, self.value(x, where), eqn.prim.name
 
     def made(self, eqn: Eqn) -> list[tuple[Var, Map, int]]:
         """Write an equation's roots; return each with its position and value."""
@@ -140,7 +172,7 @@ class Group:
         self.journal.append(key)
 
     def load(self, v: Var, shape: Sequence[int], where: Map, guard: int | None) -> int:
-        if v in self.own:
+        if v in self.own or v in self.totals:
             raise Apart  # read elsewhere than where it is made
         place = combine(list(zip(row_major(shape), where, strict=True)), self.ndim)
         key = ("load", v, place, guard)
@@ -209,9 +241,8 @@ class Group:
         """Return the kernel that stores these of its roots, or None where they are none."""
         ends: list[tuple[Var, int, Map, int | None, str]]
         ends = [(v, number, where, None, "set") for v, (where, number) in self.own.items()]
-        if self.update is not None:
-            out, (number, where, mask), how = self.update
-            ends.append((out, number, where, mask, how))
+        ends += [(out, *writes, how) for out, writes, how in self.updates]
+        ends += [(v, n, where, None, how) for v, (where, n, how) in self.totals.items()]
         ends = [e for e in ends if e[0] in stored]
         if not ends:
             return None

@@ -10,6 +10,7 @@ its elements. A value's *stage* is how many reductions lie before it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,7 +76,8 @@ class Store:
 
     Attributes:
         mask: number of a bool value: nothing is written where it is false.
-        how: 'set', or how the value is combined with what memory holds: 'add', 'mul', 'min', 'max'.
+        how: 'set', or how the value is combined with what memory holds: 'add', 'mul', 'min', 'max';
+            or a reduction's primitive: what is written is the reduction of elements over all rows.
     """
 
     buffer: int
@@ -83,6 +85,11 @@ class Store:
     where: Affine
     mask: int | None = None
     how: str = "set"
+
+    @property
+    def over_rows(self) -> bool:
+        """Whether it writes reductions over the rows."""
+        return self.how.startswith("reduce_")
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def serial_axes(kernel: Kernel) -> frozenset[int]:
     axes = _axes_of(kernel)
     found: set[int] = set()
     for s in kernel.stores:
-        if s.where.dynamic or s.how != "set":
+        if s.where.dynamic or not (s.how == "set" or s.over_rows):
             found |= {k for k, n in enumerate(kernel.sizes) if n > 1 and not s.where.strides[k]}
             found = found.union(*(axes[n] for n, _ in s.where.dynamic))
     return frozenset(found)
@@ -197,7 +204,9 @@ def check_kernel(kernel: Kernel) -> None:
         if op.name in ("reduce", "cumulate"):
             need(op.dtype == body[op.args[0]].dtype, f"v{k} changes the dtype")
     written = {s.buffer for s in kernel.stores}
-    need(len(written) == len(kernel.stores), "a buffer is stored twice")
+    for first, second in itertools.combinations(kernel.stores, 2):
+        if first.buffer == second.buffer:
+            need(_apart(kernel.sizes, first, second), f"two stores to b{first.buffer} may meet")
     need(
         not written & {op.attr for op in body if op.name == "load"}, "a buffer is loaded and stored"
     )
@@ -211,6 +220,13 @@ def check_kernel(kernel: Kernel) -> None:
             s.mask is None or body[s.mask].dtype.kind == "b",
             f"store to b{s.buffer} has a mask of no bools",
         )
+        if s.over_rows:
+            still = [st == 0 for st in s.where.strides]
+            need(
+                s.mask is None and not s.where.dynamic and still == [not r for r in kernel.inner],
+                f"store to b{s.buffer} does not reduce over the rows",
+            )
+            continue
         moves = [bool(st) or n == 1 for st, n in zip(s.where.strides, kernel.sizes, strict=True)]
         along = [m for m, r in zip(moves, kernel.inner, strict=True) if r]
         wide = any(
@@ -220,6 +236,27 @@ def check_kernel(kernel: Kernel) -> None:
             bool(s.where.dynamic) or s.how != "set" or not wide or all(along),
             f"store to b{s.buffer} puts a row's elements in one place",
         )
+
+
+def _apart(sizes: Sequence[int], first: Store, second: Store) -> bool:
+    """Tell whether two stores surely write different elements of a buffer: side by side."""
+    plain = all(s.how == "set" and s.mask is None and not s.where.dynamic for s in (first, second))
+    distance = abs(first.where.offset - second.where.offset)
+    if not plain or first.where.strides != second.where.strides:
+        return False
+    span, inside = 0, True  # of the axes that the distance leaps over
+    for stride, n in sorted(zip(first.where.strides, sizes, strict=True)):
+        if n == 1:
+            continue
+        if inside and stride > distance:
+            inside = False
+            if distance <= span:
+                return False
+            span += distance
+        if stride <= span:
+            return False
+        span += (n - 1) * stride
+    return distance > span if inside else True
 
 
 def is_row_store(kernel: Kernel, store: Store, element: Sequence[bool]) -> bool:
@@ -302,6 +339,12 @@ def _load(memory: np.ndarray, places: np.ndarray, mask: Sequence[np.ndarray]) ->
 
 
 def _write(kernel: Kernel, s: Store, memory: np.ndarray, values: Sequence[np.ndarray]) -> None:
+    if s.over_rows:
+        rows = tuple(k for k, r in enumerate(kernel.inner) if not r)
+        wide = np.broadcast_to(values[s.value], kernel.sizes)
+        found = np.expand_dims(np.asarray(primitives[s.how].eager(np, wide, axes=rows)), rows)
+        memory[_places(kernel, s.where, values)] = found
+        return
     mask = np.ones((1,) * len(kernel.sizes), bool) if s.mask is None else values[s.mask]
     if is_row_store(kernel, s, levels(kernel)[1]):
         shape = [1 if r else n for n, r in zip(kernel.sizes, kernel.inner, strict=True)]

@@ -145,7 +145,9 @@ def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
     come back to that element.
     """
     kernel, seeds = step.kernel, dict(step.seeds)
-    stores = {step.vars[s.buffer]: s for s in kernel.stores}
+    stores: dict[Var, list[Store]] = {}
+    for s in kernel.stores:
+        stores.setdefault(step.vars[s.buffer], []).append(s)
     stages, element = levels(kernel)
     passes = {}  # which pass over the elements a store belongs to; rows are stored after all
     for s in kernel.stores:
@@ -155,20 +157,27 @@ def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
     ends = [stages[n] - 1 for n, op in enumerate(kernel.body) if op.name == "reduce"]
     last = max([*ends, *passes.values()])
     serial = bool(serial_axes(kernel))
+    read: dict[Var, set[object]] = {}
+    for op in kernel.body:
+        if op.name == "load":
+            read.setdefault(step.vars[op.attr], set()).add(op.where)
 
-    def own(store: Store, v: Var) -> bool:
+    def own(stores: Sequence[Store], v: Var) -> bool:
         """Tell whether each element of ``v`` that is read is the one that is written, just then."""
-        loads = {op.where for op in kernel.body if op.name == "load" and step.vars[op.attr] is v}
+        loads = read.get(v)
+        if not loads or len(stores) > 1:
+            return not loads
+        (store,) = stores
         once = not serial and store.how == "set" and passes[store] in (-1, last)
-        return not loads or (once and loads == {store.where})
+        return once and loads == {store.where}
 
     for out, source in step.seeds:
         if own(stores[out], source):
             yield out, source
-    for out, store in stores.items():
+    for out, written in stores.items():
         for v in step.vars if out not in seeds else ():
             like = v.aval.dtype == out.aval.dtype and nbytes(v) == nbytes(out)
-            if like and v not in stores and own(store, v):
+            if like and v not in stores and own(written, v):
                 yield out, v
 
 

@@ -25,17 +25,18 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from . import correlate, products
 from .cumulative import CUMULATIVE, along_rows
 from .nothing import of_nothing
 from .ordering import by_bits
 from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
-from .products import as_matrices
 from .spectral import by_convolution
 
-__all__ = ["LOWERINGS", "lower"]
+__all__ = ["BARRIER", "LOWERINGS", "lower"]
 
 Rule = Callable[[Eqn], Callable[..., Any] | None]
 
+BARRIER = "optimization_barrier"
 INT32, INT64, UINT8 = map(np.dtype, ("int32", "int64", "uint8"))
 _TAPS = 32  # taps of a window up to which its overlapping sum is written out
 
@@ -196,8 +197,6 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": as_matrices,
-    "conv_general_dilated": convolved,
     "is_finite": is_finite_number,
     "nextafter": next_half,
     "pow": integer_powers,
@@ -205,6 +204,7 @@ LOWERINGS: dict[str, Rule] = {
     "scatter_max": scattered_bools(True),
     "scatter_mul": scattered_bools(False),
     "scatter_min": scattered_bools(False),
+    "dot_general": products.rewritten,
     **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
@@ -212,6 +212,11 @@ LOWERINGS: dict[str, Rule] = {
     **{name: _macro(program) for name, program in MACROS.items()},
 }
 """By primitive."""
+
+AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
+    "conv_general_dilated": lambda eqn, makers: convolved(eqn) or correlate.bordered(eqn, makers)
+}
+"""By primitive, where it matters what made the operands."""
 
 
 def _listed(outs: Any) -> list[Any]:
@@ -223,27 +228,45 @@ def _is_empty(eqn: Eqn) -> bool:
 
 
 def lower(jaxpr: Jaxpr) -> Jaxpr:
-    """Return an equal program in which every equation with a row is written in other primitives."""
-    if not any(eqn.prim.name in LOWERINGS or _is_empty(eqn) for eqn in jaxpr.eqns):
+    """Return an equal program in which every equation with a row is written in other primitives.
+
+    Barriers stay as equations of nothing: what they change is the order of steps.
+    """
+    rows = (*LOWERINGS, *AFTER, BARRIER)
+    if not any(eqn.prim.name in rows or _is_empty(eqn) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
+    makers: dict[Var, Eqn] = {}
 
     def renamed(atoms: Sequence[Var | Lit], names: dict[Var, Var | Lit]) -> list[Var | Lit]:
         return [names.get(v, v) if isinstance(v, Var) else v for v in atoms]
 
     for eqn in jaxpr.eqns:
         args = renamed(eqn.invars, env)
-        rule = of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
-        written = None if rule is None else rule(eqn)
+        if eqn.prim.name == BARRIER:
+            env.update(zip(eqn.outvars, args, strict=True))
+            eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
+            continue
+        new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
+        written = None
+        if _is_empty(eqn):
+            written = of_nothing(eqn)
+        elif eqn.prim.name in LOWERINGS:
+            written = LOWERINGS[eqn.prim.name](eqn)
+        elif eqn.prim.name in AFTER:
+            written = AFTER[eqn.prim.name](new, makers)
         if written is None:
-            eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
             continue
         sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
         sub = lower(sub)
         for e in sub.eqns:
-            eqns.append(Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source))
+            new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
         env.update(zip(eqn.outvars, renamed(sub.outvars, inner), strict=True))
     outs = renamed(jaxpr.outvars, env)
     return Jaxpr(jaxpr.invars, eqns, outs, jaxpr.constvars, jaxpr.consts)

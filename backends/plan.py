@@ -52,25 +52,45 @@ class Launch:
 
 @dataclass(frozen=True)
 class Dot:
-    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed.
+    """Products of matrices (rows, sums) by (sums, columns), whose rows and sums may have several
+    axes, as in convolutions.
 
     Attributes:
-        batches: sizes of the batch axes, ``batch`` altogether.
-        places: where the elements of a, b and out are, over the batch axes, rows and columns. One
-            of the last two strides of a and of b, and the last of out, is 1.
+        batches, rows, sums: sizes of the axes.
+        n: the number of columns.
+        places: where the elements of a are, over (*batches, *rows, *sums), those of b, over
+            (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
+            stride of out is 1, and one of the last two of b.
     """
 
     a: Var
     b: Var
     out: Var
-    batch: int
-    m: int
-    n: int
-    k: int
-    trans_a: bool
-    trans_b: bool
     batches: tuple[int, ...]
+    rows: tuple[int, ...]
+    sums: tuple[int, ...]
+    n: int
     places: tuple[Affine, Affine, Affine]
+
+    @property
+    def batch(self) -> int:
+        """How many products there are."""
+        return math.prod(self.batches)
+
+    @property
+    def m(self) -> int:
+        """The number of rows."""
+        return math.prod(self.rows)
+
+    @property
+    def k(self) -> int:
+        """The number of terms in a sum."""
+        return math.prod(self.sums)
+
+    @property
+    def products(self) -> int:
+        """How many multiplications there are."""
+        return self.batch * self.m * self.n * self.k
 
 
 @dataclass(frozen=True)
@@ -269,8 +289,8 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Dot):
             shown = []
             yield (
-                f"  {k}: {made} = {name(step.a)}{' transposed' if step.trans_a else ''} @ "
-                f"{name(step.b)}{' transposed' if step.trans_b else ''}"
+                f"  {k}: {made} = {name(step.a)}{_turned(step.places[0])} @ "
+                f"{name(step.b)}{_turned(step.places[1])}"
             )
         elif isinstance(step, Conv):
             yield f"  {k}: {made} = {name(step.lhs)} convolved with {name(step.rhs)}"
@@ -301,6 +321,10 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
     yield f"  gives {', '.join(map(name, plan.jaxpr.outvars)) or 'nothing'}"
 
 
+def _turned(place: Affine) -> str:
+    return " transposed" if place.strides[-2] == 1 != place.strides[-1] else ""
+
+
 def reads(step: Step) -> Iterator[Var | Lit]:
     """Yield what a step reads from memory, sources of its seeds included."""
     if isinstance(step, Launch):
@@ -320,7 +344,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
 def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
-        yield from (step.vars[s.buffer] for s in step.kernel.stores)
+        yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
     elif isinstance(step, Nothing):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
+import numpy as np
+
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
@@ -16,15 +18,17 @@ from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
+from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import FLOATS, destination, in_order, product, source
+from .products import SUMMED, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
+CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
 _STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
@@ -32,15 +36,21 @@ _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
 
+# Kinds whose results lie in memory as the step that makes them leaves them.
+MADE = (*_STEPS, "update", "cumulate")
+
+
 # ---------------------------------------------------------------------- kinds
 def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'call', or
+    'fft', 'table', 'running', 'sort', 'library', 'barrier', 'call', or
     'nothing' where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if name == BARRIER:
+        return "barrier"
     if gives_nothing(eqn):
         return "nothing"
     if name == "fft":
@@ -76,9 +86,9 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in FLOATS and whole else "call"
+        return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in FLOATS else "call"
+        return "conv" if avals[0].dtype in CONVOLVED else "call"
     return "call"
 
 
@@ -100,7 +110,7 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in (*_STEPS, "reduce", "update", "cumulate"):
+            if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
@@ -155,7 +165,10 @@ class Program:
             if step is None:
                 self.kinds[eqn] = "call"
                 continue
-            self.convs[eqn] = step
+            if isinstance(step, Dot):
+                self.kinds[eqn], self.dots[eqn] = "dot", step
+            else:
+                self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
@@ -164,12 +177,14 @@ class Program:
         """Find out where products read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
-        made = (*_STEPS, "update", "cumulate")
-        held = {v for e, how in self.kinds.items() if how in made for v in e.outvars}
+        held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        for eqn, step in self.dots.items():  # of convolutions
+            held.difference_update(eqn.outvars)
+            held.add(step.out)
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] != "dot":
+            if self.kinds[eqn] != "dot" or eqn in self.dots:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)

@@ -24,6 +24,7 @@ from funtorch.nans import debug_nans
 from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
+    checkpoint_policies,
     clear_caches,
     closure_convert,
     custom_gradient,
@@ -53,19 +54,32 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import custom_batching, custom_derivatives, debug, experimental, lax
+from funtorch import (
+    ad_checkpoint,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    experimental,
+    extend,
+    image,
+    lax,
+    ops,
+)
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "extend",
     "Array",
     "Device",
     "ShapeDtypeStruct",
     "ShapedArray",
+    "ad_checkpoint",
     "block_until_ready",
     "checkpoint",
+    "checkpoint_policies",
     "clear_caches",
     "closure_convert",
     "config",
@@ -96,6 +110,7 @@ __all__ = [
     "fwd_and_bwd",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -112,6 +127,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "ops",
     "optim",
     "pure_callback",
     "random",

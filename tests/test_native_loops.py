@@ -481,6 +481,28 @@ def test_a_vmapped_branch_with_loops_runs_only_the_branch_taken():
     np.testing.assert_allclose(ft.jit(gradient)(p, x), gradient(p, x), rtol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("yes", "width", "lanes"),
+    [
+        (lambda x: x + 1.0, 64, False),
+        (lambda x: fnp.sin(x) + 1.0, 2, False),
+        (lambda x: fnp.sin(fnp.exp(fnp.tanh(x))) + x, 16, True),
+        (lambda x: fnp.outer(x, x) @ x, 16, True),
+        (lambda x: ft.jit(lambda x: fnp.outer(x, x) @ fnp.sin(x))(x), 16, True),
+    ],
+)
+def test_vmapped_branches_that_cost_much_are_chosen_between(yes, width, lanes):
+    """Each lane runs its own branch where branches cost more than a loop over lanes."""
+    f = ft.vmap(lambda p, x: lax.cond(p, yes, lambda x: -x, x))
+    p, x = RNG.integers(0, 2, 30).astype(bool), floats(30, width)
+    found = [e.prim.name for e in program(f, p, x).eqns]
+    assert ("scan" in found, "select" in found) == (lanes, not lanes)
+    want = np.where(p[:, None], np.stack([yes(fnp.asarray(row)) for row in x]), -x)
+    np.testing.assert_allclose(ft.jit(f)(p, x), want, rtol=1e-5, atol=1e-6)
+    slope = ft.grad(lambda x: (f(p, x) ** 2).sum())
+    np.testing.assert_allclose(ft.jit(slope)(x), slope(fnp.asarray(x)), rtol=1e-4, atol=1e-4)
+
+
 def test_lanes_do_not_depend_on_the_number_of_threads():
     n, x = RNG.integers(0, 3000, 4000).astype("int32"), floats(4000)
     f = ft.jit(ft.vmap(lambda n, x: halvings(n, fnp.sin(x) * 1e3)))

@@ -84,7 +84,8 @@ BINARY = [
     ("pow", np.power, 0.3, 2, True),
     ("max", np.maximum, -2, 2, False), ("min", np.minimum, -2, 2, False),
     ("atan2", np.arctan2, 0.2, 2, False), ("hypot", np.hypot, 0.2, 2, False),
-    ("logaddexp", np.logaddexp, -2, 2, False), ("copysign", np.copysign, -2, 2, False),
+    ("logaddexp", np.logaddexp, -2, 2, False), ("masked_mul", np.multiply, -2, 2, True),
+    ("copysign", np.copysign, -2, 2, False),
 ]
 # fmt: on
 COMPARE = [
@@ -313,6 +314,13 @@ def shape_rows():
         partial(shape.concatenate, axis=1),
         [(m, m[:, :0], m[:, 1:3])],
         lambda *xs: np.concatenate(xs, 1),
+    )
+    yield Row(
+        "split",
+        partial(shape.split, axis=1, sizes=(1, 0, 2, m.shape[1] - 3)),
+        [(m,), (m[::-1],)],
+        lambda x: [x[:, :1], x[:, 1:1], x[:, 1:3], x[:, 3:]],
+        dtypes=LOW,
     )
     for lo, hi, interior in [
         ((1, 0), (2, 3), (0, 0)),

@@ -13,7 +13,7 @@ from op_table import compare_compiled
 
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
-from funtorch.ops import bits, contract, fft, indexing, linalg, rounding, sort
+from funtorch.ops import bits, contract, fft, indexing, linalg, marks, rounding, sort
 from funtorch.ops.elementwise import add, conj, mul
 from funtorch.ops.shape import transpose
 from funtorch.transforms import jvp, vjp, vmap
@@ -337,6 +337,13 @@ ROUNDING = Case(
     (),
     lambda x: x.astype(np.float32).astype(np.float64),
 )
+MARKS = Case(
+    "marks",
+    lambda x, y: marks.optimization_barrier(marks.name(x, name="x"), y),
+    (normal(3, 4), normal(2)),
+    (0, 1),
+    lambda x, y: (x, y),
+)
 CASES = [
     *DOTS,
     *indexing_cases(),
@@ -345,6 +352,7 @@ CASES = [
     *(Case(*row) for row in linalg_rows()),
     *fft_cases(),
     ROUNDING,
+    MARKS,
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 

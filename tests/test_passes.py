@@ -526,3 +526,183 @@ def test_products_that_a_loop_reads_stay_in_it():
     assert "dot_general" not in [e.prim.name for e in jaxpr.eqns]
     for a, b in zip(ft.jit(f)(xs[0], xs), f(xs[0], xs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+# ---------------------------------------------------------------------- gradients of slices
+def sliced(cuts, axis=0):
+    """Return the sum of an array's pieces, each weighed with an array of its own."""
+
+    def f(x, w):
+        total = 0.0
+        for k, (a, b) in enumerate(cuts):
+            part, weight = (lax.slice_in_dim(v, a, b, axis=axis) for v in (x, w))
+            total += (fnp.sin(part * (k + 1)) * weight).sum()
+        return total
+
+    return ft.grad(f)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "left"),
+    [
+        ([(0, 2), (2, 5), (5, 6)], 0),
+        ([(2, 5), (0, 2), (5, 6)], 0),
+        ([(5, 6), (0, 2), (2, 5)], 0),
+        ([(0, 2), (2, 4)], 1),
+        ([(1, 3), (3, 4), (1, 3)], 2),
+        ([(0, 2), (3, 5)], 2),
+        ([(0, 4), (3, 6)], 2),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gradients_of_slices_are_put_together(cuts, left, axis):
+    x, w = (np.array(v, F32) for v in (floats(6, 6), floats(6, 6)))
+    w[2] = -0.0
+    after = check(sliced(cuts, axis), x, w)
+    assert names(after).count("pad") == left
+    assert names(after).count("add") <= 2 * len(cuts)
+
+
+def test_what_is_put_together_keeps_the_sign_of_zero():
+    def f(x, y):
+        zero = np.float32(0)
+        return lax.pad(x, zero, [(0, 3, 0)]) + lax.pad(y, zero, [(3, 0, 0)])
+
+    x = np.array([0.0, -0.0, 1.0], F32)
+    after = check(f, x, -x)
+    assert "pad" not in names(after)
+
+
+def test_pads_of_other_values_stay():
+    def f(x, y):
+        one = np.float32(1)
+        return lax.pad(x, one, [(0, 3, 0)]) + lax.pad(y, one, [(3, 0, 0)])
+
+    after = check(f, floats(3), floats(3))
+    assert names(after).count("pad") == 2
+
+
+def test_the_gradient_of_split_is_one_concatenate():
+    def f(x):
+        a, b, c = fnp.split(x, [2, 3], axis=1)
+        return (fnp.sin(a) * c[:, :2]).sum() + (b * b).sum()
+
+    after = check(ft.grad(f), floats(3, 6), compare=close)
+    assert names(after).count("concatenate") >= 1
+    assert names(after).count("pad") <= 1
+
+
+# ---------------------------------------------------------------------- what steps read
+def stacks(jaxpr):
+    """Return how many arrays each scan of a program reads and leaves step by step."""
+    found = []
+    for e in jaxpr.eqns:
+        if e.prim.name == "scan":
+            p = e.params
+            left = len(e.outvars) - p["num_carry"]
+            found.append((len(e.invars) - p["num_consts"] - p["num_carry"], left))
+    return found
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_slopes_are_computed_from_values_again(reverse):
+    """A gradient's loop reads tanh(x), not 1 - tanh(x)**2 beside it."""
+
+    def f(w, xs):
+        def body(c, x):
+            c = fnp.tanh(c * w + x)
+            return c * ft.nn.sigmoid(c), c
+
+        c, ys = lax.scan(body, xs[0], xs, reverse=reverse)
+        return (ys * ys).sum() + c.sum()
+
+    w, xs = floats(3), floats(5, 3)
+    after = check(ft.grad(f, (0, 1)), w, xs, compare=close)
+    forward, backward = stacks(after)
+    assert forward == (1, 3)  # two activations and the carry; the ys are the first of them
+    assert backward[0] == 3
+
+
+def test_what_only_a_loop_reads_is_made_in_it():
+    def f(xs, b, w):
+        ys = xs * 2.0 + b
+        return lax.scan(lambda c, y: (c * 0.5 + y, c @ w), xs[0], ys)
+
+    after = check(f, floats(4, 3), floats(3), floats(3, 3))
+    assert names(after)[:-1].count("add") == 0
+    assert stacks(after) == [(1, 1)]
+
+
+def test_what_others_read_too_is_made_once_outside():
+    def f(xs, b):
+        ys = xs * 2.0 + b
+        return *lax.scan(lambda c, y: (c * 0.5 + y, c), xs[0], ys), ys
+
+    after = check(f, floats(4, 3), floats(3))
+    assert names(after).count("add") == 1
+
+
+def test_dear_operations_stay_outside():
+    def f(xs):
+        return lax.scan(lambda c, y: (c * 0.5 + y, c), xs[0], fnp.exp(xs))
+
+    after = check(f, floats(4, 3))
+    assert "exp" in names(after)
+
+
+# ---------------------------------------------------------------------- Jacobians
+def logistic(w, x, y):
+    return ft.nn.softplus(-y * (x @ w)).mean()
+
+
+JACOBIANS = {
+    "a linear map": (lambda x, a: ft.jacfwd(lambda x: a @ x)(x), [(3,), (4, 3)], 0),
+    "from the left": (lambda x, a: ft.jacfwd(lambda x: x @ a)(x), [(3,), (3, 4)], 0),
+    "of a map of a map": (lambda x, a: ft.jacfwd(lambda x: a @ fnp.sin(x))(x), [(3,), (4, 3)], 0),
+    "scaled twice": (
+        lambda x, a: ft.jacfwd(lambda x: a @ (2.0 * fnp.sin(x) * x))(x), [(3,), (4, 3)], 1
+    ),
+    "backward": (lambda x, a: ft.jacrev(lambda x: a @ fnp.sin(x))(x), [(3,), (4, 3)], 0),
+    "of a pytree": (
+        lambda x, a: ft.tree.leaves(
+            ft.jacfwd(lambda p: a @ p["u"] + fnp.sin(p["v"]) @ a)({"u": x[:3], "v": x[:3] * x[3:]})
+        ),
+        [(6,), (3, 3)], 0,
+    ),
+    "Hessian": (lambda w, x, y: ft.hessian(logistic)(w, x, y), [(3,), (5, 3), (5,)], 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", JACOBIANS)
+def test_jacobians_take_no_products_with_one_hot_matrices(case):
+    f, shapes, products = JACOBIANS[case]
+    args = [np.random.default_rng(k).normal(size=s).astype(F32) for k, s in enumerate(shapes)]
+    after = check(f, *args, compare=close)
+    assert names(after).count("dot_general") <= products
+    want = [np.asarray(v) for v in ft.tree.leaves(f(*map(fnp.asarray, args)))]
+    for a, b in zip(ft.tree.leaves(ft.jit(f)(*args)), want, strict=True):
+        close(np.asarray(a), b)
+
+
+@pytest.mark.parametrize("at", [-1, 0, 2, 3])
+@pytest.mark.parametrize(("left", "axis"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_one_hot_matrices_place_and_cut(at, left, axis):
+    """Whatever side and axis, and where some columns have no row."""
+    rows, columns = 6, 4
+
+    def f(x, w):
+        place = [lax.broadcasted_iota(np.int32, (rows, columns), k) for k in (0, 1)]
+        hot = (place[0] == place[1] + at).astype(F32) * w * 0.5
+        return fnp.tensordot(hot, x, (axis, 1)) if left else fnp.tensordot(x, hot, (1, axis))
+
+    x = floats(3, rows if axis == 0 else columns, 2)
+    after = check(f, x, floats(columns), compare=close)
+    assert names(after).count("dot_general") == (at not in (0, 2))
+
+
+def test_transposes_move_behind_what_is_elementwise():
+    def f(x, w, y):
+        return (fnp.sin(x.T) * w[:, None] + 1.0) @ y
+
+    after = check(f, floats(4, 3), floats(3), floats(4, 2), compare=close)
+    assert "transpose" not in names(after)

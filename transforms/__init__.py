@@ -1,5 +1,6 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
+from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .batching import vmap
 from .branches import cond, switch
@@ -32,6 +33,7 @@ from .solvers import custom_linear_solve, custom_root
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [
+    "checkpoint_policies",
     "ShapeDtypeStruct",
     "all_gather",
     "all_to_all",

@@ -18,7 +18,7 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
-from .lanes import check_effects, has_loop, map_lanes, suits_lanes
+from .lanes import are_costly, check_effects, map_lanes, suits_lanes
 from .restage import (
     Restaged,
     batch_program,
@@ -145,7 +145,7 @@ def _batch(
         programs = [batch_program(b, axis, tuple(batched[1:]), force) for b in branches]
         return _bind(index, programs, operands), list(force)
     check_effects("cond, whose branches all run where lanes choose between them,", *branches)
-    if any(map(has_loop, branches)) and suits_lanes(axis, *branches):
+    if are_costly(branches) and suits_lanes(axis, *branches):
         outs = map_lanes(lambda *xs: cond_p.bind(*xs, branches=branches), args, batched, axis.size)
         return outs, [True] * len(outs)
     chosen: list[Any] = []

@@ -10,9 +10,10 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
-from funtorch.core import ArrayImpl
 from funtorch.numpy.promotion import asarray
-from funtorch.ops.shape import reshape
+from funtorch.ops.elementwise import add, convert, eq
+from funtorch.ops.families import full_like, ones_like
+from funtorch.ops.shape import iota, reshape
 from funtorch.ops.shape import slice as slice_
 
 from .arguments import as_arrays, check_callable, function_name, normalize_argnums
@@ -23,17 +24,31 @@ from .reverse import vjp
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 
 
+_INT32, _INT64 = np.dtype("int32"), np.dtype("int64")
+
+
 def _basis(like: Sequence[Any]) -> list[Any]:
     """Return, per array, a stack of one-hot directions: together the standard basis of all of
     them."""
     total = sum(x.size for x in like)
+    dtype = _INT32 if total < 2**31 else _INT64
     out, at = [], 0
     for x in like:
-        rows = np.zeros((total, x.size), x.dtype)
-        rows[at + np.arange(x.size), np.arange(x.size)] = 1
+        shape = (total, x.size)
+        row, column = (iota(shape=shape, axis=k, dtype=dtype) for k in (0, 1))
+        hot = eq(row, add(column, full_like(column, at)) if at else column)
         at += x.size
-        out.append(ArrayImpl(rows.reshape(total, *x.shape)))
+        hot = convert(hot, dtype=x.dtype, weak_type=False)
+        out.append(hot if x.ndim == 1 else reshape(hot, shape=(total, *x.shape)))
     return out
+
+
+def _for_each(f: Callable[..., Any], like: Sequence[Any]) -> Any:
+    """Apply ``f`` to every direction of the standard basis; stack the results."""
+    if len(like) == 1 and like[0].size == 1:  # a batch of one is but a burden
+        out = f(ones_like(like[0]))
+        return tree.map(lambda x: reshape(x, shape=(1, *x.shape)), out)
+    return vmap(f)(*_basis(like))
 
 
 def _split_leading(x: Any, like: Sequence[Any]) -> list[Any]:
@@ -182,8 +197,8 @@ def jacrev(
                     f"output {k} of "
                     f"{function_name(fun)} has dtype {y.dtype.name}"
                 )
-        pulled = vmap(lambda *cts: out[1](tree.unflatten(y_tree, cts)))(
-            *_basis([asarray(y) for y in y_leaves])
+        pulled = _for_each(
+            lambda *cts: out[1](tree.unflatten(y_tree, cts)), [asarray(y) for y in y_leaves]
         )
         grads, in_tree = tree.flatten(pulled)
         columns = [_split_leading(g, y_leaves) for g in grads]

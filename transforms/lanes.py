@@ -7,6 +7,7 @@ a loop over the lanes, a scan without carries, is better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,21 +16,26 @@ from funtorch.jaxpr import Jaxpr, sub_jaxprs
 from funtorch.ops.families import ELEMENTWISE
 
 from .batching import Axis
+from .passes.steps import CHEAP
 from .restage import stage_hoisted
 from .scan import scan_p
 
-__all__ = ["check_effects", "has_loop", "map_lanes", "suits_lanes"]
+__all__ = ["are_costly", "check_effects", "has_loop", "map_lanes", "suits_lanes"]
 
 # What is compiled to loops over elements, and what holds programs of such.
 _NATIVE = frozenset(
-    """broadcast_in_dim reshape transpose rev slice pad concatenate iota dynamic_slice
+    """broadcast_in_dim reshape transpose rev slice pad concatenate split iota dynamic_slice
     dynamic_update_slice gather scatter scatter_add scatter_mul scatter_min scatter_max argmax
     argmin reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor dot_general
-    scan while cond""".split()  # noqa: SIM905
+    scan while cond optimization_barrier""".split()  # noqa: SIM905
 )
 _DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()  # noqa: SIM905
 )
+
+_HEAVY = 8  # cheap operations that take as long as an exp or the like
+_AT_ONCE = 4  # multiplications of a product that take as long as a cheap operation
+_WORTH = 256  # cheap operations from which a lane's branches are worth choosing between
 
 
 def _root(trace: Trace) -> Trace:
@@ -79,6 +85,29 @@ def has_loop(jaxpr: Jaxpr) -> bool:
         eqn.prim.name in ("scan", "while") or any(map(has_loop, sub_jaxprs(eqn.params)))
         for eqn in jaxpr.eqns
     )
+
+
+def are_costly(branches: Sequence[Jaxpr]) -> bool:
+    """Tell whether a lane saves more by running its own branch than a loop over lanes costs."""
+    return any(map(has_loop, branches)) or sum(map(_cost, branches)) >= _WORTH
+
+
+def _cost(jaxpr: Jaxpr) -> int:
+    """Estimate how many cheap operations on numbers a program without loops takes."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        size = max((v.aval.size for v in (*eqn.invars, *eqn.outvars)), default=0)
+        subs = sub_jaxprs(eqn.params)
+        if subs:
+            total += max(map(_cost, subs))
+        elif eqn.prim.name == "dot_general":
+            summed = eqn.params["dimension_numbers"][0][0]
+            length = math.prod(eqn.invars[0].aval.shape[a] for a in summed)
+            total += eqn.outvars[0].aval.size * length // _AT_ONCE
+        else:
+            heavy = eqn.prim.name in ELEMENTWISE and eqn.prim.name not in CHEAP
+            total += size * (_HEAVY if heavy else 1)
+    return total
 
 
 def map_lanes(

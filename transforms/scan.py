@@ -123,6 +123,28 @@ def _scan_jvp(
     return [*carry, *ys], [next(touts) if a else None for a in program.note]
 
 
+def _bind_rest(
+    body: Jaxpr,
+    residuals: Sequence[Any],
+    consts: Sequence[Any],
+    init: Sequence[Any],
+    xs: Sequence[Any],
+    **loop: Any,
+) -> list[Any]:
+    """Run a loop over what another one left step by step, which its body takes first."""
+    r_, c_, i_, x_ = split(range(len(body.invars)), len(residuals), len(consts), len(init))
+    return scan_p.bind(
+        *consts,
+        *init,
+        *residuals,
+        *xs,
+        jaxpr=reordered(body, [*c_, *i_, *r_, *x_], range(len(body.outvars))),
+        num_consts=len(consts),
+        num_carry=len(init),
+        **loop,
+    )
+
+
 def _scan_linearize(
     primals: Any,
     nonzero: tuple[bool, ...],
@@ -163,22 +185,7 @@ def _scan_linearize(
             for was, now, a in zip(nz_init, nz_carry, init_avals, strict=True)
             if now
         ]
-        sizes = [len(residuals), len(tc), len(ti), len(tx)]
-        r_, tc_, ti_, tx_ = split(range(sum(sizes)), *sizes[:-1])
-        body = reordered(linear_body, [*tc_, *ti_, *r_, *tx_], range(len(linear_body.outvars)))
-        touts = iter(
-            scan_p.bind(
-                *tc,
-                *ti,
-                *residuals,
-                *tx,
-                jaxpr=body,
-                num_consts=len(tc),
-                num_carry=len(ti),
-                length=length,
-                reverse=reverse,
-            )
-        )
+        touts = iter(_bind_rest(linear_body, residuals, tc, ti, tx, length=length, reverse=reverse))
         return [next(touts) if a else None for a in active]
 
     return outs, linear
@@ -280,7 +287,7 @@ def _scan_divide(
     force = _scan_depends(flags, jaxpr=jaxpr, num_consts=num_consts, num_carry=num_carry)
     f_carry = force[:num_carry]
     known, rest, depends = divide_program(jaxpr, (*f_consts, *f_carry, *f_xs), force)
-    loop = {"length": length, "reverse": reverse}
+    loop: dict[str, Any] = {"length": length, "reverse": reverse}
     consts, init, xs = split(args, num_consts, num_carry)
     marks = (f_consts, f_carry, f_xs)
     parts = list(zip((consts, init, xs), marks, strict=True))
@@ -298,11 +305,7 @@ def _scan_divide(
     n_known = depends.count(False)
     residuals = found[n_known:]
     dc, di, dx = (pick(part, mark) for part, mark in parts)
-    r_, c_, i_, x_ = split(range(len(rest.invars)), len(residuals), len(dc), len(di))
-    body = reordered(rest, [*c_, *i_, *r_, *x_], range(len(rest.outvars)))
-    others = scan_p.bind(
-        *dc, *di, *residuals, *dx, jaxpr=body, num_consts=len(dc), num_carry=len(di), **loop
-    )
+    others = _bind_rest(rest, residuals, dc, di, dx, length=length, reverse=reverse)
     independent, dependents = iter(found), iter(others)
     return [next(dependents) if d else next(independent) for d in depends]
 

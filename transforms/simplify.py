@@ -12,6 +12,8 @@ from .passes import (
     ALGEBRA,
     CONSTANTS,
     MOVEMENT,
+    ONE_HOT,
+    PADS,
     drop_dead,
     inline,
     merged,
@@ -27,7 +29,7 @@ _ROUNDS = 6  # most programs need two: one that changes something and one that d
 fold = rewriter(
     "fold",
     "Fold constants, simplify elementwise algebra and join movements, in one walk.",
-    merged(CONSTANTS, ALGEBRA, MOVEMENT),
+    merged(CONSTANTS, ALGEBRA, ONE_HOT, MOVEMENT, PADS),
 )
 
 

@@ -9,6 +9,8 @@ There is one schedule for each relation of the inner axes to the one along which
                 in the nearest cache
     chunks      rows or columns that are few but long: every part does a piece of all of them and
                 leaves its accumulators in scratch, where the finishing function joins them
+    totals      rows, of which something is reduced over all rows too: every part does a block of
+                rows, and leaves accumulators in scratch as well
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import math
 from dataclasses import dataclass
 
 from ..kernel import Kernel
-from .passes import Passes
 from .quicker import quicker
+from .totals import Totals
 
 __all__ = ["Code", "kernel_function"]
 
@@ -40,7 +42,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
-        table: integers, if any, that ``scratch`` points to instead.
+        table: integers, if any; a pointer to them comes before ``scratch``.
     """
 
     text: str
@@ -52,7 +54,7 @@ class Code:
     table: tuple[int, ...] = ()
 
 
-class _Printer(Passes):
+class _Printer(Totals):
     """Chooses the schedule of a kernel."""
 
     def code(self) -> Code:
@@ -67,7 +69,10 @@ class _Printer(Passes):
         self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
         self.block(go)
         if not self.inner or (
-            self.length <= (32 if across else 8) and written_out <= _UNROLLED and self.kept
+            not self.totals
+            and self.length <= (32 if across else 8)
+            and written_out <= _UNROLLED
+            and self.kept
         ):
             self.unrolled()
         else:

@@ -10,6 +10,7 @@ from ..coverage import ELEMENTWISE
 from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels
 from .quicker import HEAVY
 from .scalar import MEMORY, TYPES, constant, load_value, scalar, store_value
+from .stream import LINE, PIECE
 from .writer import Index, Writer
 
 __all__ = ["Env", "Index", "Nest", "Space", "needs", "operands"]
@@ -19,6 +20,7 @@ Space = tuple[int, Callable[[Index], None]]
 """A number of turns, and what is to be told the number of each."""
 
 INT64 = np.dtype("int64")
+_NONTEMPORAL = "nontemporal"
 
 
 def operands(op: Op) -> tuple[int, ...]:
@@ -43,6 +45,8 @@ class Nest(Writer):
         self.row_stores = [s for s in kernel.stores if is_row_store(kernel, s, self.is_element)]
         self.element_stores = [s for s in kernel.stores if s not in self.row_stores]
         self.used = self.closure(n for s in kernel.stores for n in needs(s))
+        self.aside: dict[Store, str] = {}  # where elements wait that go past the caches
+        self.waiting: Index = 0  # how many wait already
 
     # ---------------------------------------------------------------- what needs what
     def closure(self, wanted: Iterable[int], known: Container[int] = ()) -> list[int]:
@@ -166,6 +170,10 @@ class Nest(Writer):
     def store(self, s: Store, env: Env) -> None:
         """Write a store of what ``env`` holds at the current indices."""
         dtype = self.kernel.buffers[s.buffer]
+        if s in self.aside:
+            place = self.pointer(self.aside[s], MEMORY[dtype], self.waiting)
+            store_value(self.b, place, dtype, env[s.value])
+            return
 
         def write() -> None:
             pointer, value = self.address(s.buffer, s.where, env), env[s.value]
@@ -179,6 +187,19 @@ class Nest(Writer):
         else:
             self.when(env[s.mask], write)
 
+    def pass_on(self, stores: Sequence[Store]) -> None:
+        """Write what a piece of elements that waited aside goes past the caches with."""
+        self.b.declared[_NONTEMPORAL] = "!9010 = !{i32 1}"
+        for s in stores:
+            dtype, cell = self.kernel.buffers[s.buffer], self.aside[s]
+            to = self.address(s.buffer, s.where, {})
+            for line in range(0, PIECE * dtype.itemsize, LINE):
+                source, target = self.pointer(cell, "i8", line), self.pointer(to, "i8", line)
+                found = self.b.op(f"load <16 x i32>, ptr {source}, align {LINE}")
+                self.b.do(
+                    f"store <16 x i32> {found}, ptr {target}, align {LINE}, !nontemporal !9010"
+                )
+
     # ---------------------------------------------------------------- the text
     def function(self, name: str, args: Sequence[str], inline: bool) -> str:
         """Return the text of a function of what was written."""
@@ -190,6 +211,8 @@ class Nest(Writer):
                 "entry:",
                 *self.cells,
                 *self.b.lines,
+                # What went past the caches is there before anybody hears that it is done.
+                *(["  fence seq_cst"] if _NONTEMPORAL in self.b.declared else ()),
                 "  ret void",
                 "}",
             ]

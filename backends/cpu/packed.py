@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,29 +227,6 @@ class Schedule(Routine):
             f"[{', '.join(f'i64 {n}' for n in values)}], align 64"
             for (_, values), name in self.tables.items()
         ]
-
-    # -------------------------------------------------------------------------------------- slots
-    def held(self, base: str, size: int, body: Callable[[str], None]) -> None:
-        """Write the body with the address of a slot that no other call holds meanwhile."""
-        b, top, turn = self.b, self.label(), self.label()
-        b.do(f"br label %{top}")
-        self.block(top)
-        taken = b.op("load atomic i64, ptr %scratch monotonic, align 8")
-        free = b.op(f"xor i64 {taken}, -1")
-        k = b.op(f"call i64 @llvm.cttz.i64(i64 {free}, i1 false)")
-        b.declared["llvm.cttz.i64"] = "declare i64 @llvm.cttz.i64(i64, i1 immarg)"
-        some = b.op(f"icmp slt i64 {k}, {self.slots}")
-        b.do(f"br i1 {some}, label %{turn}, label %{top}")
-        self.block(turn)
-        bit = b.op(f"shl i64 1, {k}")
-        with_it = b.op(f"or i64 {taken}, {bit}")
-        pair = b.op(f"cmpxchg ptr %scratch, i64 {taken}, i64 {with_it} acquire monotonic, align 8")
-        won, go = b.op(f"extractvalue {{ i64, i1 }} {pair}, 1"), self.label()
-        b.do(f"br i1 {won}, label %{go}, label %{top}")
-        self.block(go)
-        body(self.pointer(base, "i8", b.op(f"mul i64 {k}, {size}")))
-        keep = b.op(f"xor i64 {bit}, -1")
-        b.op(f"atomicrmw and ptr %scratch, i64 {keep} release, align 8")
 
     # ------------------------------------------------------------------------------------ packing
     def pack(self, source: str, target: str, count: Index, stride: int, m0: Index) -> None:

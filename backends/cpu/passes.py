@@ -10,15 +10,18 @@ from ..kernel import Kernel, Op, Store, row_major
 from .nest import Env, Index, Space, needs, operands
 from .reduce import Reduction, reduction
 from .scalar import MEMORY, TYPES, load_value, store_value
+from .stream import streamed
 from .whole import LARGE, PARTS, Whole
 
-__all__ = ["Passes"]
+__all__ = ["BYTES", "CHUNK", "CHUNKS", "Passes", "slot_of"]
 
-_TILE = 512  # elements of the last axis that columns are accumulated for at a time
+# Elements of the last axis that columns are accumulated for at a time: fewer would stay in a nearer
+# cache, half of them at least are as much of a page as is worth going to.
+_TILE = 512
 _AT_ONCE = 4  # elements of a column that are taken in together
-_CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / _CHUNK
-_CHUNKS = 16  # parts that a long reduction is cut into
-_STASH = 1 << 16  # bytes of a row's values that are kept from one stage to the next
+CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
+CHUNKS = 16  # parts that a long reduction is cut into
+_STASH = 1 << 18  # bytes of values that are kept from one stage to the next
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,13 @@ class _Pass:
     rows: list[int]
 
 
-def _slot(kind: str) -> str:
+def slot_of(kind: str) -> str:
     """Return the type in memory of an accumulator."""
     return "i8" if kind == "i1" else kind
 
 
-_BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
-_BYTES |= {"{ float, float }": 8, "{ double, double }": 16}
+BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+BYTES |= {"{ float, float }": 8, "{ double, double }": 16}
 
 
 def _rounds(op: Op) -> bool:
@@ -74,14 +77,19 @@ class Passes(Whole):
         """Return the passes; find out which values of elements are kept from one to the next."""
         last = max(
             [self.stage[n] - 1 for n in self.reduces]
-            + [self.stage_of(s) for s in self.element_stores]
+            + [self.stage_of(s) for s in self.element_stores],
+            default=-1,
         )
         self.kept_in: dict[int, Store | None] = {}  # the store that keeps a value, or a stash
-        room = _STASH // max(self.tile, 1)
+        room = _STASH // max(self.tile, 1)  # of a row
         passes: list[_Pass] = []
+        # No sums are under way in the last pass, so that it may go piece by piece.
+        past = streamed(self.kernel, self.kept[-1] if self.tile else self.inner[-1])
         for p in range(last + 1):
             reduces = [n for n in self.reduces if self.stage[n] == p + 1]
-            stores = [s for s in self.element_stores if self.stage_of(s) == p]
+            stores = [
+                s for s in self.element_stores if p == (last if s in past else self.stage_of(s))
+            ]
             todo = [self.body[n].args[0] for n in reduces] + [n for s in stores for n in needs(s)]
             elements: set[int] = set()
             rows: set[int] = set()
@@ -119,9 +127,9 @@ class Passes(Whole):
         stages = max(self.stage[n] for n in self.used)
         simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
         if across:
-            axis, room = self.kept[-1], _STASH * 4 // (self.length * 4)
+            axis, room = self.kept[-1], _STASH // (self.length * 4)
             n = sizes[axis]
-            self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
+            self.tile = min(n, _TILE if simple else max(_TILE // 2, min(_TILE, room // 16 * 16)))
             spaces[-1] = (-(-n // self.tile), self.set_tile)
         self.planned = self.plan()
         self.running: dict[int, _Accumulator] = {}
@@ -133,14 +141,18 @@ class Passes(Whole):
         units = math.prod(n for n, _ in spaces)
         first = sizes[self.inner[0]]
         long = first > 1 and self.rows * self.length >= LARGE
-        if simple and stages and long and units < _CHUNKS and not self.running:
+        if simple and stages and long and units < CHUNKS and not self.running:
             self.chunks(spaces)
             return
         most = PARTS if self.work >= LARGE else 2
         if self.serial:
             self.nest(spaces, self.row)
         else:
-            self.parts = self.parallel(spaces, most, self.row)
+            self.share_out(spaces, most)
+
+    def share_out(self, spaces: Sequence[Space], most: int) -> None:
+        """Write the loops over the rows, or over tiles of them, as parts."""
+        self.parts = self.parallel(spaces, most, self.row)
 
     def set_tile(self, number: Index) -> None:
         self.first = self.sum(0, [(number, self.tile)])
@@ -150,18 +162,18 @@ class Passes(Whole):
         if not whole:
             self.last = self.least(self.last, n)
 
-    def lanes(self, body: Callable[[], None]) -> None:
-        """Write the body for every row of the tile."""
+    def lanes(self, body: Callable[[], None], stores: Sequence[Store] = ()) -> None:
+        """Write the body, which does these stores of elements, for every row of the tile."""
         if not self.tile:
             body()
             return
+        axis, self.here = self.kept[-1], stores
 
-        def one(i: str) -> None:
-            self.index[self.kept[-1]] = i
-            self.lane = self.b.op(f"sub nsw i64 {i}, {self.first}")
+        def one() -> None:
+            self.lane = self.sum(0, [(self.index[axis], 1), (self.first, -1)])
             body()
 
-        self.loop(self.first, self.last, 1, one)
+        self.sweep(axis, self.first, self.last, one)
 
     def row(self) -> None:
         """Write all passes over one row, or over a tile of rows, then the stores of rows."""
@@ -198,7 +210,7 @@ class Passes(Whole):
         return tuple(self.cell(self.slot(kind), max(self.tile, 1)) for kind in code.kinds)
 
     def slot(self, kind: str) -> str:
-        return _slot(kind) if self.tile else kind
+        return slot_of(kind) if self.tile else kind
 
     def read(self, cell: str, kind: str) -> str:
         """Return what a cell of the row at hand holds."""
@@ -232,7 +244,7 @@ class Passes(Whole):
             accs.append(_Accumulator(n, code, self.cells_for(code)))
         dear = [n for n in self.closure(this.rows, self.saved) if self.heavy(n)]
         dear = {
-            n: self.cell(_slot(TYPES[self.body[n].dtype]), self.tile)
+            n: self.cell(slot_of(TYPES[self.body[n].dtype]), self.tile)
             for n in dear
             if self.tile and n not in self.saved
         }
@@ -264,11 +276,16 @@ class Passes(Whole):
             if self.tile:
                 self.several(this, which, lo, hi)
             else:
-                self.along(last, lo, hi, lambda: self.element(this, which), self.waits(this))
+                element = lambda: self.element(this, which)  # noqa: E731
+                if which:
+                    self.along(last, lo, hi, element, self.waits(this))
+                else:
+                    self.here = this.stores
+                    self.sweep(last, lo, hi, element)
 
         lo, hi = ranges[-1][1]
         rounds = any(_rounds(self.body[acc.number]) for acc in accs)
-        if sizes[last] <= 2 * _CHUNK or not rounds:
+        if sizes[last] <= 2 * CHUNK or not rounds:
             self.within(ranges[:-1], lambda: through(accs, lo, hi))
             return
         partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
@@ -284,10 +301,10 @@ class Passes(Whole):
 
         def piece(first: str) -> None:
             self.lanes(reset)
-            through(partial, first, self.least(self.sum(_CHUNK, [(first, 1)]), hi))
+            through(partial, first, self.least(self.sum(CHUNK, [(first, 1)]), hi))
             self.lanes(join)
 
-        self.within(ranges[:-1], lambda: self.loop(lo, hi, _CHUNK, piece))
+        self.within(ranges[:-1], lambda: self.loop(lo, hi, CHUNK, piece))
 
     def waits(self, this: _Pass) -> bool:
         return bool(this.reduces) and len(this.elements) < 12
@@ -302,7 +319,8 @@ class Passes(Whole):
         def turns(count: int) -> Callable[[str], None]:
             def body(i: str) -> None:
                 places = [self.sum(k, [(i, 1)]) for k in range(count)]
-                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]))
+                stores = () if accs else this.stores
+                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]), stores)
 
             return body
 
@@ -383,7 +401,7 @@ class Passes(Whole):
     def chunks(self, spaces: Sequence[Space]) -> None:
         """Write parts that do a piece of the first inner axis for all rows."""
         n = self.kernel.sizes[self.inner[0]]
-        piece = -(-n // _CHUNKS)
+        piece = -(-n // CHUNKS)
         piece = -(-piece // 64) * 64 if piece > 64 else piece
         self.parts = -(-n // piece)
         places: dict[tuple[int, int], int] = {}
@@ -404,12 +422,12 @@ class Passes(Whole):
                         if (acc.number, k) not in places:
                             places[acc.number, k] = self.scratch
                             self.scratch += (
-                                -(-self.parts * self.rows * _BYTES[_slot(kind)] // 64) * 64
+                                -(-self.parts * self.rows * BYTES[slot_of(kind)] // 64) * 64
                             )
                         at = self.scratch_place(places[acc.number, k], kind, p)
                         if kind == "i1":
                             state = self.b.op(f"zext i1 {state} to i8")
-                        self.b.do(f"store {_slot(kind)} {state}, ptr {at}, align 1")
+                        self.b.do(f"store {slot_of(kind)} {state}, ptr {at}, align 1")
 
             self.nest(spaces, some)
 
@@ -424,7 +442,7 @@ class Passes(Whole):
         terms = [(self.index[k], s) for k, s in zip(self.kept, strides, strict=True)]
         offset = self.sum(0, [(chunk, self.rows), *terms])
         base = self.pointer("%scratch", "i8", start)
-        return self.pointer(base, _slot(kind), offset)
+        return self.pointer(base, slot_of(kind), offset)
 
     def finish(self, places: dict[tuple[int, int], int], chunks: int, in_registers: bool) -> str:
         """Return the text of the function that joins the accumulators of all chunks."""
@@ -449,6 +467,6 @@ class Passes(Whole):
         states = []
         for k, kind in enumerate(code.kinds):
             at = self.scratch_place(places[n, k], kind, chunk)
-            found = self.b.op(f"load {_slot(kind)}, ptr {at}, align 1")
+            found = self.b.op(f"load {slot_of(kind)}, ptr {at}, align 1")
             states.append(self.b.op(f"icmp ne i8 {found}, 0") if kind == "i1" else found)
         return states

@@ -138,7 +138,10 @@ class Places(Schedule):
         else:
             base = self.pointer("%scratch", "i8", self.first_slot)
             self.held(
-                base, self.slot, lambda slot: self.parts(sizes, lambda at: self.part(at, slot))
+                base,
+                self.slot,
+                self.slots,
+                lambda slot: self.parts(sizes, lambda at: self.part(at, slot)),
             )
 
     def part(self, at: list[Index], slot: str | None) -> None:

@@ -263,9 +263,11 @@ class _Printer:
                 self.launch(frame, step)
             elif isinstance(step, Dot):
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                code, external, declaration = dot_code(step)
-                self.external(external, declaration)
-                self.drive(code, "dot", pointers)
+                for name, code, outside in dot_code(step):
+                    for external, declaration in outside.items():
+                        self.external(external, declaration)
+                    self.declared.update(code.declared)
+                    self.drive(code, name, pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Table):
@@ -315,7 +317,9 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        scratch = "%scratch"
+        if code.table:
+            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)

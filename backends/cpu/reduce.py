@@ -101,12 +101,10 @@ def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
 
 def _extremum(name: str, kind: str, start: str) -> Reduction:
     """Return a maximum or minimum of floats that keeps nan, in one accumulator."""
-    better = "ogt" if name == "reduce_max" else "olt"
+    function = "llvm.maximum" if name == "reduce_max" else "llvm.minimum"
 
     def take(b: Block, acc: Sequence[str], x: str) -> States:
-        # A nan that comes is taken, for it is never worse; one that is there stays.
-        best = b.select(b.op(f"fcmp {better} {kind} {acc[0]}, {x}"), acc[0], x, kind)
-        return [b.select(b.op(f"fcmp uno {kind} {acc[0]}, {acc[0]}"), acc[0], best, kind)]
+        return [b.call(function, [acc[0], x], kind, fast="nsz")]
 
     return Reduction(
         (kind,), (start,), take, lambda b, p, q: take(b, p, q[0]), lambda b, acc: acc[0]

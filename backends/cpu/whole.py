@@ -6,10 +6,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ..kernel import Kernel, serial_axes
+from ..kernel import Kernel, Store, serial_axes
 from .nest import Env, Index, Nest
 from .reduce import reduction
 from .scalar import MEMORY, load_value, store_value
+from .stream import LINE, PIECE, streamed
 
 __all__ = ["LARGE", "PARTS", "Whole"]
 
@@ -30,6 +31,7 @@ class Whole(Nest):
         self.inner = [k for k, r in enumerate(kernel.inner) if r]
         self.rows = math.prod(kernel.sizes[k] for k in self.kept)
         self.length = math.prod(kernel.sizes[k] for k in self.inner)
+        self.here: Sequence[Store] = kernel.stores  # those that the loop at hand does
         self.work = math.prod(kernel.sizes) * max(len(self.used), 1)
         self.parts = 1
 
@@ -57,7 +59,9 @@ class Whole(Nest):
             self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
             return
         most = PARTS if large else 2
-        self.parts = self.parallel(spaces, most, lambda: self.nest([last], self.whole_row))
+        self.parts = self.parallel(
+            spaces, most, lambda: self.sweep(free[-1], 0, last[0], self.whole_row)
+        )
 
     def in_order(self, free: list[int]) -> None:
         """Write the loops of a scattering kernel: parts are blocks of an axis that may be cut."""
@@ -127,7 +131,8 @@ class Whole(Nest):
                 bounds[k] = corner[k], self.least(self.sum(_SQUARE, [(corner[k], 1)]), sizes[k])
             if packed:
                 self.within([(last, bounds[last]), (across, bounds[across])], copy)
-            self.within([(across, bounds[across]), (last, bounds[last])], element)
+            lines = lambda: self.sweep(last, *bounds[last], element)  # noqa: E731
+            self.within([(across, bounds[across])], lines)
 
         columns = -(-sizes[last] // _SQUARE)
 
@@ -146,7 +151,7 @@ class Whole(Nest):
         self.parts = -(-n // block)
         first = self.b.op(f"mul nsw i64 %lo, {block}")
         end = self.least(self.b.op(f"mul nsw i64 %hi, {block}"), n)
-        self.along(axis, first, end, self.whole_row)
+        self.sweep(axis, first, end, self.whole_row)
 
     def block_of(self, axis: int, size: int, body: Callable[[], None]) -> Callable[[Index], None]:
         """Return what writes the loop over one block of an axis, given the block's number."""
@@ -154,9 +159,60 @@ class Whole(Nest):
         def block(number: Index) -> None:
             first, n = self.sum(0, [(number, size)]), self.kernel.sizes[axis]
             end = self.sum(size, [(first, 1)])
-            self.along(axis, first, end if n % size == 0 else self.least(end, n), body)
+            self.sweep(axis, first, end if n % size == 0 else self.least(end, n), body)
 
         return block
+
+    def sweep(self, axis: int, first: Index, end: Index, body: Callable[[], None]) -> None:
+        """Write a loop along an axis; what is to go past the caches goes there piece by piece.
+
+        Ordinary stores do what lies before the first whole line and after the last piece.
+        """
+        stores = [s for s in streamed(self.kernel, axis) if s in self.here]
+        if not stores:
+            self.along(axis, first, end, body)
+            return
+        begin = self.first_line(stores, axis, first, end)
+        pieces = self.sum(0, [(end, 1), (begin, -1)])
+        stop = self.sum(0, [(begin, 1), (self.b.op(f"and i64 {pieces}, {-PIECE}"), 1)])
+        cells = [self.cell(MEMORY[self.kernel.buffers[s.buffer]], PIECE) for s in stores]
+
+        def piece(start: Index) -> None:
+            self.aside = dict(zip(stores, cells, strict=True))
+
+            def element(j: Index) -> None:
+                self.waiting, self.index[axis] = j, self.sum(0, [(start, 1), (j, 1)])
+                body()
+
+            self.loop(0, PIECE, 1, element)
+            self.index[axis] = start
+            self.pass_on(stores)
+            self.aside = {}
+
+        def end_of_row(number: Index) -> None:
+            last = self.b.op(f"icmp eq i64 {number}, 1")
+            lo = self.b.select(last, str(stop), str(first), "i64")
+            hi = self.b.select(last, str(end), str(begin), "i64")
+            some = self.b.op(f"icmp slt i64 {lo}, {hi}")
+            self.when(some, lambda: self.along(axis, lo, hi, body))
+
+        some = self.b.op(f"icmp slt i64 {begin}, {stop}")
+        self.when(some, lambda: self.loop(begin, stop, PIECE, piece))
+        self.loop(0, 2, 1, end_of_row)
+
+    def first_line(self, stores: Sequence[Store], axis: int, first: Index, end: Index) -> Index:
+        """Return where the first whole line begins, the end where that is not one place for all."""
+        b, places = self.b, []
+        self.index[axis] = first
+        for s in stores:
+            at = b.op(f"ptrtoint ptr {self.address(s.buffer, s.where, {})} to i64")
+            gap = b.op(f"and i64 {b.op(f'sub i64 0, {at}')}, {LINE - 1}")
+            size = self.kernel.buffers[s.buffer].itemsize
+            places.append(b.op(f"udiv i64 {gap}, {size}"))
+        begin = self.sum(0, [(first, 1), (places[0], 1)])
+        for other in places[1:]:
+            begin = b.select(b.op(f"icmp eq i64 {places[0]}, {other}"), str(begin), str(end), "i64")
+        return self.least(begin, end)
 
     def along(
         self,
@@ -166,6 +222,11 @@ class Whole(Nest):
         body: Callable[[], None],
         side_by_side: bool = False,
     ) -> None:
+        if (first, end) == (0, 1):
+            self.index[axis] = 0
+            body()
+            return
+
         def one(i: str) -> None:
             self.index[axis] = i
             body()

@@ -32,7 +32,7 @@ def work_of(plan: Plan) -> int:
         if isinstance(step, Launch):
             total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
         elif isinstance(step, Dot):
-            total += step.batch * step.m * step.n * step.k // 8
+            total += step.products // 8
         elif isinstance(step, Conv):
             total += sum(c.products for c in step.parts) // 8
         elif isinstance(step, Fourier):

@@ -115,7 +115,7 @@ from funtorch.lax.operations import (
     zeros_like_array,
 )
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
-from funtorch.lax.reductions import reduce, reduce_precision
+from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
 from funtorch.lax.slicing import (
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -328,6 +328,7 @@ __all__ = [
     "ne",
     "neg",
     "nextafter",
+    "optimization_barrier",
     "pad",
     "padtype_to_pads",
     "pmax",

@@ -10,10 +10,11 @@ from funtorch import dtypes
 from funtorch.lax.windows import reduce_window
 from funtorch.numpy import manipulation
 from funtorch.numpy.promotion import describe, to_array
+from funtorch.ops.marks import optimization_barrier as barrier
 from funtorch.ops.rounding import reduce_precision as round_bits
 from funtorch.tree import flatten, unflatten
 
-__all__ = ["reduce", "reduce_precision"]
+__all__ = ["optimization_barrier", "reduce", "reduce_precision"]
 
 
 def reduce(
@@ -114,3 +115,26 @@ def reduce_precision(operand: Any, exponent_bits: int, mantissa_bits: int) -> An
             f"got {exponent_bits} and {mantissa_bits}"
         )
     return round_bits(x, exponent_bits=exponent, mantissa_bits=mantissa)
+
+
+def optimization_barrier(operand: Any) -> Any:
+    """Let compiled programs compute what depends on the result after everything before it, anew.
+
+    Args:
+        operand: pytree of arrays.
+
+    Returns:
+        The same values.
+
+    Example:
+        >>> from funtorch import lax
+        >>> int(lax.optimization_barrier(3))
+        3
+
+    References:
+        jax.lax.optimization_barrier
+    """
+    leaves, treedef = flatten(operand)
+    return unflatten(
+        treedef, barrier(*[to_array(x, "optimization_barrier", "operand") for x in leaves])
+    )

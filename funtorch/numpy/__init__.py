@@ -14,7 +14,7 @@ import numpy as np
 
 from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
-from funtorch.numpy import fft, linalg, methods, protocols
+from funtorch.numpy import fft, linalg, methods, protocols, segments
 from funtorch.numpy.bits import frexp, packbits, spacing, unpackbits
 from funtorch.numpy.calculus import (
     convolve,
@@ -152,6 +152,7 @@ from funtorch.numpy.elementwise import (
     greater_equal,
     heaviside,
     hypot,
+    i0,
     imag,
     invert,
     isfinite,
@@ -238,7 +239,6 @@ from funtorch.numpy.manipulation import (
     matrix_transpose,
     moveaxis,
     ndim,
-    pad,
     permute_dims,
     ravel,
     repeat,
@@ -259,6 +259,7 @@ from funtorch.numpy.manipulation import (
     vsplit,
     vstack,
 )
+from funtorch.numpy.padding import pad
 from funtorch.numpy.polynomials import (
     poly,
     polyadd,
@@ -412,6 +413,7 @@ __all__ = [
     "frombuffer", "fromfunction", "fromstring", "full", "full_like", "generic", "geomspace",
     "get_printoptions", "gradient", "greater", "greater_equal", "hamming", "hanning", "heaviside",
     "histogram", "histogram2d", "histogram_bin_edges", "histogramdd", "hsplit", "hstack", "hypot",
+    "i0",
     "identity", "iinfo", "imag", "index_exp", "indices", "inexact", "inf", "inner", "insert",
     "int16", "int32", "int64", "int8", "int_", "integer", "interp", "intersect1d", "invert",
     "isclose", "iscomplex", "iscomplexobj", "isdtype", "isfinite", "isin", "isinf", "isnan",

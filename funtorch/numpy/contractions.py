@@ -6,11 +6,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import opt_einsum
 
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.elementwise import conjugate, multiply, subtract
 from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape, stack, transpose
 from funtorch.numpy.promotion import (
@@ -60,6 +62,7 @@ def _result(out: Any, preferred: Any) -> Any:
     return out if preferred is None else convert(out, dtypes.canonical(preferred))
 
 
+@direct(np.matmul, FLOATS, pair)
 def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
@@ -116,6 +119,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype)
 
 
+@direct(np.dot, FLOATS, pair)
 def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
@@ -181,6 +185,11 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     return tensordot(x, y, (-1, -1), preferred_element_type=preferred_element_type)
 
 
+def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.multiply.outer(x.ravel(), y.ravel())
+
+
+@direct(_outer, FLOATS, pair)
 def outer(a: Any, b: Any, out: None = None) -> Any:
     """Return the matrix of all products of two flattened arrays.
 
@@ -284,6 +293,7 @@ def _range(start: int, n: int) -> Any:
     return asarray([*range(start, start + n)], "int32")
 
 
+@direct(np.ndarray.trace, FLOATS)
 def trace(
     a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
 ) -> Any:

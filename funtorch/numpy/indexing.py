@@ -17,6 +17,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import direct, indexed
 from funtorch.numpy.indices import Entry, Plan, is_static, known_index, read_index, wrap_negative
 from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape
 from funtorch.numpy.promotion import (
@@ -410,6 +411,7 @@ def fill_value_of(dtype: Any, fill: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------- functions
+@direct(np.ndarray.take, take=indexed)
 def take(
     a: Any,
     indices: Any,

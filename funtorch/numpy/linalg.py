@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.numpy import elementwise
@@ -12,6 +14,7 @@ from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensord
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
 from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
@@ -569,6 +572,14 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ norms
+def _norm(x: np.ndarray, ord: None = None, axis: None = None) -> Any:
+    if ord is not None or axis is not None:
+        raise TypeError("only the root of the sum of all squares")
+    flat = x.ravel()
+    return np.sqrt(np.dot(flat, flat))
+
+
+@direct(_norm, FLOATS)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return norms of vectors or matrices.
 

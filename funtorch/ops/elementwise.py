@@ -10,7 +10,10 @@ References:
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.ops import special
 from funtorch.ops.families import (
@@ -47,7 +51,8 @@ __all__ = [
     "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
     "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p",
     "log_p", "logaddexp",
-    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min", "min_p",
+    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "masked_mul", "masked_mul_p",
+    "max", "max_p", "min", "min_p",
     "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
     "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
     "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
@@ -152,6 +157,26 @@ mul_p = bilinear(
 neg, add, sub, mul = neg_p.bind, add_p.bind, sub_p.bind, mul_p.bind
 
 
+def _masked_mul_eager(xp: Any, x: Any, y: Any) -> Any:
+    out = xp.asarray(xp.multiply(x, y))
+    wrong = out != out
+    if wrong.any():
+        out[wrong & ((x == 0) | (y == 0))] = 0
+    return out
+
+
+# The product in which a zero wins over infinities and nan: derivatives of what `where` has masked
+# away are made of it. It is linear in each argument like any product of finite numbers.
+masked_mul_p = bilinear(
+    "masked_mul",
+    type=elementwise_linear_type("masked_mul", "fc"),
+    eager=_masked_mul_eager,
+    transposes=(lambda ct, y, aval: masked_mul(ct, y), lambda ct, x, aval: masked_mul(ct, x)),
+    batch=None,
+)
+masked_mul = masked_mul_p.bind
+
+
 def _div_eager(xp: Any, x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return xp.divide(x, y)
@@ -187,8 +212,12 @@ def _where_zero(cond_of: Any, if_zero: float, otherwise: Any) -> Any:
 
 
 def _pow_jvp_base(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # The exponent is made harmless where 0 * 0**-1 would be nan.
-    corner = bitwise_and(eq(x, zeros_like(x)), eq(y, zeros_like(y)))
+    # The exponent is made harmless where 0 * 0**-1 would be nan, and for roots as for `sqrt`.
+    root = eq(y, zeros_like(y))
+    if not (config.strict_gradients or dtypes.is_complex(x.dtype)):
+        one = full_like(y, 1)
+        root = bitwise_or(root, bitwise_and(lt(y, one), lt(zeros_like(y), y)))
+    corner = bitwise_and(eq(x, zeros_like(x)), root)
     less = select(corner, full_like(y, 1), sub(y, full_like(y, 1)))
     return mul(t, mul(y, pow(x, less)))
 
@@ -305,6 +334,16 @@ def _sign_of(t: Any, x: Any, out: Any) -> Any:
     return real(mul(t, div(conj(x), complex(length, zeros_like(length)))))
 
 
+def _or_inf(y: Any) -> Any:
+    """Return the divisor of a root's derivative, infinite where the root is 0.
+
+    So the derivative there is 0, and with it that of the root of a sum of squares.
+    """
+    if config.strict_gradients or dtypes.is_complex(y.dtype):
+        return y
+    return _where_zero(y, math.inf, y)
+
+
 def _sqrt1m(x: Any) -> Any:
     """Return ``1 / sqrt(1 - x**2)``, factored so that it stays accurate near 1 and -1."""
     one = full_like(x, 1)
@@ -325,12 +364,12 @@ trunc_p = nondiff("trunc", _ufunc("trunc"), 1, accepts="f")
 is_finite_p = nondiff("is_finite", _ufunc("isfinite"), 1, out="bool")
 square_p = unary("square", _ufunc("square"), lambda t, x, y: mul(t, add(x, x)), accepts="ifc")
 reciprocal_p = unary("reciprocal", _ufunc("reciprocal"), lambda t, x, y: neg(mul(t, mul(y, y))))
-sqrt_p = unary("sqrt", _ufunc("sqrt"), lambda t, x, y: div(_scaled(t, 0.5), y))
+sqrt_p = unary("sqrt", _ufunc("sqrt"), lambda t, x, y: div(_scaled(t, 0.5), _or_inf(y)))
 rsqrt_p = unary(
     "rsqrt", _wide(lambda xp, x: 1 / xp.sqrt(x)), lambda t, x, y: mul(t, _scaled(div(y, x), -0.5))
 )
 cbrt_p = unary(
-    "cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), mul(y, y)), accepts="f"
+    "cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), _or_inf(mul(y, y))), accepts="f"
 )
 integer_pow_p = unary("integer_pow", _wide(_integer_pow_eager), _integer_pow_jvp, accepts="ifc")
 _PLAIN_INTEGER_POW_TYPE = elementwise_linear_type("integer_pow", "ifc")
@@ -625,8 +664,24 @@ select = select_p.bind
 
 
 # -------------------------------------------------------------------------------------- conversions
+class _Strict(threading.local):
+    """A context per thread in which NumPy raises where a conversion is not defined."""
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore", invalid="raise")
+        self.run: Callable[..., Any] = context.run
+
+
+_strict = _Strict()
+_CHECKED = frozenset({np.dtype(np.int32), np.dtype(np.int64)})  # smaller ones go through these
+
+
 def _float_to_int(xp: Any, x: Any, dtype: np.dtype) -> Any:
     """Convert towards zero; out of range gives the nearest integer there is, nan gives 0."""
+    if xp is np and dtype in _CHECKED:
+        with contextlib.suppress(FloatingPointError):  # where something is out of range
+            return _strict.run(x.astype, dtype)
     limits = np.iinfo(dtype)
     wide = x.astype(np.float32) if x.dtype in _HALF else x
     low, high = wide.dtype.type(limits.min), wide.dtype.type(float(limits.max))

@@ -259,13 +259,14 @@ def linear(
     batch: Callable[..., Any] | None,
     linear_in: Sequence[int] | None = None,
     keeps_weak: bool = True,
+    multiple_results: bool = False,
 ) -> Primitive:
     """Make a primitive linear in the arguments at positions ``linear_in`` (None: in all of them).
 
     ``transpose(ct, *args, **params)`` returns one cotangent or None per argument; ``batch`` as in
     `Primitive` (None: elementwise).
     """
-    prim = Primitive(name, keeps_weak=keeps_weak)
+    prim = Primitive(name, keeps_weak=keeps_weak, multiple_results=multiple_results)
     prim.type, prim.eager, prim.transpose = type, eager, transpose
     prim.batch = elementwise_batch(prim) if batch is None else batch
     prim.jvp = linear_jvp(

@@ -149,7 +149,7 @@ def ask(function: str, args: tuple[Any, ...]) -> tuple[int, ...]:
         args: as of `Invoke`; a dtype where it is to write a size.
     """
     rooms = [np.zeros(2, a) if isinstance(a, np.dtype) else None for a in args]
-    given = []
+    given: list[Any] = []
     for a, room in zip(args, rooms, strict=True):
         pointer = np.zeros(2) if a is None else room
         if pointer is not None:

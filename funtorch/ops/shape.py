@@ -1,4 +1,4 @@
-"""Primitives that move elements without computing: reshape, transpose, slices, pad, concatenate.
+"""Primitives that move elements without computing: reshape, slices, pad, concatenate, split.
 
 Every primitive ``name_p`` has the strict function ``name`` beside it. `slice` hides the builtin.
 """
@@ -31,7 +31,7 @@ from funtorch.ops.families import (
 __all__ = [
     "concatenate", "concatenate_p", "dynamic_slice", "dynamic_slice_p", "dynamic_update_slice",
     "dynamic_update_slice_p", "iota", "iota_p", "pad", "pad_p", "reshape", "reshape_p", "rev",
-    "rev_p", "slice", "slice_p", "transpose", "transpose_p",
+    "rev_p", "slice", "slice_p", "split", "split_p", "transpose", "transpose_p",
 ]
 # fmt: on
 
@@ -152,6 +152,47 @@ concatenate_p = linear(
     batch=_concatenate_batch,
 )
 concatenate = concatenate_p.bind
+
+
+# -------------------------------------------------------------------------------------------- split
+def _split_type(x: ShapedArray, *, axis: int, sizes: Ints) -> list[ShapedArray]:
+    if not 0 <= axis < x.ndim or any(n < 0 for n in sizes) or builtins.sum(sizes) != x.shape[axis]:
+        raise TypeError(
+            f"split: sizes {sizes} must not be negative and add up to the size of axis {axis} of "
+            f"{x.str_short()}"
+        )
+    return [x.update(shape=(*x.shape[:axis], n, *x.shape[axis + 1 :])) for n in sizes]
+
+
+def _split_eager(xp: Any, x: Any, *, axis: int, sizes: Ints) -> list[Any]:
+    front, stop, out = (builtins.slice(None),) * axis, 0, []
+    for n in sizes:
+        start, stop = stop, stop + n
+        out.append(x[(*front, builtins.slice(start, stop))])
+    return out
+
+
+def _split_transpose(cts: Any, x: Any, *, axis: int, sizes: Ints) -> tuple[Any]:
+    avals = _split_type(x.aval, axis=axis, sizes=sizes)
+    parts = [zeros(a) if ct is None else ct for ct, a in zip(cts, avals, strict=True)]
+    return (concatenate(*parts, axis=axis),)
+
+
+def _split_batch(
+    axis_: Any, args: Any, batched: Any, *, axis: int, sizes: Ints
+) -> tuple[list[Any], list[bool]]:
+    return split(*args, axis=axis + 1, sizes=sizes), [True] * len(sizes)
+
+
+split_p = linear(
+    "split",
+    type=_split_type,
+    eager=_split_eager,
+    transpose=_split_transpose,
+    batch=_split_batch,
+    multiple_results=True,
+)
+split = split_p.bind
 
 
 # ---------------------------------------------------------------------------------------------- pad

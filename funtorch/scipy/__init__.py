@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from funtorch.scipy import special, stats
+from funtorch.scipy import (
+    cluster,
+    fft,
+    integrate,
+    interpolate,
+    ndimage,
+    optimize,
+    signal,
+    sparse,
+    special,
+    stats,
+)
 
-__all__ = ["special", "stats"]
+__all__ = [
+    "cluster",
+    "fft",
+    "integrate",
+    "interpolate",
+    "ndimage",
+    "optimize",
+    "signal",
+    "sparse",
+    "special",
+    "stats",
+]

@@ -5,6 +5,8 @@ from .algebra import ALGEBRA, simplify_algebra
 from .constants import CONSTANTS, fold_constants
 from .loops import hoist, simplify_loops
 from .movement import MOVEMENT, join_movements
+from .onehot import ONE_HOT
+from .pads import PADS
 from .rewrite import merged, rewriter
 from .structure import drop_dead, inline, share
 
@@ -12,6 +14,8 @@ __all__ = [
     "ALGEBRA",
     "CONSTANTS",
     "MOVEMENT",
+    "ONE_HOT",
+    "PADS",
     "drop_dead",
     "fold_constants",
     "hoist",

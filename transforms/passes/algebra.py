@@ -84,6 +84,15 @@ def _mul(b: Rewriter, eqn: Eqn) -> Atom | None:
     return None
 
 
+def _masked_mul(b: Rewriter, eqn: Eqn) -> Atom | None:
+    """A product with a finite number other than 0 is a plain one."""
+    for v in eqn.invars:
+        c = b.value(v)
+        if c is not None and c != 0 and np.isfinite(c):
+            return b.emit("mul", *eqn.invars)
+    return None
+
+
 def _div(b: Rewriter, eqn: Eqn) -> Atom | None:
     """x / 1 = x; x / -1 = -x; x / c = x * (1 / c) for powers of two; (-x) / (-y) = x / y."""
     x, y = eqn.invars
@@ -317,11 +326,42 @@ def _before_broadcast(b: Rewriter, eqn: Eqn) -> Atom | list[Atom] | None:
     return b.emit("broadcast_in_dim", outs, **grow)
 
 
+def _before_transpose(b: Rewriter, eqn: Eqn) -> Atom | list[Atom] | None:
+    """f(transpose(x), broadcast(y)) = transpose(f(x, broadcast'(y))): so products can take it."""
+    perm = None
+    for v in eqn.invars:
+        made = b.maker(v, "transpose")
+        if made is not None:
+            if perm is not None and made.params["perm"] != perm:
+                return None
+            perm = made.params["perm"]
+    if perm is None:
+        return None
+    shape = tuple(n for _, n in sorted(zip(perm, eqn.outvars[0].aval.shape, strict=True)))
+    args: list[Atom] = []
+    for v in eqn.invars:
+        made = b.made_by.get(v)
+        if made is None or made.prim.name not in ("transpose", "broadcast_in_dim"):
+            return None
+        if made.prim.name == "broadcast_in_dim":
+            dims = tuple(perm[d] for d in made.params["dims"])
+            if list(dims) != sorted(dims):
+                return None
+            args.append(b.emit("broadcast_in_dim", made.invars[0], shape=shape, dims=dims))
+        else:
+            args.append(made.invars[0])
+    outs = b.emit(eqn.prim.name, *args, **eqn.params)
+    if eqn.prim.multiple_results:
+        return [b.emit("transpose", out, perm=perm) for out in outs]
+    return b.emit("transpose", outs, perm=perm)
+
+
 # fmt: off
 _OWN: Rules = {
     "add":           (_add,),
     "sub":           (_sub,),
     "mul":           (_mul,),
+    "masked_mul":    (_masked_mul,),
     "div":           (_div,),
     "neg":           (_neg,),
     "integer_pow":   (_integer_pow,),
@@ -344,7 +384,7 @@ _OWN: Rules = {
 }
 # fmt: on
 
-ALGEBRA = merged(_OWN, dict.fromkeys(ELEMENTWISE, (_before_broadcast,)))
+ALGEBRA = merged(_OWN, dict.fromkeys(ELEMENTWISE, (_before_broadcast, _before_transpose)))
 
 simplify_algebra = rewriter(
     "simplify_algebra", "Replace elementwise operations by simpler ones that are equal.", ALGEBRA

@@ -14,6 +14,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..restage import split
 from .algebra import is_exact
 from .rewrite import Atom, Rewriter, Rules, rewriter, substitute, used
+from .steps import recompute_operands
 
 __all__ = ["LOOPS", "hoist", "simplify_loops"]
 
@@ -402,7 +403,14 @@ def _hoist_while(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
 
 
 LOOPS: Rules = {
-    "scan": (_short_scan, _scan_operands, _scan_results, _hoist_scan, _scan_products),
+    "scan": (
+        _short_scan,
+        _scan_operands,
+        _scan_results,
+        _hoist_scan,
+        _scan_products,
+        recompute_operands,
+    ),
     "while": (_while_operands, _hoist_while),
     "cond": (_cond_operands,),
 }

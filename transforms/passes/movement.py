@@ -155,6 +155,17 @@ def _concatenate(b: Rewriter, eqn: Eqn) -> Atom | None:
     return b.emit("concatenate", *parts, axis=axis) if len(parts) < len(eqn.invars) else None
 
 
+def _split(b: Rewriter, eqn: Eqn) -> list[Atom]:
+    """The parts of an array are slices of it."""
+    x, axis, stop, parts = eqn.invars[0], eqn.params["axis"], 0, []
+    for n in eqn.params["sizes"]:
+        start, stop = stop, stop + n
+        first = tuple(start if k == axis else 0 for k in range(x.aval.ndim))
+        limit = tuple(stop if k == axis else m for k, m in enumerate(x.aval.shape))
+        parts.append(b.emit("slice", x, start=first, limit=limit, stride=(1,) * x.aval.ndim))
+    return parts
+
+
 def _pad(b: Rewriter, eqn: Eqn) -> Atom | None:
     p = eqn.params
     return None if any(p["lo"]) or any(p["hi"]) or any(p["interior"]) else eqn.invars[0]
@@ -298,6 +309,7 @@ MOVEMENT: Rules = {
     "slice":                (_unchanged, _join_slices, _slice_broadcast),
     "rev":                  (_rev,),
     "concatenate":          (_concatenate,),
+    "split":                (_split,),
     "pad":                  (_pad,),
     "dynamic_slice":        (_dynamic_slice,),
     "dynamic_update_slice": (_dynamic_update_slice,),

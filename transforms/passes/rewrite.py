@@ -67,7 +67,11 @@ class Rewriter:
 
     def once(self, v: Atom) -> bool:
         """Tell whether only one equation reads ``v``."""
-        return self.uses.get(v, 1) == 1
+        return self.uses_are(v, 1)
+
+    def uses_are(self, v: Atom, count: int) -> bool:
+        """Tell whether ``v`` is read so often."""
+        return self.uses.get(v, count) == count
 
     def value(self, v: Atom) -> Any:
         """Return the NumPy scalar that an array is full of, or None where that is not known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, stage
@@ -29,16 +29,21 @@ def _meaning(eqn: Eqn) -> Jaxpr | None:
     return stage(flat, [v.aval for v in eqn.invars])
 
 
-def inline(jaxpr: Jaxpr) -> Jaxpr:
+def inline(jaxpr: Jaxpr, only: Container[str] | None = None) -> Jaxpr:
     """Replace calls (jit, custom rules, remat) by the equations of their programs, for no
-    derivative will be asked for, and what has an expansion by that."""
+    derivative will be asked for, and what has an expansion by that.
+
+    Args:
+        jaxpr: the program.
+        only: names of the primitives to replace; None: all.
+    """
     eqns: list[Eqn] = []
     found = False
 
     def splice(body: Jaxpr, env: dict[Any, Atom], top: bool) -> None:
         nonlocal found
         for eqn in body.eqns:
-            sub = _meaning(eqn)
+            sub = _meaning(eqn) if only is None or eqn.prim.name in only else None
             if sub is not None and not sub.constvars:
                 found = True
                 args = substitute(eqn.invars, env)
@@ -63,7 +68,18 @@ def inline(jaxpr: Jaxpr) -> Jaxpr:
 
 # ---------------------------------------------------------------------- common subexpressions
 _COMMUTES = frozenset(
-    ("add", "mul", "max", "min", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor")
+    (
+        "add",
+        "mul",
+        "masked_mul",
+        "max",
+        "min",
+        "eq",
+        "ne",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+    )
 )
 
 
@@ -215,7 +231,12 @@ def _narrow_cond(eqn: Eqn, live: list[bool]) -> Eqn:
     )
 
 
+def _narrow_barrier(eqn: Eqn, live: list[bool]) -> Eqn:
+    return eqn if all(live) else _narrower(eqn, live, live, {})
+
+
 _NARROW: dict[str, Callable[[Eqn, list[bool]], Eqn]] = {
+    "optimization_barrier": _narrow_barrier,
     "scan": _narrow_scan,
     "while": _narrow_while,
     "cond": _narrow_cond,

@@ -37,6 +37,12 @@ def _mul(z: Pair, w: Pair) -> Pair:
     return Pair(z.re * w.re - z.im * w.im, z.re * w.im + z.im * w.re)
 
 
+def _masked_mul(z: Pair, w: Pair) -> Pair:
+    nothing = (z.re.equals(0.0) & z.im.equals(0.0)) | (w.re.equals(0.0) & w.im.equals(0.0))
+    zero = z.re.like(0.0)
+    return _choose(nothing, Pair(zero, zero), _mul(z, w))
+
+
 def _choose(cond: Value, z: Pair, w: Pair) -> Pair:
     return Pair(select(cond, z.re, w.re), select(cond, z.im, w.im))
 
@@ -277,6 +283,7 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "add": _each(lambda x, y: x + y),
     "sub": _each(lambda x, y: x - y),
     "mul": _mul,
+    "masked_mul": _masked_mul,
     "div": _div,
     "square": lambda z: _mul(z, z),
     "reciprocal": _reciprocal,
