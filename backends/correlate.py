@@ -20,7 +20,7 @@ from .moves import MOVES, Map, combine, merged_axes, moved
 from .plan import Conv, Correlation, Dot
 from .products import dot
 
-__all__ = ["convolution", "rewritten", "runs"]
+__all__ = ["convolution", "bordered", "runs"]
 
 _WIDE = 8  # out features from which they are the columns of a product
 
@@ -180,7 +180,7 @@ def _inside(c: Correlation) -> bool:
     return all(low <= 0 and (p - 1) * s + (k - 1) * d - low < n for p, s, k, d, low, n in ends)
 
 
-def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
+def bordered(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
     """Return a convolution of features that lie next to each other, of an array with its padding.
 
     It is a product of matrices then. The border is written in the order in which the array lies.
@@ -197,7 +197,7 @@ def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
         return None
     lo, hi = ((0, 0, *(pair[k] for pair in p["padding"])) for k in (0, 1))
 
-    def bordered(x: Any, w: Any) -> Any:
+    def with_border(x: Any, w: Any) -> Any:
         x = transpose(x, perm=order)
         ends = {"lo": tuple(lo[k] for k in order), "hi": tuple(hi[k] for k in order)}
         x = pad(x, scalar(0, x.dtype), **ends, interior=(0,) * ndim)
@@ -205,7 +205,7 @@ def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
         none = ((0, 0),) * len(p["padding"])
         return conv_general_dilated(x, w, **{**p, "padding": none})
 
-    return bordered
+    return with_border
 
 
 def _good(c: Correlation) -> bool:

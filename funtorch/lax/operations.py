@@ -541,7 +541,7 @@ def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
         jax.lax.broadcast
     """
     x = to_array(operand, "broadcast", "operand")
-    return spread_to(x, tuple(sizes) + x.shape)
+    return spread_to(x, canonical_shape(sizes, "broadcast") + x.shape)
 
 
 @moves
@@ -633,7 +633,9 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
         jax.lax.pad
     """
     x = to_array(operand, "pad", "operand")
-    lo, hi, interior = (tuple(c[k] for c in padding_config) for k in range(3))
+    lo, hi, interior = (
+        tuple(static_int(c[k], "pad: padding_config") for c in padding_config) for k in range(3)
+    )
     value = convert(to_array(padding_value, "pad", "padding_value"), x.dtype)
     return primitives["pad"].bind(x, value, lo=lo, hi=hi, interior=interior)
 

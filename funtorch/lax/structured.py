@@ -20,6 +20,7 @@ from funtorch.numpy.promotion import (
     describe,
     moves,
     promote,
+    static_int,
     to_array,
 )
 
@@ -77,10 +78,14 @@ def slice(
         jax.lax.slice
     """
     x = to_array(operand, "slice", "operand")
-    stride = (1,) * x.ndim if strides is None else tuple(strides)
-    return primitives["slice"].bind(
-        x, start=tuple(start_indices), limit=tuple(limit_indices), stride=stride
-    )
+    stride = (1,) * x.ndim if strides is None else _integers(strides, "slice: strides")
+    start = _integers(start_indices, "slice: start_indices")
+    limit = _integers(limit_indices, "slice: limit_indices")
+    return primitives["slice"].bind(x, start=start, limit=limit, stride=stride)
+
+
+def _integers(found: Sequence[Any], what: str) -> tuple[int, ...]:
+    return tuple(static_int(n, what) for n in found)
 
 
 @moves
@@ -162,7 +167,9 @@ def dynamic_slice(
     """
     x = to_array(operand, "dynamic_slice", "operand")
     starts = _starts(x, start_indices, "dynamic_slice", allow_negative_indices)
-    return primitives["dynamic_slice"].bind(x, *starts, sizes=tuple(slice_sizes))
+    return primitives["dynamic_slice"].bind(
+        x, *starts, sizes=_integers(slice_sizes, "dynamic_slice: slice_sizes")
+    )
 
 
 @moves
@@ -397,7 +404,7 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     """
     x = to_array(operand, "top_k", "operand")
     axis = canonical_axis(axis, x.ndim, "top_k")
-    n = x.shape[axis]
+    n, k = x.shape[axis], static_int(k, "top_k: k")
     if not 0 <= k <= n:
         raise ValueError(
             f"top_k: k={k} must be between 0 and {n}, the size of axis {axis} of {describe(x)}"

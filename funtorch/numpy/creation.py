@@ -478,6 +478,7 @@ def diag(v: Any, k: int = 0) -> Any:
         return v.diagonal(k)
     if v.ndim != 1:
         raise ValueError(f"diag: v must have 1 or 2 axes, got shape {v.shape}")
+    k = static_int(k, "diag: k")
     n = v.shape[0] + builtins.abs(k)
     lo = (builtins.max(k, 0), builtins.max(-k, 0))
     padded = primitives["pad"].bind(
