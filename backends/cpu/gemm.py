@@ -86,11 +86,22 @@ class _Gemm(Routine):
         super().__init__()
         self.kind, self.rows = kind, rows
         self.bytes = _BITS[kind] // 8
-        self.lanes = lanes_of(kind)
-        self.vector = f"<{self.lanes} x {kind}>"
-        letter = "f" if kind in ("float", "double") else "i"
-        self.mangled = f"v{self.lanes}{letter}{_BITS[kind]}"
-        self.bits = f"<{self.lanes} x i1>"
+        self.shape(lanes_of(kind))
+
+    def shape(self, lanes: int) -> None:
+        """Choose how many elements a vector has."""
+        self.lanes = lanes
+        self.vector = f"<{lanes} x {self.kind}>"
+        letter = "f" if self.kind in ("float", "double") else "i"
+        self.mangled = f"v{lanes}{letter}{_BITS[self.kind]}"
+        self.bits = f"<{lanes} x i1>"
+
+    def of(self, lanes: int) -> _Gemm:
+        """Return what writes shorter vectors into the same function."""
+        other = _Gemm(self.kind, self.rows)
+        other.shape(lanes)
+        other.b = self.b
+        return other
 
     # -------------------------------------------------------------------------------- vectors
     def mask(self, count: Index) -> str:
@@ -257,25 +268,29 @@ def _dealt(kind: str, rows: int) -> _Gemm:
 
 
 def _turned(kind: str) -> _Gemm:
-    """Write ``to[k, j] = from[j * apart + k]``, in rows of ``wide``, a square of vectors at a time.
+    """Write ``to[k, j] = from[j * apart + k]``, in rows of ``wide``, for a vector of columns and as
+    many k at a time as 16 bytes hold.
 
-    What is beyond the columns is the last one; up to a vector of rows follow.
+    What is beyond the columns is the last one; less than 16 bytes of rows follow.
     """
     w = _Gemm(kind)
     final = w.minus("%columns", 1)
+    size = 16 // w.bytes
+    quarter = w.of(size)
 
     def columns(j: Index) -> None:
         ends = [w.times(w.least(w.plus(j, r), final), "%apart") for r in range(w.lanes)]
         sources = [w.element("%from", end) for end in ends]
 
-        def square(k: Index, target: str) -> list[str]:
-            mask = w.mask(w.minus("%k", k))
-            for value in _transposed(w, [w.read(w.element(x, k), mask) for x in sources]):
+        def some(k: Index, target: str) -> list[str]:
+            mask = quarter.mask(w.minus("%k", k))
+            x = [quarter.read(w.element(source, k), mask) for source in sources]
+            for value in _transposed(w, [_beside(w, x[i::size], size) for i in range(size)]):
                 w.write(value, target)
                 target = w.element(target, "%wide")
             return [target]
 
-        w.loop(0, "%k", w.lanes, square, [("ptr", w.element("%to", j))])
+        w.loop(0, "%k", size, some, [("ptr", w.element("%to", j))])
 
     # Backwards: what one vector writes beyond its columns, the next one writes over.
     last = w.minus(w.b.op(f"sdiv i64 {w.plus('%columns', w.lanes - 1)}, {w.lanes}"), 1)
@@ -283,54 +298,43 @@ def _turned(kind: str) -> _Gemm:
     return w
 
 
+def _beside(w: _Gemm, x: list[str], size: int) -> str:
+    """Return short vectors, of ``size`` elements each, as one."""
+    while len(x) > 1:
+        order = ", ".join(f"i32 {n}" for n in range(2 * size))
+        kind = f"<{size} x {w.kind}>"
+        x = [
+            w.b.op(f"shufflevector {kind} {a}, {kind} {b}, <{2 * size} x i32> <{order}>")
+            for a, b in zip(x[::2], x[1::2], strict=True)
+        ]
+        size *= 2
+    return x[0]
+
+
 def _transposed(w: _Gemm, x: list[str]) -> list[str]:
-    """Return the columns of a square of vectors: inside their quarters first, then those."""
-
-    def shuffled(x: str, y: str, order: Sequence[int]) -> str:
-        picked = ", ".join(f"i32 {n}" for n in order)
-        return w.b.op(f"shufflevector {w.vector} {x}, {w.vector} {y}, <{w.lanes} x i32> <{picked}>")
-
-    quarter = 16 // w.bytes
-    blocks = w.lanes // quarter
+    """Return vectors whose quarters, of 16 bytes, are squares turned over."""
     size = 1
-    while size < quarter:  # interleave runs of ``size``: the low halves of quarters, the high ones
-        pieces = [
+    while size < len(x):  # interleave runs of ``size``: low halves of quarters, and high ones
+        orders = [
             [
                 at + n + start
-                for block in range(0, w.lanes, quarter)
-                for at in range(block + high, block + high + quarter // 2, size)
+                for block in range(0, w.lanes, len(x))
+                for at in range(block + high, block + high + len(x) // 2, size)
                 for start in (0, w.lanes)
                 for n in range(size)
             ]
-            for high in (0, quarter // 2)
+            for high in (0, len(x) // 2)
         ]
+        texts = [", ".join(f"i32 {n}" for n in order) for order in orders]
+        v = w.vector
         x = [
-            shuffled(x[i], x[i + size], order)
-            for group in range(0, w.lanes, 2 * size)
+            w.b.op(f"shufflevector {v} {x[i]}, {v} {x[i + size]}, <{w.lanes} x i32> <{text}>")
+            for group in range(0, len(x), 2 * size)
             for i in range(group, group + size)
-            for order in pieces
+            for text in texts
         ]
         size *= 2
-
-    def turned(v: list[str]) -> list[str]:
-        if len(v) == 1:
-            return v
-        halves = []
-        for odd in (0, 1):
-            order = [
-                start + block * quarter + n
-                for start in (0, w.lanes)
-                for block in range(odd, blocks, 2)
-                for n in range(quarter)
-            ]
-            pairs = zip(v[::2], v[1::2], strict=True)
-            halves.append(turned([shuffled(a, b, order) for a, b in pairs]))
-        return [y for pair in zip(*halves, strict=True) for y in pair]
-
-    out = [""] * w.lanes
-    for j in range(quarter):
-        out[j::quarter] = turned(x[j::quarter])
-    return out
+    return x
 
 
 # --------------------------------------------------------------------------------------- the loops
