@@ -17,7 +17,7 @@ from funtorch.ops.conv import conv_general_dilated, phases
 from funtorch.ops.elementwise import add, mul
 from funtorch.ops.families import broadcast_in_dim, scalar
 from funtorch.ops.reduce import reduce_sum
-from funtorch.ops.shape import concatenate, pad, reshape, transpose
+from funtorch.ops.shape import concatenate, pad, reshape, rev, transpose
 from funtorch.ops.shape import slice as cut
 
 from .kernel import Affine, row_major
@@ -196,7 +196,7 @@ def rewritten(eqn: Eqn, makers: Makers) -> Written | None:
     Args:
         makers: the equations that make variables.
     """
-    for rule in (_in_one_dtype, _stencil, _sums, _bordered):
+    for rule in (_in_one_dtype, _exchanged, _stencil, _sums, _bordered):
         found = rule(eqn, makers)
         if found is not None:
             return found
@@ -215,6 +215,35 @@ def _in_one_dtype(eqn: Eqn, makers: Makers) -> Written | None:
         return convert_to(conv_general_dilated(x, y, **{**eqn.params, "out_dtype": inner}), out)
 
     return converted, eqn.invars
+
+
+def _exchanged(eqn: Eqn, makers: Makers) -> Written | None:
+    """Return a convolution of an array with gaps with a larger window as one of the window, whose
+    window is the array: gradients of the weights of transposed convolutions.
+
+    With gaps of ``gap``, out[p] sums lhs[q] rhs[k] over p + k - lo = gap q, so it is also the sum
+    over q of rhs[gap q - p + lo] lhs[q].
+    """
+    (lhs, rhs), p = eqn.invars, eqn.params
+    space, taps, places = (v.aval.shape[2:] for v in (lhs, rhs, *eqn.outvars))
+    if max(p["lhs_dilation"], default=1) == 1 or p["groups"] > 1:
+        return None
+    if max((*p["strides"], *p["rhs_dilation"])) > 1 or math.prod(taps) <= math.prod(places):
+        return None
+    pads = []
+    for n, k, size, gap, (lo, _) in zip(
+        space, taps, places, p["lhs_dilation"], p["padding"], strict=True
+    ):
+        low = size - 1 - lo
+        pads.append((low, size + (n - 1) * gap - k - low))
+    ones, axes = (1,) * len(space), tuple(range(2, lhs.aval.ndim))
+    geometry = {"strides": ones, "lhs_dilation": ones, "rhs_dilation": p["lhs_dilation"]}
+
+    def exchanged(x: Any, w: Any) -> Any:
+        y = conv_general_dilated(w, x, **{**p, **geometry, "padding": tuple(pads)})
+        return transpose(rev(y, axes=axes), perm=(1, 0, *axes))
+
+    return exchanged, eqn.invars
 
 
 def _in_memory(v: Var, makers: Makers) -> tuple[int, ...]:
