@@ -22,7 +22,19 @@ from collections.abc import Callable, Sequence
 from .packed import HEADER, registers
 from .writer import Index, Routine
 
-__all__ = ["FIELDS", "KINDS", "PACKS", "gemm_symbol", "gemm_text", "lanes_of", "masked", "widths"]
+__all__ = [
+    "FIELDS",
+    "KINDS",
+    "PACKS",
+    "Vectors",
+    "beside",
+    "gemm_symbol",
+    "gemm_text",
+    "lanes_of",
+    "masked",
+    "turned_over",
+    "widths",
+]
 
 KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
 """LLVM's names of the types that products are summed in; what is unsigned is summed as signed."""
@@ -79,7 +91,7 @@ def gemm_symbol(dtype: str, rows: int) -> str:
     return f"funtorch_gemm_{dtype}_{rows}"
 
 
-class _Gemm(Routine):
+class Vectors(Routine):
     """Writes one function of the library."""
 
     def __init__(self, kind: str, rows: int = 0) -> None:
@@ -96,9 +108,9 @@ class _Gemm(Routine):
         self.mangled = f"v{lanes}{letter}{_BITS[self.kind]}"
         self.bits = f"<{lanes} x i1>"
 
-    def of(self, lanes: int) -> _Gemm:
+    def of(self, lanes: int) -> Vectors:
         """Return what writes shorter vectors into the same function."""
-        other = _Gemm(self.kind, self.rows)
+        other = Vectors(self.kind, self.rows)
         other.shape(lanes)
         other.b = self.b
         return other
@@ -190,13 +202,13 @@ class _Gemm(Routine):
 _TILE = ("a", "b", "c", "rows"), ("n", "ak", "bk", "last", "old")
 
 
-def _tile(kind: str, rows: int, wide: int) -> _Gemm:
+def _tile(kind: str, rows: int, wide: int) -> Vectors:
     """Write ``c[r] = old * c[r] + sum over k < n of a[r, k] * b[k]`` for a tile.
 
     ``rows``: where each row begins in a and in c; ``last``: columns of the last vector; ``old``: 0
     or 1; ``ak``, ``bk``: the way of one step of k.
     """
-    w = _Gemm(kind, rows)
+    w = Vectors(kind, rows)
     last = w.mask("%last")
     masks: list[str | None] = [None] * (wide - 1) + [last]
     reads = masks if masked() else [None] * wide
@@ -229,9 +241,9 @@ def _tile(kind: str, rows: int, wide: int) -> _Gemm:
 _PACK = ("from", "to"), ("k", "columns", "apart", "wide")
 
 
-def _copied(kind: str) -> _Gemm:
+def _copied(kind: str) -> Vectors:
     """Write ``to[k, j] = from[k * apart + j]``, in rows of ``wide`` elements, whole vectors."""
-    w = _Gemm(kind)
+    w = Vectors(kind)
 
     def row(k: Index, source: str, target: str) -> list[str]:
         def some(j: Index) -> None:
@@ -245,9 +257,9 @@ def _copied(kind: str) -> _Gemm:
     return w
 
 
-def _dealt(kind: str, rows: int) -> _Gemm:
+def _dealt(kind: str, rows: int) -> Vectors:
     """Write ``to[j // rows * wide + k * rows + j % rows] = from[k * apart + j]``."""
-    w = _Gemm(kind, rows)
+    w = Vectors(kind, rows)
     pieces = [(at, min(w.lanes, rows - at)) for at in range(0, rows, w.lanes)]
     whole = [w.mask(count) for _, count in pieces]
 
@@ -267,13 +279,13 @@ def _dealt(kind: str, rows: int) -> _Gemm:
     return w
 
 
-def _turned(kind: str) -> _Gemm:
+def _turned(kind: str) -> Vectors:
     """Write ``to[k, j] = from[j * apart + k]``, in rows of ``wide``, for a vector of columns and as
     many k at a time as 16 bytes hold.
 
     What is beyond the columns is the last one; less than 16 bytes of rows follow.
     """
-    w = _Gemm(kind)
+    w = Vectors(kind)
     final = w.minus("%columns", 1)
     size = 16 // w.bytes
     quarter = w.of(size)
@@ -285,7 +297,7 @@ def _turned(kind: str) -> _Gemm:
         def some(k: Index, target: str) -> list[str]:
             mask = quarter.mask(w.minus("%k", k))
             x = [quarter.read(w.element(source, k), mask) for source in sources]
-            for value in _transposed(w, [_beside(w, x[i::size], size) for i in range(size)]):
+            for value in turned_over(w, [beside(w, x[i::size], size) for i in range(size)]):
                 w.write(value, target)
                 target = w.element(target, "%wide")
             return [target]
@@ -298,7 +310,7 @@ def _turned(kind: str) -> _Gemm:
     return w
 
 
-def _beside(w: _Gemm, x: list[str], size: int) -> str:
+def beside(w: Vectors, x: Sequence[str], size: int) -> str:
     """Return short vectors, of ``size`` elements each, as one."""
     while len(x) > 1:
         order = ", ".join(f"i32 {n}" for n in range(2 * size))
@@ -311,7 +323,7 @@ def _beside(w: _Gemm, x: list[str], size: int) -> str:
     return x[0]
 
 
-def _transposed(w: _Gemm, x: list[str]) -> list[str]:
+def turned_over(w: Vectors, x: Sequence[str]) -> list[str]:
     """Return vectors whose quarters, of 16 bytes, are squares turned over."""
     size = 1
     while size < len(x):  # interleave runs of ``size``: low halves of quarters, and high ones
@@ -341,7 +353,7 @@ def _transposed(w: _Gemm, x: list[str]) -> list[str]:
 _PARTS = ("a", "b", "c", "table", "scratch", "slot"), ("lo", "hi")
 
 
-class _Parts(_Gemm):
+class _Parts(Vectors):
     """Writes the function that makes some parts of a product, with a slot for its copies."""
 
     def __init__(self, kind: str, rows: int, symbol: str) -> None:
@@ -581,9 +593,9 @@ class _Parts(_Gemm):
             self.when(less, narrower)
 
 
-def _entry(kind: str, symbol: str) -> _Gemm:
+def _entry(kind: str, symbol: str) -> Vectors:
     """Write the function that takes a slot, where copies are wanted, and makes parts."""
-    w = _Gemm(kind)
+    w = Vectors(kind)
     room = w.number("%table", FIELDS.index("room"))
     head = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch"
     go = w.b.op("icmp slt i64 %lo, %hi")
@@ -606,7 +618,7 @@ class _End(_Parts):
     """Writes the function that adds up what the pieces of a sum gave."""
 
     def __init__(self, kind: str) -> None:
-        _Gemm.__init__(self, kind)
+        Vectors.__init__(self, kind)
         self.f = {name: self.number("%table", k) for k, name in enumerate(FIELDS)}
         f, size = self.f, self.times(self.f["m"], self.f["n"])
         sums = self.pointer("%scratch", "i8", HEADER)
@@ -640,7 +652,7 @@ def gemm_text(dtype: str, rows: int) -> str:
     kind, symbol = KINDS[dtype], gemm_symbol(dtype, rows)
     driver = _Parts(kind, rows, symbol)
     main = ("a", "b", "c", "table", "scratch")
-    made: list[tuple[str, _Gemm, Sequence[str], Sequence[str]]] = [
+    made: list[tuple[str, Vectors, Sequence[str], Sequence[str]]] = [
         *((f"_tile{v}", _tile(kind, rows, v), *_TILE) for v in widths(rows)),
         ("_copy", _copied(kind), *_PACK),
         ("_deal", _dealt(kind, rows), *_PACK),
