@@ -164,7 +164,8 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
 
     Rows are places, whose terms lie in several pieces: no window is copied.
     """
-    if c.y.strides[2] != 1 or c.outs < _WIDE or not _inside(c):
+    columns = c.outs if c.y.strides[2] == 1 else c.batch if math.prod(c.places) == 1 else 0
+    if columns < _WIDE or not _inside(c):
         return None
     batches = [(c.groups, c.x.strides[1], c.w.strides[0], c.y.strides[1])]
     rows = [(c.batch, c.x.strides[0], c.y.strides[0])]
@@ -176,8 +177,8 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
         sums.append((c.window[k], step * c.dilation[k], c.w.strides[3 + k]))
         start -= step * c.low[k]
     rows.sort(key=lambda axis: -abs(axis[2]))
-    columns = [(c.outs, c.w.strides[1], 1)]
-    return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, columns, sums)
+    outs = [(c.outs, c.w.strides[1], c.y.strides[2])]
+    return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, outs, sums)
 
 
 def _inside(c: Correlation) -> bool:
