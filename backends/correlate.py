@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from funtorch.jaxpr import Eqn, Lit, Var
-from funtorch.ops.contract import inner_dtype
 from funtorch.ops.conv import conv_general_dilated, phases
 from funtorch.ops.elementwise import add, mul
 from funtorch.ops.families import broadcast_in_dim, scalar
@@ -23,7 +22,7 @@ from funtorch.ops.shape import slice as cut
 from .kernel import Affine, row_major
 from .moves import MOVES, Map, combine, identity, merged_axes, moved
 from .plan import Conv, Correlation, Dot
-from .products import FLOATS, convert_to, dot
+from .products import FLOATS, dot
 
 __all__ = ["convolution", "rewritten", "runs"]
 
@@ -197,25 +196,11 @@ def rewritten(eqn: Eqn, makers: Makers) -> Written | None:
     Args:
         makers: the equations that make variables.
     """
-    for rule in (_in_one_dtype, _exchanged, _stencil, _sums, _bordered):
+    for rule in (_exchanged, _stencil, _sums, _bordered):
         found = rule(eqn, makers)
         if found is not None:
             return found
     return None
-
-
-def _in_one_dtype(eqn: Eqn, makers: Makers) -> Written | None:
-    """Return a convolution whose operands and result have the dtype that it is summed in."""
-    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
-    inner = inner_dtype(given, out)
-    if inner == given == out or inner not in FLOATS:
-        return None
-
-    def converted(x: Any, y: Any) -> Any:
-        x, y = (convert_to(z, inner) for z in (x, y))
-        return convert_to(conv_general_dilated(x, y, **{**eqn.params, "out_dtype": inner}), out)
-
-    return converted, eqn.invars
 
 
 def _exchanged(eqn: Eqn, makers: Makers) -> Written | None:

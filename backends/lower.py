@@ -26,7 +26,10 @@ from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
 from . import correlate, products
+from .cumulative import CUMULATIVE, along_rows
+from .nothing import of_nothing
 from .ordering import by_bits
+from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
 from .spectral import by_convolution
 
 __all__ = ["BARRIER", "LOWERINGS", "lower"]
@@ -195,6 +198,15 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": products.rewritten,
+    "conv_general_dilated": convolved,
+    "is_finite": is_finite_number,
+    "nextafter": next_half,
+    "pow": integer_powers,
+    "scatter_add": scattered_bools(True),
+    "scatter_max": scattered_bools(True),
+    "scatter_mul": scattered_bools(False),
+    "scatter_min": scattered_bools(False),
+    **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
     **dict.fromkeys(RECIPES, _by_float32),
@@ -212,12 +224,17 @@ def _listed(outs: Any) -> list[Any]:
     return list(outs) if isinstance(outs, (list, tuple)) else [outs]
 
 
+def _is_empty(eqn: Eqn) -> bool:
+    return any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
+
+
 def lower(jaxpr: Jaxpr) -> Jaxpr:
     """Return an equal program in which every equation with a row is written in other primitives.
 
     Barriers stay as equations of nothing: what they change is the order of steps.
     """
-    if not any(eqn.prim.name in (*LOWERINGS, *AFTER, BARRIER) for eqn in jaxpr.eqns):
+    rewritten = {*LOWERINGS, *AFTER, BARRIER}
+    if not any(eqn.prim.name in rewritten or _is_empty(eqn) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
@@ -233,12 +250,10 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
             continue
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
-        written, atoms = None, args
-        if not any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars)):
-            if eqn.prim.name in LOWERINGS:
-                written = LOWERINGS[eqn.prim.name](eqn)
-            elif eqn.prim.name in AFTER:
-                written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
+        atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        written = None if rule is None else rule(eqn)
+        if written is None and eqn.prim.name in AFTER and not _is_empty(eqn):
+            written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
         if written is None:
             eqns.append(new)
             makers.update((v, new) for v in new.outvars)

@@ -23,7 +23,9 @@ __all__ = [
     "Fourier",
     "Launch",
     "Library",
+    "Nothing",
     "Plan",
+    "Running",
     "Scan",
     "Sort",
     "Step",
@@ -158,21 +160,27 @@ class Fourier:
 
 
 @dataclass(frozen=True)
-class Library:
-    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
-
-    eqn: Eqn
-    recipe: Recipe
-    batch: int
-
-
-@dataclass(frozen=True)
 class Table:
     """Write a vector that the primitive `fft_table` makes; it is computed once per process."""
 
     out: Var
     what: str
     n: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """Combine each element of (rows, n) with all before it, or if ``reverse`` with all after it.
+
+    ``name``: 'sum', 'prod', 'max' or 'min'.
+    """
+
+    x: Var
+    out: Var
+    rows: int
+    n: int
+    name: str
+    reverse: bool
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,22 @@ class Sort:
     low: int
     high: int
     tie: int | None
+
+
+@dataclass(frozen=True)
+class Library:
+    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
+
+    eqn: Eqn
+    recipe: Recipe
+    batch: int
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Make empty arrays."""
+
+    outs: tuple[Var, ...]
 
 
 @dataclass(frozen=True)
@@ -220,7 +244,10 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Table | Sort | Library | Call | Scan | While | Branch
+Step = (
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
+    | While | Branch
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,6 +305,12 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Table):
             shown = []
             yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Nothing):
+            shown = []
+            yield f"  {k}: {made}"
+        elif isinstance(step, Running):
+            shown = []
+            yield f"  {k}: {made} = running {step.name} of {name(step.x)}"
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
@@ -302,9 +335,9 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
-    elif isinstance(step, (Fourier, Sort)):
+    elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
-    elif not isinstance(step, Table):
+    elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
 
 
@@ -312,7 +345,9 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
-    elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
+    elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
+    elif isinstance(step, Nothing):
+        yield from step.outs
     else:
         yield from step.eqn.outvars

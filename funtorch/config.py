@@ -111,7 +111,8 @@ class Config(threading.local):
         default_int: dtype of Python ints that fit in it (int32).
         disable_jit: run jitted functions eagerly.
         debug_nans: raise NanError when an operation makes a nan, in threads begun later too.
-        strict_gradients: raise where a gradient would silently be zero or undefined.
+        strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
+            as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,

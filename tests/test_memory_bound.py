@@ -252,3 +252,25 @@ def test_quotients_are_those_of_a_division(dtype):
         error = np.abs(got[wide] - want[wide]) / np.spacing(np.abs(want[wide]))
     assert error.max() <= 1
     np.testing.assert_array_equal(got[~wide], want[~wide])
+
+
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
+def test_integers_are_divided_as_floats_exactly(name):
+    dtype = np.dtype(name)
+    info = np.iinfo(dtype)
+    edges = np.array([0, 1, 2, 3, 7, info.max, info.max - 1, info.min, info.max // 2 + 1], dtype)
+    x, y = (
+        np.concatenate([edges, RNG.integers(info.min, info.max, 500, dtype, endpoint=True)])
+        for _ in range(2)
+    )
+    if info.min < 0:
+        y[-1] = -1
+    x = np.concatenate([x, y[:200] * x[200:400], y[:200] * x[200:400] - dtype.type(1)])
+    assert "div_in_floats" in names(lax.div, (40,), (40,), dtype=dtype)
+    args = [fnp.asarray(a.copy()) for a in np.broadcast_arrays(x[:, None], y)]
+    for f in (lax.div, lax.rem):
+        np.testing.assert_array_equal(np.asarray(ft.jit(f)(*args)), np.asarray(f(*args)))
+    some = y != 0
+    for f in (lambda x, y: x // y, lambda x, y: x % y):
+        got, want = (np.asarray(g(*args))[:, some] for g in (ft.jit(f), f))
+        np.testing.assert_array_equal(got, want)

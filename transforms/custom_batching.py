@@ -195,7 +195,7 @@ class custom_vmap:
 
     def __init__(self, fun: Callable[..., Any]) -> None:
         check_callable(fun, "custom_vmap")
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.fun = fun
         self.vmap_rule: Rule | None = None
 

@@ -259,7 +259,7 @@ class Jitted:
         donate_argnums: tuple[int, ...],
         donate_argnames: frozenset[str],
     ) -> None:
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.__wrapped__ = fun
         self._fun = fun
         self._name = function_name(fun)

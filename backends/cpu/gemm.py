@@ -346,7 +346,7 @@ def turned_over(w: Vectors, x: Sequence[str]) -> list[str]:
             for text in texts
         ]
         size *= 2
-    return x
+    return list(x)
 
 
 # --------------------------------------------------------------------------------------- the loops

@@ -15,11 +15,13 @@ from .whole import LARGE, PARTS, Whole
 
 __all__ = ["BYTES", "CHUNK", "CHUNKS", "Passes", "slot_of"]
 
-_TILE = 512  # elements of the last axis that columns are accumulated for at a time
+# Elements of the last axis that columns are accumulated for at a time: fewer would stay in a nearer
+# cache, half of them at least are as much of a page as is worth going to.
+_TILE = 512
 _AT_ONCE = 4  # elements of a column that are taken in together
 CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
 CHUNKS = 16  # parts that a long reduction is cut into
-_STASH = 1 << 16  # bytes of a row's values that are kept from one stage to the next
+_STASH = 1 << 18  # bytes of values that are kept from one stage to the next
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class Passes(Whole):
             default=-1,
         )
         self.kept_in: dict[int, Store | None] = {}  # the store that keeps a value, or a stash
-        room = _STASH // max(self.tile, 1)
+        room = _STASH // max(self.tile, 1)  # of a row
         passes: list[_Pass] = []
         # No sums are under way in the last pass, so that it may go piece by piece.
-        past = [] if self.tile else streamed(self.kernel, self.inner[-1])
+        past = streamed(self.kernel, self.kept[-1] if self.tile else self.inner[-1])
         for p in range(last + 1):
             reduces = [n for n in self.reduces if self.stage[n] == p + 1]
             stores = [
@@ -125,9 +127,9 @@ class Passes(Whole):
         stages = max(self.stage[n] for n in self.used)
         simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
         if across:
-            axis, room = self.kept[-1], _STASH * 4 // (self.length * 4)
+            axis, room = self.kept[-1], _STASH // (self.length * 4)
             n = sizes[axis]
-            self.tile = min(n, _TILE if simple else max(32, min(_TILE, room // 16 * 16)))
+            self.tile = min(n, _TILE if simple else max(_TILE // 2, min(_TILE, room // 16 * 16)))
             spaces[-1] = (-(-n // self.tile), self.set_tile)
         self.planned = self.plan()
         self.running: dict[int, _Accumulator] = {}
@@ -160,18 +162,18 @@ class Passes(Whole):
         if not whole:
             self.last = self.least(self.last, n)
 
-    def lanes(self, body: Callable[[], None]) -> None:
-        """Write the body for every row of the tile."""
+    def lanes(self, body: Callable[[], None], stores: Sequence[Store] = ()) -> None:
+        """Write the body, which does these stores of elements, for every row of the tile."""
         if not self.tile:
             body()
             return
+        axis, self.here = self.kept[-1], stores
 
-        def one(i: str) -> None:
-            self.index[self.kept[-1]] = i
-            self.lane = self.b.op(f"sub nsw i64 {i}, {self.first}")
+        def one() -> None:
+            self.lane = self.sum(0, [(self.index[axis], 1), (self.first, -1)])
             body()
 
-        self.loop(self.first, self.last, 1, one)
+        self.sweep(axis, self.first, self.last, one)
 
     def row(self) -> None:
         """Write all passes over one row, or over a tile of rows, then the stores of rows."""
@@ -317,7 +319,8 @@ class Passes(Whole):
         def turns(count: int) -> Callable[[str], None]:
             def body(i: str) -> None:
                 places = [self.sum(k, [(i, 1)]) for k in range(count)]
-                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]))
+                stores = () if accs else this.stores
+                self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]), stores)
 
             return body
 

@@ -1,12 +1,14 @@
 """Kernels in quicker operations: what is known of values and of rows spares instructions.
 
-Two things are known here that scalar code cannot see: that a value is never positive, so that its
-exponential neither overflows nor needs two scalings, and that a divisor serves many dividends, so
-that one division of 1 by it, and products, give their quotients.
+Three things are known here that scalar code cannot see: that a value is never positive, so that its
+exponential neither overflows nor needs two scalings; that a divisor serves many dividends, so that
+one division of 1 by it, and products, give their quotients; and that integers are divided many at a
+time, for which processors have no instruction, but one for floats.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +18,9 @@ from ..kernel import Affine, Kernel, Op, levels
 
 __all__ = ["HEAVY", "quicker"]
 
-HEAVY = frozenset(("exp_of_negative", "division_scale", "quotient"))
+HEAVY = frozenset(
+    ("exp_of_negative", "division_scale", "quotient", "div_in_floats", "rem_in_floats")
+)
 """Those of the operations written here that are dearer than memory traffic."""
 
 _FEW = 8  # dividends for which it is not worth preparing their divisor
@@ -85,8 +89,9 @@ floats are asked about, and floats are made of them by 'convert', which has no r
 
 def quicker(kernel: Kernel) -> Kernel:
     """Return a kernel that computes the same: exponentials and quotients to the last place."""
-    if not any(op.name in ("exp", "div") for op in kernel.body):
+    if not any(op.name in ("exp", "div", "rem") for op in kernel.body):
         return kernel
+    many = math.prod(kernel.sizes) > _FEW
     signs, shared = _Signs(kernel.body), _shared(kernel)
     body: list[Op] = []
     number: dict[int, int] = {}
@@ -108,6 +113,8 @@ def quicker(kernel: Kernel) -> Kernel:
             scale, scaled, inverse = divisors[args[1]]
             dividend = emit("mul", (args[0], scale), op)
             number[n] = emit("quotient", (dividend, scaled, inverse), op)
+        elif op.name in ("div", "rem") and many and _is_slow(op, kernel.body[op.args[1]]):
+            number[n] = emit(f"{op.name}_in_floats", args, op)
         else:
             body.append(replace(op, args=args, where=_moved(op.where, number)))
             number[n] = len(body) - 1
@@ -123,6 +130,11 @@ def quicker(kernel: Kernel) -> Kernel:
     return replace(kernel, body=tuple(body), stores=stores)
 
 
+def _is_slow(op: Op, divisor: Op) -> bool:
+    """Tell whether a division is one of integers; a known divisor is multiplied with."""
+    return op.dtype.kind in "iu" and op.dtype.itemsize <= 4 and divisor.name != "const"
+
+
 def _moved(where: Affine | None, number: dict[int, int]) -> Affine | None:
     if where is None or not where.dynamic:
         return where
@@ -134,7 +146,7 @@ def _shared(kernel: Kernel) -> Callable[[int, int], bool]:
     _, element = levels(kernel)
     if any(kernel.inner):
         count = [n for n, r in zip(kernel.sizes, kernel.inner, strict=True) if r]
-        return lambda x, y: element[x] and not element[y] and int(np.prod(count)) > _FEW
+        return lambda x, y: element[x] and not element[y] and math.prod(count) > _FEW
     last = replace(kernel, inner=(False,) * (len(kernel.sizes) - 1) + (True,))
     if not kernel.sizes or kernel.sizes[-1] <= _FEW:
         return lambda x, y: False

@@ -108,8 +108,25 @@ def _integer_pow(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: 
     return b.op(f"fdiv {kind} {_one(dtype)}, {out}") if attr["y"] < 0 else out
 
 
-def _division(rest: bool) -> Code:
+def _in_floats(b: Block, x: str, y: str, kind: str, dtype: np.dtype) -> str:
+    """Divide integers of at most 32 bits as floats, which become vectors.
+
+    A quotient of n bits is no nearer to the next integer than 2**-n of it, and the float has more.
+    """
+    wide, sign = "double" if dtype.itemsize == 4 else "float", "u" if dtype.kind == "u" else "s"
+    p, q = (b.op(f"{sign}itofp {kind} {v} to {wide}") for v in (x, y))
+    return b.op(f"fpto{sign}i {wide} {b.op(f'fdiv {wide} {p}, {q}')} to {kind}")
+
+
+def _division(rest: bool, in_floats: bool = False) -> Code:
     """Return the code of div or rem; integers divided by zero do not trap."""
+
+    def divided(b: Block, x: str, y: str, kind: str, dtype: np.dtype) -> str:
+        if not in_floats:
+            sign = "u" if dtype.kind == "u" else "s"
+            return b.op(f"{sign}{'rem' if rest else 'div'} {kind} {x}, {y}")
+        out = _in_floats(b, x, y, kind, dtype)
+        return b.op(f"sub {kind} {x}, {b.op(f'mul {kind} {out}, {y}')}") if rest else out
 
     def code(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
         x, y = xs
@@ -118,11 +135,11 @@ def _division(rest: bool) -> Code:
         zero = b.op(f"icmp eq {kind} {y}, 0")
         safe = b.select(zero, "1", y, kind)
         if dtype.kind == "u":
-            out = b.op(f"{'urem' if rest else 'udiv'} {kind} {x}, {safe}")
+            out = divided(b, x, safe, kind, dtype)
             return b.select(zero, x if rest else "-1", out, kind)
         minus = b.op(f"icmp eq {kind} {y}, -1")  # the least integer by -1 traps as well
         safe = b.select(minus, "1", safe, kind)
-        out = b.op(f"{'srem' if rest else 'sdiv'} {kind} {x}, {safe}")
+        out = divided(b, x, safe, kind, dtype)
         out = b.select(minus, "0" if rest else b.op(f"sub {kind} 0, {x}"), out, kind)
         return b.select(zero, x if rest else "-1", out, kind)
 
@@ -191,6 +208,21 @@ def _rounded_to_odd(x: Value) -> Value:
     return select(wide.cmp("one", x), odd, near)
 
 
+def _nearest_integer(b: Block, x: str, kind: str, to: np.dtype) -> str:
+    """Return a float without its fraction as an integer, the nearest one there is; 0 for nan.
+
+    LLVM's own saturating conversion does not become one of vectors.
+    """
+    info, target, value = np.iinfo(to), TYPES[to], Value(b, x, kind)
+    end = float(info.max + 1)  # exact, as all powers of two
+    above = value.cmp("oge", end)
+    below = value.cmp("ole", -1.0) if to.kind == "u" else value < -end
+    inside = value.cmp("ord", value) & ~(above | below)
+    convert = "fptoui" if to.kind == "u" else "fptosi"
+    out = select(inside, value, 0.0).cast(convert, target)
+    return select(above, out.like(int(info.max)), select(below, int(info.min), out)).name
+
+
 def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any) -> str:
     (x,), to = xs, register_dtype(attr["dtype"])
     target = TYPES[to]
@@ -207,10 +239,7 @@ def _convert(b: Block, xs: Sequence[str], kind: str, dtype: np.dtype, attr: Any)
             return _rounded_to_odd(Value(b, x, kind)).name
         return b.op(f"{'fpext' if kind == 'float' else 'fptrunc'} {kind} {x} to {target}")
     if dtype.kind == "f":
-        sign = "u" if to.kind == "u" else "s"
-        function = f"llvm.fpto{sign}i.sat.{target}.f{8 * dtype.itemsize}"
-        b.declared[function] = f"declare {target} @{function}({kind})"
-        return b.op(f"call {target} @{function}({kind} {x})")
+        return _nearest_integer(b, x, kind, to)
     if to.kind == "f":
         return b.op(f"{'sitofp' if dtype.kind == 'i' else 'uitofp'} {kind} {x} to {target}")
     if dtype.kind != "b" and to.itemsize == dtype.itemsize:
@@ -234,6 +263,8 @@ _CODE: dict[str, Code] = {
     "integer_pow": _integer_pow,
     "div": _division(False),
     "rem": _division(True),
+    "div_in_floats": _division(False, in_floats=True),
+    "rem_in_floats": _division(True, in_floats=True),
     "max": _extremum("max"),
     "min": _extremum("min"),
     "sqrt": _intrinsic("llvm.sqrt"),

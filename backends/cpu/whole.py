@@ -131,7 +131,8 @@ class Whole(Nest):
                 bounds[k] = corner[k], self.least(self.sum(_SQUARE, [(corner[k], 1)]), sizes[k])
             if packed:
                 self.within([(last, bounds[last]), (across, bounds[across])], copy)
-            self.within([(across, bounds[across]), (last, bounds[last])], element)
+            lines = lambda: self.sweep(last, *bounds[last], element)  # noqa: E731
+            self.within([(across, bounds[across])], lines)
 
         columns = -(-sizes[last] // _SQUARE)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
+from funtorch.numpy.direct import direct
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -58,7 +59,9 @@ __all__ = [
 # ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
     if _state.trace is eval_trace:
-        return ArrayImpl(np.full(shape, value, dtype), weak)
+        # NumPy's zeros are pages that nobody has touched yet.
+        made = np.zeros(shape, dtype) if type(value) is int and value == 0 else None
+        return ArrayImpl(np.full(shape, value, dtype) if made is None else made, weak)
     # Under a transform a broadcast scalar costs nothing inside kernels, a constant array would.
     return families.full(shape, value, dtype)
 
@@ -127,6 +130,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     on_device(device, "full")
     shape = canonical_shape(shape, "full")
     value = asarray(fill_value, dtype)
+    if _state.trace is eval_trace and not value.shape:
+        return _filled(shape, value._data, value.dtype, value._weak)
     return broadcast_to(value, shape)
 
 
@@ -430,6 +435,7 @@ def triu(m: Any, k: int = 0) -> Any:
     return where(_mask(m, k - 1, "triu"), zeros_like(m), m)
 
 
+@direct(np.diag)
 def diag(v: Any, k: int = 0) -> Any:
     """Take a diagonal of a matrix, or make a matrix with a vector on its diagonal.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
+from funtorch.numpy.direct import choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -40,7 +41,7 @@ __all__ = [
     "cbrt", "ceil", "clip", "conj", "conjugate", "copysign", "cos", "cosh", "deg2rad",
     "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
     "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
-    "heaviside", "hypot", "imag", "invert", "isfinite",
+    "heaviside", "hypot", "i0", "imag", "invert", "isfinite",
     "isinf", "isnan", "isneginf", "isposinf", "ldexp",
     "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
@@ -83,6 +84,24 @@ def _sinc(x: Any) -> Any:
     at_zero = equal(x, 0)
     safe = where(at_zero, 1, multiply(x, math.pi))
     return where(at_zero, 1 - square(multiply(x, math.pi)) / 6, sin(safe) / safe)
+
+
+_ANGLES = [math.pi * (k + 0.5) / 32 for k in range(16)]
+
+
+def _i0(x: Any) -> Any:
+    """Average cosh(x cos(t)) by the midpoint rule; for large x, take the asymptotic series."""
+    size = absolute(x)
+    near = less_equal(size, 30)
+    y = where(near, x, 0)
+    mean = sum(cosh(multiply(y, math.cos(t))) for t in _ANGLES) / 16
+    inverse = 1 / where(near, 60, size)
+    term = series = 1.0
+    for k in range(1, 22):
+        term = term * inverse * ((2 * k - 1) ** 2 / (8 * k))
+        series = series + term
+    far = exp(where(near, 0, size)) * series * sqrt(inverse / (2 * math.pi))
+    return where(near, mean, far)
 
 
 def _remainder(x: Any, y: Any) -> Any:
@@ -237,6 +256,7 @@ rad2deg = unary(
     "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
 )
 sinc = unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+i0 = unary("i0", _i0, None, "inexact", True, "Return the modified Bessel function of order 0")
 isnan = unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
 isinf = unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
 isfinite = unary(
@@ -468,6 +488,7 @@ OPERATORS["power"] = _power_operator
 pow = power
 
 
+@direct(np.where, take=choice)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -500,8 +521,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "each, at least one"
         )
     out = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        out = where(condition, choice, out)
+    for condition, chosen in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, chosen, out)
     return out
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.numpy import elementwise
@@ -12,6 +14,7 @@ from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensord
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
 from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
@@ -108,12 +111,22 @@ class SlogdetResult(NamedTuple):
     logabsdet: Any
 
 
-def _matrix(a: Any, name: str, square: bool = False) -> Any:
-    """Return an argument as float or complex matrices."""
-    x = to_array(a, name, "a")
+def as_matrices(a: Any, name: str, square: bool = False, argument: str = "a") -> Any:
+    """Return an argument as float or complex matrices.
+
+    Args:
+        a: what was given.
+        name: of the function that it was given to.
+        square: whether matrices must be.
+        argument: its name.
+
+    Raises:
+        ValueError: it holds no (square) matrices.
+    """
+    x = to_array(a, name, argument)
     if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
         kind = "square matrices, shape (..., n, n)" if square else "matrices, shape (..., n, m)"
-        raise ValueError(f"{name}: argument a must hold {kind}, got {describe(x)}")
+        raise ValueError(f"{name}: argument {argument} must hold {kind}, got {describe(x)}")
     return convert(x, dtypes.to_inexact(x.dtype))
 
 
@@ -140,7 +153,7 @@ def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> A
     References:
         numpy.linalg.cholesky
     """
-    x = _matrix(a, "cholesky", square=True)
+    x = as_matrices(a, "cholesky", square=True)
     if symmetrize_input:
         x = multiply(x + _adjoint(x), 0.5)
     out = ops.cholesky(x)
@@ -168,7 +181,7 @@ def eig(a: Any) -> EigResult:
     References:
         numpy.linalg.eig
     """
-    return EigResult(*ops.eig(_matrix(a, "eig", square=True)))
+    return EigResult(*ops.eig(as_matrices(a, "eig", square=True)))
 
 
 def eigvals(a: Any) -> Any:
@@ -183,7 +196,7 @@ def eigvals(a: Any) -> Any:
     References:
         numpy.linalg.eigvals
     """
-    return ops.eig(_matrix(a, "eigvals", square=True), right=False)[0]
+    return ops.eig(as_matrices(a, "eigvals", square=True), right=False)[0]
 
 
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
@@ -200,7 +213,7 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     References:
         numpy.linalg.eigh
     """
-    x = _matrix(a, "eigh", square=True)
+    x = as_matrices(a, "eigh", square=True)
     if UPLO not in (None, "L", "U"):
         raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
     if symmetrize_input:
@@ -241,7 +254,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
         raise ValueError(
             f"qr: mode must be 'reduced', 'complete', 'r', 'raw' or 'full', got {mode!r}"
         )
-    x = _matrix(a, "qr")
+    x = as_matrices(a, "qr")
     if mode == "raw":
         h, taus = geqrf(x)
         return matrix_transpose(h), taus
@@ -274,7 +287,7 @@ def svd(
     References:
         numpy.linalg.svd
     """
-    x = _matrix(a, "svd", square=hermitian)
+    x = as_matrices(a, "svd", square=hermitian)
     first, last = _subset(subset_by_index, min(x.shape[-2:]), full_matrices and compute_uv)
     if not compute_uv:
         s = _hermitian_svd(x)[1] if hermitian else ops.svd(x, vectors=False)[0]
@@ -328,7 +341,7 @@ def slogdet(a: Any, *, method: str | None = None) -> SlogdetResult:
     """
     if method not in (None, "lu", "qr"):
         raise ValueError(f"slogdet: method must be None, 'lu' or 'qr', got {method!r}")
-    return SlogdetResult(*ops.slogdet(_matrix(a, "slogdet", square=True)))
+    return SlogdetResult(*ops.slogdet(as_matrices(a, "slogdet", square=True)))
 
 
 def det(a: Any) -> Any:
@@ -337,7 +350,7 @@ def det(a: Any) -> Any:
     References:
         numpy.linalg.det
     """
-    x = _matrix(a, "det", square=True)
+    x = as_matrices(a, "det", square=True)
     n = x.shape[-1]
     if n == 1:
         return x[..., 0, 0]
@@ -365,7 +378,7 @@ def solve(a: Any, b: Any) -> Any:
     References:
         numpy.linalg.solve
     """
-    x = _matrix(a, "solve", square=True)
+    x = as_matrices(a, "solve", square=True)
     y = to_array(b, "solve", "b")
     vector = y.ndim == 1
     if y.ndim == 0 or y.shape[0 if vector else -2] != x.shape[-1]:
@@ -385,7 +398,7 @@ def inv(a: Any) -> Any:
     References:
         numpy.linalg.inv
     """
-    x = _matrix(a, "inv", square=True)
+    x = as_matrices(a, "inv", square=True)
     return solve(x, broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape))
 
 
@@ -411,7 +424,7 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     References:
         numpy.linalg.pinv
     """
-    x = _matrix(a, "pinv", square=hermitian)
+    x = as_matrices(a, "pinv", square=hermitian)
     rtol = rcond if rtol is None else rtol
     if rtol is None:
         rtol = 10 * max(x.shape[-2:]) * float(dtypes.finfo(x.dtype).eps)
@@ -442,7 +455,7 @@ def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any =
         raise ValueError("matrix_rank: give rtol or tol, not both")
     if to_array(M, "matrix_rank", "M").ndim < 2:
         return convert(any_(elementwise.not_equal(M, 0)), config.default_int)
-    x = _matrix(M, "matrix_rank", square=hermitian)
+    x = as_matrices(M, "matrix_rank", square=hermitian)
     s = svd(x, compute_uv=False, hermitian=hermitian)
     limit = _cutoff(s, rtol, x.shape) if tol is None else asarray(tol, s.dtype)[..., None]
     return sum_(elementwise.greater(s, limit), -1)
@@ -461,7 +474,7 @@ def cond(x: Any, p: Any = None) -> Any:
     References:
         numpy.linalg.cond
     """
-    a = _matrix(x, "cond", square=p not in (None, 2, -2))
+    a = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if 0 in a.shape[-2:]:
         raise ValueError(f"cond: argument x must not be empty, got {describe(a)}")
     if p in (None, 2, -2):
@@ -569,6 +582,14 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ norms
+def _norm(x: np.ndarray, ord: None = None, axis: None = None) -> Any:
+    if ord is not None or axis is not None:
+        raise TypeError("only the root of the sum of all squares")
+    flat = x.ravel()
+    return np.sqrt(np.dot(flat, flat))
+
+
+@direct(_norm, FLOATS)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return norms of vectors or matrices.
 

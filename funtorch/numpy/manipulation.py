@@ -1,9 +1,10 @@
-"""Functions that move elements: reshape, transpose, join, split, repeat, pad."""
+"""Functions that move elements: reshape, transpose, join, split, repeat."""
 
 from __future__ import annotations
 
 import builtins
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, concrete_or_error, primitives
+from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -29,7 +31,7 @@ from funtorch.numpy.promotion import (
 __all__ = [
     "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "block", "column_stack",
     "concat", "concatenate", "dsplit", "dstack", "expand_dims", "flip", "fliplr", "flipud",
-    "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "pad", "permute_dims", "ravel",
+    "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "permute_dims", "ravel",
     "repeat", "reshape", "resize", "roll", "rollaxis", "rot90", "shape", "size", "split",
     "squeeze", "stack", "swapaxes", "tile", "transpose", "unstack", "vsplit", "vstack",
 ]
@@ -66,6 +68,7 @@ def size(a: Any, axis: int | None = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
+@direct(np.ndarray.reshape)
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
 
@@ -89,9 +92,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
-        known = 1
-        for n in sizes:
-            known *= n if n != -1 else 1
+        known = math.prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
             raise ValueError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
@@ -100,10 +101,11 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         sizes = tuple(missing if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=np.int64)) != x.size:
+    total = math.prod(sizes)
+    if any(n < 0 for n in sizes) or total != x.size:
         raise ValueError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{int(np.prod(sizes, dtype=np.int64))}"
+            f"{total}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
@@ -112,6 +114,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     return primitives["reshape"].bind(x, shape=sizes)
 
 
+@direct(np.ndarray.ravel)
 def ravel(a: Any, order: str = "C") -> Any:
     """Flatten an array.
 
@@ -121,6 +124,7 @@ def ravel(a: Any, order: str = "C") -> Any:
     return reshape(a, (-1,), order)
 
 
+@direct(np.ndarray.transpose)
 def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     """Permute the axes of an array; None reverses them.
 
@@ -161,6 +165,7 @@ def matrix_transpose(x: Any, /) -> Any:
     return swapaxes(x, -1, -2)
 
 
+@direct(np.ndarray.swapaxes)
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes.
 
@@ -174,6 +179,7 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     return transpose(x, perm)
 
 
+@direct(np.moveaxis)
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order.
 
@@ -209,6 +215,7 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
     return moveaxis(x, k, target - 1 if k < target else target)
 
 
+@direct(np.expand_dims)
 def expand_dims(a: Any, axis: Any) -> Any:
     """Insert axes of size 1 at the positions ``axis`` of the result.
 
@@ -222,6 +229,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
     return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
 
 
+@direct(np.ndarray.squeeze)
 def squeeze(a: Any, axis: Any = None) -> Any:
     """Remove axes of size 1: those named, or all.
 
@@ -237,6 +245,7 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
+@direct(np.flip)
 def flip(m: Any, axis: Any = None) -> Any:
     """Reverse the order along axes; None means all.
 
@@ -284,6 +293,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
+@direct(np.roll)
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
 
@@ -361,6 +371,7 @@ def _sequence(arrays: Any, name: str) -> list[Any]:
     return out
 
 
+@direct(np.concatenate, take=sequence)
 def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     """Join arrays along an existing axis.
 
@@ -404,6 +415,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
+@direct(np.stack, take=sequence)
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
 
@@ -580,6 +592,7 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 
 # ---------------------------------------------------------------------------------------- repeating
+@direct(np.tile)
 def tile(A: Any, reps: Any) -> Any:
     """Repeat an array as a whole along axes.
 
@@ -597,6 +610,7 @@ def tile(A: Any, reps: Any) -> Any:
     return reshape(out, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
 
 
+@direct(np.ndarray.repeat)
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Any:
@@ -639,73 +653,3 @@ def resize(a: Any, new_shape: Any) -> Any:
     if not x.size and total:
         return broadcast_to(asarray(0, x.dtype), sizes)
     return reshape(tile(x, -(-total // builtins.max(x.size, 1)))[:total], sizes)
-
-
-# ------------------------------------------------------------------------------------------ padding
-def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
-    """Add elements around an array.
-
-    Args:
-        array: array.
-        pad_width: int, (before, after), or one such pair per axis.
-        mode: 'constant', 'edge', 'reflect', 'symmetric', 'wrap', 'empty', 'maximum', 'minimum',
-        'mean' or
-            'linear_ramp' are NumPy's; the first six are supported.
-        constant_values: for mode 'constant'.
-
-    Example:
-        >>> pad(asarray([1, 2]), 1)
-        Array([0, 1, 2, 0], dtype=int32)
-
-    References:
-        numpy.pad
-    """
-    x = to_array(array, "pad", "array")
-    widths = _pairs(pad_width, x.ndim, "pad: pad_width")
-    if any(n < 0 for pair in widths for n in pair):
-        raise ValueError(f"pad: pad_width {pad_width} has a negative number")
-    if mode in ("constant", "empty"):
-        return _pad_constant(x, widths, kwargs.pop("constant_values", 0))
-    maps = {"edge": "edge", "reflect": "reflect", "symmetric": "symmetric", "wrap": "wrap"}
-    if mode not in maps:
-        raise NotImplementedError(
-            f"pad: mode {mode!r} is not supported; use constant, {', '.join(maps)}"
-        )
-    if kwargs.pop("reflect_type", "even") != "even" or kwargs:
-        raise NotImplementedError(
-            f"pad: keywords {sorted(kwargs)} are not supported with mode {mode!r}"
-        )
-    for k, (lo, hi) in enumerate(widths):
-        if lo or hi:
-            # NumPy pads the positions, which are static; the array is then only read at them.
-            indices = np.pad(np.arange(x.shape[k]), (lo, hi), mode=mode)  # type: ignore[call-overload]
-            x = x[(slice(None),) * k + (indices,)]
-    return x
-
-
-def _pairs(value: Any, rank: int, what: str) -> list[tuple[int, int]]:
-    if isinstance(value, dict):
-        full = [(0, 0)] * rank
-        for k, pair in value.items():
-            full[k] = pair if isinstance(pair, tuple) else (pair, pair)
-        return full
-    table = np.asarray(concrete_or_error(value, what))
-    if table.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be integers, got {value!r}")
-    return [(int(lo), int(hi)) for lo, hi in np.broadcast_to(table, (rank, 2))]
-
-
-def _pad_constant(x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
-    values = asarray(value)
-    zero = (0,) * x.ndim
-    if values.ndim == 0:
-        fill = convert(values, x.dtype)
-        lo, hi = (tuple(pair[side] for pair in widths) for side in (0, 1))
-        return primitives["pad"].bind(x, fill, lo=lo, hi=hi, interior=zero)
-    values = broadcast_to(convert(values, x.dtype), (x.ndim, 2))
-    for k, pair in enumerate(widths):
-        for side, n in enumerate(pair):
-            where = tuple(n if j == k else 0 for j in range(x.ndim))
-            lo, hi = (where, zero) if side == 0 else (zero, where)
-            x = primitives["pad"].bind(x, values[k, side], lo=lo, hi=hi, interior=zero)
-    return x

@@ -181,7 +181,10 @@ def _str(self: Any) -> str:
 # ------------------------------------------------------------------------------------------ methods
 def _reshape(self: Any, *args: Any, order: str = "C") -> Any:
     """Give the array another shape with the same elements."""
-    return manipulation.reshape(self, args[0] if len(args) == 1 else args, order)
+    shape = args[0] if len(args) == 1 else args
+    if order == "C":
+        return manipulation.reshape(self, shape)
+    return manipulation.reshape(self, shape, order)
 
 
 def _transpose(self: Any, *args: Any) -> Any:

@@ -174,8 +174,7 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
         if x._weak and dtype in _WIDE and hasattr(x, "_exact"):
             exact = x._exact if dtypes.is_complex(dtype) else x._exact.real
             return ArrayImpl(np.array(exact, dtype), weak)
-        with np.errstate(all="ignore"):
-            data = primitives["convert"].eager(np, x._data, dtype=dtype, weak_type=weak)
+        data = quiet.run(primitives["convert"].eager, np, x._data, dtype=dtype, weak_type=weak)
         return ArrayImpl(own(data), weak)
     return primitives["convert"].bind(x, dtype=dtype, weak_type=weak)
 
@@ -521,6 +520,8 @@ def static_int(x: Any, what: str) -> int:
 
 def canonical_shape(shape: Any, function: str) -> tuple[int, ...]:
     """Return a shape argument, an int or a sequence of ints, as a tuple."""
+    if type(shape) is tuple and all(type(n) is int and n >= 0 for n in shape):
+        return shape
     if isinstance(shape, Tracer):
         concrete_or_error(shape, f"the shape given to {function}")
     if isinstance(shape, (list, tuple)) or np.ndim(shape):
