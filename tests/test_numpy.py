@@ -284,7 +284,7 @@ def test_sinc_has_derivatives_of_every_order_at_zero():
     for _ in range(6):
         f = ft.grad(f)
         found.append(float(f(0.0)))
-    want = [0, -np.pi**2 / 3, 0, np.pi**4 / 5, 0, -np.pi**6 / 7]
+    want = [0, -(np.pi**2) / 3, 0, np.pi**4 / 5, 0, -(np.pi**6) / 7]
     np.testing.assert_allclose(found, want, rtol=1e-6)
 
 
