@@ -7,6 +7,7 @@ everywhere else, written with primitives; `funtorch.numpy.dispatch` makes the fu
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -80,10 +81,17 @@ def _rounding(name: str) -> Callable[[Any], Any]:
     return lambda x: primitives[name].bind(x) if dtypes.is_inexact(x.dtype) else x
 
 
+_SINC = [(-1) ** k / math.factorial(2 * k + 1) for k in reversed(range(10))]
+
+
 def _sinc(x: Any) -> Any:
-    at_zero = equal(x, 0)
-    safe = where(at_zero, 1, multiply(x, math.pi))
-    return where(at_zero, 1 - square(multiply(x, math.pi)) / 6, sin(safe) / safe)
+    """Take the power series near 0, whose derivatives of every order are those of the function."""
+    y = multiply(x, math.pi)
+    near = less(absolute(y), 0.5)
+    square_ = square(where(near, y, 0))
+    series = functools.reduce(lambda total, c: total * square_ + c, _SINC)
+    safe = where(near, 1, y)
+    return where(near, series, sin(safe) / safe)
 
 
 _ANGLES = [math.pi * (k + 0.5) / 32 for k in range(16)]
