@@ -40,6 +40,9 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
     return view
 
 
+_DISPATCHED = (np.ufunc, type(np.sum))  # what NumPy sends here
+
+
 class _Dispatch:
     """NumPy's functions and ufuncs, and ours of the same name."""
 
@@ -53,7 +56,7 @@ class _Dispatch:
         for theirs, ours in ((np, self.namespace), (np.linalg, linalg), (np.fft, fft)):
             for name in dir(ours):
                 source, target = getattr(theirs, name, None), getattr(ours, name)
-                if callable(source) and not isinstance(target, type) and callable(target):
+                if isinstance(source, _DISPATCHED) and callable(target):
                     found.setdefault(source, target)
         return found
 

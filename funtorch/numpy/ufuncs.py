@@ -389,6 +389,9 @@ def _complete() -> None:
     setattr(fnp, "negative", ufunc(elementwise.negative, 1, 1))  # noqa: B010
     for name in __all__:
         setattr(fnp, name, globals()[name])
+    for function in (gcd, lcm):
+        identity = _IDENTITY.get(function.__name__)
+        setattr(fnp, function.__name__, ufunc(function, 2, 1, identity=identity))
     fnp.__all__.extend(__all__)
     setattr(AtView, "apply", _apply)  # noqa: B010
 
