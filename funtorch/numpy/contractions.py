@@ -408,7 +408,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
     """Compute one step: of one array, or of two (of more by turns)."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
-        out = contract(*xs, dims)
+        out = contract(xs[0], xs[1], dims)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
