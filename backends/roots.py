@@ -29,6 +29,7 @@ REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and",
 _STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_PLACES = 4  # readers of different parts of a padded array from which it is stored
 _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
@@ -127,6 +128,7 @@ class Program:
         for eqn in jaxpr.eqns:
             if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
                 self._place_concatenate(eqn)
+        self._place_borders()
         self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
         self._cut()
@@ -218,6 +220,16 @@ class Program:
         if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
+
+    def _place_borders(self) -> None:
+        """Store what is padded, if it is read at many places: each would ask what lies outside."""
+        readers = self._readers()
+        for eqn in self.jaxpr.eqns:
+            if eqn.prim.name == "pad" and self.kinds[eqn] == "indexed":
+                (out,) = eqn.outvars
+                moves = sum(self.kinds[e] == "move" for e in readers.get(out, ()))
+                if moves >= _PLACES and out.aval.size > SMALL:
+                    self.roots.add(out)
 
     def _share(self) -> None:
         """Mark expensive values that would be computed in several places or over and over."""

@@ -64,6 +64,7 @@ from funtorch import (
     debug,
     experimental,
     extend,
+    func,
     image,
     lax,
     ops,
@@ -74,6 +75,7 @@ from funtorch.lax import stop_gradient
 __version__ = "0.1.0"
 
 __all__ = [
+    "func",
     "Array",
     "Device",
     "ShapeDtypeStruct",
