@@ -23,7 +23,9 @@ from .plan import (
     Fourier,
     Launch,
     Library,
+    Nothing,
     Plan,
+    Running,
     Scan,
     Sort,
     Step,
@@ -103,6 +105,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
+    Running: ("running", lambda s: s.name),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
@@ -123,14 +126,16 @@ def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
     if isinstance(step, Dot):
-        return Cost(2.0 * step.batch * step.m * step.n * step.k)
+        return Cost(2.0 * step.products)
     if isinstance(step, Conv):
         return Cost(2.0 * sum(c.products for c in step.parts))
     if isinstance(step, Library):
         return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
-    if isinstance(step, (Sort, Table)):
+    if isinstance(step, Running):
+        return Cost(float(step.rows * step.n))
+    if isinstance(step, (Nothing, Sort, Table)):
         return Cost()
     return equation_cost(step.eqn)
 

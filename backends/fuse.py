@@ -17,14 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import batch_of, recipe_of
 
+from .cumulative import CUMULATIVE, running
 from .group import Apart, Group
 from .indexed import UPDATES, Writes
 from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Plan, Step
-from .roots import CUMULATIVE, MADE, SMALL, Program
+from .plan import Call, Library, Nothing, Plan, Step
+from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
 
@@ -260,6 +261,10 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "table":
             planner.append(table(eqn), eqn.outvars, operands)
+        elif how == "running":
+            planner.append(running(eqn), eqn.outvars, operands)
+        elif how == "nothing":
+            planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":

@@ -312,6 +312,7 @@ _RUNNING = {
     "reduce_prod": np.multiply,
     "reduce_max": np.maximum,
     "reduce_min": np.minimum,
+    "reduce_logaddexp": np.logaddexp,
 }
 
 

@@ -25,8 +25,11 @@ from funtorch.ops.shape import iota, pad, reshape, transpose
 from funtorch.ops.shape import slice as cut
 from funtorch.ops.window import windows
 
+from . import correlate, products
+from .cumulative import CUMULATIVE, along_rows
+from .nothing import of_nothing
 from .ordering import by_bits
-from .products import as_matrices
+from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
 from .spectral import by_convolution
 
 __all__ = ["BARRIER", "LOWERINGS", "lower"]
@@ -194,7 +197,16 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": as_matrices,
+    "dot_general": products.rewritten,
+    "conv_general_dilated": convolved,
+    "is_finite": is_finite_number,
+    "nextafter": next_half,
+    "pow": integer_powers,
+    "scatter_add": scattered_bools(True),
+    "scatter_max": scattered_bools(True),
+    "scatter_mul": scattered_bools(False),
+    "scatter_min": scattered_bools(False),
+    **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
     **dict.fromkeys(RECIPES, _by_float32),
@@ -202,9 +214,18 @@ LOWERINGS: dict[str, Rule] = {
 }
 """By primitive."""
 
+AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], correlate.Written | None]] = {
+    "conv_general_dilated": correlate.rewritten
+}
+"""By primitive, where it matters what made the operands."""
+
 
 def _listed(outs: Any) -> list[Any]:
     return list(outs) if isinstance(outs, (list, tuple)) else [outs]
+
+
+def _is_empty(eqn: Eqn) -> bool:
+    return any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
 
 
 def lower(jaxpr: Jaxpr) -> Jaxpr:
@@ -212,10 +233,12 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
 
     Barriers stay as equations of nothing: what they change is the order of steps.
     """
-    if not any(eqn.prim.name in LOWERINGS or eqn.prim.name == BARRIER for eqn in jaxpr.eqns):
+    rewritten = {*LOWERINGS, *AFTER, BARRIER}
+    if not any(eqn.prim.name in rewritten or _is_empty(eqn) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
+    makers: dict[Var, Eqn] = {}
 
     def renamed(atoms: Sequence[Var | Lit], names: dict[Var, Var | Lit]) -> list[Var | Lit]:
         return [names.get(v, v) if isinstance(v, Var) else v for v in atoms]
@@ -226,17 +249,22 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             env.update(zip(eqn.outvars, args, strict=True))
             eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
             continue
-        rule = LOWERINGS.get(eqn.prim.name)
-        empty = any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
-        written = None if rule is None or empty else rule(eqn)
+        new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
+        atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        written = None if rule is None else rule(eqn)
+        if written is None and eqn.prim.name in AFTER and not _is_empty(eqn):
+            written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
         if written is None:
-            eqns.append(Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source))
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
             continue
-        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
-        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in atoms])
+        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, atoms, strict=True))
         sub = lower(sub)
         for e in sub.eqns:
-            eqns.append(Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source))
+            new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)
+            eqns.append(new)
+            makers.update((v, new) for v in new.outvars)
         env.update(zip(eqn.outvars, renamed(sub.outvars, inner), strict=True))
     outs = renamed(jaxpr.outvars, env)
     return Jaxpr(jaxpr.invars, eqns, outs, jaxpr.constvars, jaxpr.consts)

@@ -23,7 +23,9 @@ __all__ = [
     "Fourier",
     "Launch",
     "Library",
+    "Nothing",
     "Plan",
+    "Running",
     "Scan",
     "Sort",
     "Step",
@@ -50,25 +52,45 @@ class Launch:
 
 @dataclass(frozen=True)
 class Dot:
-    """Matrix products (batch, m, k) by (batch, k, n); the flags: which lie transposed.
+    """Products of matrices (rows, sums) by (sums, columns), whose rows and sums may have several
+    axes, as in convolutions.
 
     Attributes:
-        batches: sizes of the batch axes, ``batch`` altogether.
-        places: where the elements of a, b and out are, over the batch axes, rows and columns. One
-            of the last two strides of a and of b, and the last of out, is 1.
+        batches, rows, sums: sizes of the axes.
+        n: the number of columns.
+        places: where the elements of a are, over (*batches, *rows, *sums), those of b, over
+            (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
+            stride of out is 1, and one of the last two of b.
     """
 
     a: Var
     b: Var
     out: Var
-    batch: int
-    m: int
-    n: int
-    k: int
-    trans_a: bool
-    trans_b: bool
     batches: tuple[int, ...]
+    rows: tuple[int, ...]
+    sums: tuple[int, ...]
+    n: int
     places: tuple[Affine, Affine, Affine]
+
+    @property
+    def batch(self) -> int:
+        """How many products there are."""
+        return math.prod(self.batches)
+
+    @property
+    def m(self) -> int:
+        """The number of rows."""
+        return math.prod(self.rows)
+
+    @property
+    def k(self) -> int:
+        """The number of terms in a sum."""
+        return math.prod(self.sums)
+
+    @property
+    def products(self) -> int:
+        """How many multiplications there are."""
+        return self.batch * self.m * self.n * self.k
 
 
 @dataclass(frozen=True)
@@ -138,21 +160,27 @@ class Fourier:
 
 
 @dataclass(frozen=True)
-class Library:
-    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
-
-    eqn: Eqn
-    recipe: Recipe
-    batch: int
-
-
-@dataclass(frozen=True)
 class Table:
     """Write a vector that the primitive `fft_table` makes; it is computed once per process."""
 
     out: Var
     what: str
     n: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """Combine each element of (rows, n) with all before it, or if ``reverse`` with all after it.
+
+    ``name``: 'sum', 'prod', 'max' or 'min'.
+    """
+
+    x: Var
+    out: Var
+    rows: int
+    n: int
+    name: str
+    reverse: bool
 
 
 @dataclass(frozen=True)
@@ -166,6 +194,22 @@ class Sort:
     low: int
     high: int
     tie: int | None
+
+
+@dataclass(frozen=True)
+class Library:
+    """Run an equation by its recipe: calls of LAPACK for each matrix of a batch."""
+
+    eqn: Eqn
+    recipe: Recipe
+    batch: int
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Make empty arrays."""
+
+    outs: tuple[Var, ...]
 
 
 @dataclass(frozen=True)
@@ -200,7 +244,10 @@ class Branch:
     branches: tuple[Plan, ...]
 
 
-Step = Launch | Dot | Conv | Fourier | Table | Sort | Library | Call | Scan | While | Branch
+Step = (
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
+    | While | Branch
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -242,8 +289,8 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Dot):
             shown = []
             yield (
-                f"  {k}: {made} = {name(step.a)}{' transposed' if step.trans_a else ''} @ "
-                f"{name(step.b)}{' transposed' if step.trans_b else ''}"
+                f"  {k}: {made} = {name(step.a)}{_turned(step.places[0])} @ "
+                f"{name(step.b)}{_turned(step.places[1])}"
             )
         elif isinstance(step, Conv):
             yield f"  {k}: {made} = {name(step.lhs)} convolved with {name(step.rhs)}"
@@ -258,6 +305,12 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Table):
             shown = []
             yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Nothing):
+            shown = []
+            yield f"  {k}: {made}"
+        elif isinstance(step, Running):
+            shown = []
+            yield f"  {k}: {made} = running {step.name} of {name(step.x)}"
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
@@ -266,6 +319,10 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
         yield from (f"    {line}" for line in shown)
     yield f"  gives {', '.join(map(name, plan.jaxpr.outvars)) or 'nothing'}"
+
+
+def _turned(place: Affine) -> str:
+    return " transposed" if place.strides[-2] == 1 != place.strides[-1] else ""
 
 
 def reads(step: Step) -> Iterator[Var | Lit]:
@@ -278,9 +335,9 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.a, step.b)
     elif isinstance(step, Conv):
         yield from (step.lhs, step.rhs)
-    elif isinstance(step, (Fourier, Sort)):
+    elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
-    elif not isinstance(step, Table):
+    elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
 
 
@@ -288,7 +345,9 @@ def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
         yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
-    elif isinstance(step, (Dot, Conv, Fourier, Table, Sort)):
+    elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
+    elif isinstance(step, Nothing):
+        yield from step.outs
     else:
         yield from step.eqn.outvars

@@ -7,7 +7,6 @@ reshaped is written where it goes. Other contractions become products of turned 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,22 +14,39 @@ from typing import Any
 import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit, Var
-from funtorch.ops.contract import dot_general, free_axes
+from funtorch.ops.contract import dot_general, free_axes, inner_dtype
+from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
+from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.reduce import reduce_sum
 from funtorch.ops.shape import reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
-__all__ = ["BLAS", "as_matrices", "destination", "in_order", "product", "source"]
+__all__ = [
+    "FLOATS",
+    "SUMMED",
+    "convert_to",
+    "destination",
+    "dot",
+    "in_order",
+    "product",
+    "rewritten",
+    "source",
+]
 
-BLAS = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
-"""The dtypes whose products BLAS makes."""
+FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
+"""The dtypes of which there are convolutions."""
+
+SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
+"""The dtypes of which there are products."""
 
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
 
-_MOST = 2**31 - 1
+_ROWS, _SUMS = 3, 4  # axes that rows and sums may have
+_SHORT = 6  # terms that the innermost of several axes of a sum has at least
 
 
 def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:
@@ -86,99 +102,217 @@ def destination(
     return at, strides, passed
 
 
-def _merged(sizes: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
-    """Return the size and the stride of axes taken as one, or None."""
-    axes = [(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]
-    for (_, far), (n, near) in itertools.pairwise(axes):
-        if far != near * n:
-            return None
-    size = 1
-    for n, _ in axes:
-        size *= n
-    return size, axes[-1][1] if axes else 0
+Axis = tuple[int, ...]
+"""The size of an axis, and its strides in the arrays that have it."""
 
 
-def _oriented(rows: tuple[int, int], columns: tuple[int, int]) -> bool | None:
-    """Return whether a matrix (size and stride of rows and columns) lies transposed, else None."""
-    (m, down), (n, right) = rows, columns
-    if (n == 1 or right == 1) and (m == 1 or n <= down <= _MOST):
-        return False
-    if (m == 1 or down == 1) and (n == 1 or m <= right <= _MOST):
-        return True
-    return None
+def _joined(axes: Sequence[Axis]) -> list[Axis]:
+    """Return axes with those made one that are one in all arrays."""
+    found: list[Axis] = []
+    for size, *steps in axes:
+        if size == 1:
+            continue
+        if found and all(f == s * size for f, s in zip(found[-1][1:], steps, strict=True)):
+            size *= found.pop()[0]
+        found.append((size, *steps))
+    return found
 
 
-def _ordered(pairs: Sequence[tuple[int, int]], first: int) -> tuple[list[int], list[int]]:
-    chosen = sorted(pairs, key=lambda p: p[first])
-    return [i for i, _ in chosen], [j for _, j in chosen]
-
-
-def product(eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]):
-    """Return the step of a dot_general of operands in these places, or None if BLAS cannot."""
+def product(
+    eqn: Eqn, a: tuple[Var, Strides], b: tuple[Var, Strides], out: tuple[Var, Strides]
+) -> Dot | None:
+    """Return the step of a dot_general of operands in these places; None if they lie otherwise."""
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     (left, right), result = (v.aval.shape for v in eqn.invars), eqn.outvars[0].aval.shape
-    for first in (0, 1):
-        la, lb = _ordered(list(zip(ca, cb, strict=True)), first)
-        step = _matrices((left, right, result), (ba, bb), (la, lb), (a, b, out))
-        if step is not None:
-            return step
+    sa, sb, sc = (where[1] for _, where in (a, b, out))
+    nb = len(ba)
+    free_a, free_b = free_axes(len(left), ca, ba), free_axes(len(right), cb, bb)
+    batches = [
+        (result[k], sa[i], sb[j], sc[k]) for k, (i, j) in enumerate(zip(ba, bb, strict=True))
+    ]
+    rows = [(left[d], sa[d], sc[nb + k]) for k, d in enumerate(free_a)]
+    columns = [(right[d], sb[d], sc[nb + len(free_a) + k]) for k, d in enumerate(free_b)]
+    sums = [(left[i], sa[i], sb[j]) for i, j in zip(ca, cb, strict=True)]
+    return dot((a[0], b[0], out[0]), [x[1][0] for x in (a, b, out)], batches, rows, columns, sums)
+
+
+def dot(
+    arrays: Sequence[Var],
+    offsets: Sequence[int],
+    batches: Sequence[Axis],
+    rows: Sequence[Axis],
+    columns: Sequence[Axis],
+    sums: Sequence[Axis],
+) -> Dot | None:
+    """Return the step of products of arrays a and b, or None if they lie otherwise.
+
+    Args:
+        arrays, offsets: a, b and the result, and where they begin.
+        batches: with strides of all three arrays.
+        rows: with strides of a and of the result.
+        columns: with strides of b and of the result.
+        sums: with strides of a and of b.
+    """
+    (a, b, out), (a0, b0, c0) = arrays, offsets
+    turned = [(n, j, i) for n, i, j in sums]
+    for key in (1, 2):
+        order = sorted(range(len(sums)), key=lambda k: -abs(sums[k][key]))
+        found = _made(
+            (a, b, out), (a0, b0, c0), batches, rows, columns, [sums[k] for k in order]
+        ) or _made(
+            (b, a, out),
+            (b0, a0, c0),
+            [(n, j, i, k) for n, i, j, k in batches],
+            columns,
+            rows,
+            [turned[k] for k in order],
+        )
+        if found is not None:
+            return found
     return None
 
 
-def _matrices(
-    shapes: tuple[Sequence[int], Sequence[int], Sequence[int]],
-    lead: tuple[Sequence[int], Sequence[int]],
-    summed: tuple[Sequence[int], Sequence[int]],
-    arrays: tuple[tuple[Var, Strides], tuple[Var, Strides], tuple[Var, Strides]],
+def _made(
+    arrays: tuple[Var, Var, Var],
+    offsets: tuple[int, int, int],
+    batches: Sequence[Axis],
+    rows: Sequence[Axis],
+    columns: Sequence[Axis],
+    sums: Sequence[Axis],
 ) -> Dot | None:
-    (left, right, result), (ba, bb), (ca, cb) = shapes, lead, summed
-    (a, (a0, sa)), (b, (b0, sb)), (c, (c0, sc)) = arrays
-    free_a = [d for d in range(len(left)) if d not in ba and d not in ca]
-    free_b = [d for d in range(len(right)) if d not in bb and d not in cb]
-    nb = len(ba)
-    rows_c = range(nb, nb + len(free_a))
-    columns_c = range(nb + len(free_a), len(result))
-
-    def group(shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]):
-        return _merged([shape[d] for d in axes], [strides[d] for d in axes])
-
-    sides = (
-        (group(left, sa, free_a), group(left, sa, ca)),
-        (group(right, sb, cb), group(right, sb, free_b)),
-        (group(result, sc, list(rows_c)), group(result, sc, list(columns_c))),
+    batches, rows, columns, sums = map(_joined, (batches, rows, columns, sums))
+    rows, columns = rows or [(1, 0, 0)], columns or [(1, 1, 1)]
+    sums = sums or [(1, 0, 0)]
+    (n, bn, cn), bk = columns[-1], sums[-1][2]
+    if len(columns) > 1 or cn != 1 or len(rows) > _ROWS or len(sums) > _SUMS:
+        return None
+    if bn != 1 and bk != 1 and sums[-1][0] > 1:
+        return None
+    if len(sums) > 1 and sums[-1][0] < _SHORT:
+        return None
+    steps = (
+        [x[1] for x in (*batches, *rows, *sums)],
+        [*(x[2] for x in (*batches, *sums)), bn],
+        [*(x[3] for x in batches), *(x[2] for x in rows), 1],
     )
-    flags = []
-    for rows, columns in sides:
-        flag = None if rows is None or columns is None else _oriented(rows, columns)
-        if flag is None or max(rows[0], columns[0]) > _MOST:  # type: ignore[index]
-            return None
-        flags.append(flag)
-    if flags[2]:
-        return None  # the result's columns must lie next to each other
-    axes = [k for k in range(nb) if result[k] != 1]
-    sizes = tuple(result[k] for k in axes)
-    leads = ([sa[ba[k]] for k in axes], [sb[bb[k]] for k in axes], [sc[k] for k in axes])
-    places = tuple(
-        Affine(offset, (*many, rows[1], columns[1]))  # type: ignore[index]
-        for offset, many, (rows, columns) in zip((a0, b0, c0), leads, sides, strict=True)
-    )
-    (m, _), (k, _), (n, _) = sides[0][0], sides[0][1], sides[1][1]  # type: ignore[misc]
-    batch = 1
-    for size in sizes:
-        batch *= size
-    return Dot(a, b, c, batch, m, n, k, flags[0], flags[1], sizes, places)  # type: ignore[arg-type]
+    places = tuple(Affine(at, tuple(s)) for at, s in zip(offsets, steps, strict=True))
+    sizes = [tuple(x[0] for x in axes) for axes in (batches, rows, sums)]
+    return Dot(*arrays, sizes[0], sizes[1], sizes[2], n, (places[0], places[1], places[2]))
 
 
-def as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
+def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction written in what is compiled well; None if it is that already."""
+    for rule in (_in_one_dtype, _elementwise, _in_parts, _as_matrices):
+        found = rule(eqn)
+        if found is not None:
+            return found
+    return None
+
+
+def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction whose operands and result have the dtype that it is summed in."""
+    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    inner = inner_dtype(given, out)
+    if inner.kind in "iu" and inner.itemsize < 4:
+        inner = np.dtype("int32")  # what is above the narrow type's bits changes none of them
+    if inner == given == out:
+        return None
+
+    def converted(x: Any, y: Any) -> Any:
+        x, y = (convert_to(z, inner) for z in (x, y))
+        made = dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner)
+        return convert_to(made, out)
+
+    return converted
+
+
+def convert_to(x: Any, dtype: np.dtype) -> Any:
+    """Return x as an array of a dtype."""
+    return x if x.dtype == dtype else convert(x, dtype=dtype, weak_type=False)
+
+
+def _elementwise(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction without a sum, or with a vector, as what kernels do.
+
+    So it fuses with what is around it, and reads memory once, which is what it takes its time for.
+    """
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b = (v.aval for v in eqn.invars)
+    if a.dtype.kind == "b":
+        return None
+    free_a, free_b = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
+    batch, result = len(ba), eqn.outvars[0].aval.shape
+    if math.prod(a.shape[d] for d in ca) == 1:
+        rows = tuple(range(batch, batch + len(free_a)))
+        columns = tuple(range(batch + len(free_a), len(result)))
+
+        def multiplied(x: Any, y: Any) -> Any:
+            x = _spread(x, (*ba, *free_a), (*range(batch), *rows), result)
+            return mul(x, _spread(y, (*bb, *free_b), (*range(batch), *columns), result))
+
+        return multiplied
+    alone = [math.prod(z.shape[d] for d in f) == 1 for z, f in ((a, free_a), (b, free_b))]
+    if not any(alone):
+        return None
+
+    def summed(x: Any, y: Any) -> Any:
+        # The larger operand's axes are the loops, in the order in which they lie in memory.
+        if alone[1]:
+            large, axes, small, match = x, (*ba, *ca), y, (*bb, *cb)
+            free, sums = free_a, ca
+        else:
+            large, axes, small, match = y, (*bb, *cb), x, (*ba, *ca)
+            free, sums = free_b, cb
+        lead = axes[:batch]
+        terms = mul(large, _spread(small, match, axes, large.shape))
+        total = reduce_sum(terms, axes=tuple(sorted(sums)))
+        left = [d for d in range(len(large.shape)) if d not in sums]
+        perm = tuple(left.index(d) for d in (*lead, *free))
+        if perm != tuple(range(len(perm))):
+            total = transpose(total, perm=perm)
+        return total if total.shape == result else reshape(total, shape=result)
+
+    return summed
+
+
+def _spread(x: Any, axes: Sequence[int], dims: Sequence[int], shape: Sequence[int]) -> Any:
+    """Return x with some of its axes as the axes ``dims`` of a shape; its others have size 1."""
+    perm = sorted(range(len(axes)), key=lambda k: dims[k])
+    order = tuple(axes[k] for k in perm)
+    rest = tuple(d for d in range(len(x.shape)) if d not in axes)
+    if (*order, *rest) != tuple(range(len(x.shape))):
+        x = transpose(x, perm=(*order, *rest))
+    if rest:
+        x = reshape(x, shape=x.shape[: len(order)])
+    return broadcast_in_dim(x, shape=tuple(shape), dims=tuple(dims[k] for k in perm))
+
+
+def _in_parts(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return a contraction of complex numbers as four of real ones."""
+    if eqn.invars[0].aval.dtype.kind != "c":
+        return None
+    numbers = eqn.params["dimension_numbers"]
+
+    def parts(x: Any, y: Any) -> Any:
+        rr, ii, ri, ir = (
+            dot_general(f(x), g(y), dimension_numbers=numbers)
+            for f, g in ((real, real), (imag, imag), (real, imag), (imag, real))
+        )
+        return complex(sub(rr, ii), add(ri, ir))
+
+    return parts
+
+
+def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction written as transposes and products of matrices; None if it is one.
 
     Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
     transpose moves whole runs of memory.
     """
     a, b = (v.aval for v in eqn.invars)
-    if a.dtype not in BLAS or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+    if a.dtype not in SUMMED or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
         return None
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None

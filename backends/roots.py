@@ -9,33 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
-import numpy as np
-
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
+from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
+from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import BLAS, destination, in_order, product, source
+from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
 
-__all__ = ["CUMULATIVE", "MOST_OPS", "SMALL", "Program", "kind"]
+__all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CUMULATIVE = {f"cum{f}": f"reduce_{f}" for f in ("sum", "prod", "max", "min")}
-CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
+_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_PLACES = 4  # readers of different parts of a padded array from which it is stored
 _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
-MADE = ("call", "library", "dot", "fft", "table", "sort", "update", "cumulate")
+MADE = (*_STEPS, "update", "cumulate")
 
 
 # ---------------------------------------------------------------------- kinds
@@ -43,11 +43,14 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'sort', 'library', 'barrier' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
+    nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
         return "barrier"
+    if gives_nothing(eqn):
+        return "nothing"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if name in RECIPES:
@@ -68,6 +71,8 @@ def kind(eqn: Eqn) -> str:
             return "move"
         good = avals[0].dtype.kind != "b" or name in ("reduce_and", "reduce_or", "reduce_xor")
         return "reduce" if good else "call"
+    if name in CUMULATIVE and in_vectors(eqn):
+        return "running"
     if name in CUMULATIVE:
         return "cumulate" if avals[0].dtype.kind != "b" else "call"
     if name in MOVES:
@@ -79,9 +84,9 @@ def kind(eqn: Eqn) -> str:
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in BLAS and whole else "call"
+        return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in CONVOLVED else "call"
+        return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
 
 
@@ -103,23 +108,13 @@ class Program:
         self._place_dots()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
-            if how in (
-                "call",
-                "library",
-                "dot",
-                "fft",
-                "table",
-                "sort",
-                "reduce",
-                "update",
-                "cumulate",
-            ):
+            if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in ("call", "library", "fft", "sort"):
+            if how in _STEPS and how != "dot":
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -133,6 +128,7 @@ class Program:
         for eqn in jaxpr.eqns:
             if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
                 self._place_concatenate(eqn)
+        self._place_borders()
         self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
         self._cut()
@@ -168,7 +164,10 @@ class Program:
             if step is None:
                 self.kinds[eqn] = "call"
                 continue
-            self.convs[eqn] = step
+            if isinstance(step, Dot):
+                self.kinds[eqn], self.dots[eqn] = "dot", step
+            else:
+                self.convs[eqn] = step
             if out is not eqn.outvars[0]:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
@@ -180,8 +179,11 @@ class Program:
         held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        for eqn, step in self.dots.items():  # of convolutions
+            held.difference_update(eqn.outvars)
+            held.add(step.out)
         for eqn in self.jaxpr.eqns:
-            if self.kinds[eqn] != "dot":
+            if self.kinds[eqn] != "dot" or eqn in self.dots:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
@@ -218,6 +220,16 @@ class Program:
         if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
+
+    def _place_borders(self) -> None:
+        """Store what is padded, if it is read at many places: each would ask what lies outside."""
+        readers = self._readers()
+        for eqn in self.jaxpr.eqns:
+            if eqn.prim.name == "pad" and self.kinds[eqn] == "indexed":
+                (out,) = eqn.outvars
+                moves = sum(self.kinds[e] == "move" for e in readers.get(out, ()))
+                if moves >= _PLACES and out.aval.size > SMALL:
+                    self.roots.add(out)
 
     def _share(self) -> None:
         """Mark expensive values that would be computed in several places or over and over."""

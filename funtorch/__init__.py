@@ -48,19 +48,34 @@ from funtorch.transforms import (
     make_jaxpr,
     named_call,
     named_scope,
+    plant,
     pure_callback,
+    reap,
     remat,
+    sow,
     value_and_grad,
     vjp,
     vmap,
 )
-from funtorch import ad_checkpoint, custom_batching, custom_derivatives, debug, experimental, lax
+from funtorch import (
+    ad_checkpoint,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    experimental,
+    extend,
+    func,
+    image,
+    lax,
+    ops,
+)
 import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "func",
     "Array",
     "Device",
     "ShapeDtypeStruct",
@@ -94,11 +109,13 @@ __all__ = [
     "eval_shape",
     "experimental",
     "explain",
+    "extend",
     "flatten_util",
     "float0",
     "fwd_and_bwd",
     "grad",
     "hessian",
+    "image",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -115,12 +132,16 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "ops",
     "optim",
+    "plant",
     "pure_callback",
     "random",
+    "reap",
     "remat",
     "save",
     "scipy",
+    "sow",
     "stop_gradient",
     "threads",
     "tree",

@@ -303,10 +303,16 @@ MISTAKES = {
         TypeError,
         [r"bool\[3\]", "where"],
     ),
-    "while_loop backwards": (
-        lambda: ft.grad(lambda x: ft.lax.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0),
-        ValueError,
-        ["while_loop", "scan", "forward mode"],
+    "while_loop backwards with effects": (
+        lambda: ft.grad(
+            lambda x: ft.lax.while_loop(
+                lambda v: v < 9,
+                lambda v: v * v + ft.experimental.io_callback(np.sin, v, ft.lax.stop_gradient(v)),
+                x,
+            )
+        )(2.0),
+        NotImplementedError,
+        ["while_loop", "io_callback", "pure_callback"],
     ),
     "while_loop condition": (
         lambda: ft.lax.while_loop(lambda v: v, lambda v: v, 1.0),

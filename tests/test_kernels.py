@@ -27,7 +27,7 @@ from funtorch.backends.kernel import (
     row_major,
     run_kernel,
 )
-from funtorch.backends.plan import Call, Dot, Launch
+from funtorch.backends.plan import Call, Dot, Launch, Running
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import stage
 from funtorch.transforms.simplify import simplify
@@ -203,10 +203,10 @@ def test_values_that_nobody_else_reads_are_not_stored():
 def test_a_residual_stream_does_not_read_all_its_summands_again():
     def f(x, *ws):
         for w in ws:
-            x = x + fnp.tanh(x.mean(-1, keepdims=True)) @ w
+            x = x + fnp.tanh(x.reshape(32, 2, 32).mean(-1)) @ w
         return x
 
-    widest = max(len(s.vars) for s in steps(f, (32, 64), *[(1, 64)] * 12) if isinstance(s, Launch))
+    widest = max(len(s.vars) for s in steps(f, (32, 64), *[(2, 64)] * 12) if isinstance(s, Launch))
     assert widest <= 8
 
 
@@ -278,7 +278,7 @@ INDEXED = {
     "pieces": (lambda x, u, i, j, s: (fnp.concatenate([x, fnp.tanh(u), x[::-1]]) * 2).sum(0), 2),
     "roll": (lambda x, u, i, j, s: fnp.roll(x, 3, 0) * x + fnp.roll(x, -2, 1), 1),
     "first best": (lambda x, u, i, j, s: x.argmax(1) + x.argmin(1), 1),
-    "cumulative": (lambda x, u, i, j, s: lax.cummax(fnp.cumsum(x * 2, 1), axis=0, reverse=True), 2),
+    "cumulative": (lambda x, u, i, j, s: lax.cummax(fnp.cumsum(x * 2, 1), axis=0, reverse=True), 3),
     "pooling": (lambda x, u, i, j, s: pool(x), 1),
     "pooling gradient": (lambda x, u, i, j, s: ft.grad(lambda x: (pool(x) ** 2).sum())(x), None),
 }
@@ -310,7 +310,7 @@ def test_computed_places_are_those_of_eager_evaluation(name):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
     avals = [ShapedArray(a.shape, a.dtype) for a in args]
     made = fuse(simplify(stage(lambda *xs: [f(*xs)], avals))).steps
-    assert all(isinstance(s, Launch) for s in made)
+    assert all(isinstance(s, (Launch, Running)) for s in made)
     assert kernels in (None, len(made))
 
 

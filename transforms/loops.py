@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
-from funtorch.core import ArrayImpl, Primitive, Tracer, aval_of, concrete_or_error
-from funtorch.errors import user_frame
-from funtorch.jaxpr import Jaxpr, eval_jaxpr
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, aval_of, concrete_or_error
+from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_or, reduce_sum
@@ -22,6 +21,7 @@ from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
 from .lanes import check_effects, map_lanes, suits_lanes
 from .restage import batch_program, fixpoint, jvp_program, reordered, split, stage_hoisted
+from .rewind import COUNT, rewound_p
 from .scan import check_carry, scan
 from .staging import stage_tree
 
@@ -110,14 +110,67 @@ def _while_jvp(
     return outs[:n], [next(touts) if nz else None for nz in nz_carry]
 
 
-def _while_linearize(primals: Any, nonzero: Any, **params: Any) -> Any:
-    raise ValueError(
-        "reverse-mode differentiation (grad, vjp) cannot go through while_loop, or fori_loop with "
-        "traced bounds: the number "
-        f"of steps, and so the memory needed, is not known (used at {user_frame()}). Use scan, or "
-        "fori_loop with bounds "
-        "that are Python ints; forward mode (jvp, jacfwd) works through while_loop"
+def _while_linearize(
+    primals: Any,
+    nonzero: Any,
+    *,
+    cond_jaxpr: Jaxpr,
+    body_jaxpr: Jaxpr,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> Any:
+    """Count the steps; the linear map does them again."""
+    cond_consts, body_consts, init = split(primals, cond_nconsts, body_nconsts)
+    _, nz_consts, nz_init = split(nonzero, cond_nconsts, body_nconsts)
+    nz_carry = fixpoint(nz_init, lambda c: jvp_program(body_jaxpr, (*nz_consts, *c), c).note)
+    if "counted" not in body_jaxpr.memo:
+        n_consts = body_nconsts
+        count = ShapedArray((), COUNT)
+        avals = body_jaxpr.in_avals
+
+        def step(*xs: Any) -> list[Any]:
+            consts, (i, *carry) = split(xs, n_consts)
+            return [add(i, scalar(1, COUNT)), *eval_jaxpr(body_jaxpr, *consts, *carry)]
+
+        body_jaxpr.memo["counted"] = stage(step, [*avals[:n_consts], count, *avals[n_consts:]])
+    ins, at = cond_jaxpr.invars, cond_nconsts
+    goes_on = Jaxpr(
+        [*ins[:at], Var(ShapedArray((), COUNT)), *ins[at:]], cond_jaxpr.eqns, cond_jaxpr.outvars
     )
+    n, *outs = while_p.bind(
+        *cond_consts,
+        *body_consts,
+        scalar(0, COUNT),
+        *init,
+        cond_jaxpr=goes_on,
+        body_jaxpr=body_jaxpr.memo["counted"],
+        cond_nconsts=cond_nconsts,
+        body_nconsts=body_nconsts,
+    )
+
+    def linear(*tangents: Any) -> list[Any]:
+        _, tc, ti = split(tangents, sum(nonzero[:cond_nconsts]), sum(nz_consts))
+        given = iter(ti)
+        ti = [
+            next(given) if was else zeros(aval_of(x).tangent())
+            for was, now, x in zip(nz_init, nz_carry, init, strict=True)
+            if now
+        ]
+        touts = iter(
+            rewound_p.bind(
+                n,
+                *body_consts,
+                *init,
+                *tc,
+                *ti,
+                body=body_jaxpr,
+                nz_consts=tuple(nz_consts),
+                nz_carry=nz_carry,
+            )
+        )
+        return [next(touts) if nz else None for nz in nz_carry]
+
+    return outs, linear
 
 
 def _while_batch(
@@ -285,9 +338,7 @@ while_p.type, while_p.eager, while_p.jvp, while_p.linearize = (
     _while_linearize,
 )
 while_p.batch = _while_batch
-while_p.none["transpose"] = (
-    "the number of steps is not known; use scan, or fori_loop with Python int bounds"
-)
+while_p.none["transpose"] = "a loop whose end depends on values is not linear"
 
 
 def while_loop(
@@ -301,7 +352,8 @@ def while_loop(
         init_val: pytree of arrays.
 
     Returns:
-        The last value. Forward-mode differentiable only.
+        The last value. Reverse-mode differentiation does the steps again, twice, and keeps about
+        ``2 sqrt(n)`` values for n steps.
 
     Example:
         >>> import funtorch as ft
@@ -356,8 +408,7 @@ def fori_loop(
 ) -> Any:
     """Loop over ``i`` in ``range(lower, upper)``: ``value = body_fun(i, value)``.
 
-    With bounds known as Python ints the loop is a scan and reverse-differentiable; with traced
-    bounds it is a while_loop.
+    With bounds known as Python ints the loop is a scan; with traced bounds it is a while_loop.
 
     Example:
         >>> import funtorch as ft

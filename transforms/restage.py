@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from funtorch.config import config
 from funtorch.core import ArrayImpl, LinearArg, Primitive, Tracer, current
 from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
 
 from .batching import Axis, batch_flat
 from .forward import jvp_flat, linearize_flat
-from .reverse import linear_part, transpose_jaxpr
+from .reverse import linear_part, masked, transpose_jaxpr
 
 __all__ = [
     "Restaged",
     "batch_program",
     "call_rules",
     "divide_program",
+    "expansion_rules",
     "fixpoint",
     "jvp_program",
     "linearize_program",
@@ -168,7 +170,9 @@ def transpose_program(
         staged, consts = stage_hoisted(f, [*known, *cts])
         return Restaged(staged, consts, note)
 
-    return _remembered(jaxpr, ("transpose", is_linear, ct_nonzero, force), build)
+    return _remembered(
+        jaxpr, ("transpose", is_linear, ct_nonzero, force, masked(), config.strict_gradients), build
+    )
 
 
 def divide_program(
@@ -301,6 +305,57 @@ def call_rules(prim: Primitive) -> None:
     prim.type, prim.call, prim.keeps_weak = type_rule, True, True
     prim.eager, prim.depends, prim.divide = run_program, depends, divide
     prim.jvp, prim.linearize, prim.transpose, prim.batch = jvp, linearize, transpose, batch
+
+
+def expansion_rules(prim: Primitive) -> None:
+    """Give a primitive with an expansion the rules that follow from it: those of a call.
+
+    Its type rule, and any rule that is better, are left to be set.
+    """
+    expand, many = prim.expand, prim.multiple_results
+    assert expand is not None
+
+    def flat(params: dict[str, Any]) -> Callable[..., list[Any]]:
+        def run(*args: Any) -> list[Any]:
+            out = expand(*args, **params)
+            return list(out) if many else [out]
+
+        return run
+
+    def one(outs: Sequence[Any]) -> Any:
+        return outs if many else outs[0]
+
+    def eager(xp: Any, *buffers: Any, **params: Any) -> Any:
+        return one([o._data for o in flat(params)(*[ArrayImpl(b) for b in buffers])])
+
+    def jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+        outs, touts = jvp_flat(flat(params), primals, tangents)
+        return one(outs), one(touts)
+
+    def linearize(primals: Any, nonzero: tuple[bool, ...], **params: Any) -> Any:
+        outs, linear, active = linearize_flat(flat(params), primals, nonzero)
+
+        def apply(*tangents: Any) -> Any:
+            found = iter(eval_jaxpr(linear, *tangents))
+            return one([next(found) if a else None for a in active])
+
+        return one(outs), apply
+
+    def transpose(ct: Any, *args: Any, **params: Any) -> list[Any]:
+        avals = [a.aval for a in args]
+        jaxpr = stage(flat(params), avals)
+        known = [*jaxpr.consts, *args]
+        tape = linear_part(jaxpr.hoisted(), known)
+        found = iter(transpose_jaxpr(tape, ct if many else [ct]))
+        return [next(found) if type(a) is LinearArg else None for a in args]
+
+    def batch(axis: Axis, args: Any, batched: Any, **params: Any) -> Any:
+        outs, flags = batch_flat(flat(params), axis, args, batched)
+        return one(outs), one(flags)
+
+    prim.nests = True
+    prim.eager, prim.jvp, prim.linearize = eager, jvp, linearize
+    prim.transpose, prim.batch = transpose, batch
 
 
 # ---------------------------------------------------------------------- parts of loops

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,17 +12,64 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
-from funtorch.jaxpr import Jaxpr, Lit, Stage, Var, eval_jaxpr, stage
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, eval_jaxpr, stage, sub_jaxprs
 from funtorch.numpy.promotion import asarray
-from funtorch.ops.elementwise import add, convert
+from funtorch.ops.elementwise import add, convert, reciprocal
 from funtorch.ops.families import ones_like, zeros
+from funtorch.ops.masked import masked_mul, masked_mul_p
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
 
-__all__ = ["grad", "linear_part", "linear_transpose", "transpose_jaxpr", "value_and_grad", "vjp"]
+__all__ = [
+    "grad",
+    "linear_part",
+    "linear_transpose",
+    "masked",
+    "transpose_jaxpr",
+    "value_and_grad",
+    "vjp",
+]
+
+
+# -------------------------------------------------------------------------------- masked cotangents
+class _Masking(threading.local):
+    """Whether the cotangents that a program is given may have been masked."""
+
+    given = False
+
+
+_masking = _Masking()
+
+# How products pass on cotangents that a `select` has set to 0 where its other branch was taken: so
+# that they stay 0 beside an infinite or undefined derivative.
+_MASKED: dict[str, Callable[..., Any]] = {
+    "mul": masked_mul_p.rule("transpose"),
+    "div": lambda ct, x, y: (masked_mul(ct, reciprocal(y)), None),
+}
+_MASKING = frozenset(("select", "masked_mul"))  # they make such cotangents
+# They add up cotangents of many elements, and no zeros are left.
+_UNMASKING = frozenset(("dot_general", "conv_general_dilated"))
+
+
+def masked() -> bool:
+    """Tell whether the cotangents that programs are given now may have been masked."""
+    return _masking.given
+
+
+def _masks(eqn: Eqn) -> bool:
+    """Tell whether an equation masks the cotangents of its operands."""
+    return eqn.prim.name in _MASKING or any(map(_has_masks, sub_jaxprs(eqn.params)))
+
+
+def _has_masks(jaxpr: Jaxpr) -> bool:
+    found = jaxpr.memo.get("masks")
+    if found is None:
+        found = jaxpr.memo["masks"] = any(map(_masks, jaxpr.eqns))
+    return found
 
 
 # -------------------------------------------------------------------------------- the backward pass
@@ -49,6 +97,8 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
         one cotangent or None per invar.
     """
     known = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
+    careful, before = not config.strict_gradients, _masking.given
+    marked: set[Var | Lit] = set(jaxpr.outvars) if careful and _masking.given else set()
     ct_of: dict[Var | Lit, Any] = {}
 
     def give(atoms: Sequence[Var | Lit], cts: Sequence[Any]) -> None:
@@ -58,23 +108,28 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
                 ct_of[v] = ct if there is None else add(there, ct)
 
     give(jaxpr.outvars, cts)
-    for eqn in reversed(jaxpr.eqns):
-        prim = eqn.prim
-        ct: Any
-        if prim.multiple_results:
-            ct = [ct_of.pop(v, None) for v in eqn.outvars]
-            if ct.count(None) == len(ct):
+    try:
+        for eqn in reversed(jaxpr.eqns):
+            cts_out = [ct_of.pop(v, None) for v in eqn.outvars]
+            if all(ct is None for ct in cts_out):
                 continue
-        else:
-            ct = ct_of.pop(eqn.outvars[0], None)
-            if ct is None:
-                continue
-        ins = [
-            v.val if type(v) is Lit else known[v] if v in known else LinearArg(v.aval)
-            for v in eqn.invars
-        ]
-        rule = prim.transpose or prim.rule("transpose")
-        give(eqn.invars, rule(ct, *ins, **eqn.params))
+            prim = eqn.prim
+            ins = [
+                v.val if type(v) is Lit else known[v] if v in known else LinearArg(v.aval)
+                for v in eqn.invars
+            ]
+            rule = prim.transpose or prim.rule("transpose")
+            if careful:
+                is_marked = bool(marked) and not marked.isdisjoint(eqn.outvars)
+                if (is_marked and prim.name not in _UNMASKING) or _masks(eqn):
+                    marked.update(eqn.invars)
+                if is_marked:
+                    rule = _MASKED.get(prim.name, rule)
+                _masking.given = is_marked
+            ct = cts_out if prim.multiple_results else cts_out[0]
+            give(eqn.invars, rule(ct, *ins, **eqn.params))
+    finally:
+        _masking.given = before
     return [ct_of.get(v) for v in jaxpr.invars]
 
 

@@ -287,7 +287,7 @@ def _scan_divide(
     force = _scan_depends(flags, jaxpr=jaxpr, num_consts=num_consts, num_carry=num_carry)
     f_carry = force[:num_carry]
     known, rest, depends = divide_program(jaxpr, (*f_consts, *f_carry, *f_xs), force)
-    loop = {"length": length, "reverse": reverse}
+    loop: dict[str, Any] = {"length": length, "reverse": reverse}
     consts, init, xs = split(args, num_consts, num_carry)
     marks = (f_consts, f_carry, f_xs)
     parts = list(zip((consts, init, xs), marks, strict=True))
@@ -304,7 +304,8 @@ def _scan_divide(
     )
     n_known = depends.count(False)
     residuals = found[n_known:]
-    others = _bind_rest(rest, residuals, *(pick(part, mark) for part, mark in parts), **loop)
+    dc, di, dx = (pick(part, mark) for part, mark in parts)
+    others = _bind_rest(rest, residuals, dc, di, dx, length=length, reverse=reverse)
     independent, dependents = iter(found), iter(others)
     return [next(dependents) if d else next(independent) for d in depends]
 
@@ -369,6 +370,7 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    _split_transpose: bool = False,
 ) -> tuple[Any, Any]:
     """Loop over the leading axis of ``xs``, carrying state: ``carry, y = f(carry, x)``.
 

@@ -24,7 +24,8 @@ from .. import cache
 from .image import can_link
 from .threads import default_threads
 
-__all__ = ["FULL", "NONE", "TIDY", "Unit", "files", "kept_code", "link", "object_code", "units"]
+__all__ = ["FULL", "NONE", "TIDY", "Unit", "files", "kept_code", "kept_module", "link"]
+__all__ += ["object_code", "units"]
 
 _UNIT = 3_000  # characters of functions from which another unit is worth its own compilation
 _MOST_UNITS = 32
@@ -288,10 +289,24 @@ def files(code: bytes) -> list[bytes]:
 
 def kept_code(text: str, level: int = FULL) -> bytes:
     """Return a module's object code, from disk if it was compiled before."""
-    name = cache.key("text", text, str(level))
+    return _kept(("text", text, str(level)), lambda: text, level)
+
+
+def kept_module(name: str, text: Callable[[], str]) -> bytes:
+    """Return the object code of a module of ours, from disk if it was compiled before.
+
+    Args:
+        name: of the module.
+        text: gives its text, written by hand as it shall be; it depends on the processor alone.
+    """
+    return _kept(("module", name), text, NONE)
+
+
+def _kept(parts: Sequence[str], text: Callable[[], str], level: int) -> bytes:
+    name = cache.key(*parts)
     code = cache.load(name)
     if code is None:
-        code = object_code(text, level)
+        code = object_code(text(), level)
         cache.save(name, code)
     return code
 

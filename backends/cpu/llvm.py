@@ -22,11 +22,12 @@ from ..kernel import Kernel
 from .quicker import quicker
 from .totals import Totals
 
-__all__ = ["Code", "kernel_function"]
+__all__ = ["Code", "copy_code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
 _WRITTEN_OUT = 2000  # lines of such a kernel's loops: what they keep on the stack goes to registers
+_PIECE = 1 << 16  # bytes that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Code:
         scratch: bytes of memory that all parts of one run share.
         finish: whether ``void @name_end(ptr b0, ..., ptr scratch)`` must run after all parts.
         work: scalar operations altogether.
-        table: integers, if any, that ``scratch`` points to instead.
+        table: integers, if any; a pointer to them comes before ``scratch``.
     """
 
     text: str
@@ -93,3 +94,21 @@ class _Printer(Totals):
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
     return _Printer(quicker(kernel)).code()
+
+
+def copy_code(size: int) -> Code:
+    """Return the function that copies so many bytes, in pieces that threads may share."""
+    text = f"""define internal void @copied(ptr noalias %to, ptr noalias %from, ptr %table, \
+ptr %scratch, i64 %lo, i64 %hi) noinline nounwind #0 {{
+  %size = load i64, ptr %table
+  %start = mul i64 %lo, {_PIECE}
+  %end = mul i64 %hi, {_PIECE}
+  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %size)
+  %length = sub i64 %stop, %start
+  %target = getelementptr i8, ptr %to, i64 %start
+  %source = getelementptr i8, ptr %from, i64 %start
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %length, i1 false)
+  ret void
+}}"""
+    least = {"llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)"}
+    return Code(text, least, -(-size // _PIECE), 0, False, size // 2, (size,))

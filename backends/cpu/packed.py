@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -228,29 +228,6 @@ class Schedule(Routine):
             for (_, values), name in self.tables.items()
         ]
 
-    # -------------------------------------------------------------------------------------- slots
-    def held(self, base: str, size: int, body: Callable[[str], None]) -> None:
-        """Write the body with the address of a slot that no other call holds meanwhile."""
-        b, top, turn = self.b, self.label(), self.label()
-        b.do(f"br label %{top}")
-        self.block(top)
-        taken = b.op("load atomic i64, ptr %scratch monotonic, align 8")
-        free = b.op(f"xor i64 {taken}, -1")
-        k = b.op(f"call i64 @llvm.cttz.i64(i64 {free}, i1 false)")
-        b.declared["llvm.cttz.i64"] = "declare i64 @llvm.cttz.i64(i64, i1 immarg)"
-        some = b.op(f"icmp slt i64 {k}, {self.slots}")
-        b.do(f"br i1 {some}, label %{turn}, label %{top}")
-        self.block(turn)
-        bit = b.op(f"shl i64 1, {k}")
-        with_it = b.op(f"or i64 {taken}, {bit}")
-        pair = b.op(f"cmpxchg ptr %scratch, i64 {taken}, i64 {with_it} acquire monotonic, align 8")
-        won, go = b.op(f"extractvalue {{ i64, i1 }} {pair}, 1"), self.label()
-        b.do(f"br i1 {won}, label %{go}, label %{top}")
-        self.block(go)
-        body(self.pointer(base, "i8", b.op(f"mul i64 {k}, {size}")))
-        keep = b.op(f"xor i64 {bit}, -1")
-        b.op(f"atomicrmw and ptr %scratch, i64 {keep} release, align 8")
-
     # ------------------------------------------------------------------------------------ packing
     def pack(self, source: str, target: str, count: Index, stride: int, m0: Index) -> None:
         """Write the packing of ``count`` planes that lie ``stride`` elements apart.
@@ -327,19 +304,46 @@ class Schedule(Routine):
         self, source: str, target: str, apart: int, inside: tuple[Index, Index], length: int
     ) -> None:
         """Copy a row, elements ``apart``, with zeros outside of some places."""
-        low = self.splat(str(inside[0]), "i64")
+        low, half = self.splat(str(inside[0]), "i64"), self.lanes // 2
+
+        def mask_of(lanes: str) -> str:
+            above = self.b.op(f"icmp sge <{self.lanes} x i64> {lanes}, {low}")
+            return self.b.op(f"and {self.bits} {above}, {self.below(lanes, inside[1])}")
+
+        def every_other(m: Index) -> str:
+            """Read whole vectors, and keep the even elements."""
+            evens = ", ".join(f"i1 {int(k % 2 == 0)}" for k in range(self.lanes))
+            found = []
+            for n in (0, 1):
+                # Element k belongs to place n * half + k // 2.
+                numbers = ", ".join(f"i64 {n * half + k // 2}" for k in range(self.lanes))
+                many = f"<{self.lanes} x i64>"
+                lanes = self.b.op(f"add nsw {many} {self.splat(str(m), 'i64')}, <{numbers}>")
+                mask = self.b.op(f"and {self.bits} {mask_of(lanes)}, <{evens}>")
+                found.append(
+                    self.read(
+                        self.pointer(source, self.kind, self.sum(n * self.lanes, [(m, 2)])), mask
+                    )
+                )
+            order = ", ".join(f"i32 {2 * k}" for k in range(self.lanes))
+            v = self.vector
+            return self.b.op(
+                f"shufflevector {v} {found[0]}, {v} {found[1]}, <{self.lanes} x i32> <{order}>"
+            )
 
         def chunk(m: Index) -> None:
-            lanes = self.lane_numbers(m)
-            above = self.b.op(f"icmp sge <{self.lanes} x i64> {lanes}, {low}")
-            mask = self.b.op(f"and {self.bits} {above}, {self.below(lanes, inside[1])}")
-            if apart == 1:
-                where = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {m}")
-                value = self.read(where, mask)
+            if apart == 2:
+                value = every_other(m)
             else:
-                far = self.splat(str(apart), "i64")
-                far = self.b.op(f"mul nsw <{self.lanes} x i64> {lanes}, {far}")
-                value = self.gather(self.scattered(source, far), mask)
+                lanes = self.lane_numbers(m)
+                mask = mask_of(lanes)
+                if apart == 1:
+                    where = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {m}")
+                    value = self.read(where, mask)
+                else:
+                    far = self.splat(str(apart), "i64")
+                    far = self.b.op(f"mul nsw <{self.lanes} x i64> {lanes}, {far}")
+                    value = self.gather(self.scattered(source, far), mask)
             self.write(value, self.pointer(target, self.kind, m))
 
         if length <= self.lanes:

@@ -12,10 +12,10 @@ takes these five and lets other Python threads run meanwhile, unless the work is
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,19 +31,22 @@ from ..plan import (
     Fourier,
     Launch,
     Library,
+    Nothing,
     Plan,
+    Running,
     Scan,
     Sort,
     Table,
     While,
-    plans_of,
 )
 from .blas import dot_code
 from .conv import correlation_code
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
-from .llvm import Code, kernel_function
+from .llvm import Code, copy_code, kernel_function
+from .running import running_codes
 from .sorting import sort_codes
+from .work import ends, work_of
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
 
@@ -120,6 +123,10 @@ _UNLOCK = {
     "before": "%state = call ptr @PyEval_SaveThread()",
     "after": "call void @PyEval_RestoreThread(ptr %state)",
 }
+_CODES: dict[type, Callable[[Any], list[tuple[str, Code]]]] = {
+    Fourier: fourier_codes, Running: running_codes, Sort: sort_codes
+}  # fmt: skip
+SHARED_COPY = 1 << 20  # bytes of an array that threads copy together
 BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
 _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
@@ -148,40 +155,6 @@ def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]
     stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
     buffers = tuple(kernel.buffers[k] for k in kept)
     return replace(kernel, buffers=buffers, body=body, stores=stores), kept
-
-
-def _work(plan: Plan) -> int:
-    """Estimate the scalar operations of a plan; a loop of unknown length counts 64 times."""
-    total = 0
-    for step in plan.steps:
-        inner = [_work(p) for p in plans_of(step)]
-        if isinstance(step, Launch):
-            total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
-        elif isinstance(step, Dot):
-            total += step.batch * step.m * step.n * step.k // 8
-        elif isinstance(step, Conv):
-            total += sum(c.products for c in step.parts) // 8
-        elif isinstance(step, Library):
-            total += int(step.batch * step.recipe.flops) // 8
-        elif isinstance(step, Fourier):
-            total += 8 * step.batch * step.n * step.inner * len(step.radices)
-        elif isinstance(step, Table):
-            total += step.out.aval.size
-        elif isinstance(step, Sort):
-            total += 16 * step.rows * step.n
-        elif isinstance(step, Branch):
-            total += max(inner)
-        else:
-            times = step.eqn.params["length"] if isinstance(step, Scan) else 64
-            total += times * sum(inner)
-    return total
-
-
-def _ends(plan: Plan) -> bool:
-    """Tell whether a plan's loops are all of known length."""
-    return not any(
-        isinstance(step, While) or not all(map(_ends, plans_of(step))) for step in plan.steps
-    )
 
 
 @dataclass
@@ -291,24 +264,26 @@ class _Printer:
                 self.launch(frame, step)
             elif isinstance(step, Dot):
                 pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                code, external, declaration = dot_code(step)
-                self.external(external, declaration)
-                self.declared.update(code.declared)
-                self.drive(code, "dot", pointers)
+                for name, code, outside in dot_code(step):
+                    for external, declaration in outside.items():
+                        self.external(external, declaration)
+                    self.declared.update(code.declared)
+                    self.drive(code, name, pointers)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Table):
                 symbol = table_symbol(step)
                 source = self.external(symbol, f"@{symbol} = external global i8")
                 self.copy(self.pointer(frame, step.out), source, nbytes(step.out))
-            elif isinstance(step, (Fourier, Sort)):
+            elif isinstance(step, (Fourier, Running, Sort)):
                 pointers = [self.pointer(frame, v) for v in (step.x, step.out)]
-                codes = fourier_codes(step) if isinstance(step, Fourier) else sort_codes(step)
-                for name, code in codes:
+                for name, code in _CODES[type(step)](step):
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
             elif isinstance(step, Library):
                 self.library(frame, step)
+            elif isinstance(step, Nothing):
+                continue
             elif isinstance(step, Call):
                 self.call(frame, step)
             else:
@@ -320,7 +295,13 @@ class _Printer:
     # ---------------------------------------------------------------- kernels and products
     def launch(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
-            self.copy(self.pointer(frame, out), self.pointer(frame, source), nbytes(out))
+            target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
+            if nbytes(out) < SHARED_COPY or target == origin:
+                self.copy(target, origin, nbytes(out))
+            else:
+                code = copy_code(nbytes(out))
+                self.declared.update(code.declared)
+                self.drive(code, "copied", pair)
         pointers = [self.pointer(frame, v) for v in step.vars]
         kernel, kept = _merged(step.kernel, pointers)
         code = kernel_function(kernel)
@@ -343,7 +324,9 @@ class _Printer:
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
         self.scratch = max(self.scratch, code.scratch)
-        scratch = self.data(np.array(code.table, np.int64).tobytes()) if code.table else "%scratch"
+        scratch = "%scratch"
+        if code.table:
+            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
         shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
         symbol = self.function(code, name, not shared)
@@ -481,7 +464,7 @@ class _Printer:
     def shared_scan(self, step: Scan, loop: Loop, ins: Sequence[str], outs: Sequence[str]) -> bool:
         """Write a loop whose steps know nothing of each other for several threads, if it pays."""
         (body,), length = loop.layouts, step.eqn.params["length"]
-        work = length * _work(body.plan)
+        work = length * work_of(body.plan)
         if carries(step)[1] or self.alone or body.arena > ON_STACK:
             return False
         if length < 2 or work < PARALLEL:
@@ -602,7 +585,7 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
-        brief = not self.calls and _ends(plan) and _work(plan) <= BRIEF
+        brief = not self.calls and ends(plan) and work_of(plan) <= BRIEF
         # What only calls long functions one after the other is not worth optimising.
         care = "" if brief or self.looped else "noinline optnone "
         entry = [

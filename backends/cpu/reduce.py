@@ -46,7 +46,14 @@ _WHOLE = {
     "reduce_and": "and",
     "reduce_xor": "xor",
 }
-_STARTS = {"reduce_sum": 0, "reduce_prod": 1, "reduce_or": 0, "reduce_and": -1, "reduce_xor": 0}
+_STARTS: dict[str, float] = {
+    "reduce_sum": 0,
+    "reduce_prod": 1,
+    "reduce_or": 0,
+    "reduce_and": -1,
+    "reduce_xor": 0,
+}
+_STARTS["reduce_logaddexp"] = -math.inf
 
 
 def _limit(dtype: np.dtype, largest: bool) -> Any:
@@ -70,13 +77,14 @@ def reduction(name: str, dtype: np.dtype, in_registers: bool) -> Reduction:
         return replace(wide, end=lambda b, acc: narrow(b, wide.end(b, acc), dtype))
     kind = TYPES[dtype]
     real, extreme = dtype.kind == "f", name in ("reduce_max", "reduce_min")
+    by_name = extreme or name == "reduce_logaddexp"
     start = _limit(dtype, name == "reduce_min") if extreme else _STARTS[name]
     first = constant(bool(start) if dtype.kind == "b" else start, dtype)
     if real and extreme:
         return (_flagged if in_registers else _extremum)(name, kind, first)
 
     def take(b: Block, acc: Sequence[str], x: str) -> States:
-        if extreme:
+        if by_name:
             return [scalar(b, name[7:], [acc[0], x], [dtype, dtype], None)]
         if dtype.kind == "c" and name == "reduce_prod":
             return [scalar(b, "mul", [acc[0], x], [dtype, dtype], None)]

@@ -26,8 +26,9 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
 from .blas import blas_address
-from .codegen import NONE, files, kept_code, link
+from .codegen import files, kept_module, link
 from .fourier import TABLE, table_address
+from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
 from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
@@ -72,8 +73,8 @@ def resolve(externals: Sequence[str]) -> dict[str, int]:
 def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
     name = platform.machine()
-    text = pool_text({"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name))
-    code = kept_code(text, NONE)  # written by hand as it shall be
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    code = kept_module("threads", lambda: pool_text(machine))
     addresses, library = load(code, POOL_SYMBOLS, ())
     _keep.append(library)
     found = dict(zip(POOL_SYMBOLS, addresses, strict=True))
@@ -91,9 +92,22 @@ def _address(name: str) -> int:
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
+    if name.startswith("funtorch_gemm_"):
+        return _gemm(name.removesuffix("_end"))[name]
     if name.startswith(TABLE):
         return table_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
+
+
+@functools.cache
+def _gemm(symbol: str) -> dict[str, int]:
+    """Return the addresses of the functions of a module of matrix products."""
+    dtype, rows = symbol.rsplit("_", 2)[1:]
+    symbols = symbol, f"{symbol}_end"
+    code = kept_module(symbol, lambda: gemm_text(dtype, int(rows)))
+    addresses, library = load(code, symbols, ())
+    _keep.append(library)
+    return dict(zip(symbols, addresses, strict=True))
 
 
 _keep: list[Any] = []
@@ -278,7 +292,7 @@ class Entry:
 
     def packed(self, code: bytes) -> bytes:
         """Return this and object code as bytes."""
-        head = json.dumps(asdict(self), default=int).encode()  # sizes may be NumPy integers
+        head = json.dumps(asdict(self)).encode()
         return len(head).to_bytes(8, "little") + head + code
 
     @staticmethod

@@ -72,6 +72,7 @@ class Taps(Schedule):
             lambda: self.held(
                 self.pointer("%scratch", "i8", self.first_slot),
                 self.slot,
+                self.slots,
                 lambda slot: self.parts(sizes, lambda at: self.part(at, slot)),
             )
         )

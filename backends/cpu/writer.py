@@ -161,6 +161,33 @@ class Routine(Writer):
         self.b.do(f"br label %{none}")
         self.block(none)
 
+    def held(self, base: str, size: Index, room: Index, body: Callable[[str], None]) -> None:
+        """Write the body with the address of a slot that no other call holds meanwhile.
+
+        Args:
+            base: where the ``room`` slots of ``size`` bytes begin; which of them are taken is told
+                by the bits of the first number in %scratch.
+        """
+        b, top, turn = self.b, self.label(), self.label()
+        b.do(f"br label %{top}")
+        self.block(top)
+        taken = b.op("load atomic i64, ptr %scratch monotonic, align 8")
+        free = b.op(f"xor i64 {taken}, -1")
+        k = b.op(f"call i64 @llvm.cttz.i64(i64 {free}, i1 false)")
+        b.declared["llvm.cttz.i64"] = "declare i64 @llvm.cttz.i64(i64, i1 immarg)"
+        some = b.op(f"icmp slt i64 {k}, {room}")
+        b.do(f"br i1 {some}, label %{turn}, label %{top}")
+        self.block(turn)
+        bit = b.op(f"shl i64 1, {k}")
+        with_it = b.op(f"or i64 {taken}, {bit}")
+        pair = b.op(f"cmpxchg ptr %scratch, i64 {taken}, i64 {with_it} acquire monotonic, align 8")
+        won, go = b.op(f"extractvalue {{ i64, i1 }} {pair}, 1"), self.label()
+        b.do(f"br i1 {won}, label %{go}, label %{top}")
+        self.block(go)
+        body(self.pointer(base, "i8", b.op(f"mul i64 {k}, {size}")))
+        keep = b.op(f"xor i64 {bit}, -1")
+        b.op(f"atomicrmw and ptr %scratch, i64 {keep} release, align 8")
+
     def text(self, name: str, args: Sequence[str]) -> str:
         """Return the text of a function of what was written; ``optsize`` keeps loops loops."""
         return "\n".join(

@@ -10,7 +10,8 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.elementwise import where
-from funtorch.numpy.manipulation import moveaxis, pad, ravel, reshape, slice_axis
+from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis
+from funtorch.numpy.padding import pad
 from funtorch.numpy.promotion import (
     asarray,
     canonical_axis,

@@ -7,6 +7,7 @@ everywhere else, written with primitives; `funtorch.numpy.dispatch` makes the fu
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
+from funtorch.numpy.direct import choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -40,7 +42,7 @@ __all__ = [
     "cbrt", "ceil", "clip", "conj", "conjugate", "copysign", "cos", "cosh", "deg2rad",
     "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
     "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
-    "heaviside", "hypot", "imag", "invert", "isfinite",
+    "heaviside", "hypot", "i0", "imag", "invert", "isfinite",
     "isinf", "isnan", "isneginf", "isposinf", "ldexp",
     "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
@@ -79,10 +81,35 @@ def _rounding(name: str) -> Callable[[Any], Any]:
     return lambda x: primitives[name].bind(x) if dtypes.is_inexact(x.dtype) else x
 
 
+_SINC = [(-1) ** k / math.factorial(2 * k + 1) for k in reversed(range(10))]
+
+
 def _sinc(x: Any) -> Any:
-    at_zero = equal(x, 0)
-    safe = where(at_zero, 1, multiply(x, math.pi))
-    return where(at_zero, 1 - square(multiply(x, math.pi)) / 6, sin(safe) / safe)
+    """Take the power series near 0, whose derivatives of every order are those of the function."""
+    y = multiply(x, math.pi)
+    near = less(absolute(y), 0.5)
+    square_ = square(where(near, y, 0))
+    series = functools.reduce(lambda total, c: total * square_ + c, _SINC)
+    safe = where(near, 1, y)
+    return where(near, series, sin(safe) / safe)
+
+
+_ANGLES = [math.pi * (k + 0.5) / 32 for k in range(16)]
+
+
+def _i0(x: Any) -> Any:
+    """Average cosh(x cos(t)) by the midpoint rule; for large x, take the asymptotic series."""
+    size = absolute(x)
+    near = less_equal(size, 30)
+    y = where(near, x, 0)
+    mean = sum(cosh(multiply(y, math.cos(t))) for t in _ANGLES) / 16
+    inverse = 1 / where(near, 60, size)
+    term = series = 1.0
+    for k in range(1, 22):
+        term = term * inverse * ((2 * k - 1) ** 2 / (8 * k))
+        series = series + term
+    far = exp(where(near, 0, size)) * series * sqrt(inverse / (2 * math.pi))
+    return where(near, mean, far)
 
 
 def _remainder(x: Any, y: Any) -> Any:
@@ -121,6 +148,19 @@ def _heaviside(x: Any, y: Any) -> Any:
 def _logaddexp2(x: Any, y: Any) -> Any:
     ln2 = math.log(2)
     return divide(primitives["logaddexp"].bind(multiply(x, ln2), multiply(y, ln2)), ln2)
+
+
+def _ordered(name: str) -> Callable[[Any, Any], Any]:
+    """Return a comparison that orders complex numbers by their real, then their imaginary parts."""
+    compare = primitives[name].bind
+
+    def strict(x: Any, y: Any) -> Any:
+        if not dtypes.is_complex(x.dtype):
+            return compare(x, y)
+        (a, b), (c, d) = ((_real(z), _imag(z)) for z in (x, y))
+        return primitives["select"].bind(primitives["eq"].bind(a, c), compare(b, d), compare(a, c))
+
+    return strict
 
 
 def _right_shift(x: Any, y: Any) -> Any:
@@ -237,6 +277,7 @@ rad2deg = unary(
     "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
 )
 sinc = unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+i0 = unary("i0", _i0, None, "inexact", True, "Return the modified Bessel function of order 0")
 isnan = unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
 isinf = unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
 isfinite = unary(
@@ -282,7 +323,7 @@ remainder = binary(
 fmod = binary(
     "fmod", strict_of("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
 )
-_power = binary("power", strict_of("pow"), np.power, "any", True, "Return x1 to the power x2")
+_power = binary("power", strict_of("pow"), np.power, "number", True, "Return x1 to the power x2")
 float_power = binary(
     "float_power",
     strict_of("pow"),
@@ -357,13 +398,13 @@ heaviside = binary(
 )
 equal = binary("equal", strict_of("eq"), np.equal, "any", False, "Tell where x1 == x2")
 not_equal = binary("not_equal", strict_of("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
-less = binary("less", strict_of("lt"), np.less, "any", False, "Tell where x1 < x2")
+less = binary("less", _ordered("lt"), np.less, "any", False, "Tell where x1 < x2")
 less_equal = binary(
-    "less_equal", strict_of("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
+    "less_equal", _ordered("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
 )
-greater = binary("greater", strict_of("gt"), np.greater, "any", False, "Tell where x1 > x2")
+greater = binary("greater", _ordered("gt"), np.greater, "any", False, "Tell where x1 > x2")
 greater_equal = binary(
-    "greater_equal", strict_of("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
+    "greater_equal", _ordered("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
 )
 logical_and = binary(
     "logical_and", strict_of("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"
@@ -468,6 +509,7 @@ OPERATORS["power"] = _power_operator
 pow = power
 
 
+@direct(np.where, take=choice)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -500,8 +542,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "each, at least one"
         )
     out = default
-    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        out = where(condition, choice, out)
+    for condition, chosen in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, chosen, out)
     return out
 
 

@@ -14,7 +14,8 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy.creation import arange
 from funtorch.numpy.elementwise import conjugate, multiply
-from funtorch.numpy.manipulation import pad, roll, slice_axis
+from funtorch.numpy.manipulation import roll, slice_axis
+from funtorch.numpy.padding import pad
 from funtorch.numpy.promotion import (
     canonical_axes,
     canonical_axis,

@@ -1,9 +1,10 @@
-"""Functions that move elements: reshape, transpose, join, split, repeat, pad."""
+"""Functions that move elements: reshape, transpose, join, split, repeat."""
 
 from __future__ import annotations
 
 import builtins
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, concrete_or_error, primitives
+from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -19,6 +21,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    moves,
     promote,
     shape_of,
     static_int,
@@ -29,7 +32,7 @@ from funtorch.numpy.promotion import (
 __all__ = [
     "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "block", "column_stack",
     "concat", "concatenate", "dsplit", "dstack", "expand_dims", "flip", "fliplr", "flipud",
-    "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "pad", "permute_dims", "ravel",
+    "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "permute_dims", "ravel",
     "repeat", "reshape", "resize", "roll", "rollaxis", "rot90", "shape", "size", "split",
     "squeeze", "stack", "swapaxes", "tile", "transpose", "unstack", "vsplit", "vstack",
 ]
@@ -55,17 +58,20 @@ def ndim(a: Any) -> int:
     return len(shape_of(a))
 
 
-def size(a: Any, axis: int | None = None) -> int:
-    """Return the number of elements, or the size of an axis.
+def size(a: Any, axis: Any = None) -> int:
+    """Return the number of elements, of the whole array or along an axis or several.
 
     References:
         numpy.size
     """
     sizes = shape_of(a)
-    return int(np.prod(sizes, dtype=np.int64)) if axis is None else sizes[axis]
+    axes = range(len(sizes)) if axis is None else canonical_axes(axis, len(sizes), "size")
+    return math.prod(sizes[k] for k in axes)
 
 
 # ---------------------------------------------------------------------------------------- one array
+@direct(np.ndarray.reshape)
+@moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
 
@@ -89,9 +95,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
-        known = 1
-        for n in sizes:
-            known *= n if n != -1 else 1
+        known = math.prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
             raise ValueError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
@@ -100,10 +104,11 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         sizes = tuple(missing if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=np.int64)) != x.size:
+    total = math.prod(sizes)
+    if any(n < 0 for n in sizes) or total != x.size:
         raise ValueError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{int(np.prod(sizes, dtype=np.int64))}"
+            f"{total}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
@@ -112,6 +117,8 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     return primitives["reshape"].bind(x, shape=sizes)
 
 
+@direct(np.ndarray.ravel)
+@moves
 def ravel(a: Any, order: str = "C") -> Any:
     """Flatten an array.
 
@@ -121,6 +128,8 @@ def ravel(a: Any, order: str = "C") -> Any:
     return reshape(a, (-1,), order)
 
 
+@direct(np.ndarray.transpose)
+@moves
 def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     """Permute the axes of an array; None reverses them.
 
@@ -161,6 +170,8 @@ def matrix_transpose(x: Any, /) -> Any:
     return swapaxes(x, -1, -2)
 
 
+@direct(np.ndarray.swapaxes)
+@moves
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes.
 
@@ -174,6 +185,8 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     return transpose(x, perm)
 
 
+@direct(np.moveaxis)
+@moves
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order.
 
@@ -209,6 +222,8 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
     return moveaxis(x, k, target - 1 if k < target else target)
 
 
+@direct(np.expand_dims)
+@moves
 def expand_dims(a: Any, axis: Any) -> Any:
     """Insert axes of size 1 at the positions ``axis`` of the result.
 
@@ -222,6 +237,8 @@ def expand_dims(a: Any, axis: Any) -> Any:
     return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
 
 
+@direct(np.ndarray.squeeze)
+@moves
 def squeeze(a: Any, axis: Any = None) -> Any:
     """Remove axes of size 1: those named, or all.
 
@@ -237,6 +254,8 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
+@direct(np.flip)
+@moves
 def flip(m: Any, axis: Any = None) -> Any:
     """Reverse the order along axes; None means all.
 
@@ -284,6 +303,8 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
+@direct(np.roll)
+@moves
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
 
@@ -361,6 +382,8 @@ def _sequence(arrays: Any, name: str) -> list[Any]:
     return out
 
 
+@direct(np.concatenate, take=sequence)
+@moves
 def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     """Join arrays along an existing axis.
 
@@ -404,6 +427,8 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
+@direct(np.stack, take=sequence)
+@moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
 
@@ -427,6 +452,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
     return concatenate([expand_dims(x, k) for x in xs], k, dtype)
 
 
+@moves
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     """Split an array into the slices along an axis.
 
@@ -436,6 +462,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(moveaxis(x, axis, 0))
 
 
+@moves
 def vstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays as rows.
 
@@ -445,6 +472,7 @@ def vstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_2d(x) for x in _sequence(tup, "vstack")], 0, dtype)
 
 
+@moves
 def hstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 1; vectors along axis 0.
 
@@ -455,6 +483,7 @@ def hstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype)
 
 
+@moves
 def dstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 2.
 
@@ -498,6 +527,7 @@ def block(arrays: Any) -> Any:
     return build(arrays, 0, builtins.max(levels, ranks(arrays)))
 
 
+@moves
 def append(arr: Any, values: Any, axis: int | None = None) -> Any:
     """Join values to the end of an array; None flattens both.
 
@@ -534,6 +564,7 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in itertools.pairwise(cuts)]
 
 
+@moves
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Split an array along an axis into equal sections, or at indices.
 
@@ -543,6 +574,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     return _split(ary, indices_or_sections, axis, "split", True)
 
 
+@moves
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Split an array into sections of nearly equal size.
 
@@ -580,6 +612,8 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 
 # ---------------------------------------------------------------------------------------- repeating
+@direct(np.tile)
+@moves
 def tile(A: Any, reps: Any) -> Any:
     """Repeat an array as a whole along axes.
 
@@ -597,6 +631,8 @@ def tile(A: Any, reps: Any) -> Any:
     return reshape(out, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
 
 
+@direct(np.ndarray.repeat)
+@moves
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Any:
@@ -639,73 +675,3 @@ def resize(a: Any, new_shape: Any) -> Any:
     if not x.size and total:
         return broadcast_to(asarray(0, x.dtype), sizes)
     return reshape(tile(x, -(-total // builtins.max(x.size, 1)))[:total], sizes)
-
-
-# ------------------------------------------------------------------------------------------ padding
-def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
-    """Add elements around an array.
-
-    Args:
-        array: array.
-        pad_width: int, (before, after), or one such pair per axis.
-        mode: 'constant', 'edge', 'reflect', 'symmetric', 'wrap', 'empty', 'maximum', 'minimum',
-        'mean' or
-            'linear_ramp' are NumPy's; the first six are supported.
-        constant_values: for mode 'constant'.
-
-    Example:
-        >>> pad(asarray([1, 2]), 1)
-        Array([0, 1, 2, 0], dtype=int32)
-
-    References:
-        numpy.pad
-    """
-    x = to_array(array, "pad", "array")
-    widths = _pairs(pad_width, x.ndim, "pad: pad_width")
-    if any(n < 0 for pair in widths for n in pair):
-        raise ValueError(f"pad: pad_width {pad_width} has a negative number")
-    if mode in ("constant", "empty"):
-        return _pad_constant(x, widths, kwargs.pop("constant_values", 0))
-    maps = {"edge": "edge", "reflect": "reflect", "symmetric": "symmetric", "wrap": "wrap"}
-    if mode not in maps:
-        raise NotImplementedError(
-            f"pad: mode {mode!r} is not supported; use constant, {', '.join(maps)}"
-        )
-    if kwargs.pop("reflect_type", "even") != "even" or kwargs:
-        raise NotImplementedError(
-            f"pad: keywords {sorted(kwargs)} are not supported with mode {mode!r}"
-        )
-    for k, (lo, hi) in enumerate(widths):
-        if lo or hi:
-            # NumPy pads the positions, which are static; the array is then only read at them.
-            indices = np.pad(np.arange(x.shape[k]), (lo, hi), mode=mode)  # type: ignore[call-overload]
-            x = x[(slice(None),) * k + (indices,)]
-    return x
-
-
-def _pairs(value: Any, rank: int, what: str) -> list[tuple[int, int]]:
-    if isinstance(value, dict):
-        full = [(0, 0)] * rank
-        for k, pair in value.items():
-            full[k] = pair if isinstance(pair, tuple) else (pair, pair)
-        return full
-    table = np.asarray(concrete_or_error(value, what))
-    if table.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be integers, got {value!r}")
-    return [(int(lo), int(hi)) for lo, hi in np.broadcast_to(table, (rank, 2))]
-
-
-def _pad_constant(x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
-    values = asarray(value)
-    zero = (0,) * x.ndim
-    if values.ndim == 0:
-        fill = convert(values, x.dtype)
-        lo, hi = (tuple(pair[side] for pair in widths) for side in (0, 1))
-        return primitives["pad"].bind(x, fill, lo=lo, hi=hi, interior=zero)
-    values = broadcast_to(convert(values, x.dtype), (x.ndim, 2))
-    for k, pair in enumerate(widths):
-        for side, n in enumerate(pair):
-            where = tuple(n if j == k else 0 for j in range(x.ndim))
-            lo, hi = (where, zero) if side == 0 else (zero, where)
-            x = primitives["pad"].bind(x, values[k, side], lo=lo, hi=hi, interior=zero)
-    return x

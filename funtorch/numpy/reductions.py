@@ -12,6 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, NUMBERS, direct
 from funtorch.numpy.elementwise import (
     absolute,
     divide,
@@ -147,10 +148,14 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
                 f"{name}: where= needs initial=, the result where no element is chosen"
             )
         axes = canonical_axes(axis, x.ndim, name)
-        if initial is None and any_(x.shape[k] == 0 for k in axes):
-            raise ValueError(
-                f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
-            )
+        if any_(x.shape[k] == 0 for k in axes):
+            if initial is None:
+                raise ValueError(
+                    f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
+                )
+            sizes = ((1 if k in axes else n) for k, n in enumerate(x.shape))
+            kept = tuple(n for k, n in enumerate(sizes) if keepdims or k not in axes)
+            return broadcast_to(convert(to_array(initial, name, "initial"), x.dtype), kept)
         x = _masked(convert(x, x.dtype), where, initial, name)
         if x.dtype == dtypes.bool_:
             reduced = _reduce({"max": "or", "min": "and"}[name], x, axes, keepdims)
@@ -240,17 +245,50 @@ def _cumulative(name: str, text: str) -> Callable[..., Any]:
     return function
 
 
+def _reduced(ufunc: np.ufunc) -> Callable[..., Any]:
+    reduce: Callable[..., Any] = ufunc.reduce
+    return lambda x, axis=None, dtype=None, out=None, keepdims=False: reduce(
+        x, axis, None, None, keepdims
+    )
+
+
+def _chosen(ufunc: np.ufunc) -> Callable[..., Any]:
+    reduce: Callable[..., Any] = ufunc.reduce
+    return lambda x, axis=None, out=None, keepdims=False: reduce(x, axis, None, None, keepdims)
+
+
+def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
+    def place(x: np.ndarray, axis: int | None = None, out: None = None) -> Any:
+        return position(x, axis).astype(dtypes.default_int())
+
+    return place
+
+
 any_ = builtins.any
-sum = _accumulating("sum", elementwise.add, 0, "Sum elements")
-prod = _accumulating("prod", multiply, 1, "Multiply elements")
-max = amax = _choosing("max", maximum, "Return the largest element")
-min = amin = _choosing("min", minimum, "Return the smallest element")
+sum = direct(_reduced(np.add), FLOATS)(_accumulating("sum", elementwise.add, 0, "Sum elements"))
+prod = direct(_reduced(np.multiply), FLOATS)(
+    _accumulating("prod", multiply, 1, "Multiply elements")
+)
+max = amax = direct(_chosen(np.maximum), NUMBERS)(
+    _choosing("max", maximum, "Return the largest element")
+)
+min = amin = direct(_chosen(np.minimum), NUMBERS)(
+    _choosing("min", minimum, "Return the smallest element")
+)
 any = _logical("any", "or", False, "Tell whether any element is nonzero")
 all = _logical("all", "and", True, "Tell whether all elements are nonzero")
-argmax = _position("argmax", "Return the position of the first largest element")
-argmin = _position("argmin", "Return the position of the first smallest element")
-cumsum = _cumulative("cumsum", "Return the cumulative sum along an axis")
-cumprod = _cumulative("cumprod", "Return the cumulative product along an axis")
+argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
+    _position("argmax", "Return the position of the first largest element")
+)
+argmin = direct(_placed(np.ndarray.argmin), NUMBERS)(
+    _position("argmin", "Return the position of the first smallest element")
+)
+cumsum = direct(np.ndarray.cumsum, FLOATS)(
+    _cumulative("cumsum", "Return the cumulative sum along an axis")
+)
+cumprod = direct(np.ndarray.cumprod, FLOATS)(
+    _cumulative("cumprod", "Return the cumulative product along an axis")
+)
 
 
 def _cumulative_standard(name: str, base: Callable[..., Any], start: int) -> Callable[..., Any]:
@@ -301,6 +339,17 @@ def _float_result(x: Any, dtype: Any) -> tuple[Any, Any]:
     return (dtypes.float32 if narrow else result), result
 
 
+_add_up: Callable[..., Any] = np.add.reduce
+
+
+def _straight_mean(
+    x: np.ndarray, axis: Any = None, dtype: None = None, out: None = None, keepdims: bool = False
+) -> Any:
+    total = _add_up(x, axis, None, None, keepdims)
+    return np.true_divide(total, x.size // total.size)
+
+
+@direct(_straight_mean, FLOATS)
 def mean(
     a: Any,
     axis: Any = None,
@@ -372,6 +421,7 @@ def average(
 _mean = mean
 
 
+@direct(np.ndarray.var, FLOATS)
 def var(
     a: Any,
     axis: Any = None,
@@ -417,6 +467,7 @@ def var(
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
+@direct(np.ndarray.std, FLOATS)
 def std(
     a: Any,
     axis: Any = None,

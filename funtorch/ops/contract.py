@@ -20,7 +20,7 @@ from funtorch.ops.elementwise import convert
 from funtorch.ops.families import bilinear
 from funtorch.ops.shape import transpose
 
-__all__ = ["dot_general", "dot_general_p", "free_axes"]
+__all__ = ["dot_general", "dot_general_p", "free_axes", "inner_dtype"]
 
 # ((contracted axes of a, of b), (batch axes of a, of b))
 DimensionNumbers = tuple[
@@ -85,14 +85,20 @@ def _mismatch(
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 
 
+def inner_dtype(dtype: np.dtype, out_dtype: np.dtype) -> np.dtype:
+    """Return the dtype in which products of a dtype are summed for a result of another one."""
+    inner = _ACCUMULATE_IN.get(dtype, dtype)
+    if out_dtype == inner:
+        return inner
+    return dtypes.promote_types(inner, _ACCUMULATE_IN.get(out_dtype, out_dtype))
+
+
 def _eager(
     xp: Any, a: Any, b: Any, *, dimension_numbers: DimensionNumbers, out_dtype: Any = None
 ) -> Any:
     dtype = a.dtype
     out_dtype = dtype if out_dtype is None else out_dtype
-    inner = _ACCUMULATE_IN.get(dtype, dtype)
-    if out_dtype != inner:
-        inner = dtypes.promote_types(inner, _ACCUMULATE_IN.get(out_dtype, out_dtype))
+    inner = inner_dtype(dtype, out_dtype)
     if inner != dtype:
         a, b = a.astype(inner), b.astype(inner)
     out = _contract(xp, a, b, dimension_numbers)

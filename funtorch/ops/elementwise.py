@@ -10,7 +10,10 @@ References:
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.ops import special
 from funtorch.ops.families import (
@@ -35,27 +39,24 @@ from funtorch.ops.families import (
 
 # fmt: off
 __all__ = [
-    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p",
-    "asinh", "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast",
-    "bitcast_p", "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or",
-    "bitwise_or_p", "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz",
-    "clz_p", "complex", "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p",
-    "copysign", "copysign_p",
-    "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq", "eq_p",
-    "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p",
-    "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
+    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p", "asinh",
+    "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast", "bitcast_p",
+    "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or", "bitwise_or_p",
+    "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz", "clz_p", "complex",
+    "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p", "copysign",
+    "copysign_p", "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq",
+    "eq_p", "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p",
+    "exp_p", "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
     "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
-    "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p",
-    "log_p", "logaddexp",
-    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min", "min_p",
-    "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
+    "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p", "log_p",
+    "logaddexp", "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min",
+    "min_p", "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
     "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
-    "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
-    "select", "select_p", "shift_left", "shift_left_p", "shift_right_arithmetic",
-    "shift_right_arithmetic_p", "shift_right_logical", "shift_right_logical_p", "sign",
-    "sign_p", "sin", "sin_p", "sinh", "sinh_p", "sqrt", "sqrt_p", "square", "square_p",
-    "stop_gradient", "stop_gradient_p", "sub", "sub_p", "tan", "tan_p", "tanh", "tanh_p",
-    "trunc", "trunc_p",
+    "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p", "select",
+    "select_p", "shift_left", "shift_left_p", "shift_right_arithmetic", "shift_right_arithmetic_p",
+    "shift_right_logical", "shift_right_logical_p", "sign", "sign_p", "sin", "sin_p", "sinh",
+    "sinh_p", "sqrt", "sqrt_p", "square", "square_p", "stop_gradient", "stop_gradient_p", "sub",
+    "sub_p", "tan", "tan_p", "tanh", "tanh_p", "trunc", "trunc_p",
 ]
 # fmt: on
 
@@ -187,8 +188,11 @@ def _where_zero(cond_of: Any, if_zero: float, otherwise: Any) -> Any:
 
 
 def _pow_jvp_base(t: Any, x: Any, y: Any, out: Any) -> Any:
-    # The exponent is made harmless where 0 * 0**-1 would be nan.
-    corner = bitwise_and(eq(x, zeros_like(x)), eq(y, zeros_like(y)))
+    # The exponent is made harmless where 0 * 0**-1 would be nan, and for roots as for `sqrt`.
+    root = eq(y, zeros_like(y))
+    if not (config.strict_gradients or dtypes.is_complex(x.dtype)):
+        root = bitwise_and(lt(y, full_like(y, 1)), le(zeros_like(y), y))
+    corner = bitwise_and(eq(x, zeros_like(x)), root)
     less = select(corner, full_like(y, 1), sub(y, full_like(y, 1)))
     return mul(t, mul(y, pow(x, less)))
 
@@ -305,6 +309,16 @@ def _sign_of(t: Any, x: Any, out: Any) -> Any:
     return real(mul(t, div(conj(x), complex(length, zeros_like(length)))))
 
 
+def _or_inf(y: Any) -> Any:
+    """Return the divisor of a root's derivative, infinite where the root is 0.
+
+    So the derivative there is 0, and with it that of the root of a sum of squares.
+    """
+    if config.strict_gradients or dtypes.is_complex(y.dtype):
+        return y
+    return _where_zero(y, math.inf, y)
+
+
 def _sqrt1m(x: Any) -> Any:
     """Return ``1 / sqrt(1 - x**2)``, factored so that it stays accurate near 1 and -1."""
     one = full_like(x, 1)
@@ -325,12 +339,12 @@ trunc_p = nondiff("trunc", _ufunc("trunc"), 1, accepts="f")
 is_finite_p = nondiff("is_finite", _ufunc("isfinite"), 1, out="bool")
 square_p = unary("square", _ufunc("square"), lambda t, x, y: mul(t, add(x, x)), accepts="ifc")
 reciprocal_p = unary("reciprocal", _ufunc("reciprocal"), lambda t, x, y: neg(mul(t, mul(y, y))))
-sqrt_p = unary("sqrt", _ufunc("sqrt"), lambda t, x, y: div(_scaled(t, 0.5), y))
+sqrt_p = unary("sqrt", _ufunc("sqrt"), lambda t, x, y: div(_scaled(t, 0.5), _or_inf(y)))
 rsqrt_p = unary(
     "rsqrt", _wide(lambda xp, x: 1 / xp.sqrt(x)), lambda t, x, y: mul(t, _scaled(div(y, x), -0.5))
 )
 cbrt_p = unary(
-    "cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), mul(y, y)), accepts="f"
+    "cbrt", _ufunc("cbrt"), lambda t, x, y: div(_scaled(t, 1 / 3), _or_inf(mul(y, y))), accepts="f"
 )
 integer_pow_p = unary("integer_pow", _wide(_integer_pow_eager), _integer_pow_jvp, accepts="ifc")
 _PLAIN_INTEGER_POW_TYPE = elementwise_linear_type("integer_pow", "ifc")
@@ -625,8 +639,24 @@ select = select_p.bind
 
 
 # -------------------------------------------------------------------------------------- conversions
+class _Strict(threading.local):
+    """A context per thread in which NumPy raises where a conversion is not defined."""
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore", invalid="raise")
+        self.run: Callable[..., Any] = context.run
+
+
+_strict = _Strict()
+_CHECKED = frozenset({np.dtype(np.int32), np.dtype(np.int64)})  # smaller ones go through these
+
+
 def _float_to_int(xp: Any, x: Any, dtype: np.dtype) -> Any:
     """Convert towards zero; out of range gives the nearest integer there is, nan gives 0."""
+    if xp is np and dtype in _CHECKED:
+        with contextlib.suppress(FloatingPointError):  # where something is out of range
+            return _strict.run(x.astype, dtype)
     limits = np.iinfo(dtype)
     wide = x.astype(np.float32) if x.dtype in _HALF else x
     low, high = wide.dtype.type(limits.min), wide.dtype.type(float(limits.max))

@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+from funtorch.random.counts import binomial, multinomial
 from funtorch.random.distributions import (
     cauchy,
     double_sided_maxwell,
@@ -74,6 +75,7 @@ __all__ = [
     "ball",
     "bernoulli",
     "beta",
+    "binomial",
     "bits",
     "categorical",
     "cauchy",
@@ -98,6 +100,7 @@ __all__ = [
     "logistic",
     "lognormal",
     "maxwell",
+    "multinomial",
     "multivariate_normal",
     "normal",
     "orthogonal",

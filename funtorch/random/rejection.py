@@ -1,8 +1,8 @@
 """Distributions drawn by rejection: loops that propose numbers until one is accepted.
 
 They stand on the control flow of `funtorch.transforms`, which makes `funtorch.random` part of the
-package's face. Nothing here can be differentiated with respect to the parameters of a gamma
-distribution: the loops have no derivative, and a wrong one is refused.
+package's face. Gamma numbers, and all that is made from them, have derivatives in their parameters:
+those of the number below which the distribution has a fixed probability.
 
 References:
     G. Marsaglia, W. W. Tsang, "A simple method for generating gamma variables", ACM Transactions
@@ -12,12 +12,14 @@ References:
     D. E. Knuth, "The Art of Computer Programming", volume 2, section 3.4.1.
     F. Barthe, O. Guedon, S. Mendelson, A. Naor, "A probabilistic approach to the geometry of the
     l_p^n-ball", Annals of Probability 33 (2005).
+    M. Figurnov, S. Mohamed, A. Mnih, "Implicit reparameterization gradients", NeurIPS 2018.
     JAX, "jax.random", https://docs.jax.dev/en/latest/jax.random.html: the same keys, the same
     numbers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import funtorch.numpy as fnp
@@ -36,6 +38,7 @@ from funtorch.random.draws import (
     unit_floats,
 )
 from funtorch.random.keys import split_to, split_words, words_of
+from funtorch.scipy.special.gammas import random_gamma_grad
 from funtorch.transforms import custom_jvp, vmap, while_loop
 
 __all__ = [
@@ -115,29 +118,34 @@ def _loggamma_one(words: Any, alpha: Any) -> Any:
     return sampled_log(d) + sampled_log(v) + boost
 
 
-def _without_derivative(name: str, one: Any) -> Any:
-    """Return the sampler of arrays; asking for its derivative raises an error."""
+def _small_slope(alpha: Any, log_x: Any) -> Any:
+    """Return the derivative of log x for an x near 0, where P is ``x**a / gamma(a + 1)``."""
+    return (ops.digamma(alpha + 1) - log_x) / alpha
+
+
+def _log_slope(alpha: Any, log_x: Any) -> Any:
+    small = log_x < math.log(float(dtypes.finfo(log_x.dtype).tiny))
+    x = fnp.exp(fnp.where(small, 0, log_x))
+    return fnp.where(small, _small_slope(alpha, log_x), random_gamma_grad(alpha, x) / x)
+
+
+def _sampler(one: Any, slope: Any) -> Any:
+    """Return the sampler of arrays, with the derivative of numbers that keep their probability."""
 
     @custom_jvp
     def sample(words: Any, alpha: Any) -> Any:
         keys = split_to(words, (alpha.size,))
         return fnp.reshape(vmap(one)(keys, fnp.ravel(alpha)), alpha.shape)
 
-    def jvp(primals: Any, tangents: Any) -> Any:
-        raise NotImplementedError(
-            f"{name}: the derivative of gamma draws with respect to their parameter is not "
-            "implemented; keep the parameter out of the differentiated arguments, or wrap it in "
-            "stop_gradient"
-        )
+    @sample.defjvp
+    def sample_jvp(primals: Any, tangents: Any) -> Any:
+        out = sample(*primals)
+        return out, tangents[1] * slope(primals[1], out)
 
-    sample.defjvp(jvp)
     return sample
 
 
-_gamma, _loggamma = (
-    _without_derivative("gamma", _gamma_one),
-    _without_derivative("loggamma", _loggamma_one),
-)
+_gamma, _loggamma = _sampler(_gamma_one, random_gamma_grad), _sampler(_loggamma_one, _log_slope)
 
 
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:

@@ -84,6 +84,15 @@ def _mul(b: Rewriter, eqn: Eqn) -> Atom | None:
     return None
 
 
+def _masked_mul(b: Rewriter, eqn: Eqn) -> Atom | None:
+    """A product with a finite number other than 0 is a plain one."""
+    for v in eqn.invars:
+        c = b.value(v)
+        if c is not None and c != 0 and np.isfinite(c):
+            return b.emit("mul", *eqn.invars)
+    return None
+
+
 def _div(b: Rewriter, eqn: Eqn) -> Atom | None:
     """x / 1 = x; x / -1 = -x; x / c = x * (1 / c) for powers of two; (-x) / (-y) = x / y."""
     x, y = eqn.invars
@@ -352,6 +361,7 @@ _OWN: Rules = {
     "add":           (_add,),
     "sub":           (_sub,),
     "mul":           (_mul,),
+    "masked_mul":    (_masked_mul,),
     "div":           (_div,),
     "neg":           (_neg,),
     "integer_pow":   (_integer_pow,),

@@ -68,7 +68,18 @@ def inline(jaxpr: Jaxpr, only: Container[str] | None = None) -> Jaxpr:
 
 # ---------------------------------------------------------------------- common subexpressions
 _COMMUTES = frozenset(
-    ("add", "mul", "max", "min", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor")
+    (
+        "add",
+        "mul",
+        "masked_mul",
+        "max",
+        "min",
+        "eq",
+        "ne",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+    )
 )
 
 

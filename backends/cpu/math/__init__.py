@@ -13,7 +13,18 @@ from .exponential import cosh, exp, exp2, exp_of_negative, expm1, logistic, sinh
 from .gamma import digamma, lgamma, polygamma
 from .inverse import acos, asin, atan, atan2
 from .logarithm import acosh, asinh, atanh, log, log1p, log2, log10, logaddexp
-from .power import cbrt, division_scale, hypot, nextafter, pow, quotient, reciprocal, rem, rsqrt
+from .power import (
+    cbrt,
+    division_scale,
+    hypot,
+    masked_mul,
+    nextafter,
+    pow,
+    quotient,
+    reciprocal,
+    rem,
+    rsqrt,
+)
 from .sampling import sampled_erf_inv, sampled_exp, sampled_log, sampled_log1p, threefry2x32
 from .trigonometric import cos, sin, tan
 from .values import Value, absolute, copysign, number, select
@@ -24,7 +35,7 @@ _FORMULAS: tuple[Callable[..., Value], ...] = (
     *(exp, exp2, expm1, logistic, tanh, sinh, cosh),
     *(log, log2, log10, log1p, logaddexp, asinh, acosh, atanh),
     *(sin, cos, tan, asin, acos, atan, atan2),
-    *(pow, cbrt, hypot, rsqrt, reciprocal, rem, nextafter, copysign),
+    *(pow, cbrt, hypot, rsqrt, reciprocal, rem, nextafter, copysign, masked_mul),
     *(erf, erfc, erf_inv, lgamma, digamma, polygamma),
     *(sampled_erf_inv, sampled_exp, sampled_log, sampled_log1p),
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import exponential, inverse, logarithm, power, trigonometric
+from . import complex_inverse, exponential, inverse, logarithm, power, trigonometric
 from .values import Value, absolute, copysign, mad, maximum, minimum, select, sqrt
 
 __all__ = ["COMPLEX", "Pair"]
@@ -35,6 +35,12 @@ def _each(f: Callable[..., Value]) -> Callable[..., Pair]:
 
 def _mul(z: Pair, w: Pair) -> Pair:
     return Pair(z.re * w.re - z.im * w.im, z.re * w.im + z.im * w.re)
+
+
+def _masked_mul(z: Pair, w: Pair) -> Pair:
+    nothing = (z.re.equals(0.0) & z.im.equals(0.0)) | (w.re.equals(0.0) & w.im.equals(0.0))
+    zero = z.re.like(0.0)
+    return _choose(nothing, Pair(zero, zero), _mul(z, w))
 
 
 def _choose(cond: Value, z: Pair, w: Pair) -> Pair:
@@ -256,6 +262,10 @@ def _turned(f: Callable[[Pair], Pair]) -> Callable[[Pair], Pair]:
     return g
 
 
+def _of_parts(f: Callable[[Value, Value], tuple[Value, Value]]) -> Callable[[Pair], Pair]:
+    return lambda z: Pair(*f(z.re, z.im))
+
+
 def _cos(z: Pair) -> Pair:
     return _cosh(Pair(-z.im, z.re))
 
@@ -273,6 +283,7 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "add": _each(lambda x, y: x + y),
     "sub": _each(lambda x, y: x - y),
     "mul": _mul,
+    "masked_mul": _masked_mul,
     "div": _div,
     "square": lambda z: _mul(z, z),
     "reciprocal": _reciprocal,
@@ -300,6 +311,12 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "sinh": _sinh,
     "cosh": _cosh,
     "tanh": _tanh,
+    "asin": _of_parts(complex_inverse.asin),
+    "acos": _of_parts(complex_inverse.acos),
+    "atan": _turned(_of_parts(complex_inverse.atanh)),
+    "asinh": _turned(_of_parts(complex_inverse.asin)),
+    "acosh": _of_parts(complex_inverse.acosh),
+    "atanh": _of_parts(complex_inverse.atanh),
     "eq": _equal,
     "ne": lambda z, w: ~_equal(z, w),
     "is_finite": _is_finite,

@@ -20,7 +20,7 @@ from .exponential import exp2_of_sum
 from .rare import where_rare
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select, sqrt
 
-__all__ = ["cbrt", "hypot", "nextafter", "pow", "reciprocal", "rem", "rsqrt"]
+__all__ = ["cbrt", "hypot", "masked_mul", "nextafter", "pow", "reciprocal", "rem", "rsqrt"]
 
 # log2(1 + f) / f for -1/3 <= f <= 1/3.
 _LOG2 = (
@@ -220,6 +220,11 @@ def hypot(x: Value, y: Value) -> Value:
 def rsqrt(x: Value) -> Value:
     """Return 1 / sqrt(x)."""
     return 1.0 / sqrt(x)
+
+
+def masked_mul(x: Value, y: Value) -> Value:
+    """Return x * y, 0 where either is 0 whatever the other is."""
+    return select(x.equals(0.0) | y.equals(0.0), x.like(0.0), x * y)
 
 
 def reciprocal(x: Value) -> Value:

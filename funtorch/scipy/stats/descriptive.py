@@ -24,7 +24,7 @@ class ModeResult(NamedTuple):
     """The most frequent values, and how often they occur."""
 
     mode: Array
-    count: Array
+    count: Array  # type: ignore[assignment]  # a field as SciPy has it
 
 
 def _propagates(function: str, nan_policy: str, allowed: tuple[str, ...] = ("propagate",)) -> None:

@@ -1,0 +1,17 @@
+"""Extending the library: new primitive operations, and programs as data."""
+
+from funtorch.core import LinearArg, ShapedArray
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, eval_jaxpr
+from funtorch.transforms.extension import Operation, primitive
+
+__all__ = [
+    "Eqn",
+    "Jaxpr",
+    "LinearArg",
+    "Lit",
+    "Operation",
+    "ShapedArray",
+    "Var",
+    "eval_jaxpr",
+    "primitive",
+]
