@@ -297,7 +297,7 @@ class _Printer:
         for out, source in step.seeds:
             pair = [self.pointer(frame, v) for v in (out, source)]
             if nbytes(out) < SHARED_COPY or pair[0] == pair[1]:
-                self.copy(*pair, nbytes(out))
+                self.copy(pair[0], pair[1], nbytes(out))
             else:
                 code = copy_code(nbytes(out))
                 self.declared.update(code.declared)
