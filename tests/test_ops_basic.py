@@ -115,7 +115,7 @@ def elementwise_rows():
         yield Row(name, getattr(e, name), draws(1, 0.1, 0.4), ref, dtypes=LOW)
     yield Row("stop_gradient", e.stop_gradient, draws(1), np.array, differentiable=False)
     for name, ref, low, high, is_complex in BINARY:
-        fn = getattr(e, name)
+        fn = primitives[name].bind
         yield Row(name, fn, draws(2, low, high), ref, dtypes=LOW)
         if is_complex:
             yield Row(f"{name}-complex", fn, draws(2, low, high, "c"), ref, ulps=64)

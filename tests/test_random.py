@@ -5,7 +5,9 @@ import pytest
 
 import funtorch as ft
 from funtorch import arraytree, random, tree
+from funtorch import numpy as jnp
 from funtorch.ops import special
+from funtorch.scipy.special import gammainc, gammaincinv
 
 GRID = np.arange(60, dtype="int32").reshape(3, 20)
 LOGITS = np.log(np.float32([0.1, 0.2, 0.7]))
@@ -235,6 +237,35 @@ def test_key_arrays() -> None:
 
 
 @pytest.mark.parametrize(
+    "move",
+    [
+        lambda xp, k: xp.stack([k[0], k[2]], axis=-1),
+        lambda xp, k: xp.concatenate([k, k[1:]]),
+        lambda xp, k: xp.where(np.array([True, False, True, False]), k, k[::-1]),
+        lambda xp, k: xp.reshape(k, (2, -1)),
+        lambda xp, k: xp.take(k, np.array([3, 0]), axis=0),
+        lambda xp, k: xp.expand_dims(k, 1),
+    ],
+)
+def test_functions_that_move_elements_take_keys(move) -> None:
+    keys = random.split(random.key(3), 4)
+    words = np.asarray(random.key_data(keys))
+    one = words.astype(np.uint64) @ np.array([1 << 32, 1], np.uint64)
+    want = move(np, one)
+    for found in (move(jnp, keys), ft.jit(lambda k: move(jnp, k))(keys)):
+        data = np.asarray(random.key_data(found)).astype(np.uint64)
+        np.testing.assert_array_equal(data @ np.array([1 << 32, 1], np.uint64), want)
+
+
+def test_keys_in_loops_and_by_index() -> None:
+    keys = random.split(random.key(3), 4)
+    found = ft.lax.dynamic_index_in_dim(keys, 2, keepdims=False)
+    assert bool(found == keys[2])
+    with pytest.raises(TypeError, match="add: argument x1 must be an array or a number, got Key"):
+        jnp.add(keys, 1)
+
+
+@pytest.mark.parametrize(
     ("key", "error", "text"),
     [
         (np.zeros(3, np.uint32), TypeError, r"uint32\[2\].*uint32\[3\]"),
@@ -306,3 +337,74 @@ def test_arguments_of_rejection_samplers() -> None:
         random.gamma(key, np.ones(3), (2,))
     with pytest.raises(TypeError, match="key must come from"):
         random.beta(3, 1.0, 1.0)
+
+
+# What jax.grad gives for PRNGKey(3), of the sum of draws weighted by 1, 2, 3.
+SLOPES = {
+    "gamma": ((), (0.1, 1.0, 10.0), (0.0818789, 0.90016, 3.96933)),
+    "loggamma": ((), (0.01, 1.0, 10.0), (4955.4, 4.6721, 0.228508)),
+    "beta": ((2.0,), (0.5, 1.0, 10.0), (0.0398094, 0.511215, 0.0382154)),
+    "dirichlet": ((), (0.5, 1.0, 10.0), (-0.0690963, -0.0247673, 0.00195156)),
+    "t": (((3,),), (1.5, 3.0, 10.0), (0.115574, 0.0707342, 0.00600525)),
+    "chisquare": ((), (1.5, 3.0, 10.0), (0.673409, 1.1862, 4.39247)),
+    "f": ((5.0,), (1.5, 3.0, 10.0), (0.401654, 0.0707299, 0.0248553)),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_draws_made_of_gamma_numbers_have_derivatives(name: str) -> None:
+    rest, at, want = SLOPES[name]
+    draw, weights = getattr(random, name), np.float32([1, 2, 3])
+    got = ft.grad(lambda a: (draw(random.PRNGKey(3), a, *rest) * weights).sum())(np.float32(at))
+    # JAX's derivative of a float32 gamma number has four or five digits.
+    np.testing.assert_allclose(got, want, rtol=2e-4)
+
+
+def test_derivative_of_a_gamma_number_keeps_its_probability() -> None:
+    key = random.key(1)
+    draw = lambda a: random.gamma(key, a, dtype="float64")
+    for a in map(np.float64, (0.4, 3.0, 50.0)):
+        x, slope, h = draw(a), ft.grad(draw)(a), 1e-5 * a
+        p = gammainc(a, x)
+        moved = (gammaincinv(a + h, p) - gammaincinv(a - h, p)) / (2 * h)
+        np.testing.assert_allclose(slope, moved, rtol=1e-7)
+        np.testing.assert_allclose(ft.jit(ft.grad(draw))(a), slope, rtol=1e-9)
+    assert np.isfinite(ft.grad(ft.grad(draw))(np.float64(3.0)))
+
+
+# What jax.random 0.10.2 gives for PRNGKey(42).
+COUNTED = {
+    "few": (lambda k: random.binomial(k, 10, 0.3, (6,)), [2, 5, 2, 2, 4, 3]),
+    "many": (lambda k: random.binomial(k, 1000, 0.7, (6,)), [690, 687, 715, 711, 721, 714]),
+    "each": (
+        lambda k: random.binomial(k, np.float32([3, 400, -1, 9]), np.float32([0.2, 0.5, 0.5, 1])),
+        [1, 191, np.nan, 9],
+    ),
+    "classes": (
+        lambda k: random.multinomial(k, 100, np.float32([0.1, 0.2, 0.3, 0.4])),
+        [13, 15, 27, 45],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counts_are_those_of_jax(name: str) -> None:
+    draw, want = COUNTED[name]
+    key = random.PRNGKey(42)
+    np.testing.assert_array_equal(draw(key), np.float32(want))
+    np.testing.assert_array_equal(ft.jit(draw)(key), np.float32(want))
+    np.testing.assert_array_equal(ft.vmap(draw)(key[None])[0], np.float32(want))
+
+
+def test_arguments_of_counts() -> None:
+    key = random.key(0)
+    assert random.binomial(key, 5.0, 0.5).shape == ()
+    assert random.binomial(key, 5, 0.5, (2, 0)).shape == (2, 0)
+    assert np.isnan(random.binomial(key, 5, -0.1))
+    draws = random.multinomial(key, np.array([3.0, 50.0]), np.float64([0.2, 0.8]), shape=(2, 2))
+    assert draws.sum(-1).tolist() == [3, 50]
+    assert ft.grad(lambda p: random.binomial(key, 5, p))(0.5) == 0
+    with pytest.raises(ValueError, match="binomial: dtype must be a real float"):
+        random.binomial(key, 5, 0.5, dtype=int)
+    with pytest.raises(ValueError, match="multinomial: n must fit the shape"):
+        random.multinomial(key, np.ones(3), np.ones(4) / 4)

@@ -17,8 +17,9 @@ from funtorch.core import LinearArg, ShapedArray, aval_of, current
 from funtorch.dtypes import float0
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, eval_jaxpr, stage, sub_jaxprs
 from funtorch.numpy.promotion import asarray
-from funtorch.ops.elementwise import add, convert, masked_mul, masked_mul_p, reciprocal
+from funtorch.ops.elementwise import add, convert, reciprocal
 from funtorch.ops.families import ones_like, zeros
+from funtorch.ops.masked import masked_mul, masked_mul_p
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent

@@ -58,6 +58,11 @@ class Code:
 class _Printer(Totals):
     """Chooses the schedule of a kernel."""
 
+    def brief(self) -> int:
+        """Return the length up to which rows go side by side though memory runs along them."""
+        dear = any(self.heavy(n) and self.is_element[n] for n in self.used)
+        return 15 if dear else 8
+
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
@@ -71,7 +76,7 @@ class _Printer(Totals):
         self.block(go)
         if not self.inner or (
             not self.totals
-            and self.length <= (32 if across else 8)
+            and self.length <= (32 if across else self.brief())
             and written_out <= _UNROLLED
             and self.kept
         ):

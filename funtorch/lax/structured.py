@@ -18,6 +18,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     promote,
     static_int,
     to_array,
@@ -64,6 +65,7 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------ slices
+@moves
 def slice(
     operand: Any,
     start_indices: Sequence[int],
@@ -86,6 +88,7 @@ def _integers(found: Sequence[Any], what: str) -> tuple[int, ...]:
     return tuple(static_int(n, what) for n in found)
 
 
+@moves
 def slice_in_dim(
     operand: Any, start_index: int | None, limit_index: int | None, stride: int = 1, axis: int = 0
 ) -> Any:
@@ -100,6 +103,7 @@ def slice_in_dim(
     return manipulation.slice_axis(x, k, start, stop, step)
 
 
+@moves
 def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True) -> Any:
     """Take a static position of one axis.
 
@@ -138,6 +142,7 @@ def _starts(x: Any, starts: Any, name: str, negative: Any) -> list[Any]:
     return out
 
 
+@moves
 def dynamic_slice(
     operand: Any,
     start_indices: Any,
@@ -167,6 +172,7 @@ def dynamic_slice(
     )
 
 
+@moves
 def dynamic_slice_in_dim(
     operand: Any,
     start_index: Any,
@@ -187,6 +193,7 @@ def dynamic_slice_in_dim(
     return dynamic_slice(x, starts, sizes, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_index_in_dim(
     operand: Any,
     index: Any,
@@ -206,6 +213,7 @@ def dynamic_index_in_dim(
     return out if keepdims else manipulation.squeeze(out, axis)
 
 
+@moves
 def dynamic_update_slice(
     operand: Any,
     update: Any,
@@ -233,6 +241,7 @@ def dynamic_update_slice(
     )
 
 
+@moves
 def dynamic_update_slice_in_dim(
     operand: Any, update: Any, start_index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:
@@ -247,6 +256,7 @@ def dynamic_update_slice_in_dim(
     return dynamic_update_slice(x, update, starts, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_update_index_in_dim(
     operand: Any, update: Any, index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:

@@ -39,28 +39,24 @@ from funtorch.ops.families import (
 
 # fmt: off
 __all__ = [
-    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p",
-    "asinh", "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast",
-    "bitcast_p", "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or",
-    "bitwise_or_p", "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz",
-    "clz_p", "complex", "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p",
-    "copysign", "copysign_p",
-    "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq", "eq_p",
-    "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p",
-    "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
+    "abs", "abs_p", "acos", "acos_p", "acosh", "acosh_p", "add", "add_p", "asin", "asin_p", "asinh",
+    "asinh_p", "atan", "atan2", "atan2_p", "atan_p", "atanh", "atanh_p", "bitcast", "bitcast_p",
+    "bitwise_and", "bitwise_and_p", "bitwise_not", "bitwise_not_p", "bitwise_or", "bitwise_or_p",
+    "bitwise_xor", "bitwise_xor_p", "cbrt", "cbrt_p", "ceil", "ceil_p", "clz", "clz_p", "complex",
+    "complex_p", "conj", "conj_p", "convert", "convert_p", "copy", "copy_p", "copysign",
+    "copysign_p", "cos", "cos_p", "cosh", "cosh_p", "digamma", "digamma_p", "div", "div_p", "eq",
+    "eq_p", "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p",
+    "exp_p", "expm1", "expm1_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "hypot", "hypot_p",
     "imag", "imag_p", "integer_pow", "integer_pow_p", "is_finite", "is_finite_p", "le", "le_p",
-    "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p",
-    "log_p", "logaddexp",
-    "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "masked_mul", "masked_mul_p",
-    "max", "max_p", "min", "min_p",
-    "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
+    "lgamma", "lgamma_p", "log", "log10", "log10_p", "log1p", "log1p_p", "log2", "log2_p", "log_p",
+    "logaddexp", "logaddexp_p", "logistic", "logistic_p", "lt", "lt_p", "max", "max_p", "min",
+    "min_p", "mul", "mul_p", "ne", "ne_p", "neg", "neg_p", "nextafter", "nextafter_p", "polygamma",
     "polygamma_p", "population_count", "population_count_p", "pow", "pow_p", "real", "real_p",
-    "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p",
-    "select", "select_p", "shift_left", "shift_left_p", "shift_right_arithmetic",
-    "shift_right_arithmetic_p", "shift_right_logical", "shift_right_logical_p", "sign",
-    "sign_p", "sin", "sin_p", "sinh", "sinh_p", "sqrt", "sqrt_p", "square", "square_p",
-    "stop_gradient", "stop_gradient_p", "sub", "sub_p", "tan", "tan_p", "tanh", "tanh_p",
-    "trunc", "trunc_p",
+    "reciprocal", "reciprocal_p", "rem", "rem_p", "round", "round_p", "rsqrt", "rsqrt_p", "select",
+    "select_p", "shift_left", "shift_left_p", "shift_right_arithmetic", "shift_right_arithmetic_p",
+    "shift_right_logical", "shift_right_logical_p", "sign", "sign_p", "sin", "sin_p", "sinh",
+    "sinh_p", "sqrt", "sqrt_p", "square", "square_p", "stop_gradient", "stop_gradient_p", "sub",
+    "sub_p", "tan", "tan_p", "tanh", "tanh_p", "trunc", "trunc_p",
 ]
 # fmt: on
 
@@ -157,26 +153,6 @@ mul_p = bilinear(
 neg, add, sub, mul = neg_p.bind, add_p.bind, sub_p.bind, mul_p.bind
 
 
-def _masked_mul_eager(xp: Any, x: Any, y: Any) -> Any:
-    out = xp.asarray(xp.multiply(x, y))
-    wrong = out != out
-    if wrong.any():
-        out[wrong & ((x == 0) | (y == 0))] = 0
-    return out
-
-
-# The product in which a zero wins over infinities and nan: derivatives of what `where` has masked
-# away are made of it. It is linear in each argument like any product of finite numbers.
-masked_mul_p = bilinear(
-    "masked_mul",
-    type=elementwise_linear_type("masked_mul", "fc"),
-    eager=_masked_mul_eager,
-    transposes=(lambda ct, y, aval: masked_mul(ct, y), lambda ct, x, aval: masked_mul(ct, x)),
-    batch=None,
-)
-masked_mul = masked_mul_p.bind
-
-
 def _div_eager(xp: Any, x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return xp.divide(x, y)
@@ -215,8 +191,7 @@ def _pow_jvp_base(t: Any, x: Any, y: Any, out: Any) -> Any:
     # The exponent is made harmless where 0 * 0**-1 would be nan, and for roots as for `sqrt`.
     root = eq(y, zeros_like(y))
     if not (config.strict_gradients or dtypes.is_complex(x.dtype)):
-        one = full_like(y, 1)
-        root = bitwise_or(root, bitwise_and(lt(y, one), lt(zeros_like(y), y)))
+        root = bitwise_and(lt(y, full_like(y, 1)), le(zeros_like(y), y))
     corner = bitwise_and(eq(x, zeros_like(x)), root)
     less = select(corner, full_like(y, 1), sub(y, full_like(y, 1)))
     return mul(t, mul(y, pow(x, less)))

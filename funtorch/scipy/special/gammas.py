@@ -111,17 +111,20 @@ def _stirling(a: Any) -> Any:
     return poly(special.STIRLING, 1.0 / (a * a)) / a
 
 
+def _log_gamma_of_1_plus(m: Maths, a: Any) -> Any:
+    """Return log(gamma(1 + a)) for 0 <= a <= 1."""
+    return a * (a - 1.0) * poly(special.LGAMMA_FROM_1, a - 0.5)
+
+
 def _power_over_gamma(m: Maths, a: Any, x: Any) -> Any:
     """Return ``x**a exp(-x) / gamma(a + 1)`` for x > 0."""
     small = a < 10.0
-    # gamma(a + 1) = gamma(a + 11) / ((a + 1) ... (a + 10)), by Stirling.
     b, y = m.where(small, a, 1.0), m.where(small, m.minimum(x, 1000.0), 1.0)
-    product: Any = 1.0
-    for k in range(1, 11):
-        product = product * (b + float(k))
-    c = b + 11.0
-    gamma = m.power(c, c) * m.exp(_stirling(c) - c) * m.sqrt(2 * math.pi / c)
-    near = m.power(y, b) * m.exp(-y) * (product / gamma)
+    whole = m.constant(m.floor(b))
+    gamma = m.exp(_log_gamma_of_1_plus(m, b - whole))
+    for k in range(1, 10):
+        gamma = gamma * m.where(whole >= float(k), b - (whole - float(k)), 1.0)
+    near = m.power(y, b) * m.exp(-y) / gamma
     b = m.where(small, 10.0, a)
     u = (x - b) / b
     close = m.abs(u) < 0.4
@@ -151,11 +154,6 @@ def _upper_fraction(m: Maths, used: Any, a: Any, x: Any) -> Any:
         return k * (a - k), x + (2.0 * k + 1.0) - a
 
     return fraction(m, used, x + 1.0 - a, coefficients, (a, x))
-
-
-def _log_gamma_of_1_plus(m: Maths, a: Any) -> Any:
-    """Return log(gamma(1 + a)) for 0 <= a <= 1."""
-    return a * (a - 1.0) * poly(special.LGAMMA_FROM_1, a - 0.5)
 
 
 def _upper_near_zero(m: Maths, used: Any, a: Any, x: Any) -> Any:
@@ -439,39 +437,34 @@ def betaincinv(m: Maths, a: Any, b: Any, p: Any) -> Any:
 
 
 # -------------------------------------------------------------------------------------------- zeta
-_TERMS = 12
+def _hurwitz(m: Maths, used: Any, s: Any, q: Any) -> Any:
+    """Return the sum of ``(q + k)**-s`` over k >= 0, continued to s < 1, for q > 0.
 
+    Terms are added up to where the Euler-Maclaurin series of the rest converges fast.
+    """
 
-def _hurwitz(m: Maths, s: Any, q: Any) -> Any:
-    """Return the sum of ``(q + k)**-s`` over k >= 0, continued to s < 1, for q > 0."""
-    total: Any = 0.0
-    for k in range(_TERMS):
-        total = total + m.power(q + float(k), -s)
-    w = q + float(_TERMS)
-    front = m.power(w, -s)
+    def going(term: Any, total: Any, w: Any, s: Any, far: Any) -> Any:
+        return (w < far) & (term > 0)
+
+    def step(k: Any, term: Any, total: Any, w: Any, s: Any, far: Any) -> Any:
+        term = m.power(w, -s)
+        return term, total + term, w + 1.0
+
+    far = m.where(used, 12.0 + 0.5 * m.abs(m.constant(s)), 0.0)
+    _, total, w = m.loop(going, step, (1.0, 0.0, q), (s, far))
     inverse = 1.0 / (w * w)
     term, series = s / w, 0.5
     for k, b in enumerate(special.BERNOULLI):
         series = series + (b / math.factorial(2 * k + 2)) * term
         term = term * ((s + (2.0 * k + 1.0)) * (s + (2.0 * k + 2.0))) * inverse
-    return total + front * (w / (s - 1.0) + series)
+    return total + m.power(w, -s) * (w / (s - 1.0) + series)
 
 
 @numeric(q=lambda s, q: -s * hurwitz(s + 1, q))
 def hurwitz(m: Maths, s: Any, q: Any) -> Any:
     """Return the Hurwitz zeta function: inf at its pole s = 1, nan for s < 1."""
     inside = (s > 1) & (q > 0) & (s < math.inf) & (q < math.inf)
-    # For large s Euler-Maclaurin's terms grow, but the first powers are all there is.
-    big = s > 50.0
-    t, y = m.where(inside & ~big, s, 2.0), m.where(inside, q, 1.0)
-    out = _hurwitz(m, t, y)
-    t = m.where(inside & big, s, 60.0)
-    direct: Any = 0.0
-    for k in reversed(range(2 * _TERMS)):
-        direct = direct + m.power(y + float(k), -t)
-    w = y + 2.0 * _TERMS
-    direct = direct + m.power(w, -t) * (w / (t - 1.0) + 0.5 + t / (12.0 * w))
-    out = m.where(big, direct, out)
+    out = _hurwitz(m, inside, m.where(inside, s, 2.0), m.where(inside, q, 1.0))
     pole = (s == 1) | ((q <= 0) & (q == m.floor(q)) & (s > 1))
     out = m.where(inside, out, m.where(pole, math.inf, math.nan))
     ends = m.where(q > 1, 0.0, m.where(q == 1, 1.0, math.inf))
@@ -484,10 +477,7 @@ def riemann(m: Maths, s: Any) -> Any:
     """Return the Riemann zeta function of any real number."""
     left, inside = s < 0, (s == s) & (m.abs(s) < math.inf) & (s != 1)
     t = m.where(inside, m.where(left, 1.0 - s, s), 2.0)
-    big = t > 50.0
-    value = _hurwitz(m, m.where(big, 2.0, t), 1.0 + 0.0 * t)
-    t_big = m.where(big, t, 60.0)
-    value = m.where(big, 1.0 + m.exp(-math.log(2) * t_big) + m.exp(-math.log(3) * t_big), value)
+    value = _hurwitz(m, inside, t, 1.0 + 0.0 * m.constant(t))
     # zeta(s) = 2 (2 pi)**(s - 1) sin(pi s / 2) gamma(1 - s) zeta(1 - s), with an exact sine.
     s_left = m.where(left & inside, s, -1.5)
     turns = 0.5 * s_left - m.rint(0.5 * s_left)
