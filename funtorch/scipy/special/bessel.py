@@ -290,7 +290,7 @@ def _ratio(m: Maths, used: Any, v: Any, x: Any) -> tuple[Any, Any]:
     h = v / x
     h = m.where(h < 1e-300, 1e-300, h)
     last = m.where(used, 1e9, 0.0) + 0.0 * m.constant(x)
-    found = m.loop(going, step, (2.0 * h, h, 0.0, h, 1.0, 0.0, last), (x,), 100_000)
+    found = m.loop(going, step, (2.0 * h, h, 0.0, h, 1.0, 0.0, last), (x,))
     return found[3], found[4]
 
 
