@@ -67,7 +67,7 @@ ELEMENTWISE: dict[str, Row] = {
     **_rows("fhc", "exp exp2 expm1 log log1p log2 log10 logistic", heavy=True),
     **_rows("fhc", "sin cos tan sinh cosh tanh", heavy=True),
     **_rows("fh", "cbrt hypot atan2 logaddexp", heavy=True),
-    **_rows("fh", "asin acos atan asinh acosh atanh", heavy=True),
+    **_rows("fhc", "asin acos atan asinh acosh atanh", heavy=True),
     **_rows("fh", "erf erfc erf_inv lgamma digamma polygamma", heavy=True),
     **_rows("fh", "sampled_erf_inv sampled_exp sampled_log sampled_log1p", heavy=True),
     "threefry2x32": Row("i", heavy=True, results=2),

@@ -23,6 +23,7 @@ from .plan import (
     Fourier,
     Launch,
     Library,
+    Nothing,
     Plan,
     Running,
     Scan,
@@ -134,7 +135,7 @@ def _cost(step: Step) -> Cost:
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
     if isinstance(step, Running):
         return Cost(float(step.rows * step.n))
-    if isinstance(step, (Sort, Table)):
+    if isinstance(step, (Nothing, Sort, Table)):
         return Cost()
     return equation_cost(step.eqn)
 

@@ -24,7 +24,7 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Plan, Step
+from .plan import Call, Library, Nothing, Plan, Step
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
@@ -263,6 +263,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             planner.append(table(eqn), eqn.outvars, operands)
         elif how == "running":
             planner.append(running(eqn), eqn.outvars, operands)
+        elif how == "nothing":
+            planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":

@@ -27,7 +27,9 @@ from funtorch.ops.window import windows
 
 from . import correlate, products
 from .cumulative import CUMULATIVE, along_rows
+from .nothing import of_nothing
 from .ordering import by_bits
+from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
 from .spectral import by_convolution
 
 __all__ = ["BARRIER", "LOWERINGS", "lower"]
@@ -196,6 +198,14 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
     "dot_general": products.rewritten,
+    "conv_general_dilated": convolved,
+    "is_finite": is_finite_number,
+    "nextafter": next_half,
+    "pow": integer_powers,
+    "scatter_add": scattered_bools(True),
+    "scatter_max": scattered_bools(True),
+    "scatter_mul": scattered_bools(False),
+    "scatter_min": scattered_bools(False),
     **dict.fromkeys(CUMULATIVE, along_rows),
     "fft": by_convolution,
     "sort": by_bits,
@@ -204,7 +214,7 @@ LOWERINGS: dict[str, Rule] = {
 }
 """By primitive."""
 
-AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
+AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], correlate.Written | None]] = {
     "conv_general_dilated": correlate.rewritten
 }
 """By primitive, where it matters what made the operands."""
@@ -214,12 +224,17 @@ def _listed(outs: Any) -> list[Any]:
     return list(outs) if isinstance(outs, (list, tuple)) else [outs]
 
 
+def _is_empty(eqn: Eqn) -> bool:
+    return any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
+
+
 def lower(jaxpr: Jaxpr) -> Jaxpr:
     """Return an equal program in which every equation with a row is written in other primitives.
 
     Barriers stay as equations of nothing: what they change is the order of steps.
     """
-    if not any(eqn.prim.name in (*LOWERINGS, *AFTER, BARRIER) for eqn in jaxpr.eqns):
+    rewritten = {*LOWERINGS, *AFTER, BARRIER}
+    if not any(eqn.prim.name in rewritten or _is_empty(eqn) for eqn in jaxpr.eqns):
         return jaxpr
     env: dict[Var, Var | Lit] = {}
     eqns: list[Eqn] = []
@@ -235,18 +250,16 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
             continue
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
-        written = None
-        if not any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars)):
-            if eqn.prim.name in LOWERINGS:
-                written = LOWERINGS[eqn.prim.name](eqn)
-            elif eqn.prim.name in AFTER:
-                written = AFTER[eqn.prim.name](new, makers)
+        atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        written = None if rule is None else rule(eqn)
+        if written is None and eqn.prim.name in AFTER and not _is_empty(eqn):
+            written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
         if written is None:
             eqns.append(new)
             makers.update((v, new) for v in new.outvars)
             continue
-        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
-        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in atoms])
+        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, atoms, strict=True))
         sub = lower(sub)
         for e in sub.eqns:
             new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)

@@ -23,6 +23,7 @@ __all__ = [
     "Fourier",
     "Launch",
     "Library",
+    "Nothing",
     "Plan",
     "Running",
     "Scan",
@@ -205,6 +206,13 @@ class Library:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """Make empty arrays."""
+
+    outs: tuple[Var, ...]
+
+
+@dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
 
@@ -237,8 +245,9 @@ class Branch:
 
 
 Step = (
-    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Call | Scan | While | Branch
-)
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
+    | While | Branch
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -296,6 +305,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Table):
             shown = []
             yield f"  {k}: {made} = the {step.what} of {step.n}"
+        elif isinstance(step, Nothing):
+            shown = []
+            yield f"  {k}: {made}"
         elif isinstance(step, Running):
             shown = []
             yield f"  {k}: {made} = running {step.name} of {name(step.x)}"
@@ -325,7 +337,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (step.lhs, step.rhs)
     elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
-    elif not isinstance(step, Table):
+    elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
 
 
@@ -335,5 +347,7 @@ def writes(step: Step) -> Iterator[Var]:
         yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
+    elif isinstance(step, Nothing):
+        yield from step.outs
     else:
         yield from step.eqn.outvars

@@ -46,7 +46,7 @@ Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
-_SHORT = 16  # terms that the innermost of several axes of a sum has at least
+_SHORT = 6  # terms that the innermost of several axes of a sum has at least
 
 
 def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:
@@ -198,8 +198,8 @@ def _made(
         [*(x[3] for x in batches), *(x[2] for x in rows), 1],
     )
     places = tuple(Affine(at, tuple(s)) for at, s in zip(offsets, steps, strict=True))
-    sizes = (tuple(x[0] for x in axes) for axes in (batches, rows, sums))
-    return Dot(*arrays, *sizes, n, places)  # type: ignore[arg-type]
+    sizes = [tuple(x[0] for x in axes) for axes in (batches, rows, sums)]
+    return Dot(*arrays, sizes[0], sizes[1], sizes[2], n, (places[0], places[1], places[2]))
 
 
 def rewritten(eqn: Eqn) -> Callable[..., Any] | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable
 
-import numpy as np
-
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
@@ -20,17 +18,18 @@ from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
+from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import SUMMED, destination, in_order, product, source
+from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-CONVOLVED = frozenset(map(np.dtype, ("float32", "float64")))
-_STEPS = ("call", "library", "dot", "fft", "table", "running", "sort")  # what has a step of its own
+_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_PLACES = 4  # readers of different parts of a padded array from which it is stored
 _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
 
@@ -44,11 +43,14 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'barrier' or 'call'.
+    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
+    nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
         return "barrier"
+    if gives_nothing(eqn):
+        return "nothing"
     if name == "fft":
         return "call" if transform(eqn) is None else "fft"
     if name in RECIPES:
@@ -84,7 +86,7 @@ def kind(eqn: Eqn) -> str:
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return "dot" if avals[0].dtype in SUMMED and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in CONVOLVED else "call"
+        return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
 
 
@@ -126,6 +128,7 @@ class Program:
         for eqn in jaxpr.eqns:
             if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
                 self._place_concatenate(eqn)
+        self._place_borders()
         self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
         self._cut()
@@ -217,6 +220,16 @@ class Program:
         if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
+
+    def _place_borders(self) -> None:
+        """Store what is padded, if it is read at many places: each would ask what lies outside."""
+        readers = self._readers()
+        for eqn in self.jaxpr.eqns:
+            if eqn.prim.name == "pad" and self.kinds[eqn] == "indexed":
+                (out,) = eqn.outvars
+                moves = sum(self.kinds[e] == "move" for e in readers.get(out, ()))
+                if moves >= _PLACES and out.aval.size > SMALL:
+                    self.roots.add(out)
 
     def _share(self) -> None:
         """Mark expensive values that would be computed in several places or over and over."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from funtorch import arraytree
+from funtorch.hardware import CPU, Device
 from funtorch.numpy.promotion import asarray
 
 __all__ = [
@@ -22,25 +22,6 @@ __all__ = [
     "device_put",
     "devices",
 ]
-
-
-@dataclass(frozen=True)
-class Device:
-    """A place where arrays live and programs run.
-
-    Args:
-        platform: ``'cpu'``.
-        id: number of the device on its platform.
-    """
-
-    platform: str
-    id: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.platform}:{self.id}"
-
-
-CPU = Device("cpu")
 
 
 def devices(backend: str | None = None) -> list[Device]:
@@ -88,11 +69,11 @@ def local_devices(
 
 
 @contextlib.contextmanager
-def default_device(device: Any = None) -> Iterator[None]:
+def default_device(new_val: Any = None) -> Iterator[None]:
     """Choose the device that arrays are made on, for a block.
 
     Args:
-        device: as of `device_put`.
+        new_val: the device, as of `device_put`.
 
     Raises:
         RuntimeError: for a device that is not there.
@@ -102,7 +83,7 @@ def default_device(device: Any = None) -> Iterator[None]:
         >>> with ft.default_device(ft.devices("cpu")[0]):
         ...     x = ft.numpy.ones(2)
     """
-    device_put((), device)
+    device_put((), new_val)
     yield
 
 

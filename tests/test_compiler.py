@@ -13,7 +13,7 @@ from funtorch.backends import compile_jaxpr
 from funtorch.backends.buffers import Pool
 from funtorch.backends.fuse import fuse
 from funtorch.backends.kernel import Affine, Kernel, Op, Store, check_kernel, run_kernel
-from funtorch.backends.plan import Call, Dot, Launch, Sort
+from funtorch.backends.plan import Call, Dot, Launch, Nothing, Sort
 from funtorch.core import ArrayImpl, ShapedArray
 from funtorch.jaxpr import Lit, check_jaxpr, eval_jaxpr, stage
 from funtorch.transforms.simplify import drop_dead, fold, inline, share, simplify
@@ -185,6 +185,8 @@ def test_kernels_mean_the_same_to_numpy_and_llvm(name):
                 step.kernel,
                 [np.ascontiguousarray(env[v]) if v.aval.ndim else env[v] for v in step.vars],
             )
+        elif isinstance(step, Nothing):
+            env.update((v, np.empty(v.aval.shape, v.aval.dtype)) for v in step.outs)
         elif isinstance(step, Sort):
             env[step.out] = np.sort(env[step.x])
         elif isinstance(step, Dot):

@@ -15,7 +15,7 @@ import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.cpu import packed
 from funtorch.backends.fuse import fuse
-from funtorch.backends.plan import Call, Conv
+from funtorch.backends.plan import Call, Conv, Dot, Launch
 from funtorch.core import ArrayImpl, ShapedArray, aval_of
 from funtorch.jaxpr import stage
 from funtorch.ops import conv, window
@@ -678,3 +678,50 @@ def test_explanation_and_cost_tell_of_convolutions():
     assert ft.jit(f).lower(x, w).compile().cost_analysis()["flops"] == flops
     (row,) = [r for r in ft.explain(f)(x, w).steps if r.kind == "convolution"]
     assert row.cost.flops == flops
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "groups", "window"),
+    [(1, 1, 1, 3), (2, 1, 1, 3), (1, 2, 1, 3), (1, 1, 2, 3), (1, 1, 1, 1), (2, 1, 1, 5)],
+)
+def test_features_that_lie_together_are_columns_of_products(stride, dilation, groups, window):
+    x = normal(3, 17, 19, 16).astype("f4")
+    w = normal(window, window, 16 // groups, 24).astype("f4")
+
+    def f(x, w):
+        return lax.conv_general_dilated(
+            x, w, (stride, stride), "SAME", rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+        )  # fmt: skip
+
+    plan = fuse(
+        simplify(stage(lambda x, w: [f(x, w)], [ShapedArray(a.shape, a.dtype) for a in (x, w)]))
+    )
+    assert {type(s) for s in plan.steps} <= {Dot, Launch}
+    ct = normal(*f(x, w).shape).astype("f4")
+
+    def both(x, w, ct):
+        y, pull = ft.vjp(f, x, w)
+        return y, *pull(ct)
+
+    wide = both(*(a.astype("f8") for a in (x, w, ct)))
+    run = ft.jit(both)
+    for got, want in zip(run(x, w, ct), wide, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    with ft.threads(1):
+        alone = run(x, w, ct)
+    for got, want in zip(run(x, w, ct), alone, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_convolutions_of_halves_are_summed_in_float32(dtype):
+    x, w = (fnp.asarray(normal(*s)).astype(dtype) for s in ((2, 5, 9, 9), (6, 5, 3, 3)))
+    f = lambda x, w: lax.conv(x, w, (1, 1), "SAME")
+    plan = fuse(
+        simplify(stage(lambda x, w: [f(x, w)], [ShapedArray(a.shape, a.dtype) for a in (x, w)]))
+    )
+    assert {type(s) for s in plan.steps} == {Conv, Launch}
+    got, want = ft.jit(f)(x, w), f(x, w)
+    assert got.dtype == want.dtype == dtype
+    np.testing.assert_allclose(got.astype("f4"), want.astype("f4"), rtol=1e-2, atol=1e-2)

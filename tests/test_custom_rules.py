@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import funtorch as ft
+import funtorch.nnx
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.custom_derivatives import SymbolicZero, zero_from_primal
@@ -289,3 +290,24 @@ def test_fwd_and_bwd(jitted):
     close(bwd(fwd(2.0, 3)[1], 1.0), 3.0)
     with pytest.raises(TypeError, match=r"bwd of <lambda>.*structure"):
         bwd(fwd(2.0, 3)[1], (1.0, 1.0))
+
+
+# ------------------------------------------------------------------------------------ modules
+def test_modules_as_functions():
+    models = [ft.nnx.Linear(2, 3, key=k) for k in ft.random.split(ft.random.key(0), 4)]
+    x = fnp.ones(2)
+    stacked = ft.func.stack_module_state(models)
+    got = ft.jit(ft.vmap(lambda m: m(x)))(stacked)
+    np.testing.assert_allclose(got, np.stack([np.asarray(m(x)) for m in models]), rtol=1e-5)
+    swap = {"weight": models[1].weight}
+    swapped = ft.func.functional_call(models[0], swap, x) - models[0].bias
+    np.testing.assert_allclose(swapped, models[1].weight @ x, rtol=1e-5)
+    close(ft.func.functional_call(models[0], models[1], (x,)), models[1](x))
+    with pytest.raises(KeyError, match=r"no parameters \['w'\]; it has \['weight', 'bias'\]"):
+        ft.func.functional_call(models[0], {"w": x}, x)
+    with pytest.raises(TypeError, match="must have the module's structure"):
+        ft.func.functional_call(models[0], [x], x)
+    with pytest.raises(ValueError, match="model 1 has the structure"):
+        ft.func.stack_module_state(
+            [models[0], ft.nnx.Linear(2, 3, key=ft.random.key(1), bias=False)]
+        )

@@ -18,7 +18,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # An editable install keeps the four folders apart, a wheel nests three of them in the first.
 PACKAGES = ["funtorch", "funtorch.transforms", "funtorch.backends", "funtorch.nnx"]
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/nnx.md", "docs/optim.md", "docs/differences.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/nnx.md",
+    "docs/optim.md",
+    "docs/differences.md",
+    "docs/control-flow.md",
+    "docs/custom-rules.md",
+    "docs/callbacks.md",
+    "docs/checkpointing.md",
+    "docs/collectives.md",
+    "docs/sow-and-reap.md",
+    "docs/extending.md",
+]
 NAMES = {  # what an example may use without importing it
     "ft": "funtorch",
     "fnp": "funtorch.numpy",

@@ -365,3 +365,21 @@ def test_a_call_that_donates_finds_its_program_at_once(monkeypatch):
     monkeypatch.setattr(type(f), "_call", None)
     np.testing.assert_array_equal(f(f(x)), 3)
     assert x.is_deleted()
+
+
+def test_wrappers_keep_their_own_attributes_beside_those_of_a_callable_object():
+    class Doubled:
+        def __init__(self):
+            self._call = self._cache = self.fun = "its own"
+
+        def __call__(self, x):
+            return x * 2.0
+
+    for wrap in (ft.jit, ft.custom_jvp, ft.custom_vjp):
+        f = wrap(Doubled())
+        if wrap is ft.custom_jvp:
+            f.defjvp(lambda p, t: (p[0] * 2.0, t[0] * 2.0))
+        if wrap is ft.custom_vjp:
+            f.defvjp(lambda x: (x * 2.0, None), lambda _, ct: (ct * 2.0,))
+        assert float(f(3.0)) == 6.0
+    assert float(ft.jit(fnp.add)(1.0, 2.0)) == 3.0

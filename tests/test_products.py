@@ -66,3 +66,106 @@ def test_other_dtypes_and_empty_sums():
         np.testing.assert_allclose(f(x, y), want, rtol=5e-3, atol=5e-3)
     empty = ft.jit(lambda x, y: fnp.einsum("bad,bcd->abc", x, y))(x[..., :0], y[..., :0])
     np.testing.assert_array_equal(empty, np.zeros((2, 3, 4)))
+
+
+# ---------------------------------------------------------------------- sizes and places
+LAYOUTS = ("ij,jk->ik", "ji,jk->ik", "ij,kj->ik", "ji,kj->ik", "ij,jk->ki")
+
+
+def agree(subscripts, x, y):
+    """Compare a compiled product with NumPy's in a wide type, and with itself on one thread."""
+    f = ft.jit(lambda x, y: fnp.einsum(subscripts, x, y))
+    got = np.asarray(f(x, y))
+    wide = np.int64 if x.dtype.kind in "iu" else np.promote_types(x.dtype, np.float64)
+    x, y = (np.asarray(z, wide) for z in (x, y))
+    want = np.einsum(subscripts, x, y)
+    if wide is np.int64:
+        np.testing.assert_array_equal(got, want.astype(got.dtype))
+    else:
+        # Each sum within the bound of any order of its additions, most of them far within.
+        scale = np.einsum(subscripts, np.abs(x), np.abs(y))
+        assert np.all(np.abs(got - want) <= 8 * np.finfo(got.dtype).eps * scale)
+    return f, got
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int8", "uint64"])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (2, 3, 5), (7, 33, 17), (9, 70, 49), (50, 300, 129)]
+)
+def test_products_of_any_size_and_place(m, k, n, dtype):
+    sizes = dict(zip("ijk", (m, k, n), strict=True))
+    for subscripts in LAYOUTS:
+        x, y = (
+            fnp.asarray((50 * rng.normal(size=[sizes[d] for d in axes])).astype(dtype))
+            for axes in subscripts.split("->")[0].split(",")
+        )
+        agree(subscripts, x, y)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "left", "right"),
+    [
+        ("ij,jk->ik", (64, 5000), (5000, 48)),  # the sum is divided
+        ("ji,jk->ik", (2100, 24), (2100, 70)),
+        ("ij,jk->ik", (300, 90), (90, 1100)),  # rows far apart: copied
+        ("ji,jk->ik", (90, 1100), (90, 100)),
+        ("aij,ajk->aik", (5, 40, 33), (5, 33, 50)),
+        ("abij,bajk->abik", (2, 3, 20, 9), (3, 2, 9, 18)),
+        ("ijk,kjl->il", (10, 20, 30), (30, 20, 40)),  # a sum of two axes
+        ("aib,acb->ic", (30, 20, 40), (30, 17, 40)),
+    ],
+)
+def test_products_do_not_depend_on_the_number_of_threads(subscripts, left, right):
+    x, y = (fnp.asarray(rng.normal(size=s).astype("float32")) for s in (left, right))
+    f, got = agree(subscripts, x, y)
+    for threads in (1, 2, 5):
+        with ft.threads(threads):
+            assert np.asarray(f(x, y)).tobytes() == got.tobytes()
+
+
+def test_products_of_slices_and_of_nothing():
+    x, y = (fnp.asarray(rng.normal(size=s).astype("float32")) for s in ((40, 60), (60, 50)))
+
+    def f(x, y):
+        return x[3:20, 5:50:3] @ y[15:30, ::2]
+
+    want = f(np.asarray(x), np.asarray(y))
+    np.testing.assert_allclose(ft.jit(f)(x, y), want, rtol=1e-4, atol=1e-5)
+    strided = np.asarray(x).T[::2].T
+    np.testing.assert_allclose(ft.jit(fnp.matmul)(strided, y[:30]), strided @ y[:30], rtol=1e-4)
+    none = ft.jit(fnp.matmul)(x[:, :0], y[:0])
+    np.testing.assert_array_equal(none, np.zeros((40, 50)))
+    assert ft.jit(fnp.matmul)(x[:0], y).shape == (0, 50)
+
+
+def test_products_keep_what_is_not_finite():
+    x, y = np.ones((20, 40), "float32"), np.ones((40, 50), "float32")
+    x[3, 5], x[7, 0], y[2, 33] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(ft.jit(fnp.matmul)(x, y), x @ y)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_halves_are_summed_in_float32(dtype):
+    x, y = (
+        fnp.asarray(rng.normal(size=s).astype("float32")).astype(dtype)
+        for s in ((9, 400), (400, 33))
+    )
+    f = lambda x, y: x @ y
+    assert not [
+        s for s in fuse(simplify(ft.make_jaxpr(f)(x, y).jaxpr)).steps if isinstance(s, Call)
+    ]
+    np.testing.assert_array_equal(ft.jit(f)(x, y).astype("float32"), f(x, y).astype("float32"))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_products_are_made_of_real_ones(dtype):
+    x, y = (
+        fnp.asarray((rng.normal(size=s) + 1j * rng.normal(size=s)).astype(dtype))
+        for s in ((9, 40), (40, 33))
+    )
+    f = lambda x, y: x.conj() @ y
+    assert not [
+        s for s in fuse(simplify(ft.make_jaxpr(f)(x, y).jaxpr)).steps if isinstance(s, Call)
+    ]
+    np.testing.assert_allclose(ft.jit(f)(x, y), np.asarray(x).conj() @ np.asarray(y), rtol=1e-4)

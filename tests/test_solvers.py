@@ -226,3 +226,25 @@ def test_custom_linear_solve_mistakes():
         lax.custom_linear_solve(lambda x: x.sum(), B, dense)
     with pytest.raises(TypeError, match=r"custom_linear_solve: .*structure of b"):
         lax.custom_linear_solve(lambda x: x, B, lambda f, b: (b, b))
+
+
+# ------------------------------------------------------------------------------------ bits
+@both
+def test_rng_bit_generator_gives_the_bits_of_xla(transform):
+    """The numbers are those that jax.lax.rng_bit_generator gives."""
+    key = np.array([1, 2, 3, 4], np.uint32)
+    for algorithm, dtype, after, bits in [
+        (0, "uint32", [1, 2, 6, 4], [512747620, 1298009047, 1267190206, 761827841, 1383286907]),
+        (2, "uint8", [1, 2, 6, 4], [100, 215, 190, 1, 123]),
+        (2, "uint64", [1, 2, 8, 4], [5574906407289874532, 3272025663544478142]),
+        (1, "uint32", [1, 2, 8, 4], [1576285164, 2249660814, 740599976, 2425682526]),
+    ]:
+        draw = lambda k, a=algorithm, d=dtype: lax.rng_bit_generator(k, (9,), d, a)
+        new, got = transform(draw)(key)
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(new, after)
+        np.testing.assert_array_equal(got[: len(bits)], np.array(bits, dtype))
+    with pytest.raises(TypeError, match=r"uint32\[4\] or uint64\[2\], got"):
+        lax.rng_bit_generator(key[:2], (3,))
+    with pytest.raises(TypeError, match="unsigned integer's, got float32"):
+        lax.rng_bit_generator(key, (3,), np.float32)

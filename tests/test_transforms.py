@@ -103,6 +103,19 @@ def custom_vjp_of(f):
     return g
 
 
+def while_of(f):
+    def body(c):
+        return c[0] + 1, f(c[1] / 2) + c[1] / 3
+
+    return lambda x: ft.lax.while_loop(lambda c: c[0] < 2, body, (0, x))[1]
+
+
+def while_by_loop(f, x):
+    for _ in range(2):
+        x = np.asarray(f(x / 2)) + x / 3
+    return x
+
+
 def same(f, x):
     return np.asarray(f(x))
 
@@ -118,6 +131,19 @@ LETTERS = {
     "jvp": (jvp_of, lambda f, x: slope(f, x, V)),
     "grad": (grad_of, lambda f, x: np.array([W @ slope(f, x, e) for e in np.eye(3)])),
 }
+# Letters that are tried in fewer words, to save time.
+MORE = {
+    "while": (while_of, while_by_loop),
+    "linearize": (
+        lambda f: lambda x: ft.linearize(f, x)[1](fnp.asarray(V)),
+        lambda f, x: slope(f, x, V),
+    ),
+    "policy": (lambda f: ft.checkpoint(f, policy=ft.checkpoint_policies.dots_saveable), same),
+    "sequential": (lambda f: ft.custom_batching.sequential_vmap(f), same),
+    "sown": (lambda f: lambda x: ft.reap(lambda y: ft.sow(f(y), name="y"))(x)[0], same),
+    "printed": (lambda f: lambda x: (ft.debug.callback(str, x), f(x))[1], same),
+}
+EVERY = {**LETTERS, **MORE}
 
 
 def check_word(program, letters):
@@ -125,8 +151,8 @@ def check_word(program, letters):
     *inner, outer = letters
     f = PROGRAMS[program]
     for letter in inner:
-        f = LETTERS[letter][0](f)
-    transform, meaning = LETTERS[outer]
+        f = EVERY[letter][0](f)
+    transform, meaning = EVERY[outer]
     got = np.asarray(transform(f)(fnp.asarray(X)))
     assert got.dtype == np.float64
     np.testing.assert_allclose(
@@ -150,6 +176,20 @@ def test_words_up_to_two_letters(program, outer):
 def test_words_of_three_letters(outer):
     for program, inner in itertools.product(LONG_ON, LETTERS):
         check_word(program, (inner, *outer[::-1]))
+
+
+@pytest.mark.parametrize("letter", MORE)
+def test_more_letters_in_words_of_two(letter):
+    for other in EVERY:
+        check_word("layers", (letter, other))
+        check_word("closure", (other, letter))
+
+
+@pytest.mark.parametrize("outer", [*LETTERS, "linearize"])
+def test_while_in_words_of_three_letters(outer):
+    for other in ("jit", "vmap", "jvp", "grad", "scan", "linearize"):
+        check_word("layers", ("while", other, outer))
+        check_word("closure", (other, "while", outer))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

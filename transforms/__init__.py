@@ -21,6 +21,7 @@ from .collectives import (
 )
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
+from .harvest import plant, reap, sow
 from .jacobian import hessian, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
@@ -33,7 +34,6 @@ from .solvers import custom_linear_solve, custom_root
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [
-    "checkpoint_policies",
     "ShapeDtypeStruct",
     "all_gather",
     "all_to_all",
@@ -41,6 +41,7 @@ __all__ = [
     "axis_index",
     "axis_size",
     "checkpoint",
+    "checkpoint_policies",
     "clear_caches",
     "closure_convert",
     "cond",
@@ -69,6 +70,7 @@ __all__ = [
     "map",
     "named_call",
     "named_scope",
+    "plant",
     "pmax",
     "pmean",
     "pmin",
@@ -78,8 +80,10 @@ __all__ = [
     "psum_scatter",
     "pswapaxes",
     "pure_callback",
+    "reap",
     "remat",
     "scan",
+    "sow",
     "switch",
     "value_and_grad",
     "vjp",

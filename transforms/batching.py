@@ -122,6 +122,7 @@ def vmap(
     out_axes: Any = 0,
     axis_name: Hashable | None = None,
     axis_size: int | None = None,
+    spmd_axis_name: Any = None,
 ) -> Callable[..., Any]:
     """Map a function over an axis of its arguments.
 
@@ -135,6 +136,7 @@ def vmap(
             outputs that do not depend on mapped arguments.
         axis_name: a name for the axis that collectives (`funtorch.lax.psum` ...) refer to.
         axis_size: the size of the axis; needed only where no argument is mapped.
+        spmd_axis_name: for compatibility: a name of a mesh of devices, of which there is one.
 
     Returns:
         The mapped function.

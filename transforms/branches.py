@@ -286,6 +286,18 @@ def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Ja
 _NONE_GIVEN = object()
 
 
+def _with_operand(what: str, operands: tuple[Any, ...], operand: Any) -> tuple[Any, ...]:
+    """Return the operands, the only one of which may come by name."""
+    if operand is _NONE_GIVEN:
+        return operands
+    if operands:
+        raise TypeError(
+            f"{what}: operand= is the only operand, but {len(operands)} came by position; pass "
+            "all of them by position"
+        )
+    return (operand,)
+
+
 def cond(
     pred: Any,
     true_fun: Callable[..., Any],
@@ -315,13 +327,7 @@ def cond(
     """
     check_callable(true_fun, "cond")
     check_callable(false_fun, "cond")
-    if operand is not _NONE_GIVEN:
-        if operands:
-            raise TypeError(
-                f"cond: operand= is the only operand, but {len(operands)} came by position; pass "
-                "all of them by position"
-            )
-        operands = (operand,)
+    operands = _with_operand("cond", operands, operand)
     (pred,) = as_arrays([pred], "pred", true_fun)
     if pred.shape:
         raise TypeError(
@@ -339,7 +345,9 @@ def cond(
     )
 
 
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(
+    index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = _NONE_GIVEN
+) -> Any:
     """Run one of several functions, chosen by an integer scalar, clamped into range.
 
     Example:
@@ -347,6 +355,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         >>> float(ft.lax.switch(1, [lambda x: x, lambda x: 2 * x, lambda x: 3 * x], 5.0))
         10.0
     """
+    operands = _with_operand("switch", operands, operand)
     branches = tuple(branches)
     if not branches:
         raise ValueError("switch needs at least one branch")

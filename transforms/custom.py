@@ -201,7 +201,7 @@ class custom_jvp:
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
         check_callable(fun, "custom_jvp")
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.fun = fun
         self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
         self.jvp: Callable[..., Any] | None = None
@@ -525,7 +525,7 @@ class custom_vjp:
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
         check_callable(fun, "custom_vjp")
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.fun = fun
         self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
         self.symbolic = False

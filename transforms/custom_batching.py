@@ -195,7 +195,7 @@ class custom_vmap:
 
     def __init__(self, fun: Callable[..., Any]) -> None:
         check_callable(fun, "custom_vmap")
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.fun = fun
         self.vmap_rule: Rule | None = None
 
@@ -242,11 +242,11 @@ class custom_vmap:
         return out_tree.unflatten(outs)
 
 
-def sequential_vmap(fun: Callable[..., Any]) -> custom_vmap:
+def sequential_vmap(f: Callable[..., Any]) -> custom_vmap:
     """Make `vmap` of a function a loop, for what cannot do with a batch.
 
     Args:
-        fun: a function of arrays or pytrees of arrays.
+        f: a function of arrays or pytrees of arrays.
 
     Returns:
         A `custom_vmap` whose rule is `funtorch.lax.map`.
@@ -262,7 +262,7 @@ def sequential_vmap(fun: Callable[..., Any]) -> custom_vmap:
         1
         Array([1, 2], dtype=int32)
     """
-    looped = custom_vmap(fun)
+    looped = custom_vmap(f)
 
     @looped.def_vmap
     def rule(axis_size: int, in_batched: list[Any], *args: Any) -> Any:
@@ -272,7 +272,7 @@ def sequential_vmap(fun: Callable[..., Any]) -> custom_vmap:
         def one(*xs: Any) -> list[Any]:
             outs, out_tree = tree.flatten(looped(*treedef.unflatten(xs)))
             store.append(out_tree)
-            return as_arrays(outs, "output", fun)
+            return as_arrays(outs, "output", f)
 
         outs = map_lanes(one, leaves, tree.leaves(in_batched), axis_size)
         return store[-1].unflatten(outs), store[-1].unflatten([True] * len(outs))

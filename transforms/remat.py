@@ -15,6 +15,7 @@ from funtorch.ops.marks import name_p, optimization_barrier
 
 from .arguments import as_arrays, check_callable, function_name
 from .forward import JVPTracer, is_differentiable, linearize_flat
+from .harvest import recomputed
 from .passes import drop_dead, inline
 from .passes.rewrite import substitute, used
 from .policies import Policy, everything_saveable
@@ -46,6 +47,7 @@ def _linearize(
     results = remat_p.bind(*primals, jaxpr=first, **params)
     outs, saved = results[:n_outs], results[n_outs:]
     again, consts, linear_jaxpr, active = _recomputation(whole, kept, nonzero)
+    again = recomputed(again)
     known = [*consts, *primals, *saved]
 
     def tangent_map(*args: Any) -> list[Any]:

@@ -31,6 +31,7 @@ from funtorch.ops.shape import dynamic_slice, dynamic_update_slice, reshape
 
 from .batching import Axis
 from .forward import linearize_flat
+from .harvest import recomputed
 from .restage import batch_program, expansion_rules, jvp_program, pick, reordered, split
 from .reverse import transpose_jaxpr
 
@@ -73,6 +74,7 @@ def _silent(body: Jaxpr) -> Jaxpr:
             "reverse-mode differentiation of while_loop runs its steps again, so they cannot "
             "contain io_callback: use pure_callback"
         )
+    body = recomputed(body)
     if not body.effects:
         return body
     if "silent" not in body.memo:

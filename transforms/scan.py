@@ -370,6 +370,7 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    _split_transpose: bool = False,
 ) -> tuple[Any, Any]:
     """Loop over the leading axis of ``xs``, carrying state: ``carry, y = f(carry, x)``.
 

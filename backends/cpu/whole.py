@@ -17,7 +17,7 @@ __all__ = ["LARGE", "PARTS", "Whole"]
 PARTS = 64  # parts that are enough for any number of threads
 _BLOCK = 4096  # elements of the last axis that one part takes
 _SQUARE = 64  # elements of each of two axes that are done together where arrays run along both
-_LANES, _CUTS = 32, 4  # least size and most number of the blocks of a scattering kernel
+_LANES, _CUTS = 1024, 4  # least size and most number of the blocks of a scattering kernel
 LARGE = 1 << 17  # operations or elements from which a kernel is worth dividing
 
 

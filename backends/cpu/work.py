@@ -11,6 +11,7 @@ from ..plan import (
     Fourier,
     Launch,
     Library,
+    Nothing,
     Plan,
     Running,
     Scan,
@@ -38,6 +39,8 @@ def work_of(plan: Plan) -> int:
             total += 8 * step.batch * step.n * step.inner * len(step.radices)
         elif isinstance(step, Table):
             total += step.out.aval.size
+        elif isinstance(step, Nothing):
+            continue
         elif isinstance(step, Running):
             total += 2 * step.rows * step.n
         elif isinstance(step, Sort):

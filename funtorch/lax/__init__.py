@@ -4,6 +4,8 @@ Control flow comes from `funtorch.transforms`, so this namespace belongs to the 
 nothing below it imports it.
 """
 
+from funtorch.lax import linalg
+from funtorch.lax.bits import RandomAlgorithm, rng_bit_generator
 from funtorch.lax.convolution import (
     ConvDimensionNumbers,
     ConvGeneralDilatedDimensionNumbers,
@@ -214,6 +216,7 @@ __all__ = [
     "GatherScatterMode",
     "Precision",
     "RaggedDotDimensionNumbers",
+    "RandomAlgorithm",
     "RoundingMethod",
     "ScatterDimensionNumbers",
     "abs",
@@ -316,6 +319,7 @@ __all__ = [
     "is_finite",
     "le",
     "lgamma",
+    "linalg",
     "log",
     "log1p",
     "logistic",
@@ -342,9 +346,9 @@ __all__ = [
     "psum",
     "psum_scatter",
     "pswapaxes",
-    "random_gamma_grad",
     "ragged_dot",
     "ragged_dot_general",
+    "random_gamma_grad",
     "real",
     "reciprocal",
     "reduce",
@@ -360,6 +364,7 @@ __all__ = [
     "rem",
     "reshape",
     "rev",
+    "rng_bit_generator",
     "round",
     "rsqrt",
     "scan",

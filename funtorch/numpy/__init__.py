@@ -270,6 +270,7 @@ from funtorch.numpy.polynomials import (
     polymul,
     polysub,
     polyval,
+    roots,
 )
 from funtorch.numpy.promotion import (
     array,
@@ -375,8 +376,8 @@ from funtorch.numpy.sorting import (
     sort,
     where,
 )
-from funtorch.numpy.standard import can_cast, isdtype
-from funtorch.numpy.tapers import bartlett, blackman, hamming, hanning
+from funtorch.numpy.standard import NamespaceInfo, can_cast, isdtype
+from funtorch.numpy.tapers import bartlett, blackman, hamming, hanning, kaiser
 from funtorch.numpy.text import (
     array_repr,
     array_str,
@@ -392,6 +393,7 @@ from funtorch.numpy.text import (
 
 # fmt: off
 __all__ = [
+    "__array_namespace_info__",
     "abs", "absolute", "acos", "acosh", "add", "all", "allclose", "amax", "amin", "angle", "any",
     "append", "arange", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
     "argmax", "argmin", "argpartition", "argsort", "argwhere", "around", "array", "array_equal",
@@ -413,25 +415,24 @@ __all__ = [
     "frombuffer", "fromfunction", "fromstring", "full", "full_like", "generic", "geomspace",
     "get_printoptions", "gradient", "greater", "greater_equal", "hamming", "hanning", "heaviside",
     "histogram", "histogram2d", "histogram_bin_edges", "histogramdd", "hsplit", "hstack", "hypot",
-    "i0",
-    "identity", "iinfo", "imag", "index_exp", "indices", "inexact", "inf", "inner", "insert",
+    "i0", "identity", "iinfo", "imag", "index_exp", "indices", "inexact", "inf", "inner", "insert",
     "int16", "int32", "int64", "int8", "int_", "integer", "interp", "intersect1d", "invert",
     "isclose", "iscomplex", "iscomplexobj", "isdtype", "isfinite", "isin", "isinf", "isnan",
     "isneginf", "isposinf", "isreal", "isrealobj", "isscalar", "issubdtype", "iterable", "ix_",
-    "kron", "ldexp", "left_shift", "less", "less_equal", "lexsort", "linalg", "linspace", "load",
-    "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logspace", "mask_indices", "matmul", "matrix_transpose", "matvec",
-    "max", "maximum", "mean", "median", "meshgrid", "mgrid", "min", "minimum", "mod", "modf",
-    "moveaxis", "multiply", "nan", "nan_to_num", "nanargmax", "nanargmin", "nancumprod",
-    "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod",
-    "nanquantile", "nanstd", "nansum", "nanvar", "ndarray", "ndim", "negative", "newaxis",
-    "nextafter", "nonzero", "not_equal", "number", "ogrid", "ones", "ones_like", "outer",
+    "kaiser", "kron", "ldexp", "left_shift", "less", "less_equal", "lexsort", "linalg", "linspace",
+    "load", "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logspace", "mask_indices", "matmul",
+    "matrix_transpose", "matvec", "max", "maximum", "mean", "median", "meshgrid", "mgrid", "min",
+    "minimum", "mod", "modf", "moveaxis", "multiply", "nan", "nan_to_num", "nanargmax", "nanargmin",
+    "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile",
+    "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "ndarray", "ndim", "negative",
+    "newaxis", "nextafter", "nonzero", "not_equal", "number", "ogrid", "ones", "ones_like", "outer",
     "packbits", "pad", "partition", "percentile", "permute_dims", "pi", "piecewise", "place",
     "poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval",
     "positive", "pow", "power", "printoptions", "prod", "promote_types", "ptp", "put",
     "put_along_axis", "quantile", "r_", "rad2deg", "radians", "ravel", "ravel_multi_index", "real",
     "reciprocal", "remainder", "repeat", "reshape", "resize", "result_type", "right_shift", "rint",
-    "roll", "rollaxis", "rot90", "round", "s_", "save", "savez", "searchsorted", "select",
+    "roll", "rollaxis", "roots", "rot90", "round", "s_", "save", "savez", "searchsorted", "select",
     "set_printoptions", "setdiff1d", "setxor1d", "shape", "sign", "signbit", "signedinteger", "sin",
     "sinc", "single", "sinh", "size", "sort", "sort_complex", "spacing", "split", "sqrt", "square",
     "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan",
@@ -459,5 +460,13 @@ generic, number, integer, inexact, floating = (
 )
 signedinteger, unsignedinteger = np.signedinteger, np.unsignedinteger
 complexfloating = np.complexfloating
+
+__array_api_version__ = "2024.12"
+
+
+def __array_namespace_info__() -> NamespaceInfo:
+    """Return what the Array API standard asks about dtypes, devices and abilities."""
+    return NamespaceInfo()
+
 
 protocols.attach(sys.modules[__name__])

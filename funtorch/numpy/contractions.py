@@ -388,7 +388,7 @@ def einsum(
     shapes = tuple(x.shape for x in xs)
     optimize = "auto" if optimize is True else optimize
     if isinstance(optimize, list):
-        optimize = tuple(optimize)
+        optimize = tuple(step for step in optimize if step != "einsum_path")
     try:
         steps = _einsum_plan(subscripts.replace(" ", ""), shapes, optimize)
     except ValueError as error:
@@ -406,6 +406,11 @@ def einsum(
 
 def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
     """Compute one step: of one array, or of two (of more by turns)."""
+    if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
+        dims, perm = _product_of(*names, output)
+        a, b = xs
+        out = contract(a, b, dims)
+        return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
@@ -422,6 +427,14 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
         for c, n in zip(name, x.shape, strict=True):
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
+    dims, perm = _product_of(na, nb, output)
+    out = contract(a, b, dims)
+    return out if perm is None else transpose(out, perm)
+
+
+@functools.lru_cache(4096)
+def _product_of(na: str, nb: str, output: str) -> tuple[Any, tuple[int, ...] | None]:
+    """Return the dimension numbers of a product, and how its result is transposed, if it is."""
     shared = [c for c in na if c in nb]
     batch = [c for c in shared if c in output]
     summed = [c for c in shared if c not in output]
@@ -429,9 +442,17 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
         (tuple(map(na.index, summed)), tuple(map(nb.index, summed))),
         (tuple(map(na.index, batch)), tuple(map(nb.index, batch))),
     )
-    out = contract(a, b, dims)
     order = batch + [c for c in na if c not in shared] + [c for c in nb if c not in shared]
-    return transpose(out, [order.index(c) for c in output])
+    perm = tuple(order.index(c) for c in output)
+    return dims, None if perm == tuple(range(len(perm))) else perm
+
+
+@functools.lru_cache(4096)
+def _is_product(names: tuple[str, ...], output: str) -> bool:
+    """Tell whether a step is one product: of two arrays, no axis of which goes by itself."""
+    if len(names) != 2 or any(len(set(name)) < len(name) for name in names):
+        return False
+    return all(c in output or c in other for one, other in (names, names[::-1]) for c in one)
 
 
 def spread_to_names(x: Any, names: str, sizes: dict[str, int]) -> Any:
@@ -455,13 +476,15 @@ def _einsum_reduce(x: Any, names: str, keep: set[str]) -> tuple[Any, str]:
 
 
 def einsum_path(
-    subscripts: str, /, *operands: Any, optimize: Any = "greedy"
+    subscripts: str, /, *operands: Any, optimize: Any = "auto"
 ) -> tuple[list[Any], Any]:
-    """Return the order in which `einsum` multiplies, and its description.
+    """Return the order in which `einsum` multiplies, for its ``optimize``, and a description.
 
     References:
         numpy.einsum_path
     """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum_path: subscripts must be a string, got {subscripts!r:.80}")
     shapes = [to_array(a, "einsum_path", f"operands[{k}]").shape for k, a in enumerate(operands)]
     path, info = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
     return ["einsum_path", *path], info

@@ -27,6 +27,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     quiet,
     spread_to,
     to_array,
@@ -361,6 +362,7 @@ class AtView:
     min = _updater("min", "replaced by the minimum with values")
     max = _updater("max", "replaced by the maximum with values")
     subtract = sub = _subtract
+    apply: Callable[..., Any]  # from `funtorch.numpy.ufuncs`: it may loop
     divide = div = _divide
 
     def get(
@@ -378,17 +380,6 @@ class AtView:
         x = self.array
         fill = fill_value_of(x.dtype, fill_value) if chosen == "fill" else None
         return _get(x, self.index, chosen, fill, checked=mode is None and fill_value is None)
-
-    def apply(
-        self,
-        func: Callable[[Any], Any],
-        *,
-        indices_are_sorted: bool = False,
-        unique_indices: bool = False,
-        mode: str | None = None,
-    ) -> Any:
-        """Return a copy with ``func`` applied to the indexed elements."""
-        return self.set(func(self.get(mode="clip")), mode=mode)
 
     def power(self, values: Any, **options: Any) -> Any:
         """Return a copy with the indexed elements raised to a power."""
@@ -412,6 +403,7 @@ def fill_value_of(dtype: Any, fill: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------- functions
 @direct(np.ndarray.take, take=indexed)
+@moves
 def take(
     a: Any,
     indices: Any,
@@ -450,6 +442,7 @@ def take(
     return view.get(mode=mode or "fill", fill_value=fill_value)
 
 
+@moves
 def take_along_axis(
     arr: Any,
     indices: Any,

@@ -45,9 +45,10 @@ def is_static(index: Any) -> bool:
     return kind is int or kind is slice or index is None or index is Ellipsis
 
 
-def _expand(index: Any, ndim: int) -> list[Any]:
+def _expand(index: Any, ndim: int) -> tuple[list[Any], int]:
     """Return the items of an index with Ellipsis and masks written out, one item per axis or
-    None."""
+    None, and the place of an Ellipsis that stands for no axis (it still keeps arrays apart), or
+    -1."""
     items: list[Any] = []
     for item in index if isinstance(index, tuple) else (index,):
         items.extend(_item(item))
@@ -59,7 +60,7 @@ def _expand(index: Any, ndim: int) -> list[Any]:
         raise IndexError(f"too many indices: the array has {ndim} axes, but {used} were indexed")
     rest = [slice(None)] * (ndim - used)
     at = places[0] if places else len(items)
-    return items[:at] + rest + items[at + 1 :]
+    return items[:at] + rest + items[at + 1 :], at if places and not rest else -1
 
 
 def _item(item: Any) -> list[Any]:
@@ -124,7 +125,7 @@ class _Mask:
 def read_index(x: Any, index: Any, checked: bool = True) -> Plan:
     """Sort out an index; where it is not ``checked``, ints out of range go to the mode as
     arrays."""
-    items = _expand(index, x.ndim)
+    items, gap = _expand(index, x.ndim)
     advanced = any(isinstance(item, (Array, _Mask)) for item in items)
     if not checked and not advanced:
         axes_of = [item for item in items if item is not None]
@@ -164,7 +165,7 @@ def read_index(x: Any, index: Any, checked: bool = True) -> Plan:
             if "arrays" not in order:
                 order.append("arrays")
         axis += 1
-    if where and where[-1] - where[0] != len(where) - 1:
+    if where and (where[-1] - where[0] != len(where) - 1 or where[0] < gap <= where[-1]):
         # Index arrays that are not side by side: NumPy puts their axes first.
         order.remove("arrays")
         order.insert(0, "arrays")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.numpy import elementwise
@@ -14,15 +12,14 @@ from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensord
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
-from funtorch.numpy.direct import FLOATS, direct
-from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
+from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, subtract, where
 from funtorch.numpy.indexing import take_along_axis
-from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
+from funtorch.numpy.manipulation import matrix_transpose, ravel, reshape, transpose
+from funtorch.numpy.norms import matrix_norm, norm, vector_norm
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
     broadcast_to,
-    canonical_axes,
     canonical_axis,
     convert,
     describe,
@@ -33,7 +30,6 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.numpy.reductions import any as any_
 from funtorch.numpy.reductions import max as max_
-from funtorch.numpy.reductions import min as min_
 from funtorch.numpy.reductions import sum as sum_
 from funtorch.numpy.sorting import argsort
 from funtorch.ops import linalg as ops
@@ -111,12 +107,22 @@ class SlogdetResult(NamedTuple):
     logabsdet: Any
 
 
-def _matrix(a: Any, name: str, square: bool = False) -> Any:
-    """Return an argument as float or complex matrices."""
-    x = to_array(a, name, "a")
+def as_matrices(a: Any, name: str, square: bool = False, argument: str = "a") -> Any:
+    """Return an argument as float or complex matrices.
+
+    Args:
+        a: what was given.
+        name: of the function that it was given to.
+        square: whether matrices must be.
+        argument: its name.
+
+    Raises:
+        ValueError: it holds no (square) matrices.
+    """
+    x = to_array(a, name, argument)
     if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
         kind = "square matrices, shape (..., n, n)" if square else "matrices, shape (..., n, m)"
-        raise ValueError(f"{name}: argument a must hold {kind}, got {describe(x)}")
+        raise ValueError(f"{name}: argument {argument} must hold {kind}, got {describe(x)}")
     return convert(x, dtypes.to_inexact(x.dtype))
 
 
@@ -143,7 +149,7 @@ def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> A
     References:
         numpy.linalg.cholesky
     """
-    x = _matrix(a, "cholesky", square=True)
+    x = as_matrices(a, "cholesky", square=True)
     if symmetrize_input:
         x = multiply(x + _adjoint(x), 0.5)
     out = ops.cholesky(x)
@@ -171,7 +177,7 @@ def eig(a: Any) -> EigResult:
     References:
         numpy.linalg.eig
     """
-    return EigResult(*ops.eig(_matrix(a, "eig", square=True)))
+    return EigResult(*ops.eig(as_matrices(a, "eig", square=True)))
 
 
 def eigvals(a: Any) -> Any:
@@ -186,7 +192,7 @@ def eigvals(a: Any) -> Any:
     References:
         numpy.linalg.eigvals
     """
-    return ops.eig(_matrix(a, "eigvals", square=True), right=False)[0]
+    return ops.eig(as_matrices(a, "eigvals", square=True), right=False)[0]
 
 
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
@@ -203,7 +209,7 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     References:
         numpy.linalg.eigh
     """
-    x = _matrix(a, "eigh", square=True)
+    x = as_matrices(a, "eigh", square=True)
     if UPLO not in (None, "L", "U"):
         raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
     if symmetrize_input:
@@ -244,7 +250,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
         raise ValueError(
             f"qr: mode must be 'reduced', 'complete', 'r', 'raw' or 'full', got {mode!r}"
         )
-    x = _matrix(a, "qr")
+    x = as_matrices(a, "qr")
     if mode == "raw":
         h, taus = geqrf(x)
         return matrix_transpose(h), taus
@@ -277,7 +283,7 @@ def svd(
     References:
         numpy.linalg.svd
     """
-    x = _matrix(a, "svd", square=hermitian)
+    x = as_matrices(a, "svd", square=hermitian)
     first, last = _subset(subset_by_index, min(x.shape[-2:]), full_matrices and compute_uv)
     if not compute_uv:
         s = _hermitian_svd(x)[1] if hermitian else ops.svd(x, vectors=False)[0]
@@ -331,7 +337,7 @@ def slogdet(a: Any, *, method: str | None = None) -> SlogdetResult:
     """
     if method not in (None, "lu", "qr"):
         raise ValueError(f"slogdet: method must be None, 'lu' or 'qr', got {method!r}")
-    return SlogdetResult(*ops.slogdet(_matrix(a, "slogdet", square=True)))
+    return SlogdetResult(*ops.slogdet(as_matrices(a, "slogdet", square=True)))
 
 
 def det(a: Any) -> Any:
@@ -340,7 +346,7 @@ def det(a: Any) -> Any:
     References:
         numpy.linalg.det
     """
-    x = _matrix(a, "det", square=True)
+    x = as_matrices(a, "det", square=True)
     n = x.shape[-1]
     if n == 1:
         return x[..., 0, 0]
@@ -368,7 +374,7 @@ def solve(a: Any, b: Any) -> Any:
     References:
         numpy.linalg.solve
     """
-    x = _matrix(a, "solve", square=True)
+    x = as_matrices(a, "solve", square=True)
     y = to_array(b, "solve", "b")
     vector = y.ndim == 1
     if y.ndim == 0 or y.shape[0 if vector else -2] != x.shape[-1]:
@@ -388,7 +394,7 @@ def inv(a: Any) -> Any:
     References:
         numpy.linalg.inv
     """
-    x = _matrix(a, "inv", square=True)
+    x = as_matrices(a, "inv", square=True)
     return solve(x, broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape))
 
 
@@ -414,7 +420,7 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     References:
         numpy.linalg.pinv
     """
-    x = _matrix(a, "pinv", square=hermitian)
+    x = as_matrices(a, "pinv", square=hermitian)
     rtol = rcond if rtol is None else rtol
     if rtol is None:
         rtol = 10 * max(x.shape[-2:]) * float(dtypes.finfo(x.dtype).eps)
@@ -445,7 +451,7 @@ def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any =
         raise ValueError("matrix_rank: give rtol or tol, not both")
     if to_array(M, "matrix_rank", "M").ndim < 2:
         return convert(any_(elementwise.not_equal(M, 0)), config.default_int)
-    x = _matrix(M, "matrix_rank", square=hermitian)
+    x = as_matrices(M, "matrix_rank", square=hermitian)
     s = svd(x, compute_uv=False, hermitian=hermitian)
     limit = _cutoff(s, rtol, x.shape) if tol is None else asarray(tol, s.dtype)[..., None]
     return sum_(elementwise.greater(s, limit), -1)
@@ -464,7 +470,7 @@ def cond(x: Any, p: Any = None) -> Any:
     References:
         numpy.linalg.cond
     """
-    a = _matrix(x, "cond", square=p not in (None, 2, -2))
+    a = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if 0 in a.shape[-2:]:
         raise ValueError(f"cond: argument x must not be empty, got {describe(a)}")
     if p in (None, 2, -2):
@@ -569,138 +575,6 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
         x = transpose(x, [k for k in range(x.ndim) if k not in moved] + moved)
     shape = x.shape[y.ndim :]
     return reshape(solve(reshape(x, (y.size, -1)), ravel(y)), shape)
-
-
-# ------------------------------------------------------------------------------------------ norms
-def _norm(x: np.ndarray, ord: None = None, axis: None = None) -> Any:
-    if ord is not None or axis is not None:
-        raise TypeError("only the root of the sum of all squares")
-    flat = x.ravel()
-    return np.sqrt(np.dot(flat, flat))
-
-
-@direct(_norm, FLOATS)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return norms of vectors or matrices.
-
-    Args:
-        x: array.
-        ord: None (root of the sum of squares), for vectors inf, -inf, 0 or a number p; for
-            matrices 'fro', 'nuc', inf, -inf, 1, -1, 2, -2.
-        axis: int for vectors, pair for matrices; None takes the whole array.
-        keepdims: keep reduced axes with size 1.
-
-    Returns:
-        An Array of a real dtype.
-
-    Where the norm of a vector is 0, so is its gradient, unless ``config.strict_gradients``.
-
-    Raises:
-        ValueError: ord or axis does not fit.
-
-    Example:
-        >>> norm(asarray([3.0, 4.0]))
-        Array(5., dtype=float32)
-
-    References:
-        numpy.linalg.norm
-    """
-    x = to_array(x, "norm")
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    if axis is None and ord is None:
-        return _euclid(x, tuple(range(x.ndim)), keepdims)
-    axes = canonical_axes(axis, x.ndim, "norm")
-    if isinstance(axis, (tuple, list)):
-        axes = tuple(canonical_axis(k, x.ndim, "norm") for k in axis)
-    if len(axes) == 1:
-        return _vector(x, 2 if ord is None else ord, axes, keepdims)
-    if len(axes) != 2:
-        raise ValueError(
-            f"norm: axis must be an int or a pair of ints, got {axis} for {describe(x)}"
-        )
-    return _matrix_norm(x, "fro" if ord is None else ord, axes, keepdims)
-
-
-def _root(total: Any, ord: float) -> Any:
-    """Return total ** (1 / ord) of what is not negative, with derivative 0 where it is 0."""
-    if config.strict_gradients:
-        return sqrt(total) if ord == 2 else total ** (1.0 / ord)
-    zero = elementwise.equal(total, 0)
-    safe = where(zero, 1, total)
-    return where(zero, total, sqrt(safe) if ord == 2 else safe ** (1.0 / ord))
-
-
-def _euclid(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if dtypes.is_complex(x.dtype):
-        squares = elementwise.square(elementwise.real(x)) + elementwise.square(elementwise.imag(x))
-    else:
-        squares = elementwise.square(x)
-    return _root(sum_(squares, axes, keepdims=keepdims), 2)
-
-
-def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if isinstance(ord, str):
-        raise ValueError(f"norm: ord {ord!r} is for matrices; vectors take a number")
-    if ord == 2:
-        return _euclid(x, axes, keepdims)
-    size = absolute(x)
-    if ord == math.inf:
-        return max_(size, axes, keepdims=keepdims)
-    if ord == -math.inf:
-        return min_(size, axes, keepdims=keepdims)
-    if ord == 0:
-        return sum_(elementwise.not_equal(x, 0), axes, size.dtype, keepdims=keepdims)
-    if ord == 1:
-        return sum_(size, axes, keepdims=keepdims)
-    if ord < 0:
-        return sum_(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
-    if not config.strict_gradients:  # powers below 1 rise with any slope from 0
-        zero = elementwise.equal(size, 0)
-        size = where(zero, 0, where(zero, 1, size) ** ord)
-    else:
-        size = size**ord
-    return _root(sum_(size, axes, keepdims=keepdims), ord)
-
-
-def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if ord == "fro":
-        return _euclid(x, axes, keepdims)
-    rows, columns = axes
-    out = moveaxis(x, (rows, columns), (-2, -1))
-    extreme = {math.inf: (max_, -1), -math.inf: (min_, -1), 1: (max_, -2), -1: (min_, -2)}
-    if ord in ("nuc", 2, -2):
-        s = svd(out, compute_uv=False)
-        out = sum_(s, -1) if ord == "nuc" else s[..., 0] if ord == 2 else s[..., -1]
-    elif ord in extreme:
-        choose, summed = extreme[ord]
-        out = choose(sum_(absolute(out), summed), -1)
-    else:
-        raise ValueError(
-            f"norm: ord {ord!r} is not one of 'fro', 'nuc', inf, -inf, 1, -1, 2, -2 for matrices"
-        )
-    if not keepdims:
-        return out
-    return reshape(out, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
-
-
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """Return norms of the matrices in the last two axes.
-
-    References:
-        numpy.linalg.matrix_norm
-    """
-    return norm(x, ord, (-2, -1), keepdims)
-
-
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    """Return norms of vectors; several axes count as one.
-
-    References:
-        numpy.linalg.vector_norm
-    """
-    x = to_array(x, "vector_norm")
-    axes = canonical_axes(axis, x.ndim, "vector_norm")
-    return _vector(convert(x, dtypes.to_inexact(x.dtype), x.weak_type), ord, axes, keepdims)
 
 
 def diagonal(x: Any, /, *, offset: int = 0) -> Any:

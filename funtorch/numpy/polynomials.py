@@ -11,7 +11,7 @@ from funtorch.core import concrete_or_error, primitives
 from funtorch.numpy import elementwise, linalg
 from funtorch.numpy.calculus import convolve
 from funtorch.numpy.contractions import dot, outer
-from funtorch.numpy.creation import ones, vander, zeros
+from funtorch.numpy.creation import diag, ones, vander, zeros
 from funtorch.numpy.elementwise import add, divide, multiply, subtract
 from funtorch.numpy.manipulation import concatenate, ravel, stack
 from funtorch.numpy.promotion import (
@@ -37,6 +37,7 @@ __all__ = [
     "polymul",
     "polysub",
     "polyval",
+    "roots",
 ]
 
 
@@ -226,13 +227,52 @@ def poly(seq_of_zeros: Any) -> Any:
     """
     x = to_array(seq_of_zeros, "poly", "seq_of_zeros")
     x = convert(x, dtypes.to_inexact(x.dtype))
-    if x.ndim > 1:
+    if x.ndim == 2 and x.shape[0] == x.shape[1]:
+        x = linalg.eigvals(x)
+    elif x.ndim > 1:
         raise ValueError(f"poly: a vector or a square matrix is required, got {describe(x)}")
     x = ravel(x)
     out = ones((1,), x.dtype)
     for k in range(x.shape[0]):
         out = convolve(out, stack([asarray(1, x.dtype), elementwise.negative(x[k])]))
     return out
+
+
+def roots(p: Any, *, strip_zeros: bool = True) -> Any:
+    """Return the zeros of a polynomial: the eigenvalues of its companion matrix.
+
+    Args:
+        p: coefficients.
+        strip_zeros: handle zeros at both ends as NumPy does, for which values must be known;
+            without it, as is needed under jit, they give nan.
+
+    Returns:
+        A complex vector.
+
+    Example:
+        >>> sorted(roots(asarray([1.0, -3.0, 2.0])).real.round(4).tolist())
+        [1.0, 2.0]
+
+    References:
+        numpy.roots
+    """
+    p = _vector(p, "roots", "p")
+    p = convert(p, dtypes.to_inexact(p.dtype))
+    trailing = 0
+    if strip_zeros:
+        known = concrete_or_error(p, "the number of zeros at the ends (strip_zeros=False: none)")
+        found = np.flatnonzero(known)
+        if not found.size:
+            return zeros((0,), dtypes.complex_dtype(p.dtype))
+        trailing = p.shape[0] - 1 - int(found[-1])
+        p = p[int(found[0]) : int(found[-1]) + 1]
+    n = p.shape[0] - 1
+    if n < 1:
+        return zeros((trailing,), dtypes.complex_dtype(p.dtype))
+    below = diag(ones((n - 1,), p.dtype), -1)
+    companion = below.at[0].set(elementwise.negative(divide(p[1:], p[0])))
+    found_roots = linalg.eigvals(companion)
+    return concatenate([found_roots, zeros((trailing,), found_roots.dtype)])
 
 
 def polyfit(

@@ -40,6 +40,9 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
     return view
 
 
+_DISPATCHED = (np.ufunc, type(np.sum))  # what NumPy sends here
+
+
 class _Dispatch:
     """NumPy's functions and ufuncs, and ours of the same name."""
 
@@ -53,7 +56,7 @@ class _Dispatch:
         for theirs, ours in ((np, self.namespace), (np.linalg, linalg), (np.fft, fft)):
             for name in dir(ours):
                 source, target = getattr(theirs, name, None), getattr(ours, name)
-                if callable(source) and not isinstance(target, type) and callable(target):
+                if isinstance(source, _DISPATCHED) and callable(target):
                     found.setdefault(source, target)
         return found
 
@@ -172,12 +175,20 @@ def _dlpack_device(self: Any) -> tuple[int, int]:
     return concrete_or_error(self, "the DLPack device").__dlpack_device__()
 
 
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+
+
 def attach(namespace: types.ModuleType) -> None:
     """Give `Array` the protocols; ``namespace`` is funtorch.numpy."""
     dispatch = _Dispatch(namespace)
 
     def array_namespace(self: Any, *, api_version: str | None = None) -> types.ModuleType:
         """Return the namespace of the Array API standard."""
+        if api_version not in (None, *_VERSIONS):
+            raise ValueError(
+                f"__array_namespace__: api_version {api_version!r} is not supported; use one of "
+                f"{', '.join(_VERSIONS)}"
+            )
         return namespace
 
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -148,10 +148,14 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
                 f"{name}: where= needs initial=, the result where no element is chosen"
             )
         axes = canonical_axes(axis, x.ndim, name)
-        if initial is None and any_(x.shape[k] == 0 for k in axes):
-            raise ValueError(
-                f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
-            )
+        if any_(x.shape[k] == 0 for k in axes):
+            if initial is None:
+                raise ValueError(
+                    f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
+                )
+            sizes = ((1 if k in axes else n) for k, n in enumerate(x.shape))
+            kept = tuple(n for k, n in enumerate(sizes) if keepdims or k not in axes)
+            return broadcast_to(convert(to_array(initial, name, "initial"), x.dtype), kept)
         x = _masked(convert(x, x.dtype), where, initial, name)
         if x.dtype == dtypes.bool_:
             reduced = _reduce({"max": "or", "min": "and"}[name], x, axes, keepdims)

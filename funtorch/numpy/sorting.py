@@ -24,6 +24,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     promote,
     static_int,
     to_array,
@@ -262,6 +263,7 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
     return stack(nonzero(x, size=size, fill_value=fill_value), -1)
 
 
+@moves
 def where(
     condition: Any,
     x: Any = None,

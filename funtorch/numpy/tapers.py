@@ -9,9 +9,11 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl
-from funtorch.numpy.promotion import static_int
+from funtorch.numpy.creation import ones
+from funtorch.numpy.elementwise import divide, i0, multiply
+from funtorch.numpy.promotion import asarray, convert, static_int, to_array
 
-__all__ = ["bartlett", "blackman", "hamming", "hanning"]
+__all__ = ["bartlett", "blackman", "hamming", "hanning", "kaiser"]
 
 
 def _window(name: str, source: Callable[[int], Any]) -> Callable[[int], Any]:
@@ -29,3 +31,26 @@ bartlett = _window("bartlett", np.bartlett)
 blackman = _window("blackman", np.blackman)
 hamming = _window("hamming", np.hamming)
 hanning = _window("hanning", np.hanning)
+
+
+def kaiser(M: int, beta: Any) -> Any:
+    """Make the Kaiser window of M points.
+
+    Args:
+        M: number of points.
+        beta: shape parameter; it may be traced.
+
+    Example:
+        >>> kaiser(3, 2.0).round(4).tolist()
+        [0.43869999051094055, 1.0, 0.43869999051094055]
+
+    References:
+        numpy.kaiser
+    """
+    n = static_int(M, "kaiser: M")
+    beta = to_array(beta, "kaiser", "beta")
+    beta = convert(beta, dtypes.to_inexact(beta.dtype))
+    if n <= 1:
+        return ones((max(n, 0),), beta.dtype)
+    place = asarray(np.sqrt(np.maximum(1 - (2 * np.arange(n) / (n - 1) - 1) ** 2, 0)), beta.dtype)
+    return divide(i0(multiply(beta, place)), i0(beta))

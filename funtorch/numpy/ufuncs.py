@@ -389,7 +389,11 @@ def _complete() -> None:
     setattr(fnp, "negative", ufunc(elementwise.negative, 1, 1))  # noqa: B010
     for name in __all__:
         setattr(fnp, name, globals()[name])
+    for function in (gcd, lcm):
+        identity = _IDENTITY.get(function.__name__)
+        setattr(fnp, function.__name__, ufunc(function, 2, 1, identity=identity))
     fnp.__all__.extend(__all__)
+    setattr(AtView, "apply", _apply)  # noqa: B010
 
 
 # --------------------------------------------------------------------------------- along the axes
@@ -599,6 +603,34 @@ def _with_axis(function: Callable[..., Any]) -> Callable[..., Any]:
         return asarray(out)[None]
 
     return wrapped
+
+
+# ---------------------------------------------------------------------------------------- at.apply
+def _apply(
+    self: AtView,
+    func: Callable[[Any], Any],
+    *,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+    mode: str | None = None,
+) -> Any:
+    """Return a copy with ``func`` applied to the indexed elements, as often as they are indexed."""
+    x = self.array
+    places = AtView(_positions(x, slice(None)), self.index)
+    flat = ravel(places.get(mode="clip" if mode == "clip" else "fill", fill_value=x.size))
+    if unique_indices or (type(flat) is ArrayImpl and _distinct(flat._data)):
+        old = self.get(mode="clip")
+        return self.set(convert(asarray(func(old)), x.dtype), mode=mode)
+
+    def step(carry: Any, place: Any) -> tuple[Any, None]:
+        new = convert(asarray(func(carry.at[place].get(mode="clip"))), x.dtype)
+        return carry.at[place].set(new, mode="drop"), None
+
+    return scan(step, ravel(x), flat)[0].reshape(x.shape)
+
+
+def _distinct(places: np.ndarray) -> bool:
+    return np.unique(places).size == places.size
 
 
 # ---------------------------------------------------------------------------------------- gcd, lcm

@@ -23,6 +23,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ShapedArray
+from funtorch.ops.contract import inner_dtype
 from funtorch.ops.elementwise import convert
 from funtorch.ops.families import bilinear, zeros
 from funtorch.ops.shape import pad_p, reshape, rev, transpose
@@ -173,7 +174,6 @@ def phases(
 
 
 # -------------------------------------------------------------------------------------------- eager
-_ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 _BLOCK = 1 << 19  # elements of the windows copied for one product: they should stay in the cache
 
 
@@ -192,9 +192,7 @@ def _eager(
     if lhs.dtype != rhs.dtype or dtypes.is_bool(lhs.dtype):
         raise TypeError("conv_general_dilated: the dtypes differ or are bool")  # see the type rule
     out_dtype = lhs.dtype if out_dtype is None else np.dtype(out_dtype)
-    inner = _ACCUMULATE_IN.get(lhs.dtype, lhs.dtype)
-    if out_dtype != inner:
-        inner = dtypes.promote_types(inner, _ACCUMULATE_IN.get(out_dtype, out_dtype))
+    inner = inner_dtype(lhs.dtype, out_dtype)
     lhs, rhs = lhs.astype(inner, copy=False), rhs.astype(inner, copy=False)
     geometry = (strides, padding, lhs_dilation, rhs_dilation)
     counts = out_sizes(lhs.shape[2:], rhs.shape[2:], *geometry)

@@ -148,12 +148,12 @@ def ask(function: str, args: tuple[Any, ...]) -> tuple[int, ...]:
         function: its name.
         args: as of `Invoke`; a dtype where it is to write a size.
     """
+    nothing = np.zeros(2)
     rooms = [np.zeros(2, a) if isinstance(a, np.dtype) else None for a in args]
     given: list[Any] = []
     for a, room in zip(args, rooms, strict=True):
-        pointer = np.zeros(2) if a is None else room
-        if pointer is not None:
-            given.append(ctypes.c_void_p(pointer.ctypes.data))
+        if a is None or room is not None:
+            given.append(ctypes.c_void_p((nothing if room is None else room).ctypes.data))
         else:
             given.append(ctypes.c_char(a) if isinstance(a, bytes) else ctypes.c_int(a))
     _function(function, True)(*given)

@@ -45,6 +45,8 @@ from funtorch.ops.elementwise import (
     select,
     sub,
 )
+from funtorch.ops.elementwise import max as larger
+from funtorch.ops.elementwise import min as smaller
 from funtorch.ops.families import broadcast_in_dim, full_like, ones_like, zeros_like
 from funtorch.ops.matrices import (
     adjoint,
@@ -163,12 +165,14 @@ getrf, interchange = getrf_p.bind, interchange_p.bind
 def permutation_of(pivots: Any, size: int) -> Any:
     """Return the order of rows after interchanges: int32 (..., size) from pivots (..., k).
 
-    Row j changes places with row pivots[j], in order.
+    Row j changes places with row pivots[j], in order. Pivots that are no rows become the nearest:
+    native code follows them.
     """
     lead = pivots.shape[:-1]
     rows = iota(shape=(size,), axis=0, dtype=dtypes.float64)
     rows = broadcast_in_dim(rows, shape=(*lead, size), dims=(len(lead),))
     if pivots.shape[-1]:
+        pivots = smaller(larger(pivots, zeros_like(pivots)), full_like(pivots, size - 1))
         rows = interchange(rows, add(pivots, ones_like(pivots)))
     return as_dtype(rows, dtypes.int32)
 
@@ -324,6 +328,8 @@ def _pinv_program(x: Any, *, rtol: float, hermitian: bool) -> tuple[Any]:
         u, values, vt = svd(x)
         left, v, size = adjoint(u), adjoint(vt), values
     axis = len(size.shape) - 1
+    if not size.shape[-1]:
+        return (mm(v, left),)
     largest = reduce_max(size, axes=(axis,))
     limit = broadcast_in_dim(scale(largest, rtol), shape=size.shape, dims=tuple(range(axis)))
     small = le(size, limit)

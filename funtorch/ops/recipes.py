@@ -325,12 +325,40 @@ def _eigh(avals: Sequence[ShapedArray], alone: bool) -> Recipe:
     w = c.room(n * n)
     c.turn(n, n, At(0), w)
     c.lapack("sy_nancheck", b"L", n, w, n, work=False)
+    blocks, size = _cut(n, n**3, alone)
+    if blocks > 1:
+        return _eigh_in_blocks(c, n, w, blocks, size)
     real = (c.real, -1) if c.complex else ()
     sizes = c.sizes("syevd", b"V", b"L", n, None, n, None, c.dtype, -1, *real, _INT, -1)
     kinds = (c.dtype, c.real, _INT) if c.complex else (c.dtype, _INT)
     rooms = [x for size, kind in zip(sizes, kinds, strict=True) for x in (c.room(size, kind), size)]
     c.lapack("syevd", b"V", b"L", n, w, n, At(1), *rooms)
     c.turn(n, n, w, At(2))
+    return c.recipe(9 * n**3)
+
+
+def _eigh_in_blocks(c: _Calls, n: int, w: Work, blocks: int, size: int) -> Recipe:
+    """The steps of the routine above: blocks of vectors are turned back by several threads."""
+    z, taus, e = c.room(n * n), c.room(n), c.room(n, c.real)
+    (room,) = c.sizes("sytrd", b"L", n, None, n, None, None, None, c.dtype, -1)
+    c.lapack("sytrd", b"L", n, w, n, At(1), e, taus, c.room(room), room, fails=False)
+    kinds = (c.dtype, c.real, _INT) if c.complex else (c.dtype, _INT)
+    asked = (x for kind in kinds for x in (kind, -1))
+    sizes = c.sizes("stedc", b"I", n, None, None, None, n, *asked)
+    rooms = [
+        x for count, kind in zip(sizes, kinds, strict=True) for x in (c.room(count, kind), count)
+    ]
+    c.lapack("stedc", b"I", n, At(1), e, z, n, *rooms)
+    c.stage()
+    how = (b"L", b"L", b"N", n)
+    (room,) = c.sizes("ormtr", *how, size, None, n, None, None, n, c.dtype, -1)
+    part, own = Part(n, size), Work(z.offset, size * n * c.dtype.itemsize)
+    c.lapack(
+        "ormtr", *how, part, w, n, taus, own, n, c.room(room, blocks=blocks), room, fails=False
+    )
+    target = At(2, 0, size)
+    c.blas("omatcopy", _ROWS, _TRANSPOSED, part, n, c.one(), own, n, target, n)
+    c.stage(blocks)
     return c.recipe(9 * n**3)
 
 

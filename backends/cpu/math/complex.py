@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import exponential, inverse, logarithm, power, trigonometric
+from . import complex_inverse, exponential, inverse, logarithm, power, trigonometric
 from .values import Value, absolute, copysign, mad, maximum, minimum, select, sqrt
 
 __all__ = ["COMPLEX", "Pair"]
@@ -262,6 +262,10 @@ def _turned(f: Callable[[Pair], Pair]) -> Callable[[Pair], Pair]:
     return g
 
 
+def _of_parts(f: Callable[[Value, Value], tuple[Value, Value]]) -> Callable[[Pair], Pair]:
+    return lambda z: Pair(*f(z.re, z.im))
+
+
 def _cos(z: Pair) -> Pair:
     return _cosh(Pair(-z.im, z.re))
 
@@ -307,6 +311,12 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "sinh": _sinh,
     "cosh": _cosh,
     "tanh": _tanh,
+    "asin": _of_parts(complex_inverse.asin),
+    "acos": _of_parts(complex_inverse.acos),
+    "atan": _turned(_of_parts(complex_inverse.atanh)),
+    "asinh": _turned(_of_parts(complex_inverse.asin)),
+    "acosh": _of_parts(complex_inverse.acosh),
+    "atanh": _of_parts(complex_inverse.atanh),
     "eq": _equal,
     "ne": lambda z, w: ~_equal(z, w),
     "is_finite": _is_finite,

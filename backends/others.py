@@ -1,0 +1,159 @@
+"""Operations on dtypes that have no code of their own, written in those that have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.jaxpr import Eqn
+from funtorch.ops.contract import inner_dtype
+from funtorch.ops.conv import conv_general_dilated, phases
+from funtorch.ops.elementwise import (
+    abs,
+    add,
+    bitcast,
+    bitwise_and,
+    bitwise_or,
+    complex,
+    convert,
+    eq,
+    gt,
+    imag,
+    lt,
+    mul,
+    ne,
+    real,
+    select,
+    shift_right_logical,
+    sub,
+)
+from funtorch.ops.families import broadcast_in_dim, full_like, scalar, zeros_like
+from funtorch.ops.indexing import scatter_max, scatter_min
+from funtorch.ops.reduce import reduce_sum
+from funtorch.ops.shape import pad, reshape
+from funtorch.ops.window import windows
+
+__all__ = ["convolved", "integer_powers", "is_finite_number", "next_half", "scattered_bools"]
+
+Written = Callable[..., Any]
+
+
+def _as(x: Any, dtype: Any) -> Any:
+    return convert(x, dtype=np.dtype(dtype), weak_type=False)
+
+
+# ---------------------------------------------------------------------- elementwise
+def is_finite_number(eqn: Eqn) -> Written | None:
+    """All integers are finite."""
+    if dtypes.is_float(eqn.invars[0].aval.dtype) or dtypes.is_complex(eqn.invars[0].aval.dtype):
+        return None
+    shape = eqn.outvars[0].aval.shape
+    return lambda x: broadcast_in_dim(scalar(True, np.dtype(bool)), shape=shape, dims=())
+
+
+def integer_powers(eqn: Eqn) -> Written | None:
+    """Powers of integers by repeated squaring; a negative one of anything but 1 and -1 is 0."""
+    dtype = eqn.outvars[0].aval.dtype
+    if dtype.kind not in "iu":
+        return None
+
+    def power(x: Any, y: Any) -> Any:
+        one, none = full_like(x, 1), zeros_like(x)
+        out, square = one, x
+        for k in range(8 * dtype.itemsize - (dtype.kind == "i")):
+            bit = bitwise_and(shift_right_logical(y, full_like(y, k)), one)
+            out = select(ne(bit, none), mul(out, square), out)
+            square = mul(square, square)
+        if dtype.kind == "u":
+            return out
+        odd = select(ne(bitwise_and(y, one), none), x, one)
+        return select(lt(y, none), select(eq(abs(x), one), odd, none), out)
+
+    return power
+
+
+def next_half(eqn: Eqn) -> Written | None:
+    """The 16-bit float after x in the direction of y: its bits are one more or one less."""
+    dtype = eqn.outvars[0].aval.dtype
+    if dtype.itemsize != 2:
+        return None
+    bits_of = np.dtype("int16")
+
+    def after(x: Any, y: Any) -> Any:
+        bits, none = bitcast(x, dtype=bits_of), zeros_like(x)
+        outwards = eq(gt(y, x), gt(x, none))
+        ones = full_like(bits, 1)
+        moved = select(outwards, add(bits, ones), sub(bits, ones))
+        sign = bitwise_and(bitcast(y, dtype=bits_of), full_like(bits, -(1 << 15)))
+        moved = select(eq(x, none), bitwise_or(sign, ones), moved)
+        moved = select(eq(x, y), bitcast(y, dtype=bits_of), moved)
+        bad = bitwise_or(ne(x, x), ne(y, y))
+        return select(bad, add(x, y), bitcast(moved, dtype=dtype))
+
+    return after
+
+
+def scattered_bools(greatest: bool) -> Callable[[Eqn], Written | None]:
+    """Combine bools as numbers 0 and 1: by the greater of two, or by the lesser."""
+
+    def rule(eqn: Eqn) -> Written | None:
+        if eqn.invars[0].aval.dtype.kind != "b":
+            return None
+        f = scatter_max if greatest else scatter_min
+
+        def scatter(x: Any, updates: Any, *indices: Any) -> Any:
+            return _as(f(_as(x, "uint8"), _as(updates, "uint8"), *indices, **eqn.params), bool)
+
+        return scatter
+
+    return rule
+
+
+# ---------------------------------------------------------------------- convolutions
+def convolved(eqn: Eqn) -> Written | None:
+    """Convolutions of what is neither float32 nor float64, and those whose taps all miss."""
+    lhs, rhs = (v.aval for v in eqn.invars)
+    out, p = eqn.outvars[0].aval, dict(eqn.params)
+    p.pop("out_dtype")
+    geometry = (p["strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
+    if not list(phases(lhs.shape[2:], rhs.shape[2:], *geometry)):
+        return lambda *xs: broadcast_in_dim(scalar(0, out.dtype), shape=out.shape, dims=())
+    inner = inner_dtype(lhs.dtype, out.dtype)
+    if {lhs.dtype, out.dtype} != {inner}:
+        return lambda x, w: _as(
+            conv_general_dilated(_as(x, inner), _as(w, inner), **p, out_dtype=None), out.dtype
+        )
+    if dtypes.is_complex(inner):
+        return lambda x, w: _by_parts(x, w, p)
+    return None if inner.kind == "f" else lambda x, w: _by_sums(x, w, p)
+
+
+def _by_parts(x: Any, w: Any, p: dict[str, Any]) -> Any:
+    """Convolve real and imaginary parts with each other."""
+    (a, b), (c, d) = ((real(z), imag(z)) for z in (x, w))
+    ac, bd, ad, bc = (
+        conv_general_dilated(u, v, **p, out_dtype=None) for u, v in ((a, c), (b, d), (a, d), (b, c))
+    )
+    return complex(sub(ac, bd), add(ad, bc))
+
+
+def _by_sums(x: Any, w: Any, p: dict[str, Any]) -> Any:
+    """Write a convolution as the sum of products that it is, over all taps and features."""
+    groups, (outs, inner, *taps) = p["groups"], w.aval.shape
+    m = len(taps)
+    lo, hi = ((0, 0, *(pair[k] for pair in p["padding"])) for k in (0, 1))
+    gaps = (0, 0, *(d - 1 for d in p["lhs_dilation"]))
+    x = pad(x, scalar(0, x.dtype), lo=lo, hi=hi, interior=gaps)
+    x = windows(x, window=tuple(taps), strides=p["strides"], dilation=p["rhs_dilation"])
+    batch, places = x.aval.shape[0], x.aval.shape[2 + m :]
+    x = reshape(x, shape=(batch, groups, inner, *taps, *places))
+    w = reshape(w, shape=(groups, outs // groups, inner, *taps))
+    shape = (batch, groups, outs // groups, inner, *taps, *places)
+    ndim = len(shape)
+    x = broadcast_in_dim(x, shape=shape, dims=(0, 1, *range(3, ndim)))
+    w = broadcast_in_dim(w, shape=shape, dims=tuple(range(1, 4 + m)))
+    out = reduce_sum(mul(x, w), axes=tuple(range(3, 4 + m)))
+    return reshape(out, shape=(batch, outs, *places))
