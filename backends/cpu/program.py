@@ -295,9 +295,9 @@ class _Printer:
     # ---------------------------------------------------------------- kernels and products
     def launch(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
-            pair = [self.pointer(frame, v) for v in (out, source)]
-            if nbytes(out) < SHARED_COPY or pair[0] == pair[1]:
-                self.copy(*pair, nbytes(out))
+            target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
+            if nbytes(out) < SHARED_COPY or target == origin:
+                self.copy(target, origin, nbytes(out))
             else:
                 code = copy_code(nbytes(out))
                 self.declared.update(code.declared)
