@@ -327,7 +327,7 @@ class Stage(Trace):
                     return parent.process(prim, args, params)
                 finally:
                     _state.trace = self
-            source = None  # users never see the tape's tracers
+            source = _state.source  # users never see the tape's tracers, but errors backwards
             if prim.depends is not None:
                 flags = [_is_from(self, a) for a in args]
                 if not all(prim.depends(flags, **params)):
