@@ -6,22 +6,27 @@ correlations, each of which makes some of the output.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.conv import conv_general_dilated, phases
-from funtorch.ops.families import scalar
-from funtorch.ops.shape import pad, transpose
+from funtorch.ops.elementwise import add, mul
+from funtorch.ops.families import broadcast_in_dim, scalar
+from funtorch.ops.reduce import reduce_sum
+from funtorch.ops.shape import concatenate, pad, reshape, rev, transpose
+from funtorch.ops.shape import slice as cut
 
 from .kernel import Affine, row_major
-from .moves import MOVES, Map, combine, merged_axes, moved
+from .moves import MOVES, Map, combine, identity, merged_axes, moved
 from .plan import Conv, Correlation, Dot
-from .products import dot
+from .products import FLOATS, dot
 
 __all__ = ["convolution", "rewritten", "runs"]
 
+_TAPS = 32  # terms up to which they are written out
 _WIDE = 8  # out features from which they are the columns of a product
 
 Makers = dict[Var, Eqn]
@@ -158,7 +163,8 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
 
     Rows are places, whose terms lie in several pieces: no window is copied.
     """
-    if c.y.strides[2] != 1 or c.outs < _WIDE or not _inside(c):
+    columns = c.outs if c.y.strides[2] == 1 else c.batch if math.prod(c.places) == 1 else 0
+    if columns < _WIDE or not _inside(c):
         return None
     batches = [(c.groups, c.x.strides[1], c.w.strides[0], c.y.strides[1])]
     rows = [(c.batch, c.x.strides[0], c.y.strides[0])]
@@ -170,8 +176,8 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
         sums.append((c.window[k], step * c.dilation[k], c.w.strides[3 + k]))
         start -= step * c.low[k]
     rows.sort(key=lambda axis: -abs(axis[2]))
-    columns = [(c.outs, c.w.strides[1], 1)]
-    return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, columns, sums)
+    outs = [(c.outs, c.w.strides[1], c.y.strides[2])]
+    return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, outs, sums)
 
 
 def _inside(c: Correlation) -> bool:
@@ -180,32 +186,191 @@ def _inside(c: Correlation) -> bool:
     return all(low <= 0 and (p - 1) * s + (k - 1) * d - low < n for p, s, k, d, low, n in ends)
 
 
-def rewritten(eqn: Eqn, makers: Makers) -> Callable[..., Any] | None:
+Written = tuple[Callable[..., Any], Sequence[Var | Lit]]
+"""A function to put in the place of an equation, and what it is called with."""
+
+
+def rewritten(eqn: Eqn, makers: Makers) -> Written | None:
+    """Return a convolution written in what is compiled well; None if it is that already.
+
+    Args:
+        makers: the equations that make variables.
+    """
+    for rule in (_exchanged, _stencil, _sums, _bordered):
+        found = rule(eqn, makers)
+        if found is not None:
+            return found
+    return None
+
+
+def _exchanged(eqn: Eqn, makers: Makers) -> Written | None:
+    """Return a convolution of an array with gaps with a larger window as one of the window, whose
+    window is the array: gradients of the weights of transposed convolutions.
+
+    With gaps of ``gap``, out[p] sums lhs[q] rhs[k] over p + k - lo = gap q, so it is also the sum
+    over q of rhs[gap q - p + lo] lhs[q].
+    """
+    (lhs, rhs), p = eqn.invars, eqn.params
+    space, taps, places = (v.aval.shape[2:] for v in (lhs, rhs, *eqn.outvars))
+    if max(p["lhs_dilation"], default=1) == 1 or p["groups"] > 1:
+        return None
+    if max((*p["strides"], *p["rhs_dilation"])) > 1 or math.prod(taps) <= math.prod(places):
+        return None
+    pads = []
+    for n, k, size, gap, (lo, _) in zip(
+        space, taps, places, p["lhs_dilation"], p["padding"], strict=True
+    ):
+        low = size - 1 - lo
+        pads.append((low, size + (n - 1) * gap - k - low))
+    ones, axes = (1,) * len(space), tuple(range(2, lhs.aval.ndim))
+    geometry = {"strides": ones, "lhs_dilation": ones, "rhs_dilation": p["lhs_dilation"]}
+
+    def exchanged(x: Any, w: Any) -> Any:
+        y = conv_general_dilated(w, x, **{**p, **geometry, "padding": tuple(pads)})
+        return transpose(rev(y, axes=axes), perm=(1, 0, *axes))
+
+    return exchanged, eqn.invars
+
+
+def _in_memory(v: Var, makers: Makers) -> tuple[int, ...]:
+    """Return the axes of a variable in the order in which they lie in memory."""
+    shape = v.aval.shape
+    *_, (_, where) = _sources(v, identity(shape), shape, makers)
+    return tuple(sorted(range(len(shape)), key=lambda k: -abs(where.strides[k])))
+
+
+def _turned_back(x: Any, order: Sequence[int]) -> Any:
+    return transpose(x, perm=tuple(order.index(k) for k in range(len(order))))
+
+
+def _with_border(x: Any, order: Sequence[int], params: dict[str, Any]) -> Any:
+    """Return x with its axes in an order, and with what surrounds its elements along the last."""
+    pairs, gaps = params["padding"], params["lhs_dilation"]
+    front = (0,) * (len(order) - len(pairs))
+    x = transpose(x, perm=tuple(order))
+    if not any(map(any, pairs)) and max(gaps, default=1) == 1:
+        return x
+    lo, hi = ((*front, *(pair[k] for pair in pairs)) for k in (0, 1))
+    between = (*front, *(n - 1 for n in gaps))
+    ends = {"lo": lo, "hi": hi, "interior": between}
+    ends = {name: tuple(n[k] for k in order) for name, n in ends.items()}
+    return pad(x, scalar(0, x.dtype), **ends)
+
+
+def _window(
+    x: Any, order: Sequence[int], start: Sequence[int], steps: Sequence[int], counts: Sequence[int]
+) -> Any:
+    """Return ``counts`` elements from ``start`` on, ``steps`` apart, along the last axes of those
+    that lie in x in an order."""
+    first = len(order) - len(counts)
+    sizes = [x.shape[order.index(k)] for k in range(first)]
+    begin = (*(0,) * first, *start)
+    apart = (*(1,) * first, *steps)
+    end = (*sizes, *(s + (n - 1) * d + 1 for s, n, d in zip(start, counts, steps, strict=True)))
+    begin, end, apart = (tuple(n[k] for k in order) for n in (begin, end, apart))
+    return cut(x, start=begin, limit=end, stride=apart)
+
+
+def _stencil(eqn: Eqn, makers: Makers) -> Written | None:
+    """Return a convolution of every feature on its own as a sum of elementwise products.
+
+    They are one kernel, which reads x once, from the cache as often as there are taps.
+    """
+    (lhs, rhs), p = eqn.invars, eqn.params
+    (outs, inner, *taps), places = rhs.aval.shape, eqn.outvars[0].aval.shape[2:]
+    if isinstance(lhs, Lit) or inner != 1 or outs != p["groups"] or lhs.aval.dtype not in FLOATS:
+        return None
+    if not 1 < math.prod(taps) <= min(_TAPS, math.prod(places)):
+        return None
+    order = _in_memory(lhs, makers)
+
+    def summed(x: Any, w: Any) -> Any:
+        x, total = _with_border(x, order, p), None
+        for at in itertools.product(*map(range, taps)):
+            start = [k * d for k, d in zip(at, p["rhs_dilation"], strict=True)]
+            piece = _window(x, order, start, p["strides"], places)
+            one = cut(
+                w, start=(0, 0, *at), limit=(outs, 1, *(k + 1 for k in at)), stride=(1,) * w.ndim
+            )
+            one = reshape(one, shape=(outs,))
+            one = broadcast_in_dim(one, shape=piece.shape, dims=(order.index(1),))
+            term = mul(piece, one)
+            total = term if total is None else add(total, term)
+        return _turned_back(total, order)
+
+    return summed, eqn.invars
+
+
+def _sums(eqn: Eqn, makers: Makers) -> Written | None:
+    """Return a convolution with large windows of every group on its own as a few sums of
+    elementwise products: the gradient of the weights of a `_stencil`."""
+    (lhs, rhs), p = eqn.invars, eqn.params
+    (outs, inner, *taps), places = rhs.aval.shape, eqn.outvars[0].aval.shape[2:]
+    if isinstance(lhs, Lit) or outs != p["groups"] or lhs.aval.dtype not in FLOATS:
+        return None
+    if math.prod(places) > min(_TAPS, math.prod(taps) - 1):
+        return None
+    batch, _, *space = lhs.aval.shape
+    shape = (batch, outs, inner, *space)
+    eqn_of = makers.get(lhs)
+    if eqn_of is not None and eqn_of.prim.name == "reshape":
+        whole = eqn_of.invars[0]  # it may have the groups as an axis, where they lie in memory
+        if isinstance(whole, Var) and _without_ones(whole.aval.shape) == _without_ones(shape):
+            lhs = whole
+    axes = iter(_in_memory(lhs, makers))
+    long = [k for k, n in enumerate(shape) if n != 1]
+    number = (
+        dict(zip((k for k, n in enumerate(lhs.aval.shape) if n != 1), long, strict=True))
+        if _without_ones(lhs.aval.shape) == _without_ones(shape)
+        else {}
+    )
+    order = [number[k] for k in axes if k in number] or list(range(len(shape)))
+    order = (*(k for k in range(len(shape)) if k not in order), *order)
+    away = tuple(k for k, axis in enumerate(order) if axis > 1)
+
+    def summed(x: Any, w: Any) -> Any:
+        x = _with_border(reshape(x, shape=shape), order, p)
+        w = reshape(w, shape=(outs, inner, *taps))
+        w = transpose(w, perm=tuple(k - 1 for k in order if k > 0))
+        found = []
+        for at in itertools.product(*map(range, places)):
+            start = [k * s for k, s in zip(at, p["strides"], strict=True)]
+            piece = _window(x, order, start, p["rhs_dilation"], taps)
+            dims = tuple(k for k, axis in enumerate(order) if axis > 0)
+            terms = mul(piece, broadcast_in_dim(w, shape=piece.shape, dims=dims))
+            total = reduce_sum(terms, axes=away)
+            if order.index(0) > order.index(1):
+                total = transpose(total, perm=(1, 0))
+            found.append(reshape(total, shape=(batch, outs, 1)))
+        return reshape(concatenate(*found, axis=2), shape=(batch, outs, *places))
+
+    return summed, (lhs, rhs)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [n for n in shape if n != 1]
+
+
+def _bordered(eqn: Eqn, makers: Makers) -> Written | None:
     """Return a convolution of features that lie next to each other, of an array with its padding.
 
     It is a product of matrices then. The border is written in the order in which the array lies.
     """
     lhs, rhs = eqn.invars
-    p, ndim = eqn.params, lhs.aval.ndim
-    padded = any(any(pair) for pair in p["padding"])
+    p = eqn.params
+    padded = any(map(any, p["padding"]))
     if isinstance(lhs, Lit) or isinstance(rhs, Lit) or not padded or max(p["lhs_dilation"]) > 1:
         return None
-    unit = tuple(Affine(0, tuple(int(k == j) for j in range(ndim))) for k in range(ndim))
-    *_, (_, where) = _sources(lhs, unit, lhs.aval.shape, makers)
-    order = tuple(sorted(range(ndim), key=lambda k: -abs(where.strides[k])))
+    order = _in_memory(lhs, makers)
     if order[-1] > 1 or rhs.aval.shape[0] // p["groups"] < _WIDE:
         return None
-    lo, hi = ((0, 0, *(pair[k] for pair in p["padding"])) for k in (0, 1))
 
     def bordered(x: Any, w: Any) -> Any:
-        x = transpose(x, perm=order)
-        ends = {"lo": tuple(lo[k] for k in order), "hi": tuple(hi[k] for k in order)}
-        x = pad(x, scalar(0, x.dtype), **ends, interior=(0,) * ndim)
-        x = transpose(x, perm=tuple(order.index(k) for k in range(ndim)))
+        x = _turned_back(_with_border(x, order, p), order)
         none = ((0, 0),) * len(p["padding"])
         return conv_general_dilated(x, w, **{**p, "padding": none})
 
-    return bordered
+    return bordered, eqn.invars
 
 
 def _good(c: Correlation) -> bool:

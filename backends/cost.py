@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.families import ELEMENTWISE
+from funtorch.ops.recipes import batch_of, recipe_of
 
 from .compile import plan_of
 from .kernel import Kernel
@@ -117,6 +118,10 @@ def equation_cost(eqn: Eqn) -> Cost:
         return Cost(0.0, _elements(eqn))
     if name in _FLOPS:
         return Cost(float(_FLOPS[name](eqn)))
+    avals = [v.aval for v in eqn.invars]
+    recipe = recipe_of(name, avals, p)
+    if recipe is not None:
+        return Cost(recipe.flops * batch_of(name, avals))
     if name in ELEMENTWISE:
         return Cost(0.0 if name in _FREE else float(_elements(eqn)))
     if name.startswith(("reduce_", "cum", "arg")):

@@ -214,7 +214,7 @@ LOWERINGS: dict[str, Rule] = {
 }
 """By primitive."""
 
-AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], Callable[..., Any] | None]] = {
+AFTER: dict[str, Callable[[Eqn, dict[Var, Eqn]], correlate.Written | None]] = {
     "conv_general_dilated": correlate.rewritten
 }
 """By primitive, where it matters what made the operands."""
@@ -250,16 +250,16 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             eqns.append(Eqn(eqn.prim, [], eqn.params, [], eqn.source))
             continue
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
-        rule = of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
         written = None if rule is None else rule(eqn)
         if written is None and eqn.prim.name in AFTER and not _is_empty(eqn):
-            written = AFTER[eqn.prim.name](new, makers)
+            written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
         if written is None:
             eqns.append(new)
             makers.update((v, new) for v in new.outvars)
             continue
-        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in eqn.invars])
-        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, args, strict=True))
+        sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in atoms])
+        inner: dict[Var, Var | Lit] = dict(zip(sub.invars, atoms, strict=True))
         sub = lower(sub)
         for e in sub.eqns:
             new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)

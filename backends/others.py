@@ -9,7 +9,8 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.jaxpr import Eqn
-from funtorch.ops.conv import accumulated_in, conv_general_dilated, phases
+from funtorch.ops.contract import inner_dtype
+from funtorch.ops.conv import conv_general_dilated, phases
 from funtorch.ops.elementwise import (
     abs,
     add,
@@ -120,7 +121,7 @@ def convolved(eqn: Eqn) -> Written | None:
     geometry = (p["strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
     if not list(phases(lhs.shape[2:], rhs.shape[2:], *geometry)):
         return lambda *xs: broadcast_in_dim(scalar(0, out.dtype), shape=out.shape, dims=())
-    inner = accumulated_in(lhs.dtype, out.dtype)
+    inner = inner_dtype(lhs.dtype, out.dtype)
     if {lhs.dtype, out.dtype} != {inner}:
         return lambda x, w: _as(
             conv_general_dilated(_as(x, inner), _as(w, inner), **p, out_dtype=None), out.dtype

@@ -46,7 +46,7 @@ Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
-_SHORT = 16  # terms that the innermost of several axes of a sum has at least
+_SHORT = 6  # terms that the innermost of several axes of a sum has at least
 
 
 def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:

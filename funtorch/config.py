@@ -69,21 +69,28 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "debug_nans": _flag,
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
+    "narrow": _flag,
     "debug": _level,
     "threads": _count,
 }
 
 
 # What a traced program depends on.
-_TRACED = ("default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch")
+_TRACED = (
+    "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
+)  # fmt: skip
 _UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
 _watchers: dict[str, Callable[[], None]] = {}
 
 
-def _enable_x64(value: Any) -> dict[str, np.dtype]:
+def _enable_x64(value: Any) -> dict[str, Any]:
     bits = 64 if _flag("enable_x64", value) else 32
-    return {"default_float": np.dtype(f"float{bits}"), "default_int": np.dtype(f"int{bits}")}
+    return {
+        "default_float": np.dtype(f"float{bits}"),
+        "default_int": np.dtype(f"int{bits}"),
+        "narrow": bits == 32,
+    }
 
 
 def _log_compiles(value: Any) -> dict[str, int]:
@@ -114,6 +121,8 @@ class Config(threading.local):
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
+        narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
+            `update("jax_enable_x64", False)` sets it.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
@@ -133,6 +142,7 @@ class Config(threading.local):
     debug_nans: bool = False
     strict_gradients: bool = False
     numpy_dispatch: bool = True
+    narrow: bool = False
     debug: int = _debug_from_environment()
     threads: int | None = None
 

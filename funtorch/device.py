@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from funtorch import arraytree
+from funtorch.hardware import CPU, Device
 from funtorch.numpy.promotion import asarray
 
 __all__ = [
@@ -22,25 +22,6 @@ __all__ = [
     "device_put",
     "devices",
 ]
-
-
-@dataclass(frozen=True)
-class Device:
-    """A place where arrays live and programs run.
-
-    Args:
-        platform: ``'cpu'``.
-        id: number of the device on its platform.
-    """
-
-    platform: str
-    id: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.platform}:{self.id}"
-
-
-CPU = Device("cpu")
 
 
 def devices(backend: str | None = None) -> list[Device]:

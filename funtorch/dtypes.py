@@ -165,12 +165,14 @@ class _CanonicalTable(dict[Any, np.dtype]):
 
 
 _canonical = _CanonicalTable(_KNOWN)
+_NARROWER = {float64: float32, complex128: complex64, int64: int32, uint64: uint32}
 
 
 def canonical(dtype_like: Any) -> np.dtype:
     """Turn anything that names a dtype into the dtype.
 
-    Nothing is truncated: float64 stays float64. Only the Python types follow the defaults.
+    Nothing is truncated: float64 stays float64, unless `config.narrow` is set. Only the Python
+    types follow the defaults.
 
     Args:
         dtype_like: a dtype, a NumPy scalar type, a name such as `'bfloat16'`, or one of the
@@ -189,10 +191,11 @@ def canonical(dtype_like: Any) -> np.dtype:
     try:
         if dtype_like in _PYTHON_TYPES:
             return _PYTHON_TYPES[dtype_like]()
-        return _canonical[dtype_like]
+        found = _canonical[dtype_like]
+        return _NARROWER.get(found, found) if config.narrow else found
     except TypeError:
         if hasattr(dtype_like, "dtype"):
-            return _canonical[dtype_like.dtype]
+            return canonical(dtype_like.dtype)
         if getattr(dtype_like, "__hash__", None) is None:
             return _canonical.__missing__(str(dtype_like))
         raise
@@ -591,6 +594,8 @@ def _is_weak(operand: tuple[np.dtype, bool]) -> bool:
 def _type_of_int(x: int) -> tuple[np.dtype, bool]:
     if -0x8000_0000 <= x <= 0x7FFF_FFFF:
         return config.default_int, True
+    if config.narrow:
+        raise OverflowError(f"Python int {x} does not fit in int32, the widest with config.narrow")
     if -0x8000_0000_0000_0000 <= x <= 0x7FFF_FFFF_FFFF_FFFF:
         return int64, True
     if 0 <= x <= 0xFFFF_FFFF_FFFF_FFFF:

@@ -35,6 +35,7 @@ FLOORS = {
     "funtorch.errors": 0,
     "funtorch.config": 0,
     "funtorch.flags": 0,
+    "funtorch.hardware": 0,
     "funtorch.openblas": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,

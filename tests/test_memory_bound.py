@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from test_kernels import F32, F64, I32, check_printed, loaded, place, printed, steps
+from test_kernels import F32, F64, I32, check_printed, loaded, memory, place, printed, steps
 
 import funtorch as ft
+import funtorch.nn as fnn
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.buffers import Pool
@@ -130,6 +131,7 @@ def test_totals_are_the_same_for_any_number_of_threads():
 @pytest.fixture
 def small_caches(monkeypatch):
     monkeypatch.setattr(stream, "STREAM", 1)
+    monkeypatch.setattr(stream, "_SHORT", 64)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 16])
@@ -144,16 +146,16 @@ def test_results_past_the_caches_are_whole(small_caches, sizes, dtype, offset):
     kernel = Kernel("k", sizes, (False,) * len(sizes), (dtype,) * 3, body, stores)
     n = int(np.prod(sizes))
     x = RNG.integers(-5, 6, n).astype(dtype)
-    memory = np.full(2 * n + 64, 9, dtype)
+    room = np.full(2 * n + 64, 9, dtype)
     run = printed(kernel)[1]
     for gap in (0, 3):  # both results at one place in their lines, or not
-        memory[:] = 9
-        y, z = memory[offset : offset + n], memory[offset + n + gap : offset + 2 * n + gap]
+        room[:] = 9
+        y, z = room[offset : offset + n], room[offset + n + gap : offset + 2 * n + gap]
         run([x, y, z])
         np.testing.assert_array_equal(y, x + x)
         np.testing.assert_array_equal(z, x * x)
-        assert (memory[:offset] == 9).all()
-        assert (memory[offset + 2 * n + gap :] == 9).all()
+        assert (room[:offset] == 9).all()
+        assert (room[offset + 2 * n + gap :] == 9).all()
     assert "nontemporal" in printed(kernel)[0].text
 
 
@@ -172,6 +174,38 @@ def test_rows_past_the_caches_mean_the_same(small_caches):
     x = RNG.normal(size=4200).astype(F32)
     code = check_printed(kernel, [x, np.zeros(4200, F32), np.zeros(4200, F32)])
     assert "nontemporal" in code.text
+
+
+@pytest.mark.parametrize("name", ["columns", "running", "running rows", "squares"])
+def test_every_schedule_writes_past_the_caches(small_caches, name):
+    sizes = (130, 200)
+    inner = (name in ("columns", "running"), name == "running rows")
+    body = [loaded(sizes)]
+    if name == "columns":
+        body += [Op("reduce", (0,), F32, "reduce_sum"), Op("mul", (0, 1), F32)]
+    elif name.startswith("running"):
+        body.append(Op("cumulate", (0,), F32, "reduce_sum"))
+    else:
+        across = Affine(0, (1, 130))
+        body += [Op("load", (), F32, 1, across), Op("add", (0, 1), F32)]
+    stores = (Store(2, len(body) - 1, place(sizes)),)
+    kernel = Kernel("k", sizes, inner, (F32,) * 3, tuple(body), stores)
+    code = check_printed(kernel, [RNG.normal(size=26_000).astype(F32) for _ in range(3)], 1e-3)
+    assert "nontemporal" in code.text
+
+
+@pytest.mark.parametrize("name", ["pooling", "softmax gradient", "batch norm gradients", "norm"])
+def test_programs_mean_the_same_past_the_caches(small_caches, name):
+    programs = {
+        "pooling": lambda x: lax.reduce_window(x, -fnp.inf, lax.max, (1, 2), (1, 1)),
+        "softmax gradient": ft.grad(lambda x: (fnn.softmax(x) ** 2).sum()),
+        "batch norm gradients": ft.grad(lambda x: (norm(x.T, x[:, 0], x[:, 1]) ** 3).sum()),
+        "norm": lambda x: norm(x, x[0], x[1]),
+    }
+    for step in steps(programs[name], (70, 150)):
+        if isinstance(step, Launch):
+            lengths = [v.aval.size for v in step.vars]
+            check_printed(step.kernel, memory(step.kernel, lengths), 1e-3)
 
 
 def test_what_works_in_place_stays_in_the_caches(small_caches):
@@ -274,3 +308,63 @@ def test_integers_are_divided_as_floats_exactly(name):
     for f in (lambda x, y: x // y, lambda x, y: x % y):
         got, want = (np.asarray(g(*args))[:, some] for g in (ft.jit(f), f))
         np.testing.assert_array_equal(got, want)
+
+
+# ---------------------------------------------------------------------- blocks of short rows
+def norm_and_entropy(sizes, inner, dtype=F32):
+    """Return a kernel of three stages with kept exponentials, a logarithm and a root of rows."""
+    rows = [k for k, r in enumerate(inner) if not r]
+    body = (
+        loaded(sizes, dtype=dtype),
+        Op("reduce", (0,), dtype, "reduce_max"),
+        Op("sub", (0, 1), dtype),
+        Op("exp", (2,), dtype),
+        Op("reduce", (3,), dtype, "reduce_sum"),
+        Op("log", (4,), dtype),
+        Op("sub", (2, 5), dtype),
+        Op("div", (3, 4), dtype),
+        Op("mul", (6, 7), dtype),
+        Op("reduce", (8,), dtype, "reduce_min"),
+        Op("sqrt", (4,), dtype),
+        Op("add", (9, 10), dtype),
+        Op("mul", (8, 11), dtype),
+    )
+    stores = (
+        Store(1, 12, place(sizes)),
+        Store(2, 6, place(sizes)),
+        Store(3, 11, place(sizes, rows)),
+    )
+    return Kernel("k", sizes, inner, (dtype,) * 4, body, stores)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "inner"),
+    [
+        ((300, 33), (False, True)),
+        ((6, 50, 17), (False, False, True)),
+        ((9, 40, 3, 11), (False, False, True, True)),
+        ((5, 8, 7, 20), (False, True, False, True)),
+        ((2100, 10), (False, True)),
+    ],
+    ids=str,
+)
+def test_blocks_of_rows_mean_the_same(sizes, inner, dtype):
+    kernel = norm_and_entropy(sizes, inner, dtype)
+    n, length = (
+        int(np.prod([s for s, r in zip(sizes, inner, strict=True) if r or all_]))
+        for all_ in (True, False)
+    )
+    x = RNG.normal(size=n).astype(dtype)
+    buffers = [x, np.zeros(n, dtype), np.zeros(n, dtype), np.zeros(n // length, dtype)]
+    check_printed(kernel, buffers, 1e-4)
+
+
+def test_totals_of_blocks_of_rows_are_those_of_numpy():
+    sizes = (700, 24)
+    kernel = norm_and_entropy(sizes, (False, True))
+    stores = (*kernel.stores, Store(4, 12, place(sizes, [1]), None, "reduce_sum"))
+    kernel = Kernel("k", sizes, (False, True), (F32,) * 5, kernel.body, stores)
+    x = RNG.normal(size=700 * 24).astype(F32)
+    out = [np.zeros(n, F32) for n in (x.size, x.size, 700, 24)]
+    assert check_printed(kernel, [x, *out], 1e-4).parts > 1

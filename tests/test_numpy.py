@@ -277,3 +277,33 @@ def test_indices_of_the_flattened_array():
         fnp.ravel_multi_index((0,), (3, 4))
     with pytest.raises(TypeError, match="unravel_index: indices must be integers"):
         fnp.unravel_index(1.5, (3, 4))
+
+
+def test_sinc_has_derivatives_of_every_order_at_zero():
+    f, found = fnp.sinc, []
+    for _ in range(6):
+        f = ft.grad(f)
+        found.append(float(f(0.0)))
+    want = [0, -(np.pi**2) / 3, 0, np.pi**4 / 5, 0, -(np.pi**6) / 7]
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_digitize_in_falling_bins(right):
+    x, bins = np.array([1.0, 2.0, 2.5, 1.5, 3.0, 3.5, 0.5]), np.array([3.0, 2.0, 1.0])
+    np.testing.assert_array_equal(fnp.digitize(x, bins, right=right), np.digitize(x, bins, right))
+
+
+def test_likes_take_descriptions_of_arrays():
+    model = ft.ShapeDtypeStruct((2, 3), "int8")
+    assert fnp.zeros_like(model).aval == fnp.zeros((2, 3), "int8").aval
+    assert fnp.full_like(model, 7, shape=(1,)).tolist() == [7]
+    assert fnp.size(np.ones((2, 3, 4)), axis=(0, -1)) == 8
+
+
+def test_a_path_for_einsum_is_taken_with_and_without_its_name():
+    xs = [np.arange(6.0).reshape(2, 3), np.ones((3, 4)), np.ones((4, 2))]
+    path, _ = fnp.einsum_path("ij,jk,kl->il", *xs)
+    for optimize in (path, path[1:]):
+        found = fnp.einsum("ij,jk,kl->il", *xs, optimize=optimize)
+        np.testing.assert_allclose(found, xs[0] @ xs[1] @ xs[2])

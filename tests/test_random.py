@@ -5,6 +5,7 @@ import pytest
 
 import funtorch as ft
 from funtorch import arraytree, random, tree
+from funtorch import numpy as jnp
 from funtorch.ops import special
 from funtorch.scipy.special import gammainc, gammaincinv
 
@@ -233,6 +234,35 @@ def test_key_arrays() -> None:
         keys[0, 0, 0]
     with pytest.raises(TypeError, match="key_data"):
         np.asarray(keys)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda xp, k: xp.stack([k[0], k[2]], axis=-1),
+        lambda xp, k: xp.concatenate([k, k[1:]]),
+        lambda xp, k: xp.where(np.array([True, False, True, False]), k, k[::-1]),
+        lambda xp, k: xp.reshape(k, (2, -1)),
+        lambda xp, k: xp.take(k, np.array([3, 0]), axis=0),
+        lambda xp, k: xp.expand_dims(k, 1),
+    ],
+)
+def test_functions_that_move_elements_take_keys(move) -> None:
+    keys = random.split(random.key(3), 4)
+    words = np.asarray(random.key_data(keys))
+    one = words.astype(np.uint64) @ np.array([1 << 32, 1], np.uint64)
+    want = move(np, one)
+    for found in (move(jnp, keys), ft.jit(lambda k: move(jnp, k))(keys)):
+        data = np.asarray(random.key_data(found)).astype(np.uint64)
+        np.testing.assert_array_equal(data @ np.array([1 << 32, 1], np.uint64), want)
+
+
+def test_keys_in_loops_and_by_index() -> None:
+    keys = random.split(random.key(3), 4)
+    found = ft.lax.dynamic_index_in_dim(keys, 2, keepdims=False)
+    assert bool(found == keys[2])
+    with pytest.raises(TypeError, match="add: argument x1 must be an array or a number, got Key"):
+        jnp.add(keys, 1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import (
     ArrayImpl,
@@ -208,7 +209,7 @@ def _prepared(x: Any) -> Any:
         if x._kind:
             return x
         weak = x._weak
-    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype.isnative:
+    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype == dtypes.canonical(x.dtype):
         x = ArrayImpl(x)
     else:
         (x,) = as_arrays([x], "argument", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class ShapeDtypeStruct:
     def __init__(self, shape: Sequence[int], dtype: Any, *, weak_type: bool = False) -> None:
         if dtype is None:
             raise ValueError("ShapeDtypeStruct needs a dtype, got None")
-        self.shape = tuple(shape)
+        self.shape = tuple(map(operator.index, shape))
         self.dtype = dtypes.canonical(dtype)
         self.weak_type = weak_type
 

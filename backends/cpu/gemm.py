@@ -22,7 +22,19 @@ from collections.abc import Callable, Sequence
 from .packed import HEADER, registers
 from .writer import Index, Routine
 
-__all__ = ["FIELDS", "KINDS", "PACKS", "gemm_symbol", "gemm_text", "lanes_of", "masked", "widths"]
+__all__ = [
+    "FIELDS",
+    "KINDS",
+    "PACKS",
+    "Vectors",
+    "beside",
+    "gemm_symbol",
+    "gemm_text",
+    "lanes_of",
+    "masked",
+    "turned_over",
+    "widths",
+]
 
 KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
 """LLVM's names of the types that products are summed in; what is unsigned is summed as signed."""
@@ -79,18 +91,29 @@ def gemm_symbol(dtype: str, rows: int) -> str:
     return f"funtorch_gemm_{dtype}_{rows}"
 
 
-class _Gemm(Routine):
+class Vectors(Routine):
     """Writes one function of the library."""
 
     def __init__(self, kind: str, rows: int = 0) -> None:
         super().__init__()
         self.kind, self.rows = kind, rows
         self.bytes = _BITS[kind] // 8
-        self.lanes = lanes_of(kind)
-        self.vector = f"<{self.lanes} x {kind}>"
-        letter = "f" if kind in ("float", "double") else "i"
-        self.mangled = f"v{self.lanes}{letter}{_BITS[kind]}"
-        self.bits = f"<{self.lanes} x i1>"
+        self.shape(lanes_of(kind))
+
+    def shape(self, lanes: int) -> None:
+        """Choose how many elements a vector has."""
+        self.lanes = lanes
+        self.vector = f"<{lanes} x {self.kind}>"
+        letter = "f" if self.kind in ("float", "double") else "i"
+        self.mangled = f"v{lanes}{letter}{_BITS[self.kind]}"
+        self.bits = f"<{lanes} x i1>"
+
+    def of(self, lanes: int) -> Vectors:
+        """Return what writes shorter vectors into the same function."""
+        other = Vectors(self.kind, self.rows)
+        other.shape(lanes)
+        other.b = self.b
+        return other
 
     # -------------------------------------------------------------------------------- vectors
     def mask(self, count: Index) -> str:
@@ -179,13 +202,13 @@ class _Gemm(Routine):
 _TILE = ("a", "b", "c", "rows"), ("n", "ak", "bk", "last", "old")
 
 
-def _tile(kind: str, rows: int, wide: int) -> _Gemm:
+def _tile(kind: str, rows: int, wide: int) -> Vectors:
     """Write ``c[r] = old * c[r] + sum over k < n of a[r, k] * b[k]`` for a tile.
 
     ``rows``: where each row begins in a and in c; ``last``: columns of the last vector; ``old``: 0
     or 1; ``ak``, ``bk``: the way of one step of k.
     """
-    w = _Gemm(kind, rows)
+    w = Vectors(kind, rows)
     last = w.mask("%last")
     masks: list[str | None] = [None] * (wide - 1) + [last]
     reads = masks if masked() else [None] * wide
@@ -218,9 +241,9 @@ def _tile(kind: str, rows: int, wide: int) -> _Gemm:
 _PACK = ("from", "to"), ("k", "columns", "apart", "wide")
 
 
-def _copied(kind: str) -> _Gemm:
+def _copied(kind: str) -> Vectors:
     """Write ``to[k, j] = from[k * apart + j]``, in rows of ``wide`` elements, whole vectors."""
-    w = _Gemm(kind)
+    w = Vectors(kind)
 
     def row(k: Index, source: str, target: str) -> list[str]:
         def some(j: Index) -> None:
@@ -234,9 +257,9 @@ def _copied(kind: str) -> _Gemm:
     return w
 
 
-def _dealt(kind: str, rows: int) -> _Gemm:
+def _dealt(kind: str, rows: int) -> Vectors:
     """Write ``to[j // rows * wide + k * rows + j % rows] = from[k * apart + j]``."""
-    w = _Gemm(kind, rows)
+    w = Vectors(kind, rows)
     pieces = [(at, min(w.lanes, rows - at)) for at in range(0, rows, w.lanes)]
     whole = [w.mask(count) for _, count in pieces]
 
@@ -256,26 +279,30 @@ def _dealt(kind: str, rows: int) -> _Gemm:
     return w
 
 
-def _turned(kind: str) -> _Gemm:
-    """Write ``to[k, j] = from[j * apart + k]``, in rows of ``wide``, a square of vectors at a time.
+def _turned(kind: str) -> Vectors:
+    """Write ``to[k, j] = from[j * apart + k]``, in rows of ``wide``, for a vector of columns and as
+    many k at a time as 16 bytes hold.
 
-    What is beyond the columns is the last one; up to a vector of rows follow.
+    What is beyond the columns is the last one; less than 16 bytes of rows follow.
     """
-    w = _Gemm(kind)
+    w = Vectors(kind)
     final = w.minus("%columns", 1)
+    size = 16 // w.bytes
+    quarter = w.of(size)
 
     def columns(j: Index) -> None:
         ends = [w.times(w.least(w.plus(j, r), final), "%apart") for r in range(w.lanes)]
         sources = [w.element("%from", end) for end in ends]
 
-        def square(k: Index, target: str) -> list[str]:
-            mask = w.mask(w.minus("%k", k))
-            for value in _transposed(w, [w.read(w.element(x, k), mask) for x in sources]):
+        def some(k: Index, target: str) -> list[str]:
+            mask = quarter.mask(w.minus("%k", k))
+            x = [quarter.read(w.element(source, k), mask) for source in sources]
+            for value in turned_over(w, [beside(w, x[i::size], size) for i in range(size)]):
                 w.write(value, target)
                 target = w.element(target, "%wide")
             return [target]
 
-        w.loop(0, "%k", w.lanes, square, [("ptr", w.element("%to", j))])
+        w.loop(0, "%k", size, some, [("ptr", w.element("%to", j))])
 
     # Backwards: what one vector writes beyond its columns, the next one writes over.
     last = w.minus(w.b.op(f"sdiv i64 {w.plus('%columns', w.lanes - 1)}, {w.lanes}"), 1)
@@ -283,61 +310,50 @@ def _turned(kind: str) -> _Gemm:
     return w
 
 
-def _transposed(w: _Gemm, x: list[str]) -> list[str]:
-    """Return the columns of a square of vectors: inside their quarters first, then those."""
+def beside(w: Vectors, x: Sequence[str], size: int) -> str:
+    """Return short vectors, of ``size`` elements each, as one."""
+    while len(x) > 1:
+        order = ", ".join(f"i32 {n}" for n in range(2 * size))
+        kind = f"<{size} x {w.kind}>"
+        x = [
+            w.b.op(f"shufflevector {kind} {a}, {kind} {b}, <{2 * size} x i32> <{order}>")
+            for a, b in zip(x[::2], x[1::2], strict=True)
+        ]
+        size *= 2
+    return x[0]
 
-    def shuffled(x: str, y: str, order: Sequence[int]) -> str:
-        picked = ", ".join(f"i32 {n}" for n in order)
-        return w.b.op(f"shufflevector {w.vector} {x}, {w.vector} {y}, <{w.lanes} x i32> <{picked}>")
 
-    quarter = 16 // w.bytes
-    blocks = w.lanes // quarter
+def turned_over(w: Vectors, x: Sequence[str]) -> list[str]:
+    """Return vectors whose quarters, of 16 bytes, are squares turned over."""
     size = 1
-    while size < quarter:  # interleave runs of ``size``: the low halves of quarters, the high ones
-        pieces = [
+    while size < len(x):  # interleave runs of ``size``: low halves of quarters, and high ones
+        orders = [
             [
                 at + n + start
-                for block in range(0, w.lanes, quarter)
-                for at in range(block + high, block + high + quarter // 2, size)
+                for block in range(0, w.lanes, len(x))
+                for at in range(block + high, block + high + len(x) // 2, size)
                 for start in (0, w.lanes)
                 for n in range(size)
             ]
-            for high in (0, quarter // 2)
+            for high in (0, len(x) // 2)
         ]
+        texts = [", ".join(f"i32 {n}" for n in order) for order in orders]
+        v = w.vector
         x = [
-            shuffled(x[i], x[i + size], order)
-            for group in range(0, w.lanes, 2 * size)
+            w.b.op(f"shufflevector {v} {x[i]}, {v} {x[i + size]}, <{w.lanes} x i32> <{text}>")
+            for group in range(0, len(x), 2 * size)
             for i in range(group, group + size)
-            for order in pieces
+            for text in texts
         ]
         size *= 2
-
-    def turned(v: list[str]) -> list[str]:
-        if len(v) == 1:
-            return v
-        halves = []
-        for odd in (0, 1):
-            order = [
-                start + block * quarter + n
-                for start in (0, w.lanes)
-                for block in range(odd, blocks, 2)
-                for n in range(quarter)
-            ]
-            pairs = zip(v[::2], v[1::2], strict=True)
-            halves.append(turned([shuffled(a, b, order) for a, b in pairs]))
-        return [y for pair in zip(*halves, strict=True) for y in pair]
-
-    out = [""] * w.lanes
-    for j in range(quarter):
-        out[j::quarter] = turned(x[j::quarter])
-    return out
+    return list(x)
 
 
 # --------------------------------------------------------------------------------------- the loops
 _PARTS = ("a", "b", "c", "table", "scratch", "slot"), ("lo", "hi")
 
 
-class _Parts(_Gemm):
+class _Parts(Vectors):
     """Writes the function that makes some parts of a product, with a slot for its copies."""
 
     def __init__(self, kind: str, rows: int, symbol: str) -> None:
@@ -577,9 +593,9 @@ class _Parts(_Gemm):
             self.when(less, narrower)
 
 
-def _entry(kind: str, symbol: str) -> _Gemm:
+def _entry(kind: str, symbol: str) -> Vectors:
     """Write the function that takes a slot, where copies are wanted, and makes parts."""
-    w = _Gemm(kind)
+    w = Vectors(kind)
     room = w.number("%table", FIELDS.index("room"))
     head = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch"
     go = w.b.op("icmp slt i64 %lo, %hi")
@@ -602,7 +618,7 @@ class _End(_Parts):
     """Writes the function that adds up what the pieces of a sum gave."""
 
     def __init__(self, kind: str) -> None:
-        _Gemm.__init__(self, kind)
+        Vectors.__init__(self, kind)
         self.f = {name: self.number("%table", k) for k, name in enumerate(FIELDS)}
         f, size = self.f, self.times(self.f["m"], self.f["n"])
         sums = self.pointer("%scratch", "i8", HEADER)
@@ -636,7 +652,7 @@ def gemm_text(dtype: str, rows: int) -> str:
     kind, symbol = KINDS[dtype], gemm_symbol(dtype, rows)
     driver = _Parts(kind, rows, symbol)
     main = ("a", "b", "c", "table", "scratch")
-    made: list[tuple[str, _Gemm, Sequence[str], Sequence[str]]] = [
+    made: list[tuple[str, Vectors, Sequence[str], Sequence[str]]] = [
         *((f"_tile{v}", _tile(kind, rows, v), *_TILE) for v in widths(rows)),
         ("_copy", _copied(kind), *_PACK),
         ("_deal", _dealt(kind, rows), *_PACK),

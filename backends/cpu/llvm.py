@@ -22,11 +22,12 @@ from ..kernel import Kernel
 from .quicker import quicker
 from .totals import Totals
 
-__all__ = ["Code", "kernel_function"]
+__all__ = ["Code", "copy_code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
 _WRITTEN_OUT = 2000  # lines of such a kernel's loops: what they keep on the stack goes to registers
+_PIECE = 1 << 16  # bytes that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Code:
 class _Printer(Totals):
     """Chooses the schedule of a kernel."""
 
+    def brief(self) -> int:
+        """Return the length up to which rows go side by side though memory runs along them."""
+        dear = any(self.heavy(n) and self.is_element[n] for n in self.used)
+        return 15 if dear else 8
+
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
@@ -70,7 +76,7 @@ class _Printer(Totals):
         self.block(go)
         if not self.inner or (
             not self.totals
-            and self.length <= (32 if across else 8)
+            and self.length <= (32 if across else self.brief())
             and written_out <= _UNROLLED
             and self.kept
         ):
@@ -88,3 +94,21 @@ class _Printer(Totals):
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
     return _Printer(quicker(kernel)).code()
+
+
+def copy_code(size: int) -> Code:
+    """Return the function that copies so many bytes, in pieces that threads may share."""
+    text = f"""define internal void @copied(ptr noalias %to, ptr noalias %from, ptr %table, \
+ptr %scratch, i64 %lo, i64 %hi) noinline nounwind #0 {{
+  %size = load i64, ptr %table
+  %start = mul i64 %lo, {_PIECE}
+  %end = mul i64 %hi, {_PIECE}
+  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %size)
+  %length = sub i64 %stop, %start
+  %target = getelementptr i8, ptr %to, i64 %start
+  %source = getelementptr i8, ptr %from, i64 %start
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %length, i1 false)
+  ret void
+}}"""
+    least = {"llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)"}
+    return Code(text, least, -(-size // _PIECE), 0, False, size // 2, (size,))

@@ -304,19 +304,46 @@ class Schedule(Routine):
         self, source: str, target: str, apart: int, inside: tuple[Index, Index], length: int
     ) -> None:
         """Copy a row, elements ``apart``, with zeros outside of some places."""
-        low = self.splat(str(inside[0]), "i64")
+        low, half = self.splat(str(inside[0]), "i64"), self.lanes // 2
+
+        def mask_of(lanes: str) -> str:
+            above = self.b.op(f"icmp sge <{self.lanes} x i64> {lanes}, {low}")
+            return self.b.op(f"and {self.bits} {above}, {self.below(lanes, inside[1])}")
+
+        def every_other(m: Index) -> str:
+            """Read whole vectors, and keep the even elements."""
+            evens = ", ".join(f"i1 {int(k % 2 == 0)}" for k in range(self.lanes))
+            found = []
+            for n in (0, 1):
+                # Element k belongs to place n * half + k // 2.
+                numbers = ", ".join(f"i64 {n * half + k // 2}" for k in range(self.lanes))
+                many = f"<{self.lanes} x i64>"
+                lanes = self.b.op(f"add nsw {many} {self.splat(str(m), 'i64')}, <{numbers}>")
+                mask = self.b.op(f"and {self.bits} {mask_of(lanes)}, <{evens}>")
+                found.append(
+                    self.read(
+                        self.pointer(source, self.kind, self.sum(n * self.lanes, [(m, 2)])), mask
+                    )
+                )
+            order = ", ".join(f"i32 {2 * k}" for k in range(self.lanes))
+            v = self.vector
+            return self.b.op(
+                f"shufflevector {v} {found[0]}, {v} {found[1]}, <{self.lanes} x i32> <{order}>"
+            )
 
         def chunk(m: Index) -> None:
-            lanes = self.lane_numbers(m)
-            above = self.b.op(f"icmp sge <{self.lanes} x i64> {lanes}, {low}")
-            mask = self.b.op(f"and {self.bits} {above}, {self.below(lanes, inside[1])}")
-            if apart == 1:
-                where = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {m}")
-                value = self.read(where, mask)
+            if apart == 2:
+                value = every_other(m)
             else:
-                far = self.splat(str(apart), "i64")
-                far = self.b.op(f"mul nsw <{self.lanes} x i64> {lanes}, {far}")
-                value = self.gather(self.scattered(source, far), mask)
+                lanes = self.lane_numbers(m)
+                mask = mask_of(lanes)
+                if apart == 1:
+                    where = self.b.op(f"getelementptr {self.kind}, ptr {source}, i64 {m}")
+                    value = self.read(where, mask)
+                else:
+                    far = self.splat(str(apart), "i64")
+                    far = self.b.op(f"mul nsw <{self.lanes} x i64> {lanes}, {far}")
+                    value = self.gather(self.scattered(source, far), mask)
             self.write(value, self.pointer(target, self.kind, m))
 
         if length <= self.lanes:

@@ -18,6 +18,9 @@ __all__ = ["BYTES", "CHUNK", "CHUNKS", "Passes", "slot_of"]
 # Elements of the last axis that columns are accumulated for at a time: fewer would stay in a nearer
 # cache, half of them at least are as much of a page as is worth going to.
 _TILE = 512
+_BLOCK = 4096  # elements of short rows that are done together
+_SHORT = 512  # elements of such a row
+_FEW = 4  # rows too few for that
 _AT_ONCE = 4  # elements of a column that are taken in together
 CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
 CHUNKS = 16  # parts that a long reduction is cut into
@@ -68,6 +71,7 @@ class Passes(Whole):
         self.saved: dict[int, str] = {}  # where values of a tile's rows are kept
         self.stash: dict[int, str] = {}  # where values of a row's elements are kept
         self.tile = 0  # rows that are done together
+        self.across = False  # whether memory runs along them
         self.lane: Index = 0  # which of them is at hand
 
     def stage_of(self, s: Store) -> int:
@@ -84,7 +88,7 @@ class Passes(Whole):
         room = _STASH // max(self.tile, 1)  # of a row
         passes: list[_Pass] = []
         # No sums are under way in the last pass, so that it may go piece by piece.
-        past = streamed(self.kernel, self.kept[-1] if self.tile else self.inner[-1])
+        past = streamed(self.kernel, self.kept[-1] if self.across else self.inner[-1])
         for p in range(last + 1):
             reduces = [n for n in self.reduces if self.stage[n] == p + 1]
             stores = [
@@ -126,11 +130,14 @@ class Passes(Whole):
         sizes, spaces = self.kernel.sizes, [self.axis(k) for k in self.kept]
         stages = max(self.stage[n] for n in self.used)
         simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
+        self.across = across
         if across:
-            axis, room = self.kept[-1], _STASH // (self.length * 4)
-            n = sizes[axis]
+            n, room = sizes[self.kept[-1]], _STASH // (self.length * 4)
             self.tile = min(n, _TILE if simple else max(_TILE // 2, min(_TILE, room // 16 * 16)))
-            spaces[-1] = (-(-n // self.tile), self.set_tile)
+        elif self.in_blocks(stages):
+            self.tile = min(sizes[self.kept[-1]], max(_BLOCK // self.length, 1))
+        if self.tile:
+            spaces[-1] = (-(-sizes[self.kept[-1]] // self.tile), self.set_tile)
         self.planned = self.plan()
         self.running: dict[int, _Accumulator] = {}
         for n in self.used:
@@ -149,6 +156,16 @@ class Passes(Whole):
             self.nest(spaces, self.row)
         else:
             self.share_out(spaces, most)
+
+    def in_blocks(self, stages: int) -> bool:
+        """Tell whether what belongs to rows is worth computing for several of them at once."""
+        if self.serial or self.length > _SHORT or not self.kept:
+            return False
+        if self.kernel.sizes[self.kept[-1]] < _FEW or self.length * self.rows < _BLOCK:
+            return False
+        rows = [n for n in self.used if not self.is_element[n]]
+        many = any(self.body[n].name == "cumulate" for n in self.used)
+        return not many and (stages > 1 or any(self.stage[n] and self.heavy(n) for n in rows))
 
     def share_out(self, spaces: Sequence[Space], most: int) -> None:
         """Write the loops over the rows, or over tiles of them, as parts."""
@@ -173,12 +190,18 @@ class Passes(Whole):
             self.lane = self.sum(0, [(self.index[axis], 1), (self.first, -1)])
             body()
 
-        self.sweep(axis, self.first, self.last, one)
+        if self.across:
+            self.sweep(axis, self.first, self.last, one)
+        else:
+            self.along(axis, self.first, self.last, one)
 
     def row(self) -> None:
         """Write all passes over one row, or over a tile of rows, then the stores of rows."""
         self.row_env, self.saved = {}, {}
         for this in self.planned:
+            if self.tile and not self.across:
+                self.pass_of_block(this)
+                continue
             for acc in self.accumulate(this, None):
                 if self.tile:
                     self.saved[acc.number] = acc.cells[0]
@@ -187,6 +210,32 @@ class Passes(Whole):
                     self.row_env[acc.number] = acc.code.end(self.b, states)
         if self.row_stores:
             self.lanes(self.store_row)
+
+    def pass_of_block(self, this: _Pass) -> None:
+        """Write a pass over every row of a block; what their values are made of comes first."""
+        self.prepare(this, [])
+        found = {n: self.cell_of_rows(n) for n in this.reduces}
+
+        def one() -> None:
+            tile, saved = self.tile, self.saved
+            wanted = [n for n in self.closure(this.rows, saved) if n in saved]
+            self.row_env = {n: self.read(saved[n], TYPES[self.body[n].dtype]) for n in wanted}
+            self.tile, self.saved = 0, {}  # one row, for now
+            ends = {
+                acc.number: acc.code.end(self.b, self.read_all(acc.code, acc.cells))
+                for acc in self.accumulate(this, None)
+            }
+            self.tile, self.saved = tile, saved
+            for n, value in ends.items():
+                self.write(found[n], TYPES[self.body[n].dtype], value)
+
+        self.lanes(one)
+        self.lane = 0
+        self.saved.update(found)
+
+    def cell_of_rows(self, n: int) -> str:
+        """Return memory for a value of every row of the tile."""
+        return self.cell(slot_of(TYPES[self.body[n].dtype]), self.tile)
 
     def store_row(self) -> None:
         env = self.row_values([n for s in self.row_stores for n in needs(s)])
@@ -242,12 +291,15 @@ class Passes(Whole):
         for n in this.reduces:
             code = reduction(self.body[n].attr, self.body[n].dtype, not self.tile)
             accs.append(_Accumulator(n, code, self.cells_for(code)))
-        dear = [n for n in self.closure(this.rows, self.saved) if self.heavy(n)]
-        dear = {
-            n: self.cell(slot_of(TYPES[self.body[n].dtype]), self.tile)
-            for n in dear
-            if self.tile and n not in self.saved
-        }
+        self.prepare(this, accs)
+        self.turns(this, accs, bounds)
+        return accs
+
+    def prepare(self, this: _Pass, accs: Sequence[_Accumulator]) -> None:
+        """Write what comes before a pass: values of the rows, and where accumulators begin."""
+        wanted = self.closure(this.rows, self.saved) if self.tile else []
+        dear = {n: self.cell_of_rows(n) for n in wanted if self.heavy(n) and n not in self.saved}
+        running = [acc for n, acc in self.running.items() if n in this.elements]
 
         def before() -> None:
             env = self.row_values(dear if self.tile else this.rows)
@@ -256,12 +308,9 @@ class Passes(Whole):
             for acc in (*accs, *running):
                 self.write_all(acc.code, acc.cells, acc.code.starts)
 
-        running = [acc for n, acc in self.running.items() if n in this.elements]
         if dear or accs or running or not self.tile:
             self.lanes(before)
         self.saved.update(dear)
-        self.turns(this, accs, bounds)
-        return accs
 
     def turns(
         self, this: _Pass, accs: Sequence[_Accumulator], bounds: tuple[Index, Index] | None
@@ -319,6 +368,7 @@ class Passes(Whole):
         def turns(count: int) -> Callable[[str], None]:
             def body(i: str) -> None:
                 places = [self.sum(k, [(i, 1)]) for k in range(count)]
+                self.index[last] = places[0]
                 stores = () if accs else this.stores
                 self.lanes(lambda: self.element(this, accs, [(last, p) for p in places]), stores)
 
@@ -392,9 +442,9 @@ class Passes(Whole):
 
     def stash_place(self, n: int) -> str:
         strides = row_major([self.kernel.sizes[k] for k in self.inner])
-        tile = max(self.tile, 1)
-        terms = [(self.index[k], s * tile) for k, s in zip(self.inner, strides, strict=True)]
-        terms += [(self.lane, 1)] if self.tile else []
+        step, row = (self.tile, 1) if self.across else (1, self.length)
+        terms = [(self.index[k], s * step) for k, s in zip(self.inner, strides, strict=True)]
+        terms.append((self.lane, row))
         return self.pointer(self.stash[n], MEMORY[self.body[n].dtype], self.sum(0, terms))
 
     # ---------------------------------------------------------------- chunks

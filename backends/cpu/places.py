@@ -12,12 +12,14 @@ from ..correlate import runs
 from ..kernel import row_major
 from ..plan import Correlation
 from . import packed
+from .gemm import Vectors, beside, turned_over
 from .llvm import Code
 from .packed import Packing, Schedule, packing, pieces_of
 from .writer import Index
 
 __all__ = ["Places"]
 
+_BAND = 16  # tiles that shall share what is packed again for each band, where that is much
 _SPELT = 4  # taps that a loop over them takes at a time, at most
 
 
@@ -76,6 +78,8 @@ class Places(Schedule):
         # Few blocks are shared out by out features too, though each packs its windows again.
         few = c.batch * c.groups * self.across
         bands = -(-packed.FEW // few) if c.products > packed.SMALL else 1
+        if self.chunk < c.features:  # packing takes long
+            bands = min(bands, max(2, self.tiles // _BAND))
         self.band = -(-self.tiles // min(bands, self.tiles))
 
     def codes(self) -> list[tuple[str, Code]]:
@@ -121,7 +125,10 @@ class Places(Schedule):
 
                 writer.each(self.rows, row)
 
-            writer.each(c.features, feature)
+            if runs(c.w, 2, (c.features, *c.window)):
+                self.turned(writer, g, t, to)
+            else:
+                writer.each(c.features, feature)
 
         def run() -> None:
             writer.b.do("store i64 0, ptr %scratch, align 8")
@@ -131,6 +138,38 @@ class Places(Schedule):
         text = "\n\n".join([*writer.constants(), writer.finished("weights")])
         work = c.groups * c.outs * c.features * self.taps
         return Code(text, writer.b.declared, c.groups * self.tiles, scratch, False, work)
+
+    def turned(self, writer: Schedule, g: Index, t: Index, to: str) -> None:
+        """Write the copy of a tile's weights where those of every out feature lie in a row."""
+        c, kind, size = self.c, self.kind, 16 // self.bytes
+        many = 8 if self.rows > 4 else 4
+        short, wide = Vectors(kind), Vectors(kind)
+        short.shape(size)
+        wide.shape(many)
+        short.b = wide.b = writer.b
+        mask = None if many == self.rows else wide.mask(self.rows)
+        sources = []
+        for r in range(many):
+            o = writer.least(writer.sum(min(r, self.rows - 1), [(t, self.rows)]), c.outs - 1)
+            start = writer.sum(c.w.offset, [(g, c.w.strides[0]), (o, c.w.strides[1])])
+            sources.append(writer.pointer("%b1", kind, start))
+        count = c.features * self.taps
+        whole = count // size * size
+
+        def some(k: Index, target: str) -> list[str]:
+            x = [short.read(writer.pointer(source, kind, k)) for source in sources]
+            for value in turned_over(wide, [beside(wide, x[i::size], size) for i in range(size)]):
+                wide.write(value, target, mask)
+                target = writer.pointer(target, kind, self.rows)
+            return [target]
+
+        if whole:
+            writer.loop(0, whole, size, some, [("ptr", to)])
+        for k in range(whole, count):
+            for r, source in enumerate(sources[: self.rows]):
+                value = writer.b.op(f"load {kind}, ptr {writer.pointer(source, kind, k)}")
+                there = writer.pointer(to, kind, k * self.rows + r)
+                writer.b.do(f"store {kind} {value}, ptr {there}")
 
     def calls(self, sizes: Sequence[int]) -> None:
         if self.raw:

@@ -43,7 +43,7 @@ from .blas import dot_code
 from .conv import correlation_code
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
-from .llvm import Code, kernel_function
+from .llvm import Code, copy_code, kernel_function
 from .running import running_codes
 from .sorting import sort_codes
 from .work import ends, work_of
@@ -126,6 +126,7 @@ _UNLOCK = {
 _CODES: dict[type, Callable[[Any], list[tuple[str, Code]]]] = {
     Fourier: fourier_codes, Running: running_codes, Sort: sort_codes
 }  # fmt: skip
+SHARED_COPY = 1 << 20  # bytes of an array that threads copy together
 BRIEF = 1 << 15  # scalar operations up to which other Python threads may wait
 _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
@@ -294,7 +295,13 @@ class _Printer:
     # ---------------------------------------------------------------- kernels and products
     def launch(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
-            self.copy(self.pointer(frame, out), self.pointer(frame, source), nbytes(out))
+            target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
+            if nbytes(out) < SHARED_COPY or target == origin:
+                self.copy(target, origin, nbytes(out))
+            else:
+                code = copy_code(nbytes(out))
+                self.declared.update(code.declared)
+                self.drive(code, "copied", pair)
         pointers = [self.pointer(frame, v) for v in step.vars]
         kernel, kept = _merged(step.kernel, pointers)
         code = kernel_function(kernel)

@@ -292,7 +292,7 @@ class Entry:
 
     def packed(self, code: bytes) -> bytes:
         """Return this and object code as bytes."""
-        head = json.dumps(asdict(self), default=int).encode()  # sizes may be NumPy integers
+        head = json.dumps(asdict(self)).encode()
         return len(head).to_bytes(8, "little") + head + code
 
     @staticmethod

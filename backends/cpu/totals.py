@@ -51,8 +51,9 @@ class Totals(Passes):
             super().share_out(spaces, most)
             return
         # Sums of more rows would lose digits; fewer would be all beginning and end.
-        block = max(_LEAST, min(CHUNK, -(-self.rows // CHUNKS)))
-        self.parts = -(-self.rows // block)
+        units, tile = math.prod(n for n, _ in spaces), max(self.tile, 1)
+        block = max(-(-_LEAST // tile), min(CHUNK // tile, -(-units // CHUNKS)))
+        self.parts = -(-units // block)
         for s in self.totals:
             code = reduction(s.how, self.body[s.value].dtype, False)
             self.under_way[s] = _Total(code, self.scratch)
@@ -69,7 +70,7 @@ class Totals(Passes):
                 start = t.code.starts[0]
                 self.loop(0, self.length, 1, lambda j, t=t, x=start: self.put(t, p, j, x))
             first = self.sum(0, [(p, block)])
-            self.loop(first, self.least(self.sum(block, [(first, 1)]), self.rows), 1, row)
+            self.loop(first, self.least(self.sum(block, [(first, 1)]), units), 1, row)
 
         self.loop("%lo", "%hi", 1, part)
         other = Totals(self.kernel)

@@ -25,6 +25,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    moves,
     promote,
     spread_to,
     static_int,
@@ -346,6 +347,7 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
     return primitives["min"].bind(primitives["max"].bind(x, low), high)
 
 
+@moves
 def select(pred: Any, on_true: Any, on_false: Any) -> Any:
     """Choose elements by a bool array of the same shape, or of rank 0.
 
@@ -357,6 +359,7 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Any:
     return primitives["select"].bind(spread_to(pred, x.shape), x, y)
 
 
+@moves
 def select_n(which: Any, *cases: Any) -> Any:
     """Choose elements among cases by a bool or integer array.
 
@@ -459,15 +462,16 @@ def stop_gradient(x: Any) -> Any:
     References:
         jax.lax.stop_gradient
     """
-    if isinstance(
-        x, (Array, np.ndarray, np.generic, builtins.float, builtins.int, builtins.complex)
-    ):
-        x = to_array(x, "stop_gradient")
-        return stop_gradient_array(x) if dtypes.is_inexact(x.dtype) else x
-    return tree_map(stop_gradient, x)
+
+    def stopped(leaf: Any) -> Any:
+        leaf = to_array(leaf, "stop_gradient")
+        return stop_gradient_array(leaf) if dtypes.is_inexact(leaf.dtype) else leaf
+
+    return tree_map(stopped, x)
 
 
 # ------------------------------------------------------------------------------------------ shape
+@moves
 def reshape(operand: Any, new_sizes: Any, dimensions: Any = None) -> Any:
     """Give an array another shape.
 
@@ -478,6 +482,7 @@ def reshape(operand: Any, new_sizes: Any, dimensions: Any = None) -> Any:
     return manipulation.reshape(x if dimensions is None else transpose(x, dimensions), new_sizes)
 
 
+@moves
 def transpose(operand: Any, permutation: Sequence[int]) -> Any:
     """Permute axes.
 
@@ -487,6 +492,7 @@ def transpose(operand: Any, permutation: Sequence[int]) -> Any:
     return manipulation.transpose(operand, permutation)
 
 
+@moves
 def rev(operand: Any, dimensions: Sequence[int]) -> Any:
     """Reverse axes.
 
@@ -496,6 +502,7 @@ def rev(operand: Any, dimensions: Sequence[int]) -> Any:
     return manipulation.flip(operand, tuple(dimensions))
 
 
+@moves
 def squeeze(array: Any, dimensions: Sequence[int]) -> Any:
     """Remove axes of size 1.
 
@@ -505,6 +512,7 @@ def squeeze(array: Any, dimensions: Sequence[int]) -> Any:
     return manipulation.squeeze(array, tuple(dimensions))
 
 
+@moves
 def expand_dims(array: Any, dimensions: Sequence[int]) -> Any:
     """Insert axes of size 1.
 
@@ -525,6 +533,7 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
     return manipulation.reshape(x, x.shape[:lo] + (math.prod(x.shape[lo:hi]),) + x.shape[hi:])
 
 
+@moves
 def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
     """Add leading axes of given sizes.
 
@@ -532,9 +541,10 @@ def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
         jax.lax.broadcast
     """
     x = to_array(operand, "broadcast", "operand")
-    return spread_to(x, tuple(sizes) + x.shape)
+    return spread_to(x, canonical_shape(sizes, "broadcast") + x.shape)
 
 
+@moves
 def broadcast_in_dim(
     operand: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]
 ) -> Any:
@@ -559,6 +569,7 @@ def broadcast_to_rank(x: Any, rank: int) -> Any:
     return manipulation.reshape(x, (1,) * (rank - x.ndim) + x.shape)
 
 
+@moves
 def concatenate(operands: Sequence[Any], dimension: int) -> Any:
     """Join arrays along an axis.
 
@@ -568,6 +579,7 @@ def concatenate(operands: Sequence[Any], dimension: int) -> Any:
     return manipulation.concatenate(operands, dimension)
 
 
+@moves
 def stack(operands: Sequence[Any], axis: int = 0) -> Any:
     """Join arrays along a new axis.
 
@@ -577,6 +589,7 @@ def stack(operands: Sequence[Any], axis: int = 0) -> Any:
     return manipulation.stack(operands, axis)
 
 
+@moves
 def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
     """Split an array into those along an axis.
 
@@ -586,6 +599,7 @@ def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
     return manipulation.unstack(x, axis=axis)
 
 
+@moves
 def tile(operand: Any, reps: Sequence[int]) -> Any:
     """Repeat an array along its axes, as often as ``reps`` says for each.
 
@@ -600,6 +614,7 @@ def tile(operand: Any, reps: Sequence[int]) -> Any:
     return manipulation.tile(x, reps)
 
 
+@moves
 def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> Sequence[Any]:
     """Split an axis into parts of given sizes.
 
@@ -618,7 +633,9 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
         jax.lax.pad
     """
     x = to_array(operand, "pad", "operand")
-    lo, hi, interior = (tuple(c[k] for c in padding_config) for k in range(3))
+    lo, hi, interior = (
+        tuple(static_int(c[k], "pad: padding_config") for c in padding_config) for k in range(3)
+    )
     value = convert(to_array(padding_value, "pad", "padding_value"), x.dtype)
     return primitives["pad"].bind(x, value, lo=lo, hi=hi, interior=interior)
 

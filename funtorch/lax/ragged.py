@@ -102,6 +102,11 @@ def ragged_dot_general(
     if not sizes.ndim or not dtypes.is_integer(sizes.dtype):
         raise TypeError(f"lax.{name}: group_sizes must be integers (g,), got {describe(sizes)}")
     numbers = ragged_dot_dimension_numbers
+    if not isinstance(numbers, RaggedDotDimensionNumbers):
+        raise TypeError(
+            f"lax.{name}: ragged_dot_dimension_numbers must be a RaggedDotDimensionNumbers, got "
+            f"{type(numbers).__name__}: {numbers!r:.80}"
+        )
     (cl, cr), (bl, br) = (tuple(map(tuple, pair)) for pair in numbers.dot_dimension_numbers)
     if len(numbers.lhs_ragged_dimensions) != 1 or len(numbers.rhs_group_dimensions) > 1:
         raise TypeError(

@@ -18,7 +18,7 @@ from funtorch.core import primitives
 from funtorch.numpy import elementwise, manipulation
 from funtorch.numpy.creation import ones
 from funtorch.numpy.indexing import fill_value_of
-from funtorch.numpy.promotion import asarray, convert, describe, spread_to, to_array
+from funtorch.numpy.promotion import asarray, convert, describe, spread_to, static_int, to_array
 from funtorch.transforms import while_loop
 
 __all__ = [
@@ -231,8 +231,9 @@ def gather(
     """
     x = to_array(operand, "gather", "operand")
     starts = to_array(start_indices, "gather", "start_indices")
+    _check_numbers("gather", dimension_numbers, GatherDimensionNumbers)
     numbers = dimension_numbers
-    sizes = tuple(int(n) for n in slice_sizes)
+    sizes = tuple(static_int(n, "gather: a size in slice_sizes") for n in slice_sizes)
     dropped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     _check_sizes("gather", x, sizes, dropped)
     batching = list(
@@ -259,6 +260,14 @@ def gather(
         out = elementwise.where(inside, out, fill)
     perm = _arrangement(out.ndim, numbers.offset_dims, order, len(lead))
     return manipulation.transpose(out, perm)
+
+
+def _check_numbers(name: str, numbers: Any, kind: type) -> None:
+    if not hasattr(numbers, "_fields") or set(kind._fields) - set(numbers._fields):  # type: ignore[attr-defined]
+        raise TypeError(
+            f"lax.{name}: dimension_numbers must be a {kind.__name__}, got "
+            f"{type(numbers).__name__}: {numbers!r:.80}"
+        )
 
 
 def _check_sizes(name: str, x: Any, sizes: tuple[int, ...], dropped: Sequence[int]) -> None:
@@ -288,6 +297,7 @@ def _scatter(
     x = to_array(operand, name, "operand")
     starts = to_array(scatter_indices, name, "scatter_indices")
     v = to_array(updates, name, "updates")
+    _check_numbers(name, dimension_numbers, ScatterDimensionNumbers)
     if v.dtype != x.dtype:
         raise TypeError(
             f"lax.{name}: operand {describe(x)} and updates {describe(v)} differ in dtype"

@@ -18,7 +18,9 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     promote,
+    static_int,
     to_array,
 )
 
@@ -63,6 +65,7 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------ slices
+@moves
 def slice(
     operand: Any,
     start_indices: Sequence[int],
@@ -75,12 +78,17 @@ def slice(
         jax.lax.slice
     """
     x = to_array(operand, "slice", "operand")
-    stride = (1,) * x.ndim if strides is None else tuple(strides)
-    return primitives["slice"].bind(
-        x, start=tuple(start_indices), limit=tuple(limit_indices), stride=stride
-    )
+    stride = (1,) * x.ndim if strides is None else _integers(strides, "slice: strides")
+    start = _integers(start_indices, "slice: start_indices")
+    limit = _integers(limit_indices, "slice: limit_indices")
+    return primitives["slice"].bind(x, start=start, limit=limit, stride=stride)
 
 
+def _integers(found: Sequence[Any], what: str) -> tuple[int, ...]:
+    return tuple(static_int(n, what) for n in found)
+
+
+@moves
 def slice_in_dim(
     operand: Any, start_index: int | None, limit_index: int | None, stride: int = 1, axis: int = 0
 ) -> Any:
@@ -95,6 +103,7 @@ def slice_in_dim(
     return manipulation.slice_axis(x, k, start, stop, step)
 
 
+@moves
 def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True) -> Any:
     """Take a static position of one axis.
 
@@ -133,6 +142,7 @@ def _starts(x: Any, starts: Any, name: str, negative: Any) -> list[Any]:
     return out
 
 
+@moves
 def dynamic_slice(
     operand: Any,
     start_indices: Any,
@@ -157,9 +167,12 @@ def dynamic_slice(
     """
     x = to_array(operand, "dynamic_slice", "operand")
     starts = _starts(x, start_indices, "dynamic_slice", allow_negative_indices)
-    return primitives["dynamic_slice"].bind(x, *starts, sizes=tuple(slice_sizes))
+    return primitives["dynamic_slice"].bind(
+        x, *starts, sizes=_integers(slice_sizes, "dynamic_slice: slice_sizes")
+    )
 
 
+@moves
 def dynamic_slice_in_dim(
     operand: Any,
     start_index: Any,
@@ -180,6 +193,7 @@ def dynamic_slice_in_dim(
     return dynamic_slice(x, starts, sizes, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_index_in_dim(
     operand: Any,
     index: Any,
@@ -199,6 +213,7 @@ def dynamic_index_in_dim(
     return out if keepdims else manipulation.squeeze(out, axis)
 
 
+@moves
 def dynamic_update_slice(
     operand: Any,
     update: Any,
@@ -226,6 +241,7 @@ def dynamic_update_slice(
     )
 
 
+@moves
 def dynamic_update_slice_in_dim(
     operand: Any, update: Any, start_index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:
@@ -240,6 +256,7 @@ def dynamic_update_slice_in_dim(
     return dynamic_update_slice(x, update, starts, allow_negative_indices=allow_negative_indices)
 
 
+@moves
 def dynamic_update_index_in_dim(
     operand: Any, update: Any, index: Any, axis: int, *, allow_negative_indices: bool = True
 ) -> Any:
@@ -387,7 +404,7 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     """
     x = to_array(operand, "top_k", "operand")
     axis = canonical_axis(axis, x.ndim, "top_k")
-    n = x.shape[axis]
+    n, k = x.shape[axis], static_int(k, "top_k: k")
     if not 0 <= k <= n:
         raise ValueError(
             f"top_k: k={k} must be between 0 and {n}, the size of axis {axis} of {describe(x)}"

@@ -381,14 +381,18 @@ def einsum(
             asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
             for k, a in enumerate(given)
         ]
-        inputs, output, operands = opt_einsum.parser.convert_interleaved_input(arrays), None, None
-        equation, operands = inputs
-        subscripts = equation
+        try:
+            subscripts, operands = opt_einsum.parser.convert_interleaved_input(arrays)
+        except (KeyError, AttributeError) as error:
+            raise TypeError(
+                "einsum: without a string of subscripts, give each array followed by its list of "
+                f"axes; got {subscripts!r:.80} first"
+            ) from error
     xs = [to_array(a, "einsum", f"operands[{k}]") for k, a in enumerate(operands)]
     shapes = tuple(x.shape for x in xs)
     optimize = "auto" if optimize is True else optimize
     if isinstance(optimize, list):
-        optimize = tuple(optimize)
+        optimize = tuple(step for step in optimize if step != "einsum_path")
     try:
         steps = _einsum_plan(subscripts.replace(" ", ""), shapes, optimize)
     except ValueError as error:
@@ -408,7 +412,8 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
     """Compute one step: of one array, or of two (of more by turns)."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
-        out = contract(*xs, dims)
+        a, b = xs
+        out = contract(a, b, dims)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
@@ -475,13 +480,15 @@ def _einsum_reduce(x: Any, names: str, keep: set[str]) -> tuple[Any, str]:
 
 
 def einsum_path(
-    subscripts: str, /, *operands: Any, optimize: Any = "greedy"
+    subscripts: str, /, *operands: Any, optimize: Any = "auto"
 ) -> tuple[list[Any], Any]:
-    """Return the order in which `einsum` multiplies, and its description.
+    """Return the order in which `einsum` multiplies, for its ``optimize``, and a description.
 
     References:
         numpy.einsum_path
     """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum_path: subscripts must be a string, got {subscripts!r:.80}")
     shapes = [to_array(a, "einsum_path", f"operands[{k}]").shape for k, a in enumerate(operands)]
     path, info = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
     return ["einsum_path", *path], info

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, _state, concrete_or_error, eval_trace, primitives
+from funtorch.config import config
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    _state,
+    aval_of,
+    concrete_or_error,
+    eval_trace,
+    primitives,
+)
 from funtorch.numpy.direct import direct
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
@@ -135,20 +144,28 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     return broadcast_to(value, shape)
 
 
+def _model(a: Any, function: str) -> Any:
+    """Return what has the shape and dtype of an argument: an array, or what describes one."""
+    if hasattr(a, "weak_type"):
+        return a
+    return aval_of(a) if isinstance(a, np.ndarray) else to_array(a, function, "a")
+
+
 def _like(name: str, value: int) -> Callable[..., Any]:
     def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
         on_device(device, name)
-        a = to_array(a, name, "a")
-        shape = a.shape if shape is None else canonical_shape(shape, name)
+        model = _model(a, name)
+        shape = model.shape if shape is None else canonical_shape(shape, name)
         if dtype is None:
-            return _filled(shape, value, a.dtype, a.weak_type)
+            return _filled(shape, value, model.dtype, model.weak_type)
         return _filled(shape, value, dtypes.canonical(dtype))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
         f"Make an array of {'ones' if value else 'zeros'} with the shape and dtype of "
         "another.\n\n    Args:\n"
-        "        a: array.\n        dtype, shape: replace those of ``a``.\n"
+        "        a: array, or what describes one, such as a ShapeDtypeStruct.\n"
+        "        dtype, shape: replace those of ``a``.\n"
         "        device: None or 'cpu'.\n\n"
         f"    References:\n        numpy.{name}\n    "
     )
@@ -177,10 +194,10 @@ def full_like(
         numpy.full_like
     """
     on_device(device, "full_like")
-    a = to_array(a, "full_like", "a")
-    shape = a.shape if shape is None else shape
-    out = full(shape, fill_value, a.dtype if dtype is None else dtype)
-    return convert(out, out.dtype, a.weak_type and dtype is None)
+    model = _model(a, "full_like")
+    shape = model.shape if shape is None else shape
+    out = full(shape, fill_value, model.dtype if dtype is None else dtype)
+    return convert(out, out.dtype, model.weak_type and dtype is None)
 
 
 # -------------------------------------------------------------------------------------- conversions
@@ -208,6 +225,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     References:
         numpy.from_dlpack
     """
+    on_device(device, "from_dlpack")
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack: x must have the method __dlpack__, got {x!r:.80}")
     return x if isinstance(x, Array) else array(np.from_dlpack(x))
 
 
@@ -217,7 +237,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
     References:
         numpy.frombuffer
     """
-    return array(np.frombuffer(buffer, dtypes.canonical(dtype), count, offset))
+    with config.override(narrow=False):  # the bytes are of the dtype that was asked for
+        stored = dtypes.canonical(dtype)
+    return array(np.frombuffer(buffer, stored, count, offset))
 
 
 # ------------------------------------------------------------------------------------------- ranges
@@ -456,6 +478,7 @@ def diag(v: Any, k: int = 0) -> Any:
         return v.diagonal(k)
     if v.ndim != 1:
         raise ValueError(f"diag: v must have 1 or 2 axes, got shape {v.shape}")
+    k = static_int(k, "diag: k")
     n = v.shape[0] + builtins.abs(k)
     lo = (builtins.max(k, 0), builtins.max(-k, 0))
     padded = primitives["pad"].bind(

@@ -7,6 +7,7 @@ everywhere else, written with primitives; `funtorch.numpy.dispatch` makes the fu
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -80,10 +81,17 @@ def _rounding(name: str) -> Callable[[Any], Any]:
     return lambda x: primitives[name].bind(x) if dtypes.is_inexact(x.dtype) else x
 
 
+_SINC = [(-1) ** k / math.factorial(2 * k + 1) for k in reversed(range(10))]
+
+
 def _sinc(x: Any) -> Any:
-    at_zero = equal(x, 0)
-    safe = where(at_zero, 1, multiply(x, math.pi))
-    return where(at_zero, 1 - square(multiply(x, math.pi)) / 6, sin(safe) / safe)
+    """Take the power series near 0, whose derivatives of every order are those of the function."""
+    y = multiply(x, math.pi)
+    near = less(absolute(y), 0.5)
+    square_ = square(where(near, y, 0))
+    series = functools.reduce(lambda total, c: total * square_ + c, _SINC)
+    safe = where(near, 1, y)
+    return where(near, series, sin(safe) / safe)
 
 
 _ANGLES = [math.pi * (k + 0.5) / 32 for k in range(16)]
@@ -140,6 +148,19 @@ def _heaviside(x: Any, y: Any) -> Any:
 def _logaddexp2(x: Any, y: Any) -> Any:
     ln2 = math.log(2)
     return divide(primitives["logaddexp"].bind(multiply(x, ln2), multiply(y, ln2)), ln2)
+
+
+def _ordered(name: str) -> Callable[[Any, Any], Any]:
+    """Return a comparison that orders complex numbers by their real, then their imaginary parts."""
+    compare = primitives[name].bind
+
+    def strict(x: Any, y: Any) -> Any:
+        if not dtypes.is_complex(x.dtype):
+            return compare(x, y)
+        (a, b), (c, d) = ((_real(z), _imag(z)) for z in (x, y))
+        return primitives["select"].bind(primitives["eq"].bind(a, c), compare(b, d), compare(a, c))
+
+    return strict
 
 
 def _right_shift(x: Any, y: Any) -> Any:
@@ -302,7 +323,7 @@ remainder = binary(
 fmod = binary(
     "fmod", strict_of("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
 )
-_power = binary("power", strict_of("pow"), np.power, "any", True, "Return x1 to the power x2")
+_power = binary("power", strict_of("pow"), np.power, "number", True, "Return x1 to the power x2")
 float_power = binary(
     "float_power",
     strict_of("pow"),
@@ -377,13 +398,13 @@ heaviside = binary(
 )
 equal = binary("equal", strict_of("eq"), np.equal, "any", False, "Tell where x1 == x2")
 not_equal = binary("not_equal", strict_of("ne"), np.not_equal, "any", False, "Tell where x1 != x2")
-less = binary("less", strict_of("lt"), np.less, "any", False, "Tell where x1 < x2")
+less = binary("less", _ordered("lt"), np.less, "any", False, "Tell where x1 < x2")
 less_equal = binary(
-    "less_equal", strict_of("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
+    "less_equal", _ordered("le"), np.less_equal, "any", False, "Tell where x1 <= x2"
 )
-greater = binary("greater", strict_of("gt"), np.greater, "any", False, "Tell where x1 > x2")
+greater = binary("greater", _ordered("gt"), np.greater, "any", False, "Tell where x1 > x2")
 greater_equal = binary(
-    "greater_equal", strict_of("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
+    "greater_equal", _ordered("ge"), np.greater_equal, "any", False, "Tell where x1 >= x2"
 )
 logical_and = binary(
     "logical_and", strict_of("bitwise_and"), np.logical_and, "bool", False, "Return x1 and x2"

@@ -56,7 +56,7 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str | None = Non
     if not bins.shape[0]:
         return zeros(x.shape, dtypes.default_int())
     up = searchsorted(bins, x, side)
-    down = subtract(bins.shape[0], searchsorted(flip(bins), x, "right" if right else "left"))
+    down = subtract(bins.shape[0], searchsorted(flip(bins), x, side))
     return elementwise.where(elementwise.greater_equal(bins[-1], bins[0]), up, down)
 
 

@@ -27,6 +27,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    moves,
     quiet,
     spread_to,
     to_array,
@@ -402,6 +403,7 @@ def fill_value_of(dtype: Any, fill: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------- functions
 @direct(np.ndarray.take, take=indexed)
+@moves
 def take(
     a: Any,
     indices: Any,
@@ -440,6 +442,7 @@ def take(
     return view.get(mode=mode or "fill", fill_value=fill_value)
 
 
+@moves
 def take_along_axis(
     arr: Any,
     indices: Any,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.numpy import elementwise
@@ -14,15 +12,14 @@ from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensord
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
-from funtorch.numpy.direct import FLOATS, direct
-from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, sqrt, subtract, where
+from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, subtract, where
 from funtorch.numpy.indexing import take_along_axis
-from funtorch.numpy.manipulation import matrix_transpose, moveaxis, ravel, reshape, transpose
+from funtorch.numpy.manipulation import matrix_transpose, ravel, reshape, transpose
+from funtorch.numpy.norms import matrix_norm, norm, vector_norm
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
     broadcast_to,
-    canonical_axes,
     canonical_axis,
     convert,
     describe,
@@ -33,7 +30,6 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.numpy.reductions import any as any_
 from funtorch.numpy.reductions import max as max_
-from funtorch.numpy.reductions import min as min_
 from funtorch.numpy.reductions import sum as sum_
 from funtorch.numpy.sorting import argsort
 from funtorch.ops import linalg as ops
@@ -199,6 +195,16 @@ def eigvals(a: Any) -> Any:
     return ops.eig(as_matrices(a, "eigvals", square=True), right=False)[0]
 
 
+def _hermitian(name: str, a: Any, UPLO: str | None, symmetrize: bool) -> Any:
+    """Return matrices whose lower triangle holds what is asked for."""
+    x = as_matrices(a, name, square=True)
+    if UPLO not in (None, "L", "U"):
+        raise ValueError(f"{name}: UPLO must be 'L' or 'U', got {UPLO!r}")
+    if symmetrize:
+        return multiply(x + _adjoint(x), 0.5)
+    return _adjoint(x) if UPLO == "U" else x
+
+
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
     """Return eigenvalues and eigenvectors of Hermitian matrices.
 
@@ -213,14 +219,7 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     References:
         numpy.linalg.eigh
     """
-    x = as_matrices(a, "eigh", square=True)
-    if UPLO not in (None, "L", "U"):
-        raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
-    if symmetrize_input:
-        x = multiply(x + _adjoint(x), 0.5)
-    elif UPLO == "U":
-        x = _adjoint(x)
-    return EighResult(*ops.eigh(x))
+    return EighResult(*ops.eigh(_hermitian("eigh", a, UPLO, symmetrize_input)))
 
 
 def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -> Any:
@@ -229,7 +228,7 @@ def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -
     References:
         numpy.linalg.eigvalsh
     """
-    return eigh(a, UPLO, symmetrize_input).eigenvalues
+    return ops.eigh(_hermitian("eigvalsh", a, UPLO, symmetrize_input), vectors=False)[0]
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:
@@ -579,138 +578,6 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
         x = transpose(x, [k for k in range(x.ndim) if k not in moved] + moved)
     shape = x.shape[y.ndim :]
     return reshape(solve(reshape(x, (y.size, -1)), ravel(y)), shape)
-
-
-# ------------------------------------------------------------------------------------------ norms
-def _norm(x: np.ndarray, ord: None = None, axis: None = None) -> Any:
-    if ord is not None or axis is not None:
-        raise TypeError("only the root of the sum of all squares")
-    flat = x.ravel()
-    return np.sqrt(np.dot(flat, flat))
-
-
-@direct(_norm, FLOATS)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return norms of vectors or matrices.
-
-    Args:
-        x: array.
-        ord: None (root of the sum of squares), for vectors inf, -inf, 0 or a number p; for
-            matrices 'fro', 'nuc', inf, -inf, 1, -1, 2, -2.
-        axis: int for vectors, pair for matrices; None takes the whole array.
-        keepdims: keep reduced axes with size 1.
-
-    Returns:
-        An Array of a real dtype.
-
-    Where the norm of a vector is 0, so is its gradient, unless ``config.strict_gradients``.
-
-    Raises:
-        ValueError: ord or axis does not fit.
-
-    Example:
-        >>> norm(asarray([3.0, 4.0]))
-        Array(5., dtype=float32)
-
-    References:
-        numpy.linalg.norm
-    """
-    x = to_array(x, "norm")
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    if axis is None and ord is None:
-        return _euclid(x, tuple(range(x.ndim)), keepdims)
-    axes = canonical_axes(axis, x.ndim, "norm")
-    if isinstance(axis, (tuple, list)):
-        axes = tuple(canonical_axis(k, x.ndim, "norm") for k in axis)
-    if len(axes) == 1:
-        return _vector(x, 2 if ord is None else ord, axes, keepdims)
-    if len(axes) != 2:
-        raise ValueError(
-            f"norm: axis must be an int or a pair of ints, got {axis} for {describe(x)}"
-        )
-    return _matrix_norm(x, "fro" if ord is None else ord, axes, keepdims)
-
-
-def _root(total: Any, ord: float) -> Any:
-    """Return total ** (1 / ord) of what is not negative, with derivative 0 where it is 0."""
-    if config.strict_gradients:
-        return sqrt(total) if ord == 2 else total ** (1.0 / ord)
-    zero = elementwise.equal(total, 0)
-    safe = where(zero, 1, total)
-    return where(zero, total, sqrt(safe) if ord == 2 else safe ** (1.0 / ord))
-
-
-def _euclid(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if dtypes.is_complex(x.dtype):
-        squares = elementwise.square(elementwise.real(x)) + elementwise.square(elementwise.imag(x))
-    else:
-        squares = elementwise.square(x)
-    return _root(sum_(squares, axes, keepdims=keepdims), 2)
-
-
-def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if isinstance(ord, str):
-        raise ValueError(f"norm: ord {ord!r} is for matrices; vectors take a number")
-    if ord == 2:
-        return _euclid(x, axes, keepdims)
-    size = absolute(x)
-    if ord == math.inf:
-        return max_(size, axes, keepdims=keepdims)
-    if ord == -math.inf:
-        return min_(size, axes, keepdims=keepdims)
-    if ord == 0:
-        return sum_(elementwise.not_equal(x, 0), axes, size.dtype, keepdims=keepdims)
-    if ord == 1:
-        return sum_(size, axes, keepdims=keepdims)
-    if ord < 0:
-        return sum_(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
-    if not config.strict_gradients:  # powers below 1 rise with any slope from 0
-        zero = elementwise.equal(size, 0)
-        size = where(zero, 0, where(zero, 1, size) ** ord)
-    else:
-        size = size**ord
-    return _root(sum_(size, axes, keepdims=keepdims), ord)
-
-
-def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if ord == "fro":
-        return _euclid(x, axes, keepdims)
-    rows, columns = axes
-    out = moveaxis(x, (rows, columns), (-2, -1))
-    extreme = {math.inf: (max_, -1), -math.inf: (min_, -1), 1: (max_, -2), -1: (min_, -2)}
-    if ord in ("nuc", 2, -2):
-        s = svd(out, compute_uv=False)
-        out = sum_(s, -1) if ord == "nuc" else s[..., 0] if ord == 2 else s[..., -1]
-    elif ord in extreme:
-        choose, summed = extreme[ord]
-        out = choose(sum_(absolute(out), summed), -1)
-    else:
-        raise ValueError(
-            f"norm: ord {ord!r} is not one of 'fro', 'nuc', inf, -inf, 1, -1, 2, -2 for matrices"
-        )
-    if not keepdims:
-        return out
-    return reshape(out, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
-
-
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """Return norms of the matrices in the last two axes.
-
-    References:
-        numpy.linalg.matrix_norm
-    """
-    return norm(x, ord, (-2, -1), keepdims)
-
-
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    """Return norms of vectors; several axes count as one.
-
-    References:
-        numpy.linalg.vector_norm
-    """
-    x = to_array(x, "vector_norm")
-    axes = canonical_axes(axis, x.ndim, "vector_norm")
-    return _vector(convert(x, dtypes.to_inexact(x.dtype), x.weak_type), ord, axes, keepdims)
 
 
 def diagonal(x: Any, /, *, offset: int = 0) -> Any:

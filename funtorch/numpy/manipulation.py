@@ -21,6 +21,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    moves,
     promote,
     shape_of,
     static_int,
@@ -57,18 +58,20 @@ def ndim(a: Any) -> int:
     return len(shape_of(a))
 
 
-def size(a: Any, axis: int | None = None) -> int:
-    """Return the number of elements, or the size of an axis.
+def size(a: Any, axis: Any = None) -> int:
+    """Return the number of elements, of the whole array or along an axis or several.
 
     References:
         numpy.size
     """
     sizes = shape_of(a)
-    return int(np.prod(sizes, dtype=np.int64)) if axis is None else sizes[axis]
+    axes = range(len(sizes)) if axis is None else canonical_axes(axis, len(sizes), "size")
+    return math.prod(sizes[k] for k in axes)
 
 
 # ---------------------------------------------------------------------------------------- one array
 @direct(np.ndarray.reshape)
+@moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
 
@@ -115,6 +118,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
 
 
 @direct(np.ndarray.ravel)
+@moves
 def ravel(a: Any, order: str = "C") -> Any:
     """Flatten an array.
 
@@ -125,6 +129,7 @@ def ravel(a: Any, order: str = "C") -> Any:
 
 
 @direct(np.ndarray.transpose)
+@moves
 def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     """Permute the axes of an array; None reverses them.
 
@@ -166,6 +171,7 @@ def matrix_transpose(x: Any, /) -> Any:
 
 
 @direct(np.ndarray.swapaxes)
+@moves
 def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes.
 
@@ -180,6 +186,7 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
 
 
 @direct(np.moveaxis)
+@moves
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order.
 
@@ -216,6 +223,7 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
 
 
 @direct(np.expand_dims)
+@moves
 def expand_dims(a: Any, axis: Any) -> Any:
     """Insert axes of size 1 at the positions ``axis`` of the result.
 
@@ -230,6 +238,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
 
 
 @direct(np.ndarray.squeeze)
+@moves
 def squeeze(a: Any, axis: Any = None) -> Any:
     """Remove axes of size 1: those named, or all.
 
@@ -246,6 +255,7 @@ def squeeze(a: Any, axis: Any = None) -> Any:
 
 
 @direct(np.flip)
+@moves
 def flip(m: Any, axis: Any = None) -> Any:
     """Reverse the order along axes; None means all.
 
@@ -294,6 +304,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
 
 
 @direct(np.roll)
+@moves
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
 
@@ -372,6 +383,7 @@ def _sequence(arrays: Any, name: str) -> list[Any]:
 
 
 @direct(np.concatenate, take=sequence)
+@moves
 def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     """Join arrays along an existing axis.
 
@@ -416,6 +428,7 @@ concat = concatenate
 
 
 @direct(np.stack, take=sequence)
+@moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
 
@@ -439,6 +452,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
     return concatenate([expand_dims(x, k) for x in xs], k, dtype)
 
 
+@moves
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     """Split an array into the slices along an axis.
 
@@ -448,6 +462,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(moveaxis(x, axis, 0))
 
 
+@moves
 def vstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays as rows.
 
@@ -457,6 +472,7 @@ def vstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_2d(x) for x in _sequence(tup, "vstack")], 0, dtype)
 
 
+@moves
 def hstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 1; vectors along axis 0.
 
@@ -467,6 +483,7 @@ def hstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype)
 
 
+@moves
 def dstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 2.
 
@@ -510,6 +527,7 @@ def block(arrays: Any) -> Any:
     return build(arrays, 0, builtins.max(levels, ranks(arrays)))
 
 
+@moves
 def append(arr: Any, values: Any, axis: int | None = None) -> Any:
     """Join values to the end of an array; None flattens both.
 
@@ -546,6 +564,7 @@ def _split(ary: Any, sections: Any, axis: int, name: str, exact: bool) -> list[A
     return [slice_axis(x, k, a, builtins.max(a, b)) for a, b in itertools.pairwise(cuts)]
 
 
+@moves
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Split an array along an axis into equal sections, or at indices.
 
@@ -555,6 +574,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     return _split(ary, indices_or_sections, axis, "split", True)
 
 
+@moves
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Split an array into sections of nearly equal size.
 
@@ -593,6 +613,7 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 # ---------------------------------------------------------------------------------------- repeating
 @direct(np.tile)
+@moves
 def tile(A: Any, reps: Any) -> Any:
     """Repeat an array as a whole along axes.
 
@@ -611,6 +632,7 @@ def tile(A: Any, reps: Any) -> Any:
 
 
 @direct(np.ndarray.repeat)
+@moves
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Any:

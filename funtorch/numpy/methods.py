@@ -14,6 +14,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, Deleted, concrete_or_error, delete, primitives
+from funtorch.hardware import CPU, Device
 from funtorch.numpy import (
     contractions,
     creation,
@@ -251,21 +252,21 @@ def _shallow(self: Any, memo: Any = None) -> Any:
     return self
 
 
-def _device(self: Any) -> str:
+def _device(self: Any) -> Device:
     """The device that holds the array."""
-    return "cpu" if type(self) is not ArrayImpl or type(self._data) is np.ndarray else "cuda"
+    return CPU
 
 
-def _devices(self: Any) -> set[str]:
+def _devices(self: Any) -> set[Device]:
     """Return the set of devices that hold the array."""
     return {self.device}
 
 
 def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
     """Return the array on a device."""
-    if str(device).split(":")[0] != self.device:
+    if self.device != device:
         raise ValueError(
-            f"to_device: the array is on {self.device!r}; use funtorch.device_put for {device!r}"
+            f"to_device: the array is on '{self.device}'; use funtorch.device_put for {device!r}"
         )
     return self
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,7 @@ __all__ = [
     "describe",
     "is_eager",
     "no_out",
+    "moves",
     "on_device",
     "own",
     "promote",
@@ -116,6 +118,31 @@ def reads_lists() -> Iterator[None]:
         _lists.reset(token)
 
 
+class PartsError(TypeError):
+    """What came is made of several arrays, which only functions that move elements take."""
+
+    def __init__(self, text: str, value: Any) -> None:
+        super().__init__(text)
+        self.value = value
+
+
+def moves(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that only moves elements take what is made of several arrays (decorator).
+
+    Such a value, an array of random keys, says how by ``move_parts(function, args, kwargs)``.
+    """
+
+    @functools.wraps(function)
+    def moved(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except PartsError as error:
+            value = error.value
+        return value.move_parts(function, args, kwargs)
+
+    return moved
+
+
 def to_array(x: Any, function: str, argument: str = "x") -> Any:
     """Return an argument of a function as an Array; Python scalars become weak.
 
@@ -134,11 +161,11 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return out
     if _lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
         return asarray(x)
-    raise TypeError(
+    text = (
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
-        "convert it "
-        "with funtorch.numpy.asarray first"
+        "convert it with funtorch.numpy.asarray first"
     )
+    raise PartsError(text, x) if hasattr(type(x), "move_parts") else TypeError(text)
 
 
 def to_arrays(function: str, **arguments: Any) -> list[Any]:
@@ -457,6 +484,7 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     )
 
 
+@moves
 def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
     """Broadcast an array to a shape.
 

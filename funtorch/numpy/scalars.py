@@ -46,7 +46,7 @@ class ScalarType:
         self.dtype = dtype
 
     def __call__(self, x: Any = 0) -> Any:
-        return convert(asarray(x), self.dtype)
+        return convert(asarray(x), dtypes.canonical(self.dtype))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ScalarType):

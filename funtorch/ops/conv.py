@@ -23,13 +23,13 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ShapedArray
+from funtorch.ops.contract import inner_dtype
 from funtorch.ops.elementwise import convert
 from funtorch.ops.families import bilinear, zeros
 from funtorch.ops.shape import pad_p, reshape, rev, transpose
 from funtorch.ops.window import windows_p
 
 __all__ = ["Phase", "conv_general_dilated", "conv_general_dilated_p", "out_sizes", "phases"]
-__all__ += ["accumulated_in"]
 
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -174,16 +174,7 @@ def phases(
 
 
 # -------------------------------------------------------------------------------------------- eager
-_ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 _BLOCK = 1 << 19  # elements of the windows copied for one product: they should stay in the cache
-
-
-def accumulated_in(dtype: np.dtype, out_dtype: np.dtype) -> np.dtype:
-    """Return the dtype that products are summed up in."""
-    inner = _ACCUMULATE_IN.get(dtype, dtype)
-    if out_dtype != inner:
-        inner = dtypes.promote_types(inner, _ACCUMULATE_IN.get(out_dtype, out_dtype))
-    return inner
 
 
 def _eager(
@@ -201,7 +192,7 @@ def _eager(
     if lhs.dtype != rhs.dtype or dtypes.is_bool(lhs.dtype):
         raise TypeError("conv_general_dilated: the dtypes differ or are bool")  # see the type rule
     out_dtype = lhs.dtype if out_dtype is None else np.dtype(out_dtype)
-    inner = accumulated_in(lhs.dtype, out_dtype)
+    inner = inner_dtype(lhs.dtype, out_dtype)
     lhs, rhs = lhs.astype(inner, copy=False), rhs.astype(inner, copy=False)
     geometry = (strides, padding, lhs_dilation, rhs_dilation)
     counts = out_sizes(lhs.shape[2:], rhs.shape[2:], *geometry)

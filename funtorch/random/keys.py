@@ -14,12 +14,12 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from funtorch import dtypes
+from funtorch import dtypes, tree
 from funtorch.config import config
 from funtorch.core import Array, ArrayImpl
 from funtorch.numpy import promotion
@@ -121,6 +121,24 @@ class KeyArray:
         return (self._words == other._words).all(axis=-1)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @staticmethod
+    def move_parts(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Apply a function that only moves elements: to the first words, and to the second."""
+
+        def of_words(k: int) -> Any:
+            def part(x: Any) -> Any:
+                return x._words[..., k] if isinstance(x, KeyArray) else x
+
+            parts = tree.map(part, (args, kwargs), is_leaf=lambda x: x is None)
+            return function(*parts[0], **parts[1])
+
+        def keys(*words: Any) -> KeyArray:
+            return KeyArray(
+                shape_ops.concatenate(*(w[..., None] for w in words), axis=words[0].ndim)
+            )
+
+        return tree.map(keys, of_words(0), of_words(1))
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("keys are no numbers; random.key_data(keys) gives the words in them")
