@@ -189,7 +189,7 @@ def _lines(jaxpr: Jaxpr, names: dict[Var, str]) -> list[str]:
     args = " ".join(name(v, True) for v in jaxpr.invars)
     lines = [f"{{ lambda {head} ; {args}. let"]
     for eqn in jaxpr.eqns:
-        left = " ".join(name(v, True) for v in eqn.outvars)
+        left = " ".join(name(v, True) for v in eqn.outvars) + " = " if eqn.outvars else ""
         subs, plain = [], []
         for key, value in sorted(eqn.params.items()):
             nested = isinstance(value, Jaxpr) or (
@@ -199,9 +199,9 @@ def _lines(jaxpr: Jaxpr, names: dict[Var, str]) -> list[str]:
         shown = " ".join(f"{k}={_show(v)}" for k, v in plain)
         right = " ".join(name(v) for v in eqn.invars)
         if not subs:
-            lines.append(f"    {left} = {eqn.prim.name}{f'[{shown}]' if shown else ''} {right}")
+            lines.append(f"    {left}{eqn.prim.name}{f'[{shown}]' if shown else ''} {right}")
             continue
-        lines.append(f"    {left} = {eqn.prim.name}[{shown}")
+        lines.append(f"    {left}{eqn.prim.name}[{shown}")
         for key, value in subs:
             for k, sub in enumerate([value] if isinstance(value, Jaxpr) else value):
                 inner = _lines(sub, dict(names)) if isinstance(sub, Jaxpr) else [str(sub)]
@@ -327,7 +327,7 @@ class Stage(Trace):
                     return parent.process(prim, args, params)
                 finally:
                     _state.trace = self
-            source = None  # users never see the tape's tracers
+            source = _state.source  # users never see the tape's tracers, but errors backwards
             if prim.depends is not None:
                 flags = [_is_from(self, a) for a in args]
                 if not all(prim.depends(flags, **params)):

@@ -349,4 +349,5 @@ def test_effects_of_programs():
     assert jaxpr.effects == {"debug"}
     assert jaxpr.eqns[0].effects == {"debug"}
     assert ft.make_jaxpr(fnp.sin)(X).effects == frozenset()
+    assert "    debug_callback[" in str(ft.make_jaxpr(lambda x: ft.debug.print("{}", x))(X))
     ft.effects_barrier()

@@ -81,6 +81,25 @@ def test_the_operation_and_its_line_are_named(case, word):
     g(X)
 
 
+BACKWARDS = {"plain": lambda f: f, "jit": ft.jit, "inner jit": lambda f: f}
+
+
+@pytest.mark.parametrize("word", BACKWARDS)
+def test_backwards_the_line_is_that_of_the_operation(word):
+    def norm(x):
+        total = (x * x).sum()  # the line
+        return fnp.sqrt(total)
+
+    f = ft.jit(norm) if word == "inner jit" else norm
+    g = BACKWARDS[word](ft.grad(lambda x: f(x) * 2))
+    with ft.config.override(strict_gradients=True):
+        assert np.isnan(np.asarray(g(np.zeros(3)))).any()
+        with ft.debug_nans(), pytest.raises(FloatingPointError) as error:
+            g(np.zeros(3))
+    with open(__file__) as lines:
+        assert "the line" in lines.readlines()[error.value.source.line - 1]
+
+
 def test_what_has_no_nan_runs_as_before():
     with ft.debug_nans():
         np.testing.assert_allclose(ft.jit(ft.grad(lambda x: (x * x).sum()))(X), 2 * X)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
-from funtorch.core import Array, ArrayImpl, Primitive, ShapedArray, eval_trace, use_trace
+from funtorch.core import Array, ArrayImpl, Primitive, ShapedArray, eval_trace, no_source, use_trace
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread
 
@@ -68,7 +68,7 @@ class _Callback:
         for k, value in self.static:
             leaves.insert(k, value)
         args, kwargs = self.treedef.unflatten(leaves)
-        with use_trace(eval_trace), np.errstate(all="warn"):
+        with use_trace(eval_trace), no_source(), np.errstate(all="warn"):
             return self.fun(*args, **kwargs)
 
     def results(self, xp: Any, buffers: Sequence[Any], avals: Sequence[ShapedArray]) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import arraytree as tree
-from funtorch.core import Primitive, current, eval_trace
+from funtorch.core import LinearArg, Primitive, current, eval_trace
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
 from funtorch.ops.families import spread, zeros
 
@@ -159,7 +159,7 @@ def _linearize(
 
 
 def _transpose(cts: Any, *args: Any, jaxpr: Jaxpr, rule: Rule, consts: int) -> list[Any]:
-    is_linear = tuple(not hasattr(a, "dtype") for a in args)  # a LinearArg has an aval alone
+    is_linear = tuple(type(a) is LinearArg for a in args)
     program = transpose_program(jaxpr, is_linear, tuple(ct is not None for ct in cts))
     known = [a for a, lin in zip(args, is_linear, strict=True) if not lin]
     given = [ct for ct in cts if ct is not None]

@@ -89,16 +89,18 @@ class JVP(Trace):
                 primals.append(a)
                 tangents.append(None)
         saved, _state.trace = _state.trace, self.parent
+        before = _state.source
         try:
             if not active:
                 return prim.bind(*primals, **params)
+            # What the rule writes, tangents on the tape too, comes from the line of the operation.
+            source = _state.source = source_of()
             if self.splits and prim.linearize is not None:
                 out, tangent = _linearize_rule(prim, primals, tangents, params)
             else:
                 out, tangent = (prim.jvp or prim.rule("jvp"))(primals, tangents, **params)
         finally:
-            _state.trace = saved
-        source = source_of()
+            _state.trace, _state.source = saved, before
         if prim.multiple_results:
             return [
                 o if t is None else JVPTracer(self, o, t, source)

@@ -248,7 +248,7 @@ def _noted(trace: Harvest, made: _Program, results: Sequence[Any], n: int) -> li
 
 
 def _custom(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
-    """Custom rules: what is sown inside has no derivative, for the rules give none."""
+    """Custom rules give results; what is sown inside is computed, and differentiated, beside."""
     fun, jaxpr = params["fun"], params["jaxpr"]
     if jaxpr is None:
         jaxpr = stage(fun, [aval_of(a) for a in args])

@@ -13,7 +13,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import LinearArg, ShapedArray, aval_of, current
+from funtorch.core import LinearArg, ShapedArray, _state, aval_of, current
 from funtorch.dtypes import float0
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, eval_jaxpr, stage, sub_jaxprs
 from funtorch.numpy.promotion import asarray
@@ -108,6 +108,7 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
                 ct_of[v] = ct if there is None else add(there, ct)
 
     give(jaxpr.outvars, cts)
+    line = _state.source
     try:
         for eqn in reversed(jaxpr.eqns):
             cts_out = [ct_of.pop(v, None) for v in eqn.outvars]
@@ -127,9 +128,10 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
                     rule = _MASKED.get(prim.name, rule)
                 _masking.given = is_marked
             ct = cts_out if prim.multiple_results else cts_out[0]
+            _state.source = eqn.source or line  # of the operation that this is the derivative of
             give(eqn.invars, rule(ct, *ins, **eqn.params))
     finally:
-        _masking.given = before
+        _masking.given, _state.source = before, line
     return [ct_of.get(v) for v in jaxpr.invars]
 
 
