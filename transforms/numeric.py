@@ -212,7 +212,8 @@ class Numeric:
         partials: Mapping[int, Callable[..., Any]] | None = None,
         traced: bool = False,
     ) -> None:
-        self.name, self.formula, self.traced = name, formula, traced
+        self.name = self.__name__ = name
+        self.formula, self.traced = formula, traced
         self.partials = dict(partials or {})
         self.programs: dict[Any, Jaxpr] = {}
 
