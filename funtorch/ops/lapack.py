@@ -128,6 +128,9 @@ class Recipe:
 
 
 # ---------------------------------------------------------------------------------------- execution
+_MOST_PLANS = 1024
+
+
 def takes(xp: Any, a: Any) -> bool:
     """Tell whether matrices are for this module: of NumPy, and not empty."""
     return xp is np and a.dtype in LETTERS and a.size > 0
@@ -179,59 +182,86 @@ def run(
     outs = tuple(np.empty(a.shape, a.dtype) for a in results)
     arrays = [*(np.ascontiguousarray(x) for x in operands), *outs]
     work = np.empty(recipe.work + 64, np.uint8)
-    plan = _Plan(recipe, arrays, work, batch)
+    room = work.ctypes.data
+    room += -room % 64
+    plan = _plan(recipe, [x.dtype.itemsize for x in arrays])
+    places = [x.ctypes.data for x in arrays]
+    steps = [x.nbytes // batch for x in arrays]
     for matrix in range(batch):
-        if not plan.succeeds(matrix):
+        if not plan.succeeds(places, room):
             for x in outs:
                 x.reshape(batch, -1)[matrix] = np.nan if x.dtype.kind in "fc" else 0
+        places = [place + step for place, step in zip(places, steps, strict=True)]
     return outs
 
 
 class _Plan:
-    """The calls of a recipe for given arrays; what differs between matrices is set in place."""
+    """The calls of a recipe, ready but for addresses."""
 
-    def __init__(
-        self, recipe: Recipe, arrays: Sequence[np.ndarray], work: np.ndarray, batch: int
-    ) -> None:
-        self.arrays, self.batch = arrays, batch
-        self.bases = [x.ctypes.data for x in arrays]
-        self.room = work.ctypes.data + -work.ctypes.data % 64
-        self.moving: list[tuple[ctypes.c_void_p, int, int]] = []
+    def __init__(self, recipe: Recipe, itemsizes: Sequence[int]) -> None:
         self.numbers: list[np.ndarray] = []  # in memory, as long as they are pointed to
         self.calls = [
-            (
-                _function(call.function, call.returns),
-                [self._value(a, block) for a in call.args],
-                call.fails,
-            )
+            self._call(call, block, itemsizes)
             for stage in recipe.stages
             for block in range(stage.blocks)
             for call in stage.calls
         ]
 
-    def _value(self, a: Arg, block: int) -> Any:
-        if isinstance(a, At):
-            x = self.arrays[a.array]
-            place = self.bases[a.array] + x.dtype.itemsize * (a.offset + block * a.step)
-            pointer = ctypes.c_void_p(place)
-            self.moving.append((pointer, place, x.nbytes // self.batch))
-            return pointer
-        if isinstance(a, Work):
-            return ctypes.c_void_p(self.room + a.offset + block * a.step)
-        if isinstance(a, Part):
-            return ctypes.c_int(min(a.size, a.total - block * a.size))
-        if isinstance(a, Scalar):
-            if a.dtype.kind != "c":
-                return (ctypes.c_float if a.dtype.itemsize == 4 else ctypes.c_double)(a.value)
-            self.numbers.append(np.array(a.value, a.dtype))
-            return ctypes.c_void_p(self.numbers[-1].ctypes.data)
-        if isinstance(a, bytes):
-            return ctypes.c_char(a)
-        return ctypes.c_void_p(None) if a is None else ctypes.c_int(a)
+    def _call(self, call: Invoke, block: int, itemsizes: Sequence[int]) -> _Ready:
+        args: list[Any] = []
+        arrays, rooms = [], []
+        for k, a in enumerate(call.args):
+            if isinstance(a, At):
+                arrays.append((k, a.array, itemsizes[a.array] * (a.offset + block * a.step)))
+            elif isinstance(a, Work):
+                rooms.append((k, a.offset + block * a.step))
+            args.append(self._value(a, block))
+        function = _function(call.function, call.returns)
+        function.argtypes = [_C_TYPES[type(a)] if a is not None else _POINTER for a in args]
+        return function, args, arrays, rooms, call.fails
 
-    def succeeds(self, matrix: int) -> bool:
-        """Run all calls for a matrix, unless one fails."""
-        if self.batch > 1:
-            for pointer, place, step in self.moving:
-                pointer.value = place + matrix * step
-        return not any(function(*args) and fails for function, args, fails in self.calls)
+    def _value(self, a: Arg, block: int) -> Any:
+        """Return an argument; a place is found later."""
+        if isinstance(a, (At, Work)):
+            return None
+        if isinstance(a, Part):
+            return min(a.size, a.total - block * a.size)
+        if not isinstance(a, Scalar):
+            return a
+        if a.dtype.kind != "c":
+            return (ctypes.c_float if a.dtype.itemsize == 4 else ctypes.c_double)(a.value)
+        self.numbers.append(np.array(a.value, a.dtype))
+        return ctypes.c_void_p(self.numbers[-1].ctypes.data)
+
+    def succeeds(self, places: Sequence[int], room: int) -> bool:
+        """Run all calls for matrices at these addresses, unless one fails."""
+        for function, template, arrays, rooms, fails in self.calls:
+            args = template.copy()
+            for k, which, offset in arrays:
+                args[k] = places[which] + offset
+            for k, offset in rooms:
+                args[k] = room + offset
+            if function(*args) and fails:
+                return False
+        return True
+
+
+_Ready = tuple[Any, list[Any], list[tuple[int, int, int]], list[tuple[int, int]], bool]
+_POINTER = ctypes.c_void_p
+_C_TYPES: dict[type, Any] = {
+    int: ctypes.c_int,
+    bytes: ctypes.c_char,
+    ctypes.c_float: ctypes.c_float,
+    ctypes.c_double: ctypes.c_double,
+    ctypes.c_void_p: _POINTER,
+}
+_plans: dict[int, tuple[Recipe, _Plan]] = {}  # by the recipe's identity: hashing one takes longer
+
+
+def _plan(recipe: Recipe, itemsizes: Sequence[int]) -> _Plan:
+    found = _plans.get(id(recipe))
+    if found is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        found = _plans[id(recipe)] = recipe, _Plan(recipe, itemsizes)
+    return found[1]

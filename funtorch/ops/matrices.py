@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 HALF = (dtypes.float16, dtypes.bfloat16)
+_FEWEST_ROWS = 24
+"""Below, a call for each matrix costs more than NumPy's loop over them."""
 
 MACROS: dict[str, Callable[..., Any]] = {}
 """Primitives that are programs of others, with derivatives of their own: their programs."""
@@ -72,19 +74,22 @@ def check_matrices(name: str, x: ShapedArray, square: bool = True) -> None:
 
 
 # -------------------------------------------------------------------------------------------- eager
-def eager_rule(prim: Primitive, small: Callable[..., tuple[Any, ...]] | None) -> Callable[..., Any]:
+def eager_rule(
+    prim: Primitive, small: Callable[..., tuple[Any, ...]] | None, unique: bool
+) -> Callable[..., Any]:
     """Return the eager rule of a primitive with a recipe.
 
     Args:
         small: the same with NumPy's (or CuPy's) functions, raising LinAlgError where it fails; None
             where there is no such function: then other array libraries' arrays go by NumPy.
+        unique: whether results have no free signs: then NumPy does small matrices.
     """
 
     def eager(xp: Any, *args: Any, **params: Any) -> Any:
         dtype = args[0].dtype
         if dtype in HALF:
             args = tuple(x.astype(dtypes.float32) if x.dtype == dtype else x for x in args)
-        outs = _computed(prim, small, xp, args, params)
+        outs = _computed(prim, small, unique, xp, args, params)
         if dtype in HALF:
             outs = tuple(x.astype(dtype) if x.dtype == np.float32 else x for x in outs)
         return outs if prim.multiple_results else outs[0]
@@ -92,20 +97,25 @@ def eager_rule(prim: Primitive, small: Callable[..., tuple[Any, ...]] | None) ->
     return eager
 
 
+def _is_small(x: Any) -> bool:
+    return x.shape[-1] < _FEWEST_ROWS
+
+
 def _computed(
     prim: Primitive,
     small: Callable[..., tuple[Any, ...]] | None,
+    unique: bool,
     xp: Any,
     args: tuple[Any, ...],
     params: dict[str, Any],
 ) -> tuple[Any, ...]:
-    if small is not None and not takes(xp, args[0]):
+    if small is not None and (not takes(xp, args[0]) or (unique and _is_small(args[0]))):
         try:
             return small(xp, *args, **params)
         except np.linalg.LinAlgError:
             return _one_by_one(xp, small, args, params)
     if xp is not np:
-        outs = _computed(prim, small, np, tuple(x.get() for x in args), params)
+        outs = _computed(prim, small, unique, np, tuple(x.get() for x in args), params)
         return tuple(map(xp.asarray, outs))
     avals = [ShapedArray(x.shape, x.dtype) for x in args]
     types = prim.type(*avals, **params)
@@ -179,6 +189,7 @@ def primitive(
     jvp: Callable[..., Any] | str,
     *,
     small: Callable[..., Any] | None = None,
+    unique: bool = False,
     transpose: Callable[..., Any] | None = None,
     multiple_results: bool = True,
     shares_matrix: bool = False,
@@ -189,14 +200,14 @@ def primitive(
         name: of the primitive and its recipe.
         type: its type rule.
         jvp: its derivative, or why it has none.
-        small: see `eager_rule`.
+        small, unique: see `eager_rule`.
         transpose: of what is linear in its last operand.
         multiple_results: whether it has several.
         shares_matrix: whether it solves a system for the columns of its last operand.
     """
     prim = Primitive(name, multiple_results=multiple_results)
     prim.type = type
-    prim.eager = eager_rule(prim, small)
+    prim.eager = eager_rule(prim, small, unique)
     prim.batch = (_columns_batch if shares_matrix else _spread_batch)(prim)
     if isinstance(jvp, str):
         prim.none["jvp"] = jvp
@@ -224,7 +235,7 @@ def macro(
         check: raises if the types of its operands or its parameters are wrong.
         program: the program, which returns a tuple or a list of results.
         jvp: its derivative, or why it has none.
-        small: see `eager_rule`.
+        small: see `eager_rule`; results have no free signs.
     """
     prim = Primitive(name, multiple_results=True)
 
@@ -239,7 +250,8 @@ def macro(
         return [v.aval for v in found.outvars]
 
     def eager(xp: Any, *args: Any, **params: Any) -> tuple[Any, ...]:
-        if small is not None and not takes(xp, args[0]) and args[0].dtype not in HALF:
+        x = args[0]
+        if small is not None and x.dtype not in HALF and (not takes(xp, x) or _is_small(x)):
             return small(xp, *args, **params)
         avals = tuple(ShapedArray(x.shape, x.dtype) for x in args)
         return _evaluated(xp, staged(avals, tuple(sorted(params.items()))), args)

@@ -149,6 +149,7 @@ solve_p = primitive(
     _solve_type,
     _solve_jvp,
     small=lambda xp, a, b: (xp.linalg.solve(a, b),),
+    unique=True,
     transpose=_solve_transpose,
     multiple_results=False,
     shares_matrix=True,
