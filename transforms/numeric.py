@@ -212,7 +212,8 @@ class Numeric:
         partials: Mapping[int, Callable[..., Any]] | None = None,
         traced: bool = False,
     ) -> None:
-        self.name, self.formula, self.traced = name, formula, traced
+        self.name = self.__name__ = name
+        self.formula, self.traced = formula, traced
         self.partials = dict(partials or {})
         self.programs: dict[Any, Jaxpr] = {}
 
@@ -236,14 +237,16 @@ class Numeric:
 
     def apply(self, maths: Maths, *args: Any) -> list[Any]:
         """Evaluate the formula in float64 on tracers of any float dtype."""
-        to = args[0].dtype
+        to, weak = args[0].dtype, all(a.weak_type for a in args)
         wide = [a if a.dtype == FLOAT64 else ops.convert(a, dtype=FLOAT64) for a in args]
         out = self.formula(maths, *(_strong(a) for a in wide))
-        return [out if to == FLOAT64 else ops.convert(out, dtype=to, weak_type=False)]
+        if to == FLOAT64 and not weak:
+            return [out]
+        return [ops.convert(out, dtype=to, weak_type=weak)]
 
     def program(self, avals: Sequence[ShapedArray], maths: Maths = _COMPILED) -> Jaxpr:
         """Return the equations for arguments of the given types."""
-        key = (maths is _COMPILED, *((a.shape, a.dtype) for a in avals))
+        key = (maths is _COMPILED, *((a.shape, a.dtype, a.weak_type) for a in avals))
         if key not in self.programs:
             self.programs[key] = stage(functools.partial(self.apply, maths), avals, self.name)
         return self.programs[key]
@@ -294,7 +297,7 @@ def _type(*avals: ShapedArray, function: Numeric) -> list[ShapedArray]:
         raise TypeError(
             f"{function.name} takes real floats, got {first.str_short()}: convert it first"
         )
-    return [ShapedArray(first.shape, first.dtype)]
+    return [ShapedArray(first.shape, first.dtype, all(a.weak_type for a in avals))]
 
 
 def _eager(xp: Any, *buffers: Any, function: Numeric) -> list[Any]:
@@ -321,7 +324,7 @@ def _expand(*args: Any, function: Numeric) -> list[Any]:
     return eval_jaxpr(function.program([a.aval for a in args]), *args)
 
 
-numeric_p = Primitive("numeric", multiple_results=True)
+numeric_p = Primitive("numeric", multiple_results=True, keeps_weak=True)
 numeric_p.type, numeric_p.eager, numeric_p.jvp = _type, _eager, _jvp
 numeric_p.expand = _expand
 
