@@ -706,3 +706,15 @@ def test_transposes_move_behind_what_is_elementwise():
 
     after = check(f, floats(4, 3), floats(3), floats(4, 2), compare=close)
     assert "transpose" not in names(after)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_numbers_that_come_twice_make_no_one_hot_matrix(dtype):
+    n = 300 if dtype == "uint8" else 2060
+
+    def f(x):
+        row, column = (lax.broadcasted_iota(np.dtype(dtype), (n, n), k) for k in (0, 1))
+        return (row == column).astype(F32) @ x
+
+    after = check(f, floats(n, 2), compare=close)
+    assert "dot_general" in names(after)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.jaxpr import Eqn
 from funtorch.ops.contract import free_axes
@@ -50,6 +52,9 @@ def _compared(b: Rewriter, v: Atom) -> _OneHot | None:
     equal = b.maker(v, "eq")
     if equal is None or v.aval.ndim != 2:
         return None
+    dtype = equal.invars[0].aval.dtype
+    if not dtypes.is_integer(dtype) or max(v.aval.shape) > np.iinfo(dtype).max:
+        return None  # numbers that wrap around, or are rounded, come twice
     for x, y in (equal.invars, equal.invars[::-1]):
         row, at = b.maker(x, "iota"), 0
         if row is None or row.params["axis"] != 0:
