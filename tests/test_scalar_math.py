@@ -404,7 +404,7 @@ def test_integer_operations_are_defined_everywhere(dtype):
 # ---------------------------------------------------------------------- complex numbers
 COMPLEXES = tuple(map(np.dtype, ("complex64", "complex128")))
 OF_COMPLEX = [n for n, row in ELEMENTWISE.items() if "c" in row.kinds]
-COMPLEX_PAIRS = {"add", "sub", "mul", "div", "pow", "eq", "ne"}
+COMPLEX_PAIRS = {"add", "sub", "mul", "masked_mul", "div", "pow", "eq", "ne"}
 # Functions that are right at infinities and zeros too, to the sign.
 EVERYWHERE = ("neg", "add", "sub", "mul", "conj", "abs", "sign", "sqrt", "log", "reciprocal", "exp")
 

@@ -19,7 +19,7 @@ __all__ = ["BYTES", "CHUNK", "CHUNKS", "Passes", "slot_of"]
 # cache, half of them at least are as much of a page as is worth going to.
 _TILE = 512
 _BLOCK = 4096  # elements of short rows that are done together
-_SHORT = 512  # elements of such a row
+_SHORT = 128  # elements of such a row
 _FEW = 4  # rows too few for that
 _AT_ONCE = 4  # elements of a column that are taken in together
 CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
