@@ -289,3 +289,29 @@ def test_lists_and_numpy_only_functions():
     same(np.stack([V, x]), np.stack([V, V]), "stack")
     assert np.array2string(x) == np.array2string(V)
     assert np.real_if_close(x).tolist() == V.tolist()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.clip(x, a_min=0.3, a_max=0.6),
+        lambda x: np.clip(x, 0.3, 0.6),
+        lambda x: np.histogram(x, 3, None, None, x)[0],
+        lambda x: np.concatenate((x, x), axis=0, casting="same_kind"),
+        lambda x: np.concatenate((x, x), 0, None),
+        lambda x: np.vstack([x, x], dtype=np.float32),
+        lambda x: np.zeros_like(x, np.float32, "K"),
+        lambda x: np.real(val=x),
+        lambda x: np.broadcast_to(x, (2, 3, 4), subok=False),
+        lambda x: np.where(x > 0.5, x, 0),
+        lambda x: np.argsort(x, axis=1, kind=None),
+        lambda x: np.linalg.pinv(x, rcond=1e-6),
+    ],
+)
+def test_the_names_and_places_that_numpy_gives_arguments(call):
+    same(call(fnp.asarray(X)), call(X), "call")
+
+
+def test_arguments_without_counterpart_are_named():
+    with pytest.raises(TypeError, match=r"numpy.vstack: casting='unsafe' is not supported"):
+        np.vstack([fnp.asarray(X)], casting="unsafe")

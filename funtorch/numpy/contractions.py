@@ -381,9 +381,13 @@ def einsum(
             asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
             for k, a in enumerate(given)
         ]
-        inputs, output, operands = opt_einsum.parser.convert_interleaved_input(arrays), None, None
-        equation, operands = inputs
-        subscripts = equation
+        try:
+            subscripts, operands = opt_einsum.parser.convert_interleaved_input(arrays)
+        except (KeyError, AttributeError) as error:
+            raise TypeError(
+                "einsum: without a string of subscripts, give each array followed by its list of "
+                f"axes; got {subscripts!r:.80} first"
+            ) from error
     xs = [to_array(a, "einsum", f"operands[{k}]") for k, a in enumerate(operands)]
     shapes = tuple(x.shape for x in xs)
     optimize = "auto" if optimize is True else optimize

@@ -110,27 +110,33 @@ def _positions(x: Any, widths: Widths, mode: str, reflect_type: str = "even") ->
 
 
 def _odd(x: Any, widths: Widths, mode: str) -> Any:
-    """Mirror at the ends, also the values: about the value there."""
-    for k, pair in enumerate(widths):
-        for side, missing in enumerate(pair):
-            if side:
-                x = flip(x, k)
-            while missing > 0:
-                n, skip = x.shape[k], int(mode == "reflect")
-                if n <= skip:
-                    if not n:
-                        raise ValueError(f"pad: axis {k} is empty: there is nothing to mirror")
-                    x = concatenate([slice_axis(x, k, 0, 1)] * missing + [x], k)
-                    break
-                count = missing if missing < n - skip else n - skip
-                mirrored = flip(slice_axis(x, k, skip, skip + count), k)
-                edge = slice_axis(x, k, 0, 1)
-                x = concatenate(
-                    [elementwise.subtract(elementwise.multiply(edge, 2), mirrored), x], k
-                )
-                missing -= count
-            if side:
-                x = flip(x, k)
+    """Mirror at the ends, also the values: about the value there.
+
+    Such an extension comes back after two lengths of the array, raised by twice the difference of
+    its ends. So all its elements are +-x[i] + a x[last] + b x[0], with numbers known by now.
+    """
+    for k, (lo, hi) in enumerate(widths):
+        if not (lo or hi):
+            continue
+        n, skip = x.shape[k], int(mode == "reflect")
+        if not n:
+            raise ValueError(f"pad: axis {k} is empty: there is nothing to mirror")
+        period = builtins.max(2 * (n - skip), 1)
+        turns, place = np.divmod(np.arange(-lo, n + hi), period)
+        back = place >= n
+        index = np.where(back, period - 1 + skip - place, place)
+        line = (1,) * k + (-1,) + (1,) * (x.ndim - k - 1)
+        signs, tops, bottoms = (
+            asarray(v.reshape(line), x.dtype)
+            for v in (np.where(back, -1, 1), 2 * turns + 2 * back, -2 * turns)
+        )
+        index = np.clip(index, 0, n - 1).astype(np.int32)
+        read = AtView(x, (slice(None),) * k + (index,)).get(mode="clip")
+        first, last = slice_axis(x, k, 0, 1), slice_axis(x, k, n - 1, n)
+        terms = [
+            elementwise.multiply(a, b) for a, b in ((read, signs), (last, tops), (first, bottoms))
+        ]
+        x = elementwise.add(elementwise.add(*terms[:2]), terms[2])
     return x
 
 

@@ -8,6 +8,7 @@ go on to the function of the same name in our namespaces.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,7 @@ class _Dispatch:
 
     def __init__(self, namespace: types.ModuleType) -> None:
         self.namespace = namespace
+        self.readings: dict[Any, _Reading] = {}
 
     @functools.cached_property
     def functions(self) -> dict[Any, Callable[..., Any]]:
@@ -114,6 +116,10 @@ class _Dispatch:
                 f"numpy.{name} changes its first argument, and arrays are immutable: write "
                 f"funtorch.numpy.{name}(..., inplace=False) and use the result"
             )
+        reading = self.readings.get(func)
+        if reading is None:
+            reading = self.readings[func] = _Reading(func, function)
+        args, kwargs = reading.translate(name, args, kwargs)
         with reads_lists():
             result = function(*args, **kwargs)
         return _into(name, None if out is None else (out,), True, result)
@@ -124,6 +130,54 @@ def _as_numpy(x: Any) -> Any:
     if type(x) in (list, tuple):
         return type(x)(map(_as_numpy, x))
     return np.asarray(x) if isinstance(x, Array) else x
+
+
+class _Reading:
+    """How the arguments of a function of NumPy become those of ours.
+
+    ``alike`` leading parameters are the same in both; calls with no others go through as they are.
+    """
+
+    def __init__(self, theirs: Any, ours: Any) -> None:
+        self.theirs = inspect.signature(theirs).parameters
+        self.ours = inspect.signature(ours).parameters
+        places = [
+            [p.name for p in parameters.values() if p.kind in _BY_PLACE]
+            for parameters in (self.theirs, self.ours)
+        ]
+        pairs = list(zip(*places, strict=False))
+        self.names = {
+            a: b for a, b in pairs if a != b and a not in self.ours and b not in places[0]
+        }
+        fits = [a == b or self.names.get(a) == b for a, b in pairs]
+        self.alike = fits.index(False) if False in fits else len(pairs)
+        self.open = any(p.kind is p.VAR_POSITIONAL for p in self.theirs.values())
+
+    def translate(self, name: str, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        by_name = all(
+            key in self.ours and self.ours[key].kind is not inspect.Parameter.POSITIONAL_ONLY
+            for key in kwargs
+        )
+        if self.open or (by_name and len(args) <= self.alike):
+            return args, kwargs
+        given = dict(zip(self.theirs, args, strict=False)) | kwargs
+        places, keywords = [], {}
+        for key, value in given.items():
+            known = self.ours.get(self.names.get(key, key))
+            if known is None:
+                default = self.theirs[key].default if key in self.theirs else None
+                if value is not default and not (isinstance(value, str) and value == default):
+                    raise TypeError(
+                        f"numpy.{name}: {key}={value!r:.60} is not supported for arrays of funtorch"
+                    )
+            elif known.kind is known.POSITIONAL_ONLY:
+                places.append(value)
+            else:
+                keywords[known.name] = value
+        return tuple(places), keywords
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 # Functions of NumPy that write into an argument.

@@ -421,8 +421,8 @@ def apply_along_axis(
     def function(v: Any) -> Any:
         return func1d(v, *args, **kwargs)
 
-    for _ in range(x.ndim - k - 1):
-        function = vmap(function, in_axes=1, out_axes=-1)
+    for after in range(1, x.ndim - k):
+        function = vmap(function, in_axes=after, out_axes=-1)
     for _ in range(k):
         function = vmap(function, in_axes=0, out_axes=0)
     return function(x)
