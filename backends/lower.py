@@ -29,7 +29,14 @@ from . import correlate, products
 from .cumulative import CUMULATIVE, along_rows
 from .nothing import of_nothing
 from .ordering import by_bits
-from .others import convolved, integer_powers, is_finite_number, next_half, scattered_bools
+from .others import (
+    contracted_bools,
+    convolved,
+    integer_powers,
+    is_finite_number,
+    next_half,
+    scattered_bools,
+)
 from .spectral import by_convolution
 
 __all__ = ["BARRIER", "LOWERINGS", "lower"]
@@ -197,7 +204,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": products.rewritten,
+    "dot_general": lambda eqn: contracted_bools(eqn) or products.rewritten(eqn),
     "conv_general_dilated": convolved,
     "is_finite": is_finite_number,
     "nextafter": next_half,

@@ -9,7 +9,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.jaxpr import Eqn
-from funtorch.ops.contract import inner_dtype
+from funtorch.ops.contract import dot_general, inner_dtype
 from funtorch.ops.conv import conv_general_dilated, phases
 from funtorch.ops.elementwise import (
     abs,
@@ -36,7 +36,14 @@ from funtorch.ops.reduce import reduce_sum
 from funtorch.ops.shape import pad, reshape
 from funtorch.ops.window import windows
 
-__all__ = ["convolved", "integer_powers", "is_finite_number", "next_half", "scattered_bools"]
+__all__ = [
+    "contracted_bools",
+    "convolved",
+    "integer_powers",
+    "is_finite_number",
+    "next_half",
+    "scattered_bools",
+]
 
 Written = Callable[..., Any]
 
@@ -110,6 +117,20 @@ def scattered_bools(greatest: bool) -> Callable[[Eqn], Written | None]:
         return scatter
 
     return rule
+
+
+def contracted_bools(eqn: Eqn) -> Written | None:
+    """A product of bools holds where both do for any term: where a sum of ones is not 0."""
+    if eqn.outvars[0].aval.dtype.kind != "b":
+        return None
+    numbers = eqn.params["dimension_numbers"]
+
+    def contracted(a: Any, b: Any) -> Any:
+        a, b = (_as(x, "float32") for x in (a, b))
+        out = dot_general(a, b, dimension_numbers=numbers, out_dtype=None)
+        return ne(out, zeros_like(out))
+
+    return contracted
 
 
 # ---------------------------------------------------------------------- convolutions

@@ -22,7 +22,6 @@ DTYPES = [
 ]
 # Primitive -> the kinds of dtypes that still run by their eager rules, and why.
 EXCEPTIONS = {
-    "dot_general": ("biuhc", "products in other dtypes than BLAS knows have no library call yet"),
     "interchange": ("biu", "pivots of LU factors, which are never integers"),
     "trevc": ("biu", "eigenvectors of Schur forms, which are never integers"),
 }
@@ -115,6 +114,12 @@ def test_next_16_bit_floats(dtype):
 
 def test_integers_are_finite():
     same(elementwise.is_finite, np.arange(5))
+
+
+def test_products_of_bools():
+    a, b = rng.random((7, 40)) > 0.9, rng.random((40, 5)) > 0.9
+    same(lambda a, b: a @ b, a, b)
+    np.testing.assert_array_equal(ft.jit(lambda a, b: a @ b)(a, b), a @ b)
 
 
 @pytest.mark.parametrize("name", ["scatter_add", "scatter_mul", "scatter_min", "scatter_max"])
