@@ -13,13 +13,14 @@ from funtorch.config import config
 from funtorch.jaxpr import Jaxpr
 
 from . import cache
+from .cpu.blas import library_of
 from .cpu.codegen import kept_code, object_code
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out
-from .plan import Call, Plan, Step, plans_of
+from .plan import Call, Dot, Plan, Step, plans_of
 
 __all__ = ["compile_jaxpr", "plan_of"]
 
@@ -58,12 +59,14 @@ def compile_jaxpr(
         print(plan, file=sys.stderr)
     if all(isinstance(step, Call) for step in plan.steps):
         return eager_program(jaxpr)
-    layout = lay_out(plan, donated)
-    if config.debug >= 3:
-        print(layout, file=sys.stderr)
-    program = print_program(plan, layout)
-    entry = entry_of(program)
-    with ThreadPoolExecutor(1) as beside:  # libraries load while LLVM works
+    with ThreadPoolExecutor(1) as beside:  # libraries are made and load meanwhile
+        products = [step for step in _steps(plan) if isinstance(step, Dot)]
+        beside.submit(resolve, sorted({library_of(step) for step in products}))
+        layout = lay_out(plan, donated)
+        if config.debug >= 3:
+            print(layout, file=sys.stderr)
+        program = print_program(plan, layout)
+        entry = entry_of(program)
         beside.submit(resolve, program.externals)
         if name is None or program.calls:  # calls are equations, which have no place on disk
             code = kept_code(program.text)

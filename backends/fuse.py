@@ -118,7 +118,6 @@ class _Planner:
         try:
             group.taken = []
             writes = write(group)
-            group.check()
         except Apart:
             if not lazy:
                 raise
@@ -138,11 +137,12 @@ class _Planner:
     def pieces(self, eqn: Eqn) -> None:
         """Append the kernels that write the pieces of a concatenate, those of a size together."""
         axis, start, source = eqn.params["axis"], 0, None
-        runs = [list(run) for _, run in itertools.groupby(eqn.invars, lambda v: v.aval.shape)]
-        runs = [run[k : k + _TOGETHER] for run in runs for k in range(0, len(run), _TOGETHER)]
-        for k, run in enumerate(runs):
-            last, size = k == len(runs) - 1, run[0].aval.shape[axis]
-            out = eqn.outvars[0] if last else Var(eqn.outvars[0].aval)
+        todo = [list(run) for _, run in itertools.groupby(eqn.invars, lambda v: v.aval.shape)]
+        todo = [run[k : k + _TOGETHER] for run in todo for k in range(0, len(run), _TOGETHER)]
+        while todo:
+            run = todo.pop(0)
+            size = run[0].aval.shape[axis]
+            out = Var(eqn.outvars[0].aval) if todo else eqn.outvars[0]
 
             def write(
                 group: Group, run: list[Var | Lit] = run, start: int = start, size: int = size
@@ -152,9 +152,17 @@ class _Planner:
                     where = list(group.identity)
                     where[axis] = combine([(1, where[axis])], group.ndim, start + j * size)
                     found.append((group.value(v, group.identity), tuple(where), None))
+                if len(run) > 1:
+                    group.check()
                 return found
 
-            self.part(out, source, run, run[0].aval.shape, write)
+            try:
+                self.part(out, source, run, run[0].aval.shape, write)
+            except Apart:  # too much for one kernel
+                if len(run) == 1:
+                    raise
+                todo[:0] = [run[: len(run) // 2], run[len(run) // 2 :]]
+                continue
             source, start = out, start + size * len(run)
 
     def cumulate(self, eqn: Eqn) -> None:

@@ -29,6 +29,7 @@ REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and",
 _STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
+_SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
 _PLACES = 4  # readers of different parts of a padded array from which it is stored
 _PIECES = 16  # operands of a concatenate that are selected from
 SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
@@ -126,6 +127,9 @@ class Program:
                 self._place_reshape(eqn)
         self.roots |= self.wanted
         for eqn in jaxpr.eqns:
+            if self.kinds[eqn] == "update" and eqn.prim.name.startswith("scatter"):
+                self._place_scatter(eqn)
+        for eqn in jaxpr.eqns:
             if self.kinds[eqn] == "indexed" and eqn.prim.name == "concatenate":
                 self._place_concatenate(eqn)
         self._place_borders()
@@ -206,6 +210,30 @@ class Program:
             if dot.out is not out:
                 self.passed.update(passed)
                 held.add(dot.out)
+
+    def _place_scatter(self, eqn: Eqn) -> None:
+        """Store dear places, and dear values of single elements, of what goes in order."""
+        _, updates, *places = eqn.invars
+        if updates.aval.size < _SCATTERED:
+            return
+        single = updates.aval.ndim == places[0].aval.ndim
+        found = places if not single else [updates, *places]
+        self.roots.update(v for v in found if isinstance(v, Var) and self._is_dear(v))
+
+    def _is_dear(self, v: Var) -> bool:
+        """Tell whether a value is computed from what is dear."""
+        todo, seen = list[Var | Lit]([v]), set[Var]()
+        while todo:
+            u = todo.pop()
+            if not isinstance(u, Var) or u in seen or u in self.roots:
+                continue
+            seen.add(u)
+            eqn = self.eqn_of[u]
+            how = self.kinds[eqn]
+            if how == "indexed" or (how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy):
+                return True
+            todo.extend(eqn.invars)
+        return False
 
     def _place_reshape(self, eqn: Eqn) -> None:
         """Store a reshape that is no index map, or what it reshapes."""

@@ -103,6 +103,13 @@ def linalg_rows() -> list[Row]:
                 (0,),
                 lambda x: np.linalg.svd(x, compute_uv=False),
             ),
+            (
+                f"eigvalsh-{tag}",
+                lambda x: linalg.eigh(add(x, adjoint(x)), vectors=False),
+                (square,),
+                (0,),
+                lambda x: np.linalg.eigvalsh(x + x.conj().swapaxes(-1, -2)),
+            ),
             (f"det-{tag}", linalg.det, (square,), (0,), np.linalg.det),
             (
                 f"pinv-{tag}-tall",

@@ -332,6 +332,23 @@ def test_long_pieces_of_a_size_are_written_together(axis):
     np.testing.assert_allclose(ft.jit(f)(x), f(fnp.asarray(x)), rtol=1e-6)
 
 
+def test_pieces_too_long_for_one_kernel_are_written_by_several():
+    def f(x):
+        parts = []
+        for k in range(4):
+            y = x
+            for j in range(110):
+                y = (y + k) * (0.5 + j / 400)
+            parts.append(y)
+        return fnp.concatenate(parts, 1)
+
+    made = steps(f, (30, 40))
+    assert sum(len(s.kernel.stores) for s in made if s.vars[-1].aval.shape == (30, 160)) == 4
+    assert len(made) > 1
+    x = np.random.default_rng(0).normal(size=(30, 40)).astype(F32)
+    np.testing.assert_allclose(ft.jit(f)(x), f(fnp.asarray(x)), rtol=1e-4, atol=1e-6)
+
+
 def test_stores_that_may_meet_are_refused():
     size = (4, 8)
     body = (loaded(size),)

@@ -33,7 +33,7 @@ class lapack_eager:
 
     cholesky = staticmethod(lambda x: linalg.cholesky_p.eager(np, x))
     solve = staticmethod(lambda a, b: linalg.solve_p.eager(np, a, b))
-    eigh = staticmethod(lambda x: linalg.eigh_p.eager(np, x))
+    eigh = staticmethod(lambda x: linalg.eigh_p.eager(np, x, vectors=True))
     triangular_solve = staticmethod(
         lambda a, b, **params: linalg.triangular_solve_p.eager(np, a, b, **params)
     )

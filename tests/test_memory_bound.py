@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from test_kernels import F32, F64, I32, check_printed, loaded, place, printed, steps
+from test_kernels import F32, F64, I32, check_printed, loaded, memory, place, printed, steps
 
 import funtorch as ft
+import funtorch.nn as fnn
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.buffers import Pool
@@ -130,6 +131,7 @@ def test_totals_are_the_same_for_any_number_of_threads():
 @pytest.fixture
 def small_caches(monkeypatch):
     monkeypatch.setattr(stream, "STREAM", 1)
+    monkeypatch.setattr(stream, "_SHORT", 64)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 16])
@@ -144,16 +146,16 @@ def test_results_past_the_caches_are_whole(small_caches, sizes, dtype, offset):
     kernel = Kernel("k", sizes, (False,) * len(sizes), (dtype,) * 3, body, stores)
     n = int(np.prod(sizes))
     x = RNG.integers(-5, 6, n).astype(dtype)
-    memory = np.full(2 * n + 64, 9, dtype)
+    room = np.full(2 * n + 64, 9, dtype)
     run = printed(kernel)[1]
     for gap in (0, 3):  # both results at one place in their lines, or not
-        memory[:] = 9
-        y, z = memory[offset : offset + n], memory[offset + n + gap : offset + 2 * n + gap]
+        room[:] = 9
+        y, z = room[offset : offset + n], room[offset + n + gap : offset + 2 * n + gap]
         run([x, y, z])
         np.testing.assert_array_equal(y, x + x)
         np.testing.assert_array_equal(z, x * x)
-        assert (memory[:offset] == 9).all()
-        assert (memory[offset + 2 * n + gap :] == 9).all()
+        assert (room[:offset] == 9).all()
+        assert (room[offset + 2 * n + gap :] == 9).all()
     assert "nontemporal" in printed(kernel)[0].text
 
 
@@ -174,14 +176,14 @@ def test_rows_past_the_caches_mean_the_same(small_caches):
     assert "nontemporal" in code.text
 
 
-@pytest.mark.parametrize("name", ["columns", "running", "squares"])
+@pytest.mark.parametrize("name", ["columns", "running", "running rows", "squares"])
 def test_every_schedule_writes_past_the_caches(small_caches, name):
     sizes = (130, 200)
-    inner = (name != "squares", False)
+    inner = (name in ("columns", "running"), name == "running rows")
     body = [loaded(sizes)]
     if name == "columns":
         body += [Op("reduce", (0,), F32, "reduce_sum"), Op("mul", (0, 1), F32)]
-    elif name == "running":
+    elif name.startswith("running"):
         body.append(Op("cumulate", (0,), F32, "reduce_sum"))
     else:
         across = Affine(0, (1, 130))
@@ -190,6 +192,20 @@ def test_every_schedule_writes_past_the_caches(small_caches, name):
     kernel = Kernel("k", sizes, inner, (F32,) * 3, tuple(body), stores)
     code = check_printed(kernel, [RNG.normal(size=26_000).astype(F32) for _ in range(3)], 1e-3)
     assert "nontemporal" in code.text
+
+
+@pytest.mark.parametrize("name", ["pooling", "softmax gradient", "batch norm gradients", "norm"])
+def test_programs_mean_the_same_past_the_caches(small_caches, name):
+    programs = {
+        "pooling": lambda x: lax.reduce_window(x, -fnp.inf, lax.max, (1, 2), (1, 1)),
+        "softmax gradient": ft.grad(lambda x: (fnn.softmax(x) ** 2).sum()),
+        "batch norm gradients": ft.grad(lambda x: (norm(x.T, x[:, 0], x[:, 1]) ** 3).sum()),
+        "norm": lambda x: norm(x, x[0], x[1]),
+    }
+    for step in steps(programs[name], (70, 150)):
+        if isinstance(step, Launch):
+            lengths = [v.aval.size for v in step.vars]
+            check_printed(step.kernel, memory(step.kernel, lengths), 1e-3)
 
 
 def test_what_works_in_place_stays_in_the_caches(small_caches):

@@ -83,7 +83,7 @@ class Maths:
     Attributes:
         loop: ``loop(going, step, state, consts=(), limit=20_000)`` replaces the state by
             ``step(k, *state, *consts)`` for k = 1.0, 2.0, ... wherever ``going(*state, *consts)``
-            holds, and returns it.
+            holds, and returns it: nan where it still holds after ``limit`` steps.
     """
 
     abs: Callable[[Any], Any]
@@ -129,6 +129,9 @@ def _numpy_loop(
             break
         new = step(float(k), *state, *consts)
         state = [np.where(active, n, s) for n, s in zip(new, state, strict=True)]
+    else:
+        active = going(*state, *consts)
+        state = [np.where(active, np.nan, s) for s in state]
     return state
 
 
@@ -157,7 +160,8 @@ def _lock_step(
         return k + 1.0, going(*new, *consts), new
 
     one = ArrayImpl(np.asarray(1.0))
-    return while_loop(more, body, (one, going(*state, *consts), list(state)))[2]
+    _, active, found = while_loop(more, body, (one, going(*state, *consts), list(state)))
+    return [functions.where(active, math.nan, s) for s in found]
 
 
 def _by_lanes(
@@ -174,7 +178,8 @@ def _by_lanes(
             return k + 1.0, _same_shape([*step(k, *old, *consts), *old])[:n]
 
         start = full_like(values[0], 1.0), list(values[:n])
-        return while_loop(lambda c: going(*c[1], *consts) & (c[0] <= limit), body, start)[1]
+        found = while_loop(lambda c: going(*c[1], *consts) & (c[0] <= limit), body, start)[1]
+        return [functions.where(going(*found, *consts), math.nan, s) for s in found]
 
     if not shape:
         return lane(*values)

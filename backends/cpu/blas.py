@@ -14,7 +14,7 @@ from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, masked, widths
 from .llvm import Code
 from .packed import HEADER
 
-__all__ = ["blas_address", "dot_code"]
+__all__ = ["blas_address", "dot_code", "library_of"]
 
 _FAR = 4096  # bytes between rows from which they are copied, else read in place
 _ACROSS = 512  # those where an operand has at least as many bytes as _CACHE
@@ -145,6 +145,11 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     return table
 
 
+def library_of(step: Dot) -> str:
+    """Return the name of the library function that makes a product."""
+    return gemm_symbol(step.out.aval.dtype.name.removeprefix("u"), _tile_rows(step.m))
+
+
 def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
     """Return the functions of a product in the order in which they run, by name, each with what it
     calls and how that is declared.
@@ -155,7 +160,7 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
     dtype = step.out.aval.dtype
     rows = _tile_rows(step.m)
     table = gemm_table(step, rows)
-    symbol = gemm_symbol(dtype.name.removeprefix("u"), rows)
+    symbol = library_of(step)
     head, types = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch", "ptr, ptr, ptr, ptr, ptr, i64"
     declared = {symbol: f"declare void @{symbol}({types}, i64)"}
     text = _FUNCTION.format(

@@ -31,7 +31,8 @@ class Whole(Nest):
         self.inner = [k for k, r in enumerate(kernel.inner) if r]
         self.rows = math.prod(kernel.sizes[k] for k in self.kept)
         self.length = math.prod(kernel.sizes[k] for k in self.inner)
-        self.here: Sequence[Store] = kernel.stores  # those that the loop at hand does
+        # Those that the loop at hand does, at the position that it sets.
+        self.here: Sequence[Store] = self.row_stores if self.inner else kernel.stores
         self.work = math.prod(kernel.sizes) * max(len(self.used), 1)
         self.parts = 1
 
@@ -189,16 +190,18 @@ class Whole(Nest):
             self.pass_on(stores)
             self.aside = {}
 
-        def end_of_row(number: Index) -> None:
+        def in_order(number: Index) -> None:
             last = self.b.op(f"icmp eq i64 {number}, 1")
             lo = self.b.select(last, str(stop), str(first), "i64")
             hi = self.b.select(last, str(end), str(begin), "i64")
             some = self.b.op(f"icmp slt i64 {lo}, {hi}")
             self.when(some, lambda: self.along(axis, lo, hi, body))
+            some = self.b.op(
+                f"icmp slt i64 {begin}, {self.b.select(last, str(begin), str(stop), 'i64')}"
+            )
+            self.when(some, lambda: self.loop(begin, stop, PIECE, piece))
 
-        some = self.b.op(f"icmp slt i64 {begin}, {stop}")
-        self.when(some, lambda: self.loop(begin, stop, PIECE, piece))
-        self.loop(0, 2, 1, end_of_row)
+        self.loop(0, 2, 1, in_order)
 
     def first_line(self, stores: Sequence[Store], axis: int, first: Index, end: Index) -> Index:
         """Return where the first whole line begins, the end where that is not one place for all."""

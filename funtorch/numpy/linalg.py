@@ -195,6 +195,16 @@ def eigvals(a: Any) -> Any:
     return ops.eig(as_matrices(a, "eigvals", square=True), right=False)[0]
 
 
+def _hermitian(name: str, a: Any, UPLO: str | None, symmetrize: bool) -> Any:
+    """Return matrices whose lower triangle holds what is asked for."""
+    x = as_matrices(a, name, square=True)
+    if UPLO not in (None, "L", "U"):
+        raise ValueError(f"{name}: UPLO must be 'L' or 'U', got {UPLO!r}")
+    if symmetrize:
+        return multiply(x + _adjoint(x), 0.5)
+    return _adjoint(x) if UPLO == "U" else x
+
+
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
     """Return eigenvalues and eigenvectors of Hermitian matrices.
 
@@ -209,14 +219,7 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     References:
         numpy.linalg.eigh
     """
-    x = as_matrices(a, "eigh", square=True)
-    if UPLO not in (None, "L", "U"):
-        raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
-    if symmetrize_input:
-        x = multiply(x + _adjoint(x), 0.5)
-    elif UPLO == "U":
-        x = _adjoint(x)
-    return EighResult(*ops.eigh(x))
+    return EighResult(*ops.eigh(_hermitian("eigh", a, UPLO, symmetrize_input)))
 
 
 def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -> Any:
@@ -225,7 +228,7 @@ def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -
     References:
         numpy.linalg.eigvalsh
     """
-    return eigh(a, UPLO, symmetrize_input).eigenvalues
+    return ops.eigh(_hermitian("eigvalsh", a, UPLO, symmetrize_input), vectors=False)[0]
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:

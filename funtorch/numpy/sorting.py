@@ -175,23 +175,23 @@ def searchsorted(
         found = np.searchsorted(x._data, v._data, side)  # type: ignore[call-overload]
         return ArrayImpl(np.asarray(found).astype(dtypes.default_int()))
     n = x.shape[0]
-    # Binary search on all values at once: the bounds halve their distance in each of log2(n) + 1
-    # steps.
-    low = zeros(v.shape, dtypes.int32)
-    high = add(low, n)
-    for _ in range(n.bit_length()):
-        middle = elementwise.floor_divide(add(low, high), 2)
-        there = take(x, middle, mode="clip")
+    # Binary search on all values at once, by steps that halve. nan is the greatest number.
+    found = zeros(v.shape, dtypes.int32 if n < 1 << 31 else dtypes.int64)
+    step = 1 << n.bit_length() >> 1
+    while step:
+        further = add(found, step)
+        there = take(x, subtract(further, 1), mode="clip")
         if side == "left":
-            right = elementwise.less(there, v)
-            after = elementwise.logical_and(isnan(v), elementwise.logical_not(isnan(there)))
+            before = elementwise.less(there, v)
+            after = logical_and(isnan(v), elementwise.logical_not(isnan(there)))
         else:
-            right = elementwise.less_equal(there, v)
-            after = isnan(v)
-        right = logical_and(elementwise.logical_or(right, after), elementwise.less(low, high))
-        low = elementwise.where(right, add(middle, 1), low)
-        high = elementwise.where(right, high, middle)
-    return convert(low, dtypes.default_int())
+            before, after = elementwise.less_equal(there, v), isnan(v)
+        if dtypes.is_inexact(v.dtype):
+            before = elementwise.logical_or(before, after)
+        before = logical_and(before, elementwise.less_equal(further, n))
+        found = elementwise.where(before, further, found)
+        step >>= 1
+    return convert(found, dtypes.default_int())
 
 
 # ------------------------------------------------------------------------------------------ finding

@@ -319,22 +319,24 @@ def _tridiagonal(avals: Sequence[ShapedArray], alone: bool, *, lower: bool) -> R
 
 
 # ------------------------------------------------------------------------------------------ spectra
-def _eigh(avals: Sequence[ShapedArray], alone: bool) -> Recipe:
+def _eigh(avals: Sequence[ShapedArray], alone: bool, *, vectors: bool) -> Recipe:
     n = avals[0].shape[-1]
     c = _Calls(avals[0].dtype)
     w = c.room(n * n)
     c.turn(n, n, At(0), w)
     c.lapack("sy_nancheck", b"L", n, w, n, work=False)
     blocks, size = _cut(n, n**3, alone)
-    if blocks > 1:
+    if blocks > 1 and vectors:
         return _eigh_in_blocks(c, n, w, blocks, size)
     real = (c.real, -1) if c.complex else ()
-    sizes = c.sizes("syevd", b"V", b"L", n, None, n, None, c.dtype, -1, *real, _INT, -1)
+    job = b"V" if vectors else b"N"
+    sizes = c.sizes("syevd", job, b"L", n, None, n, None, c.dtype, -1, *real, _INT, -1)
     kinds = (c.dtype, c.real, _INT) if c.complex else (c.dtype, _INT)
     rooms = [x for size, kind in zip(sizes, kinds, strict=True) for x in (c.room(size, kind), size)]
-    c.lapack("syevd", b"V", b"L", n, w, n, At(1), *rooms)
-    c.turn(n, n, w, At(2))
-    return c.recipe(9 * n**3)
+    c.lapack("syevd", job, b"L", n, w, n, At(1), *rooms)
+    if vectors:
+        c.turn(n, n, w, At(2))
+    return c.recipe((9 if vectors else 4 / 3) * n**3)
 
 
 def _eigh_in_blocks(c: _Calls, n: int, w: Work, blocks: int, size: int) -> Recipe:

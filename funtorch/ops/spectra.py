@@ -1,6 +1,6 @@
 """Eigenvalues and singular values, over any leading batch dimensions.
 
-    eigh(x) -> (w, v)                   x Hermitian, w ascending: x v = v diag(w)
+    eigh(x; vectors) -> (w, v)          x Hermitian, w ascending: x v = v diag(w); or w alone
     svd(x; full, vectors) -> (u, s, vt) s descending: x = u diag(s) vt; s alone without vectors
     eig(x; left, right) -> (w, ...)     complex: x v = v diag(w), uᴴ x = diag(w) uᴴ; columns of
                                         length 1 whose largest element is real
@@ -73,9 +73,10 @@ __all__ = ["eig", "eig_p", "eigh", "eigh_p", "schur", "schur_p", "svd", "svd_p"]
 
 
 # ---------------------------------------------------------------------------------------- Hermitian
-def _eigh_type(x: ShapedArray) -> list[ShapedArray]:
+def _eigh_type(x: ShapedArray, *, vectors: bool = True) -> list[ShapedArray]:
     check_matrices("eigh", x)
-    return [ShapedArray(x.shape[:-1], dtypes.real_dtype(x.dtype)), ShapedArray(x.shape, x.dtype)]
+    values = ShapedArray(x.shape[:-1], dtypes.real_dtype(x.dtype))
+    return [values, ShapedArray(x.shape, x.dtype)][: 1 + vectors]
 
 
 def _largest(values: Any, like: Any) -> Any:
@@ -91,19 +92,29 @@ def _off_diagonal_inverse(gaps: Any, size: Any, count: int) -> Any:
     return sub(inverse, diagonal_part(inverse))
 
 
-def _eigh_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def _eigh_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, vectors: bool) -> tuple[Any, Any]:
     w, v = eigh(primals[0])
-    inner = mm(adjoint(v), mm(tangents[0], v))
     if not w.shape[-1]:
-        return [w, v], [None, None]
+        return [w, v][: 1 + vectors], [None, None][: 1 + vectors]
+    inner = mm(adjoint(v), mm(tangents[0], v))
+    if not vectors:
+        return [w], [diagonal(real_part(inner))]
     plain = real_part(v)
     gaps = sub(columns(w, plain), columns(w, plain, 2))
     inverse = _off_diagonal_inverse(gaps, _largest(w, plain), w.shape[-1])
     return [w, v], [diagonal(real_part(inner)), mm(v, mul(as_dtype(inverse, v.dtype), inner))]
 
 
-eigh_p = primitive("eigh", _eigh_type, _eigh_jvp, small=lambda xp, x: tuple(xp.linalg.eigh(x)))
-eigh = eigh_p.bind
+def _small_eigh(xp: Any, x: Any, *, vectors: bool) -> tuple[Any, ...]:
+    return tuple(xp.linalg.eigh(x)) if vectors else (xp.linalg.eigvalsh(x),)
+
+
+eigh_p = primitive("eigh", _eigh_type, _eigh_jvp, small=_small_eigh)
+
+
+def eigh(x: Any, *, vectors: bool = True) -> Any:
+    """Return w, v, or w alone in a list."""
+    return eigh_p.bind(x, vectors=vectors)
 
 
 # ---------------------------------------------------------------------------------- singular values

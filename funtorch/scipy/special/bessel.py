@@ -46,6 +46,10 @@ def _scaled_integral(m: Maths, x: Any, power: int) -> Any:
     return total * (1 / 32)
 
 
+def _sign(m: Maths, x: Any) -> Any:
+    return m.where(x > 0, 1.0, m.where(x < 0, -1.0, 0.0))
+
+
 def _i0e(m: Maths, x: Any) -> Any:
     y = m.abs(x)
     near = y <= _FAR
@@ -62,10 +66,6 @@ def _i1e_over_x(m: Maths, x: Any) -> Any:
     return m.where(near, _scaled_integral(m, m.where(near, y, 1.0), 2), far)
 
 
-def _sign(m: Maths, x: Any) -> Any:
-    return m.where(x > 0, 1.0, m.where(x < 0, -1.0, 0.0))
-
-
 i1e_over_x = numeric()(_i1e_over_x)
 side = numeric(x=lambda x: 0 * x)(_sign)
 
@@ -76,10 +76,19 @@ def i0e(m: Maths, x: Any) -> Any:
     return m.where(m.abs(x) == math.inf, 0.0, _i0e(m, x))
 
 
+def _i1e(m: Maths, x: Any) -> Any:
+    y = m.abs(x)
+    near = y <= _FAR
+    z = m.where(near, x, 1.0)
+    w = m.where(near, 60.0, y)
+    far = _sign(m, x) * _large(1.0, w) / m.sqrt(2 * math.pi * w)
+    return m.where(near, z * _scaled_integral(m, m.abs(z), 2), far)
+
+
 @numeric(x=lambda x: i0e(x) - side(x) * i1e(x) - i1e_over_x(x))
 def i1e(m: Maths, x: Any) -> Any:
     """Return ``exp(-|x|) I_1(x)``."""
-    return m.where(m.abs(x) == math.inf, 0.0, x * _i1e_over_x(m, x))
+    return m.where(m.abs(x) == math.inf, 0.0, _i1e(m, x))
 
 
 @numeric()
@@ -97,7 +106,7 @@ def i0(m: Maths, x: Any) -> Any:
 @numeric(x=lambda x: i0(x) - i1_over_x(x))
 def i1(m: Maths, x: Any) -> Any:
     """Return I_1(x)."""
-    return m.where(m.abs(x) == math.inf, x, x * m.exp(m.abs(x)) * _i1e_over_x(m, x))
+    return m.where(m.abs(x) == math.inf, x, m.exp(m.abs(x)) * _i1e(m, x))
 
 
 # ----------------------------------------------------------------------------------------- I and K
@@ -113,7 +122,11 @@ def _cos_pi(m: Maths, v: Any) -> Any:
 
 
 def _asinh(m: Maths, x: Any) -> Any:
-    return m.log(x + m.sqrt(x * x + 1.0))
+    large = x > 1e8
+    y = m.where(large, 1.0, x)
+    return m.where(
+        large, m.log(m.where(large, x, 1.0)) + math.log(2), m.log(y + m.sqrt(y * y + 1.0))
+    )
 
 
 def _log_and_scale(m: Maths, used: Any, v: Any, x: Any) -> tuple[Any, Any]:
@@ -123,27 +136,31 @@ def _log_and_scale(m: Maths, used: Any, v: Any, x: Any) -> tuple[Any, Any]:
     """
     size, y = m.abs(m.constant(v)), m.constant(x)
     peak = _asinh(m, size / y)
-    length = m.sqrt(y * y + size * size)
+    wide = m.maximum(y, size)
+    length = wide * m.sqrt((y / wide) * (y / wide) + (size / wide) * (size / wide))
+    # Exponents are taken relative to that of the peak, and cosh(t) as 1 + 2 sinh(t / 2)**2.
     top = size * peak - length
+    rise = size * peak - size * (size / (length + y)) + (x - y)
     h = m.minimum(0.15, 0.5 / m.sqrt(length))
 
-    def term(t: Any, v: Any, x: Any, top: Any) -> Any:
-        down = x * m.cosh(t) + top
+    def term(t: Any, v: Any, x: Any, rise: Any) -> Any:
+        half = m.sinh(0.5 * t)
+        down = 2.0 * x * half * half + rise
         return 0.5 * (m.exp(v * t - down) + m.exp(-v * t - down))
 
-    def going(total: Any, last: Any, t: Any, h: Any, v: Any, x: Any, top: Any, peak: Any) -> Any:
+    def going(total: Any, last: Any, t: Any, h: Any, v: Any, x: Any, rise: Any, peak: Any) -> Any:
         return (last > SMALL * total) | (t < peak)
 
     def step(
-        k: Any, total: Any, last: Any, t: Any, h: Any, v: Any, x: Any, top: Any, peak: Any
+        k: Any, total: Any, last: Any, t: Any, h: Any, v: Any, x: Any, rise: Any, peak: Any
     ) -> Any:
-        new = term(t, v, x, top)
+        new = term(t, v, x, rise)
         return total + new, new, t + h
 
-    start = m.where(used, 0.5, 0.0) * term(0.0 * top, v, x, top)
+    start = m.where(used, 0.5, 0.0) * term(0.0 * top, v, x, rise)
     peak = m.where(used, peak, -1.0)
     first = m.where(used, 1.0, 0.0) + 0.0 * top
-    state = (start, first, h + 0.0 * top, h, v, x, top, peak)
+    state = (start, first, h + 0.0 * top, h, v, x, rise, peak)
     total = m.loop(going, step, state[:3], state[3:])[0]
     return top, total * h
 
@@ -290,7 +307,7 @@ def _ratio(m: Maths, used: Any, v: Any, x: Any) -> tuple[Any, Any]:
     h = v / x
     h = m.where(h < 1e-300, 1e-300, h)
     last = m.where(used, 1e9, 0.0) + 0.0 * m.constant(x)
-    found = m.loop(going, step, (2.0 * h, h, 0.0, h, 1.0, 0.0, last), (x,), 100_000)
+    found = m.loop(going, step, (2.0 * h, h, 0.0, h, 1.0, 0.0, last), (x,))
     return found[3], found[4]
 
 

@@ -1,9 +1,9 @@
 """Formulas of the gamma and beta families, of numbers; see `funtorch.transforms.numeric`.
 
 References:
-    NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov: 5.11 (Stirling), 8.7
-    and 8.9 (incomplete gamma: series, fraction), 8.17.22 (incomplete beta: fraction), 25.2.9
-    (zeta: Euler-Maclaurin), 25.4.1 (reflection).
+    NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov: 5.11 (Stirling), 8.7,
+    8.9 and 8.12 (incomplete gamma: series, fraction, large a), 8.17.22 (incomplete beta: fraction),
+    25.2.9 (zeta: Euler-Maclaurin), 25.4.1 (reflection).
     W. J. Lentz, "Generating Bessel functions in Mie scattering calculations using continued
     fractions", Applied Optics 15 (1976).
     M. Figurnov, S. Mohamed, A. Mnih, "Implicit reparameterization gradients", NeurIPS 2018.
@@ -92,7 +92,7 @@ def fraction(
     start = m.where(start == 0, 1e-300, start)
     last = m.where(used, _NEVER, 0.0) + 0.0 * m.constant(start)
     state = (1e300, 1.0 / start, 1.0 / start, 0.0, last)
-    return m.loop(going, step, state, consts)[2]
+    return m.loop(going, step, state, consts, 5000)[2]
 
 
 # -------------------------------------------------------------------------------- incomplete gamma
@@ -187,13 +187,57 @@ def _gamma_edges(m: Maths, a: Any, x: Any, inside: Any, lower: float, value: Any
     return m.where(inside, value, out)
 
 
+# Temme's coefficients c_0, c_1, c_2 in powers of eta, lowest first.
+_TEMME = (
+    (
+        -1 / 3,
+        1 / 12,
+        -2 / 135,
+        1 / 864,
+        1 / 2835,
+        -139 / 777600,
+        1 / 25515,
+        -571 / 261273600,
+        -281 / 151559100,
+    ),
+    (-1 / 540, -1 / 288, 1 / 378, -77 / 77760, 1 / 4860),
+    (25 / 6048, -139 / 51840),
+)
+
+
+def _central(m: Maths, a: Any, x: Any) -> Any:
+    """Tell where a is large and x so near that series would need thousands of terms."""
+    return (a > 1e5) & (m.abs(x - a) < 0.06 * a)
+
+
+def _temme(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
+    """Return P and Q by the uniform expansion for large a (DLMF 8.12.3-4)."""
+    b = m.where(used, a, 1e6)
+    u = m.where(used, (x - a) / a, 0.0)
+    # eta**2 / 2 = u - log(1 + u)
+    eta = u * m.sqrt(poly([2 * (-1.0) ** k / (k + 2) for k in range(16)][::-1], u))
+    rest: Any = 0.0
+    for coefficients in reversed(_TEMME):
+        rest = rest / b + poly(coefficients[::-1], eta)
+    rest = rest * m.exp(-0.5 * b * eta * eta) / m.sqrt(2 * math.pi * b)
+    z = eta * m.sqrt(0.5 * b)
+    return 0.5 * m.erfc(-z) - rest, 0.5 * m.erfc(z) + rest
+
+
 def _lower_and_upper(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
     """Return P and Q inside the domain, the smaller of them to all digits."""
+    central = _central(m, a, x)
+    p, q = _temme(m, central, a, x)
+    lower, upper = _by_loops(m, used & ~central, a, x)
+    return m.where(central, p, lower), m.where(central, q, upper)
+
+
+def _by_loops(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
     small = (a < 1.0) & (x < 1.1)
     below = (x <= 1.0) | (x <= a) | small
     front = _power_over_gamma(m, a, x)
-    lower = front * _lower_sum(m, used & below, a, x)
-    upper = front * a * _upper_fraction(m, used & ~below, a, x)
+    lower = front * _lower_sum(m, used & below & (front > 0), a, x)
+    upper = front * a * _upper_fraction(m, used & ~below & (front > 0), a, x)
     q = m.where(below, 1.0 - lower, upper)
     q = m.where(small, _upper_near_zero(m, used & small, a, x), q)
     return m.where(below, lower, 1.0 - upper), q
@@ -236,12 +280,17 @@ def random_gamma_grad(m: Maths, a: Any, x: Any) -> Any:
         return _lower_sum(m, inside & below, b, y)
 
     def upper(b: Any) -> Any:
-        return b * _upper_fraction(m, inside & ~below, b, y)
+        return b * _upper_fraction(m, inside & above, b, y)
 
+    central = _central(m, b, y)
+    below, above = below & ~central, ~below & ~central
     along = full_like(b, 1.0)
     (p, tp), (q, tq) = jvp(lower, (b,), (along,)), jvp(upper, (b,), (along,))
     slope = m.log(y) - m.digamma(b + 1.0)
     out = y / b * m.where(below, -(p * slope + tp), q * slope + tq)
+    far = jvp(lambda b: _temme(m, central, b, y)[0], (b,), (along,))[1]
+    far = -far / m.where(central, _power_over_gamma(m, b, y) * (b / y), 1.0)
+    out = m.where(central, far, out)
     return m.where(inside, out, m.where((x == 0) & (a > 0), 0.0, math.nan))
 
 
@@ -288,7 +337,7 @@ def _beta_both(m: Maths, used: Any, a: Any, b: Any, x: Any, y: Any) -> tuple[Any
         return m.where(2.0 * n == k, even, odd), 1.0
 
     one = 1.0 + 0.0 * m.constant(z)
-    part = front / p * fraction(m, used, one, coefficients, (p, q, z), 2)
+    part = front / p * fraction(m, used & (front > 0), one, coefficients, (p, q, z), 2)
     return m.where(swap, 1.0 - part, part), m.where(swap, part, 1.0 - part)
 
 
@@ -350,6 +399,11 @@ def _solve(
     return m.loop(going, step, (start, -800.0, 800.0, left), consts)[0]
 
 
+def _polished(m: Maths, x: Any, new: Any) -> Any:
+    """Take a last step where it is a small one."""
+    return m.where(m.abs(new - x) <= 1e-6 * x, new, x)
+
+
 def _inverse_gamma(m: Maths, a: Any, p: Any, q: Any) -> tuple[Any, Any]:
     """Return where there is an x with P = p and Q = q, and that x."""
     inside = (a > 0) & (p > 0) & (q > 0) & (a < math.inf)
@@ -367,8 +421,7 @@ def _inverse_gamma(m: Maths, a: Any, p: Any, q: Any) -> tuple[Any, Any]:
     x = m.exp(u)
     value, rest = _lower_and_upper(m, inside, b, x)
     gap = m.where(p <= q, value - p, q - rest)
-    x = x * (1.0 - gap / (_power_over_gamma(m, b, x) * b))
-    return inside, x
+    return inside, _polished(m, x, x - x * gap / (_power_over_gamma(m, b, x) * b))
 
 
 def _edges(m: Maths, a: Any, p: Any, q: Any, inside: Any, x: Any) -> Any:
@@ -411,7 +464,7 @@ def _beta_slope(k: int) -> Callable[..., Any]:
 )
 def betaincinv(m: Maths, a: Any, b: Any, p: Any) -> Any:
     """Return the x with I_x(a, b) = p."""
-    inside = (a > 0) & (b > 0) & (p > 0) & (p < 1) & (a < math.inf) & (b < math.inf)
+    inside = (a > 0) & (b > 0) & (p > 0) & (p < 1) & (a < 1e8) & (b < 1e8)
     first, second = m.where(inside, a, 1.0), m.where(inside, b, 1.0)
     part = m.where(inside, p, 0.5)
 
@@ -430,7 +483,7 @@ def betaincinv(m: Maths, a: Any, b: Any, p: Any) -> Any:
     x, y = places(u)
     value, rest = _beta_both(m, inside, first, second, x, y)
     gap = m.where(part <= 0.5, value - part, (1.0 - part) - rest)
-    x = x * (1.0 - gap * y / _powers_over_beta(m, first, second, x, y))
+    x = _polished(m, x, x - x * y * gap / _powers_over_beta(m, first, second, x, y))
     valid = (a > 0) & (b > 0)
     ends = m.where(valid & (p == 0), 0.0, m.where(valid & (p == 1), 1.0, math.nan))
     return m.where(inside, x, ends)

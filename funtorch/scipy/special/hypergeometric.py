@@ -80,7 +80,7 @@ def _gauss_sum(m: Maths, used: Any, a: Any, b: Any, c: Any, x: Any) -> Any:
         return new, term, total + new
 
     start = m.where(used, 1.0, 0.0) + 0.0 * m.constant(x)
-    return m.loop(going, step, (start, 0.0, start), (a, b, c, x), 200_000)[2]
+    return m.loop(going, step, (start, 0.0, start), (a, b, c, x), 50_000)[2]
 
 
 @numeric(x=lambda a, b, c, x: a * b / c * hyp2f1(a + 1, b + 1, c + 1, x))
