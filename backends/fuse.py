@@ -40,6 +40,7 @@ class _Planner:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.number = {eqn: k for k, eqn in enumerate(program.jaxpr.eqns)}
         self.steps: list[Group | Step] = []
         self.place: dict[Var, int] = {}  # the step that makes a root
         self.reads: list[set[Var]] = []  # what each step reads, roots of its own aside
@@ -83,8 +84,10 @@ class _Planner:
             lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
             if not lazy:
                 raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
-            program.roots.update(lazy)
+            # In order: one that reads another must find it made, not only called a root.
+            lazy.sort(key=lambda v: self.number[program.eqn_of[v]])
         for v in lazy:
+            program.roots.add(v)
             if v not in self.place:
                 self.root(program.eqn_of[v])
         self.root(eqn)

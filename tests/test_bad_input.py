@@ -22,6 +22,7 @@ SPACES = {
     "scipy.special": ft.scipy.special, "scipy.signal": ft.scipy.signal, "scipy.fft": ft.scipy.fft,
     "scipy.ndimage": ft.scipy.ndimage, "scipy.optimize": ft.scipy.optimize,
     "scipy.sparse.linalg": ft.scipy.sparse.linalg, "scipy.cluster.vq": ft.scipy.cluster.vq,
+    "scipy.linalg": ft.scipy.linalg, "scipy.stats": ft.scipy.stats,
     "scipy.interpolate": ft.scipy.interpolate, "scipy.integrate": ft.scipy.integrate,
 }  # fmt: skip
 # They write files, change how arrays print, or are types of options.

@@ -331,3 +331,16 @@ def test_resize_and_move():
         ft.image.resize(fnp.ones(3), (2,), "best")
     with pytest.raises(ValueError, match=r"shape \(2, 2\) must have as many axes"):
         ft.image.resize(fnp.ones(3), (2, 2), "linear")
+
+
+def test_parts_that_are_made_first_are_made_in_order():
+    """A kernel that grew too long reads a value, and another one that is made of that value."""
+
+    def program(x):
+        for axis in (0, 0, 1, 1):
+            ends = [lax.slice_in_dim(x, k, k + 1, axis=axis) for k in (0, 1)]
+            x = fnp.concatenate([2 * ends[0] - ends[1], x], axis)
+        return x
+
+    x = fnp.asarray(RNG.normal(size=(3, 4)))
+    np.testing.assert_allclose(np.asarray(ft.jit(program)(x)), np.asarray(program(x)))

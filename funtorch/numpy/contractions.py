@@ -21,6 +21,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    no_out,
     promote,
     spread_to,
     to_array,
@@ -196,6 +197,7 @@ def outer(a: Any, b: Any, out: None = None) -> Any:
     References:
         numpy.outer
     """
+    no_out(out, "outer")
     x, y = to_arrays("outer", a=a, b=b)
     return multiply(reshape(x, (-1, 1)), reshape(y, (1, -1)))
 
@@ -302,6 +304,7 @@ def trace(
     References:
         numpy.trace
     """
+    no_out(out, "trace")
     return sum_(diagonal(a, offset, axis1, axis2), -1, dtype)
 
 
@@ -375,6 +378,7 @@ def einsum(
     References:
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
+    no_out(out, "einsum")
     if not isinstance(subscripts, str):
         given = (subscripts, *operands)
         arrays: list[Any] = [

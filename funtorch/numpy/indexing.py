@@ -28,6 +28,7 @@ from funtorch.numpy.promotion import (
     convert,
     describe,
     moves,
+    no_out,
     quiet,
     spread_to,
     to_array,
@@ -430,6 +431,7 @@ def take(
     References:
         numpy.take
     """
+    no_out(out, "take")
     x, i = to_array(a, "take", "a"), asarray(indices)
     if not dtypes.is_integer(i.dtype):
         raise TypeError(f"take: indices must be integers, got {describe(i)}")

@@ -22,6 +22,7 @@ from funtorch.numpy.promotion import (
     convert,
     describe,
     moves,
+    no_out,
     promote,
     shape_of,
     static_int,
@@ -440,6 +441,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
     References:
         numpy.stack
     """
+    no_out(out, "stack")
     xs = promote("stack", *_sequence(arrays, "stack"))
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:

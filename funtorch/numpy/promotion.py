@@ -7,7 +7,6 @@ before the primitive is bound.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import operator
@@ -58,7 +57,7 @@ __all__ = [
     "promote",
     "promote_inexact",
     "quiet",
-    "reads_lists",
+    "reading_lists",
     "result_type",
     "shape_of",
     "static_int",
@@ -105,17 +104,8 @@ def describe(x: Any) -> str:
     return f"{aval.dtype.name}[{','.join(map(str, aval.shape))}]"
 
 
-_lists: contextvars.ContextVar[bool] = contextvars.ContextVar("lists", default=False)
-
-
-@contextlib.contextmanager
-def reads_lists() -> Iterator[None]:
-    """Take lists for arrays, as NumPy does, where a call comes from NumPy's own function."""
-    token = _lists.set(True)
-    try:
-        yield
-    finally:
-        _lists.reset(token)
+reading_lists: contextvars.ContextVar[bool] = contextvars.ContextVar("lists", default=False)
+"""Whether lists are taken for arrays, as NumPy does: in calls of NumPy's own functions."""
 
 
 class PartsError(TypeError):
@@ -159,7 +149,7 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         if weak and isinstance(x, (float, complex)):
             out._exact = x
         return out
-    if _lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
+    if reading_lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
         return asarray(x)
     text = (
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "

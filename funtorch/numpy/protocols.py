@@ -17,7 +17,8 @@ import numpy as np
 
 from funtorch.core import Array, Tracer, concrete_or_error
 from funtorch.numpy import fft, linalg
-from funtorch.numpy.promotion import describe, reads_lists
+from funtorch.numpy.dispatch import OPERANDS
+from funtorch.numpy.promotion import describe, reading_lists
 
 __all__ = ["attach"]
 
@@ -63,8 +64,10 @@ class _Dispatch:
         return found
 
     def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = f"{ufunc.__name__}" if method == "__call__" else f"{ufunc.__name__}.{method}"
         function = self.functions.get(ufunc)
+        if method == "__call__" and not kwargs and function is not None:
+            return function(*[x if isinstance(x, OPERANDS) else self.read(x) for x in inputs])
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if method != "__call__":
             function = getattr(function, method, None)
         if function is None:
@@ -77,7 +80,7 @@ class _Dispatch:
             )
         out, where = kwargs.pop("out", None), kwargs.pop("where", True)
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
-        inputs = tuple(map(self.namespace.asarray, inputs)) if method != "reduceat" else inputs
+        inputs = tuple(map(self.read, inputs)) if method != "reduceat" else inputs
         if method != "__call__":
             if where is not True:
                 kwargs["where"] = where
@@ -100,6 +103,9 @@ class _Dispatch:
             result = result if len(parts) > 1 else result[0]
         return _into(name, out, where, result)
 
+    def read(self, x: Any) -> Any:
+        return self.namespace.asarray(x)
+
     def function(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = getattr(func, "__name__", str(func))
         function = self.functions.get(func)
@@ -120,9 +126,12 @@ class _Dispatch:
         if reading is None:
             reading = self.readings[func] = _Reading(func, function)
         args, kwargs = reading.translate(name, args, kwargs)
-        with reads_lists():
+        token = reading_lists.set(True)
+        try:
             result = function(*args, **kwargs)
-        return _into(name, None if out is None else (out,), True, result)
+        finally:
+            reading_lists.reset(token)
+        return result if out is None else _into(name, (out,), True, result)
 
 
 def _as_numpy(x: Any) -> Any:

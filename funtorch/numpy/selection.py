@@ -23,6 +23,7 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    no_out,
     promote,
     static_int,
     to_array,
@@ -69,6 +70,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     References:
         numpy.choose
     """
+    no_out(out, "choose")
     _index_mode("choose", mode, ("raise", "wrap", "clip"))
     which = to_array(a, "choose", "a")
     if not dtypes.is_integer(which.dtype):

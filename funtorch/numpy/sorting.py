@@ -25,6 +25,7 @@ from funtorch.numpy.promotion import (
     convert,
     describe,
     moves,
+    no_out,
     promote,
     static_int,
     to_array,
@@ -330,6 +331,7 @@ def compress(
     References:
         numpy.compress
     """
+    no_out(out, "compress")
     x, mask = to_array(a, "compress", "a"), asarray(condition)
     if axis is None:
         x, axis = ravel(x), 0
