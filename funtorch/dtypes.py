@@ -366,7 +366,9 @@ def short_name(dtype: Any) -> str:
         >>> short_name("float32"), short_name("bfloat16"), short_name("bool")
         ('f32', 'bf16', 'bool')
     """
-    return _SHORT_NAMES[canonical(dtype)]
+    # Not canonical(): in 32-bit mode it would name another dtype than the one that is there.
+    found = _SHORT_NAMES.get(dtype) if isinstance(dtype, np.dtype) else None
+    return found or _SHORT_NAMES[canonical(dtype)]
 
 
 def finfo(dtype: Any) -> Any:
