@@ -307,3 +307,22 @@ def test_a_path_for_einsum_is_taken_with_and_without_its_name():
     for optimize in (path, path[1:]):
         found = fnp.einsum("ij,jk,kl->il", *xs, optimize=optimize)
         np.testing.assert_allclose(found, xs[0] @ xs[1] @ xs[2])
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin", "maximum", "minimum", "ptp"])
+@pytest.mark.parametrize("with_nan", [False, True])
+def test_complex_numbers_are_in_lexicographic_order(name, with_nan):
+    rng = np.random.default_rng(0)
+    z = (rng.integers(0, 3, (4, 5)) + 1j * rng.integers(0, 3, (4, 5))).astype("c8")
+    if with_nan:
+        z[1, 2], z[2, 0] = complex(np.nan, 1), complex(1, np.nan)
+    if name.endswith("imum"):
+        cases = [lambda xp, a: getattr(xp, name)(a, a[::-1])]
+    else:
+        cases = [lambda xp, a, k=k: getattr(xp, name)(a, axis=k) for k in (None, 0, 1)]
+    for f in cases:
+        want = f(np, z)
+        for found in (f(fnp, fnp.asarray(z)), ft.jit(lambda a, f=f: f(fnp, a))(z)):
+            nan = np.isnan(want)
+            np.testing.assert_array_equal(np.isnan(found), nan)
+            np.testing.assert_array_equal(np.where(nan, 0, found), np.where(nan, 0, want))
