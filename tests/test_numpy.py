@@ -326,3 +326,20 @@ def test_complex_numbers_are_in_lexicographic_order(name, with_nan):
             nan = np.isnan(want)
             np.testing.assert_array_equal(np.isnan(found), nan)
             np.testing.assert_array_equal(np.where(nan, 0, found), np.where(nan, 0, want))
+
+
+@pytest.mark.parametrize("total", [3, 6, 9])
+def test_repeat_by_traced_numbers(total):
+    x, repeats = np.arange(8.0).reshape(2, 4), np.array([2, 0, 3, 1])
+    f = ft.jit(lambda a, n: fnp.repeat(a, n, axis=1, total_repeat_length=total))
+    want = fnp.repeat(x, repeats, axis=1, total_repeat_length=total)
+    np.testing.assert_array_equal(f(x, repeats), want)
+    np.testing.assert_array_equal(want[:, :6], np.repeat(x, repeats, axis=1)[:, :total])
+
+
+def test_delete_at_traced_places():
+    x = np.arange(12.0).reshape(3, 4)
+    f = ft.jit(lambda a, k: fnp.delete(a, k, axis=1, assume_unique_indices=True))
+    np.testing.assert_array_equal(f(x, np.array([3, -4])), x[:, 1:3])
+    with pytest.raises(ft.errors.ConcretizationTypeError, match="argument obj of delete"):
+        ft.jit(fnp.delete)(x, np.array([1]))
