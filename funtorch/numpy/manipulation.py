@@ -675,10 +675,9 @@ def _repeated(repeats: Any, n: int, total: int) -> Any:
     counts = convert(broadcast_to(repeats, (n,)), dtypes.int32)
     running = functools.partial(primitives["cumsum"].bind, axis=0, reverse=False)
     starts = running(counts) - counts
-    marks = primitives["scatter_add"].bind(
-        broadcast_to(asarray(0, dtypes.int32), (total,)), broadcast_to(asarray(1, dtypes.int32), (n,)), starts,
-        axes=(0,), mode="drop", unique=False,
-    )  # fmt: skip
+    zero, one = (asarray(k, dtypes.int32) for k in (0, 1))
+    places = broadcast_to(zero, (total,)), broadcast_to(one, (n,)), starts
+    marks = primitives["scatter_add"].bind(*places, axes=(0,), mode="drop", unique=False)
     return running(marks) - 1
 
 
