@@ -4,7 +4,14 @@ transformed by
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 from funtorch import flatten_util, nn, optim, scipy, typing
-from funtorch.config import config, log_compiles, threads
+from funtorch.config import (
+    config,
+    default_matmul_precision,
+    enable_x64,
+    log_compiles,
+    numpy_rank_promotion,
+    threads,
+)
 from funtorch.core import Array, ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -75,7 +82,6 @@ from funtorch.lax import stop_gradient
 __version__ = "0.1.0"
 
 __all__ = [
-    "func",
     "Array",
     "Device",
     "ShapeDtypeStruct",
@@ -97,6 +103,7 @@ __all__ = [
     "debug_nans",
     "default_backend",
     "default_device",
+    "default_matmul_precision",
     "device_count",
     "device_get",
     "device_put",
@@ -104,6 +111,7 @@ __all__ = [
     "disable_jit",
     "dtypes",
     "effects_barrier",
+    "enable_x64",
     "ensure_compile_time_eval",
     "errors",
     "eval_shape",
@@ -112,6 +120,7 @@ __all__ = [
     "extend",
     "flatten_util",
     "float0",
+    "func",
     "fwd_and_bwd",
     "grad",
     "hessian",
@@ -132,6 +141,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "numpy_rank_promotion",
     "ops",
     "optim",
     "plant",

@@ -17,7 +17,15 @@ import numpy as np
 
 from funtorch.flags import NOTED, SETTLED, check_settled
 
-__all__ = ["Config", "config", "log_compiles", "threads"]
+__all__ = [
+    "Config",
+    "config",
+    "default_matmul_precision",
+    "enable_x64",
+    "log_compiles",
+    "numpy_rank_promotion",
+    "threads",
+]
 
 _FLOATS = tuple(map(np.dtype, (ml_dtypes.bfloat16, "float16", "float32", "float64")))
 _INTS = tuple(map(np.dtype, ("int32", "int64")))
@@ -296,3 +304,31 @@ def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[Config
         1
     """
     return config.override(log_compiles=value)
+
+
+def enable_x64(new_val: bool = True) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which numbers without a dtype have 64 bits; with False, nothing has.
+
+    Raises:
+        TypeError: if ``new_val`` is not True or False.
+
+    Example:
+        >>> with enable_x64():
+        ...     config.default_float
+        dtype('float64')
+    """
+    return config.override(enable_x64=new_val)
+
+
+def default_matmul_precision(precision: Any) -> contextlib.AbstractContextManager[Config]:
+    """Return a context that changes nothing: products have the full precision of their dtype."""
+    return config.override(default_matmul_precision=precision)
+
+
+def numpy_rank_promotion(mode: str) -> contextlib.AbstractContextManager[Config]:
+    """Return a context for ``mode='allow'``, which is what always holds.
+
+    Raises:
+        ValueError: for another mode.
+    """
+    return config.override(numpy_rank_promotion=mode)

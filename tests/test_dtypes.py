@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from funtorch import dtypes, errors
-from funtorch.config import Config, config, log_compiles
+from funtorch.config import (
+    Config,
+    config,
+    default_matmul_precision,
+    enable_x64,
+    log_compiles,
+    numpy_rank_promotion,
+)
 
 # Row: the dtype of the left operand, column: that of the right one, in the order of dtypes.ALL; a
 # star marks weak results. As JAX with x64 promotes, with float32 as the default float.
@@ -281,8 +288,12 @@ def test_flags_of_jax_that_change_nothing():
     assert (config.trace_key(), config.token) == before
     with pytest.raises(ValueError, match=r"config\.platforms is 'cpu'.*got 'tpu'"):
         config.update("jax_platforms", "tpu")
-    with log_compiles():
+    with log_compiles(), default_matmul_precision("high"), numpy_rank_promotion("allow"):
         assert config.debug == 1
+    with enable_x64(), enable_x64(False):
+        assert dtypes.canonicalize_dtype("float64") == np.float32
+    with pytest.raises(ValueError, match="numpy_rank_promotion is 'allow'"):
+        numpy_rank_promotion("raise").__enter__()
 
 
 # --- errors --------------------------------------------------------------------------------
