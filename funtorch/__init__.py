@@ -3,7 +3,7 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy, typing
+from funtorch import flatten_util, nn, optim, scipy, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
@@ -154,6 +154,7 @@ __all__ = [
     "sow",
     "stop_gradient",
     "threads",
+    "tracebacks",
     "tree",
     "tree_util",
     "typeof",
@@ -162,3 +163,13 @@ __all__ = [
     "vjp",
     "vmap",
 ]
+
+# Last, when all else has imported what it calls: only users call through boundaries.
+for _owner in (
+    numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
+    Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
+    custom_jvp, custom_vjp, custom_batching.custom_vmap,
+):  # fmt: skip
+    tracebacks.add_boundaries(_owner)
+del _owner

@@ -61,6 +61,27 @@ def _count(name: str, value: Any) -> int | None:
     raise ValueError(f"config.{name} must be a whole number from 1 on, or None; got {value!r}")
 
 
+# JAX's ways of filtering are all the one here.
+_FILTERING = {"off": False, **dict.fromkeys(
+    ("on", "auto", "tracebackhide", "remove_frames", "quiet_remove_frames"), True
+)}  # fmt: skip
+
+
+def _filtering(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in _FILTERING:
+        return _FILTERING[value]
+    raise ValueError(
+        f"config.{name} must be True, False or one of {', '.join(_FILTERING)}; got {value!r}"
+    )
+
+
+def _filtering_from_environment() -> bool:
+    name = "FUNTORCH_TRACEBACK_FILTERING"
+    return _filtering(name, os.environ.get(name, "").strip().lower() or "on")
+
+
 def _debug_from_environment() -> int:
     text = os.environ.get("FUNTORCH_DEBUG", "").strip() or "0"
     if text.isdecimal():
@@ -78,6 +99,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
     "narrow": _flag,
+    "traceback_filtering": _filtering,
     "debug": _level,
     "threads": _count,
 }
@@ -87,7 +109,11 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 _TRACED = (
     "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
 )  # fmt: skip
-_UNTRACED = {"debug", "threads"}  # and what it does not, nor whether it is traced at all
+_UNTRACED = {
+    "debug",
+    "threads",
+    "traceback_filtering",
+}  # and what it does not, nor whether it is traced at all
 _tokens: dict[tuple[Any, ...], int] = {}
 _watchers: dict[str, Callable[[], None]] = {}
 
@@ -131,6 +157,8 @@ class Config(threading.local):
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
+        traceback_filtering: leave the library's frames out of tracebacks (environment variable
+            FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
@@ -151,6 +179,7 @@ class Config(threading.local):
     strict_gradients: bool = False
     numpy_dispatch: bool = True
     narrow: bool = False
+    traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()
     threads: int | None = None
 

@@ -25,6 +25,7 @@ __all__ = [
     "TracerIntegerConversionError",
     "UnexpectedTracerError",
     "function_name",
+    "is_internal",
     "user_frame",
 ]
 
@@ -162,6 +163,11 @@ class _InsideTable(dict[str, bool]):
 
 
 _inside = _InsideTable()
+
+
+def is_internal(filename: str) -> bool:
+    """Return whether a source file belongs to the package."""
+    return _inside[filename]
 
 
 def user_frame(skip: int = 0) -> Source:

@@ -48,7 +48,6 @@ NOTED = frozenset(
         "raise_persistent_cache_errors",
         "softmax_custom_jvp",
         "thread_guard",
-        "traceback_filtering",
         "transfer_guard",
         "use_shardy_partitioner",
     )

@@ -3,6 +3,8 @@
 Built only from FunTorch's public names: whatever stands here could stand in your own program.
 """
 
+from funtorch import tracebacks as _tracebacks
+
 from .activations import (
     ELU,
     GELU,
@@ -51,3 +53,9 @@ __all__ = [
     # losses
     "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
 ]  # fmt: skip
+
+for _name in __all__:
+    if isinstance(_owner := globals()[_name], type):
+        _tracebacks.add_boundaries(_owner)
+_tracebacks.add_boundaries("funtorch.nnx")
+del _name, _owner

@@ -37,6 +37,7 @@ FLOORS = {
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
     "funtorch.openblas": 0,
+    "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,
     "funtorch.jaxpr": 1,

@@ -12,6 +12,7 @@ from funtorch.core import Primitive, ShapedArray, Trace, Tracer, _state, current
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread
 from funtorch.ops.shape import transpose
+from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
 
@@ -156,6 +157,7 @@ def vmap(
         in_axes = tuple(in_axes)
     name = function_name(fun)
 
+    @boundary
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs))

@@ -19,6 +19,7 @@ from funtorch import arraytree as tree
 from funtorch.core import Array, ArrayImpl, Primitive, ShapedArray, eval_trace, no_source, use_trace
 from funtorch.errors import user_frame
 from funtorch.ops.families import spread
+from funtorch.tracebacks import self_bounded
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
@@ -445,6 +446,7 @@ def debug_log(fmt: str | None = None, *args: Any, **kwargs: Any) -> Any:
     return debug_print(fmt, *args, _use_logging=True, **kwargs)
 
 
+@self_bounded  # it looks at the frame of its caller
 def debug_breakpoint(
     *,
     backend: str | None = None,

@@ -16,6 +16,7 @@ from funtorch.core import Primitive, ShapedArray, Trace, _state, aval_of, curren
 from funtorch.jaxpr import Eqn, Jaxpr, eval_jaxpr, stage, sub_jaxprs
 from funtorch.ops.families import linear, zeros
 from funtorch.ops.shape import slice as slice_
+from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
@@ -571,6 +572,7 @@ def reap(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
     """
     check_callable(fun, "reap")
 
+    @boundary
     @functools.wraps(fun)
     def reaped(*args: Any, **kwargs: Any) -> Any:
         box: list[Any] = []
@@ -654,6 +656,7 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
     """
     check_callable(fun, "plant")
 
+    @boundary
     @functools.wraps(fun)
     def planted(plants: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         given = _Plants(dict(plants), tag, fun)

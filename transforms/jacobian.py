@@ -15,6 +15,7 @@ from funtorch.ops.elementwise import add, convert, eq
 from funtorch.ops.families import full_like, ones_like
 from funtorch.ops.shape import iota, reshape
 from funtorch.ops.shape import slice as slice_
+from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name, normalize_argnums
 from .batching import move_axis, vmap
@@ -128,6 +129,7 @@ def jacfwd(
     """
     check_callable(fun, "jacfwd")
 
+    @boundary
     @functools.wraps(fun)
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), "jacfwd", fun)
@@ -181,6 +183,7 @@ def jacrev(
     """
     check_callable(fun, "jacrev")
 
+    @boundary
     @functools.wraps(fun)
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), "jacrev", fun)

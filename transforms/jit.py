@@ -28,6 +28,7 @@ from funtorch.core import (
 )
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.numpy.promotion import on_device
+from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, builder, extractor
 
 from ..backends import (
@@ -283,30 +284,34 @@ class Jitted:
         return f"<jit of {self._name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        fast = self._fast
-        if fast is not None and _state.trace is eval_trace:
-            extract, calls = fast
-            static: Any = None
-            try:
-                if self._has_static:
-                    dynamic, named, static = self._split_static(args, kwargs)
-                    leaves = extract((dynamic, named))
-                else:
-                    leaves = extract((args, kwargs))
+        try:
+            fast = self._fast
+            if fast is not None and _state.trace is eval_trace:
+                extract, calls = fast
+                static: Any = None
                 try:
-                    kinds = [x._kind for x in leaves]
-                    ready = 0 not in kinds
-                except AttributeError:  # numbers and NumPy arrays
-                    ready = False
-                if not ready:
-                    leaves = [_prepared(x) for x in leaves]
-                    kinds = [x._kind for x in leaves]
-                call = calls[(config.token, static, *kinds)]
-            except MISMATCH:
-                pass  # another structure or type than in the last call: the long way
-            else:
-                return call(leaves)
-        return self._call(args, kwargs)
+                    if self._has_static:
+                        dynamic, named, static = self._split_static(args, kwargs)
+                        leaves = extract((dynamic, named))
+                    else:
+                        leaves = extract((args, kwargs))
+                    try:
+                        kinds = [x._kind for x in leaves]
+                        ready = 0 not in kinds
+                    except AttributeError:  # numbers and NumPy arrays
+                        ready = False
+                    if not ready:
+                        leaves = [_prepared(x) for x in leaves]
+                        kinds = [x._kind for x in leaves]
+                    call = calls[(config.token, static, *kinds)]
+                except MISMATCH:
+                    pass  # another structure or type than in the last call: the long way
+                else:
+                    return call(leaves)
+            return self._call(args, kwargs)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def _call(self, args: Any, kwargs: Any) -> Any:
         """Look the program up by structure, types and values; stage it if there is none."""
@@ -560,6 +565,7 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
     check_callable(fun, "explain")
     jitted = fun if isinstance(fun, Jitted) else jit(fun)
 
+    @boundary
     @functools.wraps(fun)
     def explained(*args: Any, **kwargs: Any) -> Explanation:
         return jitted.trace(*args, **kwargs)._program.explain()

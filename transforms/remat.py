@@ -12,6 +12,7 @@ from funtorch import arraytree as tree
 from funtorch.core import Primitive, aval_of, current
 from funtorch.jaxpr import Jaxpr, Lit, StageTracer, Var, eval_jaxpr, stage
 from funtorch.ops.marks import name_p, optimization_barrier
+from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
 from .forward import JVPTracer, is_differentiable, linearize_flat
@@ -193,6 +194,7 @@ def checkpoint(
         nums += [known.index(n) for n in names if n in known]
     params = {"policy": policy, "prevent_cse": bool(prevent_cse)}
 
+    @boundary
     @functools.wraps(fun)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         fixed = {k % len(args): args[k % len(args)] for k in nums if k < len(args)}

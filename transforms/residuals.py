@@ -9,6 +9,7 @@ from typing import Any
 from funtorch import arraytree as tree
 from funtorch.core import Tracer, aval_of
 from funtorch.jaxpr import Jaxpr, eval_jaxpr
+from funtorch.tracebacks import boundary
 from funtorch.tree import register_pytree_node
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
@@ -49,6 +50,7 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
     hoisted = [c for c, m in zip(jaxpr.consts, moves, strict=True) if m]
     kept = [c for c, m in zip(jaxpr.consts, moves, strict=True) if not m]
 
+    @boundary
     @functools.wraps(fun)
     def converted(*args: Any) -> Any:
         n = len(args) - len(hoisted)
@@ -99,6 +101,7 @@ def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     """
     check_callable(fun, "custom_gradient")
 
+    @boundary
     @functools.wraps(fun)
     def value(*args: Any) -> Any:
         return _pair(fun, args)[0]

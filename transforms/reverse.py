@@ -20,6 +20,7 @@ from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert, reciprocal
 from funtorch.ops.families import ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
+from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
@@ -254,6 +255,7 @@ def value_and_grad(
     """
     check_callable(fun, "grad")
 
+    @boundary
     @functools.wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), "grad", fun)
@@ -300,6 +302,7 @@ def grad(
     """
     both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
 
+    @boundary
     @functools.wraps(fun)
     def grad_f(*args: Any, **kwargs: Any) -> Any:
         value, grads = both(*args, **kwargs)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from funtorch.core import eval_trace, use_trace
+from funtorch.tracebacks import boundary
 
 from .arguments import check_callable
 
@@ -72,6 +73,7 @@ def named_call(fun: Callable[..., Any], *, name: str | None = None) -> Callable[
     if name is not None and not isinstance(name, str):
         raise TypeError(f"named_call takes a string as name, got {type(name).__name__}")
 
+    @boundary
     @functools.wraps(fun)
     def named(*args: Any, **kwargs: Any) -> Any:
         return fun(*args, **kwargs)

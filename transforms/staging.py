@@ -13,6 +13,7 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, stage
+from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
 
@@ -124,6 +125,7 @@ def make_jaxpr(
     check_callable(fun, "make_jaxpr")
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
+    @boundary
     @functools.wraps(fun)
     def jaxpr_maker(*args: Any, **kwargs: Any) -> Any:
         fixed = {k % len(args) for k in static}

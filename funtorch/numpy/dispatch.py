@@ -24,6 +24,7 @@ from funtorch.numpy.promotion import (
     quiet,
     to_array,
 )
+from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["OPERANDS", "OPERATORS", "binary", "strict_of", "unary"]
 
@@ -88,15 +89,19 @@ def unary(
         return strict(x)
 
     def function(x: Any) -> Any:
-        if type(x) is ArrayImpl and _state.trace is eval_trace:
-            data = x._data
-            if data.dtype in fast:
-                try:
-                    out = quiet.run(ufunc, data)
-                except TypeError:
-                    return general(x)
-                return ArrayImpl(out if type(out) is _ndarray else own(out), keep and x._weak)
-        return general(x)
+        try:
+            if type(x) is ArrayImpl and _state.trace is eval_trace:
+                data = x._data
+                if data.dtype in fast:
+                    try:
+                        out = quiet.run(ufunc, data)
+                    except TypeError:
+                        return general(x)
+                    return ArrayImpl(out if type(out) is _ndarray else own(out), keep and x._weak)
+            return general(x)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     return _named(function, name, f"{doc}.\n\n    References:\n        numpy.{name}\n    ")
 
@@ -135,33 +140,37 @@ def binary(
 
     def make(fallback: Callable[..., Any]) -> Any:
         def function(x1: Any, x2: Any) -> Any:
-            if _state.trace is not eval_trace:
-                return fallback(x1, x2)
-            weak = keep
-            if type(x1) is ArrayImpl:
-                a = x1._data
-                weak = weak and x1._weak
-                if type(x2) is ArrayImpl:
-                    b = x2._data
-                    if a.dtype is not b.dtype or a.dtype not in fast:
-                        return fallback(x1, x2)
-                    weak = weak and x2._weak
-                else:
-                    b = x2
-                    if a.dtype not in get(type(b), _NONE):
-                        return fallback(x1, x2)
-            elif type(x2) is ArrayImpl:
-                a, b = x1, x2._data
-                weak = weak and x2._weak
-                if b.dtype not in get(type(a), _NONE):
-                    return fallback(x1, x2)
-            else:
-                return fallback(x1, x2)
             try:
-                out = quiet.run(ufunc, a, b)
-            except (TypeError, ValueError):
-                return fallback(x1, x2)
-            return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
+                if _state.trace is not eval_trace:
+                    return fallback(x1, x2)
+                weak = keep
+                if type(x1) is ArrayImpl:
+                    a = x1._data
+                    weak = weak and x1._weak
+                    if type(x2) is ArrayImpl:
+                        b = x2._data
+                        if a.dtype is not b.dtype or a.dtype not in fast:
+                            return fallback(x1, x2)
+                        weak = weak and x2._weak
+                    else:
+                        b = x2
+                        if a.dtype not in get(type(b), _NONE):
+                            return fallback(x1, x2)
+                elif type(x2) is ArrayImpl:
+                    a, b = x1, x2._data
+                    weak = weak and x2._weak
+                    if b.dtype not in get(type(a), _NONE):
+                        return fallback(x1, x2)
+                else:
+                    return fallback(x1, x2)
+                try:
+                    out = quiet.run(ufunc, a, b)
+                except (TypeError, ValueError):
+                    return fallback(x1, x2)
+                return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
+            except Exception as error:
+                hide_frames(error)
+                raise
 
         return function
 
@@ -176,7 +185,7 @@ def binary(
 def _named(function: Any, name: str, doc: str) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    return function
+    return self_bounded(function)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {}

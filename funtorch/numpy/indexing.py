@@ -34,6 +34,7 @@ from funtorch.numpy.promotion import (
     to_array,
 )
 from funtorch.ops import families
+from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = [
     "AtIndex",
@@ -55,18 +56,25 @@ _MODES = {
 
 
 # --------------------------------------------------------------------------------- reading elements
+@self_bounded
 def getitem(x: Any, index: Any) -> Any:
     """Return ``x[index]``; integer arrays are clipped to the axis."""
-    if type(x) is ArrayImpl and _state.trace is eval_trace:
-        if is_static(index) or (type(index) is tuple and all(map(is_static, index))):
-            data = x._data[index]
-            return ArrayImpl(data if isinstance(data, np.ndarray) else np.asarray(data), x._weak)
-        if type(x._data) is np.ndarray:
-            try:
-                return ArrayImpl(np.asarray(x._data[known_index(index)]), x._weak)
-            except (IndexError, TypeError):
-                pass  # out of range, which clips, or an index that NumPy reads otherwise
-    return _get(x, index, "clip", None)
+    try:
+        if type(x) is ArrayImpl and _state.trace is eval_trace:
+            if is_static(index) or (type(index) is tuple and all(map(is_static, index))):
+                data = x._data[index]
+                return ArrayImpl(
+                    data if isinstance(data, np.ndarray) else np.asarray(data), x._weak
+                )
+            if type(x._data) is np.ndarray:
+                try:
+                    return ArrayImpl(np.asarray(x._data[known_index(index)]), x._weak)
+                except (IndexError, TypeError):
+                    pass  # out of range, which clips, or an index that NumPy reads otherwise
+        return _get(x, index, "clip", None)
+    except Exception as error:
+        hide_frames(error)
+        raise
 
 
 def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:

@@ -19,6 +19,7 @@ from funtorch.core import Array, Tracer, concrete_or_error
 from funtorch.numpy import fft, linalg
 from funtorch.numpy.dispatch import OPERANDS
 from funtorch.numpy.promotion import describe, reading_lists
+from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["attach"]
 
@@ -254,11 +255,21 @@ def attach(namespace: types.ModuleType) -> None:
             )
         return namespace
 
+    @self_bounded
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
+        try:
+            return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
+    @self_bounded
     def array_function(self: Any, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
-        return dispatch.function(func, args, kwargs)
+        try:
+            return dispatch.function(func, args, kwargs)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     methods = {
         "__array__": _array,
