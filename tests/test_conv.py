@@ -725,3 +725,38 @@ def test_convolutions_of_halves_are_summed_in_float32(dtype):
     got, want = ft.jit(f)(x, w), f(x, w)
     assert got.dtype == want.dtype == dtype
     np.testing.assert_allclose(got.astype("f4"), want.astype("f4"), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("layout", [("NCHW", "OIHW", "NCHW"), ("NHWC", "HWIO", "NHWC")])
+@pytest.mark.parametrize(
+    ("stride", "dilation", "gap"), [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
+)
+def test_features_on_their_own_are_stencils(layout, stride, dilation, gap):
+    x, w = normal(2, 6, 19, 18).astype("f4"), normal(6, 1, 3, 2).astype("f4")
+    if layout[0] == "NHWC":
+        x, w = x.transpose(0, 2, 3, 1).copy(), w.transpose(2, 3, 1, 0).copy()
+
+    def both(x, w):
+        f = lambda x, w: lax.conv_general_dilated(
+            x, w, (stride, stride), [(1, 2), (0, 1)], (gap, gap), (dilation, dilation), layout, 6
+        )
+        y, pull = ft.vjp(f, x, w)
+        return y, *pull(fnp.cos(y))
+
+    plan = fuse(simplify(stage(both, [ShapedArray(a.shape, a.dtype) for a in (x, w)])))
+    assert type(plan.steps[0]) is Launch
+    wide = both(*(a.astype("f8") for a in (x, w)))
+    for got, want in zip(ft.jit(both)(x, w), wide, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "gap", "low"), [(3, 9, 2, 0), (5, 8, 3, 2), (4, 9, 2, -1)]
+)
+def test_windows_larger_than_arrays_with_gaps_exchange_them(size, window, gap, low):
+    x, w = normal(2, 3, size, size + 1).astype("f4"), normal(4, 3, window, window - 1).astype("f4")
+    f = lambda x, w: lax.conv_general_dilated(
+        x, w, (1, 1), [(low, 1), (2, low)], lhs_dilation=(gap, 2)
+    )
+    want = f(x.astype("f8"), w.astype("f8"))
+    np.testing.assert_allclose(ft.jit(f)(x, w), want, rtol=1e-4, atol=1e-4)

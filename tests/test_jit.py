@@ -383,3 +383,10 @@ def test_wrappers_keep_their_own_attributes_beside_those_of_a_callable_object():
             f.defvjp(lambda x: (x * 2.0, None), lambda _, ct: (ct * 2.0,))
         assert float(f(3.0)) == 6.0
     assert float(ft.jit(fnp.add)(1.0, 2.0)) == 3.0
+
+
+def test_the_only_device_may_be_named():
+    f = ft.jit(lambda x: x + 1, device=ft.devices()[0], backend="cpu", compiler_options={})
+    assert float(f(1.0)) == 2.0
+    with pytest.raises(ValueError, match="jit: there is no device tpu"):
+        ft.jit(lambda x: x, backend="tpu")

@@ -307,3 +307,39 @@ def test_a_path_for_einsum_is_taken_with_and_without_its_name():
     for optimize in (path, path[1:]):
         found = fnp.einsum("ij,jk,kl->il", *xs, optimize=optimize)
         np.testing.assert_allclose(found, xs[0] @ xs[1] @ xs[2])
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin", "maximum", "minimum", "ptp"])
+@pytest.mark.parametrize("with_nan", [False, True])
+def test_complex_numbers_are_in_lexicographic_order(name, with_nan):
+    rng = np.random.default_rng(0)
+    z = (rng.integers(0, 3, (4, 5)) + 1j * rng.integers(0, 3, (4, 5))).astype("c8")
+    if with_nan:
+        z[1, 2], z[2, 0] = complex(np.nan, 1), complex(1, np.nan)
+    if name.endswith("imum"):
+        cases = [lambda xp, a: getattr(xp, name)(a, a[::-1])]
+    else:
+        cases = [lambda xp, a, k=k: getattr(xp, name)(a, axis=k) for k in (None, 0, 1)]
+    for f in cases:
+        want = f(np, z)
+        for found in (f(fnp, fnp.asarray(z)), ft.jit(lambda a, f=f: f(fnp, a))(z)):
+            nan = np.isnan(want)
+            np.testing.assert_array_equal(np.isnan(found), nan)
+            np.testing.assert_array_equal(np.where(nan, 0, found), np.where(nan, 0, want))
+
+
+@pytest.mark.parametrize("total", [3, 6, 9])
+def test_repeat_by_traced_numbers(total):
+    x, repeats = np.arange(8.0).reshape(2, 4), np.array([2, 0, 3, 1])
+    f = ft.jit(lambda a, n: fnp.repeat(a, n, axis=1, total_repeat_length=total))
+    want = fnp.repeat(x, repeats, axis=1, total_repeat_length=total)
+    np.testing.assert_array_equal(f(x, repeats), want)
+    np.testing.assert_array_equal(want[:, :6], np.repeat(x, repeats, axis=1)[:, :total])
+
+
+def test_delete_at_traced_places():
+    x = np.arange(12.0).reshape(3, 4)
+    f = ft.jit(lambda a, k: fnp.delete(a, k, axis=1, assume_unique_indices=True))
+    np.testing.assert_array_equal(f(x, np.array([3, -4])), x[:, 1:3])
+    with pytest.raises(ft.errors.ConcretizationTypeError, match="argument obj of delete"):
+        ft.jit(fnp.delete)(x, np.array([1]))

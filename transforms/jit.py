@@ -27,6 +27,7 @@ from funtorch.core import (
     kind_of,
 )
 from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.numpy.promotion import on_device
 from funtorch.treecode import MISMATCH, builder, extractor
 
 from ..backends import (
@@ -448,6 +449,9 @@ def jit(
     donate_argnames: str | Iterable[str] | None = None,
     keep_unused: bool = False,
     inline: bool = False,
+    device: Any = None,
+    backend: str | None = None,
+    compiler_options: Any = None,
 ) -> Any:
     """Compile a function: it is traced once per combination of argument types, and then runs as
     native code.
@@ -458,8 +462,9 @@ def jit(
             and each new value compiles again.
         donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
             results of the same type. Such arrays are deleted by the call.
-        keep_unused, inline: accepted for compatibility; arguments are never left out, and calls
-            inside a compiled program always become part of it.
+        keep_unused, inline, compiler_options: accepted for compatibility; arguments are never left
+            out, calls inside a compiled program always become part of it, and there is no XLA.
+        device, backend: None or the CPU.
 
     Returns:
         The compiled function, with ``trace(*args)``, ``lower(*args)``, ``eval_shape(*args)`` and
@@ -467,7 +472,7 @@ def jit(
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
-        ValueError: if a static argument is not hashable.
+        ValueError: if a static argument is not hashable, or there is no such device.
 
     Example:
         >>> import funtorch as ft
@@ -477,6 +482,8 @@ def jit(
         >>> float(f(0.0))
         1.0
     """
+    for place in (device, backend):
+        on_device(place, "jit")
     if fun is None:
         return functools.partial(
             jit,
@@ -484,8 +491,6 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
-            keep_unused=keep_unused,
-            inline=inline,
         )
     check_callable(fun, "jit")
     nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))

@@ -332,9 +332,24 @@ float_power = binary(
     True,
     "Return x1 to the power x2 as a float",
 )
+
+
+def _extreme(name: str, on_bool: str, before: str) -> Callable[..., Any]:
+    """Return the strict function of max or min; complex numbers are in lexicographic order."""
+    ordered = strict_of(name, on_bool)
+
+    def strict(x: Any, y: Any) -> Any:
+        if not dtypes.is_complex(x.dtype):
+            return ordered(x, y)
+        first = logical_or(_isnan(x), logical_and(logical_not(_isnan(y)), _ordered(before)(x, y)))
+        return where(first, x, y)
+
+    return strict
+
+
 maximum = binary(
     "maximum",
-    strict_of("max", "bitwise_or"),
+    _extreme("max", "bitwise_or", "ge"),
     np.maximum,
     "any",
     True,
@@ -342,7 +357,7 @@ maximum = binary(
 )
 minimum = binary(
     "minimum",
-    strict_of("min", "bitwise_and"),
+    _extreme("min", "bitwise_and", "le"),
     np.minimum,
     "any",
     True,

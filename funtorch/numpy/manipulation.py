@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, concrete_or_error, primitives
+from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
@@ -642,7 +643,8 @@ def repeat(
 
     Args:
         a: array.
-        repeats: int, or one int per element of the axis, known while tracing.
+        repeats: int, or one int per element of the axis; known while tracing, unless
+            ``total_repeat_length`` is given.
         axis: the axis; None flattens.
         total_repeat_length: size of the result where it must be fixed; the last element fills up.
 
@@ -653,6 +655,9 @@ def repeat(
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "repeat")
+    if isinstance(repeats, Tracer) and repeats.concrete() is None and total_repeat_length:
+        indices = _repeated(repeats, x.shape[k], total_repeat_length)
+        return x[(slice(None),) * k + (indices,)]
     counts = np.asarray(concrete_or_error(repeats, "the argument repeats of repeat"))
     if counts.ndim == 0 and total_repeat_length is None:
         n = int(counts)
@@ -663,6 +668,17 @@ def repeat(
         short = builtins.max(total_repeat_length - indices.size, 0)
         indices = np.pad(indices, (0, short), mode="edge")[:total_repeat_length]
     return x[(slice(None),) * k + (indices,)]
+
+
+def _repeated(repeats: Any, n: int, total: int) -> Any:
+    """Return which of n elements, each repeated as traced numbers say, stand at total places."""
+    counts = convert(broadcast_to(repeats, (n,)), dtypes.int32)
+    running = functools.partial(primitives["cumsum"].bind, axis=0, reverse=False)
+    starts = running(counts) - counts
+    zero, one = (asarray(k, dtypes.int32) for k in (0, 1))
+    places = broadcast_to(zero, (total,)), broadcast_to(one, (n,)), starts
+    marks = primitives["scatter_add"].bind(*places, axes=(0,), mode="drop", unique=False)
+    return running(marks) - 1
 
 
 def resize(a: Any, new_shape: Any) -> Any:

@@ -59,6 +59,18 @@ def _reduce(name: str, x: Any, axis: Any, keepdims: bool) -> Any:
     return _keep(out, x, axes) if keepdims else out
 
 
+def _extreme_complex(name: str, x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return the lexicographic extremes of complex numbers, and where they are, axes kept."""
+    re, im, isnan = elementwise.real(x), elementwise.imag(x), elementwise.isnan(x)
+    first = _reduce(name, re, axes, True)
+    beyond = -math.inf if name == "max" else math.inf
+    second = _reduce(name, elementwise.where(elementwise.equal(re, first), im, beyond), axes, True)
+    found = primitives["complex"].bind(first, second)
+    nan = complex(math.nan, math.nan)
+    found = elementwise.where(_reduce("or", isnan, axes, True), nan, found)
+    return found, elementwise.where(isnan, 2, convert(elementwise.equal(x, found), dtypes.uint8))
+
+
 def _keep(out: Any, x: Any, axes: tuple[int, ...]) -> Any:
     return reshape(out, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
 
@@ -159,6 +171,10 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
         x = _masked(convert(x, x.dtype), where, initial, name)
         if x.dtype == dtypes.bool_:
             reduced = _reduce({"max": "or", "min": "and"}[name], x, axes, keepdims)
+        elif dtypes.is_complex(x.dtype) and axes:
+            reduced = _extreme_complex(name, x, axes)[0]
+            if not keepdims:
+                reduced = reshape(reduced, [n for k, n in enumerate(x.shape) if k not in axes])
         else:
             reduced = _reduce(name, x, axes, keepdims)
         return reduced if initial is None else combine(reduced, initial)
@@ -212,7 +228,10 @@ def _position(name: str, text: str) -> Callable[..., Any]:
             raise ValueError(f"{name}: {describe(x)} has no elements along axis {axis}")
         if flat.dtype == dtypes.bool_:
             flat = convert(flat, dtypes.uint8)
-        found = primitives[name].bind(flat, axis=k, dtype=dtypes.default_int())
+        prim = primitives[name]
+        if dtypes.is_complex(flat.dtype):
+            flat, prim = _extreme_complex(name[3:], flat, (k,))[1], primitives["argmax"]
+        found = prim.bind(flat, axis=k, dtype=dtypes.default_int())
         if not keepdims:
             return found
         return _keep(found, x, tuple(range(x.ndim)) if axis is None else (k,))

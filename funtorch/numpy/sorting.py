@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, concrete_or_error, primitives
+from funtorch.core import ArrayImpl, Tracer, concrete_or_error, primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.creation import arange, zeros
 from funtorch.numpy.direct import NUMBERS, direct
@@ -366,7 +366,13 @@ def compress(
 def delete(
     arr: Any, obj: Any, axis: int | None = None, *, assume_unique_indices: bool = False
 ) -> Any:
-    """Return a copy without the slices at given positions of an axis, which must be known.
+    """Return a copy without the slices at given positions of an axis.
+
+    Args:
+        arr: array.
+        obj: int, slice or integers: positions, known while tracing unless they are unique.
+        axis: the axis; None flattens.
+        assume_unique_indices: whether to trust that no position comes twice.
 
     References:
         numpy.delete
@@ -375,6 +381,10 @@ def delete(
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "delete")
+    if assume_unique_indices and isinstance(obj, Tracer) and obj.concrete() is None:
+        gone = zeros((x.shape[k],), dtypes.bool_).at[ravel(obj)].set(True)
+        kept = argsort(gone, stable=True)[: x.shape[k] - obj.size]
+        return x[(slice(None),) * k + (kept,)]
     where_ = (
         obj
         if isinstance(obj, slice)
