@@ -24,7 +24,8 @@ __all__ = ["matrix_norm", "norm", "vector_norm"]
 def _straight_norm(x: np.ndarray, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     if ord is not None or (type(axis) is tuple and len(axis) > 2):
         raise TypeError("this is no root of a sum of squares")
-    return np.sqrt(np.add.reduce(np.square(x), axis, keepdims=keepdims))
+    squares = np.add.reduce(np.square(x), axis, keepdims=keepdims)  # type: ignore[call-overload]
+    return np.sqrt(squares)
 
 
 @direct(_straight_norm, FLOATS)

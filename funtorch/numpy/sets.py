@@ -88,7 +88,7 @@ def unique(
     k = None if axis is None else canonical_axis(axis, x.ndim, "unique")
     if size is None:
         value = np.asarray(_known(x, "unique"))
-        found = np.unique(value, *wanted, k, equal_nan=equal_nan)
+        found: Any = np.unique(value, *wanted, k, equal_nan=equal_nan)  # type: ignore[call-overload]
         if not any(wanted):
             return ArrayImpl(found)
         integers = [np.asarray(part).astype(dtypes.default_int()) for part in found[1:]]
