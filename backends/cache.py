@@ -16,7 +16,6 @@ import os
 import platform
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,6 +217,8 @@ def save(name: str, payload: bytes) -> None:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_safe(place):
             return _note(f"{place} can be written by other users, so it is not used")
+        import tempfile
+
         handle, temporary = tempfile.mkstemp(prefix="new", dir=place)
         try:
             with os.fdopen(handle, "wb") as file:

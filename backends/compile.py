@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -59,6 +58,8 @@ def compile_jaxpr(
         print(plan, file=sys.stderr)
     if all(isinstance(step, Call) for step in plan.steps):
         return eager_program(jaxpr)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as beside:  # libraries are made and load meanwhile
         products = [step for step in _steps(plan) if isinstance(step, Dot)]
         beside.submit(resolve, sorted({library_of(step) for step in products}))

@@ -77,7 +77,8 @@ FLOORS = {
 }
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
-LAZY = {"cupy", "llvmlite", "safetensors", "scipy_openblas32"}
+LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
+LAZY |= {"code", "concurrent", "fractions", "html", "logging", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (

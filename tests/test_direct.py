@@ -1,5 +1,7 @@
 """Eager calls that go straight to NumPy give what the general way gives, and its messages."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from funtorch.numpy import elementwise
 F32 = np.float32
 M = np.arange(12.0, dtype=F32).reshape(3, 4) - 5.5
 V, PLACES, EMPTY = M[1], np.array([2, 0, -1, 2], np.int32), np.zeros((0, 3), F32)
+ZEROS = np.array([0.0, -0.0, -1.0, 0.0, -0.0], F32)
 SCALAR, HOLES = np.float32(2.5), np.array([[1.0, np.nan], [-np.inf, 2.0]], F32)
 
 CASES = [
@@ -58,6 +61,31 @@ CASES = [
     ("std", [(M,), (M, (0, 1)), (M, 0, None, None, 1, True)]),
     ("argmax", [(M,), (M, 1), (PLACES,), (HOLES,), (EMPTY,), (M, 4)]),
     ("argmin", [(M,), (M, 0), (HOLES, 1)]),
+    (
+        "sort",
+        [(M,), (M, 0), (M, None), (PLACES,), (HOLES, 0), (ZEROS,), (EMPTY,), (SCALAR,), (M, 2)],
+    ),
+    (
+        "argsort",
+        [(M,), (M, 0), (M, None), (PLACES,), (HOLES, 0), (ZEROS,), (EMPTY,), (SCALAR,), (M, 2)],
+    ),
+    (
+        "linalg.norm",
+        [
+            (M,),
+            (M, None, 1),
+            (M, None, (0, 1)),
+            (M, 1),
+            (M, None, (0, 1, 0)),
+            (V, None, (0,)),
+            (HOLES,),
+            (EMPTY,),
+            (EMPTY, None, 0),
+            (SCALAR,),
+            (M, None, 2),
+            (PLACES,),
+        ],
+    ),
     ("cumsum", [(M,), (M, 1), (PLACES,), (M, 3)]),
     ("cumprod", [(M,), (M, 0)]),
 ]
@@ -80,7 +108,7 @@ def outcome(f, args):
     ("name", "args"), [(name, args) for name, samples in CASES for args in samples]
 )
 def test_straight_to_numpy_is_the_general_way(name, args):
-    f = elementwise.where if name == "where" else getattr(fnp, name)
+    f = elementwise.where if name == "where" else operator.attrgetter(name)(fnp)
     given = [arrays(a) for a in args]
     got, want = outcome(f, given), outcome(f.__wrapped__, given)
     assert type(got) is type(want)

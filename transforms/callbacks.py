@@ -6,8 +6,6 @@ Compiled programs call Python back in the thread that runs them. What has an eff
 
 from __future__ import annotations
 
-import code
-import logging
 import string
 import sys
 from collections.abc import Callable, Sequence
@@ -393,6 +391,8 @@ class _Print:
                 else " ".join((self.fmt, *map(str, args)))
             )
         if self.log:
+            import logging
+
             logging.getLogger("funtorch").info(text)
         else:
             sys.stdout.write(text + "\n")
@@ -469,6 +469,8 @@ def debug_breakpoint(
     where = str(user_frame())
 
     def stop(values: dict[str, Any]) -> None:
+        import code
+
         names = ", ".join(values) or "no arrays"
         code.interact(f"breakpoint at {where}: {names}", local=dict(values), exitmsg="")
 

@@ -14,7 +14,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,6 +261,8 @@ def object_code(text: str, level: int = FULL) -> bytes:
     if len(parts) == 1:
         codes = [_machine().unit(parts[0])]
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(default_threads(), len(parts))) as threads:
             codes = list(threads.map(_kept_unit, parts))
     return b"".join([len(code).to_bytes(8, "little") + code for code in codes])

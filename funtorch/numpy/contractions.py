@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import opt_einsum
 
 from funtorch import dtypes
 from funtorch.core import primitives
@@ -345,6 +344,8 @@ def _einsum_plan(
     equation: str, shapes: tuple[tuple[int, ...], ...], optimize: Any
 ) -> tuple[Any, ...]:
     """Return (positions, equation) of each pairwise step, as opt_einsum orders them."""
+    import opt_einsum
+
     _, info = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize=optimize)
     return tuple((tuple(sorted(step[0], reverse=True)), step[2]) for step in info.contraction_list)
 
@@ -380,6 +381,8 @@ def einsum(
     """
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
+        import opt_einsum
+
         given = (subscripts, *operands)
         arrays: list[Any] = [
             asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
@@ -491,6 +494,8 @@ def einsum_path(
     References:
         numpy.einsum_path
     """
+    import opt_einsum
+
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum_path: subscripts must be a string, got {subscripts!r:.80}")
     shapes = [to_array(a, "einsum_path", f"operands[{k}]").shape for k, a in enumerate(operands)]
@@ -507,6 +512,8 @@ def multi_dot(arrays: Sequence[Any], *, precision: Any = None) -> Any:
     References:
         numpy.linalg.multi_dot
     """
+    import opt_einsum
+
     xs = [to_array(a, "multi_dot", f"arrays[{k}]") for k, a in enumerate(arrays)]
     if len(xs) < 2:
         raise ValueError(f"multi_dot: at least two arrays are required, got {len(xs)}")

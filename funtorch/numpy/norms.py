@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import absolute, sqrt
 from funtorch.numpy.manipulation import moveaxis, reshape
 from funtorch.numpy.promotion import canonical_axes, canonical_axis, convert, describe, to_array
@@ -18,6 +21,14 @@ from funtorch.ops.linalg import svd
 __all__ = ["matrix_norm", "norm", "vector_norm"]
 
 
+def _straight_norm(x: np.ndarray, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    if ord is not None or (type(axis) is tuple and len(axis) > 2):
+        raise TypeError("this is no root of a sum of squares")
+    squares = np.add.reduce(np.square(x), axis, keepdims=keepdims)  # type: ignore[call-overload]
+    return np.sqrt(squares)
+
+
+@direct(_straight_norm, FLOATS)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return norms of vectors or matrices.
 

@@ -206,11 +206,11 @@ def _leaves(x: Any) -> Iterator[Any]:
 
 def _from_sequence(x: Any, dtype: Any) -> Any:
     leaves = list(_leaves(x))
-    if any(isinstance(leaf, Array) for leaf in leaves):
+    kinds = set(map(type, leaves))
+    if any(issubclass(kind, Array) for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:
         return ArrayImpl(np.array(x, dtype))
-    kinds = set(map(type, leaves))
     if not kinds:
         return ArrayImpl(np.array(x, dtypes.default_float()))
     if kinds <= {bool, int, float, complex}:

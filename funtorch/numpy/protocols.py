@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from funtorch.core import Array, Tracer, concrete_or_error
+from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error
 from funtorch.numpy import fft, linalg
 from funtorch.numpy.dispatch import OPERANDS
-from funtorch.numpy.promotion import describe, reading_lists
+from funtorch.numpy.promotion import SCALARS, describe, reading_lists
 from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["attach"]
@@ -43,6 +44,7 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
     return view
 
 
+_READY = frozenset({ArrayImpl, np.ndarray, *SCALARS})  # what our functions take as it is
 _DISPATCHED = (np.ufunc, type(np.sum))  # what NumPy sends here
 
 
@@ -127,12 +129,16 @@ class _Dispatch:
         if reading is None:
             reading = self.readings[func] = _Reading(func, function)
         args, kwargs = reading.translate(name, args, kwargs)
-        token = reading_lists.set(True)
-        try:
-            result = function(*args, **kwargs)
-        finally:
-            reading_lists.reset(token)
+        result = _reading_lists(function, args, kwargs)
         return result if out is None else _into(name, (out,), True, result)
+
+
+def _reading_lists(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    token = reading_lists.set(True)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        reading_lists.reset(token)
 
 
 def _as_numpy(x: Any) -> Any:
@@ -149,6 +155,7 @@ class _Reading:
     """
 
     def __init__(self, theirs: Any, ours: Any) -> None:
+        self.function = ours
         self.theirs = inspect.signature(theirs).parameters
         self.ours = inspect.signature(ours).parameters
         places = [
@@ -162,13 +169,19 @@ class _Reading:
         fits = [a == b or self.names.get(a) == b for a, b in pairs]
         self.alike = fits.index(False) if False in fits else len(pairs)
         self.open = any(p.kind is p.VAR_POSITIONAL for p in self.theirs.values())
+        self.places = sys.maxsize if self.open else self.alike
+        self.keywords = frozenset(
+            name for name, p in self.ours.items() if p.kind is not p.POSITIONAL_ONLY
+        ) - {"out"}
+
+    def takes(self, kwargs: dict[str, Any]) -> bool:
+        """Tell whether our function takes these as they are."""
+        return self.keywords.issuperset(kwargs) and not any(
+            value is np._NoValue for value in kwargs.values()
+        )
 
     def translate(self, name: str, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        by_name = all(
-            key in self.ours and self.ours[key].kind is not inspect.Parameter.POSITIONAL_ONLY
-            for key in kwargs
-        )
-        if self.open or (by_name and len(args) <= self.alike):
+        if self.open or (len(args) <= self.alike and self.keywords.issuperset(kwargs)):
             return args, kwargs
         given = dict(zip(self.theirs, args, strict=False)) | kwargs
         places, keywords = [], {}
@@ -245,6 +258,7 @@ _VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
 def attach(namespace: types.ModuleType) -> None:
     """Give `Array` the protocols; ``namespace`` is funtorch.numpy."""
     dispatch = _Dispatch(namespace)
+    readings, are_ready = dispatch.readings, _READY.issuperset
 
     def array_namespace(self: Any, *, api_version: str | None = None) -> types.ModuleType:
         """Return the namespace of the Array API standard."""
@@ -258,6 +272,10 @@ def attach(namespace: types.ModuleType) -> None:
     @self_bounded
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         try:
+            if method == "__call__" and not kwargs and are_ready(map(type, inputs)):
+                function = dispatch.functions.get(ufunc)
+                if function is not None:
+                    return function(*inputs)
             return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
         except Exception as error:
             hide_frames(error)
@@ -266,6 +284,13 @@ def attach(namespace: types.ModuleType) -> None:
     @self_bounded
     def array_function(self: Any, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
         try:
+            reading = readings.get(func)
+            if (
+                reading is not None
+                and len(args) <= reading.places
+                and (not kwargs or reading.takes(kwargs))
+            ):
+                return _reading_lists(reading.function, args, kwargs)
             return dispatch.function(func, args, kwargs)
         except Exception as error:
             hide_frames(error)

@@ -88,10 +88,12 @@ def unique(
     k = None if axis is None else canonical_axis(axis, x.ndim, "unique")
     if size is None:
         value = np.asarray(_known(x, "unique"))
-        found = np.unique(value, True, True, True, k, equal_nan=equal_nan)
-        parts = [ArrayImpl(found[0])]
-        parts += [ArrayImpl(np.asarray(part).astype(dtypes.default_int())) for part in found[1:]]
-    elif k is None:
+        found: Any = np.unique(value, *wanted, k, equal_nan=equal_nan)  # type: ignore[call-overload]
+        if not any(wanted):
+            return ArrayImpl(found)
+        integers = [np.asarray(part).astype(dtypes.default_int()) for part in found[1:]]
+        return tuple(map(ArrayImpl, (found[0], *integers)))
+    if k is None:
         parts = _unique_rows(reshape(x, (-1, 1)), _size(size), fill_value, equal_nan)
         parts[0], parts[2] = ravel(parts[0]), reshape(parts[2], x.shape)
     else:

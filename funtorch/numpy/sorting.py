@@ -6,6 +6,7 @@ transforms.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, Tracer, concrete_or_error, primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.creation import arange, zeros
+from funtorch.numpy.direct import NUMBERS, direct
 from funtorch.numpy.elementwise import add, isnan, logical_and, not_equal, subtract
 from funtorch.numpy.indexing import AtView, take
 from funtorch.numpy.manipulation import concatenate, flip, moveaxis, ravel, reshape, stack
@@ -32,6 +34,7 @@ from funtorch.numpy.promotion import (
     to_arrays,
 )
 from funtorch.numpy.reductions import cumsum
+from funtorch.ops.sort import stable_order
 
 __all__ = [
     "argsort",
@@ -51,6 +54,15 @@ __all__ = [
 
 
 # ------------------------------------------------------------------------------------------ sorting
+def _straight_sort(
+    x: np.ndarray, axis: Any = -1, *, stable: Any = True, descending: Any = False
+) -> Any:
+    if descending:
+        raise TypeError("NumPy sorts upwards only")
+    return primitives["sort"].eager(np, x, axis=operator.index(axis), num_keys=1)[0]
+
+
+@direct(_straight_sort, NUMBERS)
 def sort(
     a: Any,
     axis: int | None = -1,
@@ -83,6 +95,15 @@ def sort(
     return flip(out, k) if descending else out
 
 
+def _straight_argsort(
+    x: np.ndarray, axis: Any = -1, *, stable: Any = True, descending: Any = False
+) -> Any:
+    if descending:
+        raise TypeError("NumPy sorts upwards only")
+    return stable_order(np, x, operator.index(axis)).astype(dtypes.default_int())
+
+
+@direct(_straight_argsort, NUMBERS)
 def argsort(
     a: Any,
     axis: int | None = -1,

@@ -26,7 +26,7 @@ from funtorch.ops.families import NO_TRANSPOSE, spread
 from funtorch.ops.indexing import gather
 from funtorch.ops.shape import iota
 
-__all__ = ["sort", "sort_bits", "sort_bits_p", "sort_p"]
+__all__ = ["sort", "sort_bits", "sort_bits_p", "sort_p", "stable_order"]
 
 
 def _type(*xs: ShapedArray, axis: int, num_keys: int) -> list[ShapedArray]:
@@ -45,16 +45,17 @@ def _eager(xp: Any, *xs: Any, axis: int, num_keys: int) -> list[Any]:
         # Equal numbers cannot be told apart, but for the signs of zeros, which keep their order;
         # NumPy's vectorised sorts may lose them.
         x = xs[0]
-        if not (dtypes.is_float(x.dtype) and (xp.signbit(x) & (x == 0)).any()):
+        has_zeros = dtypes.is_float(x.dtype) and xp.count_nonzero(x) < x.size
+        if not (has_zeros and (xp.signbit(x) & (x == 0)).any()):
             return [xp.sort(x, axis=axis)]
     # Stable sorts by one key at a time, the last key first.
     order = None
     for x in reversed(xs[:num_keys]):
         for key in _keys(xp, x):
             if order is None:
-                order = _order(xp, key, axis)
+                order = stable_order(xp, key, axis)
             else:
-                step = _order(xp, xp.take_along_axis(key, order, axis), axis)
+                step = stable_order(xp, xp.take_along_axis(key, order, axis), axis)
                 order = xp.take_along_axis(order, step, axis)
     return [xp.take_along_axis(x, order, axis) for x in xs]
 
@@ -63,7 +64,7 @@ def _eager(xp: Any, *xs: Any, axis: int, num_keys: int) -> list[Any]:
 _BY_VALUE = frozenset(d for d in dtypes.ALL if d.kind in "biuf")
 
 
-def _order(xp: Any, key: Any, axis: int) -> Any:
+def stable_order(xp: Any, key: Any, axis: int) -> Any:
     """Return the indices that sort an array stably.
 
     Of many keys of 32 bits, one sort of key and position side by side in 64 bits is faster.

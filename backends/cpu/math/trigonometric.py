@@ -19,7 +19,6 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 from .rare import where_rare
 from .values import Value, absolute, copysign, fma, mad, maximum, minimum, poly, select
@@ -198,8 +197,8 @@ def _two_over_pi() -> str:
             sign = -sign
         return total
 
-    pi = Fraction(4 * (4 * arctan_inverse(5) - arctan_inverse(239)), 1 << length)
-    bits = int(2 / pi * (1 << 64 * _WORDS - _ZEROS))
+    pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))  # in units of 2**-length
+    bits = (2 << length + 64 * _WORDS - _ZEROS) // pi
     words = [bits >> 64 * (_WORDS - 1 - k) & (1 << 64) - 1 for k in range(_WORDS)]
     text = ", ".join(f"i64 {w}" for w in words)
     return f"@funtorch.two_over_pi = internal unnamed_addr constant [{_WORDS} x i64] [{text}]"

@@ -8,7 +8,6 @@ References:
 
 from __future__ import annotations
 
-import fractions
 import math
 from typing import Any
 
@@ -214,12 +213,12 @@ def bernoulli(n: int) -> Array:
     count = promotion.static_int(n, "bernoulli: n")
     if count < 0:
         raise ValueError(f"bernoulli: n must be a whole number from 0 on, got {count}")
-    numbers = [fractions.Fraction(1)]
+    from fractions import Fraction
+
+    numbers = [Fraction(1)]
     for m in range(1, count + 1):
         total = sum((math.comb(m + 1, k) * b for k, b in enumerate(numbers) if b), start=0)
-        numbers.append(
-            -fractions.Fraction(total) / (m + 1) if m == 1 or m % 2 == 0 else 0 * numbers[0]
-        )
+        numbers.append(-Fraction(total) / (m + 1) if m == 1 or m % 2 == 0 else 0 * numbers[0])
     values = [float(b) if abs(b) < 10**300 else math.copysign(math.inf, b) for b in numbers]
     return fnp.array(values, dtype=dtypes.canonical(float))
 

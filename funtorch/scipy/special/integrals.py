@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -369,7 +370,11 @@ def fresnel_cosine(m: Maths, x: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------- Owen's T
-_POINTS, _WEIGHTS = (tuple(map(float, v)) for v in np.polynomial.legendre.leggauss(36))
+@functools.cache
+def _gauss() -> list[tuple[float, float]]:
+    """Return the points and weights of Gauss' rule."""
+    points, weights = np.polynomial.legendre.leggauss(36)
+    return list(zip(points.tolist(), weights.tolist(), strict=True))
 
 
 def _owen_inside(m: Maths, h: Any, a: Any) -> Any:
@@ -377,7 +382,7 @@ def _owen_inside(m: Maths, h: Any, a: Any) -> Any:
     top = m.minimum(a, 9.0 / m.maximum(h, 1e-300))
     half, square = 0.5 * top, 0.5 * h * h
     total: Any = 0.0
-    for p, w in zip(_POINTS, _WEIGHTS, strict=True):
+    for p, w in _gauss():
         x = half * (p + 1.0)
         grown = 1.0 + x * x
         total = total + w * m.exp(-square * x * x) / grown
