@@ -49,7 +49,7 @@ class _Machine:
         reloc, model = ("pic", "small") if can_link() else ("static", "large")
         flat = features.flatten()
         self.options = {
-            "cpu": cpu, "features": flat, "opt": 3, "reloc": reloc, "codemodel": model
+            "cpu": cpu, "features": flat, "reloc": reloc, "codemodel": model
         }  # fmt: skip
         self.triple = llvm.get_process_triple()
         wide = 512 if features.get("avx512f") else 256
@@ -59,8 +59,10 @@ class _Machine:
         )
         self.run, self.emit = _past_lock(llvm) or (_run, _emit)
 
-    def target(self) -> Any:
-        return self.llvm.Target.from_triple(self.triple).create_target_machine(**self.options)
+    def target(self, effort: int = 3) -> Any:
+        """Return a code generator that works so hard, from 0 to 3."""
+        options = self.options | {"opt": effort}
+        return self.llvm.Target.from_triple(self.triple).create_target_machine(**options)
 
     @functools.cached_property
     def linker(self) -> Any:
@@ -72,7 +74,8 @@ class _Machine:
         context = llvm.create_context()
         module = llvm.parse_assembly(f"{unit.text}\n{self.attributes}\n", context)
         module.verify()
-        target = self.target()
+        functions = _FUNCTION.findall(unit.text)
+        target = self.target(0 if all(map(_is_cold, functions)) else 3)
         options = llvm.create_pipeline_tuning_options(speed_level=unit.level)
         builder = llvm.create_pass_builder(target, options)
         if unit.level == TIDY:
@@ -163,7 +166,7 @@ class Unit:
 
 
 def _head(function: str) -> str:
-    return function.partition("\n")[0]
+    return function.partition("{\n")[0]
 
 
 def _is_shared(function: str) -> bool:
@@ -171,9 +174,25 @@ def _is_shared(function: str) -> bool:
     return head.startswith("define weak_odr") or "alwaysinline" in head
 
 
+def _is_cold(function: str) -> bool:
+    """Tell whether a function costs more to compile than it ever costs to run."""
+    return " optnone " in _head(function)
+
+
 def _level(function: str) -> int:
     head = _head(function)
     return TIDY if any(word in head for word in _DONE) else FULL
+
+
+def _two(text: str, level: int) -> list[Unit]:
+    """Cut a module into what is cold, for which the code generator needs a quarter of the time, and
+    the rest.
+    """
+    functions = _FUNCTION.findall(text)
+    cold = [f for f in functions if _is_cold(f)]
+    rest = [f for f in functions if not _is_cold(f)]
+    lines, heads = _outside(text, functions)
+    return [_unit(lines, group, (), heads, level) for group in (rest, cold) if group]
 
 
 def units(text: str, most: int) -> list[Unit]:
@@ -195,16 +214,17 @@ def units(text: str, most: int) -> list[Unit]:
         rest = [f for f in functions if f not in apart and _level(f) == level]
         count = min(max(most - len(groups), 1), sum(map(len, rest)) // _UNIT + 1)
         groups += _spread(rest, count if level == FULL else 1)
-    lines = [line for line in _FUNCTION.sub("", text).split("\n") if line]
-    heads = {
-        name: "declare hidden " + _PARAMETER.sub("", head)
-        for function in functions
-        if function not in shared
-        for head, name in _HEAD.findall(function)
-    }
+    lines, heads = _outside(text, [f for f in functions if f not in shared])
     # What takes longest first, so that all threads end together.
     groups.sort(key=lambda g: -sum(len(f) * (1 + _level(f)) for f in g))
-    return [_unit(lines, group, shared, heads) for group in groups]
+    return [_unit(lines, group, shared, heads, max(map(_level, group))) for group in groups]
+
+
+def _outside(text: str, functions: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the lines outside of a module's functions, and declarations of some of these."""
+    lines = [line for line in _FUNCTION.sub("", text).split("\n") if line]
+    heads = [head for function in functions for head in _HEAD.findall(function)]
+    return lines, {name: "declare hidden " + _PARAMETER.sub("", head) for head, name in heads}
 
 
 def _spread(functions: Sequence[str], count: int) -> list[list[str]]:
@@ -219,7 +239,11 @@ def _spread(functions: Sequence[str], count: int) -> list[list[str]]:
 
 
 def _unit(
-    lines: Sequence[str], group: Sequence[str], shared: Sequence[str], heads: dict[str, str]
+    lines: Sequence[str],
+    group: Sequence[str],
+    shared: Sequence[str],
+    heads: dict[str, str],
+    level: int,
 ) -> Unit:
     """Return the module of a group of functions, with declarations of what it takes from others."""
     body = "\n".join([*group, *_wanted("\n".join(group), shared)])
@@ -228,7 +252,7 @@ def _unit(
     outside = [line for line in lines if line[0] == "!" or not used.isdisjoint(_NAME.findall(line))]
     others = [head for name, head in heads.items() if name in used and name not in own]
     body = re.sub(r"^define internal (?![^\n]*alwaysinline)", "define hidden ", body, flags=re.M)
-    return Unit("\n".join([*outside, *others, body]), max(map(_level, group)))
+    return Unit("\n".join([*outside, *others, body]), level)
 
 
 def _wanted(body: str, shared: Sequence[str]) -> list[str]:
@@ -257,9 +281,12 @@ def object_code(text: str, level: int = FULL) -> bytes:
     """
     if config.debug >= 4:
         print(text, file=sys.stderr)
-    parts = units(text, _MOST_UNITS) if level == FULL and can_link() else [Unit(text, level)]
-    if len(parts) == 1:
-        codes = [_machine().unit(parts[0])]
+    if not can_link():
+        parts = [Unit(text, level)]
+    else:
+        parts = units(text, _MOST_UNITS) if level == FULL else _two(text, level)
+    if level == NONE or len(parts) == 1:
+        codes = [_machine().unit(part) for part in parts]
     else:
         from concurrent.futures import ThreadPoolExecutor
 

@@ -108,9 +108,9 @@ class Vectors(Routine):
         self.mangled = f"v{lanes}{letter}{_BITS[self.kind]}"
         self.bits = f"<{lanes} x i1>"
 
-    def of(self, lanes: int) -> Vectors:
-        """Return what writes shorter vectors into the same function."""
-        other = Vectors(self.kind, self.rows)
+    def of(self, lanes: int, kind: str | None = None) -> Vectors:
+        """Return what writes other vectors into the same function."""
+        other = Vectors(kind or self.kind, self.rows)
         other.shape(lanes)
         other.b = self.b
         return other
@@ -129,6 +129,15 @@ class Vectors(Routine):
         v, same = self.vector, f"<{self.lanes} x i32> zeroinitializer"
         one = self.b.op(f"insertelement {v} poison, {self.kind} {value}, i64 0")
         return self.b.op(f"shufflevector {v} {one}, {v} poison, {same}")
+
+    def alternating(self, x: str, y: str) -> str:
+        """Return a vector of x, y, x, y and so on."""
+        two, order = f"<2 x {self.kind}>", ", ".join("i32 0, i32 1" for _ in range(self.lanes // 2))
+        one = self.b.op(f"insertelement {two} poison, {self.kind} {x}, i64 0")
+        both = self.b.op(f"insertelement {two} {one}, {self.kind} {y}, i64 1")
+        return self.b.op(
+            f"shufflevector {two} {both}, {two} poison, <{self.lanes} x i32> <{order}>"
+        )
 
     def read(self, pointer: str, mask: str | None = None) -> str:
         v = self.vector
@@ -289,13 +298,20 @@ def _turned(kind: str) -> Vectors:
     final = w.minus("%columns", 1)
     size = 16 // w.bytes
     quarter = w.of(size)
+    # In memory, since LLVM takes long to share out registers among so many.
+    starts = w.cell("ptr", w.lanes)
 
     def columns(j: Index) -> None:
-        ends = [w.times(w.least(w.plus(j, r), final), "%apart") for r in range(w.lanes)]
-        sources = [w.element("%from", end) for end in ends]
+        def start(r: Index) -> None:
+            column = w.element("%from", w.times(w.least(w.plus(j, r), final), "%apart"))
+            w.b.do(f"store ptr {column}, ptr {w.pointer(starts, 'ptr', r)}, align 8")
+
+        w.loop(0, w.lanes, 1, start)
 
         def some(k: Index, target: str) -> list[str]:
             mask = quarter.mask(w.minus("%k", k))
+            cells = [w.pointer(starts, "ptr", r) for r in range(w.lanes)]
+            sources = [w.b.op(f"load ptr, ptr {cell}, align 8") for cell in cells]
             x = [quarter.read(w.element(source, k), mask) for source in sources]
             for value in turned_over(w, [beside(w, x[i::size], size) for i in range(size)]):
                 w.write(value, target)
@@ -353,6 +369,16 @@ def turned_over(w: Vectors, x: Sequence[str]) -> list[str]:
 _PARTS = ("a", "b", "c", "table", "scratch", "slot"), ("lo", "hi")
 
 
+class _Fields:
+    """Reads numbers of the table where they are wanted: kept, they would need all registers."""
+
+    def __init__(self, writer: Vectors) -> None:
+        self.writer = writer
+
+    def __getitem__(self, name: str) -> str:
+        return self.writer.number("%table", FIELDS.index(name))
+
+
 class _Parts(Vectors):
     """Writes the function that makes some parts of a product, with a slot for its copies."""
 
@@ -361,10 +387,12 @@ class _Parts(Vectors):
         self.symbol = symbol
         self.widths = widths(rows)
         self.cells.append(f"  %places = alloca i64, i64 {2 * rows}, align 64")
-        self.f = {name: self.number("%table", k) for k, name in enumerate(FIELDS)}
-        self.is_packed = {x: self.b.op(f"icmp ne i64 {self.f[f'pack_{x}']}, 0") for x in ("a", "b")}
-        self.copy = self.pointer("%slot", self.kind, self.f["copied"])
+        self.f = _Fields(self)
         self.loop("%lo", "%hi", 1, self.part)
+
+    def packed(self, which: str) -> str:
+        """Return whether an operand is read from a copy."""
+        return self.b.op(f"icmp ne i64 {self.f[f'pack_{which}']}, 0")
 
     def call(self, name: str, *args: tuple[str, Index]) -> None:
         given = ", ".join(f"{kind} {value}" for kind, value in args)
@@ -499,9 +527,10 @@ class _Parts(Vectors):
             columns = self.least(f["panel"], self.minus(self.wide, j))
             lines = self.element(lines_of, self.times(j, f["bn"]))
             wide = self.rounded(columns)
-            self.pack("b", lines, self.copy, count, columns, (f["bk"], f["bn"]), wide)
-            base = self.b.select(self.is_packed["b"], self.copy, lines, "ptr")
-            step = self.chosen(self.is_packed["b"], wide, f["bk"])
+            packed, copy = self.packed("b"), self.element("%slot", f["copied"])
+            self.pack("b", lines, copy, count, columns, (f["bk"], f["bn"]), wide)
+            base = self.b.select(packed, copy, lines, "ptr")
+            step = self.chosen(packed, wide, f["bk"])
             self.loop(
                 0,
                 self.high,
@@ -545,7 +574,7 @@ class _Parts(Vectors):
         old: Index,
     ) -> None:
         """Write the tiles of some rows in one panel, narrower ones where that ends."""
-        f, packed = self.f, self.is_packed["a"]
+        f, packed = self.f, self.packed("a")
         base, step = lines
         number = self.b.op(f"udiv i64 {i}, {self.rows}")
         copy = self.element("%slot", self.times(number, self.line))
@@ -558,12 +587,18 @@ class _Parts(Vectors):
         def in_line() -> None:
             apart = self.chosen(packed, 1, f["ar0"])
             below = self.chosen(self.whole, f["cr0"], f["n"])
-            first = self.times(self.chosen(packed, 0, start), apart)
-            line = self.times(start, below)
-            for r in range(self.rows):  # a row beyond the last one is the last one once more
-                row = self.least(r, final)
-                there = self.plus(first, self.times(row, apart))
-                self.put("%places", r, there, self.plus(line, self.times(row, below)))
+            there = self.times(self.chosen(packed, 0, start), apart)
+            to = self.times(start, below)
+
+            w = self.of(2 * self.rows, "i64")  # pairs, as `put` stores them
+            # A row beyond the last one is the last one once more.
+            numbers = ", ".join(f"i64 {r}, i64 {r}" for r in range(self.rows))
+            limit = w.alternating(final, final)
+            some = self.b.op(f"icmp slt {w.vector} <{numbers}>, {limit}")
+            rows = self.b.op(f"select {w.bits} {some}, {w.vector} <{numbers}>, {w.vector} {limit}")
+            moved = self.b.op(f"mul {w.vector} {rows}, {w.alternating(apart, below)}")
+            value = self.b.op(f"add {w.vector} {moved}, {w.alternating(there, to)}")
+            self.b.do(f"store {w.vector} {value}, ptr %places, align 64")
 
         single = self.b.op(f"icmp ne i64 {f['single']}, 0")
         self.when(single, in_line)
@@ -619,7 +654,7 @@ class _End(_Parts):
 
     def __init__(self, kind: str) -> None:
         Vectors.__init__(self, kind)
-        self.f = {name: self.number("%table", k) for k, name in enumerate(FIELDS)}
+        self.f = _Fields(self)
         f, size = self.f, self.times(self.f["m"], self.f["n"])
         sums = self.pointer("%scratch", "i8", HEADER)
 
@@ -647,6 +682,9 @@ class _End(_Parts):
         self.loop(0, "%batch", 1, product)
 
 
+_COLD = ("_parts", "", "_end")  # called for many multiplications, or for few sums
+
+
 def gemm_text(dtype: str, rows: int) -> str:
     """Return the module of products of a dtype with tiles of ``rows`` rows."""
     kind, symbol = KINDS[dtype], gemm_symbol(dtype, rows)
@@ -664,7 +702,7 @@ def gemm_text(dtype: str, rows: int) -> str:
     texts, declared = [], {}
     for name, writer, pointers, numbers in made:
         args = [*(f"ptr %{p}" for p in pointers), *(f"i64 %{n}" for n in numbers)]
-        text = writer.text(f"{symbol}{name}", args)
+        text = writer.text(f"{symbol}{name}", args, name in _COLD)
         texts.append(text.replace("define internal", "define") if name in ("", "_end") else text)
         declared.update(writer.b.declared)
     return "\n\n".join([*texts, *declared.values()])

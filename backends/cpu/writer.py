@@ -188,11 +188,15 @@ class Routine(Writer):
         keep = b.op(f"xor i64 {bit}, -1")
         b.op(f"atomicrmw and ptr %scratch, i64 {keep} release, align 8")
 
-    def text(self, name: str, args: Sequence[str]) -> str:
-        """Return the text of a function of what was written; ``optsize`` keeps loops loops."""
+    def text(self, name: str, args: Sequence[str], cold: bool = False) -> str:
+        """Return the text of a function of what was written.
+
+        ``optsize`` keeps loops loops; what is ``cold`` is not worth the time of optimising it.
+        """
+        how = "optnone" if cold else "optsize"
         return "\n".join(
             [
-                f"define internal void @{name}({', '.join(args)}) noinline nounwind optsize #0 {{",
+                f"define internal void @{name}({', '.join(args)}) noinline nounwind {how} #0 {{",
                 "entry:",
                 *self.cells,
                 *self.b.lines,
