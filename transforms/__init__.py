@@ -22,7 +22,7 @@ from .collectives import (
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .harvest import plant, reap, sow
-from .jacobian import hessian, jacfwd, jacobian, jacrev
+from .jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
 from .remat import checkpoint, remat
@@ -59,6 +59,7 @@ __all__ = [
     "fwd_and_bwd",
     "grad",
     "hessian",
+    "hvp",
     "jacfwd",
     "jacobian",
     "jacrev",

@@ -18,7 +18,9 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
 
 __all__ = [
+    "BILINEAR",
     "ELEMENTWISE",
+    "LINEAR",
     "accumulate",
     "bilinear",
     "binary",
@@ -40,6 +42,12 @@ __all__ = [
 
 ELEMENTWISE: set[str] = set()
 """Names of the primitives that work on each place of their operands, all of one shape, alone."""
+
+LINEAR: dict[str, Callable[[int], bool]] = {}
+"""Which arguments primitives are linear in, all of these together, by name."""
+
+BILINEAR: set[str] = set()
+"""Names of the primitives that are linear in each of their two arguments."""
 
 NO_TRANSPOSE = "it is not linear: its derivative is written with other primitives"
 
@@ -236,6 +244,7 @@ def nondiff(
 def linear_jvp(prim: Primitive, linear_in: Callable[[int], bool]) -> Callable[..., Any]:
     """Return the jvp rule of a primitive linear in the arguments ``linear_in`` selects: apply it to
     tangents."""
+    LINEAR[prim.name] = linear_in
 
     def jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
         out = prim.bind(*primals, **params)
@@ -291,6 +300,7 @@ def bilinear(
             argument, given the other argument's value and its own aval.
     """
     prim = Primitive(name, keeps_weak=keeps_weak)
+    BILINEAR.add(name)
     prim.type, prim.eager = type, eager
     prim.batch = elementwise_batch(prim) if batch is None else batch
 

@@ -1,0 +1,5 @@
+"""Taylor-mode differentiation."""
+
+from funtorch.transforms.jet import jet
+
+__all__ = ["jet"]
