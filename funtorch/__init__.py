@@ -27,6 +27,7 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_nans
 from funtorch.transforms import (
     ShapeDtypeStruct,
@@ -89,6 +90,8 @@ __all__ = [
     "ShapedArray",
     "ad_checkpoint",
     "block_until_ready",
+    "check_leaks",
+    "checking_leaks",
     "checkpoint",
     "checkpoint_policies",
     "clear_caches",

@@ -41,6 +41,7 @@ FLOORS = {
     "funtorch.tree_util": 0,
     "funtorch.core": 1,
     "funtorch.jaxpr": 1,
+    "funtorch.leaks": 1,
     "funtorch.nans": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,

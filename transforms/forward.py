@@ -25,6 +25,7 @@ from funtorch.errors import user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
 from funtorch.ops.elementwise import convert
 from funtorch.ops.families import zeros
+from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays
 
@@ -297,6 +298,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
     out_avals = [aval_of(o) for o in outs]
 
+    @boundary
     def f_jvp(*tangents: Any) -> Any:
         t_leaves, t_treedef = tree.flatten(tangents)
         if t_treedef != treedef:

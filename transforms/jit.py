@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
+import time
 import types
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -42,7 +44,7 @@ from ..backends import (
 )
 from .arguments import as_arrays, check_callable, function_name
 from .loops import run_while, while_p
-from .misses import Signature, leaf_names, why_it_missed
+from .misses import Compile, Signature, Stats, leaf_names, why_it_missed
 from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
@@ -134,7 +136,10 @@ class _Program:
     """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
     code."""
 
-    def __init__(self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int]) -> None:
+    def __init__(
+        self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int], record: _Record
+    ) -> None:
+        self.record = record
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
         self.out_tree = out_tree
@@ -149,7 +154,8 @@ class _Program:
         return _compiled(self.jaxpr, self.donated)
 
     def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
-        self.call = self._caller()
+        with self.record:
+            self.call = self._caller()
         return self.call(arrays)
 
     def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
@@ -248,6 +254,26 @@ def clear_caches(disk: bool = False) -> None:
         clear_disk()
 
 
+_RECORDS = 256
+"""Most compiles that one jitted function remembers the reasons of; the oldest go first."""
+
+
+class _Record:
+    """Why a program was made, and how long it took until it could run."""
+
+    __slots__ = ("reason", "seconds")
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.seconds -= time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds += time.perf_counter()
+
+
 _Fast = tuple[Callable[[Any], Any], dict[Any, Callable[..., Any]]]
 
 
@@ -275,6 +301,8 @@ class Jitted:
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
+        self._calls = 0
+        self._compiles: deque[_Record] = deque(maxlen=_RECORDS)
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -284,6 +312,7 @@ class Jitted:
         return f"<jit of {self._name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls += 1
         try:
             fast = self._fast
             if fast is not None and _state.trace is eval_trace:
@@ -382,8 +411,11 @@ class Jitted:
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
     def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
+        old = max(0, len(self._programs) - _RECORDS)
+        recent = itertools.islice(self._programs, old, None)
+        why = why_it_missed(self._fun, recent, key, args, kwargs)
+        record = _Record(why)
         if config.debug >= 1:
-            why = why_it_missed(self._fun, self._programs, key, args, kwargs)
             print(f"jit of {self._name} is traced and compiled: {why}", file=sys.stderr)
         values = {where: value for where, _, value in key.static or ()}
         named = {k: v for k, v in values.items() if isinstance(k, str)}
@@ -394,8 +426,11 @@ class Jitted:
             return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
-        jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
-        program = _Program(jaxpr, out_tree, self._name.split(" ")[0], self._donated(args, kwargs))
+        with record:
+            jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
+        name = self._name.split(" ")[0]
+        program = _Program(jaxpr, out_tree, name, self._donated(args, kwargs), record)
+        self._compiles.append(record)
         if not program.holds_tracers():
             self._programs[key] = program
             if len(self._programs) > CACHE_SIZE:
@@ -441,6 +476,28 @@ class Jitted:
         self._programs.clear()
         self._forget()
 
+    def stats(self) -> Stats:
+        """Say how often the function was called and compiled, and why each time.
+
+        Calls inside another jitted function count when that one is traced. Tracing counts as part
+        of a compile; programs that were only traced have no other part.
+
+        Returns:
+            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, and
+            ``seconds``; of the last 256), and the sum ``seconds``. It can be printed.
+
+        Example:
+            >>> import funtorch as ft
+            >>> double = ft.jit(lambda x: 2 * x)
+            >>> _ = double(ft.numpy.ones(3)), double(ft.numpy.ones(3)), double(ft.numpy.ones(4))
+            >>> stats = double.stats()
+            >>> stats.calls
+            3
+            >>> [compile.reason for compile in stats.compiles]
+            ['first call, with x: f32[3]', 'argument x was f32[3], is f32[4]']
+        """
+        return Stats(self._calls, tuple([Compile(r.reason, r.seconds) for r in self._compiles]))
+
     def _cache_size(self) -> int:
         return len(self._programs)
 
@@ -472,8 +529,8 @@ def jit(
         device, backend: None or the CPU.
 
     Returns:
-        The compiled function, with ``trace(*args)``, ``lower(*args)``, ``eval_shape(*args)`` and
-        ``clear_cache()``.
+        The compiled function, with ``trace(*args)``, ``lower(*args)``, ``eval_shape(*args)``,
+        ``stats()`` and ``clear_cache()``.
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.

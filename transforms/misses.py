@@ -11,7 +11,30 @@ from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.tree import DictKey
 
-__all__ = ["Signature", "leaf_names", "why_it_missed"]
+__all__ = ["Compile", "Signature", "Stats", "leaf_names", "why_it_missed"]
+
+
+class Compile(NamedTuple):
+    """One compile of a jitted function: why, and how long it took until the program could run."""
+
+    reason: str
+    seconds: float
+
+
+class Stats(NamedTuple):
+    """What a jitted function has done; see `Jitted.stats`."""
+
+    calls: int
+    compiles: tuple[Compile, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time that tracing and compiling took, in seconds."""
+        return sum(c.seconds for c in self.compiles)
+
+    def __str__(self) -> str:
+        head = f"{self.calls} calls, {len(self.compiles)} compiles in {self.seconds:.3g} s"
+        return "\n".join([head, *(f"  {c.seconds:.3g} s: {c.reason}" for c in self.compiles)])
 
 
 class Signature(NamedTuple):

@@ -160,6 +160,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     outs, flat, pull = _pullback(fun, primals, has_aux, "vjp")
     out_avals = [aval_of(o) for o in outs[: flat.count]]
 
+    @boundary
     def vjpfun(ct: Any) -> Any:
         ct_leaves, ct_tree = tree.flatten(ct)
         if ct_tree != flat.out_tree:
@@ -403,6 +404,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     jaxpr = stage(flat, avals, function_name(fun))
     out_tree, linear = store[0], linear_part(jaxpr, [LinearArg(a) for a in avals])
 
+    @boundary
     def transposed(ct: Any) -> Any:
         cts, ct_tree = tree.flatten(ct)
         if ct_tree != out_tree:
