@@ -63,7 +63,9 @@ def masked() -> bool:
 
 def _masks(eqn: Eqn) -> bool:
     """Tell whether an equation masks the cotangents of its operands."""
-    return eqn.prim.name in _MASKING or any(map(_has_masks, sub_jaxprs(eqn.params)))
+    if eqn.prim.name in _MASKING:
+        return True
+    return bool(eqn.params) and any(map(_has_masks, sub_jaxprs(eqn.params)))
 
 
 def _has_masks(jaxpr: Jaxpr) -> bool:
@@ -112,10 +114,15 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
     line = _state.source
     try:
         for eqn in reversed(jaxpr.eqns):
-            cts_out = [ct_of.pop(v, None) for v in eqn.outvars]
-            if all(ct is None for ct in cts_out):
-                continue
             prim = eqn.prim
+            if prim.multiple_results:
+                ct: Any = [ct_of.pop(v, None) for v in eqn.outvars]
+                if all(c is None for c in ct):
+                    continue
+            else:
+                ct = ct_of.pop(eqn.outvars[0], None)
+                if ct is None:
+                    continue
             ins = [
                 v.val if type(v) is Lit else known[v] if v in known else LinearArg(v.aval)
                 for v in eqn.invars
@@ -128,7 +135,6 @@ def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
                 if is_marked:
                     rule = _MASKED.get(prim.name, rule)
                 _masking.given = is_marked
-            ct = cts_out if prim.multiple_results else cts_out[0]
             _state.source = eqn.source or line  # of the operation that this is the derivative of
             give(eqn.invars, rule(ct, *ins, **eqn.params))
     finally:
