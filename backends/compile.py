@@ -13,7 +13,7 @@ from funtorch.jaxpr import Jaxpr
 
 from . import cache
 from .cpu.blas import library_of
-from .cpu.codegen import kept_code, object_code
+from .cpu.codegen import kept_code, object_code, start_compiler
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
 from .eager import eager_program
@@ -53,14 +53,16 @@ def compile_jaxpr(
         (address,), library = load(code, [entry.symbol], entry.externals)
         _report(f"{len(jaxpr.eqns)} equations from disk", start)
         return bind(entry, jaxpr, (), address, library)
-    plan = plan_of(jaxpr)
-    if config.debug >= 3:
-        print(plan, file=sys.stderr)
-    if all(isinstance(step, Call) for step in plan.steps):
-        return eager_program(jaxpr)
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as beside:  # libraries are made and load meanwhile
+    # LLVM starts, and libraries are made and load, meanwhile.
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(start_compiler)
+        plan = plan_of(jaxpr)
+        if config.debug >= 3:
+            print(plan, file=sys.stderr)
+        if all(isinstance(step, Call) for step in plan.steps):
+            return eager_program(jaxpr)
         products = [step for step in _steps(plan) if isinstance(step, Dot)]
         beside.submit(resolve, sorted({library_of(step) for step in products}))
         layout = lay_out(plan, donated)

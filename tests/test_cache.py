@@ -351,6 +351,29 @@ def test_modules_are_cut_into_units_that_call_each_other(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@needs_linker
+def test_what_is_cold_is_a_module_that_is_not_optimised(monkeypatch):
+    text = """define internal i64 @twice(i64 %n) noinline nounwind optsize #0 {
+  %x = add i64 %n, %n
+  ret i64 %x
+}
+define i64 @next(i64 %n) noinline optnone nounwind #0 {
+  %x = call i64 @twice(i64 %n)
+  %y = add i64 %x, 1
+  ret i64 %y
+}"""
+    efforts = []
+    target = codegen._Machine.target
+    monkeypatch.setattr(
+        codegen._Machine, "target", lambda m, effort=3: efforts.append(effort) or target(m, effort)
+    )
+    code = codegen.object_code(text, codegen.NONE)
+    assert efforts == [3, 0]
+    made = image.Image(codegen.files(code), {})
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(made["next"])
+    assert [run(n) for n in (0, 3, -2)] == [1, 7, -3]
+
+
 def test_a_program_that_changed_a_little_compiles_only_what_changed(monkeypatch, tmp_path):
     monkeypatch.setenv("FUNTORCH_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(codegen, "_UNIT", 200)

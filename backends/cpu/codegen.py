@@ -24,7 +24,7 @@ from .image import can_link
 from .threads import default_threads
 
 __all__ = ["FULL", "NONE", "TIDY", "Unit", "files", "kept_code", "kept_module", "link"]
-__all__ += ["object_code", "units"]
+__all__ += ["object_code", "start_compiler", "units"]
 
 _UNIT = 3_000  # characters of functions from which another unit is worth its own compilation
 _MOST_UNITS = 32
@@ -75,7 +75,7 @@ class _Machine:
         module = llvm.parse_assembly(f"{unit.text}\n{self.attributes}\n", context)
         module.verify()
         functions = _FUNCTION.findall(unit.text)
-        target = self.target(0 if all(map(_is_cold, functions)) else 3)
+        target = self.target(3 if any(map(_level, functions)) else 0)
         options = llvm.create_pipeline_tuning_options(speed_level=unit.level)
         builder = llvm.create_pass_builder(target, options)
         if unit.level == TIDY:
@@ -147,6 +147,11 @@ def _machine() -> _Machine:
         return _machines[0]
 
 
+def start_compiler() -> None:
+    """Load LLVM, which the first module would wait for."""
+    _machine()
+
+
 # ---------------------------------------------------------------------- units
 _FUNCTION = re.compile(r"^define .*?^\}$", re.MULTILINE | re.DOTALL)
 _HEAD = re.compile(
@@ -154,7 +159,9 @@ _HEAD = re.compile(
 )
 _PARAMETER = re.compile(r" %[\w.]+")
 _NAME = re.compile(r"@([\w.]+)")
-_DONE = (" optsize ", " optnone ")  # functions that are written as they shall run
+_LEVELS = {" optnone ": NONE, " optsize ": TIDY}
+"""Of functions that cost more to compile than they ever cost to run, and of those that are written
+as they shall run."""
 
 
 @dataclass(frozen=True)
@@ -174,14 +181,9 @@ def _is_shared(function: str) -> bool:
     return head.startswith("define weak_odr") or "alwaysinline" in head
 
 
-def _is_cold(function: str) -> bool:
-    """Tell whether a function costs more to compile than it ever costs to run."""
-    return " optnone " in _head(function)
-
-
 def _level(function: str) -> int:
     head = _head(function)
-    return TIDY if any(word in head for word in _DONE) else FULL
+    return next((level for word, level in _LEVELS.items() if word in head), FULL)
 
 
 def _two(text: str, level: int) -> list[Unit]:
@@ -189,10 +191,12 @@ def _two(text: str, level: int) -> list[Unit]:
     the rest.
     """
     functions = _FUNCTION.findall(text)
-    cold = [f for f in functions if _is_cold(f)]
-    rest = [f for f in functions if not _is_cold(f)]
+    cold = [f for f in functions if _level(f) == NONE]
+    rest = [f for f in functions if _level(f) != NONE]
+    if not (cold and rest):
+        return [Unit(text, level)]
     lines, heads = _outside(text, functions)
-    return [_unit(lines, group, (), heads, level) for group in (rest, cold) if group]
+    return [_unit(lines, group, (), heads, level) for group in (rest, cold)]
 
 
 def units(text: str, most: int) -> list[Unit]:
@@ -210,7 +214,7 @@ def units(text: str, most: int) -> list[Unit]:
     long = [f for f in free if len(f) >= _UNIT][: most - 2]
     groups = [[f] for f in long]
     apart = {*long, *shared}
-    for level in (TIDY, FULL):
+    for level in (NONE, TIDY, FULL):
         rest = [f for f in functions if f not in apart and _level(f) == level]
         count = min(max(most - len(groups), 1), sum(map(len, rest)) // _UNIT + 1)
         groups += _spread(rest, count if level == FULL else 1)

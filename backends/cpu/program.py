@@ -100,7 +100,7 @@ EXTERNALS = {
     "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
     "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
-_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind optsize #0 {{
+_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) {care}nounwind #0 {{
   %p1 = getelementptr ptr, ptr %args, i64 1
   %p2 = getelementptr ptr, ptr %args, i64 2
   %p3 = getelementptr ptr, ptr %args, i64 3
@@ -119,7 +119,9 @@ _ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) nounwind optsi
   %result = call ptr @PyLong_FromLong(i64 %wide)
   ret ptr %result
 }}"""
+_BRIEFLY = {"care": "optsize ", "before": "", "after": ""}
 _UNLOCK = {
+    "care": "noinline optnone ",
     "before": "%state = call ptr @PyEval_SaveThread()",
     "after": "call void @PyEval_RestoreThread(ptr %state)",
 }
@@ -373,7 +375,8 @@ class _Printer:
 
     def spread(self, symbol: str, count: int) -> str:
         """Return the function that calls another one with the pointers in a table."""
-        lines = ["define internal void @?_run(ptr %table, i64 %lo, i64 %hi) nounwind optsize #0 {"]
+        head = "define internal void @?_run(ptr %table, i64 %lo, i64 %hi)"
+        lines = [f"{head} noinline optnone nounwind #0 {{"]
         for k in range(count + 1):
             lines.append(f"  %q{k} = getelementptr ptr, ptr %table, i64 {k}")
             lines.append(f"  %p{k} = load ptr, ptr %q{k}")
@@ -607,7 +610,7 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        entry.append("\n" + _ENTRY.format(**(dict.fromkeys(_UNLOCK, "") if brief else _UNLOCK)))
+        entry.append("\n" + _ENTRY.format(**(_BRIEFLY if brief else _UNLOCK)))
         for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
             self.external(name, EXTERNALS[name])
         # Several parts of a program may declare the same function.

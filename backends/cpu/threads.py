@@ -46,7 +46,8 @@ def thread_count() -> int:
 def pool_text(machine: str) -> str:
     """Return the module of the pool for a processor ('x86_64', 'aarch64', ...).
 
-    Where there are no POSIX threads, every job runs on its caller.
+    Where there are no POSIX threads, every job runs on its caller. Jobs are long, so the pool is
+    not worth the time of optimising it (optnone).
     """
     if sys.platform == "win32":
         return _SERIAL
@@ -58,7 +59,8 @@ def pool_text(machine: str) -> str:
 
 
 _PIECES = """
-define internal void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain) nounwind {
+define internal void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain)
+    noinline optnone nounwind {
 entry:
   br label %loop
 loop:
@@ -78,11 +80,11 @@ _SERIAL = (
     _PIECES
     + """
 define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads)
-    nounwind {
+    noinline optnone nounwind {
   call void @alone(ptr %run, ptr %closure, i64 %parts, i64 %grain)
   ret void
 }
-define void @funtorch_forked() nounwind {
+define void @funtorch_forked() noinline optnone nounwind {
   ret void
 }
 """
@@ -119,7 +121,7 @@ declare i32 @sched_yield()
 PAUSE_DECLARED
 
 ; Take pieces of job %job until none is left; return how many were done.
-define internal void @take(i64 %job) nounwind {{
+define internal void @take(i64 %job) noinline optnone nounwind {{
 entry:
   br label %look
 look:
@@ -152,7 +154,7 @@ done:
   ret void
 }}
 
-define internal ptr @worker(ptr %which) nounwind {{
+define internal ptr @worker(ptr %which) noinline optnone nounwind {{
 entry:
   %me = ptrtoint ptr %which to i64
   %index = trunc i64 %me to i32
@@ -200,7 +202,7 @@ skip:
 }}
 
 ; Start threads until there are %wanted, under the lock @busy; where one fails, there are fewer.
-define internal void @hire(i32 %wanted) nounwind {{
+define internal void @hire(i32 %wanted) noinline optnone nounwind {{
 entry:
   %id = alloca [16 x i8], align 16
   %known = load i32, ptr @ready
@@ -232,7 +234,7 @@ done:
 }}
 
 define void @funtorch_parallel(ptr %run, ptr %closure, i64 %parts, i64 %grain, i32 %threads)
-    nounwind {{
+    noinline optnone nounwind {{
 entry:
   %several = icmp sgt i32 %threads, 1
   %divisible = icmp sgt i64 %parts, %grain
@@ -306,7 +308,7 @@ done:
 declare i32 @llvm.smin.i32(i32, i32)
 
 ; In a child process the workers are gone.
-define void @funtorch_forked() nounwind {{
+define void @funtorch_forked() noinline optnone nounwind {{
   store i32 0, ptr @workers
   store i32 0, ptr @ready
   store atomic i32 0, ptr @asleep seq_cst, align 4
