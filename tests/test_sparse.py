@@ -98,7 +98,8 @@ def test_a_tridiagonal_jacobian_of_ten_thousand_takes_three_passes():
     start = time.perf_counter()
     got = jac(x)
     assert time.perf_counter() - start < 20
-    assert got.nnz == 3 * n - 2 and got.shape == (n, n)
+    assert got.nnz == 3 * n - 2
+    assert got.shape == (n, n)
     assert max(widths(ft.make_jaxpr(ft.sparse_jacobian(heat))(x).jaxpr, n)) == 3
     v = np.random.default_rng(3).normal(size=n)
     np.testing.assert_allclose(got @ v, ft.jvp(heat, (x,), (v,))[1], rtol=1e-10, atol=1e-12)
@@ -141,9 +142,11 @@ def test_sparse_jacobian_composes():
     want = ft.grad(lambda x: (ft.jacfwd(heat)(x) ** 2).sum())(x[0])
     np.testing.assert_allclose(got, want, rtol=1e-12)
     empty = ft.sparse_jacobian(fnp.sin)(np.ones(0))
-    assert empty.shape == (0, 0) and empty.nnz == 0
+    assert empty.shape == (0, 0)
+    assert empty.nnz == 0
     got = ft.sparse_jacobian(heat)(x[0].astype("f"))
-    assert got.dtype == np.float32 and repr(got) == "COO(6x6, 16 values, float32)"
+    assert got.dtype == np.float32
+    assert repr(got) == "COO(6x6, 16 values, float32)"
     np.testing.assert_allclose(got @ x.T.astype("f"), got.todense() @ x.T.astype("f"), rtol=1e-5)
 
 
