@@ -32,7 +32,8 @@ def test_odeint_is_scipys():
 def test_states_are_pytrees_of_any_dtype():
     y0 = {"a": np.float32(1.0), "b": np.ones((2, 1), np.complex64)}
     got = odeint(lambda y, t: {"a": -y["a"], "b": 1j * y["b"]}, y0, TIMES.astype("f"), rtol=1e-5)
-    assert got["a"].dtype == np.float32 and got["b"].shape == (4, 2, 1)
+    assert got["a"].dtype == np.float32
+    assert got["b"].shape == (4, 2, 1)
     np.testing.assert_allclose(got["a"], np.exp(-TIMES), rtol=1e-3)
     np.testing.assert_allclose(got["b"][:, 0, 0], np.exp(1j * TIMES), rtol=1e-3)
     alone = odeint(lambda y, t: y, np.ones(2), TIMES[:1])
@@ -77,7 +78,8 @@ def test_odeint_under_vmap():
 
 def test_too_many_steps_give_nan():
     got = odeint(lambda y, t: -y, np.float64(1), np.array([0.0, 1e-3, 50.0]), mxstep=2, hmax=0.1)
-    assert np.isfinite(got[:2]).all() and np.isnan(got[2])
+    assert np.isfinite(got[:2]).all()
+    assert np.isnan(got[2])
 
 
 @pytest.mark.parametrize(

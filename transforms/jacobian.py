@@ -75,7 +75,7 @@ def _in_chunks(f: Callable[..., Any], like: Sequence[Any], size: int) -> tuple[A
     out, aux = run(*_basis(like, scalar(0, dtype), first))
     if first == total:
         return out, aux
-    starts = asarray(np.arange(first, total, size, dtype))
+    starts = asarray(np.arange(first, total, size, dtype=dtype))
     rest = map_(lambda start: run(*_basis(like, start, size))[0], starts)
 
     def join(head: Any, tail: Any) -> Any:

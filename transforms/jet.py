@@ -110,8 +110,8 @@ def _series(prim: Primitive, ins: list[Coefs], params: dict[str, Any]) -> list[C
     if name in _RULES:
         return [_RULES[name](prim, ins, params)]
     if name in BILINEAR:
-        order = range(len(ins[0]))
-        return [[_product(prim.bind, *ins, n, params) for n in order]]
+        x, y = ins
+        return [[_product(prim.bind, x, y, n, params) for n in range(len(x))]]
     if name in LINEAR:
         return _linear(prim, ins, params)
     return _by_derivative(prim, ins, params)
