@@ -25,6 +25,7 @@ PAGES = [
     "docs/optim.md",
     "docs/differences.md",
     "docs/control-flow.md",
+    "docs/higher-order.md",
     "docs/custom-rules.md",
     "docs/callbacks.md",
     "docs/checkpointing.md",

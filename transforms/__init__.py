@@ -31,6 +31,7 @@ from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
 from .scopes import ensure_compile_time_eval, named_call, named_scope
 from .solvers import custom_linear_solve, custom_root
+from .sparse import sparse_hessian, sparse_jacobian
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
 
 __all__ = [
@@ -85,6 +86,8 @@ __all__ = [
     "remat",
     "scan",
     "sow",
+    "sparse_hessian",
+    "sparse_jacobian",
     "switch",
     "value_and_grad",
     "vjp",

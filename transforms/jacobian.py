@@ -76,7 +76,7 @@ def _in_chunks(f: Callable[..., Any], like: Sequence[Any], size: int) -> tuple[A
     out, aux = run(*_basis(like, scalar(0, dtype), first))
     if first == total:
         return out, aux
-    starts = asarray(np.arange(first, total, size).astype(dtype))
+    starts = asarray(np.arange(first, total, size, dtype=dtype))
     rest = map_(lambda start: run(*_basis(like, start, size))[0], starts)
 
     def join(head: Any, tail: Any) -> Any:
@@ -108,7 +108,7 @@ def _split_leading(x: Any, like: Sequence[Any]) -> list[Any]:
     return out
 
 
-def _select(
+def select_arguments(
     fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], nums: Sequence[int]
 ) -> Any:
     def partial(*chosen: Any) -> Any:
@@ -184,7 +184,7 @@ def jacfwd(
         leaves, treedef = tree.flatten(tuple(args[n] for n in nums))
         arrays = as_arrays(leaves, "argument", fun)
         _check("jacfwd", fun, arrays, holomorphic)
-        partial = _select(fun, args, kwargs, nums)
+        partial = select_arguments(fun, args, kwargs, nums)
 
         def push(*tangents: Any) -> Any:
             primals = tree.unflatten(treedef, arrays)
@@ -245,7 +245,7 @@ def jacrev(
         _check(
             "jacrev", fun, as_arrays(tree.leaves(chosen), "argument", fun), holomorphic, allow_int
         )
-        out = vjp(_select(fun, args, kwargs, nums), *chosen, has_aux=has_aux)
+        out = vjp(select_arguments(fun, args, kwargs, nums), *chosen, has_aux=has_aux)
         y_leaves, y_tree = tree.flatten(out[0])
         for k, y in enumerate(y_leaves):
             if not (dtypes.is_complex(y.dtype) if holomorphic else dtypes.is_float(y.dtype)):
