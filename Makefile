@@ -4,6 +4,7 @@
 #   make test     run the tests                   (ARGS="-k vmap" is handed to pytest)
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
+#   make coverage try every rule of every primitive in every dtype, and write docs/coverage.md
 #   make clean    remove everything these targets made
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format types bench clean
+.PHONY: help demo test lint format types coverage bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,6 +55,9 @@ types: $(VENV)/.installed-dev
 	@ln -s $(addprefix $(CURDIR)/,$(wildcard funtorch/*) transforms backends nnx) build/types/funtorch
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
 	  --cache-dir $(CURDIR)/.mypy_cache -p funtorch
+
+coverage: $(VENV)/.installed-test
+	FUNTORCH_CACHE_DIR=off $(BIN)/python tests/coverage_matrix.py $(ARGS)
 
 # PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
 # OpenBLAS chooses its kernels by itself, as it does for users.

@@ -81,7 +81,8 @@ def kind(eqn: Eqn) -> str:
     if name in INDEXED:
         return "indexed"
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
-        good = avals[0].dtype.kind != "b" or UPDATES[name][1] == "set"
+        unordered = {"b": ("add", "mul", "min", "max"), "c": ("min", "max")}
+        good = UPDATES[name][1] not in unordered.get(avals[0].dtype.kind, ())
         return "update" if good else "call"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)

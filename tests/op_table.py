@@ -46,6 +46,8 @@ class Row:
         dtypes: other dtypes to run the float64 arguments in; results must agree to their precision.
         ulps: how many units of the dtype's precision results may be off.
         order: how often derivatives are taken.
+        slope: how far derivatives may be from central differences.
+        vmap_tol: how far a batched call may be from a loop, in a wide dtype.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Row:
     dtypes: Sequence[Any] = ()
     ulps: float = 16
     order: int = 2
+    slope: float = 3e-6
+    vmap_tol: float = 1e-12
 
     def __repr__(self) -> str:
         return self.name
@@ -70,6 +74,11 @@ class Row:
             return ()
         inexact = tuple(k for k, a in enumerate(args) if a.dtype in (np.float64, np.complex128))
         return inexact if self.differentiable is True else self.differentiable
+
+
+def inexact(dtype: np.dtype) -> bool:
+    """Return whether numbers of a dtype have tangents."""
+    return dtype.kind in "fc" or dtype == BF16
 
 
 def arrays(args: Sequence[np.ndarray]) -> list[ArrayImpl]:
@@ -175,41 +184,44 @@ def check_jit(row: Row) -> None:
         places = row.places(args)
         if not places:
             continue
-        f, at = _closed(row, args, places), [args[k] for k in places]
-        cts = [_direction(rng, o._data) for o in f(*arrays(at))]
-
-        def backward(*xs: Any, f: Any = f, n: int = len(at)) -> list[Any]:
-            return list(vjp(lambda *ys: tuple(f(*ys)), *xs[:n])[1](tuple(xs[n:])))
-
-        calls.append((backward, [*at, *cts]))
+        f, at = closed(row, args, places), [args[k] for k in places]
+        cts = [direction(rng, o._data) for o in f(*arrays(at))]
+        calls.append((backward(f, len(at)), [*at, *cts]))
     compare_compiled(calls, 4 * row.ulps)
 
 
 # ------------------------------------------------------------------------------ derivatives
-def _direction(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+def direction(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
     out = rng.standard_normal(like.shape)
     return out + 1j * rng.standard_normal(like.shape) if like.dtype.kind == "c" else out
 
 
-def _closed(
-    row: Row, args: Sequence[np.ndarray], places: Sequence[int]
-) -> Callable[..., list[Any]]:
+def closed(row: Row, args: Sequence[np.ndarray], places: Sequence[int]) -> Callable[..., list[Any]]:
     """Return the row as a function of its differentiable arguments, with inexact results only."""
 
     def f(*xs: Any) -> list[Any]:
         full = arrays(args)
         for k, x in zip(places, xs, strict=True):
             full[k] = x
-        return [o for o in row.flat(*full) if o.dtype.kind in "fc"]
+        return [o for o in row.flat(*full) if inexact(o.dtype)]
 
     return f
 
 
-def _derivative(f: Callable[..., list[Any]], n: int) -> Callable[..., list[Any]]:
+def derivative(f: Callable[..., list[Any]], n: int) -> Callable[..., list[Any]]:
     """Return ``(x..., t...) -> derivative of f at x along t``; a zero is left out."""
 
     def df(*xs: Any) -> list[Any]:
         return [t for t in jvp_flat(f, xs[:n], xs[n:])[1] if t is not None]
+
+    return df
+
+
+def backward(f: Callable[..., list[Any]], n: int) -> Callable[..., list[Any]]:
+    """Return ``(x..., ct...) -> cotangents of x``, for a function of ``n`` arguments."""
+
+    def df(*xs: Any) -> list[Any]:
+        return list(vjp(lambda *ys: tuple(f(*ys)), *xs[:n])[1](tuple(xs[n:])))
 
     return df
 
@@ -220,17 +232,17 @@ def _levels(row: Row, rng: np.random.Generator):
         places = row.places(args)
         if not places:
             continue
-        f, at = _closed(row, args, places), [args[k] for k in places]
+        f, at = closed(row, args, places), [args[k] for k in places]
         for _ in range(row.order):
             yield f, at
-            f, at = _derivative(f, len(at)), [*at, *(_direction(rng, a) for a in at)]
+            f, at = derivative(f, len(at)), [*at, *(direction(rng, a) for a in at)]
 
 
 def check_jvp(row: Row) -> None:
     """Compare the derivative along a random direction with central differences."""
     rng = np.random.default_rng(0)
     for f, at in _levels(row, rng):
-        along = [_direction(rng, a) for a in at]
+        along = [direction(rng, a) for a in at]
         outs, tangents = jvp_flat(f, arrays(at), arrays(along))
         h = 1e-6
         above = values(f(*arrays([a + h * t for a, t in zip(at, along, strict=True)])))
@@ -243,7 +255,7 @@ def check_jvp(row: Row) -> None:
             )
             scale = 1 + (np.abs(want).max() if want.size else 0)
             np.testing.assert_allclose(
-                got / scale, want / scale, rtol=0, atol=3e-6, err_msg=row.name
+                got / scale, want / scale, rtol=0, atol=row.slope, err_msg=row.name
             )
 
 
@@ -259,12 +271,12 @@ def check_vjp(row: Row) -> None:
     """Check that the backward pass is the adjoint of the forward one: <ct, J t> = <J' ct, t>."""
     rng = np.random.default_rng(1)
     for f, at in _levels(row, rng):
-        along = [_direction(rng, a) for a in at]
+        along = [direction(rng, a) for a in at]
         outs, linear, active = linearize_flat(f, arrays(at))
         check_jaxpr(linear)
         if not any(active):
             continue
-        cts = [_direction(rng, o._data) for o, on in zip(outs, active, strict=True) if on]
+        cts = [direction(rng, o._data) for o, on in zip(outs, active, strict=True) if on]
         tangents = values(eval_jaxpr(linear, *arrays(along)))
         back = transpose_jaxpr(linear, arrays(cts))
         for ct, v in zip(back, linear.invars, strict=True):
@@ -312,7 +324,8 @@ def check_vmap(row: Row) -> None:
                 assert got.dtype == want.dtype, (
                     f"{row.name} {mask}: {got.dtype}, wanted {want.dtype}"
                 )
-                assert_close(got, want, 1e-12, f"{row.name}, batched {mask}")
+                tol = max(row.vmap_tol, 4 * _EPS.get(got.dtype, 0))
+                assert_close(got, want, tol, f"{row.name}, batched {mask}")
 
 
 CHECKS = (check_eager, check_stage, check_jit, check_jvp, check_vjp, check_vmap)

@@ -65,10 +65,10 @@ def window_places(sizes, window, strides, dilation):
     ]
 
 
-def reduced_reference(f, x, *, window, strides, dilation):
+def reduced_reference(f, x, *, window, strides, dilation, dtype=None):
     lead = x.ndim - len(window)
     shape = (*x.shape[:lead], *window_places(x.shape[lead:], window, strides, dilation))
-    out = np.zeros(shape, x.dtype)
+    out = np.zeros(shape, dtype or x.dtype)
     for p, taps in taps_of(x, window, strides, dilation):
         out[p] = f(taps.reshape(*taps.shape[:lead], math.prod(window)), -1)
     return out
@@ -128,7 +128,7 @@ def window_rows():
                     f"window_{kind}-{k}",
                     partial(getattr(window, f"window_{kind}"), **p),
                     [(np.round(x),)],
-                    lambda v, f=f, p=p: reduced_reference(f, v, **p).astype(np.int32),
+                    lambda v, f=f, p=p: reduced_reference(f, v, **p, dtype=np.int32),
                 )
             )
         lead = x.ndim - len(sizes[0])
@@ -149,7 +149,7 @@ def window_rows():
 
 
 def overlap_reference(y, *, shape, p):
-    out = np.zeros(shape)
+    out = np.zeros(shape, y.dtype)
     for (_, *place), taps in taps_of(out, **p):
         taps += y[(..., *place)]
     return out

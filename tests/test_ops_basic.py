@@ -1,6 +1,7 @@
 """Every elementwise, shape and reduction primitive: values, types, derivatives and batching."""
 
 import builtins
+import itertools
 import math
 from functools import partial
 
@@ -102,7 +103,7 @@ BITS = [
     ("bitwise_or", np.bitwise_or),
     ("bitwise_xor", np.bitwise_xor),
 ]
-INTEGERS = ("int8", "uint8", "int32", "uint32", "int64", "uint64")
+INTEGERS = tuple(f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64))
 
 
 def elementwise_rows():
@@ -257,12 +258,17 @@ def convert_rows():
                 ).astype(dtype),
                 differentiable=wide,
             )
-    yield Row(
-        "bitcast",
-        partial(e.bitcast, dtype=np.dtype(np.int32)),
-        [(np.float32([1, -2, 0]),)],
-        lambda x: x.view(np.int32),
-    )
+    for bits in (8, 16, 32, 64):
+        names = [f"int{bits}", f"uint{bits}", *([f"float{bits}"] if bits > 8 else [])]
+        dtypes = [*map(np.dtype, names), *([BF16] if bits == 16 else [])]
+        for source, target in itertools.permutations(dtypes, 2):
+            yield Row(
+                f"bitcast-{source}-{target}",
+                partial(e.bitcast, dtype=target),
+                [(np.array([1, 2, 0]).astype(source),)],
+                lambda x, source=source, target=target: x.astype(source).view(target),
+                differentiable=False,
+            )
 
 
 # ------------------------------------------------------------------------------ shape
@@ -542,6 +548,12 @@ def test_nothing_has_no_maximum():
             r"add takes arrays of equal shape and dtype",
         ),
         (e.sin_p, [((2,), "int32")], {}, r"sin does not accept dtype int32"),
+        (
+            e.bitcast_p,
+            [((2,), "bool")],
+            {"dtype": np.dtype("int8")},
+            r"got bool\[2\] and dtype int8",
+        ),
         (e.select_p, [((2,), "float32")] * 3, {}, r"select takes a bool predicate"),
         (
             shape.reshape_p,

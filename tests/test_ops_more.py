@@ -190,6 +190,16 @@ def indexing_cases() -> list[Case]:
                 scatter_reference(name, (1,), "promise"),
             )
         )
+    for name in ("scatter_min", "scatter_max"):  # complex numbers: by real, then imaginary part
+        cases.append(
+            Case(
+                f"{name}-complex",
+                lambda *a, f=getattr(indexing, name): f(*a, axes=(0,), mode="clip", unique=False),
+                (complexes(4, 3), complexes(5, 3), whole(4, 5)),
+                (0, 1),
+                scatter_reference(name, (0,), "clip"),
+            )
+        )
     return cases
 
 
@@ -688,6 +698,12 @@ def test_equal_eigenvalues_have_finite_derivatives() -> None:
 def test_square_matrices_are_asked_for(prim: str) -> None:
     with pytest.raises(TypeError, match=r"square matrices .* got f64\[2,3\]"):
         getattr(linalg, f"{prim}_p").type(aval_of(np.zeros((2, 3))))
+
+
+def test_interchange_asks_for_inexact_vectors() -> None:
+    pivots = aval_of(np.ones((2, 3), np.int32))
+    with pytest.raises(TypeError, match=r"inexact vectors .* got i32\[2,4\] and i32\[2,3\]"):
+        linalg.interchange_p.type(aval_of(np.ones((2, 4), np.int32)), pivots)
 
 
 @pytest.mark.parametrize("size", [50, 1 << 14])

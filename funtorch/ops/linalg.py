@@ -145,9 +145,10 @@ def _factor_type(x: ShapedArray) -> list[ShapedArray]:
 
 
 def _interchange_type(x: ShapedArray, pivots: ShapedArray) -> ShapedArray:
-    if pivots.dtype != dtypes.int32 or x.shape[:-1] != pivots.shape[:-1] or x.ndim < 1:
+    fitting = x.ndim >= 1 and x.shape[:-1] == pivots.shape[:-1]
+    if not fitting or pivots.dtype != dtypes.int32 or not dtypes.is_inexact(x.dtype):
         raise TypeError(
-            "interchange takes vectors (..., n) and int32 pivots (..., k), got "
+            "interchange takes inexact vectors (..., n) and int32 pivots (..., k), got "
             f"{x.str_short()} and {pivots.str_short()}"
         )
     return ShapedArray(x.shape, x.dtype)

@@ -397,11 +397,13 @@ def _shift_transpose(ct: Sequence[Any], t: Any, g: Any, *, back: bool) -> tuple[
     return None, schur_shift_p.bind(t, ct[0], back=not back)[0] if is_linear(g) else None
 
 
+def _trevc_type(x: ShapedArray) -> ShapedArray:
+    check_matrices("trevc", x)
+    return ShapedArray(x.shape, x.dtype)
+
+
 trevc_p = primitive(
-    "trevc",
-    lambda x: ShapedArray(x.shape, x.dtype),
-    "it is a step of schur's derivative",
-    multiple_results=False,
+    "trevc", _trevc_type, "it is a step of schur's derivative", multiple_results=False
 )
 trevc = trevc_p.bind
 schur_shift_p = macro("schur_shift", _shift_check, _shift_program, _shift_jvp)
