@@ -263,7 +263,7 @@ def convert_rows():
         dtypes = [*map(np.dtype, names), *([BF16] if bits == 16 else [])]
         for source, target in itertools.permutations(dtypes, 2):
             if {source.name, target.name} == {"float16", "bfloat16"}:
-                continue  # compiled code takes one for the other: a known fault
+                continue  # a known fault: it fails in the compiler
             yield Row(
                 f"bitcast-{source}-{target}",
                 partial(e.bitcast, dtype=target),
