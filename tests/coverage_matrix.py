@@ -46,9 +46,11 @@ DTYPES = {
 }
 HIGHER = higher_rows()
 REBUILT = rebuilt_rows()
-WIDE = dict.fromkeys(map(DTYPES.get, GROUPS["floats"]), DTYPES["float64"]) | dict.fromkeys(
-    map(DTYPES.get, GROUPS["complex"]), DTYPES["complex128"]
-)
+WIDE = {
+    DTYPES[name]: DTYPES[wide]
+    for group, wide in (("floats", "float64"), ("complex", "complex128"))
+    for name in GROUPS[group]
+}
 # How far a derivative computed in a narrow dtype may be from the same one in a wide dtype.
 NARROW = {"float32": 1e-3, "complex64": 1e-3, "float16": 0.03, "bfloat16": 0.2}
 
@@ -57,20 +59,12 @@ COLUMNS = ("type", "eager", "vmap", "jit", *DERIVATIVES)
 
 _AXIS = "it needs a mapped axis; tests/test_collectives.py compares it with NumPy"
 _LINEAR = "it stands only in derivatives of while loops, which the row `while` checks at each order"
+_COLLECTIVES = (
+    *("psum", "pmax", "pmin", "psum_scatter"),
+    *("all_gather", "all_to_all", "ppermute", "axis_index"),
+)
 ELSEWHERE: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            "psum",
-            "pmax",
-            "pmin",
-            "all_gather",
-            "psum_scatter",
-            "all_to_all",
-            "ppermute",
-            "axis_index",
-        ],
-        _AXIS,
-    ),
+    **dict.fromkeys(_COLLECTIVES, _AXIS),
     **dict.fromkeys(["rewound", "rewind", "swayed"], _LINEAR),
     "custom_lin": "it stands only in derivatives of custom_vjp functions, which that row checks",
     "sown_tangent": "it stands only in derivatives of sow, which that row checks",
@@ -100,7 +94,6 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
     (name, column, dtype): why
     for name, columns, dtypes, why in (
         ("schur", DERIVATIVES, _HALVES, "there are no complex numbers of 16-bit parts to solve in"),
-        ("svd", DERIVATIVES, _HALVES[1:], "differences of close singular values have no digits"),
         ("sign", ("jvp", "second order"), ("complex128",), f"{_ZERO}, as in JAX"),
     )
     for column in columns
@@ -270,6 +263,17 @@ def widened(args: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [a.astype(WIDE.get(a.dtype, a.dtype)) for a in args]
 
 
+def nudged(args: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
+    """Return wide arguments moved by about a unit of a narrow dtype: what that cannot tell apart.
+
+    How far results move tells how well conditioned they are.
+    """
+    rng, eps = np.random.default_rng(6), float(ml_dtypes.finfo(dtype).eps)
+    return [
+        a * (1 + eps * rng.choice((-1.0, 1.0), a.shape)) if a.dtype in WIDE else a for a in args
+    ]
+
+
 def check_narrow(row: Row, dtype: np.dtype, column: str) -> None:
     """Compare what a column is about in a narrow dtype with the same in the wide one."""
     for args in row.samples:
@@ -278,7 +282,8 @@ def check_narrow(row: Row, dtype: np.dtype, column: str) -> None:
         ups = widened(at)
         gots = op_table.values(f(*op_table.arrays(at)))
         wants = op_table.values(g(*op_table.arrays(ups)))
-        for got, want in zip(gots, wants, strict=True):
+        others = op_table.values(g(*op_table.arrays(nudged(ups, dtype))))
+        for got, want, other in zip(gots, wants, others, strict=True):
             assert np.dtype(WIDE.get(got.dtype, got.dtype)) == want.dtype, (
                 f"{row.name}: {got.dtype} where the wide one is {want.dtype}"
             )
@@ -287,7 +292,9 @@ def check_narrow(row: Row, dtype: np.dtype, column: str) -> None:
                 continue
             finite = np.abs(want[np.isfinite(want)])
             scale = 1 + (finite.max() if finite.size else 0)
-            tol = NARROW[dtype.name]
+            moved = np.abs(other - want)[np.isfinite(other) & np.isfinite(want)]
+            noise = 8 * (moved.max() if moved.size else 0) / scale
+            tol = NARROW[dtype.name] + noise
             np.testing.assert_allclose(
                 got.astype(want.dtype) / scale, want / scale, rtol=0, atol=tol, err_msg=row.name
             )
@@ -488,6 +495,8 @@ passes in each of them:
 - *vjp*: the adjoint of the forward derivative, <ct, J t> = <J' ct, t>.
 - *second order*: both, of the forward derivative.
 - *forward over reverse*: central differences of the backward pass.
+
+Left out, a known fault: compiled `bitcast` from float16 to bfloat16 and back fails in the compiler.
 
 Derivatives in narrow dtypes are compared with those in the wide one, in value and dtype. "-": no
 dtype that has tangents. "none": there is a reason, below.

@@ -190,16 +190,6 @@ def indexing_cases() -> list[Case]:
                 scatter_reference(name, (1,), "promise"),
             )
         )
-    for name in ("scatter_min", "scatter_max"):  # complex numbers: by real, then imaginary part
-        cases.append(
-            Case(
-                f"{name}-complex",
-                lambda *a, f=getattr(indexing, name): f(*a, axes=(0,), mode="clip", unique=False),
-                (complexes(4, 3), complexes(5, 3), whole(4, 5)),
-                (0, 1),
-                scatter_reference(name, (0,), "clip"),
-            )
-        )
     return cases
 
 
@@ -354,6 +344,17 @@ MARKS = Case(
     (0, 1),
     lambda x, y: (x, y),
 )
+# Complex numbers go by their real, then their imaginary part.
+COMPLEX_EXTREMES = [
+    Case(
+        f"{name}-complex",
+        lambda *a, f=getattr(indexing, name): f(*a, axes=(0,), mode="clip", unique=False),
+        (complexes(4, 3), complexes(5, 3), whole(4, 5)),
+        (0, 1),
+        scatter_reference(name, (0,), "clip"),
+    )
+    for name in ("scatter_min", "scatter_max")
+]
 CASES = [
     *DOTS,
     *indexing_cases(),
@@ -363,6 +364,7 @@ CASES = [
     *fft_cases(),
     ROUNDING,
     MARKS,
+    *COMPLEX_EXTREMES,
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 

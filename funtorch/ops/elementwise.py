@@ -698,16 +698,10 @@ def _convert_transpose(ct: Any, x: Any, **params: Any) -> tuple[Any]:
 
 
 def _bitcast_type(x: ShapedArray, *, dtype: np.dtype) -> ShapedArray:
-    plain = all(dtypes.is_integer(d) or dtypes.is_float(d) for d in (x.dtype, dtype))
-    if not plain and x.dtype != dtype:
-        raise TypeError(
-            f"bitcast reads integers and real floats as one another, got {x.str_short()} and dtype "
-            f"{dtype.name}: convert it, or take real and imag first"
-        )
-    if x.dtype.itemsize != dtype.itemsize:
-        raise TypeError(
-            f"bitcast keeps the width of an element, got {x.str_short()} and dtype {dtype.name}"
-        )
+    kinds = {x.dtype.kind, dtype.kind}
+    if x.dtype.itemsize != dtype.itemsize or (x.dtype != dtype and kinds & {"b", "c"}):
+        what = "keeps the width of an element, and takes neither bools nor complex numbers"
+        raise TypeError(f"bitcast {what}: got {x.str_short()} and dtype {dtype.name}")
     return ShapedArray(x.shape, dtype)
 
 
