@@ -215,9 +215,8 @@ def _states(
         _, carry = while_loop(goes_on, step, (fnp.zeros((), np.int32), carry))
         _, _, t, _, start, base, powers = carry
         part = ((target - start) / (t - start)).astype(y0.dtype)
-        found = base + part * (
-            powers[0] + part * (powers[1] + part * (powers[2] + part * powers[3]))
-        )
+        p1, p2, p3, p4 = powers
+        found = base + part * (p1 + part * (p2 + part * (p3 + part * p4)))
         return carry, fnp.where(t < target, fnp.nan, found)
 
     slope = f(y0, times[0])
