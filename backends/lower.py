@@ -30,6 +30,7 @@ from .cumulative import CUMULATIVE, along_rows
 from .nothing import of_nothing
 from .ordering import by_bits
 from .others import (
+    bits_of_halves,
     contracted_bools,
     convolved,
     integer_powers,
@@ -206,6 +207,7 @@ LOWERINGS: dict[str, Rule] = {
     "overlap_add": _overlap_add,
     "dot_general": lambda eqn: contracted_bools(eqn) or products.rewritten(eqn),
     "conv_general_dilated": convolved,
+    "bitcast": bits_of_halves,
     "is_finite": is_finite_number,
     "nextafter": next_half,
     "pow": integer_powers,

@@ -37,6 +37,7 @@ from funtorch.ops.shape import pad, reshape
 from funtorch.ops.window import windows
 
 __all__ = [
+    "bits_of_halves",
     "contracted_bools",
     "convolved",
     "integer_powers",
@@ -80,6 +81,15 @@ def integer_powers(eqn: Eqn) -> Written | None:
         return select(lt(y, none), select(eq(abs(x), one), odd, none), out)
 
     return power
+
+
+def bits_of_halves(eqn: Eqn) -> Written | None:
+    """Bits of one 16-bit float as those of the other, by way of integers: both are computed in
+    float32."""
+    source, to = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    if source == to or source.itemsize != 2 or not all(map(dtypes.is_float, (source, to))):
+        return None
+    return lambda x: bitcast(bitcast(x, dtype=np.dtype(np.uint16)), dtype=to)
 
 
 def next_half(eqn: Eqn) -> Written | None:

@@ -496,8 +496,6 @@ passes in each of them:
 - *second order*: both, of the forward derivative.
 - *forward over reverse*: central differences of the backward pass.
 
-Left out, a known fault: compiled `bitcast` from float16 to bfloat16 and back fails in the compiler.
-
 Derivatives in narrow dtypes are compared with those in the wide one, in value and dtype. "-": no
 dtype that has tangents. "none": there is a reason, below.
 """

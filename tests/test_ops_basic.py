@@ -262,8 +262,6 @@ def convert_rows():
         names = [f"int{bits}", f"uint{bits}", *([f"float{bits}"] if bits > 8 else [])]
         dtypes = [*map(np.dtype, names), *([BF16] if bits == 16 else [])]
         for source, target in itertools.permutations(dtypes, 2):
-            if {source.name, target.name} == {"float16", "bfloat16"}:
-                continue  # a known fault: it fails in the compiler
             yield Row(
                 f"bitcast-{source}-{target}",
                 partial(e.bitcast, dtype=target),
