@@ -283,7 +283,7 @@ class _Printer:
                     self.declared.update(code.declared)
                     self.drive(code, name, pointers)
             elif isinstance(step, Library):
-                self.library(frame, step)
+                self.call_library(frame, step)
             elif isinstance(step, Nothing):
                 continue
             elif isinstance(step, Call):
@@ -386,7 +386,7 @@ class _Printer:
         self.functions[text] = f"{symbol}_run"
         return f"@{symbol}_run"
 
-    def library(self, frame: _Frame, step: Library) -> None:
+    def call_library(self, frame: _Frame, step: Library) -> None:
         pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
         for name, code in library_codes(step):
             for function, declaration in code.declared.items():
