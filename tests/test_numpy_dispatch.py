@@ -80,8 +80,8 @@ def label(source):
 def works(source, args):
     try:
         source(*args)
-    except Exception:
-        return False
+    except (TypeError, ValueError, IndexError, AttributeError, np.linalg.LinAlgError):
+        return False  # arguments for another function
     return True
 
 
