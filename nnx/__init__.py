@@ -25,6 +25,14 @@ from .activations import (
     softmax,
     tanh,
 )
+from .batchnorm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from .conv import (
     AvgPool1d,
     AvgPool2d,
@@ -36,15 +44,36 @@ from .conv import (
     MaxPool2d,
     MaxPool3d,
 )
-from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
+from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from .layers import Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
-from .module import Module, field, load_state_dict, param_count, state_dict, static
+from .module import Module, buffer, field, load_state_dict, param_count, state_dict, static
+from .selection import (
+    Shared,
+    combine,
+    filter,
+    freeze,
+    is_parameter,
+    nonfinite,
+    parameters,
+    partition,
+    tree_at,
+    unfreeze,
+)
+from .training import evaluation, grad, train, value_and_grad, vmap_init
 
 __all__ = [
     # modules
-    "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
+    "Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static",
+    # training, and parts of models
+    "Shared", "combine", "evaluation", "filter", "freeze", "grad", "is_parameter", "nonfinite",
+    "parameters", "partition", "train", "tree_at", "unfreeze", "value_and_grad", "vmap_init",
+    # layers with a state, or that draw random numbers
+    "AlphaDropout", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Dropout", "Dropout1d",
+    "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "InstanceNorm1d", "InstanceNorm2d",
+    "InstanceNorm3d",
     # layers
-    "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
+    "Flatten", "Identity", "Lambda", "Linear", "Sequential",
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",
     "MaxPool1d", "MaxPool2d", "MaxPool3d",
     # activations
