@@ -48,6 +48,7 @@ from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, Fea
 from .layers import Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, buffer, field, load_state_dict, param_count, state_dict, static
+from .parametrize import SpectralNorm, WeightNorm
 from .selection import (
     Shared,
     combine,
@@ -71,7 +72,7 @@ __all__ = [
     # layers with a state, or that draw random numbers
     "AlphaDropout", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Dropout", "Dropout1d",
     "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "InstanceNorm1d", "InstanceNorm2d",
-    "InstanceNorm3d",
+    "InstanceNorm3d", "SpectralNorm", "WeightNorm",
     # layers
     "Flatten", "Identity", "Lambda", "Linear", "Sequential",
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",

@@ -557,6 +557,8 @@ def named_leaves(
 def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = "") -> Any:
     """Rebuild a model, applying ``function(path, module)`` to every module, inner ones first.
 
+    Paths are made of the names of fields, so that no two modules have the same one.
+
     Args:
         function: what to apply.
         tree: a module, or any pytree of modules and arrays.
@@ -574,8 +576,7 @@ def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = ""
         for field_name in node._children:
             value = getattr(node, field_name)
             if not _is_array(value) and value is not None:
-                below = joined(name, node.dotted_name(field_name))
-                changes[field_name] = map_modules(function, value, below)
+                changes[field_name] = map_modules(function, value, joined(name, field_name))
         return function(name, changed(node, **changes))
 
     return ft.tree_util.tree_map_with_path(at, tree, is_leaf=is_module)
