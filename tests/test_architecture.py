@@ -36,6 +36,7 @@ FLOORS = {
     "funtorch.config": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
+    "funtorch.sharding": 0,
     "funtorch.openblas": 0,
     "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
