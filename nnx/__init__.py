@@ -6,23 +6,40 @@ Built only from FunTorch's public names: whatever stands here could stand in you
 from funtorch import tracebacks as _tracebacks
 
 from .activations import (
+    CELU,
     ELU,
     GELU,
+    GLU,
+    SELU,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
+    Mish,
     ReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
+    Softmin,
+    Softplus,
+    Softsign,
     Tanh,
+    Tanhshrink,
+    celu,
     elu,
     gelu,
+    glu,
     leaky_relu,
+    log_sigmoid,
     log_softmax,
+    mish,
     relu,
+    relu6,
+    selu,
     sigmoid,
     silu,
     softmax,
+    softplus,
     tanh,
 )
 from .conv import (
@@ -39,17 +56,33 @@ from .conv import (
 from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, field, load_state_dict, param_count, state_dict, static
+from .piecewise import (
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    PReLU,
+    ReLU6,
+    RReLU,
+    Softshrink,
+    Threshold,
+)
 
 __all__ = [
     # modules
     "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
     # layers
     "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",
-    "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    # windows
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d", "MaxPool1d", "MaxPool2d",
+    "MaxPool3d",
     # activations
-    "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
-    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh",
+    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU",
+    "SiLU", "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Softplus", "Softshrink", "Softsign",
+    "Tanh", "Tanhshrink", "Threshold", "celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid",
+    "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "tanh",
     # losses
     "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
 ]  # fmt: skip
