@@ -53,9 +53,11 @@ from .conv import (
     MaxPool2d,
     MaxPool3d,
 )
+from .distance import CosineSimilarity, PairwiseDistance
 from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, field, load_state_dict, param_count, state_dict, static
+from .normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from .piecewise import (
     Hardshrink,
     Hardsigmoid,
@@ -67,6 +69,7 @@ from .piecewise import (
     Softshrink,
     Threshold,
 )
+from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
 __all__ = [
     # modules
@@ -74,8 +77,11 @@ __all__ = [
     # layers
     "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
     # windows
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d", "MaxPool1d", "MaxPool2d",
-    "MaxPool3d",
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "ChannelShuffle", "Conv1d", "Conv2d", "Conv3d",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d", "PixelShuffle", "PixelUnshuffle",
+    # norms
+    "CosineSimilarity", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PairwiseDistance",
+    "RMSNorm",
     # activations
     "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
     "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU",

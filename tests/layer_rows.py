@@ -39,4 +39,37 @@ ACTIVATIONS: list[Row] = [
     ("Softmax2d", (), {}, ((3, 4, 5),)),
 ]  # fmt: skip
 
-ROWS: list[Row] = [*ACTIVATIONS]
+NORMS: list[Row] = [
+    ("LayerNorm", (5,), {}, ((3, 5),)),
+    ("LayerNorm", ((3, 5),), {"eps": 0.1}, ((2, 3, 5),)),
+    ("LayerNorm", (5,), {"elementwise_affine": False}, ((5,),)),
+    ("LayerNorm", (5, 1e-3), {"bias": False}, ((2, 3, 5),)),
+    ("RMSNorm", (5,), {}, ((3, 5),)),
+    ("RMSNorm", ((3, 5), 0.1), {}, ((2, 3, 5),)),
+    ("RMSNorm", (5,), {"elementwise_affine": False}, ((5,),)),
+    ("GroupNorm", (2, 6), {}, ((3, 6, 4, 5),)),
+    ("GroupNorm", (6, 6, 0.1), {}, ((3, 6, 7),)),
+    ("GroupNorm", (1, 6), {"affine": False}, ((3, 6),)),
+    ("LocalResponseNorm", (3, 0.3, 0.6, 2.0), {}, ((2, 5, 3, 4),)),
+    ("LocalResponseNorm", (4, 0.5), {}, ((2, 5, 3),)),
+    ("LocalResponseNorm", (9, 0.5), {}, ((1, 3, 2, 3, 2),)),
+]
+
+COMPARISONS: list[Row] = [
+    ("CosineSimilarity", (), {}, ((3, 5, 2), (3, 5, 2))),
+    ("CosineSimilarity", (-1, 2.0), {}, ((3, 5), (5,))),
+    ("PairwiseDistance", (), {}, ((3, 5), (3, 5))),
+    ("PairwiseDistance", (1.0,), {"keepdim": True}, ((3, 5), (5,))),
+    ("PairwiseDistance", (3.0, 0.1), {}, ((5,), (5,))),
+]
+
+SHUFFLES: list[Row] = [
+    ("PixelShuffle", (2,), {}, ((2, 12, 3, 5),)),
+    ("PixelShuffle", (3,), {}, ((9, 2, 3),)),
+    ("PixelUnshuffle", (2,), {}, ((2, 3, 4, 6),)),
+    ("PixelUnshuffle", (3,), {}, ((1, 6, 3),)),
+    ("ChannelShuffle", (2,), {}, ((2, 6, 3, 4),)),
+    ("ChannelShuffle", (3,), {}, ((2, 6, 5),)),
+]
+
+ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES]
