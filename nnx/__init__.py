@@ -42,18 +42,17 @@ from .activations import (
     softplus,
     tanh,
 )
-from .conv import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
+from .adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
 )
+from .conv import Conv1d, Conv2d, Conv3d
 from .distance import CosineSimilarity, PairwiseDistance
+from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, field, load_state_dict, param_count, state_dict, static
@@ -69,7 +68,19 @@ from .piecewise import (
     Softshrink,
     Threshold,
 )
+from .pooling import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
     # modules
@@ -77,8 +88,11 @@ __all__ = [
     # layers
     "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
     # windows
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "ChannelShuffle", "Conv1d", "Conv2d", "Conv3d",
-    "MaxPool1d", "MaxPool2d", "MaxPool3d", "PixelShuffle", "PixelUnshuffle",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
+    "ChannelShuffle", "Conv1d", "Conv2d", "Conv3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d",
+    "MaxUnpool2d", "MaxUnpool3d", "PixelShuffle", "PixelUnshuffle",
     # norms
     "CosineSimilarity", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PairwiseDistance",
     "RMSNorm",

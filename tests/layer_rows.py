@@ -72,4 +72,37 @@ SHUFFLES: list[Row] = [
     ("ChannelShuffle", (3,), {}, ((2, 6, 5),)),
 ]
 
-ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES]
+POOLS: list[Row] = [
+    ("MaxPool1d", (2,), {}, ((2, 3, 9),)),
+    ("MaxPool1d", (3, 2, 1), {"return_indices": True}, ((3, 9),)),
+    ("MaxPool2d", (3, 2), {"padding": 1}, ((2, 3, 9, 8),)),
+    ("MaxPool2d", ((3, 2), (2, 1)), {"dilation": (1, 2), "ceil_mode": True}, ((2, 3, 10, 8),)),
+    ("MaxPool2d", (3, 2, 1, (2, 1), True, True), {}, ((2, 3, 10, 8),)),
+    ("MaxPool3d", (2,), {"stride": 1}, ((2, 2, 3, 4, 5),)),
+    ("MaxPool3d", (2, None, 1), {"return_indices": True}, ((2, 3, 4, 5),)),
+    ("AvgPool1d", (3, 2), {"padding": 1, "count_include_pad": False}, ((2, 3, 9),)),
+    ("AvgPool2d", (3, 2, 1), {}, ((2, 3, 9, 8),)),
+    ("AvgPool2d", (3, 2, 1, True), {}, ((3, 10, 8),)),
+    ("AvgPool2d", (2,), {"divisor_override": 3}, ((2, 3, 7, 6),)),
+    ("AvgPool3d", (2,), {"ceil_mode": True, "count_include_pad": False}, ((1, 1, 4, 5, 3),)),
+    ("LPPool1d", (2, 3), {}, ((2, 3, 9),)),
+    ("LPPool2d", (2.0, (2, 3), 2), {}, ((2, 3, 5, 8),)),
+    ("LPPool2d", (4, 3), {"ceil_mode": True}, ((3, 5, 8),)),
+    ("LPPool3d", (2, 2), {}, ((1, 2, 4, 5, 3),)),
+    ("AdaptiveAvgPool1d", (4,), {}, ((2, 3, 9),)),
+    ("AdaptiveAvgPool2d", ((3, None),), {}, ((2, 3, 7, 5),)),
+    ("AdaptiveAvgPool2d", (1,), {}, ((3, 7, 5),)),
+    ("AdaptiveAvgPool2d", ((2, 3),), {}, ((2, 3, 4, 9),)),
+    ("AdaptiveAvgPool2d", ((8, 3),), {}, ((2, 3, 5, 5),)),
+    ("AdaptiveAvgPool3d", ((2, 3, 1),), {}, ((1, 2, 3, 4, 5),)),
+    ("AdaptiveMaxPool1d", (4, True), {}, ((2, 3, 9),)),
+    ("AdaptiveMaxPool2d", ((3, None),), {}, ((2, 3, 7, 5),)),
+    ("AdaptiveMaxPool2d", (3,), {"return_indices": True}, ((3, 7, 5),)),
+    ("AdaptiveMaxPool3d", ((2, 3, 1),), {"return_indices": True}, ((1, 2, 3, 4, 5),)),
+    ("MaxUnpool1d", (2,), {}, ((1, 2, 3), [[[0, 3, 5], [1, 2, 4]]])),
+    ("MaxUnpool2d", (2, 2, 1), {}, ((1, 2, 3), [[[1, 3, 7], [0, 4, 5]]])),
+    ("MaxUnpool2d", ((2, 3), 1), {}, ((1, 1, 2, 2), [[[[0, 5], [0, 11]]]])),
+    ("MaxUnpool3d", (2,), {}, ((1, 1, 1, 2, 1), [[[[[6], [12]]]]])),
+]
+
+ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS]
