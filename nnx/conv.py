@@ -13,11 +13,12 @@ import funtorch.numpy as fnp
 from funtorch import lax, random
 
 from .module import Module, static, title
+from .padding import extended
 from .sizes import Sizes, samples_of, sizes_of
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
-_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_PAD_MODES = ("reflect", "replicate", "circular")
 
 
 class _Conv(Module):
@@ -95,7 +96,7 @@ class _Conv(Module):
             )
         pads = self._pads()
         if self.padding_mode != "zeros":
-            x = fnp.pad(x, [(0, 0), (0, 0), *pads], mode=_PAD_MODES[self.padding_mode])
+            x = extended(self, x, pads, self.padding_mode)
             pads = [(0, 0)] * self.space
         y = lax.conv_general_dilated(
             x,

@@ -101,8 +101,29 @@ POOLS: list[Row] = [
     ("AdaptiveMaxPool3d", ((2, 3, 1),), {"return_indices": True}, ((1, 2, 3, 4, 5),)),
     ("MaxUnpool1d", (2,), {}, ((1, 2, 3), [[[0, 3, 5], [1, 2, 4]]])),
     ("MaxUnpool2d", (2, 2, 1), {}, ((1, 2, 3), [[[1, 3, 7], [0, 4, 5]]])),
-    ("MaxUnpool2d", ((2, 3), 1), {}, ((1, 1, 2, 2), [[[[0, 5], [0, 11]]]])),
+    ("MaxUnpool2d", ((2, 3), 1), {}, ((1, 1, 2, 2), [[[[0, 5], [7, 11]]]])),
     ("MaxUnpool3d", (2,), {}, ((1, 1, 1, 2, 1), [[[[[6], [12]]]]])),
 ]
 
-ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS]
+PADS: list[Row] = [
+    ("ConstantPad1d", (2, 3.5), {}, ((2, 3),)),
+    ("ConstantPad1d", ((2, -1), 3.5), {}, ((4, 2, 3),)),
+    ("ConstantPad2d", ((1, 2, -1, 0), 0.5), {}, ((2, 3, 4),)),
+    ("ConstantPad3d", (1, -2.0), {}, ((2, 3, 1, 4),)),
+    ("ZeroPad1d", ((0, 2),), {}, ((2, 3, 4),)),
+    ("ZeroPad2d", (2,), {}, ((2, 3, 4),)),
+    ("ZeroPad3d", ((1, 2, 0, 1, -1, 2),), {}, ((2, 3, 1, 4),)),
+    ("ReflectionPad1d", (2,), {}, ((2, 2, 4),)),
+    ("ReflectionPad1d", ((3, 0),), {}, ((2, 4),)),
+    ("ReflectionPad2d", ((1, 2, 3, 0),), {}, ((2, 3, 4, 5),)),
+    ("ReflectionPad2d", ((1, 2, -2, 1),), {}, ((3, 4, 5),)),
+    ("ReflectionPad3d", (1,), {}, ((1, 2, 3, 4),)),
+    ("ReplicationPad1d", ((5, 1),), {}, ((2, 2, 4),)),
+    ("ReplicationPad2d", ((1, 2, -1, 0),), {}, ((2, 3, 4, 5),)),
+    ("ReplicationPad3d", (1,), {}, ((1, 2, 3, 4),)),
+    ("CircularPad1d", ((4, 1),), {}, ((2, 2, 4),)),
+    ("CircularPad2d", ((1, 2, -1, 3),), {}, ((2, 3, 4, 5),)),
+    ("CircularPad3d", (1,), {}, ((1, 2, 3, 4),)),
+]
+
+ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS]
