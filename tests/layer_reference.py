@@ -71,8 +71,8 @@ def of_torch(row: Row) -> dict[str, np.ndarray]:
     xs = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs_of(row)]
     ys = layer(*xs)
     ys = ys if isinstance(ys, tuple) else (ys,)
-    total = sum((y * torch.tensor(probe(tuple(y.shape)))).sum() for y in ys if y.dtype.is_floating_point)
-    total.backward()
+    floats = [y for y in ys if y.dtype.is_floating_point]
+    sum((y * torch.tensor(probe(tuple(y.shape)))).sum() for y in floats).backward()
     out = {f"y{i}": y.detach().numpy() for i, y in enumerate(ys)}
     out |= {f"x{i}": x.grad.numpy() for i, x in enumerate(xs) if x.requires_grad}
     out |= {k: p.grad.numpy() for k, p in layer.named_parameters()}

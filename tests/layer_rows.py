@@ -126,4 +126,25 @@ PADS: list[Row] = [
     ("CircularPad3d", (1,), {}, ((1, 2, 3, 4),)),
 ]
 
-ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS]
+CONVS: list[Row] = [
+    ("Conv1d", (4, 6, 3), {"stride": 2, "padding": 1}, ((2, 4, 9),)),
+    ("Conv2d", (4, 6, 3), {"padding": "same", "dilation": 2}, ((2, 4, 9, 8),)),
+    ("Conv2d", (4, 6, (2, 3)), {"padding": (1, 0), "groups": 2, "bias": False}, ((2, 4, 6, 5),)),
+    ("Conv2d", (4, 4, 3), {"padding": 2, "padding_mode": "circular"}, ((4, 6, 5),)),
+    ("Conv2d", (4, 4, 4), {"padding": "same", "padding_mode": "reflect"}, ((1, 4, 6, 5),)),
+    ("Conv2d", (4, 4, 3), {"padding": "valid", "padding_mode": "replicate"}, ((1, 4, 6, 5),)),
+    ("Conv3d", (2, 3, 2), {"stride": (1, 2, 1)}, ((2, 2, 4, 5, 3),)),
+    ("ConvTranspose1d", (4, 3, 3), {"stride": 2, "padding": 1}, ((2, 4, 5),)),
+    ("ConvTranspose1d", (4, 6, 4, 3, 0, 1, 2), {}, ((4, 5),)),
+    ("ConvTranspose2d", (4, 3, 3), {"bias": False}, ((2, 4, 5, 3),)),
+    ("ConvTranspose2d", (4, 6, (2, 3), (2, 1), (0, 1), (1, 0), 2), {}, ((2, 4, 3, 5),)),
+    ("ConvTranspose2d", (2, 3, 3, 2, 2, 1, 1, True, 2), {}, ((2, 4, 5),)),
+    ("ConvTranspose2d", (4, 4, 2, 1, 3, 0, 4), {"dilation": 3}, ((1, 4, 7, 8),)),
+    ("ConvTranspose3d", (2, 3, 2, 2), {}, ((1, 2, 2, 3, 2),)),
+    ("Unfold", (2,), {}, ((2, 3, 4, 5),)),
+    ("Unfold", ((2, 3), (2, 1), (1, 0), (1, 2)), {}, ((3, 4, 5),)),
+    ("Fold", ((4, 5), 2), {}, ((2, 12, 12),)),
+    ("Fold", ((4, 5), (2, 3), (2, 1), (1, 0), (1, 2)), {}, ((18, 8),)),
+]
+
+ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS, *CONVS]
