@@ -98,6 +98,7 @@ from .pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from .resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d, interpolate
 from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
@@ -116,7 +117,8 @@ __all__ = [
     "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d",
     "MaxUnpool2d", "MaxUnpool3d", "PixelShuffle", "PixelUnshuffle", "ReflectionPad1d",
     "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",
-    "ReplicationPad3d", "Unfold", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "extended",
+    "ReplicationPad3d", "Unfold", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d",
+    "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "extended", "interpolate",
     # norms
     "CosineSimilarity", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PairwiseDistance",
     "RMSNorm",

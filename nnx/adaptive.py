@@ -65,15 +65,19 @@ class _AdaptiveAvgPool(_AdaptivePool):
     def __call__(self, x: Any) -> ft.Array:
         """Map x of (batch, channels, *space) to (batch, channels, *output_size)."""
         x, batched, outs = self._samples(x)
-        if all(n % out == 0 for n, out in zip(x.shape[2:], outs, strict=True)):
-            pairs = [(out, n // out) for n, out in zip(x.shape[2:], outs, strict=True)]
-            blocks = x.reshape(*x.shape[:2], *(n for pair in pairs for n in pair))
-            y = blocks.mean(tuple(range(3, blocks.ndim, 2)))
-        else:
-            y = x
-            for axis, out in enumerate(outs, 2):
-                y = _average(y, axis, out)
+        y = averaged(x, outs)
         return y if batched else y[0]
+
+
+def averaged(x: ft.Array, outs: Sequence[int]) -> ft.Array:
+    """Average x of (batch, channels, *space) to (batch, channels, *outs)."""
+    pairs = [(out, n // out) for n, out in zip(x.shape[2:], outs, strict=True)]
+    if all(n == out * part for n, (out, part) in zip(x.shape[2:], pairs, strict=True)):
+        blocks = x.reshape(*x.shape[:2], *(n for pair in pairs for n in pair))
+        return blocks.mean(tuple(range(3, blocks.ndim, 2)))
+    for axis, out in enumerate(outs, 2):
+        x = _average(x, axis, out)
+    return x
 
 
 def _average(x: ft.Array, axis: int, out: int) -> ft.Array:

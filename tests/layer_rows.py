@@ -147,4 +147,17 @@ CONVS: list[Row] = [
     ("Fold", ((4, 5), (2, 3), (2, 1), (1, 0), (1, 2)), {}, ((18, 8),)),
 ]
 
-ROWS: list[Row] = [*ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS, *CONVS]
+RESIZES: list[Row] = [
+    ("Upsample", (None, 2), {}, ((2, 3, 4),)),
+    ("Upsample", ((3, 7),), {}, ((2, 3, 4, 5),)),
+    ("Upsample", (5,), {"mode": "linear"}, ((2, 3, 4),)),
+    ("Upsample", (None, (1.5, 2.4)), {"mode": "bilinear"}, ((2, 3, 4, 5),)),
+    ("Upsample", ((3, 7),), {"mode": "bicubic", "align_corners": True}, ((2, 1, 4, 5),)),
+    ("Upsample", (4,), {"mode": "trilinear"}, ((1, 2, 2, 3, 5),)),
+    ("UpsamplingNearest2d", (7,), {}, ((1, 2, 4, 3),)),
+    ("UpsamplingBilinear2d", (None, 2), {}, ((1, 2, 4, 3),)),
+]
+
+ROWS: list[Row] = [
+    *ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS, *CONVS, *RESIZES,
+]  # fmt: skip
