@@ -26,8 +26,8 @@ def field(*, static: bool = False, transparent: bool = False, **options: Any) ->
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
-        transparent: whether the names of what the field holds stand alone, without the field's, in
-            state dicts and messages: a sequence of layers has ``0.weight``, not ``layers.0.weight``.
+        transparent: whether state dicts and messages name what the field holds without the field:
+            a sequence of layers has ``0.weight``, not ``layers.0.weight``.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
