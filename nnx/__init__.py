@@ -6,24 +6,49 @@ Built only from FunTorch's public names: whatever stands here could stand in you
 from funtorch import tracebacks as _tracebacks
 
 from .activations import (
+    CELU,
     ELU,
     GELU,
+    GLU,
+    SELU,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
+    Mish,
     ReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
+    Softmin,
+    Softplus,
+    Softsign,
     Tanh,
+    Tanhshrink,
+    celu,
     elu,
     gelu,
+    glu,
     leaky_relu,
+    log_sigmoid,
     log_softmax,
+    mish,
     relu,
+    relu6,
+    selu,
     sigmoid,
     silu,
     softmax,
+    softplus,
     tanh,
+)
+from .adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
 )
 from .batchnorm import (
     BatchNorm1d,
@@ -33,22 +58,57 @@ from .batchnorm import (
     InstanceNorm2d,
     InstanceNorm3d,
 )
-from .conv import (
+from .conv import Conv1d, Conv2d, Conv3d
+from .distance import CosineSimilarity, PairwiseDistance
+from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
+from .layers import Flatten, Identity, Lambda, Linear, Sequential
+from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
+from .module import Module, buffer, field, load_state_dict, param_count, state_dict, static
+from .normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+from .padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+    extended,
+)
+from .parametrize import SpectralNorm, WeightNorm
+from .patches import Fold, Unfold
+from .piecewise import (
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    PReLU,
+    ReLU6,
+    RReLU,
+    Softshrink,
+    Threshold,
+)
+from .pooling import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
-    Conv1d,
-    Conv2d,
-    Conv3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
 )
-from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from .layers import Flatten, Identity, Lambda, Linear, Sequential
-from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
-from .module import Module, buffer, field, load_state_dict, param_count, state_dict, static
-from .parametrize import SpectralNorm, WeightNorm
+from .resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d, interpolate
 from .selection import (
     Shared,
     combine,
@@ -61,7 +121,10 @@ from .selection import (
     tree_at,
     unfreeze,
 )
+from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from .training import evaluation, grad, train, value_and_grad, vmap_init
+from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
     # modules
@@ -75,11 +138,27 @@ __all__ = [
     "InstanceNorm3d", "SpectralNorm", "WeightNorm",
     # layers
     "Flatten", "Identity", "Lambda", "Linear", "Sequential",
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",
-    "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    # windows
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
+    "ChannelShuffle", "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d",
+    "ConstantPad2d", "ConstantPad3d", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
+    "ConvTranspose2d", "ConvTranspose3d", "Fold", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d",
+    "MaxUnpool2d", "MaxUnpool3d", "PixelShuffle", "PixelUnshuffle", "ReflectionPad1d",
+    "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",
+    "ReplicationPad3d", "Unfold", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d",
+    "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "extended", "interpolate",
+    # norms
+    "CosineSimilarity", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PairwiseDistance",
+    "RMSNorm",
     # activations
-    "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
-    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh",
+    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU",
+    "SiLU", "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Softplus", "Softshrink", "Softsign",
+    "Tanh", "Tanhshrink", "Threshold", "celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid",
+    "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "tanh",
     # losses
     "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
 ]  # fmt: skip

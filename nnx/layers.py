@@ -12,7 +12,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .module import Module, static, title
+from .module import Module, field, static, title
 
 __all__ = ["Flatten", "Identity", "Lambda", "Linear", "Sequential"]
 
@@ -145,7 +145,7 @@ class Sequential(Module):
         (3, 'ReLU')
     """
 
-    layers: tuple[Any, ...]
+    layers: tuple[Any, ...] = field(transparent=True)
 
     def __init__(self, *layers: Any) -> None:
         for i, layer in enumerate(layers):
@@ -166,9 +166,6 @@ class Sequential(Module):
         for layer in self.layers:
             x = layer(x, key=next(keys)) if _takes_key(type(layer).__call__) else layer(x)
         return x
-
-    def dotted_name(self, field: str) -> str:
-        return ""
 
     def __len__(self) -> int:
         return len(self.layers)

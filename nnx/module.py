@@ -15,6 +15,8 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
+from .locate import located
+
 __all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
 
 M = TypeVar("M", bound="Module")
@@ -23,12 +25,16 @@ M = TypeVar("M", bound="Module")
 KEYS, SEEN = "nnx.keys", "nnx.seen"
 
 
-def field(*, static: bool = False, buffer: bool = False, **options: Any) -> Any:
+def field(
+    *, static: bool = False, buffer: bool = False, transparent: bool = False, **options: Any
+) -> Any:
     """Declare a field of a module with options.
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
         buffer: whether its arrays are state rather than parameters, as `buffer` says.
+        transparent: whether state dicts and messages name what the field holds without the field:
+            a sequence of layers has ``0.weight``, not ``layers.0.weight``.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
@@ -44,7 +50,8 @@ def field(*, static: bool = False, buffer: bool = False, **options: Any) -> Any:
         >>> Scale(fnp.ones(3)).axes
         (0, 1)
     """
-    return dataclasses.field(metadata={"static": static, "buffer": buffer}, **options)
+    metadata = {"static": static, "buffer": buffer, "transparent": transparent}
+    return dataclasses.field(metadata=metadata, **options)
 
 
 def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
@@ -153,6 +160,9 @@ class _ModuleType(type):
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
+        cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
+        if "__call__" in namespace:
+            cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -212,6 +222,7 @@ class Module(metaclass=_ModuleType):
     _children: ClassVar[tuple[str, ...]]
     _statics: ClassVar[tuple[str, ...]]
     _buffers: ClassVar[frozenset[str]]
+    _transparent: ClassVar[frozenset[str]]
     _generated_init: ClassVar[bool]
     _mark: ClassVar[Mark | None] = None  # of an instance that has one: in its __dict__
 
@@ -371,7 +382,7 @@ class Module(metaclass=_ModuleType):
         Returns:
             Its part of the path; '' to leave it out.
         """
-        return field
+        return "" if field in self._transparent else field
 
 
 class Seen(Module):

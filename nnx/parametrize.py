@@ -6,13 +6,13 @@ Arrays are named as PyTorch's `torch.nn.utils.parametrizations` names them in a 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax, random
 
-from .module import Module, buffer, static, title
+from .module import Module, buffer, field, static, title
 
 __all__ = ["SpectralNorm", "WeightNorm"]
 
@@ -20,8 +20,10 @@ __all__ = ["SpectralNorm", "WeightNorm"]
 class _Parametrized(Module):
     """A layer without one of its parameters, which `whole` computes."""
 
-    layer: Any
+    layer: Any = field(transparent=True)
     name: str = static()
+
+    parts: ClassVar[dict[str, str]]  # field -> its name in a state dict
 
     def _without(self, layer: Any, name: str) -> Any:
         """Take the layer in, and return the parameter that it will miss."""
@@ -54,12 +56,9 @@ class _Parametrized(Module):
         return self.whole()(*args, **kwargs)
 
     def dotted_name(self, field: str) -> str:
-        below = self._names.get(field, field)
-        return below and f"parametrizations.{self.name}.{below}"
-
-    @property
-    def _names(self) -> dict[str, str]:
-        return {"layer": ""}
+        """Name a field as PyTorch does."""
+        below = self.parts.get(field)
+        return f"parametrizations.{self.name}.{below}" if below else super().dotted_name(field)
 
 
 def _norm_along(x: Any, axis: int | None) -> Any:
@@ -97,6 +96,8 @@ class WeightNorm(_Parametrized):
     direction: ft.Array
     dim: int | None = static()
 
+    parts: ClassVar[dict[str, str]] = {"length": "original0", "direction": "original1"}
+
     def __init__(self, layer: Any, name: str = "weight", dim: int | None = 0) -> None:
         self.direction = self._without(layer, name)
         self.dim = None if dim is None else self._axis(dim, self.direction)
@@ -105,10 +106,6 @@ class WeightNorm(_Parametrized):
     def computed(self) -> ft.Array:
         """Compute g v / |v|."""
         return self.direction * (self.length / _norm_along(self.direction, self.dim))
-
-    @property
-    def _names(self) -> dict[str, str]:
-        return {"layer": "", "length": "original0", "direction": "original1"}
 
 
 class SpectralNorm(_Parametrized):
@@ -151,6 +148,8 @@ class SpectralNorm(_Parametrized):
     n_power_iterations: int = static()
     eps: float = static()
     dim: int = static()
+
+    parts: ClassVar[dict[str, str]] = {"original": "original", "u": "0._u", "v": "0._v"}
 
     def __init__(
         self, layer: Any, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12,
@@ -200,7 +199,3 @@ class SpectralNorm(_Parametrized):
             u, v = self._iterated(self.n_power_iterations)
             self.observe(u=u, v=v)
         return self.original / (u @ (self._matrix() @ v))
-
-    @property
-    def _names(self) -> dict[str, str]:
-        return {"layer": "", "original": "original", "u": "0._u", "v": "0._v"}

@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 import funtorch as ft
 import funtorch.numpy as fnp
 
-from .module import Mark, Module, changed, is_inexact, is_module, marked, named_leaves, static
+from .module import (
+    Mark,
+    Module,
+    changed,
+    field,
+    is_inexact,
+    is_module,
+    marked,
+    named_leaves,
+    static,
+)
 
 __all__ = [
     "Shared", "combine", "filter", "freeze", "is_parameter", "nonfinite", "parameters", "partition",
@@ -390,7 +400,7 @@ class Shared(Module):
         True
     """
 
-    model: Any
+    model: Any = field(transparent=True)
     where: Callable[[Any], Any] = static()
     get: Callable[[Any], Any] = static()
 
@@ -412,9 +422,6 @@ class Shared(Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.whole()(*args, **kwargs)
-
-    def dotted_name(self, field: str) -> str:
-        return ""
 
 
 # ------------------------------------------------------------------------------------- looking

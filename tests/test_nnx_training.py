@@ -267,6 +267,12 @@ def test_dropout_drops_what_goes_together(layer, shape, mask):
     assert not np.asarray(getattr(nnx, layer)(1.0)(x, key=KEY)).any()
 
 
+def test_other_layers_that_draw_numbers_in_training():
+    x = -np.arange(1.0, 257.0, dtype="f4").reshape(1, 1, 16, 16)
+    for layer in (nnx.RReLU(), nnx.FractionalMaxPool2d(2, 7)):
+        assert not np.allclose(nnx.train(layer, KEY)(x)[0], layer(x))
+
+
 @pytest.mark.parametrize(("layer", "shape"), [("Dropout1d", (3,)), ("Dropout2d", (3, 3)),
                                               ("FeatureAlphaDropout", (3,))])  # fmt: skip
 def test_dropout_refuses_shapes(layer, shape):
