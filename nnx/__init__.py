@@ -122,6 +122,7 @@ from .selection import (
     unfreeze,
 )
 from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from .summary import summary
 from .training import evaluation, grad, train, value_and_grad, vmap_init
 from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
@@ -131,7 +132,8 @@ __all__ = [
     "Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static",
     # training, and parts of models
     "Shared", "combine", "evaluation", "filter", "freeze", "grad", "is_parameter", "nonfinite",
-    "parameters", "partition", "train", "tree_at", "unfreeze", "value_and_grad", "vmap_init",
+    "parameters", "partition", "summary", "train", "tree_at", "unfreeze", "value_and_grad",
+    "vmap_init",
     # layers with a state, or that draw random numbers
     "AlphaDropout", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Dropout", "Dropout1d",
     "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "InstanceNorm1d", "InstanceNorm2d",

@@ -112,11 +112,13 @@ class Mark(NamedTuple):
 
     ``path`` is its dotted name in the model that is in training, None where there is none;
     ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
+    ``watch`` is who is told of calls, and by which name.
     """
 
     path: str | None = None
     frozen: frozenset[str] = frozenset()
     still: bool = False
+    watch: tuple[Any, str] | None = None
 
 
 def _register(cls: Any) -> None:
@@ -565,15 +567,17 @@ def named_leaves(
             )
 
 
-def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = "") -> Any:
+def map_modules(
+    function: Callable[[str, Any], Any], tree: Any, prefix: str = "", short: bool = False
+) -> Any:
     """Rebuild a model, applying ``function(path, module)`` to every module, inner ones first.
-
-    Paths are made of the names of fields, so that no two modules have the same one.
 
     Args:
         function: what to apply.
         tree: a module, or any pytree of modules and arrays.
         prefix: its dotted path.
+        short: whether paths are those of `Module.dotted_name`, where a module may have the path of
+            one that holds it, or of the names of all fields.
 
     Returns:
         The new model.
@@ -587,7 +591,8 @@ def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = ""
         for field_name in node._children:
             value = getattr(node, field_name)
             if not _is_array(value) and value is not None:
-                changes[field_name] = map_modules(function, value, joined(name, field_name))
+                step = node.dotted_name(field_name) if short else field_name
+                changes[field_name] = map_modules(function, value, joined(name, step), short)
         return function(name, changed(node, **changes))
 
     return ft.tree_util.tree_map_with_path(at, tree, is_leaf=is_module)
