@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from funtorch.dims import NotDynamic, fixed, larger, scope_of, smaller
 from funtorch.jaxpr import Eqn, Lit, Var
 
 from ..kernel import Kernel
-from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
+from ..layout import ALIGN, Layout, Loop, Place, carries, is_small, nbytes
 from ..plan import (
     Branch,
     Call,
@@ -134,9 +135,38 @@ _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
-def print_program(plan: Plan, layout: Layout) -> Program:
-    """Return a plan as the text of one native function and what the runtime must know of it."""
-    return _Printer().program(plan, layout)
+def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
+    """Return a plan as the text of one native function and what the runtime must know of it.
+
+    Args:
+        plan, layout: the program.
+        sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
+    """
+    return _Printer(sized).program(plan, layout)
+
+
+def _loads(text: str) -> list[str]:
+    """Return the lines that load the sizes that a text mentions."""
+    lines = []
+    for k in sorted({int(found) for found in re.findall(r"%z(\d+)\b", text)}):
+        lines.append(f"  %zp{k} = getelementptr i64, ptr %sizes, i64 {k}")
+        lines.append(f"  %z{k} = load i64, ptr %zp{k}, align 8")
+    return lines
+
+
+def with_sizes(text: str) -> str:
+    """Return the functions of a kernel, which mention sizes, with a pointer to these."""
+    if "%z" not in text:
+        return text
+    pieces = re.split(r"(?m)^(?=define )", text)
+    for k, piece in enumerate(pieces):
+        head, end, body = piece.partition("{\n")
+        if "ptr %scratch" in head:
+            head = head.replace("ptr %scratch", "ptr noalias %sizes, ptr %scratch")
+            start = "entry:\n" if body.startswith("entry:\n") else ""
+            loads = "".join(f"{line}\n" for line in _loads(body))
+            pieces[k] = head + end + start + loads + body[len(start) :]
+    return "".join(pieces)
 
 
 def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
@@ -173,7 +203,7 @@ class _Frame:
 class _Printer:
     """Writes the entry and what it calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, sized: bool) -> None:
         self.structured: dict[type, Callable[..., None]] = {
             Scan: self.scan, While: self.loop, Branch: self.branch
         }  # fmt: skip
@@ -187,6 +217,7 @@ class _Printer:
         self.count = self.depth = self.inlined = self.scratch = 0
         self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
+        self.sized = sized  # whether the last constant is the record of sizes
 
     # ---------------------------------------------------------------- text
     def do(self, text: str) -> None:
@@ -210,6 +241,8 @@ class _Printer:
         return f"%s{self.count}"
 
     def room(self, size: int) -> str:
+        if not fixed(size):
+            raise NotDynamic("memory on the stack has as many bytes as a size says")
         return self.cell(f"[{max(size, 1)} x i8]", 64 if size >= 64 else 16)
 
     def shift(self, pointer: str, offset: int | str) -> str:
@@ -298,7 +331,7 @@ class _Printer:
     def launch(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
             target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
-            if nbytes(out) < SHARED_COPY or target == origin:
+            if int(nbytes(out)) < SHARED_COPY or target == origin:
                 self.copy(target, origin, nbytes(out))
             else:
                 code = copy_code(nbytes(out))
@@ -325,21 +358,48 @@ class _Printer:
 
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
-        self.scratch = max(self.scratch, code.scratch)
+        self.scratch = larger(self.scratch, code.scratch)
         scratch = "%scratch"
         if code.table:
-            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
+            pointers = [*pointers, self.numbers(code.table)]
+        text = with_sizes(code.text)
+        if text != code.text:
+            code, pointers = replace(code, text=text), [*pointers, "%sizes"]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
-        shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
+        known = fixed(code.parts) and fixed(code.work)
+        shared = not self.alone and (not known or (code.parts > 1 and code.work >= PARALLEL))
         symbol = self.function(code, name, not shared)
+        call = f"call void @{symbol}({args}, i64 0, i64 {code.parts})"
         if shared:
             run = self.spread(symbol, len(pointers))
-            pieces = min(max(code.work // CHUNK, 2), PIECES)
-            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
+            pieces = smaller(larger(code.work // CHUNK, 2), PIECES)
+            share = lambda: self.parallel_call(run, [*pointers, scratch], code.parts, pieces)  # noqa: E731
+            if known:
+                share()
+            else:
+                large = self.op(f"icmp sge i64 {code.work}, {PARALLEL}")
+                self.either(large, share, lambda: self.do(call))
         else:
-            self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
+            self.do(call)
         if code.finish:
             self.do(f"call void @{symbol}_end({args})")
+
+    def numbers(self, table: Sequence[int]) -> str:
+        """Return the address of integers."""
+        scope = scope_of(table)
+        if scope is None:
+            return self.data(np.array(table, np.int64).tobytes())
+        return self.shift("%sizes", scope.reserve(table) * POINTER)
+
+    def either(self, condition: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Write what is done where a condition holds, and where it does not."""
+        first, second, after = (self.label(what) for what in ("yes", "no", "joined"))
+        self.do(f"br i1 {condition}, label %{first}, label %{second}")
+        for label, body in ((first, yes), (second, no)):
+            self.start(label)
+            body()
+            self.do(f"br label %{after}")
+        self.start(after)
 
     def table(self, pointers: Sequence[str]) -> str:
         """Return the address of a table of pointers."""
@@ -362,7 +422,7 @@ class _Printer:
         """Put a function into the module, unless an equal one is there; return its name."""
         text = re.sub(rf"@{name}(?=\W|_)", "@?", code.text)
         size = text.count("\n")
-        if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
+        if alone and self.depth and int(code.work) <= TINY and self.inlined + size < INLINE:
             self.inlined += size
             text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
         return self.named(text)
@@ -468,7 +528,7 @@ class _Printer:
         """Write a loop whose steps know nothing of each other for several threads, if it pays."""
         (body,), length = loop.layouts, step.eqn.params["length"]
         work = length * work_of(body.plan)
-        if carries(step)[1] or self.alone or body.arena > ON_STACK:
+        if carries(step)[1] or self.alone or self.sized or not is_small(body.arena, ON_STACK):
             return False
         if length < 2 or work < PARALLEL:
             return False
@@ -574,9 +634,16 @@ class _Printer:
         jaxpr = plan.jaxpr
         params = self.objects("inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
         results = self.objects("outputs", len(jaxpr.outvars), False)
+        begin = len(self.lines)
         self.plan(layout, params, results, "%arena")
         size = layout.arena + self.scratch
-        if size <= ON_STACK:
+        start = [f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}"]
+        if self.sized:
+            record = params[len(jaxpr.constvars) - 1]
+            loads = _loads("\n".join([*start, *self.lines]))
+            head = [f"  %sizes = getelementptr i8, ptr {record}, i64 0", *loads]
+            self.lines[begin:begin], start = [*head, *start], []
+        if is_small(size, ON_STACK):
             self.cells.append(f"  %arena = alloca [{max(size, 1)} x i8], align {ALIGN}")
             size = 0
         else:
@@ -588,14 +655,14 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
-        brief = not self.calls and ends(plan) and work_of(plan) <= BRIEF
+        brief = not self.calls and ends(plan) and int(work_of(plan)) <= BRIEF
         # What only calls long functions one after the other is not worth optimising.
         care = "" if brief or self.looped else "noinline optnone "
         entry = [
             "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             f"i32 %threads) {care}nounwind #0 {{",
             *self.cells,
-            f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
+            *start,
             *self.lines,
             f"  ret i32 {DONE}",
             "raised:",
@@ -641,7 +708,7 @@ class _Carries:
         self.spares = {j: p.shift(frame.arena, at) for j, at in loop.spares.items()}
         first = step.eqn.params["body_nconsts"] if isinstance(step, While) else start
         self.same = {j for j in range(count) if (first + j, j) in body.pairs}
-        self.small = [n <= body.small for n in self.sizes]
+        self.small = [is_small(n, body.small) for n in self.sizes]
 
     def begin(self) -> None:
         """Write the first values of the carries."""
