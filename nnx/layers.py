@@ -12,7 +12,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .module import Module, static, title
+from .module import Module, field, static, title
 
 __all__ = ["Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential"]
 
@@ -190,7 +190,7 @@ class Sequential(Module):
         (3, 'ReLU')
     """
 
-    layers: tuple[Any, ...]
+    layers: tuple[Any, ...] = field(transparent=True)
 
     def __init__(self, *layers: Any) -> None:
         for i, layer in enumerate(layers):

@@ -14,16 +14,20 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import funtorch as ft
 import funtorch.numpy as fnp
 
+from .locate import located
+
 __all__ = ["Module", "field", "load_state_dict", "param_count", "state_dict", "static"]
 
 M = TypeVar("M", bound="Module")
 
 
-def field(*, static: bool = False, **options: Any) -> Any:
+def field(*, static: bool = False, transparent: bool = False, **options: Any) -> Any:
     """Declare a field of a module with options.
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
+        transparent: whether the names of what the field holds stand alone, without the field's, in
+            state dicts and messages: a sequence of layers has ``0.weight``, not ``layers.0.weight``.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
@@ -39,7 +43,7 @@ def field(*, static: bool = False, **options: Any) -> Any:
         >>> Scale(fnp.ones(3)).axes
         (0, 1)
     """
-    return dataclasses.field(metadata={"static": static}, **options)
+    return dataclasses.field(metadata={"static": static, "transparent": transparent}, **options)
 
 
 def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
@@ -69,9 +73,16 @@ def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
     return field(static=True, default=default, **options)
 
 
+class _HiddenKey(ft.tree_util.GetAttrKey):
+    """A step of a key path that dotted names leave out."""
+
+
 def _register(cls: Any) -> None:
     names, statics = cls._children, cls._statics
-    keys = tuple(ft.tree_util.GetAttrKey(name) for name in names)
+    keys = tuple(
+        (_HiddenKey if name in cls._transparent else ft.tree_util.GetAttrKey)(name)
+        for name in names
+    )
 
     def flatten(module: Module) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         values = vars(module)
@@ -105,6 +116,9 @@ class _ModuleType(type):
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
+        cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
+        if "__call__" in namespace:
+            cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -163,6 +177,7 @@ class Module(metaclass=_ModuleType):
 
     _children: ClassVar[tuple[str, ...]]
     _statics: ClassVar[tuple[str, ...]]
+    _transparent: ClassVar[frozenset[str]]
     _generated_init: ClassVar[bool]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -339,7 +354,10 @@ def param_count(model: Any) -> int:
 def _named_leaves(model: Any) -> tuple[list[tuple[str, Any]], Any]:
     leaves, treedef = ft.tree_util.tree_flatten_with_path(model)
     name_of = functools.partial(ft.tree_util.keystr, simple=True, separator=".")
-    named = [(name_of(path), leaf) for path, leaf in leaves]
+    named = [
+        (name_of(tuple(key for key in path if type(key) is not _HiddenKey)), leaf)
+        for path, leaf in leaves
+    ]
     seen: set[str] = set()
     for name, _ in named:
         if name in seen:
@@ -366,7 +384,7 @@ def state_dict(model: Any) -> dict[str, Any]:
     Example:
         >>> from funtorch import nnx, random
         >>> list(nnx.state_dict(nnx.Sequential(nnx.Linear(2, 3, key=random.key(0)), nnx.ReLU())))
-        ['layers.0.weight', 'layers.0.bias']
+        ['0.weight', '0.bias']
     """
     return {name: leaf for name, leaf in _named_leaves(model)[0] if _is_array(leaf)}
 
