@@ -126,23 +126,25 @@ def printed(jaxpr: Jaxpr, donated: frozenset[int]) -> Program:
     return print_program(plan, lay_out(plan, donated), sized=True)
 
 
-def compile_sized(
-    jaxpr: Jaxpr, scope: Scope, donated: frozenset[int], again: tuple[Jaxpr, Scope]
-) -> Sized:
+def compile_sized(variants: Sequence[tuple[Jaxpr, Scope]], donated: frozenset[int]) -> Sized:
     """Compile a simplified program whose sizes are Dims.
 
     Args:
-        jaxpr: the program.
-        scope: of its Dims.
+        variants: the program and the scope of its Dims, several times with other hints. Two that
+            follow each other must give the same text, for nothing but speed may depend on hints.
         donated: positions of the inputs whose memory may be reused for outputs.
-        again: the same program and scope, but for other hints: it must give the same text, for
-            nothing but speed may depend on these.
 
     Raises:
         NotDynamic: if it must be compiled for each size.
     """
-    program, other = printed(jaxpr, donated), printed(again[0], donated)
-    if program.text != other.text or scope.facts() != again[1].facts():
+    before: tuple[Any, ...] = ()
+    for jaxpr, scope in variants:
+        program = printed(jaxpr, donated)
+        now = program.text, scope.facts()
+        if now == before:
+            break
+        before = now
+    else:
         raise NotDynamic("its code depends on the sizes")
     code = kept_code(program.text)
     (address,), library = load(code, [program.symbol], program.externals)

@@ -8,80 +8,87 @@ gives must be what the template says.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funtorch.core import ArrayImpl, ShapedArray
-from funtorch.dims import Dim, NotDynamic, Scope, scope_of
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, sub_jaxprs
+from funtorch.dims import Dim, NotDynamic, Scope
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-__all__ = ["Template", "align", "samples"]
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+__all__ = ["Sizes", "Template", "align"]
 
 Sizes = dict[str, int]
 
 
-def samples(sizes: Sizes, step: int) -> list[Sizes]:
-    """Return sizes to trace at: each of them grown by ``step``, then all of them by twice that."""
-    found = [{**sizes, name: n + step} for name, n in sizes.items()]
-    return [*found, {name: n + 2 * step for name, n in sizes.items()}]
-
-
 # ------------------------------------------------------------------------------ integers
-def _linear(values: Sequence[int], points: Sequence[Sizes]) -> dict[str, Fraction]:
-    base, names = points[0], list(points[0])
-    return {
-        name: Fraction(v - values[0], p[name] - base[name])
-        for name, v, p in zip(names, values[1:], points[1:], strict=False)
-    }
+Powers = tuple[int, ...]
+"""Of each size, in a product."""
 
 
-def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, Dim]) -> int:
+def _bases(count: int) -> Iterator[list[Powers]]:
+    """Yield the products that a polynomial may be made of, what is likelier first."""
+    one = (0,) * count
+    yield from ([powers] for powers in sorted(itertools.product(range(4), repeat=count), key=sum))
+    linear = [tuple(int(j == k) for j in range(count)) for k in range(count)]
+    yield [one, *linear]
+    pairs = itertools.combinations_with_replacement(range(count), 2)
+    squares = [tuple((j == a) + (j == b) for j in range(count)) for a, b in pairs]
+    yield [one, *linear, *(p for p in squares if max(p) == 1)]
+    yield [one, *linear, *squares]
+
+
+def _solved(rows: list[list[Fraction]]) -> list[Fraction] | None:
+    """Return the one solution of linear equations, the right sides last; None without one."""
+    count = len(rows[0]) - 1
+    for k in range(count):
+        pivot = next((r for r in range(k, len(rows)) if rows[r][k]), None)
+        if pivot is None:
+            return None
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        rows[k] = [x / rows[k][k] for x in rows[k]]
+        for r in range(len(rows)):
+            if r != k and rows[r][k]:
+                factor = rows[r][k]
+                rows[r] = [x - factor * y for x, y in zip(rows[r], rows[k], strict=True)]
+    return None if any(row[-1] for row in rows[count:]) else [row[-1] for row in rows[:count]]
+
+
+def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, Any]) -> int:
     """Return the polynomial that has these values at these points.
 
-    Tried are sums of multiples of the sizes, multiples of a product of their powers, and
-    polynomials of degree two in one size.
-
     Raises:
-        NotDynamic: if it is none of these.
+        NotDynamic: if there is none with whole coefficients and degree two, or of one term.
     """
-    base, last = points[0], points[-1]
-    slopes = _linear(values, points)
-    if all(s.denominator == 1 for s in slopes.values()):
-        start = values[0] - sum(int(s) * base[name] for name, s in slopes.items())
-        if start + sum(int(s) * last[name] for name, s in slopes.items()) == values[-1]:
-            return start + sum(int(s) * symbols[name] for name, s in slopes.items())
-    powers: dict[str, int] = {}
-    for name, v, p in zip(base, values[1:], points[1:], strict=False):
-        ratio, grown = Fraction(v, values[0] or 1), Fraction(p[name], base[name])
-        powers[name] = next((e for e in range(4) if grown**e == ratio), -1)
-    if values[0] and min(powers.values()) >= 0:
-        under = math.prod(base[name] ** e for name, e in powers.items())
-        factor = Fraction(values[0], under)
-        over = math.prod(last[name] ** e for name, e in powers.items())
-        if factor.denominator == 1 and factor * over == values[-1]:
-            found: int = int(factor)
-            for name, e in powers.items():
-                found = found * symbols[name] ** e
-            return found
-    if len(base) == 1:
-        (name,) = base
-        x, y, z = (p[name] for p in points[:3])
-        a, b, c = values[:3]
-        second = (Fraction(c - a, z - x) - Fraction(b - a, y - x)) / (z - y)
-        first = Fraction(b - a, y - x) - second * (x + y)
-        if second.denominator == first.denominator == 1:
-            n = symbols[name]
-            return n * n * int(second) + n * int(first) + int(a - second * x * x - first * x)
-    raise NotDynamic(f"a size is {', '.join(map(str, values))} where sizes are {_shown(points)}")
+    from fractions import Fraction
 
-
-def _shown(points: Sequence[Sizes]) -> str:
-    return "; ".join(", ".join(f"{k}={v}" for k, v in p.items()) for p in points)
+    names = list(symbols)
+    for basis in _bases(len(names)):
+        if len(basis) > len(points):
+            break
+        rows = [
+            [Fraction(math.prod(p[n] ** e for n, e in zip(names, powers, strict=True)))
+             for powers in basis] + [Fraction(v)]
+            for p, v in zip(points, values, strict=True)
+        ]  # fmt: skip
+        found = _solved(rows)
+        if found is not None and all(c.denominator == 1 for c in found):
+            total = 0
+            for factor, powers in zip(found, basis, strict=True):
+                term = int(factor)
+                for n, e in zip(names, powers, strict=True):
+                    term = term * symbols[n] ** e
+                total = total + term
+            return total
+    shown = "; ".join(", ".join(f"{k}={v}" for k, v in p.items()) for p in points)
+    raise NotDynamic(f"a size is {', '.join(map(str, values))} where sizes are {shown}")
 
 
 # ------------------------------------------------------------------------------ programs
@@ -262,36 +269,31 @@ class Template:
         return [given.found[v] for v in self.scalars]
 
 
-def align(programs: Sequence[Jaxpr], points: Sequence[Sizes]) -> Template:
+def align(programs: Sequence[Jaxpr], points: Sequence[Sizes], hints: Sizes) -> Template:
     """Return what programs are for all sizes.
 
     Args:
         programs: of one function, calls inlined, without constants.
-        points: the sizes of each; the first are the hints.
+        points: the sizes of each.
+        hints: of the template's sizes.
 
     Raises:
         NotDynamic: if they differ in more than sizes and scalar constants.
     """
     scope = Scope()
-    symbols: dict[str, Any] = {name: scope.symbol(name, n) for name, n in points[0].items()}
+    symbols: dict[str, Any] = {name: scope.symbol(name, n) for name, n in hints.items()}
+    known: dict[tuple[int, ...], int] = {}
 
     def join(values: Sequence[int]) -> int:
         if all(v == values[0] for v in values[1:]):
             return values[0]
-        return _fitted(values, points, symbols)
+        key = tuple(values)
+        if key not in known:
+            known[key] = _fitted(key, points, symbols)
+        return known[key]
 
     inputs = _Inputs()
     body = _Aligned(join, inputs).program(list(programs), True)
     scalars = tuple(inputs.vars.values())
     found = Jaxpr([*scalars, *body.invars], body.eqns, body.outvars)
     return Template(found, scalars, scope)
-
-
-def shapes_of(jaxpr: Jaxpr) -> Iterator[tuple[int, ...]]:
-    """Yield the shapes of a program's values that depend on sizes, those of programs inside too."""
-    for v in (*jaxpr.constvars, *jaxpr.invars, *(v for e in jaxpr.eqns for v in e.outvars)):
-        if scope_of(v.aval.shape) is not None:
-            yield v.aval.shape
-    for eqn in jaxpr.eqns:
-        for sub in sub_jaxprs(eqn.params):
-            yield from shapes_of(sub)

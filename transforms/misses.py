@@ -15,10 +15,15 @@ __all__ = ["Compile", "Signature", "Stats", "leaf_names", "why_it_missed"]
 
 
 class Compile(NamedTuple):
-    """One compile of a jitted function: why, and how long it took until the program could run."""
+    """One compile of a jitted function: why, and how long it took until the program could run.
+
+    ``sizes`` says which sizes the program is for where that was a question: any, of some axes, or
+    one, and why.
+    """
 
     reason: str
     seconds: float
+    sizes: str = ""
 
 
 class Stats(NamedTuple):
@@ -34,7 +39,10 @@ class Stats(NamedTuple):
 
     def __str__(self) -> str:
         head = f"{self.calls} calls, {len(self.compiles)} compiles in {self.seconds:.3g} s"
-        return "\n".join([head, *(f"  {c.seconds:.3g} s: {c.reason}" for c in self.compiles)])
+        lines = [f"  {c.seconds:.3g} s: {c.reason}" for c in self.compiles]
+        for k, c in enumerate(self.compiles):
+            lines[k] += f"; {c.sizes}" if c.sizes else ""
+        return "\n".join([head, *lines])
 
 
 class Signature(NamedTuple):
