@@ -109,7 +109,9 @@ class Group:
             where = merged(x.aval.shape, self.sizes, self.identity, self.ndim)
             if groups is None or where is None:
                 raise Apart
-            inner = frozenset(k for a in eqn.params["axes"] for k in groups[a] if self.sizes[k] != 1)
+            inner = frozenset(
+                k for a in eqn.params["axes"] for k in groups[a] if self.sizes[k] != 1
+            )
             if self.inner is not None and inner != self.inner:
                 raise Apart
             self.inner = inner

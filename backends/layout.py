@@ -24,7 +24,17 @@ from funtorch.jaxpr import Lit, Var
 from .kernel import Store, is_row_store, levels, serial_axes
 from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
-__all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "is_small", "lay_out", "nbytes"]
+__all__ = [
+    "ALIGN",
+    "Layout",
+    "Loop",
+    "Place",
+    "carries",
+    "check_layout",
+    "is_small",
+    "lay_out",
+    "nbytes",
+]
 
 ALIGN = 64
 SMALL = 256  # bytes up to which a variable gets a cell on the stack
@@ -346,7 +356,8 @@ class _Planner:
         twice = [
             j
             for j in range(count)
-            if (start + j, j) not in body.pairs and not is_small(nbytes(step.eqn.outvars[j]), self.inside)
+            if (start + j, j) not in body.pairs
+            and not is_small(nbytes(step.eqn.outvars[j]), self.inside)
         ]
         layouts = (body,)
         if isinstance(step, While):

@@ -80,9 +80,9 @@ class Sized:
 
 def _shapes(plan: Plan) -> list[tuple[int, ...]]:
     """Return what depends on sizes of the shapes of a plan's values and of its kernels' loops."""
-    found = [
-        v.aval.shape for step in plan.steps for v in (*reads(step), *writes(step))
-    ] + [v.aval.shape for v in plan.jaxpr.invars]
+    found = [v.aval.shape for step in plan.steps for v in (*reads(step), *writes(step))] + [
+        v.aval.shape for v in plan.jaxpr.invars
+    ]
     for step in plan.steps:
         if isinstance(step, Launch):
             found.append(step.kernel.sizes)
@@ -113,11 +113,7 @@ def printed(jaxpr: Jaxpr, donated: frozenset[int]) -> Program:
     record = Var(ShapedArray((1,), np.dtype(np.int64)))
     own = ArrayImpl(np.zeros(1, np.int64))
     jaxpr = Jaxpr(
-        jaxpr.invars,
-        jaxpr.eqns,
-        jaxpr.outvars,
-        [*jaxpr.constvars, record],
-        [*jaxpr.consts, own],
+        jaxpr.invars, jaxpr.eqns, jaxpr.outvars, [*jaxpr.constvars, record], [*jaxpr.consts, own]
     )
     plan = fuse(jaxpr)
     _check(plan)

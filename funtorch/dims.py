@@ -16,7 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Dim", "NotDynamic", "Scope", "evaluated", "fixed", "larger", "scope_of", "smaller", "terms_of"]
+__all__ = [
+    "Dim",
+    "NotDynamic",
+    "Scope",
+    "evaluated",
+    "fixed",
+    "larger",
+    "scope_of",
+    "smaller",
+    "terms_of",
+]
 
 LEAST = 2
 """The smallest size that a symbol stands for: 0 and 1 have a meaning of their own."""
@@ -87,9 +97,7 @@ class Scope:
         found = function(*evaluated(args, int))
         if len(found) != count:
             raise NotDynamic(f"{function.__qualname__} gave {len(found)} numbers, not {count}")
-        return [
-            self._atom(("result", number, k), int(value), 0) for k, value in enumerate(found)
-        ]
+        return [self._atom(("result", number, k), int(value), 0) for k, value in enumerate(found)]
 
     # ---------------------------------------------------------------- values
     def value(self, terms: Terms, atoms: Sequence[int]) -> int:

@@ -136,9 +136,7 @@ class _Aligned:
         return ShapedArray(shape, first.dtype, first.weak_type)
 
     def program(self, programs: Sequence[Jaxpr], top: bool) -> Jaxpr:
-        counts = {
-            (len(p.invars), len(p.constvars), len(p.eqns), len(p.outvars)) for p in programs
-        }
+        counts = {(len(p.invars), len(p.constvars), len(p.eqns), len(p.outvars)) for p in programs}
         if len(counts) > 1:
             raise NotDynamic("the number of operations depends on a size")
         if programs[0].constvars:

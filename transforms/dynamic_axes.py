@@ -83,16 +83,14 @@ def _specs(spec: Any, value: Any, where: str) -> Iterator[Any]:
         for key in spec:
             if key not in value:
                 raise ValueError(
-                    f"{where}: dynamic_axes has a key {key!r} where the argument has "
-                    f"{list(value)}"
+                    f"{where}: dynamic_axes has a key {key!r} where the argument has {list(value)}"
                 )
         for key in sorted(value):
             yield from _specs(spec.get(key), value[key], where)
     elif isinstance(value, (tuple, list)) and isinstance(spec, (tuple, list)):
         if len(spec) != len(value):
             raise ValueError(
-                f"{where}: dynamic_axes has {len(spec)} entries where the argument has "
-                f"{len(value)}"
+                f"{where}: dynamic_axes has {len(spec)} entries where the argument has {len(value)}"
             )
         for s, v in zip(spec, value, strict=True):
             yield from _specs(s, v, where)

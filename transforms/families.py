@@ -81,10 +81,7 @@ class Family:
     def types(self, key: Signature, sizes: Sizes) -> list[tuple[Any, ...]]:
         """Return the types of arguments that a call with other sizes has."""
         return [
-            (
-                tuple(sizes.get(self.marks.get((k, a), ""), n) for a, n in enumerate(shape)),
-                *rest,
-            )
+            (tuple(sizes.get(self.marks.get((k, a), ""), n) for a, n in enumerate(shape)), *rest)
             for k, (shape, *rest) in enumerate(key.types)
         ]
 

@@ -114,7 +114,9 @@ class Nest(Writer):
             numbers, left = [], parts
             for count, _ in reversed(outer):
                 left //= count
-                number = 0 if count == 1 else self.b.op(f"urem i64 {p}, {count}") if left != 1 else p
+                number = (
+                    0 if count == 1 else self.b.op(f"urem i64 {p}, {count}") if left != 1 else p
+                )
                 numbers.append(number)
                 p = self.b.op(f"udiv i64 {p}, {count}") if count != 1 and left != 1 else p
             # In order, for the last may write a loop around what follows.

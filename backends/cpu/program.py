@@ -41,10 +41,12 @@ from ..plan import (
     While,
 )
 from .blas import dot_code
+from .carries import Carries
 from .conv import correlation_code
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
 from .llvm import Code, copy_code, kernel_function
+from .records import loads, with_sizes
 from .running import running_codes
 from .sorting import sort_codes
 from .work import ends, work_of
@@ -143,30 +145,6 @@ def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
         sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
     """
     return _Printer(sized).program(plan, layout)
-
-
-def _loads(text: str) -> list[str]:
-    """Return the lines that load the sizes that a text mentions."""
-    lines = []
-    for k in sorted({int(found) for found in re.findall(r"%z(\d+)\b", text)}):
-        lines.append(f"  %zp{k} = getelementptr i64, ptr %sizes, i64 {k}")
-        lines.append(f"  %z{k} = load i64, ptr %zp{k}, align 8")
-    return lines
-
-
-def with_sizes(text: str) -> str:
-    """Return the functions of a kernel, which mention sizes, with a pointer to these."""
-    if "%z" not in text:
-        return text
-    pieces = re.split(r"(?m)^(?=define )", text)
-    for k, piece in enumerate(pieces):
-        head, end, body = piece.partition("{\n")
-        if "ptr %scratch" in head:
-            head = head.replace("ptr %scratch", "ptr noalias %sizes, ptr %scratch")
-            start = "entry:\n" if body.startswith("entry:\n") else ""
-            loads = "".join(f"{line}\n" for line in _loads(body))
-            pieces[k] = head + end + start + loads + body[len(start) :]
-    return "".join(pieces)
 
 
 def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
@@ -490,7 +468,7 @@ class _Printer:
         outs = [self.pointer(frame, v) for v in step.eqn.outvars]
         length = step.eqn.params["length"]
         if not length or not self.shared_scan(step, loop, ins, outs):
-            state = _Carries(self, frame, step, loop, loop.layouts[0])
+            state = Carries(self, frame, step, loop, loop.layouts[0])
             state.begin()
             arena = self.shift(frame.arena, loop.block)
             if length:
@@ -504,7 +482,7 @@ class _Printer:
         ins: Sequence[str],
         outs: Sequence[str],
         arena: str,
-        state: _Carries | None,
+        state: Carries | None,
         i: str,
     ) -> None:
         """Write one step of a scan."""
@@ -565,7 +543,7 @@ class _Printer:
         cond, body = loop.layouts
         n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
         ins = [self.pointer(frame, v) for v in step.eqn.invars]
-        state = _Carries(self, frame, step, loop, body)
+        state = Carries(self, frame, step, loop, body)
         state.begin()
         arena = self.shift(frame.arena, loop.block)
         holds = self.room(1)
@@ -640,8 +618,8 @@ class _Printer:
         start = [f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}"]
         if self.sized:
             record = params[len(jaxpr.constvars) - 1]
-            loads = _loads("\n".join([*start, *self.lines]))
-            head = [f"  %sizes = getelementptr i8, ptr {record}, i64 0", *loads]
+            given = loads("\n".join([*start, *self.lines]))
+            head = [f"  %sizes = getelementptr i8, ptr {record}, i64 0", *given]
             self.lines[begin:begin], start = [*head, *start], []
         if is_small(size, ON_STACK):
             self.cells.append(f"  %arena = alloca [{max(size, 1)} x i8], align {ALIGN}")
@@ -686,78 +664,3 @@ class _Printer:
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )
-
-
-class _Carries:
-    """The carries of a loop in the text: where each lives now, and where its next value goes.
-
-    A small one lives in a cell, where LLVM makes a register of it. A large one that the body works
-    on in place lives where the loop's result is wanted; any other one alternates between there and
-    a second buffer.
-    """
-
-    def __init__(
-        self, printer: _Printer, frame: _Frame, step: Scan | While, loop: Loop, body: Layout
-    ) -> None:
-        p = self.printer = printer
-        start, count = carries(step)
-        outs = step.eqn.outvars[:count]
-        self.sizes = [nbytes(v) for v in outs]
-        self.inits = [p.pointer(frame, v) for v in step.eqn.invars[start : start + count]]
-        self.homes = [p.pointer(frame, v) for v in outs]
-        self.spares = {j: p.shift(frame.arena, at) for j, at in loop.spares.items()}
-        first = step.eqn.params["body_nconsts"] if isinstance(step, While) else start
-        self.same = {j for j in range(count) if (first + j, j) in body.pairs}
-        self.small = [is_small(n, body.small) for n in self.sizes]
-
-    def begin(self) -> None:
-        """Write the first values of the carries."""
-        p = self.printer
-        self.now = list(self.homes)
-        self.cells: dict[int, tuple[str, str]] = {}
-        for j, (size, small) in enumerate(zip(self.sizes, self.small, strict=True)):
-            if small:
-                self.now[j] = p.room(size)
-            p.copy(self.now[j], self.inits[j], size)
-            if j in self.spares:
-                self.cells[j] = p.cell("ptr"), p.cell("ptr")
-                for cell, where in zip(self.cells[j], (self.homes[j], self.spares[j]), strict=True):
-                    p.do(f"store ptr {where}, ptr {cell}")
-
-    def buffers(self) -> tuple[list[str], list[str]]:
-        """Return, inside the loop, the addresses of the values and of the next ones."""
-        p = self.printer
-        old, new = list(self.now), list(self.now)
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                old[j], new[j] = (p.op(f"load ptr, ptr {cell}") for cell in self.cells[j])
-            elif j not in self.same:
-                new[j] = p.room(size)
-        self.old, self.new = old, new
-        return old, new
-
-    def turn(self) -> None:
-        """Write the end of a step: the next values become the values."""
-        p = self.printer
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                p.do(f"store ptr {self.new[j]}, ptr {self.cells[j][0]}")
-                p.do(f"store ptr {self.old[j]}, ptr {self.cells[j][1]}")
-            else:
-                p.copy(self.old[j], self.new[j], size)
-
-    def end(self) -> None:
-        """Write the loop's results to where they are wanted."""
-        p = self.printer
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                last = p.op(f"load ptr, ptr {self.cells[j][0]}")
-                there = p.op(f"icmp eq ptr {last}, {self.homes[j]}")
-                copy, after = p.label("copy"), p.label("there")
-                p.do(f"br i1 {there}, label %{after}, label %{copy}")
-                p.start(copy)
-                p.copy(self.homes[j], last, size)
-                p.do(f"br label %{after}")
-                p.start(after)
-            else:
-                p.copy(self.homes[j], self.now[j], size)

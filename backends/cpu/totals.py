@@ -133,7 +133,7 @@ class Totals(Passes):
                 at = self.address(s.buffer, s.where, {})
                 store_value(self.b, at, self.kernel.buffers[s.buffer], value)
 
-            others = lambda: self.loop(1, parts, 1, joined)  # noqa: B023,E731
+            others = lambda: self.loop(1, parts, 1, joined)  # noqa: E731
             if not fixed(parts):
                 self.when(self.b.op(f"icmp sgt i64 {parts}, 1"), others)
             elif parts > 1:
