@@ -37,6 +37,7 @@ FLOORS = {
     "funtorch.dims": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
+    "funtorch.sharding": 0,
     "funtorch.openblas": 0,
     "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
@@ -71,6 +72,7 @@ FLOORS = {
     "funtorch.ad_checkpoint": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
+    "funtorch.data": 5,
     "funtorch.debug": 5,
     "funtorch.experimental": 5,
     "funtorch.extend": 5,
@@ -82,7 +84,7 @@ FLOORS = {
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
-LAZY |= {"code", "concurrent", "fractions", "html", "logging", "tempfile"}
+LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (

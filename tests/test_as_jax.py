@@ -117,3 +117,56 @@ def test_spaced_values_are_the_exact_ones_rounded():
     for f in (fnp.histogram, ft.jit(fnp.histogram, static_argnums=(1, 2))):
         assert f(x, 5, (0, 25))[0].tolist() == [3, 0, 2, 2, 1]
         assert f(x, 8)[1].tolist() == [1, 4, 7, 10, 13, 16, 19, 22, 25]
+
+
+def test_where_arrays_are():
+    x = fnp.ones((2, 3))
+    place = x.sharding
+    assert place == ft.sharding.SingleDeviceSharding(x.device)
+    assert (place.device_set, place.shard_shape((2, 3))) == (x.devices(), (2, 3))
+    assert place.devices_indices_map((2, 3)) == {x.device: (slice(None), slice(None))}
+    assert place.is_equivalent_to(ft.random.key(0).sharding, 0)
+    (shard,) = x.addressable_shards
+    assert (shard.device, shard.index, shard.replica_id) == (x.device, (slice(None),) * 2, 0)
+    assert shard.data is x.addressable_data(0) is x
+    assert x.is_fully_addressable
+    assert x.is_fully_replicated
+    assert not x.committed
+    assert x.is_ready()
+    assert (x.on_device_size_in_bytes(), x.platform()) == (24, "cpu")
+    assert ft.device_put(1, place) == fnp.zeros((), device=place) + 1
+    ft.jit(lambda x: [x.sharding, x.addressable_shards] and x)(x)
+    assert x.unsafe_buffer_pointer() % 4 == 0
+    spec = ft.ShapeDtypeStruct((3,), "float32")
+    assert (spec.update(shape=(4,)).shape, spec.sharding) == ((4,), None)
+    with pytest.raises(IndexError, match="one part, of index 0; got 1"):
+        x.addressable_data(1)
+    with pytest.raises(ValueError, match="not 'pinned_host'"):
+        place.with_memory_kind("pinned_host")
+
+
+def test_keys_are_arrays():
+    keys = ft.random.split(ft.random.key(0), 3)
+    assert isinstance(keys, ft.Array)
+    assert isinstance(keys, fnp.ndarray)
+    assert issubclass(type(keys), ft.Array)
+    assert not isinstance(np.ones(2), ft.Array)
+    assert isinstance(fnp.ones(2), ft.Array)
+    words = ft.random.key_data(keys)
+    moved = ft.jit(lambda keys: keys.at[0].set(keys[2]).at[1:].set(keys[:2]))(keys)
+    assert ft.random.key_data(moved).tolist() == words[np.array([2, 0, 1])].tolist()
+    assert ft.random.key_data(keys.at[2].get()).tolist() == words[2].tolist()
+    pairs = keys[:2].reshape(2, 1)
+    assert [k.shape for k in (pairs.T, pairs.squeeze(), pairs.swapaxes(0, 1))] == [
+        (1, 2),
+        (2,),
+        (1, 2),
+    ]
+    assert pairs.transpose(1, 0).shape == pairs.transpose((1, 0)).shape == (1, 2)
+    assert keys.take(np.array([0, 0])).shape == (2,)
+    assert (keys.nbytes, keys.copy().shape) == (24, (3,))
+    assert ft.random.wrap_key_data(words, dtype=ft.random.key_dtype()).dtype == keys.dtype
+    with pytest.raises(TypeError, match="takes keys, got int"):
+        keys.at[0].set(1)
+    with pytest.raises(IndexError, match="2 indices for keys"):
+        keys.at[0, 1]

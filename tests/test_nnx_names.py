@@ -40,7 +40,7 @@ class Model(nnx.Module):
 def test_names_of_a_sequence_are_those_of_torch() -> None:
     layers = nnx.Sequential(nnx.Linear(2, 3, key=KEY), nnx.ReLU(), nnx.Linear(3, 1, key=KEY))
     assert list(nnx.state_dict(layers)) == ["0.weight", "0.bias", "2.weight", "2.bias"]
-    assert list(nnx.state_dict(Model()))[0] == "encoder.1.0.linears.0.weight"
+    assert next(iter(nnx.state_dict(Model()))) == "encoder.1.0.linears.0.weight"
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     theirs = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
     state = {name: x.numpy() for name, x in theirs.state_dict().items()}

@@ -65,7 +65,8 @@ def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, A
     """Return the polynomial that has these values at these points.
 
     Raises:
-        NotDynamic: if there is none with whole coefficients and degree two, or of one term.
+        NotDynamic: if there is none with whole coefficients and degree two, or of one term, nor
+            a part of one size, as strides leave.
     """
     from fractions import Fraction
 
@@ -87,6 +88,10 @@ def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, A
                     term = term * symbols[n] ** e
                 total = total + term
             return total
+    for name, divisor in itertools.product(names, range(2, 5)):
+        for rest in range(divisor):
+            if all((p[name] + rest) // divisor == v for p, v in zip(points, values, strict=True)):
+                return (symbols[name] + rest) // divisor
     shown = "; ".join(", ".join(f"{k}={v}" for k, v in p.items()) for p in points)
     raise NotDynamic(f"a size is {', '.join(map(str, values))} where sizes are {shown}")
 

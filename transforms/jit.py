@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import sys
 import time
@@ -36,13 +35,16 @@ from funtorch.treecode import MISMATCH, builder, extractor
 
 from ..backends import (
     Explanation,
+    Fitted,
     clear_disk,
     compile_jaxpr,
     cost_analysis,
     explain_program,
+    fit,
     memory_analysis,
     pool,
 )
+from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
 from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
@@ -143,9 +145,16 @@ class _Program:
     code."""
 
     def __init__(
-        self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int], record: _Record
+        self,
+        jaxpr: Jaxpr,
+        out_tree: Any,
+        name: str,
+        donated: frozenset[int],
+        record: _Record,
+        budget: int | None = None,
     ) -> None:
         self.record = record
+        self.budget = budget
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
         self.out_tree = out_tree
@@ -158,7 +167,16 @@ class _Program:
         return any(isinstance(x, Tracer) for x in self.consts)
 
     def compiled(self) -> Callable[[list[Any]], list[Any]]:
-        return _compiled(self.jaxpr, self.donated)
+        if self.budget is None:
+            return _compiled(self.jaxpr, self.donated)
+        return compile_jaxpr(self.simplified(), self.donated)
+
+    def simplified(self) -> Jaxpr:
+        """Return the program that is compiled."""
+        jaxpr = simplify(self.jaxpr)
+        if self.budget is not None and self.record.memory is None:
+            self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
+        return jaxpr if self.record.memory is None else self.record.memory.jaxpr
 
     def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
         with self.record:
@@ -206,14 +224,14 @@ class _Program:
         return self.out_tree.unflatten(outs)
 
     def cost_analysis(self) -> dict[str, float]:
-        return cost_analysis(simplify(self.jaxpr))
+        return cost_analysis(self.simplified())
 
     def memory_analysis(self) -> Any:
-        return memory_analysis(simplify(self.jaxpr), self.donated)
+        return memory_analysis(self.simplified(), self.donated)
 
     def explain(self) -> Explanation:
-        count = len(self.jaxpr.eqns)
-        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
+        jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
+        return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -280,13 +298,14 @@ _RECORDS = 256
 
 
 class _Record:
-    """Why a program was made, and how long it took until it could run."""
+    """Why a program was made, how long it took until it could run, and how it fits in memory."""
 
-    __slots__ = ("reason", "seconds", "shared", "sizes")
+    __slots__ = ("memory", "reason", "seconds", "shared", "sizes")
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         self.seconds = 0.0
+        self.memory: Fitted | None = None
         self.sizes = ""  # that the program is for, in words
         self.shared = False  # whether it was compiled for other sizes before
 
@@ -310,6 +329,7 @@ class Jitted:
         static_argnames: frozenset[str],
         donate_argnums: tuple[int, ...],
         donate_argnames: frozenset[str],
+        memory_budget: int | None = None,
         dynamic_axes: Any = None,
     ) -> None:
         functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
@@ -321,6 +341,7 @@ class Jitted:
         self._has_static = bool(static_argnums or static_argnames)
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
+        self._budget = memory_budget
         self._dynamic_axes = dynamic_axes
         self._families: list[Family] = []
         self._programs: OrderedDict[Signature, _Program] = OrderedDict()
@@ -462,9 +483,10 @@ class Jitted:
         with record:
             jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
         name = self._name.split(" ")[0]
-        program = _Program(jaxpr, out_tree, name, self._donated(args, kwargs), record)
+        donated = self._donated(args, kwargs)
+        program = _Program(jaxpr, out_tree, name, donated, record, self._budget)
         self._compiles.append(record)
-        if family is not None and not program.holds_tracers():
+        if family is not None and self._budget is None and not program.holds_tracers():
             program.family = *family, trace_at
         if not program.holds_tracers():
             self._programs[key] = program
@@ -544,8 +566,9 @@ class Jitted:
         of a compile; programs that were only traced have no other part.
 
         Returns:
-            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, and
-            ``seconds``; of the last 256), and the sum ``seconds``. It can be printed.
+            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, ``seconds``,
+            and ``memory``, what a ``memory_budget`` led to; of the last 256), and the sum
+            ``seconds``. It can be printed.
 
         Example:
             >>> import funtorch as ft
@@ -557,7 +580,9 @@ class Jitted:
             >>> [compile.reason for compile in stats.compiles]
             ['first call, with x: f32[3]', 'argument x was f32[3], is f32[4]']
         """
-        found = [Compile(r.reason, r.seconds, r.sizes) for r in self._compiles if not r.shared]
+        found = [
+            Compile(r.reason, r.seconds, r.memory, r.sizes) for r in self._compiles if not r.shared
+        ]
         return Stats(self._calls, tuple(found))
 
     def _cache_size(self) -> int:
@@ -571,6 +596,7 @@ def jit(
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
+    memory_budget: int | None = None,
     dynamic_axes: Any = None,
     keep_unused: bool = False,
     inline: bool = False,
@@ -587,6 +613,9 @@ def jit(
             and each new value compiles again.
         donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
             results of the same type. Such arrays are deleted by the call.
+        memory_budget: bytes that arguments, results and temporary arrays may take together. Where
+            they would take more, what is worth it is computed again instead of being kept, as
+            ``stats()`` tells. It holds for calls from outside of other compiled programs.
         dynamic_axes: axes whose size may be any in one compiled program: a dict from arguments'
             names, or a tuple by position, of an axis, a tuple of axes, a dict from axes to names,
             or trees of these. Axes of one name have one size. Without it, axes are marked when a
@@ -602,7 +631,8 @@ def jit(
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
-        ValueError: if a static argument is not hashable, or there is no such device; if
+        ValueError: if a static argument is not hashable, there is no such device, or the
+            memory_budget cannot be met; the error names the least peak that can be. If
             ``dynamic_axes`` marks what is not there, or gives axes of different sizes one name.
 
     Example:
@@ -622,57 +652,20 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
+            memory_budget=memory_budget,
             dynamic_axes=dynamic_axes,
         )
     check_callable(fun, "jit")
     if dynamic_axes is not None:
         check_axes(fun, dynamic_axes)
-    nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
-    donate_nums, donate_names = _resolve(fun, _ints(donate_argnums), _names(donate_argnames))
-    return Jitted(fun, nums, names, donate_nums, donate_names, dynamic_axes)
-
-
-def _ints(x: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if x is None else (x,) if isinstance(x, int) else tuple(x)
-
-
-def _names(x: str | Iterable[str] | None) -> tuple[str, ...]:
-    return () if x is None else (x,) if isinstance(x, str) else tuple(x)
-
-
-def _resolve(
-    fun: Any, nums: tuple[int, ...], names: tuple[str, ...]
-) -> tuple[tuple[int, ...], frozenset[str]]:
-    """Return positions and names that mean the same arguments, so that either way of passing them
-    works."""
-    if not nums and not names:
-        return (), frozenset()
-    try:
-        params = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature: take what was given
-        return nums, frozenset(names)
-    positional = [p.name for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {p.name for p in params}
-    has_kwargs = any(p.kind is p.VAR_KEYWORD for p in params)
-    for name in names:
-        if name not in known and not has_kwargs:
-            raise ValueError(
-                f"jit of {function_name(fun)}: there is no argument named {name!r}; it has "
-                f"{sorted(known)}"
-            )
-    has_args = any(p.kind is p.VAR_POSITIONAL for p in params)
-    for n in nums:
-        if not has_args and not -len(positional) <= n < len(positional):
-            raise ValueError(
-                f"jit of {function_name(fun)}: argnums {n} is out of range for {len(positional)} "
-                "positional "
-                "arguments"
-            )
-    all_nums = set(nums) | {positional.index(n) for n in names if n in positional}
-    all_names = set(names) | {
-        positional[n] for n in nums if -len(positional) <= n < len(positional)
-    }
-    return tuple(sorted(all_nums)), frozenset(all_names)
+    if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 0):
+        raise ValueError(
+            f"jit of {function_name(fun)}: memory_budget is a number of bytes, an int of 0 or "
+            f"more, got {memory_budget!r:.60}"
+        )
+    nums, names = named_arguments(fun, ints(static_argnums), names_of(static_argnames))
+    donate_nums, donate_names = named_arguments(fun, ints(donate_argnums), names_of(donate_argnames))
+    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
 
 
 def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:

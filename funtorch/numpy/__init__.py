@@ -12,7 +12,6 @@ import sys
 
 import numpy as np
 
-from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
 from funtorch.numpy import fft, linalg, methods, protocols, segments
 from funtorch.numpy.bits import frexp, packbits, spacing, unpackbits
@@ -389,6 +388,7 @@ from funtorch.numpy.text import (
     savez,
     set_printoptions,
 )
+from funtorch.typing import Array
 
 # fmt: off
 __all__ = [

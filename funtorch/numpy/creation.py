@@ -287,9 +287,9 @@ def _spaced(a: Any, b: Any, delta: Any, num: int, div: int, endpoint: bool) -> A
     """Return values from a on, in steps of delta / div: rounded exact ones, if both are known."""
     if type(a) is ArrayImpl and type(b) is ArrayImpl:
         wide = np.complex128 if dtypes.is_complex(a.dtype) else np.float64
-        ends = (x._data.astype(wide) for x in (a, b))
+        low, high = (x._data.astype(wide) for x in (a, b))
         with np.errstate(all="ignore"):
-            return ArrayImpl(np.linspace(*ends, num, endpoint=endpoint).astype(a.dtype))
+            return ArrayImpl(np.linspace(low, high, num, endpoint=endpoint).astype(a.dtype))
     k = np.arange(num).reshape((num,) + (1,) * delta.ndim)
     step = divide(delta, div)
     out = add(multiply(asarray(k, dtypes.real_dtype(a.dtype)), step), a)
