@@ -1,169 +1,84 @@
 """Layers, losses and activations, as pytrees of parameters.
 
-Built only from FunTorch's public names: whatever stands here could stand in your own program.
+Built only from FunTorch's public names: whatever stands here could stand in your own program. What
+a module lists in its ``__all__`` is public here.
 """
 
 from funtorch import tracebacks as _tracebacks
 
-from .activations import (
-    CELU,
-    ELU,
-    GELU,
-    GLU,
-    SELU,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    Mish,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softmax2d,
-    Softmin,
-    Softplus,
-    Softsign,
-    Tanh,
-    Tanhshrink,
-    celu,
-    elu,
-    gelu,
-    glu,
-    leaky_relu,
-    log_sigmoid,
-    log_softmax,
-    mish,
-    relu,
-    relu6,
-    selu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    tanh,
+from . import (
+    activations,
+    adaptive,
+    batchnorm,
+    conv,
+    distance,
+    dropout,
+    fractional,
+    layers,
+    losses,
+    module,
+    normalization,
+    padding,
+    parametrize,
+    patches,
+    piecewise,
+    pooling,
+    resize,
+    selection,
+    shuffle,
+    summarize,
+    training,
+    transposed,
+    unpooling,
 )
-from .adaptive import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
-)
-from .batchnorm import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-)
-from .conv import Conv1d, Conv2d, Conv3d
-from .distance import CosineSimilarity, PairwiseDistance
-from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
-from .layers import Flatten, Identity, Lambda, Linear, Sequential
-from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
-from .module import Module, buffer, field, load_state_dict, param_count, state_dict, static
-from .normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
-from .padding import (
-    CircularPad1d,
-    CircularPad2d,
-    CircularPad3d,
-    ConstantPad1d,
-    ConstantPad2d,
-    ConstantPad3d,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReflectionPad3d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    ReplicationPad3d,
-    ZeroPad1d,
-    ZeroPad2d,
-    ZeroPad3d,
-    extended,
-)
-from .parametrize import SpectralNorm, WeightNorm
-from .patches import Fold, Unfold
-from .piecewise import (
-    Hardshrink,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    PReLU,
-    ReLU6,
-    RReLU,
-    Softshrink,
-    Threshold,
-)
-from .pooling import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    LPPool1d,
-    LPPool2d,
-    LPPool3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-)
-from .resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d, interpolate
-from .selection import (
-    Shared,
-    combine,
-    filter,
-    freeze,
-    is_parameter,
-    nonfinite,
-    parameters,
-    partition,
-    tree_at,
-    unfreeze,
-)
-from .shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
-from .summary import summary
-from .training import evaluation, grad, train, value_and_grad, vmap_init
-from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
+from .activations import *
+from .adaptive import *
+from .batchnorm import *
+from .conv import *
+from .distance import *
+from .dropout import *
+from .fractional import *
+from .layers import *
+from .losses import *
+from .module import *
+from .normalization import *
+from .padding import *
+from .parametrize import *
+from .patches import *
+from .piecewise import *
+from .pooling import *
+from .resize import *
+from .selection import *
+from .shuffle import *
+from .summarize import *
+from .training import *
+from .transposed import *
+from .unpooling import *
 
-__all__ = [
-    # modules
-    "Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static",
-    # training, and parts of models
-    "Shared", "combine", "evaluation", "filter", "freeze", "grad", "is_parameter", "nonfinite",
-    "parameters", "partition", "summary", "train", "tree_at", "unfreeze", "value_and_grad",
-    "vmap_init",
-    # layers with a state, or that draw random numbers
-    "AlphaDropout", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Dropout", "Dropout1d",
-    "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "InstanceNorm1d", "InstanceNorm2d",
-    "InstanceNorm3d", "SpectralNorm", "WeightNorm",
-    # layers
-    "Flatten", "Identity", "Lambda", "Linear", "Sequential",
-    # windows
-    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
-    "ChannelShuffle", "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d",
-    "ConstantPad2d", "ConstantPad3d", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
-    "ConvTranspose2d", "ConvTranspose3d", "Fold", "FractionalMaxPool2d", "FractionalMaxPool3d",
-    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d",
-    "MaxUnpool2d", "MaxUnpool3d", "PixelShuffle", "PixelUnshuffle", "ReflectionPad1d",
-    "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",
-    "ReplicationPad3d", "Unfold", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d",
-    "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "extended", "interpolate",
-    # norms
-    "CosineSimilarity", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PairwiseDistance",
-    "RMSNorm",
-    # activations
-    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
-    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU",
-    "SiLU", "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Softplus", "Softshrink", "Softsign",
-    "Tanh", "Tanhshrink", "Threshold", "celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid",
-    "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
-    "tanh",
-    # losses
-    "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
-]  # fmt: skip
+__all__: list[str] = []
+__all__ += activations.__all__
+__all__ += adaptive.__all__
+__all__ += batchnorm.__all__
+__all__ += conv.__all__
+__all__ += distance.__all__
+__all__ += dropout.__all__
+__all__ += fractional.__all__
+__all__ += layers.__all__
+__all__ += losses.__all__
+__all__ += module.__all__
+__all__ += normalization.__all__
+__all__ += padding.__all__
+__all__ += parametrize.__all__
+__all__ += patches.__all__
+__all__ += piecewise.__all__
+__all__ += pooling.__all__
+__all__ += resize.__all__
+__all__ += selection.__all__
+__all__ += shuffle.__all__
+__all__ += summarize.__all__
+__all__ += training.__all__
+__all__ += transposed.__all__
+__all__ += unpooling.__all__
 
 for _name in __all__:
     if isinstance(_owner := globals()[_name], type):

@@ -161,8 +161,8 @@ class _ModuleType(type):
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
-        cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
         cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
+        cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
         if "__call__" in namespace:
             cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
         _register(cls)

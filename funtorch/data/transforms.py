@@ -305,8 +305,8 @@ class RandomCrop(Transform):
         x = self.pad(x)
         _check_fits(self, self.size, x.shape)
         room = np.array(x.shape[-2:]) - self.size + 1
-        top, left = random.randint(key, (2,), 0, room)
-        return dynamic_slice(x, (0, top, left), (x.shape[0], *self.size))
+        corner = random.randint(key, (2,), 0, room)
+        return dynamic_slice(x, (0, corner[0], corner[1]), (x.shape[0], *self.size))
 
 
 class _Flip(Transform):
