@@ -70,6 +70,7 @@ FLOORS = {
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
+    "funtorch.amp": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
     "funtorch.data": 5,
