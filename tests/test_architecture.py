@@ -70,6 +70,7 @@ FLOORS = {
     "funtorch.ad_checkpoint": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
+    "funtorch.data": 5,
     "funtorch.debug": 5,
     "funtorch.experimental": 5,
     "funtorch.extend": 5,
@@ -81,7 +82,7 @@ FLOORS = {
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
-LAZY |= {"code", "concurrent", "fractions", "html", "logging", "tempfile"}
+LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (
