@@ -350,8 +350,13 @@ HIGHER_ORDER = {
 }
 
 
-# Not functions of float arrays; each has tests of its own, in the module named.
-APART = {"threefry2x32": "test_ops_more", "iota": "test_architecture", "fft_table": "test_fft"}
+# Not functions of float arrays alone; each has tests of its own, in the module named.
+APART = {
+    "threefry2x32": "test_ops_more",
+    "iota": "test_architecture",
+    "fft_table": "test_fft",
+    "matrix_function": "test_repeated_values",
+}
 
 
 def test_iota_counts_along_its_axis():
