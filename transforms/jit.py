@@ -664,7 +664,9 @@ def jit(
             f"more, got {memory_budget!r:.60}"
         )
     nums, names = named_arguments(fun, ints(static_argnums), names_of(static_argnames))
-    donate_nums, donate_names = named_arguments(fun, ints(donate_argnums), names_of(donate_argnames))
+    donate_nums, donate_names = named_arguments(
+        fun, ints(donate_argnums), names_of(donate_argnames)
+    )
     return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
 
 
