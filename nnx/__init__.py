@@ -5,6 +5,7 @@ Built only from FunTorch's public names: whatever stands here could stand in you
 
 from funtorch import tracebacks as _tracebacks
 
+from . import init
 from .activations import (
     CELU,
     ELU,
@@ -50,10 +51,23 @@ from .adaptive import (
     AdaptiveMaxPool2d,
     AdaptiveMaxPool3d,
 )
+from .bilinear import Bilinear
+from .containers import ModuleDict, ModuleList
 from .conv import Conv1d, Conv2d, Conv3d
 from .distance import CosineSimilarity, PairwiseDistance
+from .embedding import Embedding, EmbeddingBag
 from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
-from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
+from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential, Unflatten
+from .lazy import (
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyLinear,
+    initialize,
+)
 from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
 from .module import Module, field, load_state_dict, param_count, state_dict, static
 from .normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
@@ -105,9 +119,12 @@ from .unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
     # modules
-    "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
+    "init", "LazyConv1d", "LazyConv2d", "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d",
+    "LazyConvTranspose3d", "LazyLinear", "Module", "field", "initialize", "load_state_dict",
+    "param_count", "state_dict", "static",
     # layers
-    "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
+    "Bilinear", "Dropout", "Embedding", "EmbeddingBag", "Flatten", "Identity", "Lambda", "Linear",
+    "ModuleDict", "ModuleList", "Sequential", "Unflatten",
     # windows
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",

@@ -104,8 +104,12 @@ def test_layer_under_jit(row: Row) -> None:
 def test_layer_under_vmap(row: Row) -> None:
     layer = build(row)
     xs = reference.inputs_of(row)
-    stacks = [np.stack([x, x[::-1] if x.ndim else -x]) if is_float(x) else x for x in xs]
-    axes = [0 if is_float(x) else None for x in xs]
+    mapped = [is_float(x) or not any(map(is_float, xs)) for x in xs]
+    axes = [0 if it else None for it in mapped]
+    stacks = [
+        np.stack([x, x[::-1] if x.ndim else -x]) if it else x
+        for x, it in zip(xs, mapped, strict=True)
+    ]
     got = ft.vmap(lambda *xs: outputs(layer, list(xs)), in_axes=tuple(axes))(*stacks)
     for k in range(2):
         each = [x[k] if axis == 0 else x for x, axis in zip(stacks, axes, strict=True)]
