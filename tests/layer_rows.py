@@ -1,7 +1,7 @@
 """Layers with their settings and inputs, one row each: all are PyTorch's, by the same names.
 
-A row is (name, arguments, settings, inputs). An input is the shape of an array of floats, or a
-list: integers as they stand.
+A row is (name, arguments, settings, inputs). An input is the shape of an array of floats, or an
+integer or a list of them as they stand.
 """
 
 from __future__ import annotations
@@ -181,6 +181,8 @@ EMBEDDINGS: list[Row] = [
     ("Unflatten", (1, (2, -1)), {}, ((3, 6, 2),)),
     ("Unflatten", (-1, (2, 2)), {}, ((4,),)),
     ("Identity", (), {}, ((4,),)),
+    ("AdaptiveLogSoftmaxWithLoss", (16, 12, [3, 7]), {}, ((5, 16), [0, 11, 4, 2, 7])),
+    ("AdaptiveLogSoftmaxWithLoss", (8, 12, [5], 2.0, True), {}, ((8,), 7)),
 ]
 
 ROWS: list[Row] = [
