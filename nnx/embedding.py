@@ -132,7 +132,7 @@ class Embedding(_Table):
         rows = self._rows(x)
         if self.padding_idx is None:
             return rows
-        return fnp.where((x == self.padding_idx)[..., None], lax.stop_gradient(rows), rows)
+        return fnp.where(fnp.equal(x, self.padding_idx)[..., None], lax.stop_gradient(rows), rows)
 
 
 class EmbeddingBag(_Table):

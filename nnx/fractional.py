@@ -44,8 +44,11 @@ class _FractionalMaxPool(Module):
         if output_size is not None:
             self.output_size = sizes_of(name, "output_size", output_size, m)
         elif output_ratio is not None:
-            one = isinstance(output_ratio, (int, float))
-            ratios = (output_ratio,) * m if one else tuple(output_ratio)  # type: ignore[arg-type]
+            ratios = (
+                (output_ratio,) * m
+                if isinstance(output_ratio, (int, float))
+                else tuple(output_ratio)
+            )
             if len(ratios) != m or any(not 0 < r < 1 for r in ratios):
                 raise ValueError(
                     f"{name} takes output_ratio as a number between 0 and 1, or {m} of them; it "

@@ -150,7 +150,8 @@ def eye(key: Any, shape: Shape, dtype: Any = fnp.float32) -> ft.Array:
         Array([[1., 0., 0.],
                [0., 1., 0.]], dtype=float32)
     """
-    return fnp.eye(*_matrix("eye", shape, 2, 2), dtype=dtype)
+    rows, columns = _matrix("eye", shape, 2, 2)
+    return fnp.eye(rows, columns, dtype=dtype)
 
 
 def dirac(key: Any, shape: Shape, dtype: Any = fnp.float32, *, groups: int = 1) -> ft.Array:
@@ -170,7 +171,8 @@ def dirac(key: Any, shape: Shape, dtype: Any = fnp.float32, *, groups: int = 1) 
     weight = np.zeros(shape)
     each = outs // groups
     for place in range(min(each, ins)):
-        weight[(np.arange(groups) * each + place, place, *(n // 2 for n in kernel))] = 1
+        middle = tuple(n // 2 for n in kernel)
+        weight[(np.arange(groups) * each + place, place, *middle)] = 1  # type: ignore[index]
     return fnp.asarray(weight, dtype)
 
 

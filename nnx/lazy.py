@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
@@ -37,7 +37,7 @@ class _Lazy(Module):
     settings: tuple[tuple[str, Hashable], ...] = static()
     number: int = static()
 
-    layer: ClassVar[type[Module]]
+    layer: ClassVar[Callable[..., Any]]
     axis: ClassVar[int]
 
     def __init__(self, *arguments: Any, key: Any, **settings: Any) -> None:
@@ -46,7 +46,8 @@ class _Lazy(Module):
         self.settings = tuple((name, _hashable(value)) for name, value in settings.items())
         self.number = next(_numbers)
         # What the layer does not take is complained of at once.
-        inspect.signature(self.layer.__init__).bind(self, 1, *arguments, key=key, **settings)
+        takes = inspect.signature(self.layer.__init__)  # type: ignore[misc]
+        takes.bind(self, 1, *arguments, key=key, **settings)
 
     def made(self, size: int) -> Any:
         """Make the layer for inputs of this size."""
@@ -136,7 +137,7 @@ class LazyLinear(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = Linear
+    layer: ClassVar[Callable[..., Any]] = Linear
     axis: ClassVar[int] = -1
 
 
@@ -151,7 +152,7 @@ class LazyConv1d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = Conv1d
+    layer: ClassVar[Callable[..., Any]] = Conv1d
     axis: ClassVar[int] = -2
 
 
@@ -166,7 +167,7 @@ class LazyConv2d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = Conv2d
+    layer: ClassVar[Callable[..., Any]] = Conv2d
     axis: ClassVar[int] = -3
 
 
@@ -181,7 +182,7 @@ class LazyConv3d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = Conv3d
+    layer: ClassVar[Callable[..., Any]] = Conv3d
     axis: ClassVar[int] = -4
 
 
@@ -196,7 +197,7 @@ class LazyConvTranspose1d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = ConvTranspose1d
+    layer: ClassVar[Callable[..., Any]] = ConvTranspose1d
     axis: ClassVar[int] = -2
 
 
@@ -211,7 +212,7 @@ class LazyConvTranspose2d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = ConvTranspose2d
+    layer: ClassVar[Callable[..., Any]] = ConvTranspose2d
     axis: ClassVar[int] = -3
 
 
@@ -226,5 +227,5 @@ class LazyConvTranspose3d(_Lazy):
         3
     """
 
-    layer: ClassVar[type[Module]] = ConvTranspose3d
+    layer: ClassVar[Callable[..., Any]] = ConvTranspose3d
     axis: ClassVar[int] = -4
