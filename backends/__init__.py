@@ -1,5 +1,6 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
+from .budget import Fitted, fit
 from .buffers import pool
 from .cache import clear as clear_disk
 from .compile import compile_jaxpr
@@ -8,10 +9,12 @@ from .explain import Explanation, explain_program
 
 __all__ = [
     "Explanation",
+    "Fitted",
     "clear_disk",
     "compile_jaxpr",
     "cost_analysis",
     "explain_program",
+    "fit",
     "memory_analysis",
     "pool",
 ]

@@ -22,7 +22,17 @@ from funtorch.jaxpr import Lit, Var
 from .kernel import Store, is_row_store, levels, serial_axes
 from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
-__all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
+__all__ = [
+    "ALIGN",
+    "Layout",
+    "Loop",
+    "Place",
+    "carries",
+    "check_layout",
+    "lay_out",
+    "lifetimes",
+    "nbytes",
+]
 
 ALIGN = 64
 SMALL = 256  # bytes up to which a variable gets a cell on the stack
@@ -87,7 +97,7 @@ class Layout:
 
     def _lines(self, indent: str) -> Iterator[str]:
         yield f"{indent}arena {self.arena} bytes, stack {self.cells} bytes"
-        first, last = _lifetimes(self.plan)
+        first, last = lifetimes(self.plan)
         for v, place in self.places.items():
             yield (
                 f"{indent}  {v.aval.str_short()} {nbytes(v)} bytes, steps {first[v]} to "
@@ -124,7 +134,7 @@ def _small_limits(plan: Plan) -> tuple[int, int]:
     return (SMALL if own(plan) + needed <= STACK else 0), (SMALL if needed <= STACK else 0)
 
 
-def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
+def lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
     """Return the steps that make and that last use each variable; -1: given, n: a result."""
     first = dict.fromkeys(_inputs(plan), -1)
     last = dict(first)
@@ -259,7 +269,7 @@ class _Planner:
         return self._placed()
 
     def _start(self) -> None:
-        first, last = _lifetimes(self.plan)
+        first, last = lifetimes(self.plan)
         numbers = {v: k for k, v in enumerate(_inputs(self.plan))}
         for v in first:
             self.group[v] = _Group([v], nbytes(v), first[v], last[v], numbers.get(v))
@@ -437,7 +447,7 @@ class _Span:
 
 def _spans(layout: Layout) -> dict[object, list[_Span]]:
     """Return what lies in each memory: variables, and what loops need for themselves."""
-    first, last = _lifetimes(layout.plan)
+    first, last = lifetimes(layout.plan)
     result_of = dict(layout.pairs)
     found: dict[object, list[_Span]] = {}
     for v, place in layout.places.items():

@@ -61,7 +61,7 @@ class _FractionalMaxPool(Module):
         """Map x of (batch, channels, *space) to fewer places.
 
         ``samples`` are numbers in [0, 1) of shape (batch, channels, axes of space) that shift the
-        windows; ``key`` draws them. With neither, all are 1/2.
+        windows; ``key`` draws them, and so does training. Else all are 1/2.
         """
         x, batched = samples_of(self, x, self.space)
         samples = self._samples(x, key, samples)
@@ -92,6 +92,8 @@ class _FractionalMaxPool(Module):
                     f"{title(self)} takes samples of shape {shape}; it was given {samples.shape}"
                 )
             return samples
+        if key is None and self.training:
+            key = self.fresh_key(x)
         if key is None:
             return fnp.full(shape, 0.5, fnp.float32)
         return random.uniform(key, shape)

@@ -35,10 +35,12 @@ from funtorch.treecode import MISMATCH, builder, extractor
 
 from ..backends import (
     Explanation,
+    Fitted,
     clear_disk,
     compile_jaxpr,
     cost_analysis,
     explain_program,
+    fit,
     memory_analysis,
     pool,
 )
@@ -137,9 +139,16 @@ class _Program:
     code."""
 
     def __init__(
-        self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int], record: _Record
+        self,
+        jaxpr: Jaxpr,
+        out_tree: Any,
+        name: str,
+        donated: frozenset[int],
+        record: _Record,
+        budget: int | None = None,
     ) -> None:
         self.record = record
+        self.budget = budget
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
         self.out_tree = out_tree
@@ -151,7 +160,16 @@ class _Program:
         return any(isinstance(x, Tracer) for x in self.consts)
 
     def compiled(self) -> Callable[[list[Any]], list[Any]]:
-        return _compiled(self.jaxpr, self.donated)
+        if self.budget is None:
+            return _compiled(self.jaxpr, self.donated)
+        return compile_jaxpr(self.simplified(), self.donated)
+
+    def simplified(self) -> Jaxpr:
+        """Return the program that is compiled."""
+        jaxpr = simplify(self.jaxpr)
+        if self.budget is not None and self.record.memory is None:
+            self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
+        return jaxpr if self.record.memory is None else self.record.memory.jaxpr
 
     def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
         with self.record:
@@ -185,14 +203,14 @@ class _Program:
         return self.out_tree.unflatten(outs)
 
     def cost_analysis(self) -> dict[str, float]:
-        return cost_analysis(simplify(self.jaxpr))
+        return cost_analysis(self.simplified())
 
     def memory_analysis(self) -> Any:
-        return memory_analysis(simplify(self.jaxpr), self.donated)
+        return memory_analysis(self.simplified(), self.donated)
 
     def explain(self) -> Explanation:
-        count = len(self.jaxpr.eqns)
-        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
+        jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
+        return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -259,13 +277,14 @@ _RECORDS = 256
 
 
 class _Record:
-    """Why a program was made, and how long it took until it could run."""
+    """Why a program was made, how long it took until it could run, and how it fits in memory."""
 
-    __slots__ = ("reason", "seconds")
+    __slots__ = ("memory", "reason", "seconds")
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         self.seconds = 0.0
+        self.memory: Fitted | None = None
 
     def __enter__(self) -> None:
         self.seconds -= time.perf_counter()
@@ -287,6 +306,7 @@ class Jitted:
         static_argnames: frozenset[str],
         donate_argnums: tuple[int, ...],
         donate_argnames: frozenset[str],
+        memory_budget: int | None = None,
     ) -> None:
         functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.__wrapped__ = fun
@@ -297,6 +317,7 @@ class Jitted:
         self._has_static = bool(static_argnums or static_argnames)
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
+        self._budget = memory_budget
         self._programs: OrderedDict[Signature, _Program] = OrderedDict()
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
@@ -429,7 +450,8 @@ class Jitted:
         with record:
             jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
         name = self._name.split(" ")[0]
-        program = _Program(jaxpr, out_tree, name, self._donated(args, kwargs), record)
+        donated = self._donated(args, kwargs)
+        program = _Program(jaxpr, out_tree, name, donated, record, self._budget)
         self._compiles.append(record)
         if not program.holds_tracers():
             self._programs[key] = program
@@ -483,8 +505,9 @@ class Jitted:
         of a compile; programs that were only traced have no other part.
 
         Returns:
-            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, and
-            ``seconds``; of the last 256), and the sum ``seconds``. It can be printed.
+            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, ``seconds``,
+            and ``memory``, what a ``memory_budget`` led to; of the last 256), and the sum
+            ``seconds``. It can be printed.
 
         Example:
             >>> import funtorch as ft
@@ -496,7 +519,8 @@ class Jitted:
             >>> [compile.reason for compile in stats.compiles]
             ['first call, with x: f32[3]', 'argument x was f32[3], is f32[4]']
         """
-        return Stats(self._calls, tuple([Compile(r.reason, r.seconds) for r in self._compiles]))
+        compiles = [Compile(r.reason, r.seconds, r.memory) for r in self._compiles]
+        return Stats(self._calls, tuple(compiles))
 
     def _cache_size(self) -> int:
         return len(self._programs)
@@ -509,6 +533,7 @@ def jit(
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
+    memory_budget: int | None = None,
     keep_unused: bool = False,
     inline: bool = False,
     device: Any = None,
@@ -524,6 +549,9 @@ def jit(
             and each new value compiles again.
         donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
             results of the same type. Such arrays are deleted by the call.
+        memory_budget: bytes that arguments, results and temporary arrays may take together. Where
+            they would take more, what is worth it is computed again instead of being kept, as
+            ``stats()`` tells. It holds for calls from outside of other compiled programs.
         keep_unused, inline, compiler_options: accepted for compatibility; arguments are never left
             out, calls inside a compiled program always become part of it, and there is no XLA.
         device, backend: None or the CPU.
@@ -534,7 +562,8 @@ def jit(
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
-        ValueError: if a static argument is not hashable, or there is no such device.
+        ValueError: if a static argument is not hashable, there is no such device, or the
+            memory_budget cannot be met; the error names the least peak that can be.
 
     Example:
         >>> import funtorch as ft
@@ -553,11 +582,17 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
+            memory_budget=memory_budget,
         )
     check_callable(fun, "jit")
+    if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 0):
+        raise ValueError(
+            f"jit of {function_name(fun)}: memory_budget is a number of bytes, an int of 0 or "
+            f"more, got {memory_budget!r:.60}"
+        )
     nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
     donate_nums, donate_names = _resolve(fun, _ints(donate_argnums), _names(donate_argnames))
-    return Jitted(fun, nums, names, donate_nums, donate_names)
+    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget)
 
 
 def _ints(x: int | Sequence[int] | None) -> tuple[int, ...]:
