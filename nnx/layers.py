@@ -150,8 +150,9 @@ class Unflatten(Module):
         k = self.dim + x.ndim if self.dim < 0 else self.dim
         if 0 <= k < x.ndim:
             known = math.prod(n for n in sizes if n != -1)
-            whole = known if -1 not in sizes else known and x.shape[k] // known * known
-            if sizes.count(-1) < 2 and whole == x.shape[k]:
+            left = x.shape[k] // known if known else 0
+            sizes = tuple(left if n == -1 else n for n in sizes)
+            if self.unflattened_size.count(-1) < 2 and math.prod(sizes) == x.shape[k]:
                 return x.reshape(*x.shape[:k], *sizes, *x.shape[k + 1 :])
         raise ValueError(
             f"{title(self)} takes an array whose axis {self.dim} has the product of these sizes; "
