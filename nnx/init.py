@@ -61,11 +61,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def _matrix(name: str, shape: Shape, least: int = 2, most: float = math.inf) -> tuple[int, ...]:
     shape = tuple(shape)
     if not least <= len(shape) <= most:
-        rest = "or more" if most == math.inf else f"to {most:.0f}"
-        raise ValueError(
-            f"init.{name} takes a shape of {least} {rest if least != most else ''} axes; it was "
-            f"given {shape}"
-        )
+        span = {least: f"{least}", math.inf: f"{least} or more"}.get(most, f"{least} to {most:.0f}")
+        raise ValueError(f"init.{name} takes a shape of {span} axes; it was given {shape}")
     return shape
 
 
