@@ -128,6 +128,38 @@ def test_layer_under_vmap(row: Row) -> None:
             close(y[k], want, f"sample {k}")
 
 
+@named([row for row in FIRST if nnx.state_dict(build(row))])
+def test_stacked_layers_are_an_ensemble(row: Row) -> None:
+    layer, xs = build(row), reference.inputs_of(row)
+    other = ft.tree.map(lambda x: 1 - x, layer)
+    both = ft.tree.map(lambda a, b: fnp.stack([a, b]), layer, other)
+    got = ft.vmap(lambda layer: outputs(layer, xs))(both)
+    for k, one in enumerate((layer, other)):
+        for y, want in zip(got, outputs(one, xs), strict=True):
+            close(y[k], want, f"layer {k}")
+
+
+@named([row for row in FIRST if any(isinstance(given, tuple) for given in row[3])])
+def test_second_derivatives_agree(row: Row) -> None:
+    """Forward over reverse is reverse over reverse."""
+    layer, xs = build(row), reference.inputs_of(row)
+    floats = [fnp.asarray(x) for x in xs if is_float(x)]
+    ways = [fnp.asarray(reference.numbers(x.shape, 9)) for x in floats]
+
+    def total(floats: list[Any]) -> Any:
+        rest = iter(floats)
+        ys = outputs(layer, [next(rest) if is_float(x) else x for x in xs])
+        return sum((y**3 * reference.probe(y.shape)).sum() for y in ys if is_float(y))
+
+    def slope(floats: list[Any]) -> Any:
+        pairs = zip(ft.grad(total)(floats), ways, strict=True)
+        return sum((g * way).sum() for g, way in pairs)
+
+    _, forward = ft.jvp(ft.grad(total), (floats,), (ways,))
+    for got, want in zip(forward, ft.grad(slope)(floats), strict=True):
+        close(got, want, "hvp", 1e-3)
+
+
 @named(FIRST)
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_layer_keeps_the_dtype(row: Row, dtype: str) -> None:
