@@ -98,6 +98,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "debug_nans": _flag,
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
+    "python_control_flow": _flag,
     "narrow": _flag,
     "traceback_filtering": _filtering,
     "debug": _level,
@@ -108,6 +109,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
+    "python_control_flow",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -155,6 +157,8 @@ class Config(threading.local):
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
+        python_control_flow: let `if`, `while`, `and`, `or`, `not` and `assert` take traced values,
+            under `jit` and `vmap` too; without it they raise, as in JAX.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
@@ -178,6 +182,7 @@ class Config(threading.local):
     debug_nans: bool = False
     strict_gradients: bool = False
     numpy_dispatch: bool = True
+    python_control_flow: bool = True
     narrow: bool = False
     traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()

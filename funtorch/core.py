@@ -42,11 +42,13 @@ __all__ = [
     "Tracer",
     "aval_of",
     "current",
+    "decide",
     "delete",
     "eval_trace",
     "kind_of",
     "no_source",
     "source_of",
+    "truth",
     "typeof",
     "use_trace",
 ]
@@ -285,6 +287,17 @@ class Trace:
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         raise NotImplementedError
 
+    def decide(self, x: Tracer, soft: bool = False) -> bool | None:
+        """Return the truth of a tracer of this trace, of one element; None where it has none.
+
+        ``soft`` asks whether it may be true for some of the lanes that the trace stands for: True
+        is never wrong then.
+        """
+        return None
+
+    def visit(self) -> None:
+        """Take note that what is traced here depends on the truth of an outer trace's tracer."""
+
     def __enter__(self) -> Trace:
         """Make this trace current until the block ends; leaving it also ends the trace's life."""
         _state.stack.append(_state.trace)
@@ -455,6 +468,24 @@ def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
         "from the "
         "function instead."
     )
+
+
+def truth(x: Any, soft: bool = False) -> bool | None:
+    """Return the truth of an array of one element as its trace decides it, None where none can."""
+    if type(x) is ArrayImpl:
+        return bool(x._data.item())
+    if not x.owner.alive:
+        raise escaped_tracer(x)
+    return x.owner.decide(x, soft)
+
+
+def decide(x: Tracer) -> bool | None:
+    """Return the truth of a tracer of one element to a Python program that asks for it."""
+    for trace in (_state.trace, *reversed(_state.stack)):
+        if trace is x.owner:
+            break
+        trace.visit()
+    return truth(x)
 
 
 def concrete_or_error(x: Any, what: str) -> np.ndarray:

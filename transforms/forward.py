@@ -19,6 +19,7 @@ from funtorch.core import (
     aval_of,
     current,
     source_of,
+    truth,
 )
 from funtorch.dtypes import float0
 from funtorch.errors import user_frame
@@ -108,6 +109,9 @@ class JVP(Trace):
                 for o, t in zip(out, tangent, strict=True)
             ]
         return out if tangent is None else JVPTracer(self, out, tangent, source)
+
+    def decide(self, x: Any, soft: bool = False) -> bool | None:
+        return truth(x.primal, soft)
 
     def unwrap(self, x: Any) -> tuple[Any, Any]:
         """Return (primal, tangent or None) of a value seen inside the trace."""

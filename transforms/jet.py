@@ -22,6 +22,7 @@ from funtorch.core import (
     aval_of,
     current,
     source_of,
+    truth,
     use_trace,
 )
 from funtorch.errors import user_frame
@@ -93,6 +94,9 @@ class Jet(Trace):
             _state.trace, _state.source = saved, before
         wrapped = [self.wrap(coefs, source) for coefs in outs]
         return wrapped if prim.multiple_results else wrapped[0]
+
+    def decide(self, x: Any, soft: bool = False) -> bool | None:
+        return truth(x.coefs[0], soft)
 
     def wrap(self, coefs: Coefs, source: Any) -> Any:
         if all(c is None for c in coefs[1:]):

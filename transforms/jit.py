@@ -49,7 +49,8 @@ from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
 from .stages import Compiled, Lowered, Traced
-from .staging import spec_of, stage_tree
+from .staging import flat_function, spec_of, stage_tree
+from .switchboard import Switchboard, Undecided
 
 __all__ = [
     "Compiled",
@@ -297,7 +298,8 @@ class Jitted:
         self._has_static = bool(static_argnums or static_argnames)
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
-        self._programs: OrderedDict[Signature, _Program] = OrderedDict()
+        self._programs: OrderedDict[Signature, _Program | Switchboard] = OrderedDict()
+        self._inlined: set[Signature] = set()  # decide in Python, and were traced without values
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
@@ -354,12 +356,17 @@ class Jitted:
         arrays = as_arrays(leaves, "argument", self._fun)
         eager = eager and all(type(x) is ArrayImpl for x in arrays)
         key = _signature(arrays, treedef, static)
-        program = self._programs.get(key)
-        if program is None:
-            program = self._stage(key, args, kwargs)
+        if eager:
+            arrays = [_prepared(x) for x in arrays]
+        program: Any = self._programs.get(key)
+        if program is None and (eager or key not in self._inlined):
+            program = self._stage(key, args, kwargs, arrays if eager else None)
+        if program is None or (type(program) is Switchboard and not eager):
+            # It decides in Python by what only the trace around it may know: it becomes a part of it.
+            args, kwargs = treedef.unflatten(arrays)
+            return self._of_dynamic(key)(*args, **kwargs)
         if not eager or program.holds_tracers():
             return program.bind(arrays)
-        arrays = [_prepared(x) for x in arrays]
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
         self._remember(key, kinds, program)
@@ -410,13 +417,85 @@ class Jitted:
         key = tuple((where, type(value), value) for where, value in static)
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
-    def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
+    def _stage(
+        self,
+        key: Signature,
+        args: Any,
+        kwargs: Any,
+        arrays: Sequence[ArrayImpl] | None = None,
+        explored: bool = False,
+    ) -> _Program | Switchboard | None:
+        """Trace the function.
+
+        Args:
+            key: the types.
+            args, kwargs: the arguments.
+            arrays: their leaves, if they have values.
+            explored: whether the program is to contain all paths through the function.
+
+        Returns:
+            the program; None if the function decides in Python and there are no values.
+        """
         old = max(0, len(self._programs) - _RECORDS)
         recent = itertools.islice(self._programs, old, None)
-        why = why_it_missed(self._fun, recent, key, args, kwargs)
-        record = _Record(why)
+        record = _Record(why_it_missed(self._fun, recent, key, args, kwargs))
+        with record:
+            donated = self._donated(args, kwargs)
+            program = self._staged(key, arrays, explored, donated, record)
+        if program is None:
+            self._inlined.add(key)
+            return None
+        self._note(record)
+        if not program.holds_tracers():
+            self._programs[key] = program
+            if len(self._programs) > CACHE_SIZE:
+                self._programs.popitem(last=False)
+                self._forget()
+        return program
+
+    def _note(self, record: _Record) -> _Record:
         if config.debug >= 1:
-            print(f"jit of {self._name} is traced and compiled: {why}", file=sys.stderr)
+            print(f"jit of {self._name} is traced and compiled: {record.reason}", file=sys.stderr)
+        self._compiles.append(record)
+        return record
+
+    def _staged(
+        self,
+        key: Signature,
+        arrays: Sequence[ArrayImpl] | None,
+        explored: bool,
+        donated: frozenset[int],
+        record: _Record,
+    ) -> _Program | Switchboard | None:
+        call, avals = self._of_dynamic(key), [ShapedArray(*t) for t in key.types]
+        name = self._name.split(" ")[0]
+        if explored or not config.python_control_flow:
+            jaxpr, out_tree = stage_tree(call, key.treedef, avals)
+            return _Program(jaxpr, out_tree, name, donated, record)
+        board = Switchboard(
+            flat_function(call, key.treedef),
+            avals,
+            self._name,
+            compile=_compiled,
+            make_end=lambda jaxpr, out_tree, gone: _Program(
+                jaxpr, out_tree, name, frozenset(gone), record
+            ),
+            donated=donated,
+            prepare=_prepared,
+            record=lambda reason: self._note(_Record(reason)),
+        )
+        try:
+            end = board.begin(arrays)
+        except Undecided as signal:
+            if signal.board is not board:
+                raise
+            return None
+        if board.tree.root is not end:
+            return board
+        return _Program(board.tree.whole(), end.out_tree, name, donated, record)
+
+    def _of_dynamic(self, key: Signature) -> Callable[..., Any]:
+        """Return the function of the arguments that are not static."""
         values = {where: value for where, _, value in key.static or ()}
         named = {k: v for k, v in values.items() if isinstance(k, str)}
 
@@ -426,17 +505,7 @@ class Jitted:
             return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
-        with record:
-            jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
-        name = self._name.split(" ")[0]
-        program = _Program(jaxpr, out_tree, name, self._donated(args, kwargs), record)
-        self._compiles.append(record)
-        if not program.holds_tracers():
-            self._programs[key] = program
-            if len(self._programs) > CACHE_SIZE:
-                self._programs.popitem(last=False)
-                self._forget()
-        return program
+        return call
 
     def _forget(self) -> None:
         self._fast = None
@@ -460,7 +529,9 @@ class Jitted:
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
         key = _signature(avals, treedef, static)
-        program = self._programs.get(key) or self._stage(key, args, kwargs)
+        program: Any = self._programs.get(key)
+        if type(program) is not _Program:
+            program = self._stage(key, args, kwargs, explored=True)
         return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
@@ -474,6 +545,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
         self._programs.clear()
+        self._inlined.clear()
         self._forget()
 
     def stats(self) -> Stats:

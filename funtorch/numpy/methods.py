@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, Deleted, concrete_or_error, delete, primitives
+from funtorch.config import config
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    Deleted,
+    concrete_or_error,
+    decide,
+    delete,
+    primitives,
+)
 from funtorch.hardware import CPU, Device
 from funtorch.numpy import (
     contractions,
@@ -102,14 +111,23 @@ def _scalar(x: Any, what: str) -> Any:
 
 
 def _bool(self: Any) -> bool:
+    if type(self) is not ArrayImpl and config.python_control_flow and self.owner.alive:
+        known = decide(self) if self.size == 1 else None
+        if known is not None:
+            return known
+        if self.size != 1:
+            raise _ambiguous(self)
     value = concrete_or_error(self, "bool")
     if value.size != 1:
-        raise ValueError(
-            f"the truth value of an array with {value.size} elements ({describe(self)}) is "
-            "ambiguous: use .any() "
-            "or .all()"
-        )
+        raise _ambiguous(self)
     return bool(value.item())
+
+
+def _ambiguous(x: Any) -> ValueError:
+    return ValueError(
+        f"the truth value of an array with {x.size} elements ({describe(x)}) is ambiguous: use "
+        ".any() or .all()"
+    )
 
 
 def _index(self: Any) -> int:
