@@ -269,10 +269,11 @@ class Trace:
     """One interpreter of primitives.
 
     ``parent`` is the trace its rules run in; ``fun`` the user's function being transformed, or its
-    name.
+    name; ``collects``, whether it keeps what is sown.
     """
 
     __slots__ = ("alive", "fun", "parent")
+    collects = False
 
     def __init__(self, parent: Trace | None, fun: Any = "") -> None:
         self.parent = parent

@@ -33,28 +33,20 @@ from .paths import MOST_PATHS, Node, PathStage, Tree, free_variables
 
 __all__ = ["Known", "as_predicate", "common_types", "explore", "needed_for", "run_equations"]
 
-_MOST_LANE_GROUPS = 256  # decisions of lanes that are all taken both ways
-
 Flat = Callable[..., tuple[Sequence[Any], Any]]
 
 
 class _Explorer(PathStage):
     """Take False where nothing is known, and note that True is to be explored."""
 
-    __slots__ = ("others", "softs")
+    __slots__ = ("others",)
 
     def __init__(self, tree: Tree, route: Sequence[bool]) -> None:
         super().__init__(tree, route)
         self.others: list[list[bool]] = []
-        self.softs = 0
 
     def choose(self, var: Var, soft: bool) -> bool:
         if soft:
-            self.softs += 1
-            if self.softs > _MOST_LANE_GROUPS:
-                self.close(var, soft)
-                self.tree.attach(*self.place, self.node)
-                raise self.tree.too_many()
             return True
         if len(self.taken) < len(self.route):
             outcome = self.route[len(self.taken)]
