@@ -46,6 +46,7 @@ __all__ = [
     "delete",
     "eval_trace",
     "kind_of",
+    "known_values",
     "no_source",
     "source_of",
     "truth",
@@ -281,6 +282,11 @@ class Trace:
         self.alive = True
 
     @property
+    def kind(self) -> str:
+        """How errors call the trace."""
+        return type(self).__name__
+
+    @property
     def name(self) -> str:
         """How errors call the function being transformed."""
         return self.fun if isinstance(self.fun, str) else function_name(self.fun)
@@ -439,10 +445,19 @@ class Tracer(Array):
         """Return the value behind this tracer where one is known now, else None."""
         return None
 
+    def values(self) -> tuple[np.ndarray, int] | None:
+        """Return the values it stands for where they are known, and how many axes in front of
+        them count the lanes of `vmap`."""
+        known = self.concrete()
+        return None if known is None else (known._data, 0)
+
     def __repr__(self) -> str:
-        return (
-            f"Traced<{self.aval.str_short()}>with<{type(self.owner).__name__}({self.owner.name})>"
-        )
+        kind = f"{self.owner.kind}({self.owner.name})"
+        found = self.values()
+        shown = "" if found is None else f" = {found[0]}"
+        if found is not None and found[1]:
+            shown += f" in {math.prod(found[0].shape[: found[1]])} lanes"
+        return f"Traced<{self.aval.str_short()}>with<{kind}>{shown}"
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -452,7 +467,7 @@ class Tracer(Array):
 
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
-    kind = type(x.owner).__name__.lower()
+    kind = x.owner.kind.lower()
     if x.owner.alive:
         return UnexpectedTracerError(
             f"a traced array of type {x.aval.str_short()} was used where the transform that made "
@@ -469,6 +484,11 @@ def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
         "from the "
         "function instead."
     )
+
+
+def known_values(x: Any) -> tuple[np.ndarray, int] | None:
+    """Return what `Tracer.values` does, of an array or a tracer."""
+    return (x._data, 0) if type(x) is ArrayImpl else x.values()
 
 
 def truth(x: Any, soft: bool = False) -> bool | None:

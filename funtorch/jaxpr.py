@@ -284,6 +284,7 @@ class Stage(Trace):
     """Record operations as equations; see the module's first lines."""
 
     __slots__ = ("constvars", "eqns", "invars")
+    kind = "Stage"  # subclasses too
 
     def __init__(self, parent: Trace | None = None, name: str = "") -> None:
         super().__init__(parent, name)

@@ -19,6 +19,7 @@ from funtorch.core import (
     Tracer,
     _state,
     current,
+    known_values,
     source_of,
     truth,
     use_trace,
@@ -62,6 +63,12 @@ class BatchTracer(Tracer):
     def aval(self) -> ShapedArray:  # type: ignore[override]
         aval = self.val.aval
         return ShapedArray(aval.shape[1:], aval.dtype, aval.weak_type)
+
+    def values(self) -> tuple[np.ndarray, int] | None:
+        if type(self.val) is _Gone or not self.owner.alive:
+            return None
+        found = known_values(self.owner.present(self))  # type: ignore[attr-defined]
+        return None if found is None else (found[0], found[1] + 1)
 
 
 class _Gone(NamedTuple):
@@ -247,9 +254,7 @@ class Batch(Trace):
             out = self._revived(left, avals)
             self.log.append((prim, ref(out)))
             return out
-        out = [
-            self._revived(x, None if x is not None else avals[k]) for k, x in enumerate(left)
-        ]
+        out = [self._revived(x, None if x is not None else avals[k]) for k, x in enumerate(left)]
         self.log.append((prim, [*map(ref, out)]))
         return out
 
@@ -301,6 +306,10 @@ def _remains(left: ref[Any]) -> Any:
     if x is None:
         return None
     return (x.val, x.version) if type(x) is BatchTracer else (x, None)
+
+
+def _group_of(trace: Trace) -> str:
+    return str(trace.group) if isinstance(trace, Batch) else "others"
 
 
 def batch_flat(
@@ -421,7 +430,7 @@ def vmap(
             if out_tree != store[0]:
                 raise TypeError(
                     f"vmap of {name}: all lanes must return the same structure, but some return "
-                    f"{store[0]}, and {current().group} {out_tree}"
+                    f"{store[0]}, and {_group_of(current())} {out_tree}"
                 )
             return as_arrays(outs, "output", fun)
 

@@ -13,15 +13,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import (
-    ShapedArray,
-    _state,
-    aval_of,
-    current,
-    primitives,
-    truth,
-    use_trace,
-)
+from funtorch.core import ShapedArray, _state, aval_of, current, primitives, truth, use_trace
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, stage
 from funtorch.ops.elementwise import convert, ne
@@ -177,9 +169,7 @@ def _run(
         assert not made.consts
         return made
 
-    index = convert(
-        as_predicate(env[node.test]), dtype=np.dtype(np.int32), weak_type=False
-    )
+    index = convert(as_predicate(env[node.test]), dtype=np.dtype(np.int32), weak_type=False)
     branches = tuple(map(branch, sides))
     return primitives["cond"].bind(index, *[env[v] for v in free], branches=branches)
 
@@ -203,7 +193,8 @@ def _needs(tree: Tree) -> dict[Node, list[Var]]:
     found: dict[Node, list[Var]] = {}
     for node in reversed(list(tree.nodes())):  # children first
         behind = [v for child in node.children.values() for v in found[child]]
-        found[node] = free_variables(node.eqns, [*([node.test] if node.test else node.outs), *behind])
+        ends = [node.test] if node.test else node.outs
+        found[node] = free_variables(node.eqns, [*ends, *behind])
     return found
 
 

@@ -18,6 +18,7 @@ from funtorch.core import (
     _state,
     aval_of,
     current,
+    known_values,
     source_of,
     truth,
 )
@@ -63,6 +64,9 @@ class JVPTracer(Tracer):
     def concrete(self) -> ArrayImpl | None:
         primal = self.primal
         return primal if type(primal) is ArrayImpl else primal.concrete()
+
+    def values(self) -> tuple[np.ndarray, int] | None:
+        return known_values(self.primal)
 
 
 class JVP(Trace):

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import arraytree as tree
 from funtorch.core import (
     ArrayImpl,
@@ -21,6 +23,7 @@ from funtorch.core import (
     _state,
     aval_of,
     current,
+    known_values,
     source_of,
     truth,
     use_trace,
@@ -67,6 +70,9 @@ class JetTracer(Tracer):
     def concrete(self) -> ArrayImpl | None:
         primal = self.coefs[0]
         return primal if type(primal) is ArrayImpl else primal.concrete()
+
+    def values(self) -> tuple[np.ndarray, int] | None:
+        return known_values(self.coefs[0])
 
 
 class Jet(Trace):

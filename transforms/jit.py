@@ -362,7 +362,7 @@ class Jitted:
         if program is None and (eager or key not in self._inlined):
             program = self._stage(key, args, kwargs, arrays if eager else None)
         if program is None or (type(program) is Switchboard and not eager):
-            # It decides in Python by what only the trace around it may know: it becomes a part of it.
+            # It decides in Python by what only the trace around it may know.
             args, kwargs = treedef.unflatten(arrays)
             return self._of_dynamic(key)(*args, **kwargs)
         if not eager or program.holds_tracers():

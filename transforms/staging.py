@@ -19,14 +19,7 @@ from funtorch.tracebacks import boundary
 from .arguments import as_arrays, check_callable, function_name
 from .explore import Known, explore
 
-__all__ = [
-    "ShapeDtypeStruct",
-    "eval_shape",
-    "flat_function",
-    "make_jaxpr",
-    "spec_of",
-    "stage_tree",
-]
+__all__ = ["ShapeDtypeStruct", "eval_shape", "flat_function", "make_jaxpr", "spec_of", "stage_tree"]
 
 
 class ShapeDtypeStruct:

@@ -224,7 +224,10 @@ class Switchboard:
             self.add_constants(env)
             takes = free_variables(end.eqns, end.outs)
             gone = [k for k, v in enumerate(takes) if v in self._donated]
-            end.program = takes, self._make_end(Jaxpr(takes, end.eqns, end.outs), end.out_tree, gone)
+            end.program = (
+                takes,
+                self._make_end(Jaxpr(takes, end.eqns, end.outs), end.out_tree, gone),
+            )
         takes, program = end.program
         return program.call([env[v] for v in takes])
 
@@ -233,7 +236,8 @@ class Switchboard:
 
     def paths(self) -> tuple[str, ...]:
         """Describe each path: how it decides, and where."""
-        found, waiting = [], [(self.tree.root, ())]
+        found: list[str] = []
+        waiting: list[tuple[Node | None, tuple[str, ...]]] = [(self.tree.root, ())]
         while waiting:
             node, way = waiting.pop()
             if node is None:

@@ -18,6 +18,7 @@ from funtorch.core import (
     Array,
     ArrayImpl,
     Deleted,
+    Tracer,
     concrete_or_error,
     decide,
     delete,
@@ -168,11 +169,22 @@ def _setitem(self: Any, index: Any, value: Any) -> None:
 
 
 def _format(self: Any, spec: str) -> str:
-    if not spec or self.ndim:
-        return (
-            str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
-        )
-    return format(_scalar(self, "a string, by format,"), spec)
+    if not spec:
+        return str(self)
+    if type(self) is ArrayImpl:
+        return format(self._data if self.ndim else self._data.item(), spec)
+    found = self.values()
+    return _description(self) if found is None else _formatted(found[0].tolist(), spec)
+
+
+def _formatted(values: Any, spec: str) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(_formatted(x, spec) for x in values)}]"
+    return format(values, spec)
+
+
+def _description(x: Any) -> str:
+    return f"{x.dtype.name}[{','.join(map(str, x.shape))}]"
 
 
 def _repr(self: ArrayImpl) -> str:
@@ -194,7 +206,10 @@ def _repr(self: ArrayImpl) -> str:
 
 
 def _str(self: Any) -> str:
-    return str(np.asarray(self._data)) if type(self) is ArrayImpl else repr(self)
+    if type(self) is ArrayImpl:
+        return str(np.asarray(self._data))
+    found = self.values()
+    return _description(self) if found is None else str(found[0])
 
 
 # ------------------------------------------------------------------------------------------ methods
@@ -385,7 +400,7 @@ def _attach() -> None:
     # Equality is elementwise, so arrays cannot be keys; caches use id or the values.
     setattr(Array, "__hash__", None)  # noqa: B010
     ArrayImpl.__repr__ = _repr  # type: ignore[method-assign, assignment]
-    ArrayImpl.__str__ = _str  # type: ignore[method-assign]
+    ArrayImpl.__str__ = Tracer.__str__ = _str  # type: ignore[method-assign]
 
 
 _attach()
