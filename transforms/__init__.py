@@ -25,6 +25,7 @@ from .harvest import plant, reap, sow
 from .jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
+from .norms import per_example_norms
 from .remat import checkpoint, remat
 from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
@@ -72,6 +73,7 @@ __all__ = [
     "map",
     "named_call",
     "named_scope",
+    "per_example_norms",
     "plant",
     "pmax",
     "pmean",
