@@ -65,6 +65,7 @@ FLOORS = {
     "funtorch.transforms": 3,
     "funtorch.backends": 3,
     "funtorch.transforms.jit": 4,
+    "funtorch.transforms.programs": 4,
     "funtorch.transforms.residuals": 4,
     "funtorch.transforms.families": 4,
     "funtorch.transforms.__init__": 4,
