@@ -29,6 +29,7 @@ PAGES = [
     "docs/custom-rules.md",
     "docs/callbacks.md",
     "docs/checkpointing.md",
+    "docs/checks.md",
     "docs/collectives.md",
     "docs/sow-and-reap.md",
     "docs/extending.md",
