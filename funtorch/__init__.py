@@ -3,7 +3,7 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy, tracebacks, typing
+from funtorch import core, flatten_util, nn, optim, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
@@ -12,7 +12,7 @@ from funtorch.config import (
     numpy_rank_promotion,
     threads,
 )
-from funtorch.core import Array, ShapedArray, typeof
+from funtorch.core import ShapedArray, typeof
 from funtorch.device import (
     Device,
     block_until_ready,
@@ -29,6 +29,7 @@ from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_nans
+from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
     checkpoint,
@@ -160,6 +161,7 @@ __all__ = [
     "remat",
     "save",
     "scipy",
+    "sharding",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",
@@ -178,9 +180,14 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
+<<<<<<< HEAD
     numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
     experimental.checkify.Error,
     Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
+=======
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
+    core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
+>>>>>>> main
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip
     tracebacks.add_boundaries(_owner)

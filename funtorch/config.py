@@ -99,6 +99,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
     "narrow": _flag,
+    "dynamic_sizes": _flag,
     "traceback_filtering": _filtering,
     "debug": _level,
     "threads": _count,
@@ -111,6 +112,7 @@ _TRACED = (
 )  # fmt: skip
 _UNTRACED = {
     "debug",
+    "dynamic_sizes",
     "threads",
     "traceback_filtering",
 }  # and what it does not, nor whether it is traced at all
@@ -159,6 +161,8 @@ class Config(threading.local):
             `update("jax_enable_x64", False)` sets it.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
+        dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
+            for all sizes of that axis.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
@@ -179,6 +183,7 @@ class Config(threading.local):
     strict_gradients: bool = False
     numpy_dispatch: bool = True
     narrow: bool = False
+    dynamic_sizes: bool = True
     traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()
     threads: int | None = None

@@ -12,9 +12,9 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .module import Module, static, title
+from .module import Module, field, static, title
 
-__all__ = ["Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential"]
+__all__ = ["Flatten", "Identity", "Lambda", "Linear", "Sequential"]
 
 
 class Linear(Module):
@@ -72,51 +72,6 @@ class Linear(Module):
             )
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias
-
-
-class Dropout(Module):
-    """Zero each element with probability ``rate`` and scale the rest by 1 / (1 - rate).
-
-    Without a key the layer is in evaluation and does nothing.
-
-    Args:
-        rate: probability that an element is zeroed, in [0, 1].
-
-    Raises:
-        ValueError: ``rate`` is outside [0, 1]; or, when called, ``deterministic=False`` comes
-            without a key.
-
-    Example:
-        >>> import funtorch.numpy as fnp
-        >>> from funtorch import nnx, random
-        >>> x = fnp.ones(1000)
-        >>> bool((nnx.Dropout(0.5)(x) == x).all())
-        True
-        >>> sorted(set(nnx.Dropout(0.5)(x, key=random.key(0)).tolist()))
-        [0.0, 2.0]
-
-    References:
-        Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
-        JMLR 15 (2014).
-    """
-
-    rate: float = static()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"Dropout takes a rate in [0, 1]; it was given {self.rate}")
-
-    def __call__(self, x: Any, *, key: Any = None, deterministic: bool | None = None) -> ft.Array:
-        """Drop elements of x when there is a key and ``deterministic`` is not true."""
-        x = fnp.asarray(x)
-        if deterministic is False and key is None:
-            raise ValueError(f"{title(self)} with deterministic=False needs key=...")
-        if key is None or deterministic or self.rate == 0:
-            return x
-        if self.rate == 1:
-            return fnp.zeros_like(x)
-        keep = random.bernoulli(key, 1 - self.rate, x.shape)
-        return fnp.where(keep, x / (1 - self.rate), 0)
 
 
 class Identity(Module):
@@ -190,7 +145,7 @@ class Sequential(Module):
         (3, 'ReLU')
     """
 
-    layers: tuple[Any, ...]
+    layers: tuple[Any, ...] = field(transparent=True)
 
     def __init__(self, *layers: Any) -> None:
         for i, layer in enumerate(layers):

@@ -21,6 +21,7 @@ from funtorch.tracebacks import boundary
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
 from .restage import Restaged, pick, split, stage_hoisted
+from .staging import ShapeDtypeStruct
 
 __all__ = ["plant", "reap", "recomputed", "sow"]
 
@@ -591,7 +592,7 @@ class _Plants:
     """Hands out planted leaves in the order in which they are asked for."""
 
     def __init__(self, plants: dict[str, Any], tag: str, fun: Any) -> None:
-        self.plants, self.tag, self.fun = plants, tag, fun
+        self.plants, self.tag, self.fun = dict(plants), tag, fun
         self.used: set[str] = set()
         self.queues: dict[str, Iterator[Any]] = {}
         self.now: dict[str, Any] = {}  # the value that is being handed out leaf by leaf
@@ -603,10 +604,7 @@ class _Plants:
         value = self.plants[sown.name]
         if sown.mode == "append":
             if sown.again:
-                raise NotImplementedError(
-                    f"plant: {sown.name!r}, of mode 'append', is computed again for a derivative "
-                    "(checkpoint): give each value a name of its own"
-                )
+                raise _again_and_several(sown)
             if sown.leaf == 0:
                 queue = self.queues.setdefault(sown.name, iter(value))
                 self.now[sown.name] = next(queue, None)
@@ -619,15 +617,46 @@ class _Plants:
                 f"plant: {sown.name!r} (tag {self.tag!r}) in {function_name(self.fun)} has the "
                 f"structure {sown.treedef}; given is {treedef}"
             )
-        (leaf,) = as_arrays([leaves[sown.leaf]], f"planted {sown.name!r}", self.fun)
-        if leaf.weak_type and leaf.dtype != aval.dtype:
-            leaf = leaf.astype(aval.dtype)
-        if leaf.shape != aval.shape or leaf.dtype != aval.dtype:
-            raise TypeError(
-                f"plant: {sown.name!r} (tag {self.tag!r}) in {function_name(self.fun)} is "
-                f"{aval.str_short()}; given is {leaf.aval.str_short()}"
-            )
-        return leaf
+        return _fitting(leaves[sown.leaf], sown, aval, self.tag, self.fun)
+
+
+class _Asked:
+    """Asks a function what to plant, once for each array that is sown."""
+
+    def __init__(self, ask: Callable[[str, ShapeDtypeStruct], Any], tag: str, fun: Any) -> None:
+        self.ask, self.tag, self.fun = ask, tag, fun
+        self.given: dict[tuple[str, int], list[Any]] = {}
+
+    def __call__(self, sown: Sown, aval: ShapedArray) -> Any:
+        earlier = self.given.setdefault((sown.name, sown.leaf), [])
+        if sown.again:
+            if len(earlier) > 1:
+                raise _again_and_several(sown)
+            return earlier[0]
+        value = self.ask(sown.name, ShapeDtypeStruct(aval.shape, aval.dtype))
+        if value is not None:
+            value = _fitting(value, sown, aval, self.tag, self.fun)
+        earlier.append(value)
+        return value
+
+
+def _again_and_several(sown: Sown) -> NotImplementedError:
+    return NotImplementedError(
+        f"plant: {sown.name!r}, of mode 'append', is computed again for a derivative "
+        "(checkpoint): give each value a name of its own"
+    )
+
+
+def _fitting(value: Any, sown: Sown, aval: ShapedArray, tag: str, fun: Any) -> Any:
+    (leaf,) = as_arrays([value], f"planted {sown.name!r}", fun)
+    if leaf.weak_type and leaf.dtype != aval.dtype:
+        leaf = leaf.astype(aval.dtype)
+    if leaf.shape != aval.shape or leaf.dtype != aval.dtype:
+        raise TypeError(
+            f"plant: {sown.name!r} (tag {tag!r}) in {function_name(fun)} is "
+            f"{aval.str_short()}; given is {leaf.aval.str_short()}"
+        )
+    return leaf
 
 
 def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
@@ -641,6 +670,9 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
         A function ``(plants, *args)`` that returns what ``fun`` returns with the values of
         ``plants``, a dictionary by name as `reap` gives it, in the place of those sown. What is
         planted does not depend on the arguments, so the derivative through it is zero.
+        ``plants`` may also be a function ``(name, like)`` that is asked, in the program's order,
+        for each array that is sown: ``like`` has the shape, with the steps of a scan in front,
+        and dtype; None leaves the value as it is.
 
     Raises:
         TypeError: if a planted value has another structure, shape or dtype than the sown one.
@@ -658,8 +690,8 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
 
     @boundary
     @functools.wraps(fun)
-    def planted(plants: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        given = _Plants(dict(plants), tag, fun)
+    def planted(plants: Any, *args: Any, **kwargs: Any) -> Any:
+        given: Any = _Asked(plants, tag, fun) if callable(plants) else _Plants(plants, tag, fun)
         box: list[Any] = []
 
         def run() -> list[Any]:
@@ -667,7 +699,7 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
             return []
 
         _harvest_flat(run, (), tag, given, fun)
-        unused = sorted(plants.keys() - given.used)
+        unused = [] if callable(plants) else sorted(plants.keys() - given.used)
         if unused:
             raise ValueError(
                 f"plant: {function_name(fun)} sows nothing named {', '.join(map(repr, unused))} "

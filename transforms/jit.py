@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import sys
 import time
@@ -28,6 +27,7 @@ from funtorch.core import (
     eval_trace,
     kind_of,
 )
+from funtorch.dims import NotDynamic
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.numpy.promotion import on_device
 from funtorch.tracebacks import boundary, hide_frames
@@ -44,7 +44,11 @@ from ..backends import (
     memory_analysis,
     pool,
 )
+from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
+from .dynamic import Sizes
+from .dynamic_axes import Marks, check_axes, marked_axes
+from .families import Bound, Family, TraceAt, alike
 from .loops import run_while, while_p
 from .misses import Compile, Signature, Stats, leaf_names, why_it_missed
 from .restage import call_rules
@@ -66,6 +70,8 @@ __all__ = [
 
 CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the oldest goes first."""
+
+_RECENT = 16  # programs that a new one is compared with, and families that are kept
 
 _STRUCTURES = 64  # structures of arguments that one jitted function has code for
 
@@ -154,6 +160,7 @@ class _Program:
         self.out_tree = out_tree
         self.name = name
         self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
+        self.family: tuple[Family, Sizes, TraceAt] | None = None  # it may run a program of
         self.call: Callable[[Sequence[ArrayImpl]], Any] = self._first_call
 
     def holds_tracers(self) -> bool:
@@ -178,12 +185,12 @@ class _Program:
 
     def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
         """Return the function from arrays, of the program's types and contiguous, to the result."""
-        run, build = self.compiled(), builder(self.out_tree)
-        consts = [_prepared(c)._data for c in self.consts]
+        (run, scalars), build = self._runnable(), builder(self.out_tree)
+        consts = [_prepared(c)._data for c in (*scalars, *self.consts)]
         avals = self.jaxpr.out_avals
         weak = [a.weak_type for a in avals]
         kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
-        gone = [k - len(consts) for k in sorted(self.donated)]
+        gone = [k - len(self.consts) for k in sorted(self.donated)]
         why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
 
         def call(arrays: Sequence[ArrayImpl]) -> Any:
@@ -197,6 +204,20 @@ class _Program:
             return result
 
         return call_and_delete if gone else call
+
+    def _runnable(self) -> Bound:
+        """Return compiled code, for several sizes where it can be, and what it takes first."""
+        if self.family is not None:
+            (family, sizes, trace_at), self.family = self.family, None
+            try:
+                bound, fresh = family.bound(self.jaxpr, sizes, self.donated, trace_at)
+            except NotDynamic as error:
+                self.record.sizes = f"for these sizes alone: {error}"
+            else:
+                self.record.sizes = f"for any {', '.join(sizes)}"
+                self.record.shared = not fresh
+                return bound
+        return self.compiled(), []
 
     def bind(self, arrays: Sequence[Any]) -> Any:
         outs = jit_p.bind(*self.consts, *arrays, jaxpr=self.jaxpr, name=self.name)
@@ -279,12 +300,14 @@ _RECORDS = 256
 class _Record:
     """Why a program was made, how long it took until it could run, and how it fits in memory."""
 
-    __slots__ = ("memory", "reason", "seconds")
+    __slots__ = ("memory", "reason", "seconds", "shared", "sizes")
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         self.seconds = 0.0
         self.memory: Fitted | None = None
+        self.sizes = ""  # that the program is for, in words
+        self.shared = False  # whether it was compiled for other sizes before
 
     def __enter__(self) -> None:
         self.seconds -= time.perf_counter()
@@ -307,6 +330,7 @@ class Jitted:
         donate_argnums: tuple[int, ...],
         donate_argnames: frozenset[str],
         memory_budget: int | None = None,
+        dynamic_axes: Any = None,
     ) -> None:
         functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.__wrapped__ = fun
@@ -318,6 +342,8 @@ class Jitted:
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
         self._budget = memory_budget
+        self._dynamic_axes = dynamic_axes
+        self._families: list[Family] = []
         self._programs: OrderedDict[Signature, _Program] = OrderedDict()
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
@@ -447,18 +473,52 @@ class Jitted:
             return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
+
+        def trace_at(sizes: Sizes) -> Jaxpr:
+            assert family is not None
+            types = family[0].types(key, sizes)
+            return stage_tree(call, key.treedef, [ShapedArray(*t) for t in types])[0].hoisted()
+
+        family = self._family(key, args, kwargs)
         with record:
             jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
         name = self._name.split(" ")[0]
         donated = self._donated(args, kwargs)
         program = _Program(jaxpr, out_tree, name, donated, record, self._budget)
         self._compiles.append(record)
+        if family is not None and self._budget is None and not program.holds_tracers():
+            program.family = *family, trace_at
         if not program.holds_tracers():
             self._programs[key] = program
             if len(self._programs) > CACHE_SIZE:
                 self._programs.popitem(last=False)
                 self._forget()
         return program
+
+    def _family(self, key: Signature, args: Any, kwargs: Any) -> tuple[Family, Sizes] | None:
+        """Return the calls that differ from this one in sizes alone, and its sizes."""
+        marks: Marks | None = None
+        if self._dynamic_axes is not None:
+            shapes, names = [t[0] for t in key.types], leaf_names(self._fun, args, kwargs)
+            marks = marked_axes(self._fun, self._dynamic_axes, args, kwargs, shapes, names)
+        elif not config.dynamic_sizes:
+            return None
+        for family in self._families:
+            sizes = family.sizes(key)
+            if sizes and (marks is None or marks.keys() == family.marks.keys()):
+                return family, sizes
+        if marks is None:
+            recent = itertools.islice(reversed(self._programs), _RECENT)
+            marks = alike(key, recent, leaf_names(self._fun, args, kwargs))
+        if not marks:
+            return None
+        family = Family.of(key, marks)
+        self._families = [*self._families[-_RECENT:], family]
+        for other in itertools.islice(reversed(self._programs), _RECENT):
+            family.remember(other, self._programs[other].jaxpr)
+        sizes = family.sizes(key)
+        assert sizes is not None
+        return family, sizes
 
     def _forget(self) -> None:
         self._fast = None
@@ -496,6 +556,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
         self._programs.clear()
+        self._families.clear()
         self._forget()
 
     def stats(self) -> Stats:
@@ -519,8 +580,10 @@ class Jitted:
             >>> [compile.reason for compile in stats.compiles]
             ['first call, with x: f32[3]', 'argument x was f32[3], is f32[4]']
         """
-        compiles = [Compile(r.reason, r.seconds, r.memory) for r in self._compiles]
-        return Stats(self._calls, tuple(compiles))
+        found = [
+            Compile(r.reason, r.seconds, r.memory, r.sizes) for r in self._compiles if not r.shared
+        ]
+        return Stats(self._calls, tuple(found))
 
     def _cache_size(self) -> int:
         return len(self._programs)
@@ -534,6 +597,7 @@ def jit(
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
     memory_budget: int | None = None,
+    dynamic_axes: Any = None,
     keep_unused: bool = False,
     inline: bool = False,
     device: Any = None,
@@ -552,6 +616,11 @@ def jit(
         memory_budget: bytes that arguments, results and temporary arrays may take together. Where
             they would take more, what is worth it is computed again instead of being kept, as
             ``stats()`` tells. It holds for calls from outside of other compiled programs.
+        dynamic_axes: axes whose size may be any in one compiled program: a dict from arguments'
+            names, or a tuple by position, of an axis, a tuple of axes, a dict from axes to names,
+            or trees of these. Axes of one name have one size. Without it, axes are marked when a
+            call comes that differs from one before in their sizes alone. See
+            docs/dynamic-axes.md.
         keep_unused, inline, compiler_options: accepted for compatibility; arguments are never left
             out, calls inside a compiled program always become part of it, and there is no XLA.
         device, backend: None or the CPU.
@@ -563,7 +632,8 @@ def jit(
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
         ValueError: if a static argument is not hashable, there is no such device, or the
-            memory_budget cannot be met; the error names the least peak that can be.
+            memory_budget cannot be met; the error names the least peak that can be. If
+            ``dynamic_axes`` marks what is not there, or gives axes of different sizes one name.
 
     Example:
         >>> import funtorch as ft
@@ -583,59 +653,19 @@ def jit(
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
             memory_budget=memory_budget,
+            dynamic_axes=dynamic_axes,
         )
     check_callable(fun, "jit")
+    if dynamic_axes is not None:
+        check_axes(fun, dynamic_axes)
     if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 0):
         raise ValueError(
             f"jit of {function_name(fun)}: memory_budget is a number of bytes, an int of 0 or "
             f"more, got {memory_budget!r:.60}"
         )
-    nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
-    donate_nums, donate_names = _resolve(fun, _ints(donate_argnums), _names(donate_argnames))
-    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget)
-
-
-def _ints(x: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if x is None else (x,) if isinstance(x, int) else tuple(x)
-
-
-def _names(x: str | Iterable[str] | None) -> tuple[str, ...]:
-    return () if x is None else (x,) if isinstance(x, str) else tuple(x)
-
-
-def _resolve(
-    fun: Any, nums: tuple[int, ...], names: tuple[str, ...]
-) -> tuple[tuple[int, ...], frozenset[str]]:
-    """Return positions and names that mean the same arguments, so that either way of passing them
-    works."""
-    if not nums and not names:
-        return (), frozenset()
-    try:
-        params = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature: take what was given
-        return nums, frozenset(names)
-    positional = [p.name for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {p.name for p in params}
-    has_kwargs = any(p.kind is p.VAR_KEYWORD for p in params)
-    for name in names:
-        if name not in known and not has_kwargs:
-            raise ValueError(
-                f"jit of {function_name(fun)}: there is no argument named {name!r}; it has "
-                f"{sorted(known)}"
-            )
-    has_args = any(p.kind is p.VAR_POSITIONAL for p in params)
-    for n in nums:
-        if not has_args and not -len(positional) <= n < len(positional):
-            raise ValueError(
-                f"jit of {function_name(fun)}: argnums {n} is out of range for {len(positional)} "
-                "positional "
-                "arguments"
-            )
-    all_nums = set(nums) | {positional.index(n) for n in names if n in positional}
-    all_names = set(names) | {
-        positional[n] for n in nums if -len(positional) <= n < len(positional)
-    }
-    return tuple(sorted(all_nums)), frozenset(all_names)
+    nums, names = named_arguments(fun, ints(static_argnums), names_of(static_argnames))
+    donate_nums, donate_names = named_arguments(fun, ints(donate_argnums), names_of(donate_argnames))
+    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
 
 
 def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:

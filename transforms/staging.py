@@ -31,6 +31,8 @@ class ShapeDtypeStruct:
 
     __slots__ = ("dtype", "shape", "weak_type")
 
+    sharding = None
+
     def __init__(self, shape: Sequence[int], dtype: Any, *, weak_type: bool = False) -> None:
         if dtype is None:
             raise ValueError("ShapeDtypeStruct needs a dtype, got None")
@@ -45,6 +47,11 @@ class ShapeDtypeStruct:
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
+
+    def update(self, **changes: Any) -> ShapeDtypeStruct:
+        """Return a copy with some of ``shape``, ``dtype``, ``weak_type`` replaced."""
+        fields = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
+        return ShapeDtypeStruct(**{**fields, **changes})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (

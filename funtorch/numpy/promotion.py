@@ -309,6 +309,16 @@ def array(
     return out
 
 
+def _buffer(a: Any) -> np.ndarray | None:
+    """Return the numbers in an object with Python's buffer protocol, such as `array.array`."""
+    if isinstance(a, (str, bytes)):
+        return None
+    try:
+        return np.asarray(memoryview(a))
+    except (TypeError, ValueError):
+        return None
+
+
 def asarray(
     a: Any,
     dtype: Any = None,
@@ -368,8 +378,9 @@ def asarray(
             )
     if hasattr(a, "__dlpack__"):
         return asarray(np.from_dlpack(a), dtype)
-    if isinstance(a, (memoryview, bytearray)):
-        return asarray(np.asarray(a), dtype)
+    buffer = _buffer(a)
+    if buffer is not None:
+        return asarray(buffer, dtype)
     raise TypeError(
         f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give "
         "numbers, "
