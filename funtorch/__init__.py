@@ -180,14 +180,9 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-<<<<<<< HEAD
     numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
     experimental.checkify.Error,
-    Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
-=======
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
     core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
->>>>>>> main
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip
     tracebacks.add_boundaries(_owner)
