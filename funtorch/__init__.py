@@ -184,7 +184,8 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
+    experimental.checkify.Error,
     core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip
