@@ -58,7 +58,7 @@ FLOORS = {
     "funtorch.scipy": 5,
     "funtorch.scipy.special.basic": 2,
     "funtorch.image": 2,
-    "funtorch.optim": 2,
+    "funtorch.optim": 5,
     "funtorch.device": 2,
     "funtorch.io": 2,
     "funtorch.flatten_util": 2,
@@ -92,7 +92,7 @@ LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn",
 GROUPS = (
     ("funtorch.ops",),
     ("funtorch.numpy",),
-    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.optim", "funtorch.image"),
+    ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.image"),
 )
 
 MAX_LINES = 720
