@@ -22,11 +22,11 @@ from .cpu.program import Program, print_program
 from .cpu.runtime import bind, entry_of, load
 from .fuse import fuse
 from .layout import lay_out
-from .plan import Branch, Call, Dot, Launch, Nothing, Plan, Scan, While, plans_of, reads, writes
+from .plan import Branch, Call, Conv, Dot, Launch, Nothing, Plan, Scan, While, plans_of, reads, writes
 
 __all__ = ["Sized", "compile_sized"]
 
-_SIZED = (Launch, Dot, Nothing, Call, Scan, While, Branch)  # steps that may have any sizes
+_SIZED = (Launch, Dot, Conv, Nothing, Call, Scan, While, Branch)  # steps that may have any sizes
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 

@@ -29,6 +29,8 @@ Sizes = dict[str, int]
 
 
 # ------------------------------------------------------------------------------ integers
+_DIVISORS = (2, 3, 4)  # strides
+
 Powers = tuple[int, ...]
 """Of each size, in a product."""
 
@@ -88,10 +90,13 @@ def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, A
                     term = term * symbols[n] ** e
                 total = total + term
             return total
-    for name, divisor in itertools.product(names, range(2, 5)):
-        for rest in range(divisor):
-            if all((p[name] + rest) // divisor == v for p, v in zip(points, values, strict=True)):
-                return (symbols[name] + rest) // divisor
+    for name, divisor in itertools.product(names, _DIVISORS):
+        for rest, factor in itertools.product(range(divisor), (1, divisor)):
+            parts = [factor * ((p[name] + rest) // divisor) for p in points]
+            over = values[0] - parts[0]
+            same = all(v - part == over for v, part in zip(values, parts, strict=True))
+            if same and abs(over) <= divisor:
+                return (symbols[name] + rest) // divisor * factor + over
     shown = "; ".join(", ".join(f"{k}={v}" for k, v in p.items()) for p in points)
     raise NotDynamic(f"a size is {', '.join(map(str, values))} where sizes are {shown}")
 

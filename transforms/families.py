@@ -28,7 +28,7 @@ _CLOSE = (0, 1, 3)  # hints that must give one text; where one of them meets a t
 TraceAt = Callable[[Sizes], Jaxpr]
 """Traces a function at some sizes."""
 
-Bound = tuple[Callable[[Sequence[Any]], list[Any]], list[ArrayImpl]]
+Bound = tuple[Callable[[list[Any]], list[Any]], list[ArrayImpl]]
 """What runs a program of some sizes, and the scalars that it takes before its other inputs."""
 
 
