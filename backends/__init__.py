@@ -6,12 +6,15 @@ from .cache import clear as clear_disk
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
+from .sized import Sized, compile_sized
 
 __all__ = [
     "Explanation",
     "Fitted",
+    "Sized",
     "clear_disk",
     "compile_jaxpr",
+    "compile_sized",
     "cost_analysis",
     "explain_program",
     "fit",

@@ -12,11 +12,13 @@ is. So a loop of ``x.at[i].set(v)`` changes one array.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from funtorch.dims import fixed, larger, scope_of
 from funtorch.jaxpr import Lit, Var
 
 from .kernel import Store, is_row_store, levels, serial_axes
@@ -29,6 +31,7 @@ __all__ = [
     "Place",
     "carries",
     "check_layout",
+    "is_small",
     "lay_out",
     "lifetimes",
     "nbytes",
@@ -116,6 +119,11 @@ def nbytes(v: Var | Lit) -> int:
     return v.aval.size * v.aval.dtype.itemsize
 
 
+def is_small(size: int, limit: int) -> bool:
+    """Tell whether so many bytes are known to be at most ``limit``."""
+    return fixed(size) and size <= limit
+
+
 def _inputs(plan: Plan) -> list[Var]:
     return [*plan.jaxpr.constvars, *plan.jaxpr.invars]
 
@@ -125,7 +133,8 @@ def _small_limits(plan: Plan) -> tuple[int, int]:
 
     def own(plan: Plan) -> int:
         # A carry has two cells of its own beside its result's.
-        return sum(3 * nbytes(v) for s in plan.steps for v in writes(s) if nbytes(v) <= SMALL)
+        found = (nbytes(v) for s in plan.steps for v in writes(s))
+        return sum(3 * n for n in found if is_small(n, SMALL))
 
     def inside(plan: Plan) -> int:
         return sum(own(sub) + inside(sub) for step in plan.steps for sub in plans_of(step))
@@ -234,6 +243,20 @@ def pack(items: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     return offsets, top
 
 
+def _offsets(*items: tuple[int, int, int]) -> list[int]:
+    offsets, top = pack(items)
+    return [*offsets, top]
+
+
+def _packed(items: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Place blocks as `pack` does, for sizes that may be known only later."""
+    scope = scope_of([size for size, _, _ in items])
+    if scope is None:
+        return pack(items)
+    *offsets, top = scope.computed(_offsets, tuple(items), len(items) + 1)
+    return offsets, top
+
+
 # ---------------------------------------------------------------------- groups that share memory
 @dataclass(eq=False)
 class _Group:
@@ -334,7 +357,8 @@ class _Planner:
         twice = [
             j
             for j in range(count)
-            if (start + j, j) not in body.pairs and nbytes(step.eqn.outvars[j]) > self.inside
+            if (start + j, j) not in body.pairs
+            and not is_small(nbytes(step.eqn.outvars[j]), self.inside)
         ]
         layouts = (body,)
         if isinstance(step, While):
@@ -379,13 +403,13 @@ class _Planner:
     def _placed(self) -> Layout:
         groups = list(dict.fromkeys(self.group.values()))
         free = [g for g in groups if g.param is None and g.result is None]
-        large = [g for g in free if g.size > self.small]
+        large = [g for g in free if not is_small(g.size, self.small)]
         blocks: list[tuple[int, int, int]] = [(g.size, g.first, g.last) for g in large]
         for k, (layouts, twice) in self.loops.items():
-            blocks.append((max(layout.arena for layout in layouts), k, k))
+            blocks.append((functools.reduce(larger, [x.arena for x in layouts]), k, k))
             outs = self.plan.steps[k].eqn.outvars  # type: ignore[union-attr]
             blocks += [(nbytes(outs[j]), k, k) for j in twice]
-        offsets, arena = pack(blocks)
+        offsets, arena = _packed(blocks)
         at = iter(offsets)
         where = {id(g): Place("arena", next(at)) for g in large}
         loops = {}

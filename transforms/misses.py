@@ -16,15 +16,21 @@ __all__ = ["Compile", "Signature", "Stats", "leaf_names", "why_it_missed"]
 
 class Compile(NamedTuple):
     """One compile of a jitted function: why, how long it took until the program could run, and what
-    it computes again for its ``memory_budget``."""
+    it computes again for its ``memory_budget``.
+
+    ``sizes`` says which sizes the program is for where that was a question: any, of some axes, or
+    one, and why.
+    """
 
     reason: str
     seconds: float
     memory: Any = None
+    sizes: str = ""
 
     def __str__(self) -> str:
+        sizes = f"; {self.sizes}" if self.sizes else ""
         fitted = "" if self.memory is None else f"\n    {self.memory}"
-        return f"{self.seconds:.3g} s: {self.reason}{fitted}"
+        return f"{self.seconds:.3g} s: {self.reason}{sizes}{fitted}"
 
 
 class Stats(NamedTuple):
