@@ -1,4 +1,4 @@
-"""Layers that PyTorch does not have: maps over several axes, low-rank changes, smallest elements."""
+"""Layers beyond PyTorch: maps over several axes, low-rank changes, smallest elements."""
 
 import numpy as np
 import pytest
