@@ -150,8 +150,9 @@ class Family:
     ) -> Bound:
         if donated != program.donated:
             raise NotDynamic("other donated arguments can be used")
-        scalars = program.template.matched(jaxpr, sizes)
-        found = program.sized.bound(sizes), scalars
+        atoms = program.template.scope.values(sizes)
+        scalars = program.template.matched(jaxpr, atoms)
+        found = program.sized.bound(atoms), scalars
         self.served += 1
         return found
 

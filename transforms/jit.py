@@ -458,7 +458,9 @@ class Jitted:
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
     def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
-        old = max(0, len(self._programs) - _RECORDS)
+        family = self._family(key, args, kwargs)
+        count = _RECENT if family is not None and family[0].programs else _RECORDS
+        old = max(0, len(self._programs) - count)
         recent = itertools.islice(self._programs, old, None)
         why = why_it_missed(self._fun, recent, key, args, kwargs)
         record = _Record(why)
@@ -475,11 +477,10 @@ class Jitted:
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
 
         def trace_at(sizes: Sizes) -> Jaxpr:
-            assert family is not None
+            assert family is not None  # it is of one
             types = family[0].types(key, sizes)
             return stage_tree(call, key.treedef, [ShapedArray(*t) for t in types])[0].hoisted()
 
-        family = self._family(key, args, kwargs)
         with record:
             jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
         name = self._name.split(" ")[0]
