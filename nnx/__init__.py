@@ -9,12 +9,18 @@ from funtorch import tracebacks as _tracebacks
 from . import (
     activations,
     adaptive,
+    adaptive_softmax,
     batchnorm,
+    bilinear,
+    containers,
     conv,
     distance,
     dropout,
+    embedding,
     fractional,
+    init,
     layers,
+    lazy,
     losses,
     module,
     normalization,
@@ -31,12 +37,17 @@ from . import (
 )
 from .activations import *
 from .adaptive import *
+from .adaptive_softmax import *
 from .batchnorm import *
+from .bilinear import *
+from .containers import *
 from .conv import *
 from .distance import *
 from .dropout import *
+from .embedding import *
 from .fractional import *
 from .layers import *
+from .lazy import *
 from .losses import *
 from .module import *
 from .normalization import *
@@ -51,15 +62,20 @@ from .training import *
 from .transposed import *
 from .unpooling import *
 
-__all__: list[str] = []
+__all__: list[str] = ["init"]
 __all__ += activations.__all__
 __all__ += adaptive.__all__
+__all__ += adaptive_softmax.__all__
 __all__ += batchnorm.__all__
+__all__ += bilinear.__all__
+__all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += distance.__all__
 __all__ += dropout.__all__
+__all__ += embedding.__all__
 __all__ += fractional.__all__
 __all__ += layers.__all__
+__all__ += lazy.__all__
 __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__

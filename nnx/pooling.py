@@ -69,10 +69,8 @@ class _Pool(Module):
             pads.append((p, p + max(0, (count - 1) * s - room)))
         return pads
 
-    def _reduce(self, x: Any, start: Any, f: Any) -> tuple[Any, bool, list[tuple[int, int]]]:
-        x, batched = samples_of(self, x, self.space)
-        pads = self._pads(x.shape[2:])
-        out = lax.reduce_window(
+    def _reduce(self, x: Any, start: Any, f: Any, pads: Sequence[tuple[int, int]]) -> Any:
+        return lax.reduce_window(
             x,
             start,
             f,
@@ -81,7 +79,6 @@ class _Pool(Module):
             [(0, 0), (0, 0), *pads],
             window_dilation=(1, 1, *self.dilation),
         )
-        return out, batched, pads
 
 
 class _MaxPool(_Pool):
@@ -96,26 +93,28 @@ class _MaxPool(_Pool):
 
     def __call__(self, x: Any) -> Any:
         """Map x of (batch, channels, *space) to fewer places."""
-        x = fnp.asarray(x)
+        x, batched = samples_of(self, x, self.space)
+        pads = self._pads(x.shape[2:])
         if self.return_indices:
-            return self._with_indices(x)
+            y, places = self._with_indices(x, pads)
+            return (y, places) if batched else (y[0], places[0])
         inexact = fnp.issubdtype(x.dtype, fnp.floating)
         start = -fnp.inf if inexact else fnp.iinfo(x.dtype).min
-        y, batched, _ = self._reduce(x, start, lax.max)
+        y = self._reduce(x, start, lax.max, pads)
         return y if batched else y[0]
 
-    def _with_indices(self, x: ft.Array) -> tuple[ft.Array, ft.Array]:
-        x, batched = samples_of(self, x, self.space)
+    def _with_indices(
+        self, x: ft.Array, pads: Sequence[tuple[int, int]]
+    ) -> tuple[ft.Array, ft.Array]:
         tables = []
         for n, (lo, hi), k, s, d in zip(
-            x.shape[2:], self._pads(x.shape[2:]), self.kernel_size, self.stride, self.dilation,
+            x.shape[2:], pads, self.kernel_size, self.stride, self.dilation,
             strict=True,
         ):  # fmt: skip
             first = np.arange(0, n + lo + hi - d * (k - 1), s)[:, None] - lo
             tables.append(first + d * np.arange(k))
         places = best_places(x, tables)
-        y = gathered(x, places, self.space)
-        return (y, places) if batched else (y[0], places[0])
+        return gathered(x, places, self.space), places
 
 
 class _AvgPool(_Pool):
@@ -135,12 +134,25 @@ class _AvgPool(_Pool):
 
     def __call__(self, x: Any) -> ft.Array:
         """Map x of (batch, channels, *space) to fewer places."""
-        x = fnp.asarray(x)
-        total, batched, pads = self._reduce(x, 0, lax.add)
-        y = total / self._divisor(x.shape[-self.space :], pads, total.dtype)
+        x, batched = samples_of(self, x, self.space)
+        pads = self._pads(x.shape[2:])
+        apart = self.stride == self.kernel_size
+        total = self._blocks(x, pads) if apart else self._reduce(x, 0, lax.add, pads)
+        y = total / self._divisor(x.shape[2:], pads, total.dtype)
         return y if batched else y[0]
 
-    def _divisor(self, sizes: Sequence[int], pads: list[tuple[int, int]], dtype: Any) -> Any:
+    def _blocks(self, x: ft.Array, pads: Sequence[tuple[int, int]]) -> ft.Array:
+        """Add up windows that do not overlap: axes of a reshaped array."""
+        fit = [(0, 0, 0), (0, 0, 0)]  # what is cut off at the end belongs to no window
+        shape = list(x.shape[:2])
+        for n, (lo, hi), k in zip(x.shape[2:], pads, self.kernel_size, strict=True):
+            count = (n + lo + hi) // k
+            fit.append((lo, count * k - n - lo, 0))
+            shape += [count, k]
+        blocks = lax.pad(x, fnp.zeros((), x.dtype), fit).reshape(shape)
+        return blocks.sum(tuple(range(3, blocks.ndim, 2)), dtype=x.dtype)
+
+    def _divisor(self, sizes: Sequence[int], pads: Sequence[tuple[int, int]], dtype: Any) -> Any:
         """Return how many elements the windows have: one number, or one per place."""
         if self.divisor_override is not None:
             return self.divisor_override

@@ -30,6 +30,7 @@ from funtorch.ops.reduce import reduce_sum
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
+from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
@@ -57,7 +58,8 @@ class _CustomCall(Primitive):
         ):
             with use_trace(trace.parent):
                 return self.bind(*args, fun=fun, **params)
-        jaxpr = stage(fun, [aval_of(a) for a in args], getattr(fun, "__name__", ""))
+        name = getattr(fun, "__name__", "")
+        jaxpr = stage(fun, [aval_of(a) for a in args], name, Known(args, name))
         n, hoisted = len(jaxpr.consts), jaxpr.hoisted()
         lifted = {k: _drop_leading(v, n, k, fun) if callable(v) else v for k, v in params.items()}
         run = functools.partial(eval_jaxpr, hoisted)
