@@ -251,7 +251,7 @@ def test_a_function_that_takes_few_sizes():
     assert len(f.stats().compiles) <= 2
     with pytest.raises(ValueError, match="does not fit into shape"):
         f(floats(6))
-    close(f(np.ones(8, "float32")), [2.0] * 4)
+    close(f(np.ones(8, "float32")), np.full(4, 2.0, "float32"))
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
