@@ -23,6 +23,7 @@ from funtorch.optim import (
     contrib,
     descents,
     inject,
+    losses,
     moments,
     monitoring,
     scaling,
@@ -41,6 +42,7 @@ from funtorch.optim.clipping import *
 from funtorch.optim.compact import *
 from funtorch.optim.descents import *
 from funtorch.optim.inject import *
+from funtorch.optim.losses import *
 from funtorch.optim.moments import *
 from funtorch.optim.monitoring import *
 from funtorch.optim.norms import global_norm, safe_increment, safe_norm, safe_root_mean_squares
@@ -51,7 +53,7 @@ from funtorch.optim.steps import *
 from funtorch.optim.torch_schedules import *
 from funtorch.optim.wrappers import *
 
-__all__ = ["NamedTupleKey", "contrib", "global_norm", "safe_increment", "safe_norm"]
+__all__ = ["NamedTupleKey", "contrib", "global_norm", "safe_increment", "losses", "safe_norm"]
 __all__ += ["safe_root_mean_squares", "schedules", "tree", "tree_map_params", "tree_utils"]
 __all__ += adams.__all__
 __all__ += adaptive.__all__
@@ -61,6 +63,7 @@ __all__ += clipping.__all__
 __all__ += compact.__all__
 __all__ += descents.__all__
 __all__ += inject.__all__
+__all__ += losses.__all__
 __all__ += moments.__all__
 __all__ += monitoring.__all__
 __all__ += scaling.__all__
