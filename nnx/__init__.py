@@ -27,12 +27,14 @@ from . import (
     module,
     normalization,
     padding,
+    parametrize,
     patches,
     piecewise,
     pooling,
     resize,
     selection,
     shuffle,
+    summarize,
     training,
     transposed,
     unpooling,
@@ -56,12 +58,14 @@ from .losses import *
 from .module import *
 from .normalization import *
 from .padding import *
+from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .summarize import *
 from .training import *
 from .transposed import *
 from .unpooling import *
@@ -86,12 +90,14 @@ __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
+__all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
