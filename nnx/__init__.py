@@ -18,9 +18,11 @@ from . import (
     dropout,
     embedding,
     fractional,
+    general,
     init,
     layers,
     lazy,
+    lora,
     losses,
     module,
     normalization,
@@ -48,8 +50,10 @@ from .distance import *
 from .dropout import *
 from .embedding import *
 from .fractional import *
+from .general import *
 from .layers import *
 from .lazy import *
+from .lora import *
 from .losses import *
 from .module import *
 from .normalization import *
@@ -78,8 +82,10 @@ __all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
 __all__ += fractional.__all__
+__all__ += general.__all__
 __all__ += layers.__all__
 __all__ += lazy.__all__
+__all__ += lora.__all__
 __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__

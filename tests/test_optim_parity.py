@@ -48,7 +48,7 @@ def test_every_step_equals_optax(name: str, problem: str) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol)
 
 
-# --------------------------------------------------------------------------------------- schedules
+# ---------------------------------------------------------------------------------------- schedules
 WAVE = {"init_value": 0.1, "peak_value": 1.0, "warmup_steps": 3, "decay_steps": 9}
 SCHEDULES = {
     "constant": lambda o: o.constant_schedule(0.3),

@@ -55,9 +55,14 @@ def check_sizes(c: Correlation) -> None:
         NotDynamic: if they are not.
     """
     sizes = [c.groups, c.outs, *c.space, *c.window, *c.places, *c.low]
-    for where, group in ((c.x, 1), (c.w, 0), (c.y, 1)):
-        sizes.append(where.offset)
-        sizes += [s for k, s in enumerate(where.strides) if k != group or c.groups != 1]
+    arrays = (
+        (c.x, (c.batch, c.groups, c.features, *c.space)),
+        (c.w, (c.groups, c.outs, c.features, *c.window)),
+        (c.y, (c.batch, c.groups, c.outs, *c.places)),
+    )
+    for where, axes in arrays:
+        strides = zip(where.strides, axes, strict=True)
+        sizes += [where.offset, *(stride for stride, n in strides if n != 1)]
     if not all(map(fixed, sizes)):
         raise NotDynamic("convolutions are compiled for one size of the space")
 

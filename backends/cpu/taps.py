@@ -63,7 +63,9 @@ class Taps(Schedule):
         partial = outputs * self.pieces * self.bytes if self.pieces != 1 else 0
         self.first_slot = -(-(packed.HEADER + partial) // 64) * 64
         most = packed.RUN // self.run
-        self.features = max(1, min(self.depth, most) if fixed(self.depth) else most)  # multiplied at a time
+        self.features = max(
+            1, min(self.depth, most) if fixed(self.depth) else most
+        )  # multiplied at a time
         if not self.raw:
             self.features = max(1, min(self.features, packed.PACKED // (self.together * plane)))
         self.planes = 0 if self.raw else self.packed(self.together * self.features)
@@ -288,7 +290,9 @@ class Taps(Schedule):
                 return [w.b.op(f"fadd {kind} {total}, {piece(k)}")]
 
             if fixed(self.pieces):
-                total = functools.reduce(lambda x, k: more(k, x)[0], range(1, self.pieces), piece(0))
+                total = functools.reduce(
+                    lambda x, k: more(k, x)[0], range(1, self.pieces), piece(0)
+                )
             else:
                 (total,) = w.loop(0, self.pieces, 1, more, [(kind, "0.0")])
             place = w.sum(c.y.offset, zip(at, c.y.strides, strict=True))

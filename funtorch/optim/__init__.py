@@ -20,6 +20,7 @@ from funtorch.optim import (
     base,
     clipping,
     compact,
+    contrib,
     descents,
     inject,
     moments,
@@ -50,7 +51,7 @@ from funtorch.optim.steps import *
 from funtorch.optim.torch_schedules import *
 from funtorch.optim.wrappers import *
 
-__all__ = ["NamedTupleKey", "global_norm", "safe_increment", "safe_norm"]
+__all__ = ["NamedTupleKey", "contrib", "global_norm", "safe_increment", "safe_norm"]
 __all__ += ["safe_root_mean_squares", "schedules", "tree", "tree_map_params", "tree_utils"]
 __all__ += adams.__all__
 __all__ += adaptive.__all__
