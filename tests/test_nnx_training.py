@@ -141,6 +141,13 @@ def test_vmap_over_training_equals_a_python_loop(name, transform):
     single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     wanted = stacked([f(m, k, x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(ft.vmap(f)(models, keys, xs), wanted, 2e-3, 2e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ensemble_in_training_equals_its_members(name):
+    models = nnx.vmap_init(MODELS[name], 3, KEY)
+    keys, xs = random.split(KEY, 3), batches()
+    single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     news = ft.jit(ft.vmap(lambda m, k, x: nnx.train(m, k)(x)))(models, keys, xs)
     wanted = stacked([nnx.train(m, k)(x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(news, wanted)
