@@ -159,6 +159,12 @@ class _ModuleType(type):
         cls._generated_init = not written
         dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        taken = [f.name for f in fields if f.name in vars(cls.__mro__[-2])]
+        if taken:
+            raise TypeError(
+                f"{name} has fields named {_listed(taken)}, which is what modules call something "
+                "of theirs; choose another name"
+            )
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
