@@ -20,6 +20,7 @@ __all__ = [
     "NanError",
     "NonConcreteBooleanIndexError",
     "Source",
+    "TooManyPathsError",
     "TracerArrayConversionError",
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
@@ -64,6 +65,10 @@ class UnexpectedTracerError(FunTorchError, RuntimeError):
 
 class NonConcreteBooleanIndexError(JAXIndexError):
     """A traced boolean array was used as an index, whose result would have no fixed shape."""
+
+
+class TooManyPathsError(FunTorchError, RuntimeError):
+    """Python decisions on traced values multiply the paths through a function."""
 
 
 class JaxprTypeError(FunTorchError, TypeError):

@@ -8,6 +8,7 @@ new is compiled and run when the next decision, or the end, is met.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -160,7 +161,8 @@ class Switchboard:
         self._why_gone = f"It was donated to {name}, a jitted function; pass a copy to keep it."
         self._record = record
         self._constants: Env = {}
-        self._begun: tuple[Node, Env] | None = None
+        self._growing = threading.RLock()
+        self._begun: tuple[Node, Env, Any] | None = None
 
     def begin(self, arrays: Sequence[Any] | None) -> Node:
         """Record the first path, up to its last segment, which the first call then runs.
@@ -178,7 +180,7 @@ class Switchboard:
         end = self._follow([], env)
         if env is not None and self.tree.root is not end:
             self._complete(end, env)
-            self._begun = end, env
+            self._begun = end, env, arrays
         return end
 
     def _follow(self, route: Sequence[bool], env: Env | None) -> Node:
@@ -190,20 +192,22 @@ class Switchboard:
 
     def call(self, arrays: Sequence[ArrayImpl]) -> Any:
         """Run the function on arrays that compiled programs can read."""
-        if self._begun is not None:
-            (end, env), self._begun = self._begun, None
-            return self._finish(end, env)
+        begun = self._begun
+        if begun is not None and begun[2] is arrays:  # and not the call of another thread
+            self._begun = None
+            return self._finish(*begun[:2])
         env = self._constants.copy()
         env.update(zip(self.tree.invars, arrays, strict=True))
         node, route = self.tree.root, []
-        while node.test is not None:  # type: ignore[union-attr]
-            outcome = self.step(node, env)  # type: ignore[arg-type]
-            route.append(outcome)
-            behind = node.children.get(outcome)  # type: ignore[union-attr]
-            if behind is None:
-                return self._finish(self._grow(node, route, env), env)  # type: ignore[arg-type]
-            node = behind
-        return self._finish(node, env)  # type: ignore[arg-type]
+        assert node is not None
+        while node.test is not None:
+            route.append(self.step(node, env))
+            if route[-1] not in node.children:
+                with self._growing:  # one thread at a time
+                    if route[-1] not in node.children:
+                        return self._finish(self._grow(node, route, env), env)
+            node = node.children[route[-1]]
+        return self._finish(node, env)
 
     def _grow(self, node: Node, route: list[bool], env: Env) -> Node:
         """Record the path that goes on behind a node as no call did before."""
@@ -216,7 +220,7 @@ class Switchboard:
 
     def add_constants(self, env: Env) -> None:
         """Give a call the arrays that the function closes over."""
-        for var, value in self.tree.consts.values():
+        for var, value in list(self.tree.consts.values()):
             if var not in env:
                 if isinstance(value, Tracer):
                     raise Undecided(self)
@@ -228,9 +232,14 @@ class Switchboard:
             defined = {v for eqn in node.eqns for v in eqn.outvars}
             gives = [v for v in dict.fromkeys([node.test, *node.alive]) if v in defined]
             node.program = self._segment(node.eqns, gives, ())  # type: ignore[arg-type]
-        node.program.run(env)
+        self._run(node.program, env)
         outcome = bool(env[node.test]._data.item())  # type: ignore[index]
         return outcome or (node.soft and True in node.children)
+
+    def _run(self, segment: _Segment, env: Env) -> None:
+        if not env.keys() >= self._constants.keys():  # of a path that came to be meanwhile
+            env.update(self._constants)
+        segment.run(env)
 
     def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var], donated: Any) -> _Segment:
         if not gives and not any(eqn.effects for eqn in eqns):
@@ -251,8 +260,11 @@ class Switchboard:
 
     def _finish(self, end: Node, env: Env) -> Any:
         """Run the last segment of a path; return the results."""
+        if end.program is None:  # another thread is about to complete it
+            with self._growing:
+                self._complete(end, env)
         segment, build = end.program
-        segment.run(env)
+        self._run(segment, env)
         given = set(segment.gives)
         outs = [
             v.val if isinstance(v, Lit) else env[v] if v in given else _copy(env[v])
