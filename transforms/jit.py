@@ -30,6 +30,7 @@ from funtorch.core import (
 from funtorch.dims import NotDynamic
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 from funtorch.numpy.promotion import on_device
+from funtorch.origins import leaf_names
 from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, builder, extractor
 
@@ -50,7 +51,7 @@ from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Bound, Family, TraceAt, alike
 from .loops import run_while, while_p
-from .misses import Compile, Signature, Stats, leaf_names, why_it_missed
+from .misses import Compile, Signature, Stats, why_it_missed
 from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
@@ -398,7 +399,8 @@ class Jitted:
         eager = _state.trace is eval_trace
         if eager:
             leaves = [x if type(x) is not np.ndarray else _prepared(x) for x in leaves]
-        arrays = as_arrays(leaves, "argument", self._fun)
+        names = functools.partial(leaf_names, self._fun, args, kwargs)
+        arrays = as_arrays(leaves, "argument", self._fun, names)
         eager = eager and all(type(x) is ArrayImpl for x in arrays)
         key = _signature(arrays, treedef, static)
         program = self._programs.get(key)
@@ -664,7 +666,9 @@ def jit(
             f"more, got {memory_budget!r:.60}"
         )
     nums, names = named_arguments(fun, ints(static_argnums), names_of(static_argnames))
-    donate_nums, donate_names = named_arguments(fun, ints(donate_argnums), names_of(donate_argnames))
+    donate_nums, donate_names = named_arguments(
+        fun, ints(donate_argnums), names_of(donate_argnames)
+    )
     return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
 
 

@@ -13,6 +13,7 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, stage
+from funtorch.origins import call_named
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
@@ -82,7 +83,7 @@ def stage_tree(
 
     def flat(*flat_args: Any) -> list[Any]:
         args, kwargs = tree.unflatten(treedef, flat_args)
-        result = fun(*args, **kwargs)
+        result = call_named(fun, args, kwargs)
         outs, out_tree = tree.flatten(result)
         store.append(out_tree)
         try:
