@@ -32,7 +32,8 @@ def as_arrays(
             raise TypeError(
                 f"{what}{of}: leaf {k} is {x!r:.60} of type {type(x).__name__}{own}; transforms "
                 "take arrays, numbers and pytrees of them (tuples, lists, dicts, registered "
-                "classes). Close over other values, or mark them static in jit (static_argnums/static_argnames)"
+                "classes). Close over other values, or mark them static in jit "
+                "(static_argnums/static_argnames)"
             ) from e
     return out
 
