@@ -98,6 +98,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "debug_nans": _flag,
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
+    "python_control_flow": _flag,
     "narrow": _flag,
     "dynamic_sizes": _flag,
     "traceback_filtering": _filtering,
@@ -109,6 +110,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
+    "python_control_flow",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -157,6 +159,8 @@ class Config(threading.local):
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
+        python_control_flow: let `if`, `while`, `and`, `or`, `not` and `assert` take traced values,
+            under `jit` and `vmap` too; without it they raise, as in JAX.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
@@ -182,6 +186,7 @@ class Config(threading.local):
     debug_nans: bool = False
     strict_gradients: bool = False
     numpy_dispatch: bool = True
+    python_control_flow: bool = True
     narrow: bool = False
     dynamic_sizes: bool = True
     traceback_filtering: bool = _filtering_from_environment()

@@ -19,7 +19,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import tracebacks
 from funtorch.core import Array, ArrayImpl, Tracer
-from funtorch.errors import function_name
+from funtorch.errors import CheckError, function_name
 from funtorch.jaxpr import StageTracer
 from funtorch.tree import DictKey
 
@@ -36,6 +36,7 @@ class _Calls(threading.local):
 _calls = _Calls()
 _MOST = 6  # arrays that a message names
 _DEEPEST = 5  # lists in lists that are searched for arrays
+_NAMED = (TypeError, ValueError, IndexError)
 _VIEWS = frozenset(
     """reshape transpose broadcast_in_dim slice rev convert copy stop_gradient name sow""".split()  # noqa: SIM905
 )
@@ -134,7 +135,7 @@ def _name_arguments(error: BaseException) -> None:
     text = error.args[0] if len(error.args) == 1 else None
     if not _calls.stack or not isinstance(text, str) or "_named" in vars(error):
         return
-    if not isinstance(error, (TypeError, ValueError, IndexError)):
+    if isinstance(error, CheckError) or not isinstance(error, _NAMED):
         return
     frame = tracebacks.entrance(error)
     if frame is None:

@@ -68,6 +68,11 @@ def early(x):
     return -x
 
 
+def strictly(f, x):
+    with config.override(python_control_flow=False):
+        return f(x)
+
+
 def raises_itself(x):
     return {"a": x}["b"]
 
@@ -153,7 +158,7 @@ MISTAKES = {
     ),
     "item assignment": (lambda: assign(fnp.ones(3)), ["immutable", "x.at[i].set"]),
     "item assignment under jit": (lambda: ft.jit(assign)(X), ["immutable", "x.at[i].set"]),
-    "if": (lambda: ft.jit(early)(X), ["bool[]", "early", "lax.cond", "where"]),
+    "if": (lambda: strictly(ft.jit(early), X), ["bool[]", "early", "lax.cond", "where"]),
     "float": (lambda: ft.jit(lambda x: float(x.sum()))(X), ["float32[]|f32[]", "astype(float)"]),
     "int": (lambda: ft.jit(lambda x: int(x[0]))(X), ["Python int", "astype('int32')"]),
     "item": (lambda: ft.jit(lambda x: x.sum().item())(X), [".item()"]),

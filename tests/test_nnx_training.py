@@ -30,6 +30,7 @@ MODELS = {  # name -> a maker of a model of (4, 3) arrays
         nnx.Linear(3, 5, key=key), nnx.BatchNorm1d(5), nnx.AlphaDropout(0.5), nnx.Tanh(),
         nnx.Linear(5, 3, key=key),
     ),
+    "SpectralNorm": lambda key: nnx.SpectralNorm(nnx.Linear(3, 3, key=key), key=key),
     "twice": lambda key: Twice(nnx.BatchNorm1d(3, momentum=None)),
 }  # fmt: skip
 RANDOM = {"Dropout", "Sequential"}
@@ -171,7 +172,7 @@ def test_scan_over_stacked_layers(name):
     calls = {"InstanceNorm": 0, "twice": 6}.get(name, 3)
     for count in counts:
         np.testing.assert_array_equal(count, [calls] * 4)
-    assert bool(counts) == (name != "Dropout")
+    assert bool(counts) == (name not in ("Dropout", "SpectralNorm"))
 
 
 def test_axes_that_cannot_be_told_apart():
@@ -266,6 +267,12 @@ def test_dropout_drops_what_goes_together(layer, shape, mask):
     assert not np.asarray(getattr(nnx, layer)(1.0)(x, key=KEY)).any()
 
 
+def test_other_layers_that_draw_numbers_in_training():
+    x = -np.arange(1.0, 257.0, dtype="f4").reshape(1, 1, 16, 16)
+    for layer in (nnx.RReLU(), nnx.FractionalMaxPool2d(2, 7)):
+        assert not np.allclose(nnx.train(layer, KEY)(x)[0], layer(x))
+
+
 @pytest.mark.parametrize(("layer", "shape"), [("Dropout1d", (3,)), ("Dropout2d", (3, 3)),
                                               ("FeatureAlphaDropout", (3,))])  # fmt: skip
 def test_dropout_refuses_shapes(layer, shape):
@@ -343,7 +350,7 @@ def test_tree_at():
         (lambda: nnx.tree_at(lambda m: [m[0], m[0]], [1, 2], [4, 5]), ValueError, "one node twice"),
         (lambda: nnx.tree_at(lambda m: [m[0]], [1, 2], [4, 5]), ValueError, "picks 1 nodes; 2 val"),
         (lambda: nnx.tree_at(lambda m: m[0], [1, 2]), TypeError, "replace or replace_fn"),
-        (lambda: nnx.tree_at(lambda m: m[3].rate, net(), 4), ValueError, "Static fields are no nod"),
+        (lambda: nnx.tree_at(lambda m: m[3].rate, net(), 4), ValueError, "Static fields are no"),
         (lambda: nnx.freeze([fnp.ones(2)], lambda m: m[0]), ValueError, "or in no module"),
         (lambda: nnx.vmap_init(net, -1, KEY), ValueError, "it was given -1"),
         (lambda: nnx.grad(lambda m: m, 2)(1.0), ValueError, "argnums=2"),

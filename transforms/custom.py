@@ -31,6 +31,7 @@ from funtorch.origins import call_named
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
+from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
@@ -58,7 +59,8 @@ class _CustomCall(Primitive):
         ):
             with use_trace(trace.parent):
                 return self.bind(*args, fun=fun, **params)
-        jaxpr = stage(fun, [aval_of(a) for a in args], getattr(fun, "__name__", ""))
+        name = getattr(fun, "__name__", "")
+        jaxpr = stage(fun, [aval_of(a) for a in args], name, Known(args, name))
         n, hoisted = len(jaxpr.consts), jaxpr.hoisted()
         lifted = {k: _drop_leading(v, n, k, fun) if callable(v) else v for k, v in params.items()}
         run = functools.partial(eval_jaxpr, hoisted)
@@ -96,6 +98,17 @@ def _drop_leading(rule: Flat, n: int, slot: str, fun: Flat) -> Flat:
 
 def _out_avals(*avals: Any, jaxpr: Jaxpr, **rules: Any) -> Any:
     return jaxpr.out_avals
+
+
+def _recall(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Know the structures of results that are taken over from another call."""
+    _out_trees(now["fun"]).extend(_out_trees(then["fun"]))
+
+
+def _out_trees(fun: Any) -> list[Any]:
+    while hasattr(fun, "__wrapped__") and not hasattr(fun, "out_trees"):
+        fun = fun.__wrapped__
+    return getattr(fun, "out_trees", [])
 
 
 def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
@@ -163,6 +176,7 @@ custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
 custom_jvp_call_p.call = True
+custom_jvp_call_p.recall = _recall
 custom_jvp_call_p.none["transpose"] = (
     "its derivative comes from the jvp rule, whose operations are transposed"
 )
@@ -292,6 +306,7 @@ class custom_jvp:
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
         zero = SymbolicZero.from_primal_value if self.symbolic else _zero_of
 
         def jvp(*flat: Any) -> list[Any]:
@@ -467,6 +482,7 @@ custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
 custom_vjp_call_p.call = True
+custom_vjp_call_p.recall = _recall
 custom_vjp_call_p.none["transpose"] = (
     "its derivative is custom_lin, which is transposed by the user's bwd"
 )
@@ -607,6 +623,7 @@ class custom_vjp:
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
 
         def fwd(nonzero: Sequence[bool], *flat: Any) -> tuple[list[Any], list[Any]]:
             primals = list(flat)

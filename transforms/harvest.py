@@ -81,6 +81,7 @@ class Harvest(Trace):
     """Note what is sown with a tag; ``resolve`` gives what is planted in its place, or None."""
 
     __slots__ = ("places", "planted", "resolve", "tag", "values")
+    collects = True
 
     def __init__(self, parent: Trace, tag: str, resolve: Resolve, fun: Any) -> None:
         super().__init__(parent, fun)

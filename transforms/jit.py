@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-import time
 import types
 import weakref
 from collections import OrderedDict, deque
@@ -15,48 +14,25 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
-from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import (
-    ArrayImpl,
-    Primitive,
-    ShapedArray,
-    Tracer,
-    _state,
-    delete,
-    eval_trace,
-    kind_of,
-)
-from funtorch.dims import NotDynamic
-from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
+from funtorch.jaxpr import Jaxpr
 from funtorch.numpy.promotion import on_device
 from funtorch.origins import leaf_names
 from funtorch.tracebacks import boundary, hide_frames
-from funtorch.treecode import MISMATCH, builder, extractor
+from funtorch.treecode import MISMATCH, extractor
 
-from ..backends import (
-    Explanation,
-    Fitted,
-    clear_disk,
-    compile_jaxpr,
-    cost_analysis,
-    explain_program,
-    fit,
-    memory_analysis,
-    pool,
-)
+from ..backends import Explanation, clear_disk, pool
 from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
 from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
-from .families import Bound, Family, TraceAt, alike
-from .loops import run_while, while_p
+from .families import Family, TraceAt, alike
 from .misses import Compile, Signature, Stats, why_it_missed
-from .restage import call_rules
-from .scan import scan_p
-from .simplify import simplify
+from .programs import Program, Record, compiled, jit_p, prepared
 from .stages import Compiled, Lowered, Traced
-from .staging import spec_of, stage_tree
+from .staging import flat_function, spec_of, stage_tree
+from .switchboard import Switchboard, Undecided
 
 __all__ = [
     "Compiled",
@@ -75,201 +51,6 @@ CACHE_SIZE = 4096
 _RECENT = 16  # programs that a new one is compared with, and families that are kept
 
 _STRUCTURES = 64  # structures of arguments that one jitted function has code for
-
-
-# ------------------------------------------------------------------------------------ the primitive
-jit_p = Primitive("jit", multiple_results=True)
-call_rules(jit_p)
-
-
-def _compiled(
-    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
-) -> Callable[[list[Any]], list[Any]]:
-    run = jaxpr.memo.get(("compiled", donated))
-    if run is None:
-        run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
-    return run
-
-
-def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
-    return _compiled(jaxpr)(list(buffers))
-
-
-jit_p.eager = _jit_eager
-
-
-# ------------------------------------------------------------------------------- loops outside jit
-_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
-
-
-def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
-    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
-    body = params.get("jaxpr") or params["body_jaxpr"]
-    types = tuple((b.shape, b.dtype) for b in buffers)
-    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
-    if key not in body.memo:
-        avals = [ShapedArray(*t) for t in types]
-        ins = [Var(a) for a in avals]
-        outs = [Var(a) for a in prim.type(*avals, **params)]
-        body.memo[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
-    return body.memo[key]
-
-
-_scan_eager, _while_eager = scan_p.eager, while_p.eager
-
-
-def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
-    if short or config.disable_jit or xp is not np:
-        return _scan_eager(xp, *buffers, **params)
-    return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
-
-
-def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    if config.disable_jit or xp is not np:
-        return _while_eager(xp, *buffers, **params)
-    first = params["cond_nconsts"] + params["body_nconsts"]
-    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
-    ended, carry = run_while(buffers, **params, steps=steps)
-    if ended:
-        return carry
-    rest = [*buffers[:first], *carry]
-    return _compiled(_loop_program(while_p, rest, params))(rest)
-
-
-scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
-
-
-# -------------------------------------------------------------------------------------- one program
-class _Program:
-    """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
-    code."""
-
-    def __init__(
-        self,
-        jaxpr: Jaxpr,
-        out_tree: Any,
-        name: str,
-        donated: frozenset[int],
-        record: _Record,
-        budget: int | None = None,
-    ) -> None:
-        self.record = record
-        self.budget = budget
-        self.consts = jaxpr.consts
-        self.jaxpr = jaxpr.hoisted()
-        self.out_tree = out_tree
-        self.name = name
-        self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
-        self.family: tuple[Family, Sizes, TraceAt] | None = None  # it may run a program of
-        self.call: Callable[[Sequence[ArrayImpl]], Any] = self._first_call
-
-    def holds_tracers(self) -> bool:
-        return any(isinstance(x, Tracer) for x in self.consts)
-
-    def compiled(self) -> Callable[[list[Any]], list[Any]]:
-        if self.budget is None:
-            return _compiled(self.jaxpr, self.donated)
-        return compile_jaxpr(self.simplified(), self.donated)
-
-    def simplified(self) -> Jaxpr:
-        """Return the program that is compiled."""
-        jaxpr = simplify(self.jaxpr)
-        if self.budget is not None and self.record.memory is None:
-            self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
-        return jaxpr if self.record.memory is None else self.record.memory.jaxpr
-
-    def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
-        with self.record:
-            self.call = self._caller()
-        return self.call(arrays)
-
-    def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
-        """Return the function from arrays, of the program's types and contiguous, to the result."""
-        (run, scalars), build = self._runnable(), builder(self.out_tree)
-        consts = [_prepared(c)._data for c in (*scalars, *self.consts)]
-        avals = self.jaxpr.out_avals
-        weak = [a.weak_type for a in avals]
-        kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
-        gone = [k - len(self.consts) for k in sorted(self.donated)]
-        why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
-
-        def call(arrays: Sequence[ArrayImpl]) -> Any:
-            outs = run([*consts, *[x._data for x in arrays]])
-            return build([*map(ArrayImpl, outs, weak, kinds)])
-
-        def call_and_delete(arrays: Sequence[ArrayImpl]) -> Any:
-            result = call(arrays)
-            for k in gone:
-                delete(arrays[k], why)
-            return result
-
-        return call_and_delete if gone else call
-
-    def _runnable(self) -> Bound:
-        """Return compiled code, for several sizes where it can be, and what it takes first."""
-        if self.family is not None:
-            (family, sizes, trace_at), self.family = self.family, None
-            try:
-                bound, fresh = family.bound(self.jaxpr, sizes, self.donated, trace_at)
-            except NotDynamic as error:
-                self.record.sizes = f"for these sizes alone: {error}"
-            else:
-                self.record.sizes = f"for any {', '.join(sizes)}"
-                self.record.shared = not fresh
-                return bound
-        return self.compiled(), []
-
-    def bind(self, arrays: Sequence[Any]) -> Any:
-        outs = jit_p.bind(*self.consts, *arrays, jaxpr=self.jaxpr, name=self.name)
-        return self.out_tree.unflatten(outs)
-
-    def cost_analysis(self) -> dict[str, float]:
-        return cost_analysis(self.simplified())
-
-    def memory_analysis(self) -> Any:
-        return memory_analysis(self.simplified(), self.donated)
-
-    def explain(self) -> Explanation:
-        jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
-        return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
-
-
-def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
-    """Return the donated inputs that can become outputs: one of equal type for each."""
-    free = [(a.shape, a.dtype) for a in jaxpr.out_avals]
-    found = []
-    for k in donated:
-        aval = jaxpr.invars[k].aval
-        if (aval.shape, aval.dtype) in free:
-            free.remove((aval.shape, aval.dtype))
-            found.append(k)
-    return frozenset(found)
-
-
-def _prepared(x: Any) -> Any:
-    """Return an argument as compiled programs read it: contiguous, and with its kind known.
-
-    NumPy arrays are read in place, since nothing outlives the call.
-    """
-    weak = False
-    if type(x) is ArrayImpl:
-        if x._kind:
-            return x
-        weak = x._weak
-    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype == dtypes.canonical(x.dtype):
-        x = ArrayImpl(x)
-    else:
-        (x,) = as_arrays([x], "argument", None)
-        if type(x) is not ArrayImpl:
-            return x
-        weak = x._weak
-    data = x._data
-    if type(data) is not np.ndarray or not (data.flags.c_contiguous and data.flags.aligned):
-        x = ArrayImpl(np.array(data, order="C"), weak)
-        data = x._data
-    x._kind = kind_of(data.shape, data.dtype, weak)
-    return x
 
 
 def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
@@ -296,25 +77,6 @@ def clear_caches(disk: bool = False) -> None:
 
 _RECORDS = 256
 """Most compiles that one jitted function remembers the reasons of; the oldest go first."""
-
-
-class _Record:
-    """Why a program was made, how long it took until it could run, and how it fits in memory."""
-
-    __slots__ = ("memory", "reason", "seconds", "shared", "sizes")
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        self.seconds = 0.0
-        self.memory: Fitted | None = None
-        self.sizes = ""  # that the program is for, in words
-        self.shared = False  # whether it was compiled for other sizes before
-
-    def __enter__(self) -> None:
-        self.seconds -= time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self.seconds += time.perf_counter()
 
 
 _Fast = tuple[Callable[[Any], Any], dict[Any, Callable[..., Any]]]
@@ -345,12 +107,13 @@ class Jitted:
         self._budget = memory_budget
         self._dynamic_axes = dynamic_axes
         self._families: list[Family] = []
-        self._programs: OrderedDict[Signature, _Program] = OrderedDict()
+        self._programs: OrderedDict[Signature, Program | Switchboard] = OrderedDict()
+        self._inlined: set[Signature] = set()  # decide in Python, and were traced without values
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
         self._calls = 0
-        self._compiles: deque[_Record] = deque(maxlen=_RECORDS)
+        self._compiles: deque[Record] = deque(maxlen=_RECORDS)
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -378,7 +141,7 @@ class Jitted:
                     except AttributeError:  # numbers and NumPy arrays
                         ready = False
                     if not ready:
-                        leaves = [_prepared(x) for x in leaves]
+                        leaves = [prepared(x) for x in leaves]
                         kinds = [x._kind for x in leaves]
                     call = calls[(config.token, static, *kinds)]
                 except MISMATCH:
@@ -398,23 +161,28 @@ class Jitted:
         leaves, treedef = tree.flatten((args, kwargs))
         eager = _state.trace is eval_trace
         if eager:
-            leaves = [x if type(x) is not np.ndarray else _prepared(x) for x in leaves]
+            leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
         names = functools.partial(leaf_names, self._fun, args, kwargs)
         arrays = as_arrays(leaves, "argument", self._fun, names)
         eager = eager and all(type(x) is ArrayImpl for x in arrays)
         key = _signature(arrays, treedef, static)
-        program = self._programs.get(key)
-        if program is None:
-            program = self._stage(key, args, kwargs)
+        if eager:
+            arrays = [prepared(x) for x in arrays]
+        program: Any = self._programs.get(key)
+        if program is None and (eager or key not in self._inlined):
+            program = self._stage(key, args, kwargs, arrays if eager else None)
+        if program is None or (type(program) is Switchboard and not eager):
+            # It decides in Python by what only the trace around it may know.
+            args, kwargs = treedef.unflatten(arrays)
+            return self._of_dynamic(key)(*args, **kwargs)
         if not eager or program.holds_tracers():
             return program.bind(arrays)
-        arrays = [_prepared(x) for x in arrays]
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
         self._remember(key, kinds, program)
         return result
 
-    def _remember(self, key: Signature, kinds: Sequence[int], program: _Program) -> None:
+    def _remember(self, key: Signature, kinds: Sequence[int], program: Program) -> None:
         """Let the next call with arguments like these find the program at once."""
         token = config.token
         if token < 0:
@@ -459,13 +227,88 @@ class Jitted:
         key = tuple((where, type(value), value) for where, value in static)
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
-    def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
-        old = max(0, len(self._programs) - _RECORDS)
+    def _stage(
+        self,
+        key: Signature,
+        args: Any,
+        kwargs: Any,
+        arrays: Sequence[ArrayImpl] | None = None,
+        explored: bool = False,
+    ) -> Program | Switchboard | None:
+        """Trace the function.
+
+        Args:
+            key: the types.
+            args, kwargs: the arguments.
+            arrays: their leaves, if they have values.
+            explored: whether the program is to contain all paths through the function.
+
+        Returns:
+            the program; None if the function decides in Python and there are no values.
+        """
+        count = _RECENT if self._families else _RECORDS
+        old = max(0, len(self._programs) - count)
         recent = itertools.islice(self._programs, old, None)
-        why = why_it_missed(self._fun, recent, key, args, kwargs)
-        record = _Record(why)
+        record = Record(why_it_missed(self._fun, recent, key, args, kwargs))
+        with record:
+            donated = self._donated(args, kwargs)
+            program = self._staged(key, arrays, explored, donated, record)
+        if program is None:
+            self._inlined.add(key)
+            return None
+        self._note(record)
+        if not program.holds_tracers():
+            if type(program) is Program and self._budget is None:
+                program.family = self._family_of(key, args, kwargs)
+            self._programs[key] = program
+            if len(self._programs) > CACHE_SIZE:
+                self._programs.popitem(last=False)
+                self._forget()
+        return program
+
+    def _note(self, record: Record) -> Record:
         if config.debug >= 1:
-            print(f"jit of {self._name} is traced and compiled: {why}", file=sys.stderr)
+            print(f"jit of {self._name} is traced and compiled: {record.reason}", file=sys.stderr)
+        self._compiles.append(record)
+        return record
+
+    def _staged(
+        self,
+        key: Signature,
+        arrays: Sequence[ArrayImpl] | None,
+        explored: bool,
+        donated: frozenset[int],
+        record: Record,
+    ) -> Program | Switchboard | None:
+        call, avals = self._of_dynamic(key), [ShapedArray(*t) for t in key.types]
+        name = self._name.split(" ")[0]
+        if explored or not config.python_control_flow:
+            jaxpr, out_tree = stage_tree(call, key.treedef, avals)
+            return Program(jaxpr, out_tree, name, donated, record, self._budget)
+        board = Switchboard(
+            flat_function(call, key.treedef),
+            avals,
+            self._name,
+            compile=compiled,
+            make_end=lambda jaxpr, out_tree, gone: Program(
+                jaxpr, out_tree, name, frozenset(gone), self._compiles[-1], self._budget
+            ),
+            donated=donated,
+            prepare=prepared,
+            record=lambda reason: self._note(Record(reason)),
+        )
+        try:
+            end = board.begin(arrays)
+        except Undecided as signal:
+            if signal.board is not board:
+                raise
+            return None
+        if board.tree.root is not end:
+            return board
+        return Program(board.tree.whole(), end.out_tree, name, donated, record, self._budget)
+
+    def _of_dynamic(self, key: Signature) -> Callable[..., Any]:
+        """Return the function of the arguments that are not static."""
         values = {where: value for where, _, value in key.static or ()}
         named = {k: v for k, v in values.items() if isinstance(k, str)}
 
@@ -475,27 +318,21 @@ class Jitted:
             return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
+        return call
+
+    def _family_of(
+        self, key: Signature, args: Any, kwargs: Any
+    ) -> tuple[Family, Sizes, TraceAt] | None:
+        found = self._family(key, args, kwargs)
+        if found is None:
+            return None
+        family, sizes = found
 
         def trace_at(sizes: Sizes) -> Jaxpr:
-            assert family is not None
-            types = family[0].types(key, sizes)
-            return stage_tree(call, key.treedef, [ShapedArray(*t) for t in types])[0].hoisted()
+            avals = [ShapedArray(*t) for t in family.types(key, sizes)]
+            return stage_tree(self._of_dynamic(key), key.treedef, avals)[0].hoisted()
 
-        family = self._family(key, args, kwargs)
-        with record:
-            jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
-        name = self._name.split(" ")[0]
-        donated = self._donated(args, kwargs)
-        program = _Program(jaxpr, out_tree, name, donated, record, self._budget)
-        self._compiles.append(record)
-        if family is not None and self._budget is None and not program.holds_tracers():
-            program.family = *family, trace_at
-        if not program.holds_tracers():
-            self._programs[key] = program
-            if len(self._programs) > CACHE_SIZE:
-                self._programs.popitem(last=False)
-                self._forget()
-        return program
+        return family, sizes, trace_at
 
     def _family(self, key: Signature, args: Any, kwargs: Any) -> tuple[Family, Sizes] | None:
         """Return the calls that differ from this one in sizes alone, and its sizes."""
@@ -517,7 +354,9 @@ class Jitted:
         family = Family.of(key, marks)
         self._families = [*self._families[-_RECENT:], family]
         for other in itertools.islice(reversed(self._programs), _RECENT):
-            family.remember(other, self._programs[other].jaxpr)
+            program = self._programs[other]
+            if type(program) is Program:
+                family.remember(other, program.jaxpr)
         sizes = family.sizes(key)
         assert sizes is not None
         return family, sizes
@@ -544,7 +383,9 @@ class Jitted:
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
         key = _signature(avals, treedef, static)
-        program = self._programs.get(key) or self._stage(key, args, kwargs)
+        program: Any = self._programs.get(key)
+        if type(program) is not Program:
+            program = self._stage(key, args, kwargs, explored=True)
         return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
@@ -558,6 +399,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
         self._programs.clear()
+        self._inlined.clear()
         self._families.clear()
         self._forget()
 
