@@ -12,8 +12,10 @@ from . import (
     adaptive_softmax,
     batchnorm,
     bilinear,
+    classification,
     containers,
     conv,
+    criteria,
     distance,
     dropout,
     embedding,
@@ -24,6 +26,7 @@ from . import (
     lazy,
     lora,
     losses,
+    metric_losses,
     module,
     normalization,
     padding,
@@ -44,8 +47,10 @@ from .adaptive import *
 from .adaptive_softmax import *
 from .batchnorm import *
 from .bilinear import *
+from .classification import *
 from .containers import *
 from .conv import *
+from .criteria import *
 from .distance import *
 from .dropout import *
 from .embedding import *
@@ -55,6 +60,7 @@ from .layers import *
 from .lazy import *
 from .lora import *
 from .losses import *
+from .metric_losses import *
 from .module import *
 from .normalization import *
 from .padding import *
@@ -75,9 +81,11 @@ __all__ += activations.__all__
 __all__ += adaptive.__all__
 __all__ += adaptive_softmax.__all__
 __all__ += batchnorm.__all__
+__all__ += classification.__all__
 __all__ += bilinear.__all__
 __all__ += containers.__all__
 __all__ += conv.__all__
+__all__ += criteria.__all__
 __all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
@@ -87,6 +95,7 @@ __all__ += layers.__all__
 __all__ += lazy.__all__
 __all__ += lora.__all__
 __all__ += losses.__all__
+__all__ += metric_losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
