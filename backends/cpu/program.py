@@ -28,6 +28,7 @@ from ..plan import (
     Call,
     Conv,
     Dot,
+    Epilogue,
     Fourier,
     Launch,
     Library,
@@ -265,12 +266,7 @@ class _Printer:
             if isinstance(step, Launch):
                 self.launch(frame, step)
             elif isinstance(step, Dot):
-                pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                for name, code, outside in dot_code(step):
-                    for external, declaration in outside.items():
-                        self.external(external, declaration)
-                    self.declared.update(code.declared)
-                    self.drive(code, name, pointers)
+                self.product(frame, step)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Table):
@@ -309,6 +305,31 @@ class _Printer:
         code = kernel_function(kernel)
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
+
+    def product(self, frame: _Frame, step: Dot) -> None:
+        pointers = [self.pointer(frame, v) for v in (step.a, step.b)]
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+            codes = dot_code(step)
+        else:
+            kernel, others, tile = self.epilogue(frame, step.after)
+            pointers += others
+            codes = dot_code(step, kernel, tile)
+        for name, code, outside in codes:
+            for external, declaration in outside.items():
+                self.external(external, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
+
+    def epilogue(self, frame: _Frame, after: Epilogue) -> tuple[Kernel, list[str], int]:
+        """Return an epilogue's kernel, the addresses of its buffers but one, and which that is."""
+        places = [
+            "block" if n == after.tile else self.pointer(frame, v)
+            for n, v in enumerate(after.launch.vars)
+        ]
+        kernel, kept = _merged(after.launch.kernel, places)
+        others = [places[n] for n in kept if n != after.tile]
+        return kernel, others, kept.index(after.tile)
 
     def convolve(self, frame: _Frame, step: Conv) -> None:
         pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
