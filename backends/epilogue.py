@@ -11,12 +11,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from funtorch.jaxpr import Var
 
 from .kernel import Affine, Kernel, Op, Store, row_major, serial_axes
-from .plan import Dot, Epilogue, Launch, Plan, Step, reads
+from .plan import Conv, Dot, Epilogue, Launch, Plan, Step, reads
 
 __all__ = ["TILE", "with_epilogues"]
 
@@ -27,6 +27,9 @@ _RULES = {
     "terms": 512,  # in a sum, up to which a pass over a result that is not far counts beside it
     "ratio": 4,  # how many times longer than the result a sum may be: longer ones are cut
     "depth": 2,  # terms of a sum for every row of a block of whole rows, for which all of b is read
+    "outs": 8,  # features of a convolution in a block of whole planes
+    "places": 128,  # of a plane: fewer fill vectors badly
+    "brief": 8,  # elements that are reduced where memory runs along what is left
 }
 """When a kernel becomes an epilogue, besides its form: where a pass over memory that is saved takes
 longer than what blocks of a given form cost. Measured on results from 256 KB to 64 MB."""
@@ -43,51 +46,108 @@ def with_epilogues(plan: Plan) -> Plan:
     kept = {v for v in plan.jaxpr.outvars if isinstance(v, Var)}
     # A kernel that reads several products belongs to the last one.
     for k in reversed(range(len(steps))):
-        dot = steps[k]
-        if not isinstance(dot, Dot) or not (after := readers.get(dot.out)):
+        step = steps[k]
+        if not isinstance(step, (Dot, Conv)) or not (after := readers.get(step.out)):
             continue
-        launch = steps[after[0]]
-        if not isinstance(launch, Launch) or not _worthwhile(dot):
+        launch, result = steps[after[0]], _result(step)
+        if not isinstance(launch, Launch) or result is None or not result.is_worthwhile:
             continue
-        found = _epilogue(dot, launch, len(after) > 1 or dot.out in kept)
+        found = _epilogue(step, result, launch, len(after) > 1 or step.out in kept)
         if found is not None:
             # Nobody reads the product before the kernel does, so it can wait until then.
-            steps[k], steps[after[0]] = None, replace(dot, after=found)
+            steps[k], steps[after[0]] = None, replace(step, after=found)
     if None not in steps:
         return plan
     return replace(plan, steps=tuple(step for step in steps if step is not None))
 
 
-def _worthwhile(dot: Dot) -> bool:
-    size = dot.batch * dot.m * dot.n * dot.out.aval.dtype.itemsize
-    dear = dot.k <= _RULES["terms"] or size >= _RULES["far"]
-    return size >= _RULES["bytes"] and dear and dot.k <= _RULES["ratio"] * max(dot.m, dot.n)
+@dataclass(frozen=True)
+class _Result:
+    """What a product or a convolution makes, as a matrix whose rows lie one behind the other.
+
+    Attributes:
+        rows, columns: its sizes.
+        terms: of each sum.
+        size: bytes of an element.
+        room: rows of a block of whole rows; 0: there is none.
+    """
+
+    rows: int
+    columns: int
+    terms: int
+    size: int
+    room: int
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.columns * self.size
+
+    @property
+    def is_far(self) -> bool:
+        return self.bytes >= _RULES["far"]
+
+    @property
+    def is_worthwhile(self) -> bool:
+        dear = self.terms <= _RULES["terms"] or self.is_far
+        return self.bytes >= _RULES["bytes"] and dear and self.rows > 1 and self.columns > 1
 
 
-def _epilogue(dot: Dot, launch: Launch, stored: bool) -> Epilogue | None:
+def _result(step: Dot | Conv) -> _Result | None:
+    """Return what a step makes; None if it lies otherwise, or is made in pieces."""
+    size = step.out.aval.dtype.itemsize
+    if isinstance(step, Dot):
+        place, sizes = step.places[2], (*step.batches, *step.rows, step.n)
+        room = min(TILE // (step.n * size), step.m)
+        room = room if step.k <= _RULES["depth"] * room else 0
+        found = _Result(step.batch * step.m, step.n, step.k, size, room)
+        pieces = step.k > _RULES["ratio"] * max(step.m, step.n)
+    else:
+        c = step.parts[0]
+        plane, taps = math.prod(c.places), math.prod(c.window)
+        place, sizes = c.y, (c.batch, c.groups, c.outs, *c.places)
+        room = TILE // (plane * size)
+        packed = c.features * math.prod(c.space) * math.prod(c.window[1:]) * size
+        room = room if room >= _RULES["outs"] and packed <= TILE else 0
+        found = _Result(c.batch * c.groups * c.outs, plane, c.features * taps, size, room)
+        # Many taps at few places are summed up tap by tap, few places sample by sample.
+        pieces = len(step.parts) > 1 or not step.covered or plane < _RULES["places"] or taps > plane
+    in_order = place.offset == 0 and place.strides == row_major(sizes)
+    return found if in_order and not pieces else None
+
+
+def _epilogue(step: Dot | Conv, result: _Result, launch: Launch, stored: bool) -> Epilogue | None:
     """Return a kernel as the epilogue of a product, if it goes over its rows.
 
     Args:
         stored: whether the product itself must be in memory too.
     """
-    rows = dot.batch * dot.m
-    place = dot.places[2]
-    in_order = place.offset == 0 and place.strides == row_major((*dot.batches, *dot.rows, dot.n))
-    if launch.seeds or not in_order or rows == 1 or dot.n == 1:
+    if launch.seeds:
         return None
-    tile = launch.vars.index(dot.out)
-    found = _by_rows(launch.kernel, tile, rows, dot.n)
+    tile = launch.vars.index(step.out)
+    found = _by_rows(launch.kernel, tile, result.rows, result.columns)
     if found is None:
         return None
     kernel, lead = found
-    whole = not _is_plain(kernel, tile, lead, dot.n)
-    room = TILE // (dot.n * dot.out.aval.dtype.itemsize)
-    if whole and dot.k > _RULES["depth"] * min(room, dot.m):
+    whole = not _is_plain(kernel, tile, lead, result.columns)
+    if whole and not result.room:
         return None
-    vars_ = launch.vars
-    if stored:
-        kernel, vars_ = _storing(kernel, tile, lead, dot.n), (*vars_, dot.out)
-    return None if kernel is None else Epilogue(Launch(kernel, vars_), tile, lead, whole)
+    if isinstance(step, Conv) and not _suits_convolution(kernel, whole or result.is_far):
+        return None
+    if not stored:
+        return Epilogue(Launch(kernel, launch.vars), tile, lead, whole)
+    storing = _storing(kernel, tile, lead, result.columns)
+    if storing is None:
+        return None
+    return Epilogue(Launch(storing, (*launch.vars, step.out)), tile, lead, whole)
+
+
+def _suits_convolution(kernel: Kernel, dear: bool) -> bool:
+    """Tell whether a kernel may follow a convolution, whose blocks may overlap.
+
+    Args:
+        dear: whether more is spared than a pass over what is not far.
+    """
+    return dear and all(s.how == "set" for s in kernel.stores)
 
 
 def _loads(kernel: Kernel, tile: int) -> list[Op]:
@@ -117,7 +177,8 @@ def _by_rows(kernel: Kernel, tile: int, rows: int, n: int) -> tuple[Kernel, int]
         return None
     if not rest or rest[-1] != len(steps) - 1 or any(kernel.inner[k] for k in lead):
         return None
-    if any(kernel.inner) and not kernel.inner[-1]:
+    inner = [size for size, r in zip(kernel.sizes, kernel.inner, strict=True) if r]
+    if inner and not kernel.inner[-1] and math.prod(inner) > _RULES["brief"]:
         return None
     for op in loads:
         ways = [(op.where.strides[k] * (kernel.sizes[k] - 1)) for k in rest]

@@ -20,7 +20,7 @@ import numpy as np
 from funtorch.jaxpr import Lit, Var
 
 from .kernel import Store, is_row_store, levels, serial_axes
-from .plan import Branch, Conv, Dot, Launch, Plan, Scan, Step, While, plans_of, reads, writes
+from .plan import Branch, Dot, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
 __all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
 
@@ -142,10 +142,10 @@ def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
     """Yield the pairs (result, operand) of a kernel, alone or behind a product, that may share."""
     if isinstance(step, Launch):
         yield from _in_kernel(step)
-    elif isinstance(step, (Dot, Conv)) and step.after is not None:
+    elif isinstance(step, Dot) and step.after is not None:  # blocks of a Conv may overlap
         launch = step.after.launch
-        others = {launch.vars[step.after.tile]}  # which all blocks read, or which is no memory
-        others |= {step.a, step.b} if isinstance(step, Dot) else {step.lhs, step.rhs}
+        # What all blocks read, and what is no memory.
+        others = {step.a, step.b, launch.vars[step.after.tile]}
         yield from (pair for pair in _in_kernel(launch) if pair[1] not in others)
 
 

@@ -10,7 +10,7 @@ from funtorch.backends.cost import cost_analysis, memory_analysis
 from funtorch.backends.fuse import fuse
 from funtorch.backends.kernel import check_kernel
 from funtorch.backends.layout import check_layout, lay_out
-from funtorch.backends.plan import Dot, Launch
+from funtorch.backends.plan import Conv, Dot, Launch
 from funtorch.transforms.simplify import simplify
 
 rng = np.random.default_rng(5)
@@ -93,7 +93,7 @@ def check(f, args, tolerance, monkeypatch):
     jaxpr = program(f, *args)
     plan, plain = fuse(jaxpr), separate(jaxpr, monkeypatch)
     check_layout(lay_out(plan, frozenset(range(len(args)))))
-    made = [s.after for s in plan.steps if isinstance(s, Dot) and s.after is not None]
+    made = [s.after for s in plan.steps if isinstance(s, (Conv, Dot)) and s.after]
     assert made, str(plan)
     for after in made:
         check_kernel(after.launch.kernel)
@@ -113,6 +113,55 @@ def check(f, args, tolerance, monkeypatch):
 def test_kernels_behind_products_equal_separate_ones(name, monkeypatch):
     f, *shapes = ODD[name]
     check(f, [normal(shape) for shape in shapes], 2e-5, monkeypatch)
+
+
+def conv(x, w, **options):
+    return ft.lax.conv_general_dilated(x, w, (1,) * (x.ndim - 2), "SAME", **options)
+
+
+def halved(x):
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
+
+
+def relu_after(x, w, b):
+    return ft.nn.relu(conv(x, w) + b)
+
+
+CONVOLUTIONS = {
+    "blocks of rows": (relu_after, (2, 16, 56, 55), (32, 16, 3, 3), (32, 1, 1)),
+    "odd sizes": (relu_after, (3, 5, 37, 41), (19, 5, 3, 3), (19, 1, 1)),
+    "one tap": (relu_after, (4, 16, 23, 23), (33, 16, 1, 1), (33, 1, 1)),
+    "one axis": (relu_after, (4, 16, 2500), (32, 16, 3), (32, 1)),
+    "groups": (
+        lambda x, w, b: ft.nn.relu(conv(x, w, feature_group_count=3) + b),
+        (4, 9, 33, 33), (21, 3, 3, 3), (21, 1, 1),
+    ),
+    "residual that is the operand": (lambda x, w: x + conv(x, w), (4, 8, 56, 56), (8, 8, 3, 3)),
+    "wider": (lambda x, w: conv(x, w).astype("float64"), (2, 8, 56, 55), (32, 8, 3, 3)),
+    "pooled": (
+        lambda x, w, b: halved(relu_after(x, w, b)), (4, 3, 28, 32), (19, 3, 3, 3), (19, 1, 1),
+    ),
+    "rows of places": (lambda x, w: ft.nn.softmax(conv(x, w)), (4, 8, 25, 25), (32, 8, 3, 3)),
+    "read again": (lambda x, w: (conv(x, w), fnp.exp(conv(x, w))), (3, 5, 37, 41), (19, 5, 3, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_kernels_behind_convolutions_equal_separate_ones(name, monkeypatch):
+    monkeypatch.setitem(epilogue._RULES, "far", 0)
+    f, *shapes = CONVOLUTIONS[name]
+    check(f, [normal(shape) for shape in shapes], 2e-5, monkeypatch)
+
+
+def test_many_features_are_made_in_several_blocks(monkeypatch):
+    monkeypatch.setitem(epilogue._RULES, "far", 0)
+    args = [normal(s) for s in ((1, 4, 9, 1100), (200, 4, 3, 3), (200, 1, 1))]
+    check(relu_after, args, 2e-5, monkeypatch)
+    args = [
+        normal(s).astype("float64") for s in ((2, 1500, 12, 12), (130, 1500, 3, 3), (130, 1, 1))
+    ]
+    check(relu_after, args, 1e-12, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int32"])

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from funtorch import openblas
 
 from ..epilogue import TILE
-from ..kernel import Affine, Kernel, row_major
+from ..kernel import Affine, row_major
 from ..plan import Dot
-from .epilogue import Grid, with_kernel
+from .epilogue import Behind, Grid, with_kernel
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, masked, widths
 from .llvm import Code
 from .packed import HEADER
@@ -169,9 +169,7 @@ def library_of(step: Dot) -> str:
     return gemm_symbol(step.out.aval.dtype.name.removeprefix("u"), _tile_rows(step.m))
 
 
-def dot_code(
-    step: Dot, kernel: Kernel | None = None, tile: int = 0
-) -> list[tuple[str, Code, dict[str, str]]]:
+def dot_code(step: Dot, behind: Behind | None = None) -> list[tuple[str, Code, dict[str, str]]]:
     """Return the functions of a product in the order in which they run, by name, each with what it
     calls and how that is declared.
 
@@ -179,8 +177,8 @@ def dot_code(
     in their tables alone, since compiling costs more than reading numbers.
 
     Args:
-        kernel: that of the step's epilogue, if it has one: then functions take the addresses of its
-            buffers, all but number ``tile``, instead of that of the result.
+        behind: the step's epilogue, if it has one: then functions take the addresses of its
+            kernel's other buffers instead of that of the result.
     """
     dtype = step.out.aval.dtype
     rows = _tile_rows(step.m)
@@ -202,13 +200,13 @@ def dot_code(
     scratch = table["slots"] + table["room"] * table["slot"] if several or table["room"] else 0
     main = Code(text, {}, parts, scratch, several, work, tuple(table.values()))
     taken, pointers = ([0] if table["room"] else []), 3
-    if kernel is not None and step.after is not None:
+    if behind is not None:
         grid = Grid(
             step.batch, step.m, step.n, table["rows"], table["columns"], dtype.itemsize,
             min(64, os.cpu_count() or 1, parts),
         )  # fmt: skip
-        main, inner = with_kernel(kernel, tile, step.after, grid, main, symbol)
-        taken, pointers = [0, *(inner + at for at in taken)], 1 + len(kernel.buffers)
+        main, inner = with_kernel(behind, grid, main, symbol)
+        taken, pointers = [0, *(inner + at for at in taken)], 1 + len(behind.kernel.buffers)
     if not taken:
         return [("dot", main, declared)]
     return [("slots", _free(taken, pointers, main.scratch), {}), ("dot", main, declared)]

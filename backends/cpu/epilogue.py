@@ -7,13 +7,11 @@ and whose beginning lies so that the block falls into the slot: so does the kern
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..kernel import Kernel
-from ..plan import Epilogue
-from .llvm import Code
+from .llvm import Code, Printer
 from .nest import Index, Space
 from .packed import HEADER
 from .quicker import quicker
@@ -21,7 +19,7 @@ from .reduce import reduction
 from .totals import Total, Totals
 from .writer import Routine
 
-__all__ = ["Grid", "with_kernel"]
+__all__ = ["Behind", "Grid", "Rows", "with_kernel"]
 
 
 @dataclass(frozen=True)
@@ -61,30 +59,54 @@ class Grid:
         return _aligned(self.rows * self.columns * self.size)
 
 
+@dataclass(frozen=True)
+class Behind:
+    """A kernel behind a product, its buffers as they lie in memory.
+
+    Attributes:
+        tile: which buffer is the result.
+        lead, whole: as an `Epilogue` has them.
+    """
+
+    kernel: Kernel
+    tile: int
+    lead: int
+    whole: bool
+
+    def rows(self, grid: Grid, name: str) -> Rows:
+        """Return what writes the kernel for blocks of a grid."""
+        kernel = replace(quicker(_in_tile(self, grid)), name=name)
+        return Rows(kernel, self, grid)
+
+
 def _aligned(size: int) -> int:
     return -(-size // 64) * 64
 
 
-class _Rows(Totals):
+class Rows(Printer):
     """Writes a kernel as the function of some rows, ``void @name(b0, ..., scratch, lo, hi, left,
     right, part)``: of their columns ``left`` to ``right``, unless rows are ``whole``.
     """
 
-    def __init__(self, kernel: Kernel, lead: int, whole: bool, grid: Grid) -> None:
+    def __init__(self, kernel: Kernel, behind: Behind, grid: Grid) -> None:
         super().__init__(kernel)
-        self.lead, self.whole, self.grid = lead, whole, grid
+        self.lead, self.whole, self.grid = behind.lead, behind.whole, grid
+        self.tile_number = behind.tile
 
-    def code(self) -> str:
-        if self.inner:
-            self.passes(False)
-        else:
+    def text(self) -> str:
+        """Return the function."""
+        rest = [k for k in self.kept if k >= self.lead]
+        if not self.inner or (rest and self.is_brief(rest[-1] == len(self.kernel.sizes) - 1)):
             self.plain()
+        else:
+            self.passes(False)
         args = ["ptr %scratch", *(f"i64 %{x}" for x in ("lo", "hi", "left", "right", "part"))]
         return self.function(self.kernel.name, args, False)
 
     def plain(self) -> None:
-        spaces = [self.axis(k) for k in range(len(self.kernel.sizes))]
-        last = len(spaces) - 1
+        """Write rows whose elements, or whose short rows inside, are each for itself."""
+        *others, last = self.kept
+        spaces = [self.axis(k) for k in others]
         whole = self.whole or self.grid.across == 1
         left: Index = 0 if whole else "%left"
         right: Index = self.kernel.sizes[last] if whole else "%right"
@@ -92,7 +114,7 @@ class _Rows(Totals):
         def row(number: Index) -> None:
             self.place(spaces[: self.lead], number)
             line = lambda: self.sweep(last, left, right, self.whole_row)  # noqa: E731
-            self.nest(spaces[self.lead : last], line)
+            self.nest(spaces[self.lead :], line)
 
         self.loop("%lo", "%hi", 1, row)
 
@@ -140,34 +162,30 @@ class _Rows(Totals):
         return text
 
 
-def _in_tile(kernel: Kernel, tile: int, lead: int, grid: Grid) -> Kernel:
+def _in_tile(behind: Behind, grid: Grid) -> Kernel:
     """Return a kernel that reads rows of a block instead of those of the whole result."""
     body = []
-    for op in kernel.body:
-        if op.name == "load" and op.attr == tile:
-            s = op.where.strides
+    for op in behind.kernel.body:
+        if op.name == "load" and op.attr == behind.tile:
+            s, lead = op.where.strides, behind.lead
             rows = [x // grid.n * grid.columns for x in s[:lead]]
             op = replace(op, where=replace(op.where, strides=(*rows, *s[lead:])))
         body.append(op)
-    return replace(kernel, body=tuple(body))
+    return replace(behind.kernel, body=tuple(body))
 
 
-def with_kernel(
-    kernel: Kernel, tile: int, after: Epilogue, grid: Grid, product: Code, symbol: str
-) -> tuple[Code, int]:
+def with_kernel(behind: Behind, grid: Grid, product: Code, symbol: str) -> tuple[Code, int]:
     """Return the function of products and of the kernel that goes over each block of them, and
     where in its scratch that of the product begins.
 
     It takes the addresses of a, b, the kernel's other buffers, the product's table and scratch.
 
     Args:
-        kernel: that of an epilogue, with its buffers as they lie in memory.
-        tile: which of these is the result.
         product: the function ``symbol`` of the library, with a table for results of such blocks.
     """
-    kernel = replace(quicker(_in_tile(kernel, tile, after.lead, grid)), name="dot_rows")
-    rows = _Rows(kernel, after.lead, after.whole, grid)
-    texts = [rows.code()]
+    rows, tile = behind.rows(grid, "dot_rows"), behind.tile
+    kernel = rows.kernel
+    texts = [rows.text()]
     if rows.totals:
         texts.append(rows.finished())
     others = [n for n in range(len(kernel.buffers)) if n != tile]
@@ -215,8 +233,7 @@ def with_kernel(
             f"  %totals = getelementptr i8, ptr %scratch, i64 {totals}\n"
             f"  call void @dot_rows_end({given}, ptr %totals)\n  ret void\n}}"
         )
-    work = product.work + math.prod(kernel.sizes) * max(len(kernel.body), 1)
     return Code(
         "\n\n".join(texts), rows.b.declared | w.b.declared, grid.parts, inner + product.scratch,
-        bool(rows.totals), work, product.table,
+        bool(rows.totals), product.work + rows.work, product.table,
     ), inner  # fmt: skip

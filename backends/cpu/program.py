@@ -14,14 +14,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from funtorch.jaxpr import Eqn, Lit, Var
 
-from ..kernel import Kernel
+from ..kernel import in_memory
 from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
 from ..plan import (
     Branch,
@@ -42,6 +42,7 @@ from ..plan import (
 )
 from .blas import dot_code
 from .conv import correlation_code
+from .epilogue import Behind
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
 from .llvm import Code, copy_code, kernel_function
@@ -138,26 +139,6 @@ _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 def print_program(plan: Plan, layout: Layout) -> Program:
     """Return a plan as the text of one native function and what the runtime must know of it."""
     return _Printer().program(plan, layout)
-
-
-def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
-    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
-    stored = {places[s.buffer] for s in kernel.stores}
-    kept: list[int] = []
-    number: dict[object, int] = {}
-    new = []
-    for k, place in enumerate(places):
-        key = place if place in stored else (k, "read")
-        if key not in number:
-            number[key] = len(kept)
-            kept.append(k)
-        new.append(number[key])
-    if len(kept) == len(places):
-        return kernel, kept
-    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
-    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
-    buffers = tuple(kernel.buffers[k] for k in kept)
-    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
 @dataclass
@@ -301,7 +282,7 @@ class _Printer:
                 self.declared.update(code.declared)
                 self.drive(code, "copied", pair)
         pointers = [self.pointer(frame, v) for v in step.vars]
-        kernel, kept = _merged(step.kernel, pointers)
+        kernel, kept = in_memory(step.kernel, pointers)
         code = kernel_function(kernel)
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
@@ -312,27 +293,32 @@ class _Printer:
             pointers.append(self.pointer(frame, step.out))
             codes = dot_code(step)
         else:
-            kernel, others, tile = self.epilogue(frame, step.after)
+            behind, others = self.epilogue(frame, step.after)
             pointers += others
-            codes = dot_code(step, kernel, tile)
+            codes = dot_code(step, behind)
         for name, code, outside in codes:
             for external, declaration in outside.items():
                 self.external(external, declaration)
             self.declared.update(code.declared)
             self.drive(code, name, pointers)
 
-    def epilogue(self, frame: _Frame, after: Epilogue) -> tuple[Kernel, list[str], int]:
-        """Return an epilogue's kernel, the addresses of its buffers but one, and which that is."""
+    def epilogue(self, frame: _Frame, after: Epilogue) -> tuple[Behind, list[str]]:
+        """Return an epilogue as it lies in memory, and the addresses of its buffers."""
         places = [
             "block" if n == after.tile else self.pointer(frame, v)
             for n, v in enumerate(after.launch.vars)
         ]
-        kernel, kept = _merged(after.launch.kernel, places)
+        kernel, kept = in_memory(after.launch.kernel, places)
         others = [places[n] for n in kept if n != after.tile]
-        return kernel, others, kept.index(after.tile)
+        return Behind(kernel, kept.index(after.tile), after.lead, after.whole), others
 
     def convolve(self, frame: _Frame, step: Conv) -> None:
-        pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
+        pointers, behind = [self.pointer(frame, v) for v in (step.lhs, step.rhs)], None
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+        else:
+            behind, others = self.epilogue(frame, step.after)
+            pointers += others
         if not step.covered:
             self.declared["memset"] = _ZERO
             self.do(
@@ -340,7 +326,7 @@ class _Printer:
                 "i1 false)"
             )
         for part in step.parts:
-            for name, code in correlation_code(part, step.out.aval.dtype):
+            for name, code in correlation_code(part, step.out.aval.dtype, behind):
                 self.declared.update(code.declared)
                 self.drive(code, name, pointers)
 
