@@ -17,6 +17,16 @@ from typing import Any
 
 from funtorch.ops import special
 from funtorch.ops.families import full_like
+from funtorch.scipy.special.arithmetic import (
+    Doubled,
+    minus,
+    plus,
+    poly,
+    product,
+    ratio_log,
+    times,
+    two_sum,
+)
 from funtorch.transforms import jvp
 from funtorch.transforms.numeric import Maths, numeric
 
@@ -30,7 +40,6 @@ __all__ = [
     "hurwitz",
     "igamma",
     "igammac",
-    "poly",
     "random_gamma_grad",
     "riemann",
 ]
@@ -39,14 +48,6 @@ __all__ = [
 SMALL = 1e-21
 _EPS = 1.2e-16
 _NEVER = 1e9  # a number of steps that no loop reaches
-
-
-def poly(coefficients: Sequence[float], x: Any) -> Any:
-    """Evaluate a polynomial, highest power first."""
-    total: Any = coefficients[0]
-    for c in coefficients[1:]:
-        total = total * x + c
-    return total
 
 
 # --------------------------------------------------------------------------------------- fractions
@@ -116,6 +117,21 @@ def _log_gamma_of_1_plus(m: Maths, a: Any) -> Any:
     return a * (a - 1.0) * poly(special.LGAMMA_FROM_1, a - 0.5)
 
 
+_LOWEST = -800.0  # an exponent whose exponential is 0
+
+
+def _exponent(m: Maths, a: Any, x: Any, rough: Any) -> Doubled:
+    """Return ``a log(x / a) - (x - a)``, a number that is ``rough`` near, to 18 digits after the
+    point; derivatives are those of the rough number.
+    """
+    a, x, known = m.constant(a), m.constant(x), m.constant(rough)
+    difference = two_sum(x, -a)
+    exact = plus(times((a, 0.0), ratio_log(m, x, a)), minus(difference))
+    good = known > _LOWEST
+    change = m.where(good, exact[0] - known, 0.0)
+    return rough + change, m.where(good, exact[1], 0.0)
+
+
 def _power_over_gamma(m: Maths, a: Any, x: Any) -> Any:
     """Return ``x**a exp(-x) / gamma(a + 1)`` for x > 0."""
     small = a < 10.0
@@ -124,12 +140,14 @@ def _power_over_gamma(m: Maths, a: Any, x: Any) -> Any:
     gamma = m.exp(_log_gamma_of_1_plus(m, b - whole))
     for k in range(1, 10):
         gamma = gamma * m.where(whole >= float(k), b - (whole - float(k)), 1.0)
-    near = m.power(y, b) * m.exp(-y) / gamma
+    half = m.exp(-0.5 * y)
+    near = (m.power(y, b) * half) / gamma * half
     b = m.where(small, 10.0, a)
     u = (x - b) / b
     close = m.abs(u) < 0.4
     less = m.where(close, _log1p_less(m, m.where(close, u, 0.0)), m.log(x / b) - u)
-    far = m.exp(b * less - _stirling(b)) / m.sqrt(2 * math.pi * b)
+    high, low = _exponent(m, b, x, b * less)
+    far = m.exp(high) * (m.exp(low - _stirling(b)) / m.sqrt(2 * math.pi * b))
     return m.where(small, near, far)
 
 
@@ -219,9 +237,15 @@ def _temme(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
     rest: Any = 0.0
     for coefficients in reversed(_TEMME):
         rest = rest / b + poly(coefficients[::-1], eta)
-    rest = rest * m.exp(-0.5 * b * eta * eta) / m.sqrt(2 * math.pi * b)
+    half = -0.5 * b * eta * eta
+    high, low = _exponent(m, b, m.where(used, x, 1e6), half)
+    rest = rest * (m.exp(high) * (m.exp(low) / m.sqrt(2 * math.pi * b)))
     z = eta * m.sqrt(0.5 * b)
-    return 0.5 * m.erfc(-z) - rest, 0.5 * m.erfc(z) + rest
+    # erfc(z) is exp(-z * z) times what changes slowly: the exponent is what z is too rough for.
+    square = plus(product(m.constant(z), m.constant(z)), (m.constant(high), m.constant(low)))
+    tail = 0.5 * m.erfc(m.abs(z)) * m.exp(m.where(half > _LOWEST, square[0], 0.0))
+    small, large = tail + m.where(z < 0, -rest, rest), 1.0 - tail + m.where(z < 0, rest, -rest)
+    return m.where(z < 0, small, large), m.where(z < 0, large, small)
 
 
 def _lower_and_upper(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
