@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from funtorch.dims import scope_of
 from funtorch.jaxpr import Var
 
 from .kernel import Affine, Kernel, Op, Store, row_major, serial_axes
@@ -49,8 +50,11 @@ def with_epilogues(plan: Plan) -> Plan:
         step = steps[k]
         if not isinstance(step, (Dot, Conv)) or not (after := readers.get(step.out)):
             continue
-        launch, result = steps[after[0]], _result(step)
-        if not isinstance(launch, Launch) or result is None or not result.is_worthwhile:
+        launch = steps[after[0]]
+        if not isinstance(launch, Launch) or not _is_known(step, launch.kernel):
+            continue
+        result = _result(step)
+        if result is None or not result.is_worthwhile:
             continue
         found = _epilogue(step, result, launch, len(after) > 1 or step.out in kept)
         if found is not None:
@@ -59,6 +63,19 @@ def with_epilogues(plan: Plan) -> Plan:
     if None not in steps:
         return plan
     return replace(plan, steps=tuple(step for step in steps if step is not None))
+
+
+def _is_known(step: Dot | Conv, kernel: Kernel) -> bool:
+    """Tell whether all sizes are numbers; of those known later, no blocks are written."""
+    if isinstance(step, Dot):
+        sizes, places = [*step.batches, *step.rows, *step.sums, step.n], list(step.places)
+    else:
+        sizes = [n for c in step.parts for n in (c.batch, *c.space, *c.places)]
+        places = [place for c in step.parts for place in (c.x, c.w, c.y)]
+    places += [op.where for op in kernel.body if op.where is not None]
+    places += [s.where for s in kernel.stores]
+    numbers = (n for place in places for n in (place.offset, *place.strides))
+    return scope_of([*sizes, *kernel.sizes, *numbers]) is None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from funtorch.dims import fixed
+
 from ..kernel import Kernel
 from .quicker import quicker
 from .totals import Totals
@@ -65,14 +67,16 @@ class Printer(Totals):
 
     def is_brief(self, across: bool) -> bool:
         """Tell whether rows are so short that each is written out in full."""
+        if self.totals or not self.kept or not fixed(self.length):
+            return False
         written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
-        short = self.length <= (32 if across else self.brief())
-        return not self.totals and short and written_out <= _UNROLLED and bool(self.kept)
+        return self.length <= (32 if across else self.brief()) and written_out <= _UNROLLED
 
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
-        inline = math.prod(sizes) <= _TINY
+        count = math.prod(sizes)
+        inline = fixed(count) and count <= _TINY
         if inline:
             self.longest = _WRITTEN_OUT
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
