@@ -143,7 +143,7 @@ def _floor_divide(x: Any, y: Any) -> Any:
 def _numpy_floor_divide(x: Any, y: Any) -> Any:
     """Divide as NumPy; integers by 0 as the machine and JAX: all bits set, less 1 for a rest."""
     out = np.floor_divide(x, y)
-    if out.dtype.kind not in "iu" or np.count_nonzero(y) == np.size(y):
+    if out.dtype.kind not in "iu" or (y if type(y) is int else np.count_nonzero(y) == np.size(y)):
         return out
     beyond = np.array(-1).astype(out.dtype)
     if out.dtype.kind == "i":
