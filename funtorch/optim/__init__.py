@@ -25,6 +25,7 @@ from funtorch.optim import (
     descents,
     inject,
     linesearch,
+    minimizers,
     moments,
     monitoring,
     numerics,
@@ -49,6 +50,7 @@ from funtorch.optim.compact import *
 from funtorch.optim.descents import *
 from funtorch.optim.inject import *
 from funtorch.optim.linesearch import *
+from funtorch.optim.minimizers import *
 from funtorch.optim.moments import *
 from funtorch.optim.monitoring import *
 from funtorch.optim.norms import global_norm, safe_increment, safe_norm, safe_root_mean_squares
@@ -74,6 +76,7 @@ __all__ += compact.__all__
 __all__ += descents.__all__
 __all__ += inject.__all__
 __all__ += linesearch.__all__
+__all__ += minimizers.__all__
 __all__ += moments.__all__
 __all__ += monitoring.__all__
 __all__ += numerics.__all__
