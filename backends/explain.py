@@ -11,6 +11,7 @@ from pathlib import Path
 from funtorch.errors import Source
 from funtorch.jaxpr import Jaxpr, Var
 
+from .budget import Fitted
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
@@ -215,10 +216,18 @@ class Explanation:
         steps: a `StepRow` for each, those inside loops too.
         buffers: a `Buffer` for each array of the outermost program.
         memory: the bytes that it needs.
+        fitted: what is computed again for its ``memory_budget``, None where it has none.
     """
 
-    def __init__(self, name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int]) -> None:
-        self.name, self.jaxpr, self._traced = name, jaxpr, traced
+    def __init__(
+        self,
+        name: str,
+        jaxpr: Jaxpr,
+        traced: int,
+        donated: frozenset[int],
+        fitted: Fitted | None = None,
+    ) -> None:
+        self.name, self.jaxpr, self._traced, self.fitted = name, jaxpr, traced, fitted
         self.plan = plan_of(jaxpr)
         self.steps = list(_rows(self.plan))
         self.buffers = _buffers(lay_out(self.plan, donated))
@@ -257,6 +266,7 @@ class Explanation:
                 f"memory: arguments {_amount(m.argument_size_in_bytes)}, results "
                 f"{_amount(m.output_size_in_bytes)} ({_amount(m.alias_size_in_bytes)} of them in "
                 f"donated arguments), temporaries {_amount(m.temp_size_in_bytes)} bytes",
+                *([] if self.fitted is None else [str(self.fitted)]),
                 f"run eagerly: {', '.join(self.eager) or 'nothing'}",
                 "",
                 *_table([head, *rows]),
@@ -280,10 +290,14 @@ class Explanation:
 
 
 def explain_program(
-    name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int] = frozenset()
+    name: str,
+    jaxpr: Jaxpr,
+    traced: int,
+    donated: frozenset[int] = frozenset(),
+    fitted: Fitted | None = None,
 ) -> Explanation:
     """Explain a simplified program that had ``traced`` equations before."""
-    return Explanation(name, jaxpr, traced, donated)
+    return Explanation(name, jaxpr, traced, donated, fitted)
 
 
 # ---------------------------------------------------------------------- drawing

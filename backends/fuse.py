@@ -58,14 +58,14 @@ class _Planner:
         first = max((self.place[v] for v in leaves if v in self.place), default=-1)
         shape = self.loops(eqn)
         size = math.prod(shape)
-        large = {v for v in leaves if v.aval.size > 1}
+        large = {v for v in leaves if v.aval.size != 1}
         tries = 0
         for k in reversed(self.open.get(size, ())):
             group = self.steps[k]
             if k < first or tries == _TRIES:
                 break
             assert isinstance(group, Group)
-            if size > SMALL and not (large & self.reads[k] or large & group.own.keys()):
+            if int(size) > SMALL and not (large & self.reads[k] or large & group.own.keys()):
                 continue
             tries += 1
             made = group.join(eqn)

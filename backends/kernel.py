@@ -167,7 +167,7 @@ def serial_axes(kernel: Kernel) -> frozenset[int]:
     found: set[int] = set()
     for s in kernel.stores:
         if s.where.dynamic or not (s.how == "set" or s.over_rows):
-            found |= {k for k, n in enumerate(kernel.sizes) if n > 1 and not s.where.strides[k]}
+            found |= {k for k, n in enumerate(kernel.sizes) if n != 1 and not s.where.strides[k]}
             found = found.union(*(axes[n] for n, _ in s.where.dynamic))
     return frozenset(found)
 
@@ -264,7 +264,7 @@ def is_row_store(kernel: Kernel, store: Store, element: Sequence[bool]) -> bool:
     used = (store.value, *([] if store.mask is None else [store.mask]))
     used += tuple(n for n, _ in store.where.dynamic)
     still = not any(
-        s and n > 1 and r
+        s and n != 1 and r
         for s, n, r in zip(store.where.strides, kernel.sizes, kernel.inner, strict=True)
     )
     return still and not any(element[n] for n in used)

@@ -3,7 +3,7 @@ transformed by
 `grad`, `vmap` and `jit`."""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import flatten_util, nn, optim, scipy, tracebacks, typing
+from funtorch import core, flatten_util, nn, optim, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
@@ -12,7 +12,7 @@ from funtorch.config import (
     numpy_rank_promotion,
     threads,
 )
-from funtorch.core import Array, ShapedArray, typeof
+from funtorch.core import ShapedArray, typeof
 from funtorch.device import (
     Device,
     block_until_ready,
@@ -29,8 +29,10 @@ from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_nans
+from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
+    autocast,
     checkpoint,
     checkpoint_policies,
     clear_caches,
@@ -57,6 +59,7 @@ from funtorch.transforms import (
     make_jaxpr,
     named_call,
     named_scope,
+    per_example_norms,
     plant,
     pure_callback,
     reap,
@@ -70,6 +73,7 @@ from funtorch.transforms import (
 )
 from funtorch import (
     ad_checkpoint,
+    amp,
     custom_batching,
     custom_derivatives,
     debug,
@@ -91,6 +95,8 @@ __all__ = [
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
+    "amp",
+    "autocast",
     "block_until_ready",
     "check_leaks",
     "checking_leaks",
@@ -151,6 +157,7 @@ __all__ = [
     "numpy_rank_promotion",
     "ops",
     "optim",
+    "per_example_norms",
     "plant",
     "pure_callback",
     "random",
@@ -158,6 +165,7 @@ __all__ = [
     "remat",
     "save",
     "scipy",
+    "sharding",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",
@@ -176,8 +184,9 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
-    Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
+    experimental.checkify.Error,
+    core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip
     tracebacks.add_boundaries(_owner)

@@ -106,7 +106,7 @@ def device_put(x: Any, device: Any = None) -> Any:
 
     Args:
         x: pytree of arrays and numbers.
-        device: a `Device`, ``'cpu'``, ``'cpu:0'`` or None for the default.
+        device: a `Device`, ``'cpu'``, ``'cpu:0'``, a sharding, or None for the default.
 
     Raises:
         RuntimeError: for a device that is not there.

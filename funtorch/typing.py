@@ -10,13 +10,31 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from funtorch.core import Array
+from funtorch import core
 
-__all__ = ["ArrayLike", "DTypeLike", "SupportsDType"]
+__all__ = ["Array", "ArrayLike", "DTypeLike", "SupportsDType"]
+
+if TYPE_CHECKING:
+    from funtorch.core import Array
+else:
+
+    class _AnyArray(type):
+        """Counts as arrays also what is made of several, as arrays of random keys are."""
+
+        def __instancecheck__(cls, x: Any) -> bool:
+            return isinstance(x, core.Array) or hasattr(type(x), "move_parts")
+
+        def __subclasscheck__(cls, kind: type) -> bool:
+            return issubclass(kind, core.Array) or hasattr(kind, "move_parts")
+
+    class Array(core.Array, metaclass=_AnyArray):
+        __doc__ = core.Array.__doc__
+        __slots__ = ()
+        __module__ = "funtorch"
 
 
 class SupportsDType(Protocol):

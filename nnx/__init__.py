@@ -1,58 +1,106 @@
 """Layers, losses and activations, as pytrees of parameters.
 
-Built only from FunTorch's public names: whatever stands here could stand in your own program.
+Built only from FunTorch's public names: whatever stands here could stand in your own program. What
+a module lists in its ``__all__`` is public here.
 """
 
 from funtorch import tracebacks as _tracebacks
 
-from .activations import (
-    ELU,
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
-    elu,
-    gelu,
-    leaky_relu,
-    log_softmax,
-    relu,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
+from . import (
+    activations,
+    adaptive,
+    adaptive_softmax,
+    batchnorm,
+    bilinear,
+    containers,
+    conv,
+    distance,
+    dropout,
+    embedding,
+    fractional,
+    general,
+    init,
+    layers,
+    lazy,
+    lora,
+    losses,
+    module,
+    normalization,
+    padding,
+    parametrize,
+    patches,
+    piecewise,
+    pooling,
+    resize,
+    selection,
+    shuffle,
+    summarize,
+    training,
+    transposed,
+    unpooling,
 )
-from .conv import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-)
-from .layers import Dropout, Flatten, Identity, Lambda, Linear, Sequential
-from .losses import bce_with_logits, cross_entropy, huber, l1, mse, nll
-from .module import Module, field, load_state_dict, param_count, state_dict, static
+from .activations import *
+from .adaptive import *
+from .adaptive_softmax import *
+from .batchnorm import *
+from .bilinear import *
+from .containers import *
+from .conv import *
+from .distance import *
+from .dropout import *
+from .embedding import *
+from .fractional import *
+from .general import *
+from .layers import *
+from .lazy import *
+from .lora import *
+from .losses import *
+from .module import *
+from .normalization import *
+from .padding import *
+from .parametrize import *
+from .patches import *
+from .piecewise import *
+from .pooling import *
+from .resize import *
+from .selection import *
+from .shuffle import *
+from .summarize import *
+from .training import *
+from .transposed import *
+from .unpooling import *
 
-__all__ = [
-    # modules
-    "Module", "field", "load_state_dict", "param_count", "state_dict", "static",
-    # layers
-    "Dropout", "Flatten", "Identity", "Lambda", "Linear", "Sequential",
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Conv1d", "Conv2d", "Conv3d",
-    "MaxPool1d", "MaxPool2d", "MaxPool3d",
-    # activations
-    "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
-    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh",
-    # losses
-    "bce_with_logits", "cross_entropy", "huber", "l1", "mse", "nll",
-]  # fmt: skip
+__all__: list[str] = ["init"]
+__all__ += activations.__all__
+__all__ += adaptive.__all__
+__all__ += adaptive_softmax.__all__
+__all__ += batchnorm.__all__
+__all__ += bilinear.__all__
+__all__ += containers.__all__
+__all__ += conv.__all__
+__all__ += distance.__all__
+__all__ += dropout.__all__
+__all__ += embedding.__all__
+__all__ += fractional.__all__
+__all__ += general.__all__
+__all__ += layers.__all__
+__all__ += lazy.__all__
+__all__ += lora.__all__
+__all__ += losses.__all__
+__all__ += module.__all__
+__all__ += normalization.__all__
+__all__ += padding.__all__
+__all__ += parametrize.__all__
+__all__ += patches.__all__
+__all__ += piecewise.__all__
+__all__ += pooling.__all__
+__all__ += resize.__all__
+__all__ += selection.__all__
+__all__ += shuffle.__all__
+__all__ += summarize.__all__
+__all__ += training.__all__
+__all__ += transposed.__all__
+__all__ += unpooling.__all__
 
 for _name in __all__:
     if isinstance(_owner := globals()[_name], type):

@@ -1,29 +1,40 @@
 """The base class of layers and models: an immutable record that is a pytree of its parameters.
 
-Nothing here knows about training. A module is data, so every transform takes one as it takes a list
-of arrays: ``grad`` gives a module of gradients, ``vmap`` a module of stacked parameters.
+A module is data, so every transform takes one as it takes a list of arrays: ``grad`` gives a module
+of gradients, ``vmap`` a module of stacked parameters. What differs in training is said by three
+methods, `Module.fresh_key`, `Module.observe` and `Module.absorb`, which `train` answers to.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch import random
 
-__all__ = ["Module", "field", "load_state_dict", "param_count", "state_dict", "static"]
+from .locate import located, methods_of
+
+__all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
 
 M = TypeVar("M", bound="Module")
 
+# What layers ask for and say in training; `train` plants the one and reaps the other.
+KEYS, SEEN = "nnx.keys", "nnx.seen"
 
-def field(*, static: bool = False, **options: Any) -> Any:
+
+def field(
+    *, static: bool = False, buffer: bool = False, transparent: bool = False, **options: Any
+) -> Any:
     """Declare a field of a module with options.
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
+        buffer: whether its arrays are state rather than parameters, as `buffer` says.
+        transparent: whether state dicts and messages name what the field holds without the field:
+            a sequence of layers has ``0.weight``, not ``layers.0.weight``.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
@@ -39,7 +50,8 @@ def field(*, static: bool = False, **options: Any) -> Any:
         >>> Scale(fnp.ones(3)).axes
         (0, 1)
     """
-    return dataclasses.field(metadata={"static": static}, **options)
+    metadata = {"static": static, "buffer": buffer, "transparent": transparent}
+    return dataclasses.field(metadata=metadata, **options)
 
 
 def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
@@ -69,13 +81,55 @@ def static(default: Any = dataclasses.MISSING, **options: Any) -> Any:
     return field(static=True, default=default, **options)
 
 
+def buffer(default: Any = dataclasses.MISSING, **options: Any) -> Any:
+    """Declare a field of arrays that are state, not parameters: running statistics, counters.
+
+    They are leaves, so transforms see them and `state_dict` lists them; `parameters`, `grad` and
+    `value_and_grad` leave them out.
+
+    Args:
+        default: its value where none is given.
+        **options: what `dataclasses.field` takes.
+
+    Returns:
+        The field, to be assigned in the class body.
+
+    Example:
+        >>> import funtorch as ft
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> class Standardize(nnx.Module):
+        ...     gain: ft.Array
+        ...     mean: ft.Array = nnx.buffer()
+        >>> nnx.parameters(Standardize(fnp.ones(2), fnp.zeros(2))).mean is None
+        True
+    """
+    return field(buffer=True, default=default, **options)
+
+
+class Mark(NamedTuple):
+    """What is said of one module, beside its fields; part of its structure.
+
+    ``path`` is its dotted name in the model that is in training, None where there is none;
+    ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
+    ``watch`` is who is told of calls, and by which name.
+    """
+
+    path: str | None = None
+    frozen: frozenset[str] = frozenset()
+    still: bool = False
+    watch: tuple[Any, str] | None = None
+
+
 def _register(cls: Any) -> None:
     names, statics = cls._children, cls._statics
     keys = tuple(ft.tree_util.GetAttrKey(name) for name in names)
 
     def flatten(module: Module) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         values = vars(module)
-        return tuple([values[n] for n in names]), tuple([values[n] for n in statics])
+        aux = [values[n] for n in statics]
+        aux.append(values.get("_mark"))
+        return tuple([values[n] for n in names]), tuple(aux)
 
     def flatten_with_keys(module: Module) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         children, aux = flatten(module)
@@ -86,13 +140,15 @@ def _register(cls: Any) -> None:
         module = object.__new__(cls)
         values = vars(module)
         values.update(zip(names, children, strict=True))
-        values.update(zip(statics, aux, strict=True))
+        values.update(zip(statics, aux[:-1], strict=True))
+        if aux[-1] is not None:
+            values["_mark"] = aux[-1]
         return module
 
     ft.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
-@dataclass_transform(field_specifiers=(dataclasses.field, field, static))
+@dataclass_transform(field_specifiers=(dataclasses.field, field, static, buffer))
 class _ModuleType(type):
     """Makes each subclass of Module a dataclass and a pytree, and freezes what it constructs."""
 
@@ -103,8 +159,18 @@ class _ModuleType(type):
         cls._generated_init = not written
         dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        taken = [f.name for f in fields if f.name in vars(cls.__mro__[-2])]
+        if taken:
+            raise TypeError(
+                f"{name} has fields named {_listed(taken)}, which is what modules call something "
+                "of theirs; choose another name"
+            )
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
+        cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
+        cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
+        for method in methods_of(namespace, cls._children + cls._statics):
+            setattr(cls, method, located(namespace[method]))
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +229,10 @@ class Module(metaclass=_ModuleType):
 
     _children: ClassVar[tuple[str, ...]]
     _statics: ClassVar[tuple[str, ...]]
+    _buffers: ClassVar[frozenset[str]]
+    _transparent: ClassVar[frozenset[str]]
     _generated_init: ClassVar[bool]
+    _mark: ClassVar[Mark | None] = None  # of an instance that has one: in its __dict__
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(self, "_open"):
@@ -213,13 +282,123 @@ class Module(metaclass=_ModuleType):
                 f"{type(self).__name__}.replace got {_listed(unknown)}, which the class does not "
                 f"have; its fields are {_listed(known)}"
             )
-        module = object.__new__(type(self))
-        vars(module).update({**vars(self), **changes})
+        module = changed(self, **changes)
         _check(module)
         return module
 
     def __repr__(self) -> str:
         return "\n".join(_lines("", self, ""))
+
+    # ------------------------------------------------------------------------------- training
+    @property
+    def training(self) -> bool:
+        """Whether this is a layer of a model that `train` runs."""
+        return self._mark is not None and self._mark.path is not None
+
+    def fresh_key(self, *like: Any) -> Any:
+        """Return a random key for this call of a layer in training.
+
+        Each call gets another one, and so does each step of a `scan`. Under `vmap` each lane gets
+        one of its own if one of ``like`` has lanes, as a Python loop over them would.
+
+        Args:
+            *like: the arrays that are to be treated at random.
+
+        Returns:
+            A random key.
+
+        Raises:
+            ValueError: the layer is not in training.
+
+        Example:
+            >>> import funtorch.numpy as fnp
+            >>> from funtorch import nnx, random
+            >>> class Noise(nnx.Module):
+            ...     def __call__(self, x):
+            ...         return x + random.normal(self.fresh_key(x), x.shape) if self.training else x
+            >>> noisy, _ = nnx.train(Noise(), random.key(0))(fnp.zeros(3))
+            >>> bool((noisy != 0).all())
+            True
+        """
+        path = self._path("fresh_key")
+        words: Any = fnp.zeros(2, fnp.uint32)
+        for x in like:
+            x = fnp.asarray(x)
+            if x.size:  # zeros that are mapped over wherever x is
+                words = words + (x.ravel()[:1] != x.ravel()[:1]).astype(fnp.uint32)
+        return random.wrap_key_data(ft.sow(words, name=path, tag=KEYS, mode="append"))
+
+    def observe(self, **seen: Any) -> None:
+        """Say what this call of a layer in training has seen; `absorb` will be told.
+
+        Args:
+            **seen: pytrees of arrays by name.
+
+        Raises:
+            ValueError: the layer is not in training.
+        """
+        path = self._path("observe")
+        seen = ft.tree.map(ft.lax.stop_gradient, seen)
+        own = ft.tree.leaves(self)
+        ranks = tuple(fnp.ndim(x) for x in ft.tree.leaves(seen))
+        ft.sow(Seen(seen, ranks, fnp.ndim(own[0]) if own else None), name=path, tag=SEEN,
+               mode="append")  # fmt: skip
+
+    def absorb(self: M, *args: Any, **seen: Any) -> M:
+        """Make the layer as it is after what one call has seen. Replaces fields by default.
+
+        Args:
+            **seen: what `observe` was given.
+
+        Returns:
+            A module of the same structure.
+
+        Example:
+            >>> import funtorch as ft
+            >>> import funtorch.numpy as fnp
+            >>> from funtorch import nnx
+            >>> class Largest(nnx.Module):
+            ...     bound: ft.Array = nnx.buffer()
+            ...
+            ...     def __call__(self, x):
+            ...         if self.training:
+            ...             self.observe(bound=abs(x).max())
+            ...         return x / self.bound
+            ...
+            ...     def absorb(self, bound):
+            ...         return self.replace(bound=fnp.maximum(self.bound, bound))
+            >>> _, layer = nnx.train(Largest(fnp.ones(())))(fnp.array([1.0, -3.0]))
+            >>> float(layer.bound)
+            3.0
+        """
+        return self.replace(*args, **seen)
+
+    def _path(self, method: str) -> str:
+        if not self.training:
+            raise ValueError(
+                f"{type(self).__name__}.{method} is for training, and the layer is in evaluation. "
+                "Ask `self.training` first; nnx.train(model, key)(x) is training"
+            )
+        return self._mark.path  # type: ignore[union-attr, return-value]
+
+    def dotted_name(self, field: str) -> str:
+        """Name a field in dotted paths, as `state_dict` has them: as it is, unless overridden.
+
+        Args:
+            field: the field.
+
+        Returns:
+            Its part of the path; '' to leave it out.
+        """
+        return "" if field in self._transparent else field
+
+
+class Seen(Module):
+    """What one call has seen, with the ranks that its arrays and one of the module's had then."""
+
+    values: dict[str, Any]
+    ranks: tuple[int, ...] = static()
+    own: int | None = static()
 
 
 def _complete(module: Module) -> None:
@@ -290,7 +469,8 @@ def _lines(label: str, value: Any, indent: str) -> Iterator[str]:
     head = f"{indent}{label}"
     if isinstance(value, Module):
         count = param_count(value)
-        yield f"{head}{title(value)}" + (f"  # {_counted(count)}" if count else "")
+        frozen = ", frozen" if value._mark is not None and value._mark.still else ""
+        yield f"{head}{title(value)}" + (f"  # {_counted(count)}{frozen}" if count else "")
         children: Any = [(name, getattr(value, name)) for name in value._children]
     elif isinstance(value, (list, tuple, dict)) and value:
         yield f"{head}{type(value).__name__}"
@@ -316,13 +496,13 @@ def _is_array(x: Any) -> bool:
 
 
 def param_count(model: Any) -> int:
-    """Count the numbers in the floating-point and complex arrays of a model.
+    """Count the numbers in the parameters of a model, frozen ones too.
 
     Args:
         model: a module, or any pytree of arrays.
 
     Returns:
-        How many there are; integer arrays, such as counters, do not count.
+        How many there are; buffers and integer arrays, such as counters, do not count.
 
     Example:
         >>> from funtorch import nnx, random
@@ -330,25 +510,128 @@ def param_count(model: Any) -> int:
         650
     """
     return sum(
-        leaf.size
-        for leaf in ft.tree.leaves(model)
-        if _is_array(leaf) and fnp.issubdtype(leaf.dtype, fnp.inexact)
+        leaf.value.size
+        for leaf in named_leaves(model)
+        if _is_array(leaf.value) and is_inexact(leaf.value) and not leaf.buffer
     )
 
 
-def _named_leaves(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    leaves, treedef = ft.tree_util.tree_flatten_with_path(model)
-    name_of = functools.partial(ft.tree_util.keystr, simple=True, separator=".")
-    named = [(name_of(path), leaf) for path, leaf in leaves]
-    seen: set[str] = set()
-    for name, _ in named:
-        if name in seen:
-            raise ValueError(
-                f"two arrays of the model have the dotted name {name!r}: a dict in it has a key "
-                "with a dot in it. Rename that key"
+def is_inexact(x: Any) -> bool:
+    """Tell whether x is a floating-point or complex array or number, which has derivatives."""
+    if _is_array(x):
+        return fnp.issubdtype(x.dtype, fnp.inexact)
+    return isinstance(x, (float, complex))
+
+
+class Leaf(NamedTuple):
+    """A leaf of a model, with its dotted path and what fields that hold it are declared as."""
+
+    name: str
+    value: Any
+    buffer: bool
+    frozen: bool
+
+
+def is_module(x: Any) -> bool:
+    """Tell whether x is a module; what tree functions take as ``is_leaf``."""
+    return isinstance(x, Module)
+
+
+def joined(*parts: str) -> str:
+    """Join the parts of a dotted path that are not empty."""
+    return ".".join(filter(None, parts))
+
+
+def dotted(path: Any) -> str:
+    """Write a key path of a pytree with dots."""
+    return ft.tree_util.keystr(path, simple=True, separator=".")
+
+
+def named_leaves(
+    tree: Any, prefix: str = "", buffer: bool = False, frozen: bool = False
+) -> Iterator[Leaf]:
+    """Yield the leaves of a model in the order in which pytrees have them.
+
+    Args:
+        tree: a module, or any pytree of modules and arrays.
+        prefix: its dotted path.
+        buffer: whether it is in a field of buffers.
+        frozen: whether it is in a frozen field; modules in it say so themselves.
+    """
+    for path, node in ft.tree_util.tree_leaves_with_path(tree, is_leaf=is_module):
+        name = joined(prefix, dotted(path))
+        if not is_module(node):
+            yield Leaf(name, node, buffer, frozen)
+            continue
+        still = node._mark.frozen if node._mark is not None else ()
+        for field_name in node._children:
+            yield from named_leaves(
+                getattr(node, field_name),
+                joined(name, node.dotted_name(field_name)),
+                buffer or field_name in node._buffers,
+                field_name in still,
             )
-        seen.add(name)
-    return named, treedef
+
+
+def map_modules(
+    function: Callable[[str, Any], Any], tree: Any, prefix: str = "", short: bool = False
+) -> Any:
+    """Rebuild a model, applying ``function(path, module)`` to every module, inner ones first.
+
+    Args:
+        function: what to apply.
+        tree: a module, or any pytree of modules and arrays.
+        prefix: its dotted path.
+        short: whether paths are those of `Module.dotted_name`, where a module may have the path of
+            one that holds it, or of the names of all fields.
+
+    Returns:
+        The new model.
+    """
+
+    def at(path: Any, node: Any) -> Any:
+        if not is_module(node):
+            return node
+        name = joined(prefix, dotted(path))
+        changes = {}
+        for field_name in node._children:
+            value = getattr(node, field_name)
+            if not _is_array(value) and value is not None:
+                step = node.dotted_name(field_name) if short else field_name
+                changes[field_name] = map_modules(function, value, joined(name, step), short)
+        return function(name, changed(node, **changes))
+
+    return ft.tree_util.tree_map_with_path(at, tree, is_leaf=is_module)
+
+
+def changed(module: M, **changes: Any) -> M:
+    """Copy a module with other values in it, which need not be arrays; `replace` checks them."""
+    copy = object.__new__(type(module))
+    vars(copy).update({**vars(module), **changes})
+    return copy
+
+
+def marked(module: M, mark: Mark | None) -> M:
+    """Copy a module with a mark."""
+    copy = changed(module)
+    if mark is None or mark == Mark():
+        vars(copy).pop("_mark", None)
+    else:
+        vars(copy)["_mark"] = mark
+    return copy
+
+
+def _unique_leaves(model: Any) -> list[Leaf]:
+    leaves = list(named_leaves(model))
+    seen: set[str] = set()
+    for leaf in leaves:
+        if leaf.name in seen:
+            raise ValueError(
+                f"two arrays of the model have the dotted name {leaf.name!r}: a dict in it has a "
+                "key with a dot in it. Rename that key"
+            )
+        seen.add(leaf.name)
+    return leaves
 
 
 def state_dict(model: Any) -> dict[str, Any]:
@@ -366,9 +649,9 @@ def state_dict(model: Any) -> dict[str, Any]:
     Example:
         >>> from funtorch import nnx, random
         >>> list(nnx.state_dict(nnx.Sequential(nnx.Linear(2, 3, key=random.key(0)), nnx.ReLU())))
-        ['layers.0.weight', 'layers.0.bias']
+        ['0.weight', '0.bias']
     """
-    return {name: leaf for name, leaf in _named_leaves(model)[0] if _is_array(leaf)}
+    return {leaf.name: leaf.value for leaf in _unique_leaves(model) if _is_array(leaf.value)}
 
 
 def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
@@ -394,8 +677,8 @@ def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
         >>> bool((c.weight == a.weight).all())
         True
     """
-    named, treedef = _named_leaves(model)
-    wanted = {name: leaf for name, leaf in named if _is_array(leaf)}
+    named = _unique_leaves(model)
+    wanted = {leaf.name: leaf.value for leaf in named if _is_array(leaf.value)}
     state = {name: x if _is_array(x) else fnp.asarray(x) for name, x in state.items()}
     problems = [f"missing: {name} {_typed(wanted[name])}" for name in wanted if name not in state]
     problems += [f"unknown: {name} {_typed(state[name])}" for name in state if name not in wanted]
@@ -410,9 +693,9 @@ def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
         )
     leaves = [
         fnp.asarray(state[name], dtype=leaf.dtype) if name in wanted else leaf
-        for name, leaf in named
+        for name, leaf, *_ in named
     ]
-    return ft.tree_util.tree_unflatten(treedef, leaves)
+    return ft.tree.unflatten(ft.tree.structure(model), leaves)
 
 
 def _fits(given: Any, wanted: Any) -> bool:

@@ -34,8 +34,10 @@ FLOORS = {
     "funtorch.dtypes": 0,
     "funtorch.errors": 0,
     "funtorch.config": 0,
+    "funtorch.dims": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
+    "funtorch.sharding": 0,
     "funtorch.openblas": 0,
     "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
@@ -43,10 +45,12 @@ FLOORS = {
     "funtorch.jaxpr": 1,
     "funtorch.leaks": 1,
     "funtorch.nans": 1,
+    "funtorch.origins": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,
     "funtorch.numpy.ufuncs": 5,
+    "funtorch.numpy.mapped": 5,
     "funtorch.nn": 2,
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,
@@ -62,12 +66,16 @@ FLOORS = {
     "funtorch.transforms": 3,
     "funtorch.backends": 3,
     "funtorch.transforms.jit": 4,
+    "funtorch.transforms.programs": 4,
     "funtorch.transforms.residuals": 4,
+    "funtorch.transforms.families": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
+    "funtorch.amp": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
+    "funtorch.data": 5,
     "funtorch.debug": 5,
     "funtorch.experimental": 5,
     "funtorch.extend": 5,
@@ -79,7 +87,7 @@ FLOORS = {
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
-LAZY |= {"code", "concurrent", "fractions", "html", "logging", "tempfile"}
+LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (
@@ -344,8 +352,13 @@ HIGHER_ORDER = {
 }
 
 
-# Not functions of float arrays; each has tests of its own, in the module named.
-APART = {"threefry2x32": "test_ops_more", "iota": "test_architecture", "fft_table": "test_fft"}
+# Not functions of float arrays alone; each has tests of its own, in the module named.
+APART = {
+    "threefry2x32": "test_ops_more",
+    "iota": "test_architecture",
+    "fft_table": "test_fft",
+    "matrix_function": "test_repeated_values",
+}
 
 
 def test_iota_counts_along_its_axis():

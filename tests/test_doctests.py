@@ -19,19 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # An editable install keeps the four folders apart, a wheel nests three of them in the first.
 PACKAGES = ["funtorch", "funtorch.transforms", "funtorch.backends", "funtorch.nnx"]
 PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/nnx.md",
-    "docs/optim.md",
-    "docs/differences.md",
-    "docs/control-flow.md",
-    "docs/higher-order.md",
-    "docs/custom-rules.md",
-    "docs/callbacks.md",
-    "docs/checkpointing.md",
-    "docs/collectives.md",
-    "docs/sow-and-reap.md",
-    "docs/extending.md",
+    page
+    for page in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+    )
+    if "\n```python\n" in (ROOT / page).read_text(encoding="utf-8")
 ]
 NAMES = {  # what an example may use without importing it
     "ft": "funtorch",

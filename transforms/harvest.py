@@ -21,6 +21,7 @@ from funtorch.tracebacks import boundary
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
 from .restage import Restaged, pick, split, stage_hoisted
+from .staging import ShapeDtypeStruct
 
 __all__ = ["plant", "reap", "recomputed", "sow"]
 
@@ -80,6 +81,7 @@ class Harvest(Trace):
     """Note what is sown with a tag; ``resolve`` gives what is planted in its place, or None."""
 
     __slots__ = ("places", "planted", "resolve", "tag", "values")
+    collects = True
 
     def __init__(self, parent: Trace, tag: str, resolve: Resolve, fun: Any) -> None:
         super().__init__(parent, fun)
@@ -390,42 +392,45 @@ def _while(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
 
 
 def _cond(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
-    """All branches must sow the same."""
+    """All branches must sow the same, or else all that they sow is planted."""
     branches = params["branches"]
     if not any(_marks(b, trace.tag) for b in branches):
         return prim.bind(*args, **params)
     every = [_all_sown(b, trace.tag) for b in branches]
     said = [[(s, a.shape, a.dtype) for s, a in zip(p.sown, p.avals, strict=True)] for p in every]
-    if any(s != said[0] for s in said):
-        shown = "; ".join(
-            f"branch {k} sows "
-            + (
-                ", ".join(
-                    f"{s.name!r} {a.str_short()}" for s, a in zip(p.sown, p.avals, strict=True)
-                )
-                or "nothing"
-            )
-            for k, p in enumerate(every)
-        )
-        raise ValueError(
-            f"sow: what is sown under cond or switch must be sown by every branch, with the same "
-            f"types (tag {trace.tag!r}): {shown}"
-        )
-    flags, given = _planted(trace, every[0], _as_it_is)
-    made = [_program(b, trace.tag, flags, frozenset(trace.planted)) for b in branches]
-    counts = [len(m.restaged.consts) for m in made]
-    consts = [c for m in made for c in m.restaged.consts]
-    avals = [aval_of(x) for x in (*consts, *given, *args[1:])]
+    same = all(s == said[0] for s in said)
+    found = [_planted(trace, p, _as_it_is) for p in (every[:1] if same else every)]
+    if not (same or all(all(flags) for flags, _ in found)):
+        raise _uneven(trace.tag, every)
+    found = found * len(every) if same else found
+    names = frozenset(trace.planted)
+    made = [_program(b, trace.tag, f[0], names) for b, f in zip(branches, found, strict=True)]
+    fronts = [[*m.restaged.consts, *f[1]] for m, f in zip(made, found, strict=True)]
+    before = [x for front in fronts for x in front]
+    avals = [aval_of(x) for x in (*before, *args[1:])]
     staged = []
     for k, m in enumerate(made):
-        lo = sum(counts[:k])
+        lo = sum(map(len, fronts[:k]))
 
-        def run(*xs: Any, lo: int = lo, m: _Program = m, own: int = counts[k]) -> list[Any]:
-            return eval_jaxpr(m.restaged.jaxpr, *xs[lo : lo + own], *xs[len(consts) :])
+        def run(*xs: Any, lo: int = lo, m: _Program = m, own: int = len(fronts[k])) -> list[Any]:
+            return eval_jaxpr(m.restaged.jaxpr, *xs[lo : lo + own], *xs[len(before) :])
 
         staged.append(stage(run, avals))
-    results = prim.bind(args[0], *consts, *given, *args[1:], branches=tuple(staged))
+        trace.planted.update(m.planted)
+    results = prim.bind(args[0], *before, *args[1:], branches=tuple(staged))
     return _noted(trace, made[0], results, len(branches[0].outvars))
+
+
+def _uneven(tag: str, every: list[_Program]) -> ValueError:
+    def listed(p: _Program) -> str:
+        pairs = zip(p.sown, p.avals, strict=True)
+        return ", ".join(f"{s.name!r} {a.str_short()}" for s, a in pairs) or "nothing"
+
+    shown = "; ".join(f"branch {k} sows {listed(p)}" for k, p in enumerate(every))
+    return ValueError(
+        f"sow: what is sown under cond or switch must be sown by every branch, with the same types "
+        f"(tag {tag!r}): {shown}"
+    )
 
 
 def _rewind(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
@@ -591,7 +596,7 @@ class _Plants:
     """Hands out planted leaves in the order in which they are asked for."""
 
     def __init__(self, plants: dict[str, Any], tag: str, fun: Any) -> None:
-        self.plants, self.tag, self.fun = plants, tag, fun
+        self.plants, self.tag, self.fun = dict(plants), tag, fun
         self.used: set[str] = set()
         self.queues: dict[str, Iterator[Any]] = {}
         self.now: dict[str, Any] = {}  # the value that is being handed out leaf by leaf
@@ -603,10 +608,7 @@ class _Plants:
         value = self.plants[sown.name]
         if sown.mode == "append":
             if sown.again:
-                raise NotImplementedError(
-                    f"plant: {sown.name!r}, of mode 'append', is computed again for a derivative "
-                    "(checkpoint): give each value a name of its own"
-                )
+                raise _again_and_several(sown)
             if sown.leaf == 0:
                 queue = self.queues.setdefault(sown.name, iter(value))
                 self.now[sown.name] = next(queue, None)
@@ -619,15 +621,46 @@ class _Plants:
                 f"plant: {sown.name!r} (tag {self.tag!r}) in {function_name(self.fun)} has the "
                 f"structure {sown.treedef}; given is {treedef}"
             )
-        (leaf,) = as_arrays([leaves[sown.leaf]], f"planted {sown.name!r}", self.fun)
-        if leaf.weak_type and leaf.dtype != aval.dtype:
-            leaf = leaf.astype(aval.dtype)
-        if leaf.shape != aval.shape or leaf.dtype != aval.dtype:
-            raise TypeError(
-                f"plant: {sown.name!r} (tag {self.tag!r}) in {function_name(self.fun)} is "
-                f"{aval.str_short()}; given is {leaf.aval.str_short()}"
-            )
-        return leaf
+        return _fitting(leaves[sown.leaf], sown, aval, self.tag, self.fun)
+
+
+class _Asked:
+    """Asks a function what to plant, once for each array that is sown."""
+
+    def __init__(self, ask: Callable[[str, ShapeDtypeStruct], Any], tag: str, fun: Any) -> None:
+        self.ask, self.tag, self.fun = ask, tag, fun
+        self.given: dict[tuple[str, int], list[Any]] = {}
+
+    def __call__(self, sown: Sown, aval: ShapedArray) -> Any:
+        earlier = self.given.setdefault((sown.name, sown.leaf), [])
+        if sown.again:
+            if len(earlier) > 1:
+                raise _again_and_several(sown)
+            return earlier[0]
+        value = self.ask(sown.name, ShapeDtypeStruct(aval.shape, aval.dtype))
+        if value is not None:
+            value = _fitting(value, sown, aval, self.tag, self.fun)
+        earlier.append(value)
+        return value
+
+
+def _again_and_several(sown: Sown) -> NotImplementedError:
+    return NotImplementedError(
+        f"plant: {sown.name!r}, of mode 'append', is computed again for a derivative "
+        "(checkpoint): give each value a name of its own"
+    )
+
+
+def _fitting(value: Any, sown: Sown, aval: ShapedArray, tag: str, fun: Any) -> Any:
+    (leaf,) = as_arrays([value], f"planted {sown.name!r}", fun)
+    if leaf.weak_type and leaf.dtype != aval.dtype:
+        leaf = leaf.astype(aval.dtype)
+    if leaf.shape != aval.shape or leaf.dtype != aval.dtype:
+        raise TypeError(
+            f"plant: {sown.name!r} (tag {tag!r}) in {function_name(fun)} is "
+            f"{aval.str_short()}; given is {leaf.aval.str_short()}"
+        )
+    return leaf
 
 
 def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
@@ -641,6 +674,9 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
         A function ``(plants, *args)`` that returns what ``fun`` returns with the values of
         ``plants``, a dictionary by name as `reap` gives it, in the place of those sown. What is
         planted does not depend on the arguments, so the derivative through it is zero.
+        ``plants`` may also be a function ``(name, like)`` that is asked, in the program's order,
+        for each array that is sown: ``like`` has the shape, with the steps of a scan in front,
+        and dtype; None leaves the value as it is.
 
     Raises:
         TypeError: if a planted value has another structure, shape or dtype than the sown one.
@@ -658,8 +694,8 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
 
     @boundary
     @functools.wraps(fun)
-    def planted(plants: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        given = _Plants(dict(plants), tag, fun)
+    def planted(plants: Any, *args: Any, **kwargs: Any) -> Any:
+        given: Any = _Asked(plants, tag, fun) if callable(plants) else _Plants(plants, tag, fun)
         box: list[Any] = []
 
         def run() -> list[Any]:
@@ -667,7 +703,7 @@ def plant(fun: Callable[..., Any], *, tag: str = "state") -> Callable[..., Any]:
             return []
 
         _harvest_flat(run, (), tag, given, fun)
-        unused = sorted(plants.keys() - given.used)
+        unused = [] if callable(plants) else sorted(plants.keys() - given.used)
         if unused:
             raise ValueError(
                 f"plant: {function_name(fun)} sows nothing named {', '.join(map(repr, unused))} "

@@ -6,9 +6,16 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from funtorch import openblas
+from funtorch.core import ShapedArray
+from funtorch.dims import Scope, fixed, larger, scope_of
+from funtorch.jaxpr import Var
 
+from ..kernel import Affine
 from ..plan import Dot
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, masked, widths
 from .llvm import Code
@@ -37,6 +44,22 @@ _FUNCTION = """define internal void @{name}({head}) noinline nounwind #0 {{
   {body}
   ret void
 }}"""
+
+
+_IF_SEVERAL = """%at = getelementptr i64, ptr %table, i64 {at}
+  %pieces = load i64, ptr %at
+  %some = icmp sgt i64 %pieces, 1
+  br i1 %some, label %join, label %done
+join:
+  {body}
+  br label %done
+done:"""
+_MANY = 1 << 12  # rows of which there may be any number
+
+
+def _sizes(step: Dot) -> tuple[int, ...]:
+    places = (n for p in step.places for n in (p.offset, *p.strides))
+    return (*step.batches, *step.rows, *step.sums, step.n, *places)
 
 
 def _tile_rows(m: int) -> int:
@@ -145,9 +168,41 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     return table
 
 
+def _rows(step: Dot) -> int:
+    """Return how many rows the tiles of a product have."""
+    return _tile_rows(step.m) if fixed(step.m) else _tile_rows(_MANY)
+
+
 def library_of(step: Dot) -> str:
     """Return the name of the library function that makes a product."""
-    return gemm_symbol(step.out.aval.dtype.name.removeprefix("u"), _tile_rows(step.m))
+    return gemm_symbol(step.out.aval.dtype.name.removeprefix("u"), _rows(step))
+
+
+def _room(step: Dot, table: dict[str, int]) -> tuple[int, int]:
+    """Return how many parts a product has, and the bytes that these share."""
+    parts = step.batch * table["down"] * table["across"] * table["pieces"]
+    several = table["pieces"] > 1 or table["room"]
+    return parts, table["slots"] + table["room"] * table["slot"] if several else 0
+
+
+def _numbers(step: tuple[Any, ...], dtype: str, rows: int) -> list[int]:
+    """Return the table of a product, its parts and its room, when its sizes are known."""
+    place = Var(ShapedArray((), np.dtype(dtype)))
+    batches, terms, sums, n, (a, b, c) = step
+    places = Affine(*a), Affine(*b), Affine(*c)
+    dot = Dot(place, place, place, batches, terms, sums, n, places)
+    table = gemm_table(dot, rows)
+    return [*table.values(), *_room(dot, table)]
+
+
+def _later(step: Dot, rows: int, scope: Scope) -> tuple[list[int], int, int]:
+    """Return the table of a product of sizes that are known later, its parts and its room."""
+    places = tuple((p.offset, p.strides) for p in step.places)
+    given = (step.batches, step.rows, step.sums, step.n, places)
+    count = len(FIELDS) + 4 * len(step.batches) + 2
+    dtype = step.out.aval.dtype.name
+    *table, parts, room = scope.computed(_numbers, (given, dtype, rows), count)
+    return table, parts, larger(room, 8)
 
 
 def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
@@ -158,8 +213,16 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
     in their tables alone, since compiling costs more than reading numbers.
     """
     dtype = step.out.aval.dtype
-    rows = _tile_rows(step.m)
-    table = gemm_table(step, rows)
+    rows = _rows(step)
+    scope = scope_of(_sizes(step))
+    if scope is None:
+        fields = gemm_table(step, rows)
+        table: Sequence[int] = tuple(fields.values())
+        parts, scratch = _room(step, fields)
+        several, slots = fields["pieces"] > 1, bool(fields["room"])
+    else:
+        table, parts, scratch = _later(step, rows, scope)
+        several = slots = True
     symbol = library_of(step)
     head, types = "ptr %a, ptr %b, ptr %c, ptr %table, ptr %scratch", "ptr, ptr, ptr, ptr, ptr, i64"
     declared = {symbol: f"declare void @{symbol}({types}, i64)"}
@@ -167,16 +230,15 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
         name="dot", head=f"{head}, i64 %lo, i64 %hi",
         body=f"call void @{symbol}({head}, i64 %lo, i64 %hi)",
     )  # fmt: skip
-    several = table["pieces"] > 1
     if several:
         declared[f"{symbol}_end"] = f"declare void @{symbol}_end({types})"
         body = f"call void @{symbol}_end({head}, i64 {step.batch})"
+        if scope is not None:
+            body = _IF_SEVERAL.format(body=body, at=FIELDS.index("pieces"))
         text += "\n\n" + _FUNCTION.format(name="dot_end", head=head, body=body)
     work = step.products * dtype.itemsize // 8
-    parts = step.batch * table["down"] * table["across"] * table["pieces"]
-    scratch = table["slots"] + table["room"] * table["slot"] if several or table["room"] else 0
-    main = Code(text, {}, parts, scratch, several, work, tuple(table.values()))
-    if not table["room"]:
+    main = Code(text, {}, parts, scratch, several, work, tuple(table))
+    if not slots:
         return [("dot", main, declared)]
     free = _FUNCTION.format(
         name="slots", head="ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi",

@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from funtorch.dims import fixed
+
 from ..kernel import Kernel
 from .quicker import quicker
 from .totals import Totals
@@ -66,16 +68,19 @@ class _Printer(Totals):
     def code(self) -> Code:
         """Choose a schedule and print it."""
         sizes, name = self.kernel.sizes, self.kernel.name
-        inline = math.prod(sizes) <= _TINY
+        count = math.prod(sizes)
+        inline = fixed(count) and count <= _TINY
         if inline:
             self.longest = _WRITTEN_OUT
-        written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
+        copies = self.length if fixed(self.length) else 1
+        written_out = len(self.used) + sum(copies - 1 for n in self.used if self.is_element[n])
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
         go, none = self.label(), self.label()
         self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
         self.block(go)
         if not self.inner or (
             not self.totals
+            and fixed(self.length)
             and self.length <= (32 if across else self.brief())
             and written_out <= _UNROLLED
             and self.kept

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from funtorch.dims import fixed, larger, smaller
+
 from ..kernel import Kernel, Store, row_major
 from .nest import Env, Index, Space
 from .passes import BYTES, CHUNK, CHUNKS, Passes, slot_of
@@ -52,7 +54,7 @@ class Totals(Passes):
             return
         # Sums of more rows would lose digits; fewer would be all beginning and end.
         units, tile = math.prod(n for n, _ in spaces), max(self.tile, 1)
-        block = max(-(-_LEAST // tile), min(CHUNK // tile, -(-units // CHUNKS)))
+        block = larger(-(-_LEAST // tile), smaller(CHUNK // tile, -(-units // CHUNKS)))
         self.parts = -(-units // block)
         for s in self.totals:
             code = reduction(s.how, self.body[s.value].dtype, False)
@@ -131,7 +133,10 @@ class Totals(Passes):
                 at = self.address(s.buffer, s.where, {})
                 store_value(self.b, at, self.kernel.buffers[s.buffer], value)
 
-            if parts > 1:
-                self.loop(1, parts, 1, joined)
+            others = lambda: self.loop(1, parts, 1, joined)  # noqa: E731
+            if not fixed(parts):
+                self.when(self.b.op(f"icmp sgt i64 {parts}, 1"), others)
+            elif parts > 1:
+                others()
             self.nest([self.axis(k) for k in self.inner], element)
         return self.function(self.kernel.name + "_end", ["ptr %scratch"], False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+
+from funtorch.dims import larger
 
 from ..plan import (
     Branch,
@@ -48,7 +51,7 @@ def work_of(plan: Plan) -> int:
         elif isinstance(step, Library):
             total += int(step.batch * step.recipe.flops) // 8
         elif isinstance(step, Branch):
-            total += max(inner)
+            total += functools.reduce(larger, inner)
         else:
             times = step.eqn.params["length"] if isinstance(step, Scan) else 64
             total += times * sum(inner)

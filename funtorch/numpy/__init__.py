@@ -12,7 +12,6 @@ import sys
 
 import numpy as np
 
-from funtorch.core import Array
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
 from funtorch.numpy import fft, linalg, methods, protocols, segments
 from funtorch.numpy.bits import frexp, packbits, spacing, unpackbits
@@ -59,7 +58,6 @@ from funtorch.numpy.contractions import (
 from funtorch.numpy.coordinates import (
     diag_indices,
     diag_indices_from,
-    fromfunction,
     indices,
     ix_,
     meshgrid,
@@ -390,6 +388,7 @@ from funtorch.numpy.text import (
     savez,
     set_printoptions,
 )
+from funtorch.typing import Array
 
 # fmt: off
 __all__ = [
@@ -412,7 +411,7 @@ __all__ = [
     "expm1", "extract", "eye", "fabs", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero",
     "flip", "fliplr", "flipud", "float16", "float32", "float64", "float_", "float_power",
     "floating", "floor", "floor_divide", "fmax", "fmin", "fmod", "frexp", "from_dlpack",
-    "frombuffer", "fromfunction", "fromstring", "full", "full_like", "generic", "geomspace",
+    "frombuffer", "fromstring", "full", "full_like", "generic", "geomspace",
     "get_printoptions", "gradient", "greater", "greater_equal", "hamming", "hanning", "heaviside",
     "histogram", "histogram2d", "histogram_bin_edges", "histogramdd", "hsplit", "hstack", "hypot",
     "i0", "identity", "iinfo", "imag", "index_exp", "indices", "inexact", "inf", "inner", "insert",

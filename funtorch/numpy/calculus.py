@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -209,7 +210,8 @@ def interp(
     Args:
         x: array of positions.
         xp, fp: vectors; xp increases.
-        left, right: values outside; default the end values.
+        left, right: values outside; default the end values; 'extrapolate' goes on with the line
+            between the last two points.
         period: treat xp as periodic.
 
     Example:
@@ -243,9 +245,14 @@ def interp(
         flat = elementwise.equal(width, 0)
         weight = where(flat, 0, divide(subtract(x, below), where(flat, 1, width)))
         out = add(low, multiply(weight, subtract(high, low)))
-    if period is None:
-        out = where(elementwise.less(x, xp[0]), fp[0] if left is None else left, out)
-        out = where(elementwise.greater(x, xp[-1]), fp[-1] if right is None else right, out)
+    if period is not None:
+        return out
+    for beyond, end, value in (
+        (elementwise.less(x, xp[0]), fp[0], left),
+        (elementwise.greater(x, xp[-1]), fp[-1], right),
+    ):
+        if value != "extrapolate" if isinstance(value, str) else True:
+            out = where(beyond, end if value is None else value, out)
     return out
 
 
@@ -277,6 +284,11 @@ def _sliding_products(a: Any, v: Any, mode: str, name: str, preferred: Any) -> A
     return not_equal(ravel(out), 0) if wide != a.dtype and preferred is None else ravel(out)
 
 
+def _factors(name: str, a: Any, v: Any, preferred: Any) -> list[Any]:
+    arrays = to_arrays(name, a=a, v=v)
+    return promote_inexact(name, *arrays) if preferred is None else arrays
+
+
 def convolve(
     a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None
 ) -> Any:
@@ -286,7 +298,8 @@ def convolve(
         a, v: vectors.
         mode: 'full', 'same' or 'valid'.
         precision: accepted for JAX's sake.
-        preferred_element_type: dtype to accumulate and return; None keeps the common one.
+        preferred_element_type: dtype to accumulate and return; None gives the common one, and a
+            float for integers, as in JAX.
 
     Example:
         >>> convolve(asarray([1.0, 2.0, 3.0]), asarray([0.0, 1.0, 0.5]))
@@ -295,7 +308,7 @@ def convolve(
     References:
         numpy.convolve
     """
-    x, y = to_arrays("convolve", a=a, v=v)
+    x, y = _factors("convolve", a, v, preferred_element_type)
     if mode == "same" and x.shape[0] < y.shape[0]:
         x, y = y, x
     return _sliding_products(x, y, mode, "convolve", preferred_element_type)
@@ -314,7 +327,7 @@ def correlate(
     References:
         numpy.correlate
     """
-    x, y = to_arrays("correlate", a=a, v=v)
+    x, y = _factors("correlate", a, v, preferred_element_type)
     if x.shape[0] < y.shape[0]:
         # The shorter one slides over the longer one; the lags then run the other way.
         return flip(
@@ -378,6 +391,8 @@ def cov(
         )
         norm = subtract(total, correction)
     out = divide(matmul(weighted, conjugate(centered).T), norm)
+    if not x.shape[1]:
+        out = multiply(out, math.nan)
     return reshape(out, ()) if out.shape == (1, 1) else out
 
 

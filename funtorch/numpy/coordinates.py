@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from funtorch.numpy.promotion import (
 )
 
 __all__ = [
-    "fromfunction",
     "diag_indices",
     "diag_indices_from",
     "indices",
@@ -287,14 +286,3 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
             f"diag_indices_from: at least 2 axes of one size are required, got shape {shape}"
         )
     return diag_indices(shape[0], len(shape))
-
-
-def fromfunction(
-    function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any
-) -> Any:
-    """Call a function with the coordinate arrays of a shape.
-
-    References:
-        numpy.fromfunction
-    """
-    return function(*indices(shape, dtype), **kwargs)

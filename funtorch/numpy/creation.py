@@ -283,6 +283,19 @@ def arange(
     return ArrayImpl(np.arange(*plain).astype(dtype))  # type: ignore[arg-type]
 
 
+def _spaced(a: Any, b: Any, delta: Any, num: int, div: int, endpoint: bool) -> Any:
+    """Return values from a on, in steps of delta / div: rounded exact ones, if both are known."""
+    if type(a) is ArrayImpl and type(b) is ArrayImpl:
+        wide = np.complex128 if dtypes.is_complex(a.dtype) else np.float64
+        low, high = (x._data.astype(wide) for x in (a, b))
+        with np.errstate(all="ignore"):
+            return ArrayImpl(np.linspace(low, high, num, endpoint=endpoint).astype(a.dtype))
+    k = np.arange(num).reshape((num,) + (1,) * delta.ndim)
+    step = divide(delta, div)
+    out = add(multiply(asarray(k, dtypes.real_dtype(a.dtype)), step), a)
+    return where(asarray(k == div), b, out) if endpoint and num > 1 else out
+
+
 def linspace(
     start: Any,
     stop: Any,
@@ -325,14 +338,7 @@ def linspace(
     a, b = convert(a, inner), convert(b, inner)
     div = builtins.max(num - 1 if endpoint else num, 1)
     delta = subtract(b, a)
-    shape = (num,) + (1,) * delta.ndim
-    t = ArrayImpl(
-        (np.arange(num, dtype=np.float64) / div).reshape(shape).astype(dtypes.real_dtype(a.dtype))
-    )
-    # Interpolating from both ends keeps both of them exact.
-    out = add(multiply(a, subtract(1, t)), multiply(b, t))
-    if endpoint and num == 1:
-        out = broadcast_to(a, (1, *delta.shape))
+    out = _spaced(a, b, delta, num, div, endpoint)
     if dtypes.is_integer(out_dtype):
         out = primitives["floor"].bind(out)
     out = convert(out, out_dtype)

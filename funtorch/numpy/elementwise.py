@@ -113,11 +113,19 @@ def _i0(x: Any) -> Any:
 
 
 def _remainder(x: Any, y: Any) -> Any:
+    if dtypes.is_integer(x.dtype):
+        y = where(equal(y, 0), asarray(1, y.dtype), y)  # the remainder of 0 is 0, as in NumPy
     r = primitives["rem"].bind(x, y)
     if not dtypes.is_signed(x.dtype):
         return r
     wrong = logical_and(not_equal(r, 0), not_equal(less(r, 0), less(y, 0)))
     return where(wrong, add(r, y), r)
+
+
+def _fmod(x: Any, y: Any) -> Any:
+    if dtypes.is_integer(x.dtype):
+        y = where(equal(y, 0), asarray(1, y.dtype), y)
+    return primitives["rem"].bind(x, y)
 
 
 def _floor_divide(x: Any, y: Any) -> Any:
@@ -128,8 +136,19 @@ def _floor_divide(x: Any, y: Any) -> Any:
     if not dtypes.is_signed(x.dtype):
         return q
     r = primitives["rem"].bind(x, y)
-    wrong = logical_and(not_equal(r, 0), not_equal(less(r, 0), less(y, 0)))
-    return where(wrong, subtract(q, 1), q)
+    opposite = logical_or(equal(y, 0), not_equal(less(r, 0), less(y, 0)))
+    return where(logical_and(not_equal(r, 0), opposite), subtract(q, 1), q)
+
+
+def _numpy_floor_divide(x: Any, y: Any) -> Any:
+    """Divide as NumPy; integers by 0 as the machine and JAX: all bits set, less 1 for a rest."""
+    out = np.floor_divide(x, y)
+    if out.dtype.kind not in "iu" or np.count_nonzero(y) == np.size(y):
+        return out
+    beyond = np.array(-1).astype(out.dtype)
+    if out.dtype.kind == "i":
+        beyond = np.where(np.equal(x, 0), beyond, beyond - beyond.dtype.type(1))
+    return np.where(np.equal(y, 0), beyond, out)
 
 
 def _ignoring_nan(choose: Callable[..., Any]) -> Callable[..., Any]:
@@ -310,7 +329,12 @@ multiply = binary(
 )
 divide = binary("divide", strict_of("div"), np.divide, "inexact", True, "Return x1 / x2 as a float")
 floor_divide = binary(
-    "floor_divide", _floor_divide, np.floor_divide, "number", True, "Return x1 / x2 rounded down"
+    "floor_divide",
+    _floor_divide,
+    _numpy_floor_divide,
+    "number",
+    True,
+    "Return x1 / x2 rounded down; integers divided by 0 give -2 (of 0: -1), or all bits set",
 )
 remainder = binary(
     "remainder",
@@ -320,9 +344,7 @@ remainder = binary(
     True,
     "Return the remainder with the sign of x2",
 )
-fmod = binary(
-    "fmod", strict_of("rem"), np.fmod, "number", True, "Return the remainder with the sign of x1"
-)
+fmod = binary("fmod", _fmod, np.fmod, "number", True, "Return the remainder with the sign of x1")
 _power = binary("power", strict_of("pow"), np.power, "number", True, "Return x1 to the power x2")
 float_power = binary(
     "float_power",
@@ -656,7 +678,7 @@ def angle(z: Any, deg: bool = False) -> Any:
         numpy.angle
     """
     z = to_array(z, "angle", "z")
-    z = convert(z, dtypes.to_inexact(z.dtype))
+    z = convert(z, dtypes.to_inexact(z.dtype), z.weak_type)
     out = arctan2(imag(z), real(z))
     return rad2deg(out) if deg else out
 

@@ -12,7 +12,7 @@ from funtorch import dtypes
 from funtorch.core import concrete_or_error
 from funtorch.numpy import elementwise
 from funtorch.numpy.coordinates import ravel_multi_index
-from funtorch.numpy.creation import zeros
+from funtorch.numpy.creation import linspace, zeros
 from funtorch.numpy.elementwise import divide, logical_and, multiply, subtract
 from funtorch.numpy.manipulation import flip, ravel, reshape
 from funtorch.numpy.promotion import (
@@ -132,8 +132,7 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     )
     flat = elementwise.equal(low, high)
     low, high = elementwise.where(flat, low - 0.5, low), elementwise.where(flat, high + 0.5, high)
-    steps = asarray(np.arange(n + 1) / n, x.dtype)
-    return low * (1 - steps) + high * steps
+    return linspace(low, high, n + 1)
 
 
 def _places(x: Any, edges: Any) -> tuple[Any, Any]:

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, Deleted, concrete_or_error, delete, primitives
+from funtorch.config import config
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    Deleted,
+    Tracer,
+    concrete_or_error,
+    decide,
+    delete,
+    primitives,
+)
 from funtorch.hardware import CPU, Device
 from funtorch.numpy import (
     contractions,
@@ -22,9 +32,11 @@ from funtorch.numpy import (
     indexing,
     manipulation,
     reductions,
+    selection,
     sorting,
 )
 from funtorch.numpy.promotion import SCALARS, describe
+from funtorch.sharding import Shard, SingleDeviceSharding
 
 __all__: list[str] = []
 
@@ -102,14 +114,23 @@ def _scalar(x: Any, what: str) -> Any:
 
 
 def _bool(self: Any) -> bool:
+    if type(self) is not ArrayImpl and config.python_control_flow and self.owner.alive:
+        known = decide(self) if self.size == 1 else None
+        if known is not None:
+            return known
+        if self.size != 1:
+            raise _ambiguous(self)
     value = concrete_or_error(self, "bool")
     if value.size != 1:
-        raise ValueError(
-            f"the truth value of an array with {value.size} elements ({describe(self)}) is "
-            "ambiguous: use .any() "
-            "or .all()"
-        )
+        raise _ambiguous(self)
     return bool(value.item())
+
+
+def _ambiguous(x: Any) -> ValueError:
+    return ValueError(
+        f"the truth value of an array with {x.size} elements ({describe(x)}) is ambiguous: use "
+        ".any() or .all()"
+    )
 
 
 def _index(self: Any) -> int:
@@ -150,11 +171,22 @@ def _setitem(self: Any, index: Any, value: Any) -> None:
 
 
 def _format(self: Any, spec: str) -> str:
-    if not spec or self.ndim:
-        return (
-            str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
-        )
-    return format(_scalar(self, "a string, by format,"), spec)
+    if not spec:
+        return str(self)
+    if type(self) is ArrayImpl:
+        return format(self._data if self.ndim else self._data.item(), spec)
+    found = self.values()
+    return _description(self) if found is None else _formatted(found[0].tolist(), spec)
+
+
+def _formatted(values: Any, spec: str) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(_formatted(x, spec) for x in values)}]"
+    return format(values, spec)
+
+
+def _description(x: Any) -> str:
+    return f"{x.dtype.name}[{','.join(map(str, x.shape))}]"
 
 
 def _repr(self: ArrayImpl) -> str:
@@ -176,7 +208,10 @@ def _repr(self: ArrayImpl) -> str:
 
 
 def _str(self: Any) -> str:
-    return str(np.asarray(self._data)) if type(self) is ArrayImpl else repr(self)
+    if type(self) is ArrayImpl:
+        return str(np.asarray(self._data))
+    found = self.values()
+    return _description(self) if found is None else str(found[0])
 
 
 # ------------------------------------------------------------------------------------------ methods
@@ -252,6 +287,9 @@ def _shallow(self: Any, memo: Any = None) -> Any:
     return self
 
 
+_ON_CPU = SingleDeviceSharding(CPU)
+
+
 def _device(self: Any) -> Device:
     """The device that holds the array."""
     return CPU
@@ -269,6 +307,28 @@ def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
             f"to_device: the array is on '{self.device}'; use funtorch.device_put for {device!r}"
         )
     return self
+
+
+def _addressable_data(self: Any, index: int) -> Any:
+    """Return the part of the array on a device of this process: all of it, of index 0."""
+    if index not in (0, -1):
+        raise IndexError(f"addressable_data: the array has one part, of index 0; got {index}")
+    return self
+
+
+def _shards(self: Any) -> list[Shard]:
+    """The parts of the array: all of it on one device."""
+    return [Shard(CPU, (slice(None),) * self.ndim, self)]
+
+
+def _pointer(self: Any) -> int:
+    """Return the address of the array's memory."""
+    return concrete_or_error(self, "an address, by .unsafe_buffer_pointer(),").ctypes.data
+
+
+def _choose(self: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
+    """Choose each element from the array of that number."""
+    return selection.choose(self, choices, out, mode)
 
 
 def _argsort(self: Any, axis: int | None = -1, **options: Any) -> Any:
@@ -299,18 +359,23 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "__int__": lambda self: int(_scalar(self, "int")),
     "__float__": lambda self: float(_scalar(self, "float")),
     "__complex__": lambda self: complex(_scalar(self, "complex")),
+    "addressable_data": _addressable_data,
     "all": reductions.all,
     "any": reductions.any,
     "argmax": reductions.argmax,
     "argmin": reductions.argmin,
+    "argpartition": selection.argpartition,
     "argsort": _argsort,
     "astype": _astype,
     "block_until_ready": _block_until_ready,
+    "choose": _choose,
     "clip": elementwise.clip,
+    "clone": _copy,
     "compress": lambda self, condition, axis=None: sorting.compress(condition, self, axis),
     "conj": elementwise.conjugate,
     "conjugate": elementwise.conjugate,
     "copy": _copy,
+    "copy_to_host_async": lambda self: None,
     "cumprod": reductions.cumprod,
     "cumsum": reductions.cumsum,
     "delete": _delete,
@@ -319,11 +384,14 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "dot": contractions.dot,
     "flatten": _flatten,
     "is_deleted": _is_deleted,
+    "is_ready": lambda self: True,
     "item": _item,
     "max": reductions.max,
     "mean": reductions.mean,
     "min": reductions.min,
     "nonzero": sorting.nonzero,
+    "on_device_size_in_bytes": lambda self: self.nbytes,
+    "platform": lambda self: CPU.platform,
     "prod": reductions.prod,
     "ptp": reductions.ptp,
     "ravel": manipulation.ravel,
@@ -342,6 +410,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "tolist": _tolist,
     "trace": contractions.trace,
     "transpose": _transpose,
+    "unsafe_buffer_pointer": _pointer,
     "var": reductions.var,
     "view": _view,
 }
@@ -354,6 +423,12 @@ _PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "nbytes": lambda self: self.size * self.dtype.itemsize,
     "itemsize": lambda self: self.dtype.itemsize,
     "device": _device,
+    "sharding": lambda self: _ON_CPU,
+    "is_fully_addressable": lambda self: True,
+    "is_fully_replicated": lambda self: True,
+    "committed": lambda self: False,
+    "addressable_shards": _shards,
+    "global_shards": _shards,
     "flat": lambda self: iter(manipulation.ravel(self)),
 }
 
@@ -367,7 +442,7 @@ def _attach() -> None:
     # Equality is elementwise, so arrays cannot be keys; caches use id or the values.
     setattr(Array, "__hash__", None)  # noqa: B010
     ArrayImpl.__repr__ = _repr  # type: ignore[method-assign, assignment]
-    ArrayImpl.__str__ = _str  # type: ignore[method-assign]
+    ArrayImpl.__str__ = Tracer.__str__ = _str  # type: ignore[method-assign]
 
 
 _attach()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import concrete_or_error, primitives
+from funtorch.core import concrete_or_error
 from funtorch.numpy import elementwise, linalg
 from funtorch.numpy.calculus import convolve
 from funtorch.numpy.contractions import dot, outer
 from funtorch.numpy.creation import diag, ones, vander, zeros
-from funtorch.numpy.elementwise import add, divide, multiply, subtract
-from funtorch.numpy.manipulation import concatenate, ravel, stack
+from funtorch.numpy.elementwise import add, divide, less, multiply, subtract, where
+from funtorch.numpy.manipulation import atleast_1d, concatenate, ravel, roll, stack
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -25,7 +26,9 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
+from funtorch.numpy.reductions import cumprod
 from funtorch.numpy.reductions import sum as sum_
+from funtorch.numpy.sorting import argsort
 
 __all__ = [
     "poly",
@@ -74,19 +77,19 @@ def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
     return out
 
 
-def _aligned(a1: Any, a2: Any, name: str) -> tuple[Any, Any]:
-    x, y = promote(name, _vector(a1, name, "a1"), _vector(a2, name, "a2"))
-    n = max(x.shape[0], y.shape[0])
-    zero = asarray(0, x.dtype)
-    padded = [
-        primitives["pad"].bind(z, zero, lo=(n - z.shape[0],), hi=(0,), interior=(0,))
-        for z in (x, y)
-    ]
-    return padded[0], padded[1]
+def _sum(a1: Any, a2: Any, name: str) -> Any:
+    """Add polynomials; the lower powers of the longer one meet the shorter one, and broadcast."""
+    x, y = (atleast_1d(z) for z in promote(name, *to_arrays(name, a1=a1, a2=a2)))
+    if x.shape[0] < y.shape[0]:
+        x, y = y, x
+    return add(x, y) if x.shape[0] == y.shape[0] else x.at[x.shape[0] - y.shape[0] :].add(y)
 
 
 def polyadd(a1: Any, a2: Any) -> Any:
     """Add polynomials.
+
+    Args:
+        a1, a2: coefficients along the first axis, the highest power first.
 
     Example:
         >>> polyadd(asarray([1, 2]), asarray([3, 4, 5])).tolist()
@@ -95,7 +98,7 @@ def polyadd(a1: Any, a2: Any) -> Any:
     References:
         numpy.polyadd
     """
-    return add(*_aligned(a1, a2, "polyadd"))
+    return _sum(a1, a2, "polyadd")
 
 
 def polysub(a1: Any, a2: Any) -> Any:
@@ -104,7 +107,7 @@ def polysub(a1: Any, a2: Any) -> Any:
     References:
         numpy.polysub
     """
-    return subtract(*_aligned(a1, a2, "polysub"))
+    return _sum(a1, elementwise.negative(to_array(a2, "polysub", "a2")), "polysub")
 
 
 def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
@@ -171,12 +174,13 @@ def polyder(p: Any, m: int = 1) -> Any:
     References:
         numpy.polyder
     """
-    p = _vector(p, "polyder", "p")
+    p = atleast_1d(to_array(p, "polyder", "p"))
     p = convert(p, dtypes.to_inexact(p.dtype))
     m = _order(m, "polyder")
     for _ in range(m):
         n = p.shape[0]
-        p = multiply(p[:-1], asarray(np.arange(n - 1, 0, -1), p.dtype))
+        powers = np.arange(n - 1, 0, -1).reshape((-1,) + (1,) * (p.ndim - 1))
+        p = multiply(p[:-1], asarray(powers, p.dtype))
     return p
 
 
@@ -232,6 +236,8 @@ def poly(seq_of_zeros: Any) -> Any:
     elif x.ndim > 1:
         raise ValueError(f"poly: a vector or a square matrix is required, got {describe(x)}")
     x = ravel(x)
+    if not x.shape[0]:
+        return asarray(1, x.dtype)
     out = ones((1,), x.dtype)
     for k in range(x.shape[0]):
         out = convolve(out, stack([asarray(1, x.dtype), elementwise.negative(x[k])]))
@@ -244,7 +250,7 @@ def roots(p: Any, *, strip_zeros: bool = True) -> Any:
     Args:
         p: coefficients.
         strip_zeros: handle zeros at both ends as NumPy does, for which values must be known;
-            without it, as is needed under jit, they give nan.
+            without it, as is needed under jit, zeros in front leave nan among the roots.
 
     Returns:
         A complex vector.
@@ -258,21 +264,40 @@ def roots(p: Any, *, strip_zeros: bool = True) -> Any:
     """
     p = _vector(p, "roots", "p")
     p = convert(p, dtypes.to_inexact(p.dtype))
-    trailing = 0
-    if strip_zeros:
-        known = concrete_or_error(p, "the number of zeros at the ends (strip_zeros=False: none)")
-        found = np.flatnonzero(known)
-        if not found.size:
-            return zeros((0,), dtypes.complex_dtype(p.dtype))
-        trailing = p.shape[0] - 1 - int(found[-1])
-        p = p[int(found[0]) : int(found[-1]) + 1]
+    if not strip_zeros:
+        return _all_roots(p)
+    known = concrete_or_error(p, "the number of zeros at the ends (see strip_zeros=False)")
+    found = np.flatnonzero(known)
+    if not found.size:
+        return zeros((0,), dtypes.complex_dtype(p.dtype))
+    trailing = p.shape[0] - 1 - int(found[-1])
+    found_roots = _finite_roots(p[int(found[0]) : int(found[-1]) + 1])
+    return concatenate([found_roots, zeros((trailing,), found_roots.dtype)])
+
+
+def _finite_roots(p: Any) -> Any:
+    """Return the zeros of a polynomial whose first coefficient is not 0."""
     n = p.shape[0] - 1
     if n < 1:
-        return zeros((trailing,), dtypes.complex_dtype(p.dtype))
+        return zeros((0,), dtypes.complex_dtype(p.dtype))
     below = diag(ones((n - 1,), p.dtype), -1)
-    companion = below.at[0].set(elementwise.negative(divide(p[1:], p[0])))
-    found_roots = linalg.eigvals(companion)
-    return concatenate([found_roots, zeros((trailing,), found_roots.dtype)])
+    return linalg.eigvals(below.at[0].set(elementwise.negative(divide(p[1:], p[0]))))
+
+
+def _all_roots(p: Any) -> Any:
+    """Return as many zeros as the coefficients allow; those lost to leading zeros are nan.
+
+    With the k leading zeros moved to the end, the polynomial has its own zeros and k times 0.
+    """
+    if not p.shape[0]:
+        return zeros((0,), dtypes.complex_dtype(p.dtype))
+    leading = sum_(cumprod(convert(elementwise.equal(p, 0), dtypes.int32)))
+    nothing = elementwise.equal(leading, p.shape[0])
+    p = roll(where(nothing, asarray(1, p.dtype), p), elementwise.negative(leading))
+    found = _finite_roots(p)
+    found = found[argsort(elementwise.equal(found, 0))]
+    kept = less(asarray(np.arange(found.shape[0])), subtract(found.shape[0], leading))
+    return where(kept, found, asarray(complex(math.nan, math.nan), found.dtype))
 
 
 def polyfit(

@@ -309,6 +309,16 @@ def array(
     return out
 
 
+def _buffer(a: Any) -> np.ndarray | None:
+    """Return the numbers in an object with Python's buffer protocol, such as `array.array`."""
+    if isinstance(a, (str, bytes)):
+        return None
+    try:
+        return np.asarray(memoryview(a))
+    except (TypeError, ValueError):
+        return None
+
+
 def asarray(
     a: Any,
     dtype: Any = None,
@@ -368,8 +378,9 @@ def asarray(
             )
     if hasattr(a, "__dlpack__"):
         return asarray(np.from_dlpack(a), dtype)
-    if isinstance(a, (memoryview, bytearray)):
-        return asarray(np.asarray(a), dtype)
+    buffer = _buffer(a)
+    if buffer is not None:
+        return asarray(buffer, dtype)
     raise TypeError(
         f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give "
         "numbers, "
@@ -469,8 +480,7 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
     return ValueError(
         f"{function}: shapes cannot be broadcast together: {named}; counted from the right, "
-        "sizes of an "
-        "axis must be equal or 1"
+        "sizes of an axis must be equal or 1: reshape one, or add axes of size 1 (x[:, None])"
     )
 
 
@@ -502,7 +512,10 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
         n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False)
     )
     if not fits:
-        raise ValueError(f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}")
+        raise ValueError(
+            f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}; counted from the "
+            "right, sizes must be equal or 1 in the array: add axes of size 1 (x[:, None])"
+        )
     return spread_to(x, shape)
 
 
@@ -559,7 +572,10 @@ def canonical_axis(axis: Any, ndim: int, function: str) -> int:
     """
     k = static_int(axis, f"{function}: axis")
     if not -ndim <= k < ndim:
-        raise ValueError(f"{function}: axis {k} is out of bounds for an array with {ndim} axes")
+        use = f": use {-ndim} to {ndim - 1}" if ndim else ""
+        raise ValueError(
+            f"{function}: axis {k} is out of bounds for an array with {ndim} axes{use}"
+        )
     return k % ndim
 
 

@@ -91,8 +91,7 @@ def _quantile(
     elif method == "midpoint":
         out = where(elementwise.equal(weight, 0), below, (below + above) / 2)
     elif method == "nearest":
-        nearest = convert(primitives["round"].bind(at), dtypes.int32)
-        out = take_along_axis(rows, nearest, -1, mode="clip")
+        out = where(elementwise.less_equal(weight, 0.5), below, above)
     else:
         out = below if method == "lower" else above
     return _finished(out, nan, q, x, axes, rest, keepdims, skip_nan)
@@ -154,7 +153,8 @@ def quantile(
         a: array of real numbers.
         q: number or array of numbers in [0, 1]; its axes come first in the result.
         axis: axis or axes to reduce; None means all.
-        method: 'linear', 'lower', 'higher', 'midpoint', 'nearest' or 'inverted_cdf'.
+        method: 'linear', 'lower', 'higher', 'midpoint', 'nearest' (of two as near the lower one)
+            or 'inverted_cdf'.
         keepdims: keep reduced axes with size 1.
         weights: weights of the values, for the method 'inverted_cdf': an array like a, or like the
             reduced axes.

@@ -97,7 +97,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 
     Args:
         x: array.
-        condlist: bool arrays of the shape of x.
+        condlist: bool arrays of the shape of x, or bools for all of it.
         funclist: functions or numbers, one per condition, and maybe one for where none holds
             (default 0).
         *args, **kw: passed on to the functions.
@@ -116,7 +116,8 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
     x = to_array(x, "piecewise", "x")
     if not isinstance(condlist, (tuple, list)):
         conditions = asarray(condlist)
-        condlist = [conditions] if conditions.ndim == x.ndim else list(conditions)
+        single = conditions.ndim == x.ndim and len(funclist) <= 2
+        condlist = [conditions] if single else list(conditions)
     elif condlist and builtins.all(isinstance(c, (bool, np.bool_)) for c in condlist):
         condlist = [asarray(condlist)] if x.ndim else condlist
     conditions = [convert(asarray(c), dtypes.bool_) for c in condlist]

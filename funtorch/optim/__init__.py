@@ -25,6 +25,7 @@ from funtorch.optim import (
     descents,
     inject,
     linesearch,
+    losses,
     minimizers,
     moments,
     monitoring,
@@ -50,6 +51,7 @@ from funtorch.optim.compact import *
 from funtorch.optim.descents import *
 from funtorch.optim.inject import *
 from funtorch.optim.linesearch import *
+from funtorch.optim.losses import *
 from funtorch.optim.minimizers import *
 from funtorch.optim.moments import *
 from funtorch.optim.monitoring import *
@@ -65,7 +67,7 @@ from funtorch.optim.torch_schedules import *
 from funtorch.optim.wrappers import *
 
 __all__ = ["assignment", "asgd", "perturbations", "projections", "pytorch", "sparse_adam"]
-__all__ += ["NamedTupleKey", "contrib", "global_norm", "safe_increment", "safe_norm"]
+__all__ += ["NamedTupleKey", "contrib", "global_norm", "losses", "safe_increment", "safe_norm"]
 __all__ += ["safe_root_mean_squares", "schedules", "tree", "tree_map_params", "tree_utils"]
 __all__ += adams.__all__
 __all__ += adaptive.__all__
@@ -75,6 +77,7 @@ __all__ += clipping.__all__
 __all__ += compact.__all__
 __all__ += descents.__all__
 __all__ += inject.__all__
+__all__ += losses.__all__
 __all__ += linesearch.__all__
 __all__ += minimizers.__all__
 __all__ += moments.__all__

@@ -22,7 +22,7 @@ import numpy as np
 from funtorch import dtypes, tree
 from funtorch.config import config
 from funtorch.core import Array, ArrayImpl
-from funtorch.numpy import promotion
+from funtorch.numpy import indexing, manipulation, promotion
 from funtorch.ops import elementwise, families
 from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
@@ -35,6 +35,7 @@ __all__ = [
     "fold_in",
     "key",
     "key_data",
+    "key_dtype",
     "key_impl",
     "split",
     "wrap_key_data",
@@ -62,6 +63,11 @@ class KeyArray:
 
     __slots__ = ("_words",)
     dtype = _KEY_TYPE
+    weak_type = False
+    itemsize = 8
+    squeeze = manipulation.squeeze
+    swapaxes = manipulation.swapaxes
+    take = indexing.take
 
     def __init__(self, words: Any) -> None:
         self._words = words
@@ -77,6 +83,44 @@ class KeyArray:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.itemsize * self.size
+
+    @property
+    def T(self) -> KeyArray:
+        return manipulation.transpose(self)
+
+    @property
+    def at(self) -> _KeysAt:
+        """Index it to update some of the keys: ``keys.at[i].set(key)`` gives a copy."""
+        return _KeysAt(self)
+
+    @property
+    def device(self) -> Any:
+        return self._words.device
+
+    @property
+    def sharding(self) -> Any:
+        return self._words.sharding
+
+    def devices(self) -> Any:
+        """Return the set of devices that hold the keys."""
+        return self._words.devices()
+
+    def block_until_ready(self) -> KeyArray:
+        """Return the keys once they are computed; on the CPU that is at once."""
+        return self
+
+    def copy(self) -> KeyArray:
+        """Return a copy."""
+        return KeyArray(self._words.copy())
+
+    def transpose(self, *axes: Any) -> KeyArray:
+        """Permute the axes; without arguments reverse them."""
+        given = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        return manipulation.transpose(self, given or None)
 
     def reshape(self, *shape: Any) -> KeyArray:
         """Return the keys in another shape, given as one tuple or as separate sizes."""
@@ -107,13 +151,17 @@ class KeyArray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> KeyArray:
+        return KeyArray(self._words[self._of_words(index)])
+
+    def _of_words(self, index: Any) -> tuple[Any, ...]:
+        """Return the index of the words of the keys that an index is of."""
         items = index if isinstance(index, tuple) else (index,)
         used = sum(item is not None and item is not Ellipsis for item in items)
         if used > self.ndim:
             raise IndexError(f"{used} indices for keys of shape {self.shape}")
         if any(item is Ellipsis for item in items):
             items = (*items, slice(None))
-        return KeyArray(self._words[items])
+        return items
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, KeyArray):
@@ -147,6 +195,28 @@ class KeyArray:
         words = self._words
         inside = f" overlaying:\n{words._data}" if type(words) is ArrayImpl else f" of {words!r}"
         return f"Array({self.shape}, dtype={self.dtype}){inside}"
+
+
+class _KeysAt:
+    """``keys.at``, and with an index ``keys.at[i]``, which has `set` and `get`."""
+
+    __slots__ = ("_index", "_keys")
+
+    def __init__(self, keys: KeyArray, index: Any = ...) -> None:
+        self._keys, self._index = keys, keys._of_words(index)
+
+    def __getitem__(self, index: Any) -> _KeysAt:
+        return _KeysAt(self._keys, index)
+
+    def set(self, values: Any, **options: Any) -> KeyArray:
+        """Return a copy with the indexed keys replaced; options as of arrays."""
+        if not isinstance(values, KeyArray):
+            raise TypeError(f"keys.at[...].set takes keys, got {type(values).__name__}")
+        return KeyArray(self._keys._words.at[self._index].set(values._words, **options))
+
+    def get(self, **options: Any) -> KeyArray:
+        """Return the indexed keys."""
+        return KeyArray(self._keys._words.at[self._index].get(**options))
 
 
 register_node(
@@ -373,12 +443,12 @@ def key_data(keys: Any) -> Array:
     return words_of("key_data", keys, single=False)
 
 
-def wrap_key_data(key_bits_array: Any, *, impl: Any = None) -> KeyArray:
+def wrap_key_data(key_bits_array: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
     """Make keys from their words, the inverse of `key_data`.
 
     Args:
         key_bits_array: uint32[..., 2].
-        impl: None or 'threefry2x32'.
+        impl, dtype: None or 'threefry2x32', or the dtype of keys; the same.
 
     Returns:
         A `KeyArray` of shape ``key_bits_array.shape[:-1]``.
@@ -387,8 +457,20 @@ def wrap_key_data(key_bits_array: Any, *, impl: Any = None) -> KeyArray:
         >>> wrap_key_data(PRNGKey(3)).shape
         ()
     """
-    _check_impl("wrap_key_data", impl)
+    for named in (impl, dtype):
+        _check_impl("wrap_key_data", named)
     return KeyArray(words_of("wrap_key_data", key_bits_array, single=False))
+
+
+def key_dtype(impl: Any = None) -> Any:
+    """Return the dtype of keys of a generator.
+
+    Example:
+        >>> key_dtype() == key(0).dtype
+        True
+    """
+    _check_impl("key_dtype", impl)
+    return _KEY_TYPE
 
 
 def key_impl(keys: Any) -> str:

@@ -1,0 +1,172 @@
+"""What JAX gives where NumPy gives another or no answer; the values are those of JAX 0.10."""
+
+import array
+
+import numpy as np
+import pytest
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import lax
+
+LOWEST = {"int8": -128, "int32": -(2**31), "int64": -(2**63)}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint32", "uint64"])
+def test_integers_divided_by_zero(dtype):
+    """Eagerly as under jit."""
+    signed = dtype[0] == "i"
+    x = fnp.asarray([5, -7, 0, 9] if signed else [5, 7, 0, 9], dtype)
+    zero = fnp.asarray([0, 0, 0, 2], dtype)
+    most = 2 ** (8 * x.dtype.itemsize) - 1
+    quotient = [-2, -2, -1, 4] if signed else [most, most, most, 4]
+    plain = [-1, -1, -1, 4] if signed else quotient
+    for run in (lambda f: f(x, zero), lambda f: ft.jit(f)(x, zero)):
+        assert run(fnp.floor_divide).tolist() == quotient
+        assert run(fnp.remainder).tolist() == [0, 0, 0, 1]
+        assert run(fnp.fmod).tolist() == [0, 0, 0, 1]
+        assert [part.tolist() for part in run(fnp.divmod)] == [quotient, [0, 0, 0, 1]]
+        assert run(lax.div).tolist() == plain
+        assert run(lax.rem).tolist() == [*x.tolist()[:3], 1]
+    assert (x // 0).tolist()[:3] == ft.jit(lambda x: x // 0)(x).tolist()[:3] == quotient[:3]
+    assert (x % 0).tolist() == ft.jit(lambda x: x % 0)(x).tolist() == [0, 0, 0, 0]
+    if signed:
+        least, minus = fnp.asarray([LOWEST[dtype]], dtype), fnp.asarray([-1], dtype)
+        for f in (fnp.floor_divide, ft.jit(fnp.floor_divide), lax.div, ft.jit(lax.div)):
+            assert f(least, minus).tolist() == [LOWEST[dtype]]
+
+
+def test_nearest_quantile_of_two_as_near_is_the_lower():
+    q = fnp.asarray([0.1, 0.125, 0.25, 0.5, 0.75, 0.375, 0.625, 0.875])
+    wanted = {
+        2: [0, 0, 0, 0, 1, 0, 1, 1], 3: [0, 0, 0, 1, 1, 1, 1, 2], 4: [0, 0, 1, 1, 2, 1, 2, 3],
+        5: [0, 0, 1, 2, 3, 1, 2, 3], 6: [0, 1, 1, 2, 4, 2, 3, 4], 7: [1, 1, 1, 3, 4, 2, 4, 5],
+    }  # fmt: skip
+    for n, want in wanted.items():
+        x = fnp.arange(float(n))
+        assert fnp.quantile(x, q, method="nearest").tolist() == want
+        jitted = ft.jit(lambda x: fnp.quantile(x, q, method="nearest"))
+        assert jitted(x).tolist() == want
+
+
+def test_roots_keep_their_number():
+    def real(p):
+        return ft.jit(lambda p: fnp.roots(p, strip_zeros=False))(fnp.asarray(p)).real.tolist()
+
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert real([0.0, 1.0, 2.0]) == [pytest.approx(-2), nan]
+    assert real([0.0, 0.0, 1.0, -3.0, 2.0]) == [pytest.approx(1), pytest.approx(2), nan, nan]
+    assert real([0.0, 0.0]) == [nan]
+    assert real([1.0, -3.0, 0.0]) == [pytest.approx(3), 0]
+
+
+def test_products_of_integer_vectors_are_floats():
+    x, y = fnp.asarray([1, 2, 3]), fnp.asarray([4, 5])
+    for f, want in ((fnp.convolve, [4, 13, 22, 15]), (fnp.correlate, [14, 23])):
+        out = f(x, y)
+        assert (out.tolist(), out.dtype) == (want, np.float32)
+        assert f(x, y, preferred_element_type="int32").dtype == np.int32
+    assert fnp.convolve(x, y.astype("float16")).dtype == np.float16
+
+
+def test_numbers_in_buffers():
+    assert fnp.array(array.array("i", [2, 3, 5])).tolist() == [2, 3, 5]
+    assert fnp.asarray(bytearray(b"ab")).tolist() == [97, 98]
+    with pytest.raises(TypeError, match="type bytes cannot become an array"):
+        fnp.asarray(b"ab")
+
+
+def test_functions_of_coordinates_are_mapped():
+    assert fnp.fromfunction(lambda i, j: fnp.ones(4) * i + j, (2, 3)).shape == (2, 3, 4)
+    assert fnp.fromfunction(lambda: 7, ()) == 7
+    assert fnp.fromfunction(lambda i, k: k, (2,), k=3).tolist() == [3, 3]
+
+
+def test_interpolation_beyond_the_ends():
+    x, xp, fp = (
+        fnp.asarray([-1.0, 0.5, 4.0]),
+        fnp.asarray([0.0, 1.0, 2.0]),
+        fnp.asarray([0.0, 1, 4]),
+    )
+    got = fnp.interp(x, xp, fp, left="extrapolate", right="extrapolate")
+    assert got.tolist() == [-1, 0.5, 10]
+    assert fnp.interp(x, xp, fp, right="extrapolate").tolist() == [0, 0.5, 10]
+
+
+def test_polynomials_side_by_side_and_conditions_for_all():
+    x, y = fnp.asarray([[1, 2], [3, 4]]), fnp.asarray([[10, 20]])
+    assert fnp.polyadd(x, y).tolist() == fnp.polyadd(y, x).tolist() == [[1, 2], [13, 24]]
+    assert fnp.polysub(y, x).tolist() == [[-1, -2], [7, 16]]
+    assert fnp.polyadd(x, fnp.asarray([7])).tolist() == [[1, 2], [10, 11]]
+    scale = [lambda x: 0 * x, lambda x: 10 * x, lambda x: 100 * x]
+    found = fnp.piecewise(fnp.asarray([1, 2]), fnp.asarray([False, True, False]), scale)
+    assert found.tolist() == [10, 20]
+
+
+def test_spaced_values_are_the_exact_ones_rounded():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 7, 50, 101):
+        a, b = map(float, rng.normal(size=2).astype("float32"))
+        want = np.linspace(a, b, n).astype("float32").tolist()
+        assert fnp.linspace(a, b, n).tolist() == want
+        assert ft.jit(lambda a=a, b=b, n=n: fnp.linspace(a, b, n))().tolist() == want
+        traced = ft.jit(lambda a, b, n=n: fnp.linspace(a, b, n))(a, b)
+        np.testing.assert_allclose(traced, want, rtol=1e-5, atol=1e-6)
+        assert traced[-1] == fnp.linspace(a, b, n)[-1]
+    x = fnp.asarray([1, 2, 3, 10, 11, 15, 19, 25])
+    for f in (fnp.histogram, ft.jit(fnp.histogram, static_argnums=(1, 2))):
+        assert f(x, 5, (0, 25))[0].tolist() == [3, 0, 2, 2, 1]
+        assert f(x, 8)[1].tolist() == [1, 4, 7, 10, 13, 16, 19, 22, 25]
+
+
+def test_where_arrays_are():
+    x = fnp.ones((2, 3))
+    place = x.sharding
+    assert place == ft.sharding.SingleDeviceSharding(x.device)
+    assert (place.device_set, place.shard_shape((2, 3))) == (x.devices(), (2, 3))
+    assert place.devices_indices_map((2, 3)) == {x.device: (slice(None), slice(None))}
+    assert place.is_equivalent_to(ft.random.key(0).sharding, 0)
+    (shard,) = x.addressable_shards
+    assert (shard.device, shard.index, shard.replica_id) == (x.device, (slice(None),) * 2, 0)
+    assert shard.data is x.addressable_data(0) is x
+    assert x.is_fully_addressable
+    assert x.is_fully_replicated
+    assert not x.committed
+    assert x.is_ready()
+    assert (x.on_device_size_in_bytes(), x.platform()) == (24, "cpu")
+    assert ft.device_put(1, place) == fnp.zeros((), device=place) + 1
+    ft.jit(lambda x: [x.sharding, x.addressable_shards] and x)(x)
+    assert x.unsafe_buffer_pointer() % 4 == 0
+    spec = ft.ShapeDtypeStruct((3,), "float32")
+    assert (spec.update(shape=(4,)).shape, spec.sharding) == ((4,), None)
+    with pytest.raises(IndexError, match="one part, of index 0; got 1"):
+        x.addressable_data(1)
+    with pytest.raises(ValueError, match="not 'pinned_host'"):
+        place.with_memory_kind("pinned_host")
+
+
+def test_keys_are_arrays():
+    keys = ft.random.split(ft.random.key(0), 3)
+    assert isinstance(keys, ft.Array)
+    assert isinstance(keys, fnp.ndarray)
+    assert issubclass(type(keys), ft.Array)
+    assert not isinstance(np.ones(2), ft.Array)
+    assert isinstance(fnp.ones(2), ft.Array)
+    words = ft.random.key_data(keys)
+    moved = ft.jit(lambda keys: keys.at[0].set(keys[2]).at[1:].set(keys[:2]))(keys)
+    assert ft.random.key_data(moved).tolist() == words[np.array([2, 0, 1])].tolist()
+    assert ft.random.key_data(keys.at[2].get()).tolist() == words[2].tolist()
+    pairs = keys[:2].reshape(2, 1)
+    assert [k.shape for k in (pairs.T, pairs.squeeze(), pairs.swapaxes(0, 1))] == [
+        (1, 2),
+        (2,),
+        (1, 2),
+    ]
+    assert pairs.transpose(1, 0).shape == pairs.transpose((1, 0)).shape == (1, 2)
+    assert keys.take(np.array([0, 0])).shape == (2,)
+    assert (keys.nbytes, keys.copy().shape) == (24, (3,))
+    assert ft.random.wrap_key_data(words, dtype=ft.random.key_dtype()).dtype == keys.dtype
+    with pytest.raises(TypeError, match="takes keys, got int"):
+        keys.at[0].set(1)
+    with pytest.raises(IndexError, match="2 indices for keys"):
+        keys.at[0, 1]
