@@ -13,7 +13,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 CODE   := funtorch transforms backends nnx tests $(wildcard benchmarks examples)
 ARGS   ?=
-PARITY := $(shell grep -lE 'importorskip\("(torch|jax|optax)' tests/test_*.py)
+PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
