@@ -338,11 +338,10 @@ class Module(metaclass=_ModuleType):
             ValueError: the layer is not in training.
         """
         path = self._path("observe")
-        seen = ft.tree.map(ft.lax.stop_gradient, seen)
-        own = ft.tree.leaves(self)
+        own = next(iter(ft.tree.leaves(self)), 0)
+        seen, own = ft.tree.map(ft.lax.stop_gradient, (seen, own))
         ranks = tuple(fnp.ndim(x) for x in ft.tree.leaves(seen))
-        ft.sow(Seen(seen, ranks, fnp.ndim(own[0]) if own else None), name=path, tag=SEEN,
-               mode="append")  # fmt: skip
+        ft.sow(Seen(seen, own, ranks, fnp.ndim(own)), name=path, tag=SEEN, mode="append")
 
     def absorb(self: M, *args: Any, **seen: Any) -> M:
         """Make the layer as it is after what one call has seen. Replaces fields by default.
@@ -394,11 +393,16 @@ class Module(metaclass=_ModuleType):
 
 
 class Seen(Module):
-    """What one call has seen, with the ranks that its arrays and one of the module's had then."""
+    """What one call has seen, and one of the module's arrays, with the ranks they had then.
+
+    What is reaped has more axes: those of loops around the call, then those of mapped lanes. The
+    module's array has lanes only where modules are stacked.
+    """
 
     values: dict[str, Any]
+    own: Any
     ranks: tuple[int, ...] = static()
-    own: int | None = static()
+    own_rank: int = static()
 
 
 def _complete(module: Module) -> None:
