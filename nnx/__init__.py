@@ -38,6 +38,7 @@ from . import (
     training,
     transposed,
     unpooling,
+    watch,
 )
 from .activations import *
 from .adaptive import *
@@ -69,6 +70,7 @@ from .summarize import *
 from .training import *
 from .transposed import *
 from .unpooling import *
+from .watch import *
 
 __all__: list[str] = ["init"]
 __all__ += activations.__all__
@@ -101,6 +103,7 @@ __all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
+__all__ += watch.__all__
 
 for _name in __all__:
     if isinstance(_owner := globals()[_name], type):

@@ -112,7 +112,7 @@ class Mark(NamedTuple):
 
     ``path`` is its dotted name in the model that is in training, None where there is none;
     ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
-    ``watch`` is who is told of calls, and by which name.
+    ``watch`` is who is told of its calls, and by which name.
     """
 
     path: str | None = None

@@ -19,6 +19,7 @@ from funtorch import random
 
 from .module import KEYS, SEEN, Mark, Module, Seen, map_modules, marked
 from .selection import combine, partition
+from .watch import called
 
 __all__ = ["evaluation", "grad", "train", "value_and_grad", "vmap_init"]
 
@@ -95,12 +96,7 @@ def train(
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, T]:
         def call() -> Any:
-            marked_model: Any = map_modules(_in_training, model)
-            if method is None:
-                return marked_model(*args, **kwargs)
-            if isinstance(method, str):
-                return getattr(marked_model, method)(*args, **kwargs)
-            return method(marked_model, *args, **kwargs)
+            return called(map_modules(_in_training, model), method, *args, **kwargs)
 
         planted = functools.partial(ft.plant(call, tag=KEYS), _Keys(key))
         result, seen = ft.reap(planted, tag=SEEN)()
