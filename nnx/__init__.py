@@ -34,6 +34,7 @@ from . import (
     resize,
     selection,
     shuffle,
+    states,
     summarize,
     training,
     transposed,
@@ -66,6 +67,7 @@ from .pooling import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .states import *
 from .summarize import *
 from .training import *
 from .transposed import *
@@ -99,6 +101,7 @@ __all__ += pooling.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += states.__all__
 __all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
