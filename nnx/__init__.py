@@ -37,10 +37,12 @@ from . import (
     resize,
     selection,
     shuffle,
+    states,
     summarize,
     training,
     transposed,
     unpooling,
+    watch,
 )
 from .activations import *
 from .adaptive import *
@@ -71,10 +73,12 @@ from .pooling import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .states import *
 from .summarize import *
 from .training import *
 from .transposed import *
 from .unpooling import *
+from .watch import *
 
 __all__: list[str] = ["init"]
 __all__ += activations.__all__
@@ -106,10 +110,12 @@ __all__ += pooling.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += states.__all__
 __all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
+__all__ += watch.__all__
 
 for _name in __all__:
     if isinstance(_owner := globals()[_name], type):
