@@ -22,11 +22,24 @@ from .cpu.program import Program, print_program
 from .cpu.runtime import bind, entry_of, load
 from .fuse import fuse
 from .layout import lay_out
-from .plan import Branch, Call, Dot, Launch, Nothing, Plan, Scan, While, plans_of, reads, writes
+from .plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Launch,
+    Nothing,
+    Plan,
+    Scan,
+    While,
+    plans_of,
+    reads,
+    writes,
+)
 
 __all__ = ["Sized", "compile_sized"]
 
-_SIZED = (Launch, Dot, Nothing, Call, Scan, While, Branch)  # steps that may have any sizes
+_SIZED = (Launch, Dot, Conv, Nothing, Call, Scan, While, Branch)  # steps that may have any sizes
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -39,14 +52,13 @@ class Sized:
         self.address, self.library = address, library
         self.shapes = sorted({n for shape in _shapes(program.layout.plan) for n in shape}, key=hash)
 
-    def bound(self, sizes: dict[str, int]) -> Run:
-        """Return the function from input buffers to output buffers of some sizes.
+    def bound(self, atoms: Sequence[int]) -> Run:
+        """Return the function from input buffers to output buffers for values of the atoms.
 
         Raises:
             NotDynamic: if what the program assumes does not hold for these.
         """
         scope = self.scope
-        atoms = scope.values(sizes)
         if not scope.holds(atoms):
             raise NotDynamic("the program was compiled for other relations of its sizes")
         number = lambda dim: dim.at(atoms)  # noqa: E731

@@ -32,6 +32,7 @@ from funtorch.nans import debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
+    autocast,
     checkpoint,
     checkpoint_policies,
     clear_caches,
@@ -72,6 +73,7 @@ from funtorch.transforms import (
 )
 from funtorch import (
     ad_checkpoint,
+    amp,
     custom_batching,
     custom_derivatives,
     debug,
@@ -93,6 +95,8 @@ __all__ = [
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
+    "amp",
+    "autocast",
     "block_until_ready",
     "check_leaks",
     "checking_leaks",
@@ -180,7 +184,8 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
+    experimental.checkify.Error,
     core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip

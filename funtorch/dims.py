@@ -110,7 +110,17 @@ class Scope:
         return total
 
     def values(self, sizes: dict[str, int]) -> list[int]:
-        """Return the values of all atoms for sizes of the symbols."""
+        """Return the values of all atoms for sizes of the symbols.
+
+        Raises:
+            NotDynamic: if something cannot be computed for these.
+        """
+        try:
+            return self._values(sizes)
+        except (ArithmeticError, ValueError) as error:
+            raise NotDynamic(f"these are not expected: {error}") from None
+
+    def _values(self, sizes: dict[str, int]) -> list[int]:
         found: list[int] = []
         results: dict[int, Sequence[int]] = {}
         for what in self.atoms:

@@ -9,67 +9,95 @@ from funtorch import tracebacks as _tracebacks
 from . import (
     activations,
     adaptive,
+    adaptive_softmax,
     batchnorm,
+    bilinear,
+    containers,
     conv,
     distance,
     dropout,
+    embedding,
     fractional,
+    general,
+    init,
     layers,
+    lazy,
+    lora,
     losses,
     module,
     normalization,
     padding,
+    parametrize,
     patches,
     piecewise,
     pooling,
     resize,
     selection,
     shuffle,
+    summarize,
     training,
     transposed,
     unpooling,
 )
 from .activations import *
 from .adaptive import *
+from .adaptive_softmax import *
 from .batchnorm import *
+from .bilinear import *
+from .containers import *
 from .conv import *
 from .distance import *
 from .dropout import *
+from .embedding import *
 from .fractional import *
+from .general import *
 from .layers import *
+from .lazy import *
+from .lora import *
 from .losses import *
 from .module import *
 from .normalization import *
 from .padding import *
+from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .summarize import *
 from .training import *
 from .transposed import *
 from .unpooling import *
 
-__all__: list[str] = []
+__all__: list[str] = ["init"]
 __all__ += activations.__all__
 __all__ += adaptive.__all__
+__all__ += adaptive_softmax.__all__
 __all__ += batchnorm.__all__
+__all__ += bilinear.__all__
+__all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += distance.__all__
 __all__ += dropout.__all__
+__all__ += embedding.__all__
 __all__ += fractional.__all__
+__all__ += general.__all__
 __all__ += layers.__all__
+__all__ += lazy.__all__
+__all__ += lora.__all__
 __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
+__all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__

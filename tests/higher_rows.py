@@ -15,9 +15,11 @@ import funtorch as ft
 from funtorch import lax
 from funtorch.core import aval_of
 from funtorch.ops.bits import threefry2x32
-from funtorch.ops.elementwise import add, div, mul
+from funtorch.ops.elementwise import add, div, mul, square
 from funtorch.ops.fft import fft_table
+from funtorch.ops.matrices import adjoint
 from funtorch.ops.shape import iota
+from funtorch.scipy.linalg.divided import matrix_function
 
 # fmt: off
 DTYPES = (
@@ -95,6 +97,8 @@ def higher_rows() -> list[Row]:
     """Return the rows."""
     x, y = rng.uniform(0.5, 1.5, (2, 3)), rng.uniform(0.5, 1.5, (2, 3))
 
+    symmetric = np.array([[2.0, 0.5, 0.25], [0.5, 1.0, 0.75], [0.25, 0.75, 3.0]])
+
     def cube(v: Any) -> Any:
         return v * v * v
 
@@ -110,6 +114,16 @@ def higher_rows() -> list[Row]:
         Row("sow", lambda x: mul(ft.sow(mul(x, x), name="square"), x), [(x,), (y,)], cube),
         Row("custom_linear_solve", solved, [(x + 1, y), (y + 1, x)], quotient),
         Row("numeric", ft.scipy.special.i0e, [(x,), (y,)], i0e_reference),
+        *(
+            Row(
+                f"matrix_function-{hermitian}",
+                partial(function_of_matrix, hermitian=hermitian),
+                [(symmetric,), (symmetric[::-1].copy(),)],
+                partial(exponential, hermitian=hermitian),
+                ulps=256,
+            )
+            for hermitian in (True, False)
+        ),
         Row("pure_callback", called_back, [(x,), (y,)], lambda x: x + x, differentiable=False),
         *(
             Row(
@@ -136,6 +150,16 @@ def higher_rows() -> list[Row]:
             threefry_reference,
         ),
     ]
+
+
+def function_of_matrix(x: Any, hermitian: bool) -> Any:
+    x = add(x, adjoint(x)) if hermitian else add(x, square(x))
+    return matrix_function(x, ft.numpy.exp, hermitian)
+
+
+def exponential(x: np.ndarray, hermitian: bool) -> np.ndarray:
+    w, v = np.linalg.eig(x + (x.conj().T if hermitian else x * x))
+    return (v * np.exp(w)) @ np.linalg.inv(v)
 
 
 def own_cube(x: Any) -> Any:

@@ -398,7 +398,22 @@ BAD = [
     (lambda: sl.leslie(fnp.ones(3), fnp.ones(3)), "one element less than f"),
     (lambda: sl.convolution_matrix(fnp.ones(3), 0), "n must be at least 1, got 0"),
     (lambda: sl.block_diag(fnp.ones((1, 1, 1))), "at most 2 dimensions"),
-    (lambda: sl.eigh_tridiagonal(fnp.ones(3), fnp.ones(2), select="v"), "size depends on values"),
+    (
+        lambda: sl.eigh_tridiagonal(fnp.ones(3), fnp.ones(2), select="v"),
+        "select='v' and select_range=None",
+    ),
+    (
+        lambda: ft.jit(
+            lambda d: sl.eigh_tridiagonal(d, d[:2], select="v", select_range=(0, 1))
+        )(fnp.ones(3)),
+        "number of eigenvalues in an interval",
+    ),
+    (
+        lambda: sl.eigh_tridiagonal(
+            fnp.ones((2, 3)), fnp.ones((2, 2)), select="v", select_range=(0, 1)
+        ),
+        "takes one matrix, got a stack",
+    ),
     (lambda: sl.pascal(3, kind="x"), "kind must be one of"),
 ]  # fmt: skip
 
@@ -428,3 +443,35 @@ def test_extremes_over_nothing_are_their_initial_value():
             same(f(fnp.asarray(x), axis, initial=-2.0), plain(x, axis, initial=-2.0))
             wide = f(fnp.asarray(x), axis, initial=-2.0, keepdims=True)
             assert wide.shape == plain(x, axis, initial=-2.0, keepdims=True).shape
+
+
+def test_eigenvalues_in_an_interval():
+    d, e = np.arange(5.0) + 1, np.full(4, 0.3)
+    w, v = sl.eigh_tridiagonal(d, e)
+    for low, high in ((1.5, 3.5), (-1, 0), (0, 9), (float(w[1]), float(w[2]))):
+        kept = np.flatnonzero((np.asarray(w) > low) & (np.asarray(w) <= high))
+        some, vectors = sl.eigh_tridiagonal(d, e, select="v", select_range=(low, high))
+        assert some.tolist() == w[kept].tolist()
+        assert vectors.tolist() == v[:, kept].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_singular_tridiagonal_systems(dtype):
+    """Finite, and one step of inverse iteration gives an eigenvector."""
+    n = 7
+    d, e = rng.normal(size=n).astype(dtype), rng.normal(size=n - 1).astype(dtype)
+    beside = np.concatenate([e, [0]]).astype(dtype)
+    matrix = np.diag(d) + np.diag(e, 1) + np.diag(e, -1)
+    solve = ft.jit(lambda *x: ll.tridiagonal_solve(*x, perturb_singular=True))
+    system = np.roll(beside, 1), d, beside
+    b = rng.normal(size=(n, 2)).astype(dtype)
+    np.testing.assert_allclose(solve(*system, b), np.linalg.solve(matrix, b), rtol=1e-3, atol=1e-3)
+    for w in np.linalg.eigvals(matrix).astype(dtype):
+        x = np.asarray(solve(np.roll(beside, 1), d - w, beside, b[:, :1]))
+        assert np.isfinite(x).all()
+        x = x / np.linalg.norm(x)
+        assert np.linalg.norm(matrix @ x - w * x) < 1e4 * np.finfo(dtype).eps
+    for zero in (np.zeros(n, dtype), np.zeros((2, n), dtype)):
+        assert np.isfinite(solve(zero, zero, zero, np.ones((*zero.shape, 1), dtype))).all()
+    alike = solve(*(np.stack([x, x]) for x in (*system, b)))
+    np.testing.assert_allclose(alike[1], solve(*system, b), rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from . import policies as checkpoint_policies
 from .associative import associative_scan
+from .autocast import autocast
 from .batching import vmap
 from .branches import cond, switch
 from .callbacks import effects_barrier, pure_callback
@@ -40,6 +41,7 @@ __all__ = [
     "all_gather",
     "all_to_all",
     "associative_scan",
+    "autocast",
     "axis_index",
     "axis_size",
     "checkpoint",

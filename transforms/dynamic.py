@@ -29,6 +29,8 @@ Sizes = dict[str, int]
 
 
 # ------------------------------------------------------------------------------ integers
+_DIVISORS = (2, 3, 4)  # strides
+
 Powers = tuple[int, ...]
 """Of each size, in a product."""
 
@@ -88,10 +90,17 @@ def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, A
                     term = term * symbols[n] ** e
                 total = total + term
             return total
-    for name, divisor in itertools.product(names, range(2, 5)):
-        for rest in range(divisor):
-            if all((p[name] + rest) // divisor == v for p, v in zip(points, values, strict=True)):
-                return (symbols[name] + rest) // divisor
+    for name in names:  # a part of a size
+        ratio = Fraction(values[0], points[0][name])
+        if all(p[name] * ratio == v for p, v in zip(points, values, strict=True)):
+            return symbols[name] * ratio.numerator // ratio.denominator
+    for name, divisor in itertools.product(names, _DIVISORS):
+        for rest, factor in itertools.product(range(divisor), (1, divisor)):
+            parts = [factor * ((p[name] + rest) // divisor) for p in points]
+            over = values[0] - parts[0]
+            same = all(v - part == over for v, part in zip(values, parts, strict=True))
+            if same and abs(over) <= divisor:
+                return (symbols[name] + rest) // divisor * factor + over
     shown = "; ".join(", ".join(f"{k}={v}" for k, v in p.items()) for p in points)
     raise NotDynamic(f"a size is {', '.join(map(str, values))} where sizes are {shown}")
 
@@ -247,13 +256,12 @@ class Template:
     scalars: tuple[Var, ...]
     scope: Scope
 
-    def matched(self, jaxpr: Jaxpr, sizes: Sizes) -> list[ArrayImpl]:
-        """Check that a program is this one for sizes; return its scalars.
+    def matched(self, jaxpr: Jaxpr, atoms: Sequence[int]) -> list[ArrayImpl]:
+        """Check that a program is this one for values of the scope's atoms; return its scalars.
 
         Raises:
             NotDynamic: if it is another one.
         """
-        atoms = self.scope.values(sizes)
 
         def join(values: Sequence[int]) -> int:
             mine, given = values

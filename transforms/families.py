@@ -23,12 +23,13 @@ _NAMES = 3  # sizes that change at once, beyond which it is another problem
 _COMPILES = 2  # programs of one family; what these do not fit is compiled for each size
 _TRACES = 6  # that a family remembers
 _TYPICAL = 128  # a program is made as is good for sizes that are not smaller
+_FAR = 16  # times that a size may be larger than a program was made for, if it is to be quick
 _CLOSE = (0, 1, 3)  # hints that must give one text; where one of them meets a threshold, the others
 
 TraceAt = Callable[[Sizes], Jaxpr]
 """Traces a function at some sizes."""
 
-Bound = tuple[Callable[[Sequence[Any]], list[Any]], list[ArrayImpl]]
+Bound = tuple[Callable[[list[Any]], list[Any]], list[ArrayImpl]]
 """What runs a program of some sizes, and the scalars that it takes before its other inputs."""
 
 
@@ -40,6 +41,19 @@ def _masked(key: Signature, marks: Iterable[tuple[int, int]]) -> Signature:
         for k, (shape, *rest) in enumerate(key.types)
     )
     return key._replace(types=types)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A compiled program of a family: for sizes up to ``most`` it is as quick as it can be."""
+
+    template: Template
+    sized: Sized
+    donated: frozenset[int]
+    most: Sizes
+
+    def suits(self, sizes: Sizes) -> bool:
+        return all(n <= self.most[name] for name, n in sizes.items())
 
 
 @dataclass
@@ -57,7 +71,7 @@ class Family:
 
     marks: Marks
     masked: Signature
-    programs: list[tuple[Template, Sized, frozenset[int]]] = field(default_factory=list)
+    programs: list[_Program] = field(default_factory=list)
     known: list[tuple[Sizes, Jaxpr]] = field(default_factory=list)
     tries: int = 0
     served: int = 0
@@ -108,16 +122,18 @@ class Family:
         if min(sizes.values()) < _LEAST:
             raise NotDynamic("sizes 0 and 1 have programs of their own")
         jaxpr = inline(jaxpr)
-        why = None
-        for program in self.programs:
+        why, late = NotDynamic("it did not work for other sizes"), self.tries >= _COMPILES
+        for program in sorted(self.programs, key=lambda p: not p.suits(sizes)):
+            if not program.suits(sizes) and not late:
+                break
             try:
                 return self._served(program, jaxpr, sizes, donated), False
             except NotDynamic as error:
                 why = error
         if len(self.known) < _TRACES:
             self.known.append((sizes, jaxpr))
-        if self.tries >= _COMPILES:
-            raise why or NotDynamic("it did not work for other sizes")
+        if late:
+            raise why
         self.tries += 1
         try:
             program = self._compiled(jaxpr, sizes, donated, trace_at)
@@ -130,34 +146,33 @@ class Family:
         return found, True
 
     def _served(
-        self,
-        program: tuple[Template, Sized, frozenset[int]],
-        jaxpr: Jaxpr,
-        sizes: Sizes,
-        donated: frozenset[int],
+        self, program: _Program, jaxpr: Jaxpr, sizes: Sizes, donated: frozenset[int]
     ) -> Bound:
-        template, sized, own = program
-        if donated != own:
+        if donated != program.donated:
             raise NotDynamic("other donated arguments can be used")
-        found = sized.bound(sizes), template.matched(jaxpr, sizes)
+        atoms = program.template.scope.values(sizes)
+        scalars = program.template.matched(jaxpr, atoms)
+        found = program.sized.bound(atoms), scalars
         self.served += 1
         return found
 
     def _compiled(
         self, jaxpr: Jaxpr, sizes: Sizes, donated: frozenset[int], trace_at: TraceAt
-    ) -> tuple[Template, Sized, frozenset[int]]:
+    ) -> _Program:
         points, programs = self._traces(jaxpr, sizes, trace_at)
 
+        typical = {name: max(n, _TYPICAL) for name, n in sizes.items()}
+
         def template(more: int) -> tuple[Template, Jaxpr]:
-            hints = {name: max(n, _TYPICAL) + more for name, n in sizes.items()}
-            made = align(programs, points, hints)
+            made = align(programs, points, {name: n + more for name, n in typical.items()})
             return made, simplify(made.jaxpr)
 
         made = [template(more) for more in _CLOSE]
         first = made[0][0]
         shifted = frozenset(k + len(first.scalars) for k in donated)
         variants = [(simple, t.scope) for t, simple in made]
-        return first, compile_sized(variants, shifted), donated
+        most = {name: _FAR * n for name, n in typical.items()}
+        return _Program(first, compile_sized(variants, shifted), donated, most)
 
     def _traces(
         self, jaxpr: Jaxpr, sizes: Sizes, trace_at: TraceAt

@@ -244,7 +244,8 @@ class Jitted:
         Returns:
             the program; None if the function decides in Python and there are no values.
         """
-        old = max(0, len(self._programs) - _RECORDS)
+        count = _RECENT if self._families else _RECORDS
+        old = max(0, len(self._programs) - count)
         recent = itertools.islice(self._programs, old, None)
         record = Record(why_it_missed(self._fun, recent, key, args, kwargs))
         with record:

@@ -190,6 +190,12 @@ def _while_batch(
     if pred_batched:
         check_effects("while_loop, whose lanes end at different steps,", cond_jaxpr, body_jaxpr)
         b_carry = (True,) * len(init)
+    if pred_batched and ("check" in cond_jaxpr.effects or "check" in body_jaxpr.effects):
+        loop: dict[str, Any] = {"cond_jaxpr": cond_jaxpr, "body_jaxpr": body_jaxpr}
+        loop |= {"cond_nconsts": cond_nconsts, "body_nconsts": body_nconsts}
+        # A lane that has ended is not checked any more.
+        outs = map_lanes(lambda *xs: while_p.bind(*xs, **loop), args, batched, axis.size)
+        return outs, [True] * len(outs)
     body = batch_program(body_jaxpr, axis, (*b_body, *b_carry), b_carry)
     cond = batch_program(cond_jaxpr, axis, (*b_cond, *b_carry))
     init = [

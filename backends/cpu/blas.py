@@ -188,8 +188,9 @@ def _room(step: Dot, table: dict[str, int]) -> tuple[int, int]:
 def _numbers(step: tuple[Any, ...], dtype: str, rows: int) -> list[int]:
     """Return the table of a product, its parts and its room, when its sizes are known."""
     place = Var(ShapedArray((), np.dtype(dtype)))
-    *sizes, places = step
-    dot = Dot(place, place, place, *sizes, tuple(Affine(*p) for p in places))  # type: ignore[arg-type]
+    batches, terms, sums, n, (a, b, c) = step
+    places = Affine(*a), Affine(*b), Affine(*c)
+    dot = Dot(place, place, place, batches, terms, sums, n, places)
     table = gemm_table(dot, rows)
     return [*table.values(), *_room(dot, table)]
 

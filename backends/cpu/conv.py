@@ -20,6 +20,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from funtorch.dims import NotDynamic, fixed
+
 from ..correlate import runs
 from ..plan import Correlation
 from .llvm import Code
@@ -38,9 +40,41 @@ def correlation_code(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
     Each takes the addresses of x, w and y. All share their scratch.
     """
     c = _with_axis(c)
+    check_sizes(c)
     if math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window):
         return Taps(c, dtype).codes()
+    if not fixed(c.batch):
+        return _any_batch(c, dtype)
     return Places(_with_samples(c, registers()[0] // dtype.itemsize), dtype).codes()
+
+
+def check_sizes(c: Correlation) -> None:
+    """Check that all sizes are numbers, but for those of samples and of features to sum over.
+
+    Raises:
+        NotDynamic: if they are not.
+    """
+    sizes = [c.groups, c.outs, *c.space, *c.window, *c.places, *c.low]
+    arrays = (
+        (c.x, (c.batch, c.groups, c.features, *c.space)),
+        (c.w, (c.groups, c.outs, c.features, *c.window)),
+        (c.y, (c.batch, c.groups, c.outs, *c.places)),
+    )
+    for where, axes in arrays:
+        strides = zip(where.strides, axes, strict=True)
+        sizes += [where.offset, *(stride for stride, n in strides if n != 1)]
+    if not all(map(fixed, sizes)):
+        raise NotDynamic("convolutions are compiled for one size of the space")
+
+
+def _any_batch(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
+    """Return the functions of a convolution of any number of samples.
+
+    They are those for some number, for parts are of one sample each; there are more parts then.
+    """
+    weights, (name, main) = Places(replace(c, batch=int(c.batch)), dtype).codes()
+    parts, work = main.parts // int(c.batch), main.work // int(c.batch)
+    return [weights, (name, replace(main, parts=c.batch * parts, work=c.batch * work))]
 
 
 def _with_samples(c: Correlation, lanes: int) -> Correlation:

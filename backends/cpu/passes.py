@@ -26,6 +26,7 @@ _FEW = 4  # rows too few for that
 _AT_ONCE = 4  # elements of a column that are taken in together
 CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
 CHUNKS = 16  # parts that a long reduction is cut into
+_ROW = 1 << 14  # elements of rows of any length of which values are kept
 _STASH = 1 << 18  # bytes of values that are kept from one stage to the next
 
 
@@ -116,15 +117,16 @@ class Passes(Whole):
 
     def keep(self, n: int, born: _Pass, room: int) -> int:
         """Keep an element's value for later passes if there is room; return the room left."""
-        size = self.length * self.body[n].dtype.itemsize
+        most = self.length if fixed(self.length) else _ROW
+        size = most * self.body[n].dtype.itemsize
         for s in born.stores:
             if s.value == n and s.mask is None and s.how == "set" and not s.where.dynamic:
                 self.kept_in[n] = s
                 return room
-        if n not in born.elements or not fixed(size) or size > room:
+        if n not in born.elements or size > room or self.length > most:
             return room
         self.kept_in[n] = None
-        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], self.length * max(self.tile, 1))
+        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], most * max(self.tile, 1))
         return room - size
 
     def passes(self, across: bool) -> None:
@@ -338,8 +340,9 @@ class Passes(Whole):
 
         lo, hi = ranges[-1][1]
         rounds = any(_rounds(self.body[acc.number]) for acc in accs)
+        at_once = lambda: self.within(ranges[:-1], lambda: through(accs, lo, hi))  # noqa: E731
         if not rounds or (fixed(sizes[last]) and sizes[last] <= 2 * CHUNK):
-            self.within(ranges[:-1], lambda: through(accs, lo, hi))
+            at_once()
             return
         partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
 
@@ -357,7 +360,12 @@ class Passes(Whole):
             through(partial, first, self.least(self.sum(CHUNK, [(first, 1)]), hi))
             self.lanes(join)
 
-        self.within(ranges[:-1], lambda: self.loop(lo, hi, CHUNK, piece))
+        pieces = lambda: self.within(ranges[:-1], lambda: self.loop(lo, hi, CHUNK, piece))  # noqa: E731
+        if fixed(sizes[last]):
+            pieces()
+        else:
+            self.when(self.b.op(f"icmp sle i64 {sizes[last]}, {2 * CHUNK}"), at_once)
+            self.when(self.b.op(f"icmp sgt i64 {sizes[last]}, {2 * CHUNK}"), pieces)
 
     def waits(self, this: _Pass) -> bool:
         return bool(this.reduces) and len(this.elements) < 12

@@ -23,8 +23,8 @@ def with_sizes(text: str) -> str:
     pieces = re.split(r"(?m)^(?=define )", text)
     for k, piece in enumerate(pieces):
         head, end, body = piece.partition("{\n")
-        if "ptr %scratch" in head:
-            head = head.replace("ptr %scratch", "ptr noalias %sizes, ptr %scratch")
+        head, found = re.subn(r"ptr (noalias )?%scratch", r"ptr noalias %sizes, \g<0>", head)
+        if found:
             start = "entry:\n" if body.startswith("entry:\n") else ""
             given = "".join(f"{line}\n" for line in loads(body))
             pieces[k] = head + end + start + given + body[len(start) :]

@@ -90,8 +90,9 @@ class Writer:
 
     def is_short(self, start: Index, stop: Index, step: int, lines: int) -> bool:
         """Tell whether a loop of so many lines may be written out."""
-        known = isinstance(start, int) and isinstance(stop, int)
-        if not (known and fixed(start) and fixed(stop)):
+        if not (isinstance(start, int) and isinstance(stop, int)):
+            return False
+        if not (fixed(start) and fixed(stop)):
             return False
         turns = -(-(stop - start) // step)
         return turns < _LANES and turns * lines <= self.longest

@@ -21,7 +21,8 @@ from funtorch.numpy.linalg import as_matrices
 from funtorch.numpy.promotion import broadcast_shapes, describe, promote_inexact, to_array
 from funtorch.ops import linalg as ops
 from funtorch.ops import orthogonal
-from funtorch.transforms import custom_jvp
+from funtorch.ops.elementwise import stop_gradient
+from funtorch.transforms import custom_jvp, scan
 
 __all__ = [
     "cholesky",
@@ -384,7 +385,7 @@ def schur(
 
     Raises:
         ValueError: x does not hold square matrices.
-        NotImplementedError: eigenvalues are to be sorted.
+        NotImplementedError: eigenvalues are to be sorted, which JAX refuses, too.
     """
     if sort_eig_vals or select_callable is not None:
         raise NotImplementedError("schur: eigenvalues are not sorted; leave sort_eig_vals False")
@@ -520,17 +521,62 @@ def tridiagonal_solve(dl: Any, d: Any, du: Any, b: Any, *, perturb_singular: boo
         d: the diagonal, shape (..., n).
         du: what is above it, shape (..., n); its last element is not read.
         b: right-hand sides, shape (..., n, k).
-        perturb_singular: only False is supported.
+        perturb_singular: replace pivots that are nearly 0 by the rounding error of the largest
+            element of the factor, for finite results of singular systems, as inverse iteration
+            wants them.
 
     Returns:
         An Array of the shape of b.
 
     Raises:
         TypeError: the shapes do not fit.
-        NotImplementedError: perturb_singular.
+
+    Example:
+        >>> line, zero = fnp.ones(2), fnp.zeros(2)
+        >>> tridiagonal_solve(zero, zero, line, line[:, None], perturb_singular=True)[1] > 1e6
+        Array([ True], dtype=bool)
     """
-    if perturb_singular:
-        raise NotImplementedError("tridiagonal_solve: perturb_singular must be False")
     given = {"dl": dl, "d": d, "du": du, "b": b}
     arrays = (to_array(x, "tridiagonal_solve", name) for name, x in given.items())
-    return ops.tridiagonal_solve(*promote_inexact("tridiagonal_solve", *arrays))
+    system = promote_inexact("tridiagonal_solve", *arrays)
+    if not perturb_singular:
+        return ops.tridiagonal_solve(*system)
+    ops.tridiagonal_solve_p.type(*(x.aval for x in system))
+    return _perturbed_solve(*system) if system[1].size else system[3]
+
+
+def _perturbed_solve(dl: Any, d: Any, du: Any, b: Any) -> Any:
+    """Eliminate with row exchanges, one row after the other; then replace pivots that vanish."""
+    rows = [fnp.moveaxis(x, axis, 0) for x, axis in ((dl, -1), (d, -1), (du, -1), (b, -2))]
+
+    def step(carry: Any, row: Any) -> tuple[Any, Any]:
+        p, q, c = carry
+        low, diagonal, high, rhs = row
+        swap = fnp.abs(low) > fnp.abs(p)
+        zero = fnp.zeros_like(p)
+        top = [fnp.where(swap, a, o) for a, o in ((low, p), (diagonal, q), (high, zero))]
+        under = [fnp.where(swap, o, a) for a, o in ((low, p), (diagonal, q), (high, zero))]
+        c_top = fnp.where(swap[..., None], rhs, c)
+        c_under = fnp.where(swap[..., None], c, rhs)
+        m = fnp.where(top[0] == 0, 0, under[0] / fnp.where(top[0] == 0, 1, top[0]))
+        carry = (under[1] - m * top[1], under[2] - m * top[2], c_under - m[..., None] * c_top)
+        return carry, (*top, c_top)
+
+    start = (rows[1][0], rows[2][0], rows[3][0])
+    last, done = scan(step, start, tuple(x[1:] for x in rows))
+    final = (last[0], fnp.zeros_like(last[0]), fnp.zeros_like(last[0]), last[2])
+    u0, u1, u2, c = (fnp.concatenate([x, y[None]]) for x, y in zip(done, final, strict=True))
+    size = fnp.max(fnp.maximum(fnp.abs(u0), fnp.maximum(fnp.abs(u1), fnp.abs(u2))), 0)
+    info = dtypes.finfo(d.dtype)
+    least = fnp.maximum(float(info.eps) * stop_gradient(size), float(info.tiny) / float(info.eps))
+    near = fnp.abs(u0) < least
+    u0 = fnp.where(near, fnp.where(fnp.real(u0) < 0, -least, least).astype(u0.dtype), u0)
+
+    def back(carry: Any, row: Any) -> tuple[Any, Any]:
+        x1, x2 = carry
+        a0, a1, a2, rhs = (row[0][..., None], row[1][..., None], row[2][..., None], row[3])
+        x = (rhs - a1 * x1 - a2 * x2) / a0
+        return (x, x1), x
+
+    zero = fnp.zeros_like(c[0])
+    return fnp.moveaxis(scan(back, (zero, zero), (u0, u1, u2, c), reverse=True)[1], 0, -2)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import funtorch.numpy as fnp
+from funtorch.core import concrete_or_error
 from funtorch.lax import linalg as lax_linalg
 from funtorch.numpy.linalg import as_matrices
 from funtorch.numpy.promotion import describe, promote_inexact, to_array
@@ -174,8 +177,9 @@ def eigh_tridiagonal(
         d: the diagonal, shape (..., n).
         e: what is beside it, shape (..., n - 1); of complex numbers the conjugate is above.
         eigvals_only: return w alone.
-        select: 'a' for all values, 'i' for those with the numbers in select_range.
-        select_range: the first and the last number wanted.
+        select: 'a' for all values, 'i' for those with the numbers in select_range, 'v' for those
+            in that interval, which is closed above; for these values must be known.
+        select_range: the first and the last number wanted, or the ends of the interval.
         tol, key: accepted for JAX's sake.
 
     Returns:
@@ -183,16 +187,18 @@ def eigh_tridiagonal(
 
     Raises:
         ValueError: the shapes do not fit, or select_range is missing.
-        NotImplementedError: select is 'v': how many values lie in an interval is not known before.
+        ConcretizationTypeError: select is 'v' under jit: the size of the result depends on values.
+
+    Example:
+        >>> line = fnp.ones(3)
+        >>> eigh_tridiagonal(line, line[:2], eigvals_only=True, select="v", select_range=(0, 3))
+        Array([1.       , 2.4142137], dtype=float32)
     """
-    if select == "v":
-        raise NotImplementedError(
-            "eigh_tridiagonal: select='v' has a result whose size depends on values; use 'a' or 'i'"
-        )
-    if select not in ("a", "i") or (select == "i" and select_range is None):
+    fits = select == "a" or (np.shape(select_range) == (2,) and select in ("i", "v"))
+    if not fits or (select == "i" and np.min(select_range or 0) < 0):
         raise ValueError(
-            f"eigh_tridiagonal: select must be 'a', or 'i' with select_range, got {select!r} and "
-            f"{select_range!r}"
+            "eigh_tridiagonal: select must be 'a', or 'i' or 'v' with select_range of two numbers, "
+            f"got select={select!r} and select_range={select_range!r:.80}"
         )
     given = {"d": d, "e": e}
     x, y = promote_inexact(
@@ -208,10 +214,24 @@ def eigh_tridiagonal(
     low = fnp.where(row == column + 1, beside[..., None, :], 0)
     middle = fnp.where(row == column, fnp.astype(fnp.real(x), y.dtype)[..., None, :], 0)
     w, v = ops.eigh(middle + low + _adjoint(low))
-    if select == "i":
-        first, last = (int(k) for k in select_range or ())
-        w, v = w[..., first : last + 1], v[..., first : last + 1]
+    if select == "a":
+        return w if eigvals_only else (w, v)
+    first, last = select_range or (0, 0)
+    if select == "v":
+        first, last = _numbers_between(w, first, last)
+    w, v = w[..., int(first) : int(last) + 1], v[..., int(first) : int(last) + 1]
     return w if eigvals_only else (w, v)
+
+
+def _numbers_between(w: Any, low: float, high: float) -> tuple[int, int]:
+    """Return the numbers of the first and the last of known ascending values in an interval."""
+    if w.ndim != 1:
+        raise ValueError(
+            f"eigh_tridiagonal: select='v' takes one matrix, got a stack of shape {w.shape[:-1]}"
+        )
+    values = concrete_or_error(w, "the number of eigenvalues in an interval (see select='i')")
+    first, beyond = np.searchsorted(values, [low, high], "right")
+    return int(first), int(beyond) - 1
 
 
 def svd(

@@ -1,7 +1,7 @@
 """Functions of matrices: exponential, logarithm, square root, and any other of the eigenvalues.
 
-Their derivatives follow from equations for the result, not from eigenvectors, so equal eigenvalues
-do no harm (`funm`, which takes any function, excepted).
+Their derivatives follow from equations for the result, or divided differences, not from those of
+eigenvectors, so equal eigenvalues do no harm.
 
 References:
     N. J. Higham, "Functions of Matrices: Theory and Computation", 2008.
@@ -23,7 +23,8 @@ from funtorch.numpy.linalg import as_matrices
 from funtorch.numpy.promotion import describe, promote_inexact
 from funtorch.ops import linalg as ops
 from funtorch.ops.elementwise import stop_gradient
-from funtorch.transforms import cond, custom_jvp, fori_loop, jvp, scan
+from funtorch.scipy.linalg.divided import error_of, matrix_function
+from funtorch.transforms import cond, custom_jvp, jvp, scan
 
 __all__ = ["expm", "expm_frechet", "funm", "logm", "sqrtm"]
 
@@ -241,18 +242,29 @@ def logm(A: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------ any function
-def funm(A: Any, func: Callable[[Any], Any], disp: bool = True) -> Any:
+def funm(A: Any, func: Callable[[Any], Any], disp: bool = True, *, hermitian: bool = False) -> Any:
     """Return a function of matrices, given on numbers, by the Schur form and Parlett's recurrence.
 
-    Eigenvalues must be apart: it divides by their differences.
+    The value divides by differences of eigenvalues, and has few digits where they are close; its
+    derivatives do not. With ``hermitian`` the value is exact, too: it is ``(v * func(w)) @ vᴴ``,
+    which when written out has no derivative where eigenvalues are equal.
 
     Args:
-        A: matrix, shape (n, n).
+        A: matrix, shape (n, n); derivatives are for those that have n eigenvectors.
         func: from an Array of numbers to the Array of their values.
         disp: whether to return the value alone.
+        hermitian: whether A equals its adjoint. Then func gets real numbers, and gives real ones.
 
     Returns:
-        A complex Array of the shape of A; with an estimate of the relative error unless ``disp``.
+        A complex Array of the shape of A (real for real A with ``hermitian``); with an estimate of
+        the relative error unless ``disp``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> root = lambda a: funm(a, fnp.sqrt, hermitian=True).sum()
+        >>> ft.grad(root)(4 * fnp.eye(2))
+        Array([[0.25, 0.25],
+               [0.25, 0.25]], dtype=float32)
 
     Raises:
         ValueError: A is no square matrix.
@@ -263,28 +275,10 @@ def funm(A: Any, func: Callable[[Any], Any], disp: bool = True) -> Any:
     x = as_matrices(A, "funm", square=True, argument="A")
     if x.ndim != 2:
         raise ValueError(f"funm: argument A must be one matrix, got {describe(x)}")
-    n = x.shape[-1]
-    t, q = ops.schur(fnp.astype(x, fnp.result_type(x.dtype, np.complex64)))
-    d = fnp.diagonal(t)
-    gaps = d[None, :] - d[:, None]
-    row, column = fnp.arange(n)[:, None], fnp.arange(n)
-    above = column > row
-    zero = above & (gaps == 0)
-    tiny = float(dtypes.finfo(x.dtype).tiny)
-    gaps = fnp.where(above, fnp.where(zero, tiny, gaps), 1)
-
-    def along(p: Any, f: Any) -> Any:
-        """Fill the p-th diagonal, once those below it are there."""
-        return fnp.where(column - row == p, (fnp.matmul(t, f) - fnp.matmul(f, t)) / gaps, f)
-
-    f = fnp.diag(fnp.astype(fnp.asarray(func(d)), t.dtype))
-    f = fori_loop(1, n, along, f) if n > 1 else f
-    out = fnp.matmul(fnp.matmul(q, f), fnp.conj(q.T))
-    if disp:
-        return out
-    eps = float(dtypes.finfo(x.dtype).eps)
-    least = fnp.min(fnp.where(above, fnp.abs(gaps), 1), initial=1)
-    size = fnp.max(fnp.sum(fnp.abs(fnp.triu(t, 1)), 0), initial=0)
-    error = fnp.minimum(1, fnp.maximum(eps, eps / least * size))
-    bad = ~fnp.all(fnp.isfinite(out))
-    return out, fnp.where(bad, fnp.inf, error)
+    if hermitian:
+        x = fnp.astype((x + fnp.conj(x.T)) / 2, dtypes.to_inexact(x.dtype))
+        out = matrix_function(x, func, True)
+        return out if disp else (out, fnp.asarray(dtypes.finfo(x.dtype).eps))
+    x = fnp.astype(x, fnp.result_type(x.dtype, np.complex64))
+    out = matrix_function(x, func, False)
+    return out if disp else (out, error_of(stop_gradient(x), stop_gradient(out)))
