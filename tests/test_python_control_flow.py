@@ -314,6 +314,18 @@ def test_stats_show_the_paths():
             rf"{outcome} at .*test_python_control_flow\.py:\d+ \(flip\)", f.stats().paths[k]
         )
     assert "2 paths" in str(f.stats())
+    assert "branch" in [step.kind for step in ft.explain(f)(1.0).steps]
+    assert len(f.stats().paths) == 2
+
+    @ft.jit
+    def doubled(x):
+        while x < 10:
+            x = x * 2
+        return x
+
+    assert "more than" in message(lambda: ft.explain(doubled)(3.0), TooManyPathsError)
+    doubled(3.0)
+    assert [step.what for step in ft.explain(doubled)(3.0).steps] == ["mul"]
     assert ft.jit(lambda x: x).stats().paths == ()
 
 

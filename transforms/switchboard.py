@@ -162,6 +162,8 @@ class Switchboard:
         self._record = record
         self._constants: Env = {}
         self._growing = threading.RLock()
+        self.last: Node | None = None  # what the last call ended with
+        self.explored: Any = None  # the program of all paths, once it was asked for
         self._begun: tuple[Node, Env, Any] | None = None
 
     def begin(self, arrays: Sequence[Any] | None) -> Node:
@@ -263,6 +265,7 @@ class Switchboard:
         if end.program is None:  # another thread is about to complete it
             with self._growing:
                 self._complete(end, env)
+        self.last = end
         segment, build = end.program
         self._run(segment, env)
         given = set(segment.gives)
@@ -276,6 +279,17 @@ class Switchboard:
 
     def holds_tracers(self) -> bool:
         return False
+
+    def path_to(self, end: Node) -> tuple[Jaxpr, Any]:
+        """Return the path that ends with a node, as a program, and the structure of its results."""
+        behind = {id(n): node for node in self.tree.nodes() for n in node.children.values()}
+        way = [end]
+        while id(way[0]) in behind:
+            way.insert(0, behind[id(way[0])])
+        eqns = [eqn for node in way for eqn in node.eqns]
+        consts = list(self.tree.consts.values())
+        constvars, values = [v for v, _ in consts], [x for _, x in consts]
+        return Jaxpr(self.tree.invars, eqns, end.outs, constvars, values), end.out_tree
 
     def paths(self) -> tuple[str, ...]:
         """Describe each path: how it decides, and where."""
