@@ -13,6 +13,7 @@ import funtorch.numpy as fnp
 from funtorch import errors, lax
 from funtorch.config import config
 from funtorch.errors import TooManyPathsError
+from funtorch.jaxpr import eval_jaxpr
 from funtorch.transforms import batching, switchboard
 from funtorch.transforms.paths import MOST_PATHS
 
@@ -313,6 +314,18 @@ def test_stats_show_the_paths():
             rf"{outcome} at .*test_python_control_flow\.py:\d+ \(flip\)", f.stats().paths[k]
         )
     assert "2 paths" in str(f.stats())
+    assert "branch" in [step.kind for step in ft.explain(f)(1.0).steps]
+    assert len(f.stats().paths) == 2
+
+    @ft.jit
+    def doubled(x):
+        while x < 10:
+            x = x * 2
+        return x
+
+    assert "more than" in message(lambda: ft.explain(doubled)(3.0), TooManyPathsError)
+    doubled(3.0)
+    assert [step.what for step in ft.explain(doubled)(3.0).steps] == ["mul"]
     assert ft.jit(lambda x: x).stats().paths == ()
 
 
@@ -367,6 +380,41 @@ def test_explored_paths_must_agree():
     assert "f32[]" in text
     mixed = ft.make_jaxpr(lambda x: 1 if x > 0 else x)(np.float64(1.0))
     assert [str(a) for a in mixed.out_avals] == ["f64[]"]
+
+
+def test_what_raises_on_an_explored_path_raises_when_it_is_taken():
+    def f(x):
+        assert x > 0, "not positive"
+        if x > 100:
+            raise ValueError("too large")
+        return fnp.sqrt(x)
+
+    def total(xs):
+        return lax.scan(lambda c, x: (c + f(x), None), 0.0, xs)[0]
+
+    good = np.array([4.0, 9.0], np.float32)
+    for g in (total, ft.jit(total)):
+        assert float(g(good)) == 5.0
+        with pytest.raises(AssertionError, match="not positive"):
+            g(-good)
+        with pytest.raises(ValueError, match="too large"):
+            g(good * 100)
+    same(ft.jit(ft.grad(total))(good), 0.5 / np.sqrt(good))
+    with pytest.raises(ValueError, match="broadcast"):  # a mistake, found at once
+        ft.make_jaxpr(lambda x: fnp.ones(3) + fnp.ones(4) if x > 0 else x)(1.0)
+    with pytest.raises(KeyError):
+        ft.make_jaxpr(lambda x: {}[1] if x > 0 else {}[2])(1.0)
+
+
+def test_many_explored_paths():
+    def f(x):
+        for k in range(120):
+            if x < k:
+                return x * k
+        return x
+
+    jaxpr = ft.make_jaxpr(f)(1.0)
+    same([eval_jaxpr(jaxpr, fnp.asarray(x))[0] for x in (0.5, 7.25, 200.0)], [0.5, 58.0, 200.0])
 
 
 def test_loops_of_no_known_length_are_an_error():

@@ -16,6 +16,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
+from funtorch.errors import TooManyPathsError
 from funtorch.jaxpr import Jaxpr
 from funtorch.numpy.promotion import on_device
 from funtorch.origins import leaf_names
@@ -257,7 +258,7 @@ class Jitted:
             self._inlined.add(key)
             return None
         self._note(record)
-        if not program.holds_tracers():
+        if not program.holds_tracers() and key not in self._programs:
             if type(program) is Program and self._budget is None:
                 program.family = self._family_of(key, args, kwargs)
             self._programs[key] = program
@@ -381,9 +382,22 @@ class Jitted:
         avals = [spec_of(x) for x in leaves]
         key = _signature(avals, treedef, static)
         program: Any = self._programs.get(key)
-        if type(program) is not Program:
+        if type(program) is Switchboard:
+            program.explored = program.explored or self._stage(key, args, kwargs, explored=True)
+            program = program.explored
+        elif program is None:
             program = self._stage(key, args, kwargs, explored=True)
         return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
+
+    def _last_path(self, args: Any, kwargs: Any) -> Program | None:
+        """Return the path that the last call took, of those with arguments of such types."""
+        args, kwargs, static = self._split_static(args, kwargs)
+        leaves, treedef = tree.flatten((args, kwargs))
+        board = self._programs.get(_signature([spec_of(x) for x in leaves], treedef, static))
+        if type(board) is not Switchboard or board.last is None:
+            return None
+        jaxpr, out_tree = board.path_to(board.last)
+        return Program(jaxpr, out_tree, self._name.split(" ")[0], frozenset(), Record("a path"))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace and simplify for the given arguments without running."""
@@ -521,7 +535,9 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
 
     Returns:
         A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
-        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``. A function
+        that decides in Python is explained with all its paths as branches, or, where there are too
+        many, by the path of the last call.
 
     Example:
         >>> import funtorch as ft
@@ -535,7 +551,13 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
     @boundary
     @functools.wraps(fun)
     def explained(*args: Any, **kwargs: Any) -> Explanation:
-        return jitted.trace(*args, **kwargs)._program.explain()
+        try:
+            return jitted.trace(*args, **kwargs)._program.explain()
+        except TooManyPathsError:
+            path = jitted._last_path(args, kwargs)
+            if path is None:
+                raise
+        return path.explain()
 
     return explained
 

@@ -82,7 +82,8 @@ class _Recorder(PathStage):
             return True
         living = [t for t in [ref() for ref in self._made] if t is not None]
         node = self.close(var, soft, [t._var for t in living])
-        outcome = self.board.step(node, self.env)
+        with use_trace(eval_trace):
+            outcome = self.board.step(node, self.env)
         self._made.clear()
         self._defined.clear()
         self._seen = 0
@@ -114,12 +115,16 @@ class _Segment:
         avals = [v.aval for v in gives]
         self._kinds = [(a.weak_type, kind_of(a.shape, a.dtype, a.weak_type)) for a in avals]
 
-    def run(self, env: Env) -> None:
+    def run(self, env: Env, constants: Env) -> None:
         """Give variables their values."""
         if self._run is None:
             return
-        with use_trace(eval_trace):
-            outs = self._run([env[v]._data for v in self.takes])
+        try:
+            args = [env[v]._data for v in self.takes]
+        except KeyError:  # of a path that came to be after the call began
+            env.update(constants)
+            args = [env[v]._data for v in self.takes]
+        outs = self._run(args)
         for v, out, (weak, kind) in zip(self.gives, outs, self._kinds, strict=True):
             env[v] = ArrayImpl(out, weak, kind)
 
@@ -162,6 +167,8 @@ class Switchboard:
         self._record = record
         self._constants: Env = {}
         self._growing = threading.RLock()
+        self.last: Node | None = None  # what the last call ended with
+        self.explored: Any = None  # the program of all paths, once it was asked for
         self._begun: tuple[Node, Env, Any] | None = None
 
     def begin(self, arrays: Sequence[Any] | None) -> Node:
@@ -232,14 +239,9 @@ class Switchboard:
             defined = {v for eqn in node.eqns for v in eqn.outvars}
             gives = [v for v in dict.fromkeys([node.test, *node.alive]) if v in defined]
             node.program = self._segment(node.eqns, gives, ())  # type: ignore[arg-type]
-        self._run(node.program, env)
+        node.program.run(env, self._constants)
         outcome = bool(env[node.test]._data.item())  # type: ignore[index]
         return outcome or (node.soft and True in node.children)
-
-    def _run(self, segment: _Segment, env: Env) -> None:
-        if not env.keys() >= self._constants.keys():  # of a path that came to be meanwhile
-            env.update(self._constants)
-        segment.run(env)
 
     def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var], donated: Any) -> _Segment:
         if not gives and not any(eqn.effects for eqn in eqns):
@@ -263,8 +265,9 @@ class Switchboard:
         if end.program is None:  # another thread is about to complete it
             with self._growing:
                 self._complete(end, env)
+        self.last = end
         segment, build = end.program
-        self._run(segment, env)
+        segment.run(env, self._constants)
         given = set(segment.gives)
         outs = [
             v.val if isinstance(v, Lit) else env[v] if v in given else _copy(env[v])
@@ -276,6 +279,17 @@ class Switchboard:
 
     def holds_tracers(self) -> bool:
         return False
+
+    def path_to(self, end: Node) -> tuple[Jaxpr, Any]:
+        """Return the path that ends with a node, as a program, and the structure of its results."""
+        behind = {id(n): node for node in self.tree.nodes() for n in node.children.values()}
+        way = [end]
+        while id(way[0]) in behind:
+            way.insert(0, behind[id(way[0])])
+        eqns = [eqn for node in way for eqn in node.eqns]
+        consts = list(self.tree.consts.values())
+        constvars, values = [v for v, _ in consts], [x for _, x in consts]
+        return Jaxpr(self.tree.invars, eqns, end.outs, constvars, values), end.out_tree
 
     def paths(self) -> tuple[str, ...]:
         """Describe each path: how it decides, and where."""
