@@ -618,6 +618,8 @@ class Primitive:
         parameters, run exactly as often as the program says, in its order.
     ``expand``: what it means in other operations: ``expand(*args, **params)`` -> its result, or the
         list of its results. Compiled programs contain that in its place.
+    ``recall``: recall(params then, params now), where parameters are told something by a call, and
+        its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     """
 
@@ -636,6 +638,7 @@ class Primitive:
         "name",
         "nests",
         "none",
+        "recall",
         "transpose",
         "type",
         "weak_args",
@@ -659,6 +662,7 @@ class Primitive:
         self.linearize: Callable[..., Any] | None = None
         self.depends: Callable[..., Any] | None = None
         self.divide: Callable[..., Any] | None = None
+        self.recall: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
         self.none: dict[str, str] = {}
         primitives[name] = self
 

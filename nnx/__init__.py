@@ -18,19 +18,23 @@ from . import (
     dropout,
     embedding,
     fractional,
+    general,
     init,
     layers,
     lazy,
+    lora,
     losses,
     module,
     normalization,
     padding,
+    parametrize,
     patches,
     piecewise,
     pooling,
     resize,
     selection,
     shuffle,
+    summarize,
     training,
     transposed,
     unpooling,
@@ -46,18 +50,22 @@ from .distance import *
 from .dropout import *
 from .embedding import *
 from .fractional import *
+from .general import *
 from .layers import *
 from .lazy import *
+from .lora import *
 from .losses import *
 from .module import *
 from .normalization import *
 from .padding import *
+from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .summarize import *
 from .training import *
 from .transposed import *
 from .unpooling import *
@@ -74,18 +82,22 @@ __all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
 __all__ += fractional.__all__
+__all__ += general.__all__
 __all__ += layers.__all__
 __all__ += lazy.__all__
+__all__ += lora.__all__
 __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
+__all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__

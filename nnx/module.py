@@ -15,7 +15,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .locate import located
+from .locate import located, methods_of
 
 __all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
 
@@ -32,9 +32,9 @@ def field(
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
+        buffer: whether its arrays are state rather than parameters, as `buffer` says.
         transparent: whether state dicts and messages name what the field holds without the field:
             a sequence of layers has ``0.weight``, not ``layers.0.weight``.
-        buffer: whether its arrays are state rather than parameters, as `buffer` says.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
@@ -112,11 +112,13 @@ class Mark(NamedTuple):
 
     ``path`` is its dotted name in the model that is in training, None where there is none;
     ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
+    ``watch`` is who is told of calls, and by which name.
     """
 
     path: str | None = None
     frozen: frozenset[str] = frozenset()
     still: bool = False
+    watch: tuple[Any, str] | None = None
 
 
 def _register(cls: Any) -> None:
@@ -157,12 +159,18 @@ class _ModuleType(type):
         cls._generated_init = not written
         dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        taken = [f.name for f in fields if f.name in vars(cls.__mro__[-2])]
+        if taken:
+            raise TypeError(
+                f"{name} has fields named {_listed(taken)}, which is what modules call something "
+                "of theirs; choose another name"
+            )
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
         cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
-        if "__call__" in namespace:
-            cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
+        for method in methods_of(namespace, cls._children + cls._statics):
+            setattr(cls, method, located(namespace[method]))
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -221,8 +229,8 @@ class Module(metaclass=_ModuleType):
 
     _children: ClassVar[tuple[str, ...]]
     _statics: ClassVar[tuple[str, ...]]
-    _transparent: ClassVar[frozenset[str]]
     _buffers: ClassVar[frozenset[str]]
+    _transparent: ClassVar[frozenset[str]]
     _generated_init: ClassVar[bool]
     _mark: ClassVar[Mark | None] = None  # of an instance that has one: in its __dict__
 
@@ -372,6 +380,17 @@ class Module(metaclass=_ModuleType):
                 "Ask `self.training` first; nnx.train(model, key)(x) is training"
             )
         return self._mark.path  # type: ignore[union-attr, return-value]
+
+    def dotted_name(self, field: str) -> str:
+        """Name a field in dotted paths, as `state_dict` has them: as it is, unless overridden.
+
+        Args:
+            field: the field.
+
+        Returns:
+            Its part of the path; '' to leave it out.
+        """
+        return "" if field in self._transparent else field
 
 
 class Seen(Module):
@@ -528,11 +547,6 @@ def dotted(path: Any) -> str:
     return ft.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _step(module: Module, field_name: str) -> str:
-    """Return what a field adds to a dotted path."""
-    return "" if field_name in module._transparent else field_name
-
-
 def named_leaves(
     tree: Any, prefix: str = "", buffer: bool = False, frozen: bool = False
 ) -> Iterator[Leaf]:
@@ -553,19 +567,23 @@ def named_leaves(
         for field_name in node._children:
             yield from named_leaves(
                 getattr(node, field_name),
-                joined(name, _step(node, field_name)),
+                joined(name, node.dotted_name(field_name)),
                 buffer or field_name in node._buffers,
                 field_name in still,
             )
 
 
-def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = "") -> Any:
+def map_modules(
+    function: Callable[[str, Any], Any], tree: Any, prefix: str = "", short: bool = False
+) -> Any:
     """Rebuild a model, applying ``function(path, module)`` to every module, inner ones first.
 
     Args:
         function: what to apply.
         tree: a module, or any pytree of modules and arrays.
         prefix: its dotted path.
+        short: whether paths are those of `Module.dotted_name`, where a module may have the path of
+            one that holds it, or of the names of all fields.
 
     Returns:
         The new model.
@@ -579,8 +597,8 @@ def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = ""
         for field_name in node._children:
             value = getattr(node, field_name)
             if not _is_array(value) and value is not None:
-                below = joined(name, _step(node, field_name))
-                changes[field_name] = map_modules(function, value, below)
+                step = node.dotted_name(field_name) if short else field_name
+                changes[field_name] = map_modules(function, value, joined(name, step), short)
         return function(name, changed(node, **changes))
 
     return ft.tree_util.tree_map_with_path(at, tree, is_leaf=is_module)

@@ -21,7 +21,7 @@ from .sizes import Sizes, samples_of, sizes_of
 
 __all__ = [
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d",
-    "MaxPool2d", "MaxPool3d",
+    "MaxPool2d", "MaxPool3d", "MinPool1d", "MinPool2d", "MinPool3d",
 ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class _Pool(Module):
             count = (-(-room // s) if self.ceil_mode else room // s) + 1
             if self.ceil_mode and (count - 1) * s >= n + p:
                 count -= 1  # a window that begins in the padding at the high end
-            if room < 0 or count < 1:
+            if count < 1 or (room < 0 and not self.ceil_mode):
                 raise ValueError(
                     f"{title(self)}: no window fits into an axis of size {n} with padding {p}"
                 )
@@ -98,9 +98,7 @@ class _MaxPool(_Pool):
         if self.return_indices:
             y, places = self._with_indices(x, pads)
             return (y, places) if batched else (y[0], places[0])
-        inexact = fnp.issubdtype(x.dtype, fnp.floating)
-        start = -fnp.inf if inexact else fnp.iinfo(x.dtype).min
-        y = self._reduce(x, start, lax.max, pads)
+        y = self._reduce(x, _extremes(x.dtype)[0], lax.max, pads)
         return y if batched else y[0]
 
     def _with_indices(
@@ -115,6 +113,26 @@ class _MaxPool(_Pool):
             tables.append(first + d * np.arange(k))
         places = best_places(x, tables)
         return gathered(x, places, self.space), places
+
+
+class _MinPool(_Pool):
+    def __init__(
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
+        dilation: Sizes = 1, ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
+        self._windows(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def __call__(self, x: Any) -> ft.Array:
+        """Map x of (batch, channels, *space) to fewer places."""
+        x, batched = samples_of(self, x, self.space)
+        y = self._reduce(x, _extremes(x.dtype)[1], lax.min, self._pads(x.shape[2:]))
+        return y if batched else y[0]
+
+
+def _extremes(dtype: Any) -> tuple[Any, Any]:
+    if fnp.issubdtype(dtype, fnp.floating):
+        return -fnp.inf, fnp.inf
+    return fnp.iinfo(dtype).min, fnp.iinfo(dtype).max
 
 
 class _AvgPool(_Pool):
@@ -218,6 +236,45 @@ class MaxPool3d(_MaxPool):
         >>> from funtorch import nnx
         >>> nnx.MaxPool3d((1, 2, 2))(fnp.ones((1, 2, 4, 4, 4))).shape
         (1, 2, 4, 2, 2)
+    """
+
+    space: ClassVar[int] = 3
+
+
+class MinPool1d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool1d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool1d(2)(fnp.array([[1.0, 3.0, 2.0, 0.0]]))
+        Array([[1., 0.]], dtype=float32)
+    """
+
+    space: ClassVar[int] = 1
+
+
+class MinPool2d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool2d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool2d(2)(fnp.ones((1, 8, 28, 28))).shape
+        (1, 8, 14, 14)
+    """
+
+    space: ClassVar[int] = 2
+
+
+class MinPool3d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool3d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool3d(2)(fnp.ones((1, 2, 4, 4, 4))).shape
+        (1, 2, 2, 2, 2)
     """
 
     space: ClassVar[int] = 3

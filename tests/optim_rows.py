@@ -32,6 +32,7 @@ def labels(params: Any) -> Any:
     return {name: "matrix" if p.ndim > 1 else "rest" for name, p in params.items()}
 
 
+SEARCH = ("value", "grad", "value_fn")
 FLOAT32 = 2e-5  # where hyperparameters or schedules are computed in float32
 ROWS: dict[str, Row] = {
     "sgd": Row(lambda o: o.sgd(0.02)),
@@ -134,6 +135,116 @@ ROWS: dict[str, Row] = {
     ),
     "decay schedule": Row(
         lambda o: o.adamw(0.05, weight_decay=o.exponential_decay(0.1, 5, 0.9)), rtol=FLOAT32
+    ),
+    "acprop": Row(lambda o: o.contrib.acprop(0.01, weight_decay=0.01, eps=1e-4), rtol=1e-6),
+    "ademamix": Row(
+        lambda o: o.contrib.ademamix(0.02, b3=o.linear_schedule(0.9, 0.99, 50), weight_decay=0.01),
+        rtol=FLOAT32,
+    ),
+    "simplified_ademamix": Row(lambda o: o.contrib.simplified_ademamix(0.001, alpha=0.5)),
+    "adopt": Row(lambda o: o.contrib.adopt(0.02), rtol=FLOAT32),
+    "adopt nesterov": Row(
+        lambda o: o.contrib.adopt(0.01, b2=0.99, nesterov=True, use_clipping=False)
+    ),
+    "madgrad": Row(lambda o: o.contrib.madgrad(0.02, weight_decay=0.01), rtol=FLOAT32),
+    "cocob": Row(lambda o: o.contrib.cocob(alpha=20.0, weight_decay=0.01)),
+    "mechanize": Row(lambda o: o.contrib.mechanize(o.adam(0.5), s_init=1e-2), rtol=1e-6),
+    "dog": Row(lambda o: o.contrib.dog(init_step=("heuristic", 0.05))),
+    "dog distance": Row(
+        lambda o: o.contrib.dog(0.9, init_step=("distance", 0.1), weight_decay=0.01)
+    ),
+    "dog rate": Row(lambda o: o.contrib.dog(init_step=("learning_rate", 0.01))),
+    "dowg": Row(lambda o: o.contrib.dowg(init_estim_sq_dist=0.1)),
+    "dadapt_adamw": Row(
+        lambda o: o.contrib.dadapt_adamw(estim_lr0=0.01, weight_decay=0.1), rtol=1e-5
+    ),
+    "prodigy": Row(lambda o: o.contrib.prodigy(estim_lr0=0.01, weight_decay=0.1), rtol=1e-5),
+    "prodigy safeguard": Row(
+        lambda o: o.contrib.prodigy(
+            o.linear_schedule(0.1, 1.0, 10), estim_lr0=0.01, safeguard_warmup=True
+        ),
+        rtol=1e-4,
+    ),
+    "momo": Row(lambda o: o.contrib.momo(0.05, weight_decay=0.1), ("value",)),
+    "momo bound": Row(
+        lambda o: o.contrib.momo(0.05, lower_bound=-2.0, adapt_lower_bound=True), ("value",)
+    ),
+    "momo_adam": Row(lambda o: o.contrib.momo_adam(0.05, weight_decay=0.1), ("value",), 1e-6),
+    "momo_adam bound": Row(
+        lambda o: o.contrib.momo_adam(0.05, lower_bound=0.01, adapt_lower_bound=True),
+        ("value",), 1e-6,
+    ),
+    "muon": Row(lambda o: o.contrib.muon(0.02), rtol=FLOAT32),
+    "muon dion": Row(
+        lambda o: o.contrib.muon(
+            0.02, "dion", adaptive=True, preconditioning="spectral", consistent_rms=0.2,
+            adam_learning_rate=0.01, weight_decay=0.1,
+        ),
+        rtol=FLOAT32,
+    ),
+    "muon aol": Row(
+        lambda o: o.contrib.muon(0.02, nesterov=False, preconditioning="aol", ns_steps=3),
+        rtol=FLOAT32,
+    ),
+    "muon schatten": Row(
+        lambda o: o.contrib.muon(0.02, preconditioning="schatten", beta=0.8), rtol=2e-3
+    ),
+    "galore": Row(
+        lambda o: o.contrib.galore(0.02, rank=1, update_proj_gap=10, weight_decay=0.1), rtol=1e-3
+    ),
+    "sophia": Row(
+        lambda o: o.contrib.sophia(
+            0.05, update_interval=3, gamma=0.5,
+            hessian_diagonal_fn=o.stateless(lambda g, p: {k: abs(v) + 0.1 for k, v in g.items()}),
+        )
+    ),
+    "normalize": Row(lambda o: o.chain(o.contrib.normalize(), o.sgd(0.05))),
+    "sam": Row(
+        lambda o: o.contrib.sam(o.adam(0.05), o.chain(o.contrib.normalize(), o.sgd(0.02)))
+    ),
+    "sam kept": Row(
+        lambda o: o.contrib.sam(o.sgd(0.02), o.adam(0.01), sync_period=3, reset_state=False)
+    ),
+    "schedule_free": Row(
+        lambda o: o.contrib.schedule_free(
+            o.sgd(0.02), o.linear_schedule(0.01, 0.02, 20), weight_lr_power=1.0
+        ),
+        rtol=FLOAT32,
+    ),
+    "schedule_free_sgd": Row(
+        lambda o: o.contrib.schedule_free_sgd(0.03, warmup_steps=5, weight_decay=0.01),
+        rtol=FLOAT32,
+    ),
+    "schedule_free_adamw": Row(
+        lambda o: o.contrib.schedule_free_adamw(0.05, warmup_steps=5, weight_decay=0.01),
+        rtol=FLOAT32,
+    ),
+    "reduce_on_plateau": Row(
+        lambda o: o.chain(
+            o.sgd(0.02),
+            o.contrib.reduce_on_plateau(0.5, 2, rtol=0.05, cooldown=2, accumulation_size=2),
+        ),
+        ("value",),
+    ),
+    "lbfgs": Row(lambda o: o.lbfgs(), SEARCH, 1e-5),
+    "lbfgs, no search": Row(
+        lambda o: o.lbfgs(0.1, memory_size=4, scale_init_precond=False, linesearch=None), rtol=1e-6
+    ),
+    "zoom": Row(
+        lambda o: o.chain(o.sgd(1.0), o.scale_by_zoom_linesearch(15, max_learning_rate=2.0)),
+        SEARCH, 1e-5,
+    ),
+    "backtracking": Row(
+        lambda o: o.chain(o.sgd(1.0), o.scale_by_backtracking_linesearch(30)), SEARCH, 1e-6
+    ),
+    "backtracking, grad": Row(
+        lambda o: o.chain(
+            o.adam(0.3),
+            o.scale_by_backtracking_linesearch(
+                9, slope_rtol=0.1, decrease_factor=0.5, rtol=1e-3, store_grad=True
+            ),
+        ),
+        SEARCH, 1e-6,
     ),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from funtorch.core import (
     Trace,
     Tracer,
     _state,
+    aval_of,
     current,
     known_values,
     source_of,
@@ -25,6 +26,7 @@ from funtorch.core import (
     use_trace,
 )
 from funtorch.errors import user_frame
+from funtorch.jaxpr import eval_jaxpr
 from funtorch.ops.elementwise import bitwise_and, bitwise_not, ne
 from funtorch.ops.families import full_like, spread
 from funtorch.ops.reduce import reduce_or
@@ -32,6 +34,7 @@ from funtorch.ops.shape import reshape, transpose
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
+from .explore import explore
 from .partition import Group, NoLanesError, Part, merge, take, too_many_groups
 from .paths import MOST_PATHS
 
@@ -96,7 +99,8 @@ class Batch(Trace):
         self.whole = self.axis = axis
         self.group = group = group or Group()
         self.others: list[Group] = []  # that this run is not for
-        self.log: list[tuple[Primitive, Any]] = []  # what was done, with weak references
+        # What was done: the primitive, weak references to its results, what it may have told.
+        self.log: list[tuple[Primitive, Any, dict[str, Any] | None]] = []
         self.taken = 0  # decisions
         self.version = len(group.cuts)
         self._past = list(reversed(group.past))
@@ -134,13 +138,16 @@ class Batch(Trace):
                 for o, b in zip(out, out_batched, strict=True)
             ]
             if kept:
-                self.log.append((prim, [*map(ref, out)]))
+                self._note(prim, params, [*map(ref, out)])
             return out
         if out_batched:
             out = BatchTracer(self, out, source, version)
         if kept:
-            self.log.append((prim, ref(out)))
+            self._note(prim, params, ref(out))
         return out
+
+    def _note(self, prim: Primitive, params: dict[str, Any], left: Any) -> None:
+        self.log.append((prim, left, params if prim.recall is not None else None))
 
     def present(self, x: BatchTracer) -> Any:
         """Return a tracer's value, cut to the lanes that are left."""
@@ -165,7 +172,7 @@ class Batch(Trace):
         if self.taken < len(route):
             outcome: bool | None = route[self.taken]
         elif not self.axis.size:
-            return None
+            raise NoLanesError
         else:
             lanes = self._predicate(x)
             known = lanes if type(lanes) is ArrayImpl else lanes.concrete()
@@ -232,14 +239,14 @@ class Batch(Trace):
         if len(self.others) >= MOST_PATHS and mask is not None:
             raise too_many_groups(self.name, where)
         past = [
-            (prim, [*map(_remains, left)] if type(left) is list else _remains(left))
-            for prim, left in self.log
+            (prim, [*map(_remains, left)] if type(left) is list else _remains(left), told)
+            for prim, left, told in self.log
         ]
         self.others.append(Group(cuts, [*self.group.route, outcome], past, mask, where))
 
     def _again(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Give an operation of the past the results that it had."""
-        then, left = self._past.pop()
+        then, left, told = self._past.pop()
         if then is not prim:
             raise RuntimeError(
                 f"vmap of {self.name} ran again for {self.group}, and did another operation than "
@@ -247,15 +254,17 @@ class Batch(Trace):
                 f"{user_frame()}. Functions that are transformed must be pure: what they do may "
                 "depend on their arguments only"
             )
+        if told is not None:
+            prim.recall(told, params)  # type: ignore[misc]
         avals: Any = None
         if left is None or (type(left) is list and None in left):
             avals = prim.type(*[a.aval for a in args], **params)
         if not prim.multiple_results:
             out = self._revived(left, avals)
-            self.log.append((prim, ref(out)))
+            self._note(prim, params, ref(out))
             return out
         out = [self._revived(x, None if x is not None else avals[k]) for k, x in enumerate(left)]
-        self.log.append((prim, [*map(ref, out)]))
+        self._note(prim, params, [*map(ref, out)])
         return out
 
     def _revived(self, left: Any, aval: ShapedArray | None) -> Any:
@@ -337,11 +346,13 @@ def batch_flat(
                 pairs = [trace.unwrap(x) for x in f(*ins)]
             parts.append(Part(group, [x for x, _ in pairs], [b for _, b in pairs]))
         except NoLanesError:
+            if not axis.size:
+                return _without_lanes(f, axis, args, batched, trace.name)
             if not (waiting or parts or trace.others):
                 raise
         except Exception as error:
             if group.cuts:
-                error.add_note(f"in {group} of vmap of {trace.name}")
+                error.add_note(f"in {group} of vmap of {trace.name or 'a function'}")
             raise
         finally:
             if axis.name is not None:
@@ -355,6 +366,22 @@ def batch_flat(
         return parts[0].outs, parts[0].batched
     outs = merge(parts, axis.size, function_name(name) if callable(name) else name)
     return outs, [True] * len(outs)
+
+
+def _without_lanes(
+    f: Callable[..., Sequence[Any]],
+    axis: Axis,
+    args: Sequence[Any],
+    batched: Sequence[bool],
+    name: str,
+) -> tuple[list[Any], list[bool]]:
+    """Find out what results are like where no lane decides."""
+    avals = [
+        a.update(shape=a.shape[1:]) if b else a
+        for a, b in zip(map(aval_of, args), batched, strict=True)
+    ]
+    jaxpr, _ = explore(lambda *xs: (f(*xs), None), avals, name)
+    return batch_flat(lambda *xs: eval_jaxpr(jaxpr, *xs), axis, args, batched)
 
 
 def move_axis(x: Any, source: int, destination: int) -> Any:

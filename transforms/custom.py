@@ -98,6 +98,17 @@ def _out_avals(*avals: Any, jaxpr: Jaxpr, **rules: Any) -> Any:
     return jaxpr.out_avals
 
 
+def _recall(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Know the structures of results that are taken over from another call."""
+    _out_trees(now["fun"]).extend(_out_trees(then["fun"]))
+
+
+def _out_trees(fun: Any) -> list[Any]:
+    while hasattr(fun, "__wrapped__") and not hasattr(fun, "out_trees"):
+        fun = fun.__wrapped__
+    return getattr(fun, "out_trees", [])
+
+
 def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
     return [o._data for o in fun(*[ArrayImpl(b) for b in buffers])]
 
@@ -144,6 +155,7 @@ custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
 custom_jvp_call_p.call = True
+custom_jvp_call_p.recall = _recall
 custom_jvp_call_p.none["transpose"] = (
     "its derivative comes from the jvp rule, whose operations are transposed"
 )
@@ -266,6 +278,7 @@ class custom_jvp:
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
         zero = SymbolicZero.from_primal_value if self.symbolic else _zero_of
 
         def jvp(*flat: Any) -> list[Any]:
@@ -440,6 +453,7 @@ custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
 custom_vjp_call_p.call = True
+custom_vjp_call_p.recall = _recall
 custom_vjp_call_p.none["transpose"] = (
     "its derivative is custom_lin, which is transposed by the user's bwd"
 )
@@ -579,6 +593,7 @@ class custom_vjp:
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
 
         def fwd(nonzero: Sequence[bool], *flat: Any) -> tuple[list[Any], list[Any]]:
             primals = list(flat)

@@ -57,12 +57,14 @@ class Unbiased:
     def __call__(self, moment: Any) -> Any:
         dtype = at_least_float32(fnp.finfo(moment.dtype).dtype)
         if dtype not in self.weights:
-            self.weights[dtype] = self._weight(dtype)
+            self.weights[dtype] = sum_of_weights(self.decay, self.count, dtype)
         return (moment / self.weights[dtype]).astype(moment.dtype)
 
-    def _weight(self, dtype: Any) -> Any:
-        # expm1, since for a decay near 1 the difference 1 - decay**count would lose its digits.
-        return -fnp.expm1(self.count.astype(dtype) * log_of(self.decay, dtype))
+
+def sum_of_weights(decay: Any, count: Any, dtype: Any) -> Any:
+    """Return ``1 - decay**count`` in ``dtype``: the weights of the terms of an average."""
+    # expm1, since for a decay near 1 the difference 1 - decay**count would lose its digits.
+    return -fnp.expm1(count.astype(dtype) * log_of(decay, dtype))
 
 
 def log_of(decay: Any, dtype: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import funtorch.numpy as fnp
 from funtorch import tree as pytree
+from funtorch.optim.base import each
 
 __all__ = [
     "global_norm",
@@ -36,9 +37,12 @@ def at_least_float32(dtype: Any) -> Any:
 
 def total(f: Callable[..., Any], *trees: Any) -> Any:
     """Return the sum over all places of ``f`` of the arrays there, each float32 or wider."""
-    columns = [pytree.leaves(t) for t in trees]
-    wide = [[x.astype(at_least_float32(x.dtype)) for x in map(fnp.asarray, c)] for c in columns]
-    terms = [fnp.sum(f(*row)) for row in zip(*wide, strict=True)]
+
+    def term(*xs: Any) -> Any:
+        arrays = map(fnp.asarray, xs)
+        return fnp.sum(f(*[x.astype(at_least_float32(x.dtype)) for x in arrays]))
+
+    terms = pytree.leaves(each(term, *trees))
     return functools.reduce(operator.add, terms) if terms else fnp.zeros((), fnp.float32)
 
 
