@@ -353,7 +353,7 @@ class Dim(int):
     __float__ = __complex__ = __truediv__ = __rtruediv__ = __round__ = _refused
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _refused
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __rpow__ = _refused
-    bit_length = bit_count = to_bytes = as_integer_ratio = _refused
+    bit_length = bit_count = as_integer_ratio = _refused
 
     # ---------------------------------------------------------------- text
     def __str__(self) -> str:
