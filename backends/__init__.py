@@ -3,6 +3,7 @@
 from .budget import Fitted, fit
 from .buffers import pool
 from .cache import clear as clear_disk
+from .cache import spelled
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
@@ -20,4 +21,5 @@ __all__ = [
     "fit",
     "memory_analysis",
     "pool",
+    "spelled",
 ]

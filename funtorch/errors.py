@@ -26,6 +26,7 @@ __all__ = [
     "NonConcreteBooleanIndexError",
     "OOBError",
     "Source",
+    "TooManyPathsError",
     "TracerArrayConversionError",
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
@@ -70,6 +71,10 @@ class UnexpectedTracerError(FunTorchError, RuntimeError):
 
 class NonConcreteBooleanIndexError(JAXIndexError):
     """A traced boolean array was used as an index, whose result would have no fixed shape."""
+
+
+class TooManyPathsError(FunTorchError, RuntimeError):
+    """Python decisions on traced values multiply the paths through a function."""
 
 
 class JaxprTypeError(FunTorchError, TypeError):

@@ -169,8 +169,8 @@ class EmbeddingBag(_Table):
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, max_norm: float | None = None,
-        norm_type: float = 2.0, scale_grad_by_freq: bool = False, mode: str = "mean",
-        include_last_offset: bool = False, padding_idx: int | None = None, *, key: Any,
+        norm_type: float = 2.0, scale_grad_by_freq: bool = False, mode: str = "mean", *,
+        include_last_offset: bool = False, padding_idx: int | None = None, key: Any,
         dtype: Any = fnp.float32,
     ) -> None:  # fmt: skip
         if mode not in ("mean", "sum", "max"):

@@ -25,8 +25,8 @@ class Linear(Module):
     Args:
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
-        key: random key for the initial values.
         bias: whether there is a bias.
+        key: random key for the initial values.
         dtype: floating-point dtype of the parameters.
 
     Raises:
@@ -46,7 +46,7 @@ class Linear(Module):
     out_features: int = static()
 
     def __init__(
-        self, in_features: int, out_features: int, *, key: Any, bias: bool = True,
+        self, in_features: int, out_features: int, bias: bool = True, *, key: Any,
         dtype: Any = fnp.float32,
     ) -> None:  # fmt: skip
         if in_features < 0 or out_features < 0:

@@ -11,6 +11,14 @@ from typing import Any, ClassVar, TypeVar
 import funtorch as ft
 import funtorch.numpy as fnp
 
+from .batchnorm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from .conv import Conv1d, Conv2d, Conv3d
 from .layers import Linear
 from .locate import path_to
@@ -18,8 +26,9 @@ from .module import Module, static, title
 from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
-    "LazyConv1d", "LazyConv2d", "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d",
-    "LazyConvTranspose3d", "LazyLinear", "initialize",
+    "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d",
+    "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d",
+    "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d", "LazyLinear", "initialize",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -32,7 +41,7 @@ _numbers = itertools.count()
 class _Lazy(Module):
     """A layer to be: what it will be made of, and the key for its initial values."""
 
-    key: Any
+    key: Any  # None for layers that draw no numbers
     arguments: tuple[Hashable, ...] = static()
     settings: tuple[tuple[str, Hashable], ...] = static()
     number: int = static()
@@ -40,18 +49,21 @@ class _Lazy(Module):
     layer: ClassVar[Callable[..., Any]]
     axis: ClassVar[int]
 
-    def __init__(self, *arguments: Any, key: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, key: Any = None, **settings: Any) -> None:
         self.key = key
         self.arguments = tuple(map(_hashable, arguments))
         self.settings = tuple((name, _hashable(value)) for name, value in settings.items())
         self.number = next(_numbers)
         # What the layer does not take is complained of at once.
         takes = inspect.signature(self.layer.__init__)  # type: ignore[misc]
-        takes.bind(self, 1, *arguments, key=key, **settings)
+        takes.bind(self, 1, *arguments, **self._keys(), **settings)
 
     def made(self, size: int) -> Any:
         """Make the layer for inputs of this size."""
-        return self.layer(size, *self.arguments, key=self.key, **dict(self.settings))
+        return self.layer(size, *self.arguments, **self._keys(), **dict(self.settings))
+
+    def _keys(self) -> dict[str, Any]:
+        return {} if self.key is None else {"key": self.key}
 
     def __call__(self, x: Any) -> Any:
         seen = _seen.get()
@@ -61,9 +73,9 @@ class _Lazy(Module):
                 "from an example of the model's input"
             )
         x = fnp.asarray(x)
-        if x.ndim < -self.axis:
+        if not -x.ndim <= self.axis < x.ndim:
             raise ValueError(
-                f"{title(self)} takes an array of {-self.axis} axes or more; it was given one of "
+                f"{title(self)} takes an array that has axis {self.axis}; it was given one of "
                 f"shape {x.shape}"
             )
         return self.made(seen.setdefault(self.number, x.shape[self.axis]))(x)
@@ -228,4 +240,88 @@ class LazyConvTranspose3d(_Lazy):
     """
 
     layer: ClassVar[Callable[..., Any]] = ConvTranspose3d
+    axis: ClassVar[int] = -4
+
+
+class LazyBatchNorm1d(_Lazy):
+    """Be a `BatchNorm1d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyBatchNorm1d(), fnp.ones((5, 3, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = BatchNorm1d
+    axis: ClassVar[int] = 1
+
+
+class LazyBatchNorm2d(_Lazy):
+    """Be a `BatchNorm2d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyBatchNorm2d(), fnp.ones((5, 3, 8, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = BatchNorm2d
+    axis: ClassVar[int] = 1
+
+
+class LazyBatchNorm3d(_Lazy):
+    """Be a `BatchNorm3d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyBatchNorm3d(), fnp.ones((5, 3, 8, 8, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = BatchNorm3d
+    axis: ClassVar[int] = 1
+
+
+class LazyInstanceNorm1d(_Lazy):
+    """Be a `InstanceNorm1d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyInstanceNorm1d(), fnp.ones((5, 3, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = InstanceNorm1d
+    axis: ClassVar[int] = -2
+
+
+class LazyInstanceNorm2d(_Lazy):
+    """Be a `InstanceNorm2d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyInstanceNorm2d(), fnp.ones((5, 3, 8, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = InstanceNorm2d
+    axis: ClassVar[int] = -3
+
+
+class LazyInstanceNorm3d(_Lazy):
+    """Be a `InstanceNorm3d` layer once the number of channels is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.initialize(nnx.LazyInstanceNorm3d(), fnp.ones((5, 3, 8, 8, 8))).num_features
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = InstanceNorm3d
     axis: ClassVar[int] = -4

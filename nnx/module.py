@@ -15,7 +15,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .locate import located
+from .locate import located, methods_of
 
 __all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
 
@@ -159,12 +159,18 @@ class _ModuleType(type):
         cls._generated_init = not written
         dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        taken = [f.name for f in fields if f.name in vars(cls.__mro__[-2])]
+        if taken:
+            raise TypeError(
+                f"{name} has fields named {_listed(taken)}, which is what modules call something "
+                "of theirs; choose another name"
+            )
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
         cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
-        if "__call__" in namespace:
-            cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
+        for method in methods_of(namespace, cls._children + cls._statics):
+            setattr(cls, method, located(namespace[method]))
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:

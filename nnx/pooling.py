@@ -62,7 +62,7 @@ class _Pool(Module):
             count = (-(-room // s) if self.ceil_mode else room // s) + 1
             if self.ceil_mode and (count - 1) * s >= n + p:
                 count -= 1  # a window that begins in the padding at the high end
-            if room < 0 or count < 1:
+            if count < 1 or (room < 0 and not self.ceil_mode):
                 raise ValueError(
                     f"{title(self)}: no window fits into an axis of size {n} with padding {p}"
                 )

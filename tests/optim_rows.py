@@ -32,6 +32,7 @@ def labels(params: Any) -> Any:
     return {name: "matrix" if p.ndim > 1 else "rest" for name, p in params.items()}
 
 
+SEARCH = ("value", "grad", "value_fn")
 FLOAT32 = 2e-5  # where hyperparameters or schedules are computed in float32
 ROWS: dict[str, Row] = {
     "sgd": Row(lambda o: o.sgd(0.02)),
@@ -224,6 +225,26 @@ ROWS: dict[str, Row] = {
             o.contrib.reduce_on_plateau(0.5, 2, rtol=0.05, cooldown=2, accumulation_size=2),
         ),
         ("value",),
+    ),
+    "lbfgs": Row(lambda o: o.lbfgs(), SEARCH, 1e-5),
+    "lbfgs, no search": Row(
+        lambda o: o.lbfgs(0.1, memory_size=4, scale_init_precond=False, linesearch=None), rtol=1e-6
+    ),
+    "zoom": Row(
+        lambda o: o.chain(o.sgd(1.0), o.scale_by_zoom_linesearch(15, max_learning_rate=2.0)),
+        SEARCH, 1e-5,
+    ),
+    "backtracking": Row(
+        lambda o: o.chain(o.sgd(1.0), o.scale_by_backtracking_linesearch(30)), SEARCH, 1e-6
+    ),
+    "backtracking, grad": Row(
+        lambda o: o.chain(
+            o.adam(0.3),
+            o.scale_by_backtracking_linesearch(
+                9, slope_rtol=0.1, decrease_factor=0.5, rtol=1e-3, store_grad=True
+            ),
+        ),
+        SEARCH, 1e-6,
     ),
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ def series_of_exp(x):
     for n in range(1, 60):
         term = term * x / n
         total = total + term
-        if abs(term) < 1e-12:
+        if abs(term) < 1e-9:
             return total
     return total
 
@@ -82,7 +82,7 @@ def folded(x):
 SMOOTH = {
     "distance": Program(distance, [2.0, -3.0, 0.5]),
     "newton_root": Program(newton_root, [2.0, 9.5, 700.0]),
-    "series_of_exp": Program(series_of_exp, [0.1, -1.0, 3.0]),
+    "series_of_exp": Program(series_of_exp, [0.1, -0.5, 1.0]),
     "tree": Program(tree, [1.2, -1.7, 0.3]),
     "huber": Program(huber, [0.7, -4.0, 2.0]),
     "folded": Program(folded, [0.3, 1.7, -0.6]),
@@ -163,7 +163,8 @@ def _ints(*values):
 
 DISCRETE = {
     "mandelbrot": Program(
-        mandelbrot, [np.complex64(c) for c in (0.1 + 0.1j, 1 + 1j, -2.1 + 0j, -0.7 + 0.4j, 0.3 + 0.6j)]
+        mandelbrot,
+        [np.complex64(c) for c in (0.1 + 0.1j, 1 + 1j, -2.1 + 0j, -0.7 + 0.4j, 0.3 + 0.6j)],
     ),
     "collatz": Program(collatz, _ints(1, 6, 7, 16, 19)),
     "gcd": Program(gcd, [np.array(p, np.int32) for p in ((12, 18), (7, 0), (17, 5), (270, 192))]),

@@ -363,7 +363,7 @@ def test_stats_say_why_it_was_compiled_again():
     def step(params, rate):
         return params["w"] * rate
 
-    assert step.stats() == (0, ())
+    assert step.stats() == (0, (), ())
     for size in (3, 3, 4, 4):
         step({"w": fnp.ones(size)}, 0.1)
     step({"w": fnp.ones(4)}, fnp.float32(1))

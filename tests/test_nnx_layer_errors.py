@@ -60,6 +60,8 @@ CALLED_WRONGLY = [
     (nnx.ZeroPad2d(1), [(4,)], r"of shape \(..., height, width\); .* shape \(4,\)"),
     (nnx.ZeroPad1d(-2), [(3,)], r"cuts more off than an array of shape \(3,\) has"),
     (nnx.ConvTranspose1d(4, 6, 3, key=KEY), [(2, 3, 5)], r"takes 4 channels; .*\(2, 3, 5\)"),
+    (nnx.ConvTranspose1d(4, 6, 1, 1, 1, key=KEY), [(4, 2)], r"size 2 leaves nothing after the pad"),
+    (nnx.Conv1d(4, 6, 3, dilation=2, key=KEY), [(4, 4)], r"axis of size 4 with padding \(0, 0\)"),
     (nnx.Unfold(4), [(1, 3, 5)], r"no window fits into an image of size \(3, 5\)"),
     (nnx.Fold((4, 5), 2), [(4, 13)], r"\(batch, a multiple of 4, 12\).*shape \(4, 13\)"),
     (nnx.Bilinear(3, 4, 2, key=KEY), [(5, 3), (6, 4)], r"\(..., 3\) and \(..., 4\).*\(6, 4\)"),

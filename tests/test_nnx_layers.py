@@ -216,6 +216,25 @@ def test_every_layer_of_torch_has_a_row() -> None:
     assert theirs - elsewhere - {row[0] for row in ROWS} == set()
 
 
+def positional(layer: type) -> list[str]:
+    parameters = inspect.signature(layer.__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in ROWS}))
+def test_arguments_are_those_of_torch_in_its_order(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    # In-place work, sparse gradients, devices and ready weights have no place here.
+    none = ("inplace", "sparse", "device", "dtype", "_weight", "_freeze", "min_value", "max_value")
+    keywords = {"EmbeddingBag": ("include_last_offset", "padding_idx")}.get(name, ())
+    theirs = [p for p in positional(getattr(torch.nn, name)) if p not in (*none, *keywords)]
+    theirs = [{"dim": "axis"}.get(p, p) if name != "Unflatten" else p for p in theirs]
+    ours = positional(getattr(nnx, name))
+    if name.startswith("ConvTranspose"):  # whose only mode is 'zeros'
+        theirs.remove("padding_mode")
+    assert ours[: len(theirs)] == theirs
+
+
 FRACTIONAL = [
     ("FractionalMaxPool2d", (2, 5), {}, (2, 3, 9, 8)),
     ("FractionalMaxPool2d", ((3, 2), None, (0.5, 0.7)), {"return_indices": True}, (3, 9, 8)),

@@ -88,9 +88,11 @@ def test_a_layer_called_twice_is_one() -> None:
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match=r"0: LazyConv2d\(.*no parameters yet.*nnx.initialize"):
         net()(fnp.ones((5, 3, 6, 6)))
+    with pytest.raises(TypeError, match=r"missing a required .*'key'"):
+        nnx.LazyLinear(3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'biases'"):
         nnx.LazyLinear(3, biases=False, key=KEY)
-    with pytest.raises(ValueError, match=r"LazyConv2d\(.*3 axes or more; .*shape \(6, 6\)"):
+    with pytest.raises(ValueError, match=r"LazyConv2d\(.*has axis -3; .*shape \(6, 6\)"):
         nnx.initialize(net(), fnp.ones((6, 6)))
 
     class Idle(nnx.Module):
@@ -113,3 +115,12 @@ def test_convolutions_of_all_kinds(name: str) -> None:
         made = nnx.initialize(layer, fnp.ones(shape))
         assert type(made).__name__ == name[4:]
         assert (made.in_channels, made.groups) == (6, 2)
+
+
+@pytest.mark.parametrize("name", [n for n in nnx.__all__ if n.startswith("Lazy") and "Norm" in n])
+def test_norms_of_all_kinds(name: str) -> None:
+    x = fnp.asarray(np.random.default_rng(0).normal(size=(4, 3, *(5,) * int(name[-2]))), "float32")
+    made = nnx.initialize(getattr(nnx, name)(eps=0.1, affine=True), x)
+    want = getattr(nnx, name[4:])(3, eps=0.1, affine=True)
+    assert ft.tree.structure(made) == ft.tree.structure(want)
+    np.testing.assert_array_equal(nnx.train(made)(x)[0], nnx.train(want)(x)[0])

@@ -141,6 +141,13 @@ def test_vmap_over_training_equals_a_python_loop(name, transform):
     single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     wanted = stacked([f(m, k, x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(ft.vmap(f)(models, keys, xs), wanted, 2e-3, 2e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ensemble_in_training_equals_its_members(name):
+    models = nnx.vmap_init(MODELS[name], 3, KEY)
+    keys, xs = random.split(KEY, 3), batches()
+    single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     news = ft.jit(ft.vmap(lambda m, k, x: nnx.train(m, k)(x)))(models, keys, xs)
     wanted = stacked([nnx.train(m, k)(x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(news, wanted)
@@ -452,6 +459,40 @@ def test_a_layer_of_ones_own_with_state():
         counter.observe(calls=1)
 
 
+def test_names_that_modules_need_themselves():
+    with pytest.raises(TypeError, match="Mine has fields named 'training', which is what modules"):
+
+        class Mine(nnx.Module):
+            training: bool = nnx.static(True)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_branches_that_only_draw_numbers(jit):
+    def call(model, x):
+        return lax.cond(x.sum() > 0, model, lambda x: x, x)
+
+    f = lambda x: nnx.train(nnx.Dropout(0.5), KEY, method=call)(x)[0]
+    f = ft.jit(f) if jit else f
+    x = fnp.ones(50)
+    np.testing.assert_array_equal(f(-x), -x)
+    np.testing.assert_array_equal(f(x), nnx.train(nnx.Dropout(0.5), KEY)(x)[0])
+
+
+def test_scan_over_steps_of_training_equals_a_python_loop():
+    model, xs, keys = MODELS["Sequential"](KEY), batches(), random.split(KEY, 3)
+
+    def step(model, now):
+        key, x = now
+        (value, model), g = nnx.value_and_grad(lambda m: cost(m, key, x[None]), has_aux=True)(model)
+        return optim.apply_updates(model, ft.tree.map(lambda d: -1e-3 * d, g)), value
+
+    one, wanted = model, []
+    for now in zip(keys, xs, strict=True):
+        one, value = step(one, now)
+        wanted.append(value)
+    assert_same(ft.jit(lambda m: lax.scan(step, m, (keys, xs)))(model), (one, fnp.stack(wanted)))
+
+
 def test_nonfinite_names_arrays():
     model = net()
     bad = nnx.tree_at(lambda m: m[4].weight, model, model[4].weight.at[0, :2].set(np.inf))
@@ -479,8 +520,7 @@ def test_a_training_loop_learns_and_compiles_once():
 
         (value, model), grads = nnx.value_and_grad(loss, has_aux=True)(model)
         updates, opt_state = optimizer.update(grads, opt_state, nnx.parameters(model))
-        parameters, rest = nnx.partition(model)
-        return nnx.combine(optim.apply_updates(parameters, updates), rest), opt_state, value
+        return optim.apply_updates(model, updates), opt_state, value
 
     losses = []
     for key in random.split(KEY, 120):

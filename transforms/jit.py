@@ -29,7 +29,7 @@ from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
 from .misses import Compile, Signature, Stats, why_it_missed
-from .programs import Program, Record, compiled, jit_p, prepared
+from .programs import Program, Record, jit_p, prepared, segment
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
@@ -289,10 +289,7 @@ class Jitted:
             flat_function(call, key.treedef),
             avals,
             self._name,
-            compile=compiled,
-            make_end=lambda jaxpr, out_tree, gone: Program(
-                jaxpr, out_tree, name, frozenset(gone), self._compiles[-1], self._budget
-            ),
+            compile=segment,
             donated=donated,
             prepare=prepared,
             record=lambda reason: self._note(Record(reason)),
@@ -411,8 +408,8 @@ class Jitted:
 
         Returns:
             A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, ``seconds``,
-            and ``memory``, what a ``memory_budget`` led to; of the last 256), and the sum
-            ``seconds``. It can be printed.
+            and ``memory``, what a ``memory_budget`` led to; of the last 256), ``paths``, how it
+            decides in Python, and the sum ``seconds``. It can be printed.
 
         Example:
             >>> import funtorch as ft
@@ -427,7 +424,9 @@ class Jitted:
         found = [
             Compile(r.reason, r.seconds, r.memory, r.sizes) for r in self._compiles if not r.shared
         ]
-        return Stats(self._calls, tuple(found))
+        boards = [p for p in self._programs.values() if type(p) is Switchboard]
+        paths = [path for board in boards for path in board.paths()]
+        return Stats(self._calls, tuple(found), tuple(paths))
 
     def _cache_size(self) -> int:
         return len(self._programs)

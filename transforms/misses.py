@@ -32,10 +32,14 @@ class Compile(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What a jitted function has done; see `Jitted.stats`."""
+    """What a jitted function has done; see `Jitted.stats`.
+
+    ``paths`` says how it decides in Python on each path that a call took, and where.
+    """
 
     calls: int
     compiles: tuple[Compile, ...]
+    paths: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -44,7 +48,9 @@ class Stats(NamedTuple):
 
     def __str__(self) -> str:
         head = f"{self.calls} calls, {len(self.compiles)} compiles in {self.seconds:.3g} s"
-        return "\n".join([head, *(f"  {c}" for c in self.compiles)])
+        paths = [f"{len(self.paths)} paths"] if self.paths else []
+        lines = [head, *(f"  {c}" for c in self.compiles), *paths, *(f"  {p}" for p in self.paths)]
+        return "\n".join(lines)
 
 
 class Signature(NamedTuple):

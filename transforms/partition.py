@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funtorch.core import ArrayImpl, aval_of
-from funtorch.errors import Source
+from funtorch.errors import Source, TooManyPathsError
 from funtorch.ops.elementwise import bitwise_and, convert, select
 from funtorch.ops.families import broadcast_in_dim, spread
 from funtorch.ops.indexing import gather
 from funtorch.ops.shape import concatenate
 
 from .explore import common_types
-from .paths import MOST_PATHS, TooManyPathsError
+from .paths import MOST_PATHS
 
 __all__ = ["Group", "NoLanesError", "Part", "merge", "take", "too_many_groups"]
 

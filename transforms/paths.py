@@ -13,19 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funtorch.core import Primitive, ShapedArray
-from funtorch.errors import FunTorchError, Source, user_frame
+from funtorch.errors import Source, TooManyPathsError, user_frame
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, StageTracer, Var
 
-__all__ = ["MOST_PATHS", "Node", "PathStage", "TooManyPathsError", "Tree", "free_variables"]
+__all__ = ["MOST_PATHS", "Node", "PathStage", "Tree", "free_variables"]
 
 MOST_PATHS = 128
 """Most paths through one function, for arguments of one type."""
 
 _MOST_DECISIONS = 10_000  # most decisions in one call
-
-
-class TooManyPathsError(FunTorchError, RuntimeError):
-    """Python decisions on traced values multiply the paths through a function."""
 
 
 class Node:

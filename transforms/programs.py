@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..backends import (
     explain_program,
     fit,
     memory_analysis,
+    spelled,
 )
 from .arguments import as_arrays
 from .dynamic import Sizes
@@ -32,7 +34,7 @@ from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
 
-__all__ = ["Program", "Record", "compiled", "jit_p", "prepared"]
+__all__ = ["Program", "Record", "compiled", "jit_p", "prepared", "segment"]
 
 
 # ------------------------------------------------------------------------------------ the primitive
@@ -47,6 +49,33 @@ def compiled(
     if run is None:
         run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
     return run
+
+
+_segments: OrderedDict[Any, Callable[[Sequence[Any]], list[Any]]] = OrderedDict()
+_MOST_SEGMENTS = 1024
+
+
+def segment(
+    jaxpr: Jaxpr, donated: Sequence[int] = ()
+) -> tuple[Callable[[Sequence[Any]], list[Any]], frozenset[int]]:
+    """Compile a part of a program; equal ones, as steps of a loop are, are compiled once.
+
+    Args:
+        jaxpr: the part.
+        donated: positions of inputs that may be overwritten.
+
+    Returns:
+        a function of buffers, and the positions of inputs that it overwrites.
+    """
+    gone = _usable(jaxpr, donated)
+    spelling = None if config.debug_nans else spelled(simplify(jaxpr))
+    run = _segments.get((spelling, gone))
+    if run is None or spelling is None:
+        run = _segments[spelling, gone] = compiled(jaxpr, gone)
+    _segments.move_to_end((spelling, gone))
+    while len(_segments) > _MOST_SEGMENTS:
+        _segments.popitem(last=False)
+    return run, gone
 
 
 def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:

@@ -8,6 +8,7 @@ new is compiled and run when the next decision, or the end, is met.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,13 +19,15 @@ from funtorch.core import (
     Primitive,
     ShapedArray,
     Tracer,
+    delete,
     eval_trace,
     kind_of,
     no_source,
     use_trace,
 )
 from funtorch.errors import user_frame
-from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.treecode import builder
 
 from .explore import Flat, needed_for, run_equations
 from .paths import MOST_PATHS, Node, PathStage, Tree, free_variables
@@ -99,6 +102,33 @@ class _Recorder(PathStage):
         return bool(self._peeked[var]._data.item())
 
 
+class _Segment:
+    """What runs a part of a path: it takes the values of variables, and gives others theirs."""
+
+    __slots__ = ("_kinds", "_run", "gives", "gone", "takes")
+
+    def __init__(
+        self, takes: Sequence[Var], run: Any, gives: Sequence[Var], gone: Sequence[Var]
+    ) -> None:
+        self.takes, self.gives, self.gone, self._run = takes, gives, gone, run
+        avals = [v.aval for v in gives]
+        self._kinds = [(a.weak_type, kind_of(a.shape, a.dtype, a.weak_type)) for a in avals]
+
+    def run(self, env: Env) -> None:
+        """Give variables their values."""
+        if self._run is None:
+            return
+        with use_trace(eval_trace):
+            outs = self._run([env[v]._data for v in self.takes])
+        for v, out, (weak, kind) in zip(self.gives, outs, self._kinds, strict=True):
+            env[v] = ArrayImpl(out, weak, kind)
+
+
+def _copy(x: ArrayImpl) -> ArrayImpl:
+    """Return an array with memory of its own: that of an argument may change or be given away."""
+    return ArrayImpl(x._data.copy(), x._weak, x._kind)
+
+
 class Switchboard:
     """The paths of one jitted function for arguments of one type.
 
@@ -106,9 +136,8 @@ class Switchboard:
         flat: the function, of flat arrays, that returns a list of arrays and their structure.
         avals: the types of its arguments.
         name: how errors call it.
-        compile: makes a function of buffers of a segment's program.
-        make_end: makes a program (with ``call``) of what ends a path: of its jaxpr, the structure
-            of its results, and the positions of donated inputs.
+        compile: makes a function of buffers of a segment's program; its second argument are
+            positions of inputs that may be overwritten, and it tells which of them are.
         donated: positions of donated arguments.
         prepare: makes a constant readable for compiled programs.
         record: called with a reason before each new path, returns the context it is made in.
@@ -120,19 +149,20 @@ class Switchboard:
         avals: Sequence[ShapedArray],
         name: str,
         *,
-        compile: Callable[[Jaxpr], Callable[[list[Any]], list[Any]]],
-        make_end: Callable[[Jaxpr, Any, list[int]], Any],
+        compile: Callable[[Jaxpr, list[int]], tuple[Callable[[list[Any]], list[Any]], Any]],
         donated: frozenset[int],
         prepare: Callable[[Any], Any],
         record: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self.flat = flat
         self.tree = Tree(avals, name)
-        self._compile, self._make_end, self._prepare = compile, make_end, prepare
+        self._compile, self._prepare = compile, prepare
         self._donated = {self.tree.invars[k] for k in donated}
+        self._why_gone = f"It was donated to {name}, a jitted function; pass a copy to keep it."
         self._record = record
         self._constants: Env = {}
-        self._begun: tuple[Node, Env] | None = None
+        self._growing = threading.RLock()
+        self._begun: tuple[Node, Env, Any] | None = None
 
     def begin(self, arrays: Sequence[Any] | None) -> Node:
         """Record the first path, up to its last segment, which the first call then runs.
@@ -149,7 +179,8 @@ class Switchboard:
         env = None if arrays is None else dict(zip(self.tree.invars, arrays, strict=True))
         end = self._follow([], env)
         if env is not None and self.tree.root is not end:
-            self._begun = end, env
+            self._complete(end, env)
+            self._begun = end, env, arrays
         return end
 
     def _follow(self, route: Sequence[bool], env: Env | None) -> Node:
@@ -161,31 +192,35 @@ class Switchboard:
 
     def call(self, arrays: Sequence[ArrayImpl]) -> Any:
         """Run the function on arrays that compiled programs can read."""
-        if self._begun is not None:
-            (end, env), self._begun = self._begun, None
-            return self._finish(end, env)
+        begun = self._begun
+        if begun is not None and begun[2] is arrays:  # and not the call of another thread
+            self._begun = None
+            return self._finish(*begun[:2])
         env = self._constants.copy()
         env.update(zip(self.tree.invars, arrays, strict=True))
         node, route = self.tree.root, []
-        while node.test is not None:  # type: ignore[union-attr]
-            outcome = self.step(node, env)  # type: ignore[arg-type]
-            route.append(outcome)
-            behind = node.children.get(outcome)  # type: ignore[union-attr]
-            if behind is None:
-                return self._finish(self._grow(node, route, env), env)  # type: ignore[arg-type]
-            node = behind
-        return self._finish(node, env)  # type: ignore[arg-type]
+        assert node is not None
+        while node.test is not None:
+            route.append(self.step(node, env))
+            if route[-1] not in node.children:
+                with self._growing:  # one thread at a time
+                    if route[-1] not in node.children:
+                        return self._finish(self._grow(node, route, env), env)
+            node = node.children[route[-1]]
+        return self._finish(node, env)
 
     def _grow(self, node: Node, route: list[bool], env: Env) -> Node:
         """Record the path that goes on behind a node as no call did before."""
         if self.tree.paths() >= MOST_PATHS:
             raise self.tree.too_many()
         with self._record(f"another path: {route[-1]} at {node.source}"):
-            return self._follow(route, env)
+            end = self._follow(route, env)
+            self._complete(end, env)
+        return end
 
     def add_constants(self, env: Env) -> None:
         """Give a call the arrays that the function closes over."""
-        for var, value in self.tree.consts.values():
+        for var, value in list(self.tree.consts.values()):
             if var not in env:
                 if isinstance(value, Tracer):
                     raise Undecided(self)
@@ -196,40 +231,48 @@ class Switchboard:
         if node.program is None:
             defined = {v for eqn in node.eqns for v in eqn.outvars}
             gives = [v for v in dict.fromkeys([node.test, *node.alive]) if v in defined]
-            with use_trace(eval_trace), no_source():
-                node.program = self._segment(node.eqns, gives)  # type: ignore[arg-type]
-        takes, run, gives = node.program
-        if run is not None:
-            with use_trace(eval_trace):
-                outs = run([env[v]._data for v in takes])
-            for (var, weak, kind), out in zip(gives, outs, strict=True):
-                env[var] = ArrayImpl(out, weak, kind)
+            node.program = self._segment(node.eqns, gives, ())  # type: ignore[arg-type]
+        self._run(node.program, env)
         outcome = bool(env[node.test]._data.item())  # type: ignore[index]
         return outcome or (node.soft and True in node.children)
 
-    def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var]) -> Any:
+    def _run(self, segment: _Segment, env: Env) -> None:
+        if not env.keys() >= self._constants.keys():  # of a path that came to be meanwhile
+            env.update(self._constants)
+        segment.run(env)
+
+    def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var], donated: Any) -> _Segment:
         if not gives and not any(eqn.effects for eqn in eqns):
-            return (), None, ()
+            return _Segment((), None, (), ())
         takes = free_variables(eqns, gives)
-        run = self._compile(Jaxpr(takes, eqns, gives))
-        kinds = [
-            (v, v.aval.weak_type, kind_of(v.aval.shape, v.aval.dtype, v.aval.weak_type))
-            for v in gives
-        ]
-        return takes, run, kinds
+        places = [k for k, v in enumerate(takes) if v in donated]
+        with use_trace(eval_trace), no_source():
+            run, gone = self._compile(Jaxpr(takes, eqns, gives), places)
+        return _Segment(takes, run, gives, [takes[k] for k in gone])
+
+    def _complete(self, end: Node, env: Env) -> None:
+        """Compile the last segment of a path."""
+        self.add_constants(env)
+        defined = {v for eqn in end.eqns for v in eqn.outvars}
+        gives = [v for v in dict.fromkeys(end.outs) if v in defined]
+        segment = self._segment(end.eqns, gives, self._donated)  # type: ignore[arg-type]
+        end.program = segment, builder(end.out_tree)
 
     def _finish(self, end: Node, env: Env) -> Any:
         """Run the last segment of a path; return the results."""
-        if end.program is None:
-            self.add_constants(env)
-            takes = free_variables(end.eqns, end.outs)
-            gone = [k for k, v in enumerate(takes) if v in self._donated]
-            end.program = (
-                takes,
-                self._make_end(Jaxpr(takes, end.eqns, end.outs), end.out_tree, gone),
-            )
-        takes, program = end.program
-        return program.call([env[v] for v in takes])
+        if end.program is None:  # another thread is about to complete it
+            with self._growing:
+                self._complete(end, env)
+        segment, build = end.program
+        self._run(segment, env)
+        given = set(segment.gives)
+        outs = [
+            v.val if isinstance(v, Lit) else env[v] if v in given else _copy(env[v])
+            for v in end.outs
+        ]
+        for v in segment.gone:
+            delete(env[v], self._why_gone)
+        return build(outs)
 
     def holds_tracers(self) -> bool:
         return False
@@ -244,6 +287,6 @@ class Switchboard:
                 continue
             if node.test is None:
                 found.append(", ".join(way) or "no decision")
-            for outcome, behind in sorted(node.children.items()):
+            for outcome, behind in sorted(node.children.items()):  # the last one comes first
                 waiting.append((behind, (*way, f"{outcome} at {node.source}")))
         return tuple(found)

@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, primitives
-from funtorch.numpy import manipulation
+from funtorch.numpy import elementwise, manipulation
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
@@ -162,8 +162,21 @@ def _documented(function: Any, name: str, text: str) -> Any:
     return function
 
 
+def _strict(name: str) -> Callable[..., Any]:
+    """Return a primitive's function, which refuses eagerly, too, the dtypes that it is not for."""
+    prim, fine = primitives[name], set()
+
+    def strict(*xs: Any) -> Any:
+        if xs[0].dtype not in fine:
+            prim.type(*[x.aval for x in xs])
+            fine.add(xs[0].dtype)
+        return prim.bind(*xs)
+
+    return strict
+
+
 def _unary(name: str, text: str) -> Callable[..., Any]:
-    strict = primitives[name].bind
+    strict = _strict(name)
 
     def function(x: Any) -> Any:
         return strict(to_array(x, name))
@@ -173,7 +186,7 @@ def _unary(name: str, text: str) -> Callable[..., Any]:
 
 def _approximable(name: str, text: str) -> Callable[..., Any]:
     """Make a function with JAX's argument ``accuracy``, which changes nothing."""
-    strict = primitives[name].bind
+    strict = _strict(name)
 
     def function(x: Any, *, accuracy: Any = None) -> Any:
         return strict(to_array(x, name))
@@ -181,11 +194,14 @@ def _approximable(name: str, text: str) -> Callable[..., Any]:
     return _documented(function, name, text)
 
 
-def _binary(name: str, text: str) -> Callable[..., Any]:
-    strict = primitives[name].bind
+def _binary(name: str, text: str, of_complex: Any = None) -> Callable[..., Any]:
+    strict = _strict(name)
 
     def function(x: Any, y: Any) -> Any:
-        return strict(*agree(name, (x, y)))
+        xs = agree(name, (x, y))
+        if of_complex is not None and dtypes.is_complex(xs[0].dtype):
+            return of_complex(*xs)
+        return strict(*xs)
 
     return _documented(function, name, text)
 
@@ -230,8 +246,8 @@ log = _approximable("log", "Return the natural logarithm")
 log1p = _approximable("log1p", "Return log(1 + x)")
 logistic = _approximable("logistic", "Return 1 / (1 + exp(-x))")
 lt = _binary("lt", "Tell where x < y")
-max = _binary("max", "Return the larger")
-min = _binary("min", "Return the smaller")
+max = _binary("max", "Return the larger", elementwise.maximum)
+min = _binary("min", "Return the smaller", elementwise.minimum)
 
 
 def mul(x: Any, y: Any, *, out_dtype: Any = None) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funtorch import dtypes
-from funtorch.core import Array, primitives
+from funtorch.core import Array, ArrayImpl, primitives
 from funtorch.lax.operations import broadcasted_iota
 from funtorch.numpy import fft as transforms
 from funtorch.numpy import indexing, manipulation
@@ -81,6 +81,8 @@ def slice(
     stride = (1,) * x.ndim if strides is None else _integers(strides, "slice: strides")
     start = _integers(start_indices, "slice: start_indices")
     limit = _integers(limit_indices, "slice: limit_indices")
+    if type(x) is ArrayImpl:  # NumPy would cut what does not fit
+        primitives["slice"].type(x.aval, start=start, limit=limit, stride=stride)
     return primitives["slice"].bind(x, start=start, limit=limit, stride=stride)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import dtypes
-from funtorch.core import ShapedArray, Tracer, primitives
+from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.jaxpr import Jaxpr, stage
 from funtorch.numpy import manipulation
 from funtorch.numpy.promotion import convert, describe, spread_to, static_int, to_array
@@ -160,8 +160,8 @@ def _reduce(
     if kind is not None:
         name, neutral = _MONOIDS[kind]
         out = [primitives[name].bind(*xs, **params)]
-        start = values[0].concrete() if isinstance(values[0], Tracer) else values[0]
-        if start is not None and start._data == neutral(xs[0].dtype):
+        start = values[0]  # one that is differentiated in stays
+        if type(start) is ArrayImpl and start._data == neutral(xs[0].dtype):
             return out
     else:
         out = slide(xs, xs[0].shape, **params, combine=combine, cut=_cut)

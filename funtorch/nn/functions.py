@@ -585,7 +585,7 @@ def dot_product_attention(
         local_window_size: how far a position sees, an int or (left, right).
 
     Returns:
-        An array like query. The softmax is computed in float32.
+        An array like query. The softmax is computed in float32 at least.
 
     Raises:
         ValueError: shapes or dtypes do not fit each other.
@@ -619,7 +619,7 @@ def dot_product_attention(
         # Large and finite: a row with nothing to attend to must not become nan.
         lowest = -0.7 * float(dtypes.finfo(dtypes.float32).max)
         logits = fnp.where(allowed, logits, lowest)
-    weights = softmax(promotion.convert(logits, dtypes.float32), axis=-1)
+    weights = softmax(logits, axis=-1)
     weights = promotion.convert(weights, key.dtype).reshape((b, k, n // k, t, s))
     out = fnp.einsum("bkgts,bskh->btkgh", weights, value).reshape((b, t, n, h))
     if query_seq_lengths is not None:

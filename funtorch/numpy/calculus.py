@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -390,6 +391,8 @@ def cov(
         )
         norm = subtract(total, correction)
     out = divide(matmul(weighted, conjugate(centered).T), norm)
+    if not x.shape[1]:
+        out = multiply(out, math.nan)
     return reshape(out, ()) if out.shape == (1, 1) else out
 
 

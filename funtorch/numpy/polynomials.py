@@ -174,12 +174,13 @@ def polyder(p: Any, m: int = 1) -> Any:
     References:
         numpy.polyder
     """
-    p = _vector(p, "polyder", "p")
+    p = atleast_1d(to_array(p, "polyder", "p"))
     p = convert(p, dtypes.to_inexact(p.dtype))
     m = _order(m, "polyder")
     for _ in range(m):
         n = p.shape[0]
-        p = multiply(p[:-1], asarray(np.arange(n - 1, 0, -1), p.dtype))
+        powers = np.arange(n - 1, 0, -1).reshape((-1,) + (1,) * (p.ndim - 1))
+        p = multiply(p[:-1], asarray(powers, p.dtype))
     return p
 
 
@@ -235,6 +236,8 @@ def poly(seq_of_zeros: Any) -> Any:
     elif x.ndim > 1:
         raise ValueError(f"poly: a vector or a square matrix is required, got {describe(x)}")
     x = ravel(x)
+    if not x.shape[0]:
+        return asarray(1, x.dtype)
     out = ones((1,), x.dtype)
     for k in range(x.shape[0]):
         out = convolve(out, stack([asarray(1, x.dtype), elementwise.negative(x[k])]))

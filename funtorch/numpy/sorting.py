@@ -154,6 +154,8 @@ def lexsort(keys: Any, axis: int = -1) -> Any:
     arrays = [to_array(key, "lexsort", f"keys[{k}]") for k, key in enumerate(keys)]
     if not arrays:
         raise TypeError("lexsort: at least one key is required")
+    if not arrays[0].ndim and axis in (-1, 0):
+        return asarray(0, dtypes.default_int())
     return lexicographic(arrays[::-1], canonical_axis(axis, arrays[0].ndim, "lexsort"))
 
 

@@ -331,6 +331,8 @@ def _dynamic_slice_type(x: ShapedArray, *starts: ShapedArray, sizes: Ints) -> Sh
 
 def _block(x: Any, starts: Sequence[Any], sizes: Ints) -> tuple[builtins.slice, ...]:
     """Return the index of the block, moved so that it lies inside ``x``."""
+    if any(not 0 <= k <= n for n, k in zip(x.shape, sizes, strict=True)):
+        raise TypeError(f"a block of shape {sizes} does not fit into {x.shape}")
     clamped = [
         builtins.min(builtins.max(int(s), 0), n - k)
         for s, n, k in zip(starts, x.shape, sizes, strict=True)

@@ -556,8 +556,8 @@ def scale_by_rprop(
 
     def step(g: Any, size: Any, last: Any) -> tuple[Any, Any, Any]:
         agreement = g * last
-        factor = fnp.where(agreement > 0, eta_plus, eta_minus).astype(size.dtype)
-        grown = fnp.clip(size * factor, min_step_size, max_step_size)
+        grown = fnp.where(agreement > 0, eta_plus * size, eta_minus * size)
+        grown = fnp.clip(grown, min_step_size, max_step_size)
         size = fnp.where(agreement == 0, size, grown)
         move = fnp.where(agreement < 0, 0, size * fnp.sign(g))
         return move, size, move
