@@ -12,6 +12,7 @@ from . import (
     adaptive_softmax,
     batchnorm,
     bilinear,
+    cells,
     containers,
     conv,
     distance,
@@ -31,6 +32,7 @@ from . import (
     patches,
     piecewise,
     pooling,
+    recurrent,
     resize,
     selection,
     shuffle,
@@ -44,6 +46,7 @@ from .adaptive import *
 from .adaptive_softmax import *
 from .batchnorm import *
 from .bilinear import *
+from .cells import *
 from .containers import *
 from .conv import *
 from .distance import *
@@ -62,6 +65,7 @@ from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
+from .recurrent import *
 from .resize import *
 from .selection import *
 from .shuffle import *
@@ -76,6 +80,7 @@ __all__ += adaptive.__all__
 __all__ += adaptive_softmax.__all__
 __all__ += batchnorm.__all__
 __all__ += bilinear.__all__
+__all__ += cells.__all__
 __all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += distance.__all__
@@ -94,6 +99,7 @@ __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
