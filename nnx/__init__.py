@@ -10,6 +10,7 @@ from . import (
     activations,
     adaptive,
     adaptive_softmax,
+    attention,
     batchnorm,
     bilinear,
     cells,
@@ -26,6 +27,7 @@ from . import (
     lora,
     losses,
     module,
+    multihead,
     normalization,
     padding,
     parametrize,
@@ -44,6 +46,7 @@ from . import (
 from .activations import *
 from .adaptive import *
 from .adaptive_softmax import *
+from .attention import *
 from .batchnorm import *
 from .bilinear import *
 from .cells import *
@@ -59,6 +62,7 @@ from .lazy import *
 from .lora import *
 from .losses import *
 from .module import *
+from .multihead import *
 from .normalization import *
 from .padding import *
 from .parametrize import *
@@ -78,6 +82,7 @@ __all__: list[str] = ["init"]
 __all__ += activations.__all__
 __all__ += adaptive.__all__
 __all__ += adaptive_softmax.__all__
+__all__ += attention.__all__
 __all__ += batchnorm.__all__
 __all__ += bilinear.__all__
 __all__ += cells.__all__
@@ -93,6 +98,7 @@ __all__ += lazy.__all__
 __all__ += lora.__all__
 __all__ += losses.__all__
 __all__ += module.__all__
+__all__ += multihead.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += parametrize.__all__
