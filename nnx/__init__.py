@@ -10,8 +10,10 @@ from . import (
     activations,
     adaptive,
     adaptive_softmax,
+    attention,
     batchnorm,
     bilinear,
+    cells,
     classification,
     containers,
     conv,
@@ -28,12 +30,14 @@ from . import (
     losses,
     metric_losses,
     module,
+    multihead,
     normalization,
     padding,
     parametrize,
     patches,
     piecewise,
     pooling,
+    recurrent,
     resize,
     selection,
     shuffle,
@@ -47,8 +51,10 @@ from . import (
 from .activations import *
 from .adaptive import *
 from .adaptive_softmax import *
+from .attention import *
 from .batchnorm import *
 from .bilinear import *
+from .cells import *
 from .classification import *
 from .containers import *
 from .conv import *
@@ -64,12 +70,14 @@ from .lora import *
 from .losses import *
 from .metric_losses import *
 from .module import *
+from .multihead import *
 from .normalization import *
 from .padding import *
 from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
+from .recurrent import *
 from .resize import *
 from .selection import *
 from .shuffle import *
@@ -84,9 +92,11 @@ __all__: list[str] = ["init"]
 __all__ += activations.__all__
 __all__ += adaptive.__all__
 __all__ += adaptive_softmax.__all__
+__all__ += attention.__all__
 __all__ += batchnorm.__all__
 __all__ += classification.__all__
 __all__ += bilinear.__all__
+__all__ += cells.__all__
 __all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += criteria.__all__
@@ -101,12 +111,14 @@ __all__ += lora.__all__
 __all__ += losses.__all__
 __all__ += metric_losses.__all__
 __all__ += module.__all__
+__all__ += multihead.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
