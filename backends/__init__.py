@@ -1,17 +1,25 @@
 """Program to machine: eager rules, the compiler and its targets."""
 
+from .budget import Fitted, fit
 from .buffers import pool
 from .cache import clear as clear_disk
+from .cache import spelled
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
+from .sized import Sized, compile_sized
 
 __all__ = [
     "Explanation",
+    "Fitted",
+    "Sized",
     "clear_disk",
     "compile_jaxpr",
+    "compile_sized",
     "cost_analysis",
     "explain_program",
+    "fit",
     "memory_analysis",
     "pool",
+    "spelled",
 ]

@@ -164,7 +164,7 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
     Rows are places, whose terms lie in several pieces: no window is copied.
     """
     columns = c.outs if c.y.strides[2] == 1 else c.batch if math.prod(c.places) == 1 else 0
-    if columns < _WIDE or not _inside(c):
+    if int(columns) < _WIDE or not _inside(c):
         return None
     batches = [(c.groups, c.x.strides[1], c.w.strides[0], c.y.strides[1])]
     rows = [(c.batch, c.x.strides[0], c.y.strides[0])]
@@ -175,7 +175,7 @@ def _as_product(c: Correlation, arrays: tuple[Var, Var, Var]) -> Dot | None:
         rows.append((size, step * c.strides[k], c.y.strides[3 + k]))
         sums.append((c.window[k], step * c.dilation[k], c.w.strides[3 + k]))
         start -= step * c.low[k]
-    rows.sort(key=lambda axis: -abs(axis[2]))
+    rows.sort(key=lambda axis: -abs(int(axis[2])))
     outs = [(c.outs, c.w.strides[1], c.y.strides[2])]
     return dot(arrays, (start, c.w.offset, c.y.offset), batches, rows, outs, sums)
 

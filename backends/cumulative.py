@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from funtorch.core import primitives
+from funtorch.dims import fixed
 from funtorch.jaxpr import Eqn, Lit
 from funtorch.ops.elementwise import convert
 from funtorch.ops.shape import transpose
@@ -41,7 +42,7 @@ def in_vectors(eqn: Eqn) -> bool:
     """Tell whether a cumulative operation is a step of its own."""
     (x,), (n, inner) = eqn.invars, _inner(eqn)
     plain = KINDS[x.aval.dtype] in "if" and eqn.prim.name != "cumlogsumexp"
-    return plain and n > _SHORT and inner == 1 and not isinstance(x, Lit)
+    return plain and fixed(n) and n > _SHORT and inner == 1 and not isinstance(x, Lit)
 
 
 def running(eqn: Eqn) -> Running:
@@ -61,11 +62,11 @@ def along_rows(eqn: Eqn) -> Callable[..., Any] | None:
         return None
     # 16-bit floats are accumulated in 32 bits, of which each result is rounded.
     wide = {"b": _UINT8, "h": _FLOAT32}.get(kind)
-    if wide is not None and (kind == "b" or n > _SHORT):
+    if wide is not None and (kind == "b" or int(n) > _SHORT):
         return lambda x: convert(
             f(convert(x, dtype=wide, weak_type=False), **p), dtype=aval.dtype, weak_type=False
         )
-    if kind in ("i", "f") and n >= _LONG and 1 < inner < _FEW:
+    if kind in ("i", "f") and fixed(aval.size) and n >= _LONG and 1 < inner < _FEW:
         axis, last = p["axis"], aval.ndim - 1
         perm = (*(k for k in range(aval.ndim) if k != axis), axis)
         back = tuple(perm.index(k) for k in range(aval.ndim))

@@ -11,6 +11,7 @@ from pathlib import Path
 from funtorch.errors import Source
 from funtorch.jaxpr import Jaxpr, Var
 
+from .budget import Fitted
 from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
@@ -96,11 +97,17 @@ def _operations(step: Launch) -> str:
     return "+".join(found[:6]) + ("+..." if len(found) > 6 else "") or "copy"
 
 
+def _with_epilogue(name: str, step: Step) -> str:
+    """Return the name of a product, and what is done with each block of it."""
+    after = step.after  # type: ignore[union-attr]
+    return name if after is None else f"{name}, then {_operations(after.launch)}"
+
+
 _Describe = Callable[[Step], str]
 _KINDS: dict[type, tuple[str, _Describe]] = {
     Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
-    Dot: ("product", lambda s: "dot_general"),
-    Conv: ("convolution", lambda s: "conv_general_dilated"),
+    Dot: ("product", lambda s: _with_epilogue("dot_general", s)),
+    Conv: ("convolution", lambda s: _with_epilogue("conv_general_dilated", s)),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
@@ -124,10 +131,10 @@ def _inner(step: Step) -> Sequence[Plan]:
 def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
-    if isinstance(step, Dot):
-        return Cost(2.0 * step.products)
-    if isinstance(step, Conv):
-        return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, (Dot, Conv)):
+        parts = (step,) if isinstance(step, Dot) else step.parts
+        own = Cost(2.0 * sum(c.products for c in parts))
+        return own if step.after is None else own + kernel_cost(step.after.launch.kernel)
     if isinstance(step, Library):
         return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):
@@ -215,10 +222,18 @@ class Explanation:
         steps: a `StepRow` for each, those inside loops too.
         buffers: a `Buffer` for each array of the outermost program.
         memory: the bytes that it needs.
+        fitted: what is computed again for its ``memory_budget``, None where it has none.
     """
 
-    def __init__(self, name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int]) -> None:
-        self.name, self.jaxpr, self._traced = name, jaxpr, traced
+    def __init__(
+        self,
+        name: str,
+        jaxpr: Jaxpr,
+        traced: int,
+        donated: frozenset[int],
+        fitted: Fitted | None = None,
+    ) -> None:
+        self.name, self.jaxpr, self._traced, self.fitted = name, jaxpr, traced, fitted
         self.plan = plan_of(jaxpr)
         self.steps = list(_rows(self.plan))
         self.buffers = _buffers(lay_out(self.plan, donated))
@@ -257,6 +272,7 @@ class Explanation:
                 f"memory: arguments {_amount(m.argument_size_in_bytes)}, results "
                 f"{_amount(m.output_size_in_bytes)} ({_amount(m.alias_size_in_bytes)} of them in "
                 f"donated arguments), temporaries {_amount(m.temp_size_in_bytes)} bytes",
+                *([] if self.fitted is None else [str(self.fitted)]),
                 f"run eagerly: {', '.join(self.eager) or 'nothing'}",
                 "",
                 *_table([head, *rows]),
@@ -280,10 +296,14 @@ class Explanation:
 
 
 def explain_program(
-    name: str, jaxpr: Jaxpr, traced: int, donated: frozenset[int] = frozenset()
+    name: str,
+    jaxpr: Jaxpr,
+    traced: int,
+    donated: frozenset[int] = frozenset(),
+    fitted: Fitted | None = None,
 ) -> Explanation:
     """Explain a simplified program that had ``traced`` equations before."""
-    return Explanation(name, jaxpr, traced, donated)
+    return Explanation(name, jaxpr, traced, donated, fitted)
 
 
 # ---------------------------------------------------------------------- drawing

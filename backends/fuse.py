@@ -18,6 +18,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import batch_of, recipe_of
 
 from .cumulative import CUMULATIVE, running
+from .epilogue import with_epilogues
 from .group import Apart, Group
 from .indexed import UPDATES, Writes
 from .kernel import Op
@@ -58,14 +59,14 @@ class _Planner:
         first = max((self.place[v] for v in leaves if v in self.place), default=-1)
         shape = self.loops(eqn)
         size = math.prod(shape)
-        large = {v for v in leaves if v.aval.size > 1}
+        large = {v for v in leaves if v.aval.size != 1}
         tries = 0
         for k in reversed(self.open.get(size, ())):
             group = self.steps[k]
             if k < first or tries == _TRIES:
                 break
             assert isinstance(group, Group)
-            if size > SMALL and not (large & self.reads[k] or large & group.own.keys()):
+            if int(size) > SMALL and not (large & self.reads[k] or large & group.own.keys()):
                 continue
             tries += 1
             made = group.join(eqn)
@@ -297,4 +298,4 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         made = step.launch(stored, f"k{len(steps)}") if isinstance(step, Group) else step
         if made is not None:
             steps.append(made)
-    return Plan(jaxpr, tuple(steps))
+    return with_epilogues(Plan(jaxpr, tuple(steps)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn, Lit, Var
 
 from .indexed import INDEXED, Writes
@@ -83,15 +84,15 @@ class Group:
         x, (out,) = eqn.invars[0], eqn.outvars
         groups = merged_axes(x.aval.shape, self.sizes)
         where = merged(x.aval.shape, self.sizes, self.identity, self.ndim)
-        wide = {k for k, n in enumerate(self.sizes) if n > 1}
+        wide = {k for k, n in enumerate(self.sizes) if n != 1}
         if groups is None or where is None or not wide:
             return None
         over = {k for a in eqn.params["axes"] for k in groups[a]} & wide
         length = math.prod(self.sizes[k] for k in self.inner)
-        rows = math.prod(self.sizes) // length
+        rows = int(math.prod(self.sizes) // length)
         if over != wide - self.inner or max(wide) not in self.inner or self.updates:
             return None
-        if rows < _FEW or not _BRIEF < length <= _DEEP or len(self.totals) == _TOTALS:
+        if rows < _FEW or not _BRIEF < int(length) <= _DEEP or len(self.totals) == _TOTALS:
             return None
         inner = sorted(self.inner)
         sizes = [self.sizes[k] for k in inner]
@@ -108,7 +109,9 @@ class Group:
             where = merged(x.aval.shape, self.sizes, self.identity, self.ndim)
             if groups is None or where is None:
                 raise Apart
-            inner = frozenset(k for a in eqn.params["axes"] for k in groups[a] if self.sizes[k] > 1)
+            inner = frozenset(
+                k for a in eqn.params["axes"] for k in groups[a] if self.sizes[k] != 1
+            )
             if self.inner is not None and inner != self.inner:
                 raise Apart
             self.inner = inner
@@ -140,9 +143,9 @@ class Group:
             raise Apart
         if self.inner is None:
             return
-        total = math.prod(self.sizes)
-        length = math.prod(self.sizes[k] for k in self.inner)
-        rows, wide = total // length, [k for k, n in enumerate(self.sizes) if n > 1]
+        total = int(math.prod(self.sizes))
+        length = int(math.prod(self.sizes[k] for k in self.inner))
+        rows, wide = total // length, [k for k, n in enumerate(self.sizes) if n != 1]
         across = bool(wide) and wide[-1] not in self.inner
         few = total >= _LONG and (rows // _WIDE if across else rows) < _FEW
         if few or (across and length > _DEEP):
@@ -187,10 +190,13 @@ class Group:
         return v in self.program.lazy and v not in self.placed
 
     def constant(self, item: object, dtype: np.dtype) -> int:
-        key = ("const", dtype, repr(item))
-        return (
-            self.known[key] if key in self.known else self.emit(Op("const", (), dtype, item), key)
-        )
+        key = ("const", dtype, item if isinstance(item, Dim) else repr(item))
+        if key in self.known:
+            return self.known[key]
+        if isinstance(item, Dim):
+            place = Affine(item, (0,) * self.ndim)
+            return self.emit(Op("index", (), dtype, None, place), key)
+        return self.emit(Op("const", (), dtype, item), key)
 
     def value(self, v: Var | Lit, where: Map, guard: int | None = None) -> int:
         """Return the number of the value of ``v`` at an index map.

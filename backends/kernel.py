@@ -27,6 +27,7 @@ __all__ = [
     "Store",
     "check_kernel",
     "collapse",
+    "in_memory",
     "levels",
     "row_major",
     "run_kernel",
@@ -167,7 +168,7 @@ def serial_axes(kernel: Kernel) -> frozenset[int]:
     found: set[int] = set()
     for s in kernel.stores:
         if s.where.dynamic or not (s.how == "set" or s.over_rows):
-            found |= {k for k, n in enumerate(kernel.sizes) if n > 1 and not s.where.strides[k]}
+            found |= {k for k, n in enumerate(kernel.sizes) if n != 1 and not s.where.strides[k]}
             found = found.union(*(axes[n] for n, _ in s.where.dynamic))
     return frozenset(found)
 
@@ -264,7 +265,7 @@ def is_row_store(kernel: Kernel, store: Store, element: Sequence[bool]) -> bool:
     used = (store.value, *([] if store.mask is None else [store.mask]))
     used += tuple(n for n, _ in store.where.dynamic)
     still = not any(
-        s and n > 1 and r
+        s and n != 1 and r
         for s, n, r in zip(store.where.strides, kernel.sizes, kernel.inner, strict=True)
     )
     return still and not any(element[n] for n in used)
@@ -303,6 +304,26 @@ def collapse(kernel: Kernel) -> Kernel:
     stores = tuple(replace(s, where=squeeze(s.where)) for s in kernel.stores)
     sizes = tuple(n for _, n in groups)
     return replace(kernel, sizes=sizes, inner=inner, body=tuple(body), stores=stores)
+
+
+def in_memory(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
+    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
+    stored = {places[s.buffer] for s in kernel.stores}
+    kept: list[int] = []
+    number: dict[object, int] = {}
+    new = []
+    for k, place in enumerate(places):
+        key = place if place in stored else (k, "read")
+        if key not in number:
+            number[key] = len(kept)
+            kept.append(k)
+        new.append(number[key])
+    if len(kept) == len(places):
+        return kernel, kept
+    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
+    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
+    buffers = tuple(kernel.buffers[k] for k in kept)
+    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
 # ---------------------------------------------------------------------- the meaning of a kernel

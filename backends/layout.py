@@ -12,17 +12,30 @@ is. So a loop of ``x.at[i].set(v)`` changes one array.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from funtorch.dims import fixed, larger, scope_of
 from funtorch.jaxpr import Lit, Var
 
 from .kernel import Store, is_row_store, levels, serial_axes
-from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
+from .plan import Branch, Dot, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
-__all__ = ["ALIGN", "Layout", "Loop", "Place", "carries", "check_layout", "lay_out", "nbytes"]
+__all__ = [
+    "ALIGN",
+    "Layout",
+    "Loop",
+    "Place",
+    "carries",
+    "check_layout",
+    "is_small",
+    "lay_out",
+    "lifetimes",
+    "nbytes",
+]
 
 ALIGN = 64
 SMALL = 256  # bytes up to which a variable gets a cell on the stack
@@ -87,7 +100,7 @@ class Layout:
 
     def _lines(self, indent: str) -> Iterator[str]:
         yield f"{indent}arena {self.arena} bytes, stack {self.cells} bytes"
-        first, last = _lifetimes(self.plan)
+        first, last = lifetimes(self.plan)
         for v, place in self.places.items():
             yield (
                 f"{indent}  {v.aval.str_short()} {nbytes(v)} bytes, steps {first[v]} to "
@@ -106,6 +119,11 @@ def nbytes(v: Var | Lit) -> int:
     return v.aval.size * v.aval.dtype.itemsize
 
 
+def is_small(size: int, limit: int) -> bool:
+    """Tell whether so many bytes are known to be at most ``limit``."""
+    return fixed(size) and size <= limit
+
+
 def _inputs(plan: Plan) -> list[Var]:
     return [*plan.jaxpr.constvars, *plan.jaxpr.invars]
 
@@ -115,7 +133,8 @@ def _small_limits(plan: Plan) -> tuple[int, int]:
 
     def own(plan: Plan) -> int:
         # A carry has two cells of its own beside its result's.
-        return sum(3 * nbytes(v) for s in plan.steps for v in writes(s) if nbytes(v) <= SMALL)
+        found = (nbytes(v) for s in plan.steps for v in writes(s))
+        return sum(3 * n for n in found if is_small(n, SMALL))
 
     def inside(plan: Plan) -> int:
         return sum(own(sub) + inside(sub) for step in plan.steps for sub in plans_of(step))
@@ -124,7 +143,7 @@ def _small_limits(plan: Plan) -> tuple[int, int]:
     return (SMALL if own(plan) + needed <= STACK else 0), (SMALL if needed <= STACK else 0)
 
 
-def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
+def lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
     """Return the steps that make and that last use each variable; -1: given, n: a result."""
     first = dict.fromkeys(_inputs(plan), -1)
     last = dict(first)
@@ -138,7 +157,18 @@ def _lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
 
 
 # ---------------------------------------------------------------------- what can work in place
-def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
+def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
+    """Yield the pairs (result, operand) of a kernel, alone or behind a product, that may share."""
+    if isinstance(step, Launch):
+        yield from _in_kernel(step)
+    elif isinstance(step, Dot) and step.after is not None:  # blocks of a Conv may overlap
+        launch = step.after.launch
+        # What all blocks read, and what is no memory.
+        others = {step.a, step.b, launch.vars[step.after.tile]}
+        yield from (pair for pair in _in_kernel(launch) if pair[1] not in others)
+
+
+def _in_kernel(step: Launch) -> Iterator[tuple[Var, Var]]:
     """Yield the pairs (result, operand) that may share memory if the operand dies in a launch.
 
     What the kernel reads of the operand must be the element that it writes next, and it must not
@@ -224,6 +254,20 @@ def pack(items: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     return offsets, top
 
 
+def _offsets(*items: tuple[int, int, int]) -> list[int]:
+    offsets, top = pack(items)
+    return [*offsets, top]
+
+
+def _packed(items: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Place blocks as `pack` does, for sizes that may be known only later."""
+    scope = scope_of([size for size, _, _ in items])
+    if scope is None:
+        return pack(items)
+    *offsets, top = scope.computed(_offsets, tuple(items), len(items) + 1)
+    return offsets, top
+
+
 # ---------------------------------------------------------------------- groups that share memory
 @dataclass(eq=False)
 class _Group:
@@ -259,7 +303,7 @@ class _Planner:
         return self._placed()
 
     def _start(self) -> None:
-        first, last = _lifetimes(self.plan)
+        first, last = lifetimes(self.plan)
         numbers = {v: k for k, v in enumerate(_inputs(self.plan))}
         for v in first:
             self.group[v] = _Group([v], nbytes(v), first[v], last[v], numbers.get(v))
@@ -299,9 +343,8 @@ class _Planner:
 
     def _shareable(self, k: int, step: Step) -> Iterator[tuple[Var, Var]]:
         """Yield the pairs (result, operand) of a step that may share memory; lay loops out."""
-        if isinstance(step, Launch):
-            yield from _in_place(step)
-        elif isinstance(step, (Scan, While)):
+        yield from _in_place(step)
+        if isinstance(step, (Scan, While)):
             start, count = carries(step)
             self._lay_out_loop(k, step, start, count)
             for j in range(count):
@@ -324,7 +367,8 @@ class _Planner:
         twice = [
             j
             for j in range(count)
-            if (start + j, j) not in body.pairs and nbytes(step.eqn.outvars[j]) > self.inside
+            if (start + j, j) not in body.pairs
+            and not is_small(nbytes(step.eqn.outvars[j]), self.inside)
         ]
         layouts = (body,)
         if isinstance(step, While):
@@ -369,13 +413,13 @@ class _Planner:
     def _placed(self) -> Layout:
         groups = list(dict.fromkeys(self.group.values()))
         free = [g for g in groups if g.param is None and g.result is None]
-        large = [g for g in free if g.size > self.small]
+        large = [g for g in free if not is_small(g.size, self.small)]
         blocks: list[tuple[int, int, int]] = [(g.size, g.first, g.last) for g in large]
         for k, (layouts, twice) in self.loops.items():
-            blocks.append((max(layout.arena for layout in layouts), k, k))
+            blocks.append((functools.reduce(larger, [x.arena for x in layouts]), k, k))
             outs = self.plan.steps[k].eqn.outvars  # type: ignore[union-attr]
             blocks += [(nbytes(outs[j]), k, k) for j in twice]
-        offsets, arena = pack(blocks)
+        offsets, arena = _packed(blocks)
         at = iter(offsets)
         where = {id(g): Place("arena", next(at)) for g in large}
         loops = {}
@@ -437,7 +481,7 @@ class _Span:
 
 def _spans(layout: Layout) -> dict[object, list[_Span]]:
     """Return what lies in each memory: variables, and what loops need for themselves."""
-    first, last = _lifetimes(layout.plan)
+    first, last = lifetimes(layout.plan)
     result_of = dict(layout.pairs)
     found: dict[object, list[_Span]] = {}
     for v, place in layout.places.items():
@@ -492,9 +536,8 @@ def check_layout(layout: Layout) -> None:
 def _passes(layout: Layout, k: int) -> Iterator[tuple[Var, Var]]:
     """Yield the pairs (result, operand) of a laid out step that may share memory."""
     step = layout.plan.steps[k]
-    if isinstance(step, Launch):
-        yield from _in_place(step)
-    elif isinstance(step, (Scan, While)):
+    yield from _in_place(step)
+    if isinstance(step, (Scan, While)):
         start, count = carries(step)
         for j in range(count):
             operand = step.eqn.invars[start + j]

@@ -65,7 +65,7 @@ def _first_best(x: Any, axes: Sequence[int], largest: bool, dtype: np.dtype) -> 
     number = iota(shape=(size,), axis=0, dtype=wide)
     number = reshape(number, shape=tuple(shape[a] for a in axes))
     number = broadcast_in_dim(number, shape=shape, dims=axes)
-    first = reduce_min(select(is_best, number, full_like(number, size)), axes=axes)
+    first = reduce_min(select(is_best, number, full_like(number, np.iinfo(wide).max)), axes=axes)
     return first if dtype == wide else convert(first, dtype=dtype, weak_type=False)
 
 

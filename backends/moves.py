@@ -31,7 +31,7 @@ def identity(sizes: Sequence[int]) -> Map:
     """Return every loop index by itself; those of axes of size 1 are 0."""
     ndim = len(sizes)
     return tuple(
-        Affine(0, tuple(int(k == j and n > 1) for j in range(ndim))) for k, n in enumerate(sizes)
+        Affine(0, tuple(int(k == j and n != 1) for j in range(ndim))) for k, n in enumerate(sizes)
     )
 
 
@@ -40,7 +40,7 @@ def merged_axes(small: Sequence[int], large: Sequence[int]) -> list[list[int]] |
     groups, at = [], 0
     for n in small:
         size, group = 1, []
-        while at < len(large) and size < n:
+        while at < len(large) and size != n and int(size) < int(n):
             size *= large[at]
             group.append(at)
             at += 1

@@ -158,7 +158,7 @@ def dot(
     (a, b, out), (a0, b0, c0) = arrays, offsets
     turned = [(n, j, i) for n, i, j in sums]
     for key in (1, 2):
-        order = sorted(range(len(sums)), key=lambda k: -abs(sums[k][key]))
+        order = sorted(range(len(sums)), key=lambda k: -abs(int(sums[k][key])))
         found = _made(
             (a, b, out), (a0, b0, c0), batches, rows, columns, [sums[k] for k in order]
         ) or _made(
@@ -188,9 +188,9 @@ def _made(
     (n, bn, cn), bk = columns[-1], sums[-1][2]
     if len(columns) > 1 or cn != 1 or len(rows) > _ROWS or len(sums) > _SUMS:
         return None
-    if bn != 1 and bk != 1 and sums[-1][0] > 1:
+    if bn != 1 and bk != 1 and sums[-1][0] != 1:
         return None
-    if len(sums) > 1 and sums[-1][0] < _SHORT:
+    if len(sums) > 1 and int(sums[-1][0]) < _SHORT:
         return None
     steps = (
         [x[1] for x in (*batches, *rows, *sums)],

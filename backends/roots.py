@@ -81,9 +81,8 @@ def kind(eqn: Eqn) -> str:
     if name in INDEXED:
         return "indexed"
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
-        unordered = {"b": ("add", "mul", "min", "max"), "c": ("min", "max")}
-        good = UPDATES[name][1] not in unordered.get(avals[0].dtype.kind, ())
-        return "update" if good else "call"
+        combined = UPDATES[name][1]
+        return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return "dot" if avals[0].dtype in SUMMED and whole else "call"
@@ -215,7 +214,7 @@ class Program:
     def _place_scatter(self, eqn: Eqn) -> None:
         """Store dear places, and dear values of single elements, of what goes in order."""
         _, updates, *places = eqn.invars
-        if updates.aval.size < _SCATTERED:
+        if int(updates.aval.size) < _SCATTERED:
             return
         single = updates.aval.ndim == places[0].aval.ndim
         found = places if not single else [updates, *places]
@@ -245,7 +244,7 @@ class Program:
 
     def _place_concatenate(self, eqn: Eqn) -> None:
         """Choose whether pieces are selected from, or written one after the other."""
-        size, pieces = eqn.outvars[0].aval.size, len(eqn.invars)
+        size, pieces = int(eqn.outvars[0].aval.size), len(eqn.invars)
         if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
@@ -257,7 +256,7 @@ class Program:
             if eqn.prim.name == "pad" and self.kinds[eqn] == "indexed":
                 (out,) = eqn.outvars
                 moves = sum(self.kinds[e] == "move" for e in readers.get(out, ()))
-                if moves >= _PLACES and out.aval.size > SMALL:
+                if moves >= _PLACES and int(out.aval.size) > SMALL:
                     self.roots.add(out)
 
     def _share(self) -> None:
@@ -268,7 +267,7 @@ class Program:
             how = self.kinds[eqn]
             heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
             for v in eqn.outvars:
-                often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size > 1)
+                often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size != 1)
                 if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):
                     self.lazy.add(v)
             ends: set[Var] = set()
@@ -281,7 +280,7 @@ class Program:
                     if len(several) < 2:
                         several |= ends
                     if how not in ("call", "library") and (
-                        spread or eqn.outvars[0].aval.size > v.aval.size
+                        spread or int(eqn.outvars[0].aval.size) > int(v.aval.size)
                     ):
                         repeated.add(v)
         self.sinks = sinks
@@ -296,8 +295,8 @@ class Program:
             ins = [v for v in eqn.invars if isinstance(v, Var)]
             used = frozenset([eqn]).union(*(inside.get(v, ()) for v in ins))
             read = frozenset[Var]().union(*(arrays.get(v, {v}) for v in ins))
-            size = max(v.aval.size for v in eqn.outvars)
-            many = sum(4 * v.aval.size >= size for v in read) > 2
+            size = max(int(v.aval.size) for v in eqn.outvars)
+            many = sum(4 * int(v.aval.size) >= size for v in read) > 2
             shared = any(len(self.sinks.get(v, ())) > 1 for v in eqn.outvars)
             if len(used) > MOST_OPS // 2:
                 self.roots.update(eqn.outvars)

@@ -32,6 +32,7 @@ from funtorch.nans import debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
+    autocast,
     checkpoint,
     checkpoint_policies,
     clear_caches,
@@ -58,6 +59,7 @@ from funtorch.transforms import (
     make_jaxpr,
     named_call,
     named_scope,
+    per_example_norms,
     plant,
     pure_callback,
     reap,
@@ -71,6 +73,7 @@ from funtorch.transforms import (
 )
 from funtorch import (
     ad_checkpoint,
+    amp,
     custom_batching,
     custom_derivatives,
     debug,
@@ -92,6 +95,8 @@ __all__ = [
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
+    "amp",
+    "autocast",
     "block_until_ready",
     "check_leaks",
     "checking_leaks",
@@ -152,6 +157,7 @@ __all__ = [
     "numpy_rank_promotion",
     "ops",
     "optim",
+    "per_example_norms",
     "plant",
     "pure_callback",
     "random",
@@ -178,7 +184,8 @@ __all__ = [
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
     numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
+    experimental.checkify.Error,
     core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip

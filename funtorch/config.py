@@ -98,7 +98,9 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "debug_nans": _flag,
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
+    "python_control_flow": _flag,
     "narrow": _flag,
+    "dynamic_sizes": _flag,
     "traceback_filtering": _filtering,
     "debug": _level,
     "threads": _count,
@@ -108,9 +110,11 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
+    "python_control_flow",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
+    "dynamic_sizes",
     "threads",
     "traceback_filtering",
 }  # and what it does not, nor whether it is traced at all
@@ -155,10 +159,14 @@ class Config(threading.local):
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
+        python_control_flow: let `if`, `while`, `and`, `or`, `not` and `assert` take traced values,
+            under `jit` and `vmap` too; without it they raise, as in JAX.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
+        dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
+            for all sizes of that axis.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
@@ -178,7 +186,9 @@ class Config(threading.local):
     debug_nans: bool = False
     strict_gradients: bool = False
     numpy_dispatch: bool = True
+    python_control_flow: bool = True
     narrow: bool = False
+    dynamic_sizes: bool = True
     traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()
     threads: int | None = None

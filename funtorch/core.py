@@ -42,11 +42,14 @@ __all__ = [
     "Tracer",
     "aval_of",
     "current",
+    "decide",
     "delete",
     "eval_trace",
     "kind_of",
+    "known_values",
     "no_source",
     "source_of",
+    "truth",
     "typeof",
     "use_trace",
 ]
@@ -267,15 +270,21 @@ class Trace:
     """One interpreter of primitives.
 
     ``parent`` is the trace its rules run in; ``fun`` the user's function being transformed, or its
-    name.
+    name; ``collects``, whether it keeps what is sown.
     """
 
     __slots__ = ("alive", "fun", "parent")
+    collects = False
 
     def __init__(self, parent: Trace | None, fun: Any = "") -> None:
         self.parent = parent
         self.fun = fun
         self.alive = True
+
+    @property
+    def kind(self) -> str:
+        """How errors call the trace."""
+        return type(self).__name__
 
     @property
     def name(self) -> str:
@@ -284,6 +293,17 @@ class Trace:
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+    def decide(self, x: Tracer, soft: bool = False) -> bool | None:
+        """Return the truth of a tracer of this trace, of one element; None where it has none.
+
+        ``soft`` asks whether it may be true for some of the lanes that the trace stands for: True
+        is never wrong then.
+        """
+        return None
+
+    def visit(self) -> None:
+        """Take note that what is traced here depends on the truth of an outer trace's tracer."""
 
     def __enter__(self) -> Trace:
         """Make this trace current until the block ends; leaving it also ends the trace's life."""
@@ -425,10 +445,19 @@ class Tracer(Array):
         """Return the value behind this tracer where one is known now, else None."""
         return None
 
+    def values(self) -> tuple[np.ndarray, int] | None:
+        """Return the values it stands for where they are known, and how many axes in front of
+        them count the lanes of `vmap`."""
+        known = self.concrete()
+        return None if known is None else (known._data, 0)
+
     def __repr__(self) -> str:
-        return (
-            f"Traced<{self.aval.str_short()}>with<{type(self.owner).__name__}({self.owner.name})>"
-        )
+        kind = f"{self.owner.kind}({self.owner.name})"
+        found = self.values()
+        shown = "" if found is None else f" = {found[0]}"
+        if found is not None and found[1]:
+            shown += f" in {math.prod(found[0].shape[: found[1]])} lanes"
+        return f"Traced<{self.aval.str_short()}>with<{kind}>{shown}"
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -438,7 +467,7 @@ class Tracer(Array):
 
 def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
     """Return the error for a tracer used where its transform is over or not in sight."""
-    kind = type(x.owner).__name__.lower()
+    kind = x.owner.kind.lower()
     if x.owner.alive:
         return UnexpectedTracerError(
             f"a traced array of type {x.aval.str_short()} was used where the transform that made "
@@ -448,13 +477,34 @@ def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
         )
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
-        "had ended. "
-        f"It was made while {x.owner.name or 'a function'} was being transformed ({kind}), at "
-        f"{x.source}. "
+        f"had ended. It was made while {x.owner.name or 'a function'} was being transformed "
+        f"({kind}), at {x.source}. "
         "Traced values must not be kept in globals, attributes, lists or closures: return them "
-        "from the "
-        "function instead."
+        "from the function instead."
     )
+
+
+def known_values(x: Any) -> tuple[np.ndarray, int] | None:
+    """Return what `Tracer.values` does, of an array or a tracer."""
+    return (x._data, 0) if type(x) is ArrayImpl else x.values()
+
+
+def truth(x: Any, soft: bool = False) -> bool | None:
+    """Return the truth of an array of one element as its trace decides it, None where none can."""
+    if type(x) is ArrayImpl:
+        return bool(x._data.item())
+    if not x.owner.alive:
+        raise escaped_tracer(x)
+    return x.owner.decide(x, soft)
+
+
+def decide(x: Tracer) -> bool | None:
+    """Return the truth of a tracer of one element to a Python program that asks for it."""
+    for trace in (_state.trace, *reversed(_state.stack)):
+        if trace is x.owner:
+            break
+        trace.visit()
+    return truth(x)
 
 
 def concrete_or_error(x: Any, what: str) -> np.ndarray:
@@ -566,6 +616,8 @@ class Primitive:
         parameters, run exactly as often as the program says, in its order.
     ``expand``: what it means in other operations: ``expand(*args, **params)`` -> its result, or the
         list of its results. Compiled programs contain that in its place.
+    ``recall``: recall(params then, params now), where parameters are told something by a call, and
+        its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     """
 
@@ -584,6 +636,7 @@ class Primitive:
         "name",
         "nests",
         "none",
+        "recall",
         "transpose",
         "type",
         "weak_args",
@@ -607,6 +660,7 @@ class Primitive:
         self.linearize: Callable[..., Any] | None = None
         self.depends: Callable[..., Any] | None = None
         self.divide: Callable[..., Any] | None = None
+        self.recall: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
         self.none: dict[str, str] = {}
         primitives[name] = self
 

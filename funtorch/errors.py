@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from types import CodeType, FrameType
 from typing import Any
 
 __all__ = [
+    "CheckError",
     "ConcretizationTypeError",
+    "DivisionByZeroError",
+    "FailedCheckError",
     "FunTorchError",
     "JAXIndexError",
     "JAXTypeError",
     "JaxprTypeError",
+    "NaNError",
     "NanError",
     "NonConcreteBooleanIndexError",
+    "OOBError",
     "Source",
+    "TooManyPathsError",
     "TracerArrayConversionError",
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
@@ -66,6 +73,10 @@ class NonConcreteBooleanIndexError(JAXIndexError):
     """A traced boolean array was used as an index, whose result would have no fixed shape."""
 
 
+class TooManyPathsError(FunTorchError, RuntimeError):
+    """Python decisions on traced values multiply the paths through a function."""
+
+
 class JaxprTypeError(FunTorchError, TypeError):
     """A jaxpr breaks a rule of its language."""
 
@@ -76,12 +87,22 @@ class NanError(FunTorchError, FloatingPointError):
     ``source`` is the line that it comes from.
     """
 
-    def __init__(self, name: str, types: str, given: list[int], source: Source) -> None:
-        super().__init__(name, types, given, source)
+    def __init__(
+        self,
+        name: str,
+        types: str,
+        given: list[int],
+        source: Source,
+        at: tuple[int, ...] = (),
+        values: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, types, given, source, at, values)
         self.source = source
 
     def __str__(self) -> str:
-        name, types, given, _ = self.args
+        name, types, given, _, at, values = self.args
+        where = f" at [{', '.join(map(str, at))}]" if at else ""
+        shown = f": {name}({', '.join(values)}){where}" if values else where
         already = (
             f"; its argument{'s' if len(given) > 1 else ''} {', '.join(map(str, given))} held nan "
             "already"
@@ -89,9 +110,36 @@ class NanError(FunTorchError, FloatingPointError):
             else ""
         )
         return (
-            f"invalid value (nan) encountered: {name} of ({types}) gave nan, at {self.source}"
-            f"{already}"
+            f"invalid value (nan) encountered: {name} of ({types}) gave nan{shown}, at "
+            f"{self.source}{already}"
         )
+
+
+class CheckError(FunTorchError, ValueError):
+    """A check of a program's values failed; ``source`` is the line that it comes from."""
+
+    def __init__(self, text: str, source: Source) -> None:
+        super().__init__(text)
+        self.source = source
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), Source(None, 0))
+
+
+class FailedCheckError(CheckError):
+    """A check that the user wrote is False."""
+
+
+class NaNError(CheckError):
+    """An operation gave a nan, says `checkify`."""
+
+
+class OOBError(CheckError):
+    """An index lies outside of its array, says `checkify`."""
+
+
+class DivisionByZeroError(CheckError):
+    """Something was divided by zero, says `checkify`."""
 
 
 class Source:
@@ -132,6 +180,16 @@ class Source:
             if start <= self.lasti < end:
                 return line or self.code.co_firstlineno
         return self.code.co_firstlineno
+
+    @property
+    def position(self) -> tuple[int, int, int, int]:
+        """First and last line, first and last column of the expression; columns 0 if unknown."""
+        found = list(self.code.co_positions()) if self.code else []
+        line, last, start, stop = (
+            found[self.lasti // 2] if self.lasti // 2 < len(found) else (None,) * 4
+        )
+        line = line or self.line
+        return line, last or line, start or 0, stop or 0
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} ({self.function})"

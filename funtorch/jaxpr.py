@@ -284,6 +284,7 @@ class Stage(Trace):
     """Record operations as equations; see the module's first lines."""
 
     __slots__ = ("constvars", "eqns", "invars")
+    kind = "Stage"  # subclasses too
 
     def __init__(self, parent: Trace | None = None, name: str = "") -> None:
         super().__init__(parent, name)
@@ -374,16 +375,22 @@ def dependent(jaxpr: Jaxpr, flags: Sequence[bool]) -> list[bool]:
     return jaxpr.memo[key]
 
 
-def stage(f: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray], name: str = "") -> Jaxpr:
+def stage(
+    f: Callable[..., Sequence[Any]],
+    avals: Sequence[ShapedArray],
+    name: str = "",
+    trace: Stage | None = None,
+) -> Jaxpr:
     """Record ``f``, a function of flat arrays that returns a list of arrays, as a jaxpr.
 
     What the function closes over becomes the jaxpr's consts, tracers of enclosing transforms
-    included.
+    included. ``trace`` is the recorder, where it is to be one of another kind.
     """
     source = user_frame()
-    with Stage(None, name or getattr(f, "__name__", "")) as trace:
-        tracers = [trace.new_input(aval, source) for aval in avals]  # type: ignore[attr-defined]
-        return trace.finish(f(*tracers))  # type: ignore[attr-defined]
+    recorder = trace or Stage(None, name or getattr(f, "__name__", ""))
+    with recorder:
+        tracers = [recorder.new_input(aval, source) for aval in avals]
+        return recorder.finish(f(*tracers))
 
 
 def eval_jaxpr(jaxpr: Jaxpr, *args: Any) -> list[Any]:

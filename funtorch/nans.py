@@ -16,8 +16,9 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.config import Config, config
 from funtorch.core import Eval, Primitive, _state, eval_trace, source_of
-from funtorch.errors import NanError
+from funtorch.errors import NanError, Source
 from funtorch.jaxpr import eval_jaxpr, sub_jaxprs
+from funtorch.tracebacks import raise_at
 
 __all__ = ["Checked", "checked_trace", "debug_nans"]
 
@@ -41,9 +42,19 @@ class Checked(Eval):
         elif sub_jaxprs(params) and not config.disable_jit:
             with config.override(disable_jit=True):
                 super().process(prim, args, params)
-        given = [k for k, x in enumerate(args) if _has_nan(x)]
-        types = ", ".join(x.aval.str_short() for x in args)
-        raise NanError(prim.name, types, given, source_of())
+        source = source_of()
+        raise_at(_error(prim, args, outs, source), source)
+
+
+def _error(prim: Primitive, args: Sequence[Any], outs: Sequence[Any], source: Source) -> NanError:
+    """Return the error that names the operation, and shows values at the first nan."""
+    given = [k for k, x in enumerate(args) if _has_nan(x)]
+    types = ", ".join(x.aval.str_short() for x in args)
+    bad = np.isnan(np.asarray(next(o for o in outs if _has_nan(o))))
+    at = tuple(int(k) for k in np.unravel_index(int(bad.argmax()), bad.shape))
+    elementwise = all(x.shape in (bad.shape, ()) for x in args)
+    values = [str(np.asarray(x)[at if x.shape else ()]) for x in args] if elementwise else []
+    return NanError(prim.name, types, given, source, at, values)
 
 
 checked_trace = Checked(None, "eval")

@@ -7,19 +7,31 @@ transform calls, stay. ``config.traceback_filtering`` turns this off, for all fr
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import sys
 from collections.abc import Callable
-from types import FunctionType, ModuleType, TracebackType
-from typing import Any
+from types import FrameType, FunctionType, ModuleType, TracebackType
+from typing import Any, NoReturn
 
 import numpy as np
 
 from funtorch.config import config
-from funtorch.errors import is_internal
+from funtorch.errors import Source, is_internal, user_frame
 
-__all__ = ["add_boundaries", "boundary", "hide_frames", "self_bounded"]
+__all__ = [
+    "add_boundaries",
+    "boundary",
+    "entrance",
+    "hide_frames",
+    "on_the_way",
+    "raise_at",
+    "self_bounded",
+]
+
+on_the_way: list[Callable[[BaseException], None]] = []
+"""What is done with an error at each public function that it leaves."""
 
 # What the package calls, and whose frames below its own say nothing to the user.
 _FOREIGN = tuple(os.path.dirname(f) + os.sep for f in (np.__file__, os.__file__))
@@ -48,6 +60,22 @@ def _kept(traceback: TracebackType | None) -> TracebackType | None:
     return below
 
 
+def entrance(error: BaseException) -> FrameType | None:
+    """Return the frame of the public function that an error is about to leave, None if it comes
+    from a function of the user's that this called."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return None
+    first, hidden = traceback.tb_frame, False
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        hidden = is_internal(filename) or (hidden and _is_foreign(filename))
+        if not hidden:
+            return None
+        traceback = traceback.tb_next
+    return first
+
+
 def hide_frames(error: BaseException) -> None:
     """Take the package's frames out of an error's traceback, and of those that it came from.
 
@@ -56,6 +84,8 @@ def hide_frames(error: BaseException) -> None:
     Args:
         error: the exception being handled.
     """
+    for act in on_the_way:
+        act(error)
     if not config.traceback_filtering:
         return
     error.__traceback__ = _kept(error.__traceback__)
@@ -67,6 +97,38 @@ def hide_frames(error: BaseException) -> None:
         if had is not None and cause.__traceback__ is None and error.__cause__ is None:
             error.__suppress_context__ = True  # it rose and was caught inside the package
         error = cause
+
+
+def raise_at(error: BaseException, source: Source) -> NoReturn:
+    """Raise an error with one more frame, which says that it rose at a line of the user's.
+
+    What went wrong in a compiled program has no Python frame of its own.
+
+    Args:
+        error: the error.
+        source: the line.
+
+    Example:
+        >>> from funtorch.errors import Source
+        >>> def f():
+        ...     return 1
+        >>> try:
+        ...     raise_at(KeyError("x"), Source(f.__code__, 0))
+        ... except KeyError as error:
+        ...     print(error.__traceback__.tb_next.tb_next.tb_frame.f_code.co_name)
+        f
+    """
+    here = user_frame()
+    if source.code is None or (here.code is source.code and here.line == source.line):
+        raise error
+    module = ast.parse("raise error")
+    for node in ast.walk(module.body[0]):
+        if isinstance(node, (ast.stmt, ast.expr)):
+            node.lineno, node.end_lineno, node.col_offset, node.end_col_offset = source.position
+    made = compile(module, source.file, "exec")
+    code = source.code
+    exec(made.replace(co_name=code.co_name, co_qualname=code.co_qualname), {"error": error})
+    raise error
 
 
 def boundary(function: Callable[..., Any]) -> Callable[..., Any]:

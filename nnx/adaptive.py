@@ -35,8 +35,11 @@ class _AdaptivePool(Module):
 
     def _targets(self, output_size: OutputSize) -> None:
         m = self.space
-        one = output_size is None or isinstance(output_size, int)
-        sizes = (output_size,) * m if one else tuple(output_size)  # type: ignore[arg-type]
+        sizes = (
+            (output_size,) * m
+            if output_size is None or isinstance(output_size, int)
+            else tuple(output_size)
+        )
         if len(sizes) != m or any(
             n is not None and (not isinstance(n, int) or n < 1) for n in sizes
         ):

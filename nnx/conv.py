@@ -6,6 +6,7 @@ Inputs are (batch, channels, *space), or (channels, *space) for one sample.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import funtorch as ft
@@ -86,6 +87,14 @@ class _Conv(Module):
             return [(n // 2, n - n // 2) for n in totals]
         return [(int(n), int(n)) for n in self.padding]
 
+    def _check_space(self, space: Sequence[int], pads: list[tuple[int, int]]) -> None:
+        for n, (lo, hi), k, d in zip(space, pads, self.kernel_size, self.dilation, strict=True):
+            if n + lo + hi < d * (k - 1) + 1:
+                raise ValueError(
+                    f"{title(self)}: no window fits into an axis of size {n} with padding "
+                    f"{(lo, hi)}"
+                )
+
     def __call__(self, x: Any) -> ft.Array:
         """Map x of (batch, in_channels, *space) to (batch, out_channels, *space)."""
         x, batched = samples_of(self, x, self.space)
@@ -95,6 +104,7 @@ class _Conv(Module):
                 f"{x.shape if batched else x.shape[1:]}"
             )
         pads = self._pads()
+        self._check_space(x.shape[2:], pads)
         if self.padding_mode != "zeros":
             x = extended(self, x, pads, self.padding_mode)
             pads = [(0, 0)] * self.space

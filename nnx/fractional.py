@@ -44,8 +44,11 @@ class _FractionalMaxPool(Module):
         if output_size is not None:
             self.output_size = sizes_of(name, "output_size", output_size, m)
         elif output_ratio is not None:
-            one = isinstance(output_ratio, (int, float))
-            ratios = (output_ratio,) * m if one else tuple(output_ratio)  # type: ignore[arg-type]
+            ratios = (
+                (output_ratio,) * m
+                if isinstance(output_ratio, (int, float))
+                else tuple(output_ratio)
+            )
             if len(ratios) != m or any(not 0 < r < 1 for r in ratios):
                 raise ValueError(
                     f"{name} takes output_ratio as a number between 0 and 1, or {m} of them; it "
@@ -58,7 +61,7 @@ class _FractionalMaxPool(Module):
         """Map x of (batch, channels, *space) to fewer places.
 
         ``samples`` are numbers in [0, 1) of shape (batch, channels, axes of space) that shift the
-        windows; ``key`` draws them. With neither, all are 1/2.
+        windows; ``key`` draws them, and so does training. Else all are 1/2.
         """
         x, batched = samples_of(self, x, self.space)
         samples = self._samples(x, key, samples)
@@ -89,6 +92,8 @@ class _FractionalMaxPool(Module):
                     f"{title(self)} takes samples of shape {shape}; it was given {samples.shape}"
                 )
             return samples
+        if key is None and self.training:
+            key = self.fresh_key(x)
         if key is None:
             return fnp.full(shape, 0.5, fnp.float32)
         return random.uniform(key, shape)

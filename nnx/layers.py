@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import funtorch as ft
@@ -14,7 +14,7 @@ from funtorch import random
 
 from .module import Module, field, static, title
 
-__all__ = ["Flatten", "Identity", "Lambda", "Linear", "Sequential"]
+__all__ = ["Flatten", "Identity", "Lambda", "Linear", "Sequential", "Unflatten"]
 
 
 class Linear(Module):
@@ -25,8 +25,8 @@ class Linear(Module):
     Args:
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
-        key: random key for the initial values.
         bias: whether there is a bias.
+        key: random key for the initial values.
         dtype: floating-point dtype of the parameters.
 
     Raises:
@@ -46,7 +46,7 @@ class Linear(Module):
     out_features: int = static()
 
     def __init__(
-        self, in_features: int, out_features: int, *, key: Any, bias: bool = True,
+        self, in_features: int, out_features: int, bias: bool = True, *, key: Any,
         dtype: Any = fnp.float32,
     ) -> None:  # fmt: skip
         if in_features < 0 or out_features < 0:
@@ -88,25 +88,76 @@ class Identity(Module):
 
 
 class Flatten(Module):
-    """Join all axes but the first ``keep`` into one.
+    """Join some neighbouring axes into one: all but the first, unless said otherwise.
+
+    Args:
+        start_dim: the first of them.
+        end_dim: the last of them.
+
+    Raises:
+        ValueError: when called, the input has no such axes.
 
     Example:
         >>> import funtorch.numpy as fnp
         >>> from funtorch import nnx
         >>> nnx.Flatten()(fnp.ones((5, 8, 8))).shape
         (5, 64)
+        >>> nnx.Flatten(1, 2)(fnp.ones((5, 8, 8, 3))).shape
+        (5, 64, 3)
     """
 
-    keep: int = static(1)
+    start_dim: int = static(1)
+    end_dim: int = static(-1)
 
     def __call__(self, x: Any) -> ft.Array:
         x = fnp.asarray(x)
-        if x.ndim < self.keep:
+        # One sample has no axis to leave out at its end: (5,) becomes (5, 1).
+        first, last = (d + x.ndim if d < 0 else d for d in (self.start_dim, self.end_dim))
+        if not 0 <= first <= last + 1 <= x.ndim:
             raise ValueError(
-                f"{title(self)} takes an array of {self.keep} or more axes; it was given one of "
-                f"shape {x.shape}"
+                f"{title(self)} takes an array that has these axes; it was given one of shape "
+                f"{x.shape}"
             )
-        return x.reshape(*x.shape[: self.keep], math.prod(x.shape[self.keep :]))
+        joined = math.prod(x.shape[first : last + 1])
+        return x.reshape(*x.shape[:first], joined, *x.shape[last + 1 :])
+
+
+class Unflatten(Module):
+    """Split an axis into several.
+
+    Args:
+        dim: the axis.
+        unflattened_size: sizes of what it becomes; one may be -1, for what is left.
+
+    Raises:
+        ValueError: when called, the input has no such axis, or its size is not their product.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.Unflatten(1, (2, 5, 5))(fnp.ones((4, 50))).shape
+        (4, 2, 5, 5)
+    """
+
+    dim: int = static()
+    unflattened_size: tuple[int, ...] = static()
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def __call__(self, x: Any) -> ft.Array:
+        x, sizes = fnp.asarray(x), self.unflattened_size
+        k = self.dim + x.ndim if self.dim < 0 else self.dim
+        if 0 <= k < x.ndim:
+            known = math.prod(n for n in sizes if n != -1)
+            left = x.shape[k] // known if known else 0
+            sizes = tuple(left if n == -1 else n for n in sizes)
+            if self.unflattened_size.count(-1) < 2 and math.prod(sizes) == x.shape[k]:
+                return x.reshape(*x.shape[:k], *sizes, *x.shape[k + 1 :])
+        raise ValueError(
+            f"{title(self)} takes an array whose axis {self.dim} has the product of these sizes; "
+            f"it was given one of shape {x.shape}"
+        )
 
 
 class Lambda(Module):

@@ -1,19 +1,19 @@
 """Errors that leave a module say where in the model it is.
 
-Each module's call puts the names of the fields that lead to it before the message, on the error's
-way up; nothing is done while nothing fails.
+Each module's calls and public methods put the names of the fields that lead to it before the
+message, on the error's way up; nothing is done while nothing fails.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import FunctionType
 from typing import Any
 
 from funtorch import tracebacks
 
-__all__ = ["entries", "located", "path_to"]
+__all__ = ["entries", "located", "methods_of", "path_to"]
 
 _NODES = (list, tuple)
 # Errors whose message is their only argument. Others may mean more by theirs.
@@ -77,8 +77,24 @@ def _add_place(error: Exception, module: Any) -> None:
         error.args = (f"{path}: {text}",)
 
 
+def methods_of(namespace: dict[str, Any], fields: Container[str]) -> list[str]:
+    """List the methods of a class whose errors are located: ``__call__`` and the public ones.
+
+    Args:
+        namespace: what the class body defines.
+        fields: names of the class's fields, whose defaults may be functions too.
+    """
+    return [
+        name
+        for name, value in namespace.items()
+        if isinstance(value, FunctionType)
+        and (name == "__call__" or not name.startswith("_"))
+        and name not in fields
+    ]
+
+
 def located(call: Callable[..., Any]) -> Any:
-    """Return a module's ``__call__`` whose errors say where in the model the module is."""
+    """Return a method of a module whose errors say where in the model the module is."""
     add_place, hide = _add_place, tracebacks.hide_frames
 
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:

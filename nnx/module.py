@@ -8,16 +8,16 @@ methods, `Module.fresh_key`, `Module.observe` and `Module.absorb`, which `train`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import random
 
-from .locate import located
+from .locate import located, methods_of
 
-__all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
+__all__ = ["Module", "buffer", "field", "param_count", "static"]
 
 M = TypeVar("M", bound="Module")
 
@@ -32,9 +32,9 @@ def field(
 
     Args:
         static: whether the value is part of the module's structure rather than of its arrays.
+        buffer: whether its arrays are state rather than parameters, as `buffer` says.
         transparent: whether state dicts and messages name what the field holds without the field:
             a sequence of layers has ``0.weight``, not ``layers.0.weight``.
-        buffer: whether its arrays are state rather than parameters, as `buffer` says.
         **options: what `dataclasses.field` takes: ``default``, ``default_factory``, ``kw_only`` ...
 
     Returns:
@@ -112,11 +112,13 @@ class Mark(NamedTuple):
 
     ``path`` is its dotted name in the model that is in training, None where there is none;
     ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
+    ``watch`` is who is told of its calls, and by which name.
     """
 
     path: str | None = None
     frozen: frozenset[str] = frozenset()
     still: bool = False
+    watch: tuple[Any, str] | None = None
 
 
 def _register(cls: Any) -> None:
@@ -157,12 +159,18 @@ class _ModuleType(type):
         cls._generated_init = not written
         dataclasses.dataclass(init=not written, eq=False, repr=False)(cls)  # type: ignore[arg-type]
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        taken = [f.name for f in fields if f.name in vars(cls.__mro__[-2])]
+        if taken:
+            raise TypeError(
+                f"{name} has fields named {_listed(taken)}, which is what modules call something "
+                "of theirs; choose another name"
+            )
         cls._children = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._statics = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._transparent = frozenset(f.name for f in fields if f.metadata.get("transparent"))
         cls._buffers = frozenset(f.name for f in fields if f.metadata.get("buffer"))
-        if "__call__" in namespace:
-            cls.__call__ = located(namespace["__call__"])  # type: ignore[method-assign]
+        for method in methods_of(namespace, cls._children + cls._statics):
+            setattr(cls, method, located(namespace[method]))
         _register(cls)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -221,8 +229,8 @@ class Module(metaclass=_ModuleType):
 
     _children: ClassVar[tuple[str, ...]]
     _statics: ClassVar[tuple[str, ...]]
-    _transparent: ClassVar[frozenset[str]]
     _buffers: ClassVar[frozenset[str]]
+    _transparent: ClassVar[frozenset[str]]
     _generated_init: ClassVar[bool]
     _mark: ClassVar[Mark | None] = None  # of an instance that has one: in its __dict__
 
@@ -234,7 +242,7 @@ class Module(metaclass=_ModuleType):
             )
         known = self._children + self._statics
         if name not in known:
-            kind = "ft.Array" if _is_array(value) else type(value).__name__
+            kind = "ft.Array" if is_array(value) else type(value).__name__
             raise AttributeError(
                 f"{type(self).__name__}.__init__ assigned {name!r}, which is not a field of the "
                 f"class (fields: {_listed(known)}). Annotate it in the class body: "
@@ -330,11 +338,10 @@ class Module(metaclass=_ModuleType):
             ValueError: the layer is not in training.
         """
         path = self._path("observe")
-        seen = ft.tree.map(ft.lax.stop_gradient, seen)
-        own = ft.tree.leaves(self)
+        own = next(iter(ft.tree.leaves(self)), 0)
+        seen, own = ft.tree.map(ft.lax.stop_gradient, (seen, own))
         ranks = tuple(fnp.ndim(x) for x in ft.tree.leaves(seen))
-        ft.sow(Seen(seen, ranks, fnp.ndim(own[0]) if own else None), name=path, tag=SEEN,
-               mode="append")  # fmt: skip
+        ft.sow(Seen(seen, own, ranks, fnp.ndim(own)), name=path, tag=SEEN, mode="append")
 
     def absorb(self: M, *args: Any, **seen: Any) -> M:
         """Make the layer as it is after what one call has seen. Replaces fields by default.
@@ -373,13 +380,29 @@ class Module(metaclass=_ModuleType):
             )
         return self._mark.path  # type: ignore[union-attr, return-value]
 
+    def dotted_name(self, field: str) -> str:
+        """Name a field in dotted paths, as `state_dict` has them: as it is, unless overridden.
+
+        Args:
+            field: the field.
+
+        Returns:
+            Its part of the path; '' to leave it out.
+        """
+        return "" if field in self._transparent else field
+
 
 class Seen(Module):
-    """What one call has seen, with the ranks that its arrays and one of the module's had then."""
+    """What one call has seen, and one of the module's arrays, with the ranks they had then.
+
+    What is reaped has more axes: those of loops around the call, then those of mapped lanes. The
+    module's array has lanes only where modules are stacked.
+    """
 
     values: dict[str, Any]
+    own: Any
     ranks: tuple[int, ...] = static()
-    own: int | None = static()
+    own_rank: int = static()
 
 
 def _complete(module: Module) -> None:
@@ -457,7 +480,7 @@ def _lines(label: str, value: Any, indent: str) -> Iterator[str]:
         yield f"{head}{type(value).__name__}"
         children = value.items() if isinstance(value, dict) else enumerate(value)
     else:
-        yield head + (_typed(value) if _is_array(value) else repr(value))
+        yield head + (typed(value) if is_array(value) else repr(value))
         return
     for name, child in children:
         yield from _lines(f"{name}: ", child, indent + "  ")
@@ -467,12 +490,14 @@ def _counted(count: int) -> str:
     return f"{count:,} parameter" + ("" if count == 1 else "s")
 
 
-def _typed(x: Any) -> str:
+def typed(x: Any) -> str:
+    """Write an array's dtype and shape."""
     return f"{fnp.dtype(x.dtype).name}[{','.join(map(str, x.shape))}]"
 
 
 # --------------------------------------------------------------------------------------- parameters
-def _is_array(x: Any) -> bool:
+def is_array(x: Any) -> bool:
+    """Tell whether x is an array, or stands for one."""
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
@@ -493,13 +518,13 @@ def param_count(model: Any) -> int:
     return sum(
         leaf.value.size
         for leaf in named_leaves(model)
-        if _is_array(leaf.value) and is_inexact(leaf.value) and not leaf.buffer
+        if is_array(leaf.value) and is_inexact(leaf.value) and not leaf.buffer
     )
 
 
 def is_inexact(x: Any) -> bool:
     """Tell whether x is a floating-point or complex array or number, which has derivatives."""
-    if _is_array(x):
+    if is_array(x):
         return fnp.issubdtype(x.dtype, fnp.inexact)
     return isinstance(x, (float, complex))
 
@@ -528,11 +553,6 @@ def dotted(path: Any) -> str:
     return ft.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _step(module: Module, field_name: str) -> str:
-    """Return what a field adds to a dotted path."""
-    return "" if field_name in module._transparent else field_name
-
-
 def named_leaves(
     tree: Any, prefix: str = "", buffer: bool = False, frozen: bool = False
 ) -> Iterator[Leaf]:
@@ -553,19 +573,23 @@ def named_leaves(
         for field_name in node._children:
             yield from named_leaves(
                 getattr(node, field_name),
-                joined(name, _step(node, field_name)),
+                joined(name, node.dotted_name(field_name)),
                 buffer or field_name in node._buffers,
                 field_name in still,
             )
 
 
-def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = "") -> Any:
+def map_modules(
+    function: Callable[[str, Any], Any], tree: Any, prefix: str = "", short: bool = False
+) -> Any:
     """Rebuild a model, applying ``function(path, module)`` to every module, inner ones first.
 
     Args:
         function: what to apply.
         tree: a module, or any pytree of modules and arrays.
         prefix: its dotted path.
+        short: whether paths are those of `Module.dotted_name`, where a module may have the path of
+            one that holds it, or of the names of all fields.
 
     Returns:
         The new model.
@@ -578,9 +602,9 @@ def map_modules(function: Callable[[str, Any], Any], tree: Any, prefix: str = ""
         changes = {}
         for field_name in node._children:
             value = getattr(node, field_name)
-            if not _is_array(value) and value is not None:
-                below = joined(name, _step(node, field_name))
-                changes[field_name] = map_modules(function, value, below)
+            if not is_array(value) and value is not None:
+                step = node.dotted_name(field_name) if short else field_name
+                changes[field_name] = map_modules(function, value, joined(name, step), short)
         return function(name, changed(node, **changes))
 
     return ft.tree_util.tree_map_with_path(at, tree, is_leaf=is_module)
@@ -601,91 +625,3 @@ def marked(module: M, mark: Mark | None) -> M:
     else:
         vars(copy)["_mark"] = mark
     return copy
-
-
-def _unique_leaves(model: Any) -> list[Leaf]:
-    leaves = list(named_leaves(model))
-    seen: set[str] = set()
-    for leaf in leaves:
-        if leaf.name in seen:
-            raise ValueError(
-                f"two arrays of the model have the dotted name {leaf.name!r}: a dict in it has a "
-                "key with a dot in it. Rename that key"
-            )
-        seen.add(leaf.name)
-    return leaves
-
-
-def state_dict(model: Any) -> dict[str, Any]:
-    """List the arrays of a model by their dotted paths.
-
-    Args:
-        model: a module, or any pytree of arrays.
-
-    Returns:
-        A dict such as ``{'l1.weight': ..., 'l1.bias': ...}``, ready for `funtorch.io.save`.
-
-    Raises:
-        ValueError: two arrays have the same dotted path.
-
-    Example:
-        >>> from funtorch import nnx, random
-        >>> list(nnx.state_dict(nnx.Sequential(nnx.Linear(2, 3, key=random.key(0)), nnx.ReLU())))
-        ['0.weight', '0.bias']
-    """
-    return {leaf.name: leaf.value for leaf in _unique_leaves(model) if _is_array(leaf.value)}
-
-
-def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
-    """Make a copy of a model whose arrays are those of a state dict.
-
-    Arrays are converted to the model's dtypes within one kind (float to float), and never change
-    shape.
-
-    Args:
-        model: a module, or any pytree of arrays; only its structure, shapes and dtypes matter.
-        state: arrays by dotted path, as from `state_dict` or `funtorch.io.load`.
-
-    Returns:
-        A model of the same structure.
-
-    Raises:
-        ValueError: names are missing or unknown, or shapes or kinds differ; all of them are named.
-
-    Example:
-        >>> from funtorch import nnx, random
-        >>> a, b = (nnx.Linear(2, 3, key=random.key(i)) for i in range(2))
-        >>> c = nnx.load_state_dict(b, nnx.state_dict(a))
-        >>> bool((c.weight == a.weight).all())
-        True
-    """
-    named = _unique_leaves(model)
-    wanted = {leaf.name: leaf.value for leaf in named if _is_array(leaf.value)}
-    state = {name: x if _is_array(x) else fnp.asarray(x) for name, x in state.items()}
-    problems = [f"missing: {name} {_typed(wanted[name])}" for name in wanted if name not in state]
-    problems += [f"unknown: {name} {_typed(state[name])}" for name in state if name not in wanted]
-    problems += [
-        f"different: {name} is {_typed(wanted[name])} in the model, {_typed(state[name])} given"
-        for name in wanted
-        if name in state and not _fits(state[name], wanted[name])
-    ]
-    if problems:
-        raise ValueError(
-            f"the state dict does not fit {type(model).__name__}:\n  " + "\n  ".join(problems)
-        )
-    leaves = [
-        fnp.asarray(state[name], dtype=leaf.dtype) if name in wanted else leaf
-        for name, leaf, *_ in named
-    ]
-    return ft.tree.unflatten(ft.tree.structure(model), leaves)
-
-
-def _fits(given: Any, wanted: Any) -> bool:
-    same_kind = _kind(given) == _kind(wanted)
-    return tuple(given.shape) == tuple(wanted.shape) and same_kind
-
-
-def _kind(x: Any) -> str:
-    kinds = ("floating", "complexfloating", "integer", "bool_")
-    matches = (kind for kind in kinds if fnp.issubdtype(x.dtype, getattr(fnp, kind)))
-    return next(matches, str(x.dtype))

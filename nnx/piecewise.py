@@ -196,7 +196,7 @@ class PReLU(Module):
 class RReLU(Module):
     """Keep what is positive and shrink the rest by factors drawn from [lower, upper).
 
-    Without a key the layer is in evaluation, and the factor is the mean of the two.
+    In evaluation, which is without `train` and without a key, the factor is the mean of the two.
 
     Args:
         lower: the smallest factor.
@@ -226,8 +226,10 @@ class RReLU(Module):
             raise ValueError(f"RReLU takes lower <= upper; it is {title(self)}")
 
     def __call__(self, x: Any, *, key: Any = None) -> ft.Array:
-        """Shrink by random factors where there is a key."""
+        """Shrink by random factors in training, or where there is a key."""
         x = fnp.asarray(x)
+        if key is None and self.training:
+            key = self.fresh_key(x)
         if key is None:
             slope: Any = (self.lower + self.upper) / 2
         else:

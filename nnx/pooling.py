@@ -21,7 +21,7 @@ from .sizes import Sizes, samples_of, sizes_of
 
 __all__ = [
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d",
-    "MaxPool2d", "MaxPool3d",
+    "MaxPool2d", "MaxPool3d", "MinPool1d", "MinPool2d", "MinPool3d",
 ]  # fmt: skip
 
 
@@ -62,17 +62,15 @@ class _Pool(Module):
             count = (-(-room // s) if self.ceil_mode else room // s) + 1
             if self.ceil_mode and (count - 1) * s >= n + p:
                 count -= 1  # a window that begins in the padding at the high end
-            if room < 0 or count < 1:
+            if count < 1 or (room < 0 and not self.ceil_mode):
                 raise ValueError(
                     f"{title(self)}: no window fits into an axis of size {n} with padding {p}"
                 )
             pads.append((p, p + max(0, (count - 1) * s - room)))
         return pads
 
-    def _reduce(self, x: Any, start: Any, f: Any) -> tuple[Any, bool, list[tuple[int, int]]]:
-        x, batched = samples_of(self, x, self.space)
-        pads = self._pads(x.shape[2:])
-        out = lax.reduce_window(
+    def _reduce(self, x: Any, start: Any, f: Any, pads: Sequence[tuple[int, int]]) -> Any:
+        return lax.reduce_window(
             x,
             start,
             f,
@@ -81,7 +79,6 @@ class _Pool(Module):
             [(0, 0), (0, 0), *pads],
             window_dilation=(1, 1, *self.dilation),
         )
-        return out, batched, pads
 
 
 class _MaxPool(_Pool):
@@ -96,26 +93,46 @@ class _MaxPool(_Pool):
 
     def __call__(self, x: Any) -> Any:
         """Map x of (batch, channels, *space) to fewer places."""
-        x = fnp.asarray(x)
+        x, batched = samples_of(self, x, self.space)
+        pads = self._pads(x.shape[2:])
         if self.return_indices:
-            return self._with_indices(x)
-        inexact = fnp.issubdtype(x.dtype, fnp.floating)
-        start = -fnp.inf if inexact else fnp.iinfo(x.dtype).min
-        y, batched, _ = self._reduce(x, start, lax.max)
+            y, places = self._with_indices(x, pads)
+            return (y, places) if batched else (y[0], places[0])
+        y = self._reduce(x, _extremes(x.dtype)[0], lax.max, pads)
         return y if batched else y[0]
 
-    def _with_indices(self, x: ft.Array) -> tuple[ft.Array, ft.Array]:
-        x, batched = samples_of(self, x, self.space)
+    def _with_indices(
+        self, x: ft.Array, pads: Sequence[tuple[int, int]]
+    ) -> tuple[ft.Array, ft.Array]:
         tables = []
         for n, (lo, hi), k, s, d in zip(
-            x.shape[2:], self._pads(x.shape[2:]), self.kernel_size, self.stride, self.dilation,
+            x.shape[2:], pads, self.kernel_size, self.stride, self.dilation,
             strict=True,
         ):  # fmt: skip
             first = np.arange(0, n + lo + hi - d * (k - 1), s)[:, None] - lo
             tables.append(first + d * np.arange(k))
         places = best_places(x, tables)
-        y = gathered(x, places, self.space)
-        return (y, places) if batched else (y[0], places[0])
+        return gathered(x, places, self.space), places
+
+
+class _MinPool(_Pool):
+    def __init__(
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
+        dilation: Sizes = 1, ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
+        self._windows(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def __call__(self, x: Any) -> ft.Array:
+        """Map x of (batch, channels, *space) to fewer places."""
+        x, batched = samples_of(self, x, self.space)
+        y = self._reduce(x, _extremes(x.dtype)[1], lax.min, self._pads(x.shape[2:]))
+        return y if batched else y[0]
+
+
+def _extremes(dtype: Any) -> tuple[Any, Any]:
+    if fnp.issubdtype(dtype, fnp.floating):
+        return -fnp.inf, fnp.inf
+    return fnp.iinfo(dtype).min, fnp.iinfo(dtype).max
 
 
 class _AvgPool(_Pool):
@@ -135,12 +152,25 @@ class _AvgPool(_Pool):
 
     def __call__(self, x: Any) -> ft.Array:
         """Map x of (batch, channels, *space) to fewer places."""
-        x = fnp.asarray(x)
-        total, batched, pads = self._reduce(x, 0, lax.add)
-        y = total / self._divisor(x.shape[-self.space :], pads, total.dtype)
+        x, batched = samples_of(self, x, self.space)
+        pads = self._pads(x.shape[2:])
+        apart = self.stride == self.kernel_size
+        total = self._blocks(x, pads) if apart else self._reduce(x, 0, lax.add, pads)
+        y = total / self._divisor(x.shape[2:], pads, total.dtype)
         return y if batched else y[0]
 
-    def _divisor(self, sizes: Sequence[int], pads: list[tuple[int, int]], dtype: Any) -> Any:
+    def _blocks(self, x: ft.Array, pads: Sequence[tuple[int, int]]) -> ft.Array:
+        """Add up windows that do not overlap: axes of a reshaped array."""
+        fit = [(0, 0, 0), (0, 0, 0)]  # what is cut off at the end belongs to no window
+        shape = list(x.shape[:2])
+        for n, (lo, hi), k in zip(x.shape[2:], pads, self.kernel_size, strict=True):
+            count = (n + lo + hi) // k
+            fit.append((lo, count * k - n - lo, 0))
+            shape += [count, k]
+        blocks = lax.pad(x, fnp.zeros((), x.dtype), fit).reshape(shape)
+        return blocks.sum(tuple(range(3, blocks.ndim, 2)), dtype=x.dtype)
+
+    def _divisor(self, sizes: Sequence[int], pads: Sequence[tuple[int, int]], dtype: Any) -> Any:
         """Return how many elements the windows have: one number, or one per place."""
         if self.divisor_override is not None:
             return self.divisor_override
@@ -206,6 +236,45 @@ class MaxPool3d(_MaxPool):
         >>> from funtorch import nnx
         >>> nnx.MaxPool3d((1, 2, 2))(fnp.ones((1, 2, 4, 4, 4))).shape
         (1, 2, 4, 2, 2)
+    """
+
+    space: ClassVar[int] = 3
+
+
+class MinPool1d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool1d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool1d(2)(fnp.array([[1.0, 3.0, 2.0, 0.0]]))
+        Array([[1., 0.]], dtype=float32)
+    """
+
+    space: ClassVar[int] = 1
+
+
+class MinPool2d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool2d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool2d(2)(fnp.ones((1, 8, 28, 28))).shape
+        (1, 8, 14, 14)
+    """
+
+    space: ClassVar[int] = 2
+
+
+class MinPool3d(_MinPool):
+    """Take the smallest element of each window; as `MaxPool3d`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.MinPool3d(2)(fnp.ones((1, 2, 4, 4, 4))).shape
+        (1, 2, 2, 2, 2)
     """
 
     space: ClassVar[int] = 3

@@ -45,6 +45,8 @@ def _nearest(shift: float) -> Callable[..., Reads]:
 
 
 def _linear(n: int, out: int, factor: float | None, corners: bool, kind: Any) -> Reads:
+    if n == out:  # whatever the factor was, as in PyTorch
+        return np.arange(n)[:, None], None
     centre = np.maximum(_centres(n, out, factor, corners, kind), 0)
     first = np.minimum(centre.astype(np.int32), n - 1)
     share = np.clip(centre - first.astype(kind), 0, 1)

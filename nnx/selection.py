@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 import funtorch as ft
 import funtorch.numpy as fnp
 
@@ -447,7 +449,7 @@ def nonfinite(tree: Any) -> dict[str, Any]:
         for leaf in named_leaves(tree)
         if is_inexact(leaf.value)
     }
-    try:
-        return {name: n for name, n in counts.items() if n}
-    except ft.errors.TracerBoolConversionError:
+    try:  # not `if n`, which traces both ways under jit
+        return {name: n for name, n in counts.items() if np.asarray(n) > 0}
+    except ft.errors.TracerArrayConversionError:
         return counts

@@ -81,6 +81,11 @@ class _ConvTranspose(Module):
         extents = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True)]
         extra = self._extra(x.shape[2:], extents, output_size)
         pads = [(e - p, e - p + o) for e, p, o in zip(extents, self.padding, extra, strict=True)]
+        for n, s, e, (lo, hi) in zip(x.shape[2:], self.stride, extents, pads, strict=True):
+            if (n - 1) * s + 1 + lo + hi < e + 1:
+                raise ValueError(
+                    f"{title(self)}: an axis of size {n} leaves nothing after the padding"
+                )
         y = lax.conv_general_dilated(
             x,
             self._mirrored(),

@@ -31,7 +31,7 @@ def numbers(shape: tuple[int, ...], seed: int) -> np.ndarray:
 def inputs_of(row: Row) -> list[np.ndarray]:
     """Make the inputs of a row."""
     return [
-        np.asarray(given) if isinstance(given, list) else numbers(given, 3 + i)
+        numbers(given, 3 + i) if isinstance(given, tuple) else np.asarray(given)
         for i, given in enumerate(row[3])
     ]
 

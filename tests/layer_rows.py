@@ -1,7 +1,7 @@
 """Layers with their settings and inputs, one row each: all are PyTorch's, by the same names.
 
-A row is (name, arguments, settings, inputs). An input is the shape of an array of floats, or a
-list: integers as they stand.
+A row is (name, arguments, settings, inputs). An input is the shape of an array of floats, or an
+integer or a list of them as they stand.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ POOLS: list[Row] = [
     ("AvgPool2d", (3, 2, 1), {}, ((2, 3, 9, 8),)),
     ("AvgPool2d", (3, 2, 1, True), {}, ((3, 10, 8),)),
     ("AvgPool2d", (2,), {"divisor_override": 3}, ((2, 3, 7, 6),)),
+    ("MaxPool2d", (4, None, (1, 0), (2, 1), False, True), {}, ((1, 4, 4, 1),)),
+    ("AvgPool1d", ((4,), 3, (0,), True, False), {}, ((2, 4, 2),)),
     ("AvgPool3d", (2,), {"ceil_mode": True, "count_include_pad": False}, ((1, 1, 4, 5, 3),)),
     ("LPPool1d", (2, 3), {}, ((2, 3, 9),)),
     ("LPPool2d", (2.0, (2, 3), 2), {}, ((2, 3, 5, 8),)),
@@ -152,12 +154,44 @@ RESIZES: list[Row] = [
     ("Upsample", ((3, 7),), {}, ((2, 3, 4, 5),)),
     ("Upsample", (5,), {"mode": "linear"}, ((2, 3, 4),)),
     ("Upsample", (None, (1.5, 2.4)), {"mode": "bilinear"}, ((2, 3, 4, 5),)),
+    ("Upsample", (None, 1.2), {"mode": "bilinear"}, ((2, 3, 4, 5),)),
     ("Upsample", ((3, 7),), {"mode": "bicubic", "align_corners": True}, ((2, 1, 4, 5),)),
     ("Upsample", (4,), {"mode": "trilinear"}, ((1, 2, 2, 3, 5),)),
     ("UpsamplingNearest2d", (7,), {}, ((1, 2, 4, 3),)),
     ("UpsamplingBilinear2d", (None, 2), {}, ((1, 2, 4, 3),)),
 ]
 
+EMBEDDINGS: list[Row] = [
+    ("Embedding", (5, 3), {}, ([[1, 4, 0], [2, 1, 1]],)),
+    ("Embedding", (5, 3, 1), {}, ([1, 4, 1, 0],)),
+    ("Embedding", (5, 3), {"max_norm": 0.9, "norm_type": 1.0}, ([1, 4, 1, 0],)),
+    ("Embedding", (5, 3, -1, 0.5), {"scale_grad_by_freq": True}, ([[4, 1, 1, 0]],)),
+    ("EmbeddingBag", (5, 3), {}, ([[1, 4, 0], [2, 1, 1]],)),
+    ("EmbeddingBag", (5, 3), {"mode": "sum", "padding_idx": 0}, ([3, 0, 2, 3, 1, 0], [0, 2, 2, 5])),
+    ("EmbeddingBag", (5, 3), {"mode": "max"}, ([3, 0, 2, 3, 1, 0], [0, 2, 2, 5])),
+    ("EmbeddingBag", (5, 3), {"padding_idx": 3}, ([[3, 0, 2, 3], [1, 0, 4, 4], [3, 3, 3, 3]],)),
+    ("EmbeddingBag", (5, 3, 0.8), {"mode": "max", "padding_idx": 3}, ([[3, 3], [1, 3], [4, 0]],)),
+    (
+        "EmbeddingBag",
+        (5, 3),
+        {"mode": "sum", "include_last_offset": True},
+        ([3, 0, 2, 3, 1], [0, 2, 5]),
+    ),
+    ("Bilinear", (3, 4, 2), {}, ((5, 3), (5, 4))),
+    ("Bilinear", (3, 4, 2, False), {}, ((2, 5, 3), (2, 5, 4))),
+    ("Bilinear", (3, 4, 2), {}, ((3,), (4,))),
+    ("Linear", (3, 4), {}, ((5, 3),)),
+    ("Linear", (3, 4, False), {}, ((3,),)),
+    ("Flatten", (), {}, ((2, 3, 4),)),
+    ("Flatten", (1, 2), {}, ((2, 3, 4, 5),)),
+    ("Flatten", (0,), {}, ((2, 3),)),
+    ("Unflatten", (1, (2, -1)), {}, ((3, 6, 2),)),
+    ("Unflatten", (-1, (2, 2)), {}, ((4,),)),
+    ("Identity", (), {}, ((4,),)),
+    ("AdaptiveLogSoftmaxWithLoss", (16, 12, [3, 7]), {}, ((5, 16), [0, 11, 4, 2, 7])),
+    ("AdaptiveLogSoftmaxWithLoss", (8, 12, [5], 2.0, True), {}, ((8,), 7)),
+]
+
 ROWS: list[Row] = [
-    *ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS, *CONVS, *RESIZES,
+    *ACTIVATIONS, *NORMS, *COMPARISONS, *SHUFFLES, *POOLS, *PADS, *CONVS, *RESIZES, *EMBEDDINGS,
 ]  # fmt: skip

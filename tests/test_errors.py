@@ -8,6 +8,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import errors
+from funtorch.config import config
 
 X = np.array([1.0, 2.0, 3.0])
 KEPT = []
@@ -26,6 +27,12 @@ def escape(transform):
 
 def branch(x):
     return x if x > 0 else -x
+
+
+def strictly(attempt):
+    """Do what JAX does where Python decides by a traced value: raise."""
+    with config.override(python_control_flow=False):
+        return attempt()
 
 
 def assign(x):
@@ -146,7 +153,7 @@ MISTAKES = {
         [r"test_errors\.py:\d+ \(keep\)"],
     ),
     "bool of a tracer": (
-        lambda: ft.jit(branch)(1.0),
+        lambda: strictly(lambda: ft.jit(branch)(1.0)),
         errors.TracerBoolConversionError,
         [
             r"branch \(test_errors\.py",
@@ -353,12 +360,16 @@ def test_message_names_the_line_of_the_mistake():
     with pytest.raises(
         errors.TracerBoolConversionError, match=rf"test_errors\.py:{line} \(branch\)"
     ):
-        ft.jit(branch)(1.0)
+        strictly(lambda: ft.jit(branch)(1.0))
+
+
+def test_python_decides_by_traced_values_otherwise():
+    assert [float(ft.jit(branch)(x)) for x in (2.0, -3.0)] == [2.0, 3.0]
 
 
 def test_errors_leave_no_trace_behind():
     with pytest.raises(errors.TracerBoolConversionError):
-        ft.jit(ft.vmap(ft.grad(branch)))(X)
+        strictly(lambda: ft.jit(ft.vmap(ft.grad(branch)))(X))
     assert float(ft.grad(lambda x: x * x)(3.0)) == 6.0
     assert float(fnp.asarray(1.0) + 1) == 2.0
 

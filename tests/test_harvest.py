@@ -84,6 +84,38 @@ def test_reap_and_plant_through(word, transform):
     out, sown = transform(ft.reap(f))(X)
     close((out, sown), (plain, {"h": S}))
     close(transform(ft.plant(f))({"h": np.full(3, 7.0)}, X), planted)
+    by_function = ft.plant(f)
+    close(
+        transform(lambda x: by_function(lambda name, like: fnp.full_like(like, 7.0), x))(X), planted
+    )
+    close(transform(lambda x: by_function(lambda name, like: None, x))(X), plain)
+
+
+@both
+def test_a_function_is_asked_in_the_programs_order(transform):
+    asked = []
+
+    def give(name, like):
+        asked.append((name, like.shape, str(like.dtype)))
+        return fnp.full(like.shape, len(asked), like.dtype)
+
+    def steps(x):
+        x = ft.sow(x, name="a", mode="append") + ft.sow(x, name="a", mode="append")
+        return lax.scan(lambda c, y: (c, ft.sow(y, name="b") + 0), 0, x)[1]
+
+    close(transform(lambda x: ft.plant(steps)(give, x))(X), [3.0] * 3)
+    assert asked == [("a", (3,), "float64"), ("a", (3,), "float64"), ("b", (3,), "float64")]
+
+
+@both
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_branches_may_differ_where_all_is_planted(transform, sign):
+    def f(x):
+        return lax.cond(x.sum() > 0, layer, lambda y: 3 * y, x)
+
+    x = sign * X
+    want = 25.0 + x if sign > 0 else 3 * x
+    close(transform(ft.plant(f))({"h": np.full(3, 5.0)}, x), want)
 
 
 @both
@@ -220,6 +252,7 @@ def twice(x):
         (lambda: ft.plant(layer)({"k": 1.0}, X), ValueError, "sows nothing named 'k' with"),
         (lambda: ft.plant(layer)({"h": X[:2]}, X), TypeError, r"f64\[3\]; given is f64\[2\]"),
         (lambda: ft.plant(ft.jit(layer))({"h": (X, X)}, X), TypeError, "'h'.*has the structure"),
+        (lambda: ft.plant(layer)(lambda n, x: X[:2], X), TypeError, r"f64\[3\]; given is f64\[2\]"),
         (lambda: ft.sow(X, name=3), TypeError, "name and tag must be strings, got int"),
         (lambda: ft.sow(X, name="a", mode="all"), ValueError, "mode must be one of"),
         (lambda: ft.reap(3), TypeError, "reap takes a function first"),

@@ -1,6 +1,8 @@
 """`debug_nans`: the operation that makes a nan is named, with the user's line, compiled or not."""
 
+import re
 import threading
+import traceback
 
 import numpy as np
 import pytest
@@ -47,6 +49,10 @@ def until(x):
     )
 
 
+def f_name(source):
+    return source.function.split(".")[-1]
+
+
 CASES = {
     "plain": (bad, "log"),
     "scan": (loop, "sqrt"),
@@ -76,6 +82,9 @@ def test_the_operation_and_its_line_are_named(case, word):
         g(X)
     source = error.value.source
     assert source.file == __file__
+    frame = traceback.extract_tb(error.value.__traceback__)[-1]  # the error rises there
+    assert (frame.filename, frame.lineno, frame.name) == (__file__, source.line, f_name(source))
+    assert re.search(name + r"\(-\d", str(error.value))  # with the value that it is of
     with open(__file__) as lines:
         assert "the line" in lines.readlines()[source.line - 1]
     g(X)

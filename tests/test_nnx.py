@@ -263,7 +263,7 @@ def test_flatten_and_identity() -> None:
     assert nnx.Flatten()(x).shape == (2, 12)
     assert nnx.Flatten(0)(x).shape == (24,)
     assert nnx.Identity()(x) is x
-    with pytest.raises(ValueError, match=r"Flatten\(keep=4\).*\(2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"Flatten\(start_dim=4, end_dim=-1\).*\(2, 3, 4\)"):
         nnx.Flatten(4)(x)
 
 

@@ -70,6 +70,7 @@ WHERE = (
 )
 RUNS = {
     "called": lambda m, x: m(x),
+    "method": lambda m, x: m.encode(x),
     "jit": lambda m, x: ft.jit(lambda m, x: m(x))(m, x),
     "vmap": lambda m, x: ft.vmap(m)(x),
     "grad": lambda m, x: ft.grad(lambda m: m(x).sum())(m),
@@ -105,6 +106,18 @@ def test_a_layer_made_on_the_way_is_named_by_its_class() -> None:
 
     with pytest.raises(ValueError, match=r"^0\.Linear: Linear\(in_features=2"):
         nnx.Sequential(Tied(nnx.Linear(2, 2, key=KEY)))(fnp.ones(3))
+
+
+def test_functions_in_fields_stay_as_they_are() -> None:
+    def double(x):
+        return 2 * x
+
+    class Applied(nnx.Module):
+        function: object = nnx.static(double)
+        plain: object = nnx.static(len)
+
+    assert Applied().function is double
+    assert ft.tree.map(lambda x: x, Applied()).plain is len
 
 
 def test_other_errors_are_left_alone() -> None:

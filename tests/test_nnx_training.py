@@ -30,6 +30,7 @@ MODELS = {  # name -> a maker of a model of (4, 3) arrays
         nnx.Linear(3, 5, key=key), nnx.BatchNorm1d(5), nnx.AlphaDropout(0.5), nnx.Tanh(),
         nnx.Linear(5, 3, key=key),
     ),
+    "SpectralNorm": lambda key: nnx.SpectralNorm(nnx.Linear(3, 3, key=key), key=key),
     "twice": lambda key: Twice(nnx.BatchNorm1d(3, momentum=None)),
 }  # fmt: skip
 RANDOM = {"Dropout", "Sequential"}
@@ -140,6 +141,13 @@ def test_vmap_over_training_equals_a_python_loop(name, transform):
     single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     wanted = stacked([f(m, k, x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(ft.vmap(f)(models, keys, xs), wanted, 2e-3, 2e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ensemble_in_training_equals_its_members(name):
+    models = nnx.vmap_init(MODELS[name], 3, KEY)
+    keys, xs = random.split(KEY, 3), batches()
+    single = [ft.tree.map(lambda leaf: leaf[i], models) for i in range(3)]
     news = ft.jit(ft.vmap(lambda m, k, x: nnx.train(m, k)(x)))(models, keys, xs)
     wanted = stacked([nnx.train(m, k)(x) for m, k, x in zip(single, keys, xs, strict=True)])
     assert_same(news, wanted)
@@ -171,14 +179,36 @@ def test_scan_over_stacked_layers(name):
     calls = {"InstanceNorm": 0, "twice": 6}.get(name, 3)
     for count in counts:
         np.testing.assert_array_equal(count, [calls] * 4)
-    assert bool(counts) == (name != "Dropout")
+    assert bool(counts) == (name not in ("Dropout", "SpectralNorm"))
+
+
+def test_loops_inside_and_around_stacked_layers():
+    layers, xs = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 3, KEY), batches(3)
+    single = [ft.tree.map(lambda leaf: leaf[i], layers) for i in range(3)]
+
+    def deep(call, model, x):
+        return lax.scan(lambda h, layer: (call(layer)(h), None), x, model)[0]
+
+    h, news = fnp.asarray(xs), []
+    for layer in single:
+        h, layer = nnx.train(layer, method=loop)(h)
+        news.append(layer)
+    wanted = (h, stacked(news))
+    assert_same(nnx.train(layers, method=lambda m, x: deep(ft.vmap, m, x))(xs), wanted)
+    around = lambda m, x: ft.vmap(lambda x: deep(lambda layer: layer, m, x))(x)
+    assert_same(nnx.train(layers, method=around)(xs), wanted)
+    steps = lambda m, x: lax.map(lambda x: deep(lambda layer: layer, m, x), x)
+    assert_same(nnx.train(layers, method=steps)(xs), wanted)
+    members = lambda m, x: ft.vmap(lambda layer: scanned(layer, x))(m)
+    many = [nnx.train(layer, method=loop)(xs) for layer in single]
+    assert_same(nnx.train(layers, method=members)(xs), stacked(many))
 
 
 def test_axes_that_cannot_be_told_apart():
     layers = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 2, KEY)
 
     def inside_out(model, xs):
-        return lax.scan(lambda h, layer: (ft.vmap(layer)(h), None), xs, model)[0]
+        return ft.vmap(lambda x: ft.vmap(lambda layer: layer(x))(model))(xs)
 
     with pytest.raises(ValueError, match=r"stands for \(2,\) stacked ones.*inside of other loops"):
         nnx.train(layers, method=inside_out)(batches(3))
@@ -266,6 +296,12 @@ def test_dropout_drops_what_goes_together(layer, shape, mask):
     assert not np.asarray(getattr(nnx, layer)(1.0)(x, key=KEY)).any()
 
 
+def test_other_layers_that_draw_numbers_in_training():
+    x = -np.arange(1.0, 257.0, dtype="f4").reshape(1, 1, 16, 16)
+    for layer in (nnx.RReLU(), nnx.FractionalMaxPool2d(2, 7)):
+        assert not np.allclose(nnx.train(layer, KEY)(x)[0], layer(x))
+
+
 @pytest.mark.parametrize(("layer", "shape"), [("Dropout1d", (3,)), ("Dropout2d", (3, 3)),
                                               ("FeatureAlphaDropout", (3,))])  # fmt: skip
 def test_dropout_refuses_shapes(layer, shape):
@@ -343,7 +379,7 @@ def test_tree_at():
         (lambda: nnx.tree_at(lambda m: [m[0], m[0]], [1, 2], [4, 5]), ValueError, "one node twice"),
         (lambda: nnx.tree_at(lambda m: [m[0]], [1, 2], [4, 5]), ValueError, "picks 1 nodes; 2 val"),
         (lambda: nnx.tree_at(lambda m: m[0], [1, 2]), TypeError, "replace or replace_fn"),
-        (lambda: nnx.tree_at(lambda m: m[3].rate, net(), 4), ValueError, "Static fields are no nod"),
+        (lambda: nnx.tree_at(lambda m: m[3].rate, net(), 4), ValueError, "Static fields are no"),
         (lambda: nnx.freeze([fnp.ones(2)], lambda m: m[0]), ValueError, "or in no module"),
         (lambda: nnx.vmap_init(net, -1, KEY), ValueError, "it was given -1"),
         (lambda: nnx.grad(lambda m: m, 2)(1.0), ValueError, "argnums=2"),
@@ -445,6 +481,40 @@ def test_a_layer_of_ones_own_with_state():
         counter.observe(calls=1)
 
 
+def test_names_that_modules_need_themselves():
+    with pytest.raises(TypeError, match="Mine has fields named 'training', which is what modules"):
+
+        class Mine(nnx.Module):
+            training: bool = nnx.static(True)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_branches_that_only_draw_numbers(jit):
+    def call(model, x):
+        return lax.cond(x.sum() > 0, model, lambda x: x, x)
+
+    f = lambda x: nnx.train(nnx.Dropout(0.5), KEY, method=call)(x)[0]
+    f = ft.jit(f) if jit else f
+    x = fnp.ones(50)
+    np.testing.assert_array_equal(f(-x), -x)
+    np.testing.assert_array_equal(f(x), nnx.train(nnx.Dropout(0.5), KEY)(x)[0])
+
+
+def test_scan_over_steps_of_training_equals_a_python_loop():
+    model, xs, keys = MODELS["Sequential"](KEY), batches(), random.split(KEY, 3)
+
+    def step(model, now):
+        key, x = now
+        (value, model), g = nnx.value_and_grad(lambda m: cost(m, key, x[None]), has_aux=True)(model)
+        return optim.apply_updates(model, ft.tree.map(lambda d: -1e-3 * d, g)), value
+
+    one, wanted = model, []
+    for now in zip(keys, xs, strict=True):
+        one, value = step(one, now)
+        wanted.append(value)
+    assert_same(ft.jit(lambda m: lax.scan(step, m, (keys, xs)))(model), (one, fnp.stack(wanted)))
+
+
 def test_nonfinite_names_arrays():
     model = net()
     bad = nnx.tree_at(lambda m: m[4].weight, model, model[4].weight.at[0, :2].set(np.inf))
@@ -472,8 +542,7 @@ def test_a_training_loop_learns_and_compiles_once():
 
         (value, model), grads = nnx.value_and_grad(loss, has_aux=True)(model)
         updates, opt_state = optimizer.update(grads, opt_state, nnx.parameters(model))
-        parameters, rest = nnx.partition(model)
-        return nnx.combine(optim.apply_updates(parameters, updates), rest), opt_state, value
+        return optim.apply_updates(model, updates), opt_state, value
 
     losses = []
     for key in random.split(KEY, 120):

@@ -2,6 +2,7 @@
 
 from . import policies as checkpoint_policies
 from .associative import associative_scan
+from .autocast import autocast
 from .batching import vmap
 from .branches import cond, switch
 from .callbacks import effects_barrier, pure_callback
@@ -25,6 +26,7 @@ from .harvest import plant, reap, sow
 from .jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .jit import clear_caches, disable_jit, explain, jit
 from .loops import fori_loop, while_loop
+from .norms import per_example_norms
 from .remat import checkpoint, remat
 from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
@@ -39,6 +41,7 @@ __all__ = [
     "all_gather",
     "all_to_all",
     "associative_scan",
+    "autocast",
     "axis_index",
     "axis_size",
     "checkpoint",
@@ -72,6 +75,7 @@ __all__ = [
     "map",
     "named_call",
     "named_scope",
+    "per_example_norms",
     "plant",
     "pmax",
     "pmean",

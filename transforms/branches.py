@@ -145,7 +145,8 @@ def _batch(
         programs = [batch_program(b, axis, tuple(batched[1:]), force) for b in branches]
         return _bind(index, programs, operands), list(force)
     check_effects("cond, whose branches all run where lanes choose between them,", *branches)
-    if are_costly(branches) and suits_lanes(axis, *branches):
+    checks = any("check" in branch.effects for branch in branches)  # of the branch taken only
+    if checks or (are_costly(branches) and suits_lanes(axis, *branches)):
         outs = map_lanes(lambda *xs: cond_p.bind(*xs, branches=branches), args, batched, axis.size)
         return outs, [True] * len(outs)
     chosen: list[Any] = []

@@ -27,9 +27,11 @@ from funtorch.core import (
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
+from funtorch.origins import call_named
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
+from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
@@ -57,10 +59,12 @@ class _CustomCall(Primitive):
         ):
             with use_trace(trace.parent):
                 return self.bind(*args, fun=fun, **params)
-        jaxpr = stage(fun, [aval_of(a) for a in args], getattr(fun, "__name__", ""))
+        name = getattr(fun, "__name__", "")
+        jaxpr = stage(fun, [aval_of(a) for a in args], name, Known(args, name))
         n, hoisted = len(jaxpr.consts), jaxpr.hoisted()
         lifted = {k: _drop_leading(v, n, k, fun) if callable(v) else v for k, v in params.items()}
         run = functools.partial(eval_jaxpr, hoisted)
+        run.__wrapped__ = fun  # type: ignore[attr-defined]
         return super().bind(*jaxpr.consts, *args, fun=run, jaxpr=hoisted, **lifted)
 
 
@@ -96,6 +100,17 @@ def _out_avals(*avals: Any, jaxpr: Jaxpr, **rules: Any) -> Any:
     return jaxpr.out_avals
 
 
+def _recall(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Know the structures of results that are taken over from another call."""
+    _out_trees(now["fun"]).extend(_out_trees(then["fun"]))
+
+
+def _out_trees(fun: Any) -> list[Any]:
+    while hasattr(fun, "__wrapped__") and not hasattr(fun, "out_trees"):
+        fun = fun.__wrapped__
+    return getattr(fun, "out_trees", [])
+
+
 def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
     return [o._data for o in fun(*[ArrayImpl(b) for b in buffers])]
 
@@ -123,7 +138,26 @@ def _custom_jvp_jvp(
 ) -> tuple[Any, Any]:
     results = jvp(*primals, *tangents)
     n = len(results) // 2
+    _check_outputs("jvp", results[:n], fun, jaxpr)
     return results[:n], results[n:]
+
+
+def _check_outputs(rule: str, outs: Sequence[Any], fun: Flat, jaxpr: Jaxpr | None) -> None:
+    """Check that a rule gives what the function gives, where that is known."""
+    if jaxpr is None:
+        return
+    given, wanted = [aval_of(o) for o in outs], jaxpr.out_avals
+    if len(given) != len(wanted):
+        raise TypeError(
+            f"the {rule} rule of {function_name(fun)} gave {len(given)} outputs, the function "
+            f"gives {len(wanted)}: return the function's own output first"
+        )
+    for k, (a, b) in enumerate(zip(given, wanted, strict=True)):
+        if not a.same_type(b):
+            raise TypeError(
+                f"the {rule} rule of {function_name(fun)} gave output {k} as {a.str_short()}, the "
+                f"function gives {b.str_short()}: they must be equal"
+            )
 
 
 def _custom_jvp_batch(
@@ -142,6 +176,7 @@ custom_jvp_call_p.eager = _run
 custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
 custom_jvp_call_p.call = True
+custom_jvp_call_p.recall = _recall
 custom_jvp_call_p.none["transpose"] = (
     "its derivative comes from the jvp rule, whose operations are transposed"
 )
@@ -233,6 +268,12 @@ class custom_jvp:
 
         def rule(primals: Any, tangents: Any) -> Any:
             out = self(*primals)
+            if len(jvps) != len(tangents):
+                raise TypeError(
+                    f"defjvps of {function_name(self.fun)} was given {len(jvps)} rules; it is "
+                    f"called with {len(tangents)} arguments: give one rule for each, None where "
+                    "the derivative is zero"
+                )
             terms = [
                 f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None
             ]
@@ -259,11 +300,13 @@ class custom_jvp:
         out_trees: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
-            outs, out_tree = tree.flatten(self.fun(*_merge(fixed, tree.unflatten(treedef, flat))))
+            given = _merge(fixed, tree.unflatten(treedef, flat))
+            outs, out_tree = tree.flatten(call_named(self.fun, given, {}))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
         zero = SymbolicZero.from_primal_value if self.symbolic else _zero_of
 
         def jvp(*flat: Any) -> list[Any]:
@@ -355,6 +398,7 @@ def _custom_vjp_rule(
 ) -> Any:
     """Run ``fwd``; return its outputs and the linear map whose transpose is ``bwd``."""
     outs, residuals = fwd(nonzero, *primals)
+    _check_outputs("fwd", outs, fun, jaxpr)
     in_avals = tuple(aval_of(p).tangent() for p in primals)
     out_avals = tuple(aval_of(o) for o in outs)
 
@@ -438,6 +482,7 @@ custom_vjp_call_p.jvp = _custom_vjp_jvp
 custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
 custom_vjp_call_p.call = True
+custom_vjp_call_p.recall = _recall
 custom_vjp_call_p.none["transpose"] = (
     "its derivative is custom_lin, which is transposed by the user's bwd"
 )
@@ -572,11 +617,13 @@ class custom_vjp:
         out_avals: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
-            outs, out_tree = tree.flatten(self.fun(*_merge(fixed, tree.unflatten(treedef, flat))))
+            given = _merge(fixed, tree.unflatten(treedef, flat))
+            outs, out_tree = tree.flatten(call_named(self.fun, given, {}))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
         fun.__wrapped__ = self.fun  # type: ignore[attr-defined]
+        fun.out_trees = out_trees  # type: ignore[attr-defined]
 
         def fwd(nonzero: Sequence[bool], *flat: Any) -> tuple[list[Any], list[Any]]:
             primals = list(flat)
@@ -635,7 +682,7 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             cts.extend([None] * child.num_leaves)
             continue
         leaves, structure = tree.flatten(ct, is_leaf=is_zero)
-        if len(leaves) != child.num_leaves:
+        if structure != child:
             raise TypeError(
                 f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, "
                 "its argument has "

@@ -18,7 +18,9 @@ from funtorch.core import (
     _state,
     aval_of,
     current,
+    known_values,
     source_of,
+    truth,
 )
 from funtorch.dtypes import float0
 from funtorch.errors import user_frame
@@ -62,6 +64,9 @@ class JVPTracer(Tracer):
     def concrete(self) -> ArrayImpl | None:
         primal = self.primal
         return primal if type(primal) is ArrayImpl else primal.concrete()
+
+    def values(self) -> tuple[np.ndarray, int] | None:
+        return known_values(self.primal)
 
 
 class JVP(Trace):
@@ -108,6 +113,9 @@ class JVP(Trace):
                 for o, t in zip(out, tangent, strict=True)
             ]
         return out if tangent is None else JVPTracer(self, out, tangent, source)
+
+    def decide(self, x: Any, soft: bool = False) -> bool | None:
+        return truth(x.primal, soft)
 
     def unwrap(self, x: Any) -> tuple[Any, Any]:
         """Return (primal, tangent or None) of a value seen inside the trace."""

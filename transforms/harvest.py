@@ -81,6 +81,7 @@ class Harvest(Trace):
     """Note what is sown with a tag; ``resolve`` gives what is planted in its place, or None."""
 
     __slots__ = ("places", "planted", "resolve", "tag", "values")
+    collects = True
 
     def __init__(self, parent: Trace, tag: str, resolve: Resolve, fun: Any) -> None:
         super().__init__(parent, fun)
@@ -391,42 +392,45 @@ def _while(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
 
 
 def _cond(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:
-    """All branches must sow the same."""
+    """All branches must sow the same, or else all that they sow is planted."""
     branches = params["branches"]
     if not any(_marks(b, trace.tag) for b in branches):
         return prim.bind(*args, **params)
     every = [_all_sown(b, trace.tag) for b in branches]
     said = [[(s, a.shape, a.dtype) for s, a in zip(p.sown, p.avals, strict=True)] for p in every]
-    if any(s != said[0] for s in said):
-        shown = "; ".join(
-            f"branch {k} sows "
-            + (
-                ", ".join(
-                    f"{s.name!r} {a.str_short()}" for s, a in zip(p.sown, p.avals, strict=True)
-                )
-                or "nothing"
-            )
-            for k, p in enumerate(every)
-        )
-        raise ValueError(
-            f"sow: what is sown under cond or switch must be sown by every branch, with the same "
-            f"types (tag {trace.tag!r}): {shown}"
-        )
-    flags, given = _planted(trace, every[0], _as_it_is)
-    made = [_program(b, trace.tag, flags, frozenset(trace.planted)) for b in branches]
-    counts = [len(m.restaged.consts) for m in made]
-    consts = [c for m in made for c in m.restaged.consts]
-    avals = [aval_of(x) for x in (*consts, *given, *args[1:])]
+    same = all(s == said[0] for s in said)
+    found = [_planted(trace, p, _as_it_is) for p in (every[:1] if same else every)]
+    if not (same or all(all(flags) for flags, _ in found)):
+        raise _uneven(trace.tag, every)
+    found = found * len(every) if same else found
+    names = frozenset(trace.planted)
+    made = [_program(b, trace.tag, f[0], names) for b, f in zip(branches, found, strict=True)]
+    fronts = [[*m.restaged.consts, *f[1]] for m, f in zip(made, found, strict=True)]
+    before = [x for front in fronts for x in front]
+    avals = [aval_of(x) for x in (*before, *args[1:])]
     staged = []
     for k, m in enumerate(made):
-        lo = sum(counts[:k])
+        lo = sum(map(len, fronts[:k]))
 
-        def run(*xs: Any, lo: int = lo, m: _Program = m, own: int = counts[k]) -> list[Any]:
-            return eval_jaxpr(m.restaged.jaxpr, *xs[lo : lo + own], *xs[len(consts) :])
+        def run(*xs: Any, lo: int = lo, m: _Program = m, own: int = len(fronts[k])) -> list[Any]:
+            return eval_jaxpr(m.restaged.jaxpr, *xs[lo : lo + own], *xs[len(before) :])
 
         staged.append(stage(run, avals))
-    results = prim.bind(args[0], *consts, *given, *args[1:], branches=tuple(staged))
+        trace.planted.update(m.planted)
+    results = prim.bind(args[0], *before, *args[1:], branches=tuple(staged))
     return _noted(trace, made[0], results, len(branches[0].outvars))
+
+
+def _uneven(tag: str, every: list[_Program]) -> ValueError:
+    def listed(p: _Program) -> str:
+        pairs = zip(p.sown, p.avals, strict=True)
+        return ", ".join(f"{s.name!r} {a.str_short()}" for s, a in pairs) or "nothing"
+
+    shown = "; ".join(f"branch {k} sows {listed(p)}" for k, p in enumerate(every))
+    return ValueError(
+        f"sow: what is sown under cond or switch must be sown by every branch, with the same types "
+        f"(tag {tag!r}): {shown}"
+    )
 
 
 def _rewind(trace: Harvest, prim: Primitive, args: Any, params: Any) -> Any:

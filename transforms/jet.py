@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import arraytree as tree
 from funtorch.core import (
     ArrayImpl,
@@ -21,7 +23,9 @@ from funtorch.core import (
     _state,
     aval_of,
     current,
+    known_values,
     source_of,
+    truth,
     use_trace,
 )
 from funtorch.errors import user_frame
@@ -67,6 +71,9 @@ class JetTracer(Tracer):
         primal = self.coefs[0]
         return primal if type(primal) is ArrayImpl else primal.concrete()
 
+    def values(self) -> tuple[np.ndarray, int] | None:
+        return known_values(self.coefs[0])
+
 
 class Jet(Trace):
     """Push Taylor series of ``order`` derivatives through operations."""
@@ -93,6 +100,9 @@ class Jet(Trace):
             _state.trace, _state.source = saved, before
         wrapped = [self.wrap(coefs, source) for coefs in outs]
         return wrapped if prim.multiple_results else wrapped[0]
+
+    def decide(self, x: Any, soft: bool = False) -> bool | None:
+        return truth(x.coefs[0], soft)
 
     def wrap(self, coefs: Coefs, source: Any) -> Any:
         if all(c is None for c in coefs[1:]):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import sys
-import time
 import types
 import weakref
 from collections import OrderedDict, deque
@@ -16,40 +14,26 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
-from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import (
-    ArrayImpl,
-    Primitive,
-    ShapedArray,
-    Tracer,
-    _state,
-    delete,
-    eval_trace,
-    kind_of,
-)
-from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
+from funtorch.errors import TooManyPathsError
+from funtorch.jaxpr import Jaxpr
 from funtorch.numpy.promotion import on_device
+from funtorch.origins import leaf_names
 from funtorch.tracebacks import boundary, hide_frames
-from funtorch.treecode import MISMATCH, builder, extractor
+from funtorch.treecode import MISMATCH, extractor
 
-from ..backends import (
-    Explanation,
-    clear_disk,
-    compile_jaxpr,
-    cost_analysis,
-    explain_program,
-    memory_analysis,
-    pool,
-)
+from ..backends import Explanation, clear_disk, pool
+from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
-from .loops import run_while, while_p
-from .misses import Compile, Signature, Stats, leaf_names, why_it_missed
-from .restage import call_rules
-from .scan import scan_p
-from .simplify import simplify
+from .dynamic import Sizes
+from .dynamic_axes import Marks, check_axes, marked_axes
+from .families import Family, TraceAt, alike
+from .misses import Compile, Signature, Stats, why_it_missed
+from .programs import Program, Record, jit_p, prepared, segment
 from .stages import Compiled, Lowered, Traced
-from .staging import spec_of, stage_tree
+from .staging import flat_function, spec_of, stage_tree
+from .switchboard import Switchboard, Undecided
 
 __all__ = [
     "Compiled",
@@ -65,171 +49,9 @@ __all__ = [
 CACHE_SIZE = 4096
 """Most programs one jitted function keeps; the oldest goes first."""
 
+_RECENT = 16  # programs that a new one is compared with, and families that are kept
+
 _STRUCTURES = 64  # structures of arguments that one jitted function has code for
-
-
-# ------------------------------------------------------------------------------------ the primitive
-jit_p = Primitive("jit", multiple_results=True)
-call_rules(jit_p)
-
-
-def _compiled(
-    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
-) -> Callable[[list[Any]], list[Any]]:
-    run = jaxpr.memo.get(("compiled", donated))
-    if run is None:
-        run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
-    return run
-
-
-def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
-    return _compiled(jaxpr)(list(buffers))
-
-
-jit_p.eager = _jit_eager
-
-
-# ------------------------------------------------------------------------------- loops outside jit
-_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
-
-
-def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
-    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
-    body = params.get("jaxpr") or params["body_jaxpr"]
-    types = tuple((b.shape, b.dtype) for b in buffers)
-    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
-    if key not in body.memo:
-        avals = [ShapedArray(*t) for t in types]
-        ins = [Var(a) for a in avals]
-        outs = [Var(a) for a in prim.type(*avals, **params)]
-        body.memo[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
-    return body.memo[key]
-
-
-_scan_eager, _while_eager = scan_p.eager, while_p.eager
-
-
-def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
-    if short or config.disable_jit or xp is not np:
-        return _scan_eager(xp, *buffers, **params)
-    return _compiled(_loop_program(scan_p, buffers, params))(list(buffers))
-
-
-def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    if config.disable_jit or xp is not np:
-        return _while_eager(xp, *buffers, **params)
-    first = params["cond_nconsts"] + params["body_nconsts"]
-    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
-    ended, carry = run_while(buffers, **params, steps=steps)
-    if ended:
-        return carry
-    rest = [*buffers[:first], *carry]
-    return _compiled(_loop_program(while_p, rest, params))(rest)
-
-
-scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
-
-
-# -------------------------------------------------------------------------------------- one program
-class _Program:
-    """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
-    code."""
-
-    def __init__(
-        self, jaxpr: Jaxpr, out_tree: Any, name: str, donated: frozenset[int], record: _Record
-    ) -> None:
-        self.record = record
-        self.consts = jaxpr.consts
-        self.jaxpr = jaxpr.hoisted()
-        self.out_tree = out_tree
-        self.name = name
-        self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
-        self.call: Callable[[Sequence[ArrayImpl]], Any] = self._first_call
-
-    def holds_tracers(self) -> bool:
-        return any(isinstance(x, Tracer) for x in self.consts)
-
-    def compiled(self) -> Callable[[list[Any]], list[Any]]:
-        return _compiled(self.jaxpr, self.donated)
-
-    def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
-        with self.record:
-            self.call = self._caller()
-        return self.call(arrays)
-
-    def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
-        """Return the function from arrays, of the program's types and contiguous, to the result."""
-        run, build = self.compiled(), builder(self.out_tree)
-        consts = [_prepared(c)._data for c in self.consts]
-        avals = self.jaxpr.out_avals
-        weak = [a.weak_type for a in avals]
-        kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
-        gone = [k - len(consts) for k in sorted(self.donated)]
-        why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
-
-        def call(arrays: Sequence[ArrayImpl]) -> Any:
-            outs = run([*consts, *[x._data for x in arrays]])
-            return build([*map(ArrayImpl, outs, weak, kinds)])
-
-        def call_and_delete(arrays: Sequence[ArrayImpl]) -> Any:
-            result = call(arrays)
-            for k in gone:
-                delete(arrays[k], why)
-            return result
-
-        return call_and_delete if gone else call
-
-    def bind(self, arrays: Sequence[Any]) -> Any:
-        outs = jit_p.bind(*self.consts, *arrays, jaxpr=self.jaxpr, name=self.name)
-        return self.out_tree.unflatten(outs)
-
-    def cost_analysis(self) -> dict[str, float]:
-        return cost_analysis(simplify(self.jaxpr))
-
-    def memory_analysis(self) -> Any:
-        return memory_analysis(simplify(self.jaxpr), self.donated)
-
-    def explain(self) -> Explanation:
-        count = len(self.jaxpr.eqns)
-        return explain_program(self.name, simplify(self.jaxpr), count, self.donated)
-
-
-def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
-    """Return the donated inputs that can become outputs: one of equal type for each."""
-    free = [(a.shape, a.dtype) for a in jaxpr.out_avals]
-    found = []
-    for k in donated:
-        aval = jaxpr.invars[k].aval
-        if (aval.shape, aval.dtype) in free:
-            free.remove((aval.shape, aval.dtype))
-            found.append(k)
-    return frozenset(found)
-
-
-def _prepared(x: Any) -> Any:
-    """Return an argument as compiled programs read it: contiguous, and with its kind known.
-
-    NumPy arrays are read in place, since nothing outlives the call.
-    """
-    weak = False
-    if type(x) is ArrayImpl:
-        if x._kind:
-            return x
-        weak = x._weak
-    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype == dtypes.canonical(x.dtype):
-        x = ArrayImpl(x)
-    else:
-        (x,) = as_arrays([x], "argument", None)
-        if type(x) is not ArrayImpl:
-            return x
-        weak = x._weak
-    data = x._data
-    if type(data) is not np.ndarray or not (data.flags.c_contiguous and data.flags.aligned):
-        x = ArrayImpl(np.array(data, order="C"), weak)
-        data = x._data
-    x._kind = kind_of(data.shape, data.dtype, weak)
-    return x
 
 
 def _signature(arrays: Sequence[Any], treedef: Any, static: Any) -> Signature:
@@ -258,22 +80,6 @@ _RECORDS = 256
 """Most compiles that one jitted function remembers the reasons of; the oldest go first."""
 
 
-class _Record:
-    """Why a program was made, and how long it took until it could run."""
-
-    __slots__ = ("reason", "seconds")
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self.seconds -= time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self.seconds += time.perf_counter()
-
-
 _Fast = tuple[Callable[[Any], Any], dict[Any, Callable[..., Any]]]
 
 
@@ -287,6 +93,8 @@ class Jitted:
         static_argnames: frozenset[str],
         donate_argnums: tuple[int, ...],
         donate_argnames: frozenset[str],
+        memory_budget: int | None = None,
+        dynamic_axes: Any = None,
     ) -> None:
         functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.__wrapped__ = fun
@@ -297,12 +105,16 @@ class Jitted:
         self._has_static = bool(static_argnums or static_argnames)
         self._donate_argnums = donate_argnums
         self._donate_argnames = donate_argnames
-        self._programs: OrderedDict[Signature, _Program] = OrderedDict()
+        self._budget = memory_budget
+        self._dynamic_axes = dynamic_axes
+        self._families: list[Family] = []
+        self._programs: OrderedDict[Signature, Program | Switchboard] = OrderedDict()
+        self._inlined: set[Signature] = set()  # decide in Python, and were traced without values
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
         self._calls = 0
-        self._compiles: deque[_Record] = deque(maxlen=_RECORDS)
+        self._compiles: deque[Record] = deque(maxlen=_RECORDS)
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -330,7 +142,7 @@ class Jitted:
                     except AttributeError:  # numbers and NumPy arrays
                         ready = False
                     if not ready:
-                        leaves = [_prepared(x) for x in leaves]
+                        leaves = [prepared(x) for x in leaves]
                         kinds = [x._kind for x in leaves]
                     call = calls[(config.token, static, *kinds)]
                 except MISMATCH:
@@ -350,22 +162,28 @@ class Jitted:
         leaves, treedef = tree.flatten((args, kwargs))
         eager = _state.trace is eval_trace
         if eager:
-            leaves = [x if type(x) is not np.ndarray else _prepared(x) for x in leaves]
-        arrays = as_arrays(leaves, "argument", self._fun)
+            leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
+        names = functools.partial(leaf_names, self._fun, args, kwargs)
+        arrays = as_arrays(leaves, "argument", self._fun, names)
         eager = eager and all(type(x) is ArrayImpl for x in arrays)
         key = _signature(arrays, treedef, static)
-        program = self._programs.get(key)
-        if program is None:
-            program = self._stage(key, args, kwargs)
+        if eager:
+            arrays = [prepared(x) for x in arrays]
+        program: Any = self._programs.get(key)
+        if program is None and (eager or key not in self._inlined):
+            program = self._stage(key, args, kwargs, arrays if eager else None)
+        if program is None or (type(program) is Switchboard and not eager):
+            # It decides in Python by what only the trace around it may know.
+            args, kwargs = treedef.unflatten(arrays)
+            return self._of_dynamic(key)(*args, **kwargs)
         if not eager or program.holds_tracers():
             return program.bind(arrays)
-        arrays = [_prepared(x) for x in arrays]
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
         self._remember(key, kinds, program)
         return result
 
-    def _remember(self, key: Signature, kinds: Sequence[int], program: _Program) -> None:
+    def _remember(self, key: Signature, kinds: Sequence[int], program: Program) -> None:
         """Let the next call with arguments like these find the program at once."""
         token = config.token
         if token < 0:
@@ -410,13 +228,85 @@ class Jitted:
         key = tuple((where, type(value), value) for where, value in static)
         return rest, {k: v for k, v in kwargs.items() if k not in self._static_argnames}, key
 
-    def _stage(self, key: Signature, args: Any, kwargs: Any) -> _Program:
-        old = max(0, len(self._programs) - _RECORDS)
+    def _stage(
+        self,
+        key: Signature,
+        args: Any,
+        kwargs: Any,
+        arrays: Sequence[ArrayImpl] | None = None,
+        explored: bool = False,
+    ) -> Program | Switchboard | None:
+        """Trace the function.
+
+        Args:
+            key: the types.
+            args, kwargs: the arguments.
+            arrays: their leaves, if they have values.
+            explored: whether the program is to contain all paths through the function.
+
+        Returns:
+            the program; None if the function decides in Python and there are no values.
+        """
+        count = _RECENT if self._families else _RECORDS
+        old = max(0, len(self._programs) - count)
         recent = itertools.islice(self._programs, old, None)
-        why = why_it_missed(self._fun, recent, key, args, kwargs)
-        record = _Record(why)
+        record = Record(why_it_missed(self._fun, recent, key, args, kwargs))
+        with record:
+            donated = self._donated(args, kwargs)
+            program = self._staged(key, arrays, explored, donated, record)
+        if program is None:
+            self._inlined.add(key)
+            return None
+        self._note(record)
+        if not program.holds_tracers() and key not in self._programs:
+            if type(program) is Program and self._budget is None:
+                program.family = self._family_of(key, args, kwargs)
+            self._programs[key] = program
+            if len(self._programs) > CACHE_SIZE:
+                self._programs.popitem(last=False)
+                self._forget()
+        return program
+
+    def _note(self, record: Record) -> Record:
         if config.debug >= 1:
-            print(f"jit of {self._name} is traced and compiled: {why}", file=sys.stderr)
+            print(f"jit of {self._name} is traced and compiled: {record.reason}", file=sys.stderr)
+        self._compiles.append(record)
+        return record
+
+    def _staged(
+        self,
+        key: Signature,
+        arrays: Sequence[ArrayImpl] | None,
+        explored: bool,
+        donated: frozenset[int],
+        record: Record,
+    ) -> Program | Switchboard | None:
+        call, avals = self._of_dynamic(key), [ShapedArray(*t) for t in key.types]
+        name = self._name.split(" ")[0]
+        if explored or not config.python_control_flow:
+            jaxpr, out_tree = stage_tree(call, key.treedef, avals)
+            return Program(jaxpr, out_tree, name, donated, record, self._budget)
+        board = Switchboard(
+            flat_function(call, key.treedef),
+            avals,
+            self._name,
+            compile=segment,
+            donated=donated,
+            prepare=prepared,
+            record=lambda reason: self._note(Record(reason)),
+        )
+        try:
+            end = board.begin(arrays)
+        except Undecided as signal:
+            if signal.board is not board:
+                raise
+            return None
+        if board.tree.root is not end:
+            return board
+        return Program(board.tree.whole(), end.out_tree, name, donated, record, self._budget)
+
+    def _of_dynamic(self, key: Signature) -> Callable[..., Any]:
+        """Return the function of the arguments that are not static."""
         values = {where: value for where, _, value in key.static or ()}
         named = {k: v for k, v in values.items() if isinstance(k, str)}
 
@@ -426,17 +316,48 @@ class Jitted:
             return self._fun(*a, **kw, **named)
 
         call.__wrapped__ = self._fun  # type: ignore[attr-defined]
-        with record:
-            jaxpr, out_tree = stage_tree(call, key.treedef, [ShapedArray(*t) for t in key.types])
-        name = self._name.split(" ")[0]
-        program = _Program(jaxpr, out_tree, name, self._donated(args, kwargs), record)
-        self._compiles.append(record)
-        if not program.holds_tracers():
-            self._programs[key] = program
-            if len(self._programs) > CACHE_SIZE:
-                self._programs.popitem(last=False)
-                self._forget()
-        return program
+        return call
+
+    def _family_of(
+        self, key: Signature, args: Any, kwargs: Any
+    ) -> tuple[Family, Sizes, TraceAt] | None:
+        found = self._family(key, args, kwargs)
+        if found is None:
+            return None
+        family, sizes = found
+
+        def trace_at(sizes: Sizes) -> Jaxpr:
+            avals = [ShapedArray(*t) for t in family.types(key, sizes)]
+            return stage_tree(self._of_dynamic(key), key.treedef, avals)[0].hoisted()
+
+        return family, sizes, trace_at
+
+    def _family(self, key: Signature, args: Any, kwargs: Any) -> tuple[Family, Sizes] | None:
+        """Return the calls that differ from this one in sizes alone, and its sizes."""
+        marks: Marks | None = None
+        if self._dynamic_axes is not None:
+            shapes, names = [t[0] for t in key.types], leaf_names(self._fun, args, kwargs)
+            marks = marked_axes(self._fun, self._dynamic_axes, args, kwargs, shapes, names)
+        elif not config.dynamic_sizes:
+            return None
+        for family in self._families:
+            sizes = family.sizes(key)
+            if sizes and (marks is None or marks.keys() == family.marks.keys()):
+                return family, sizes
+        if marks is None:
+            recent = itertools.islice(reversed(self._programs), _RECENT)
+            marks = alike(key, recent, leaf_names(self._fun, args, kwargs))
+        if not marks:
+            return None
+        family = Family.of(key, marks)
+        self._families = [*self._families[-_RECENT:], family]
+        for other in itertools.islice(reversed(self._programs), _RECENT):
+            program = self._programs[other]
+            if type(program) is Program:
+                family.remember(other, program.jaxpr)
+        sizes = family.sizes(key)
+        assert sizes is not None
+        return family, sizes
 
     def _forget(self) -> None:
         self._fast = None
@@ -460,8 +381,23 @@ class Jitted:
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
         key = _signature(avals, treedef, static)
-        program = self._programs.get(key) or self._stage(key, args, kwargs)
+        program: Any = self._programs.get(key)
+        if type(program) is Switchboard:
+            program.explored = program.explored or self._stage(key, args, kwargs, explored=True)
+            program = program.explored
+        elif program is None:
+            program = self._stage(key, args, kwargs, explored=True)
         return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
+
+    def _last_path(self, args: Any, kwargs: Any) -> Program | None:
+        """Return the path that the last call took, of those with arguments of such types."""
+        args, kwargs, static = self._split_static(args, kwargs)
+        leaves, treedef = tree.flatten((args, kwargs))
+        board = self._programs.get(_signature([spec_of(x) for x in leaves], treedef, static))
+        if type(board) is not Switchboard or board.last is None:
+            return None
+        jaxpr, out_tree = board.path_to(board.last)
+        return Program(jaxpr, out_tree, self._name.split(" ")[0], frozenset(), Record("a path"))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace and simplify for the given arguments without running."""
@@ -474,6 +410,8 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
         self._programs.clear()
+        self._inlined.clear()
+        self._families.clear()
         self._forget()
 
     def stats(self) -> Stats:
@@ -483,8 +421,9 @@ class Jitted:
         of a compile; programs that were only traced have no other part.
 
         Returns:
-            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, and
-            ``seconds``; of the last 256), and the sum ``seconds``. It can be printed.
+            A named tuple: ``calls``, ``compiles`` (each with its ``reason``, one line, ``seconds``,
+            and ``memory``, what a ``memory_budget`` led to; of the last 256), ``paths``, how it
+            decides in Python, and the sum ``seconds``. It can be printed.
 
         Example:
             >>> import funtorch as ft
@@ -496,7 +435,12 @@ class Jitted:
             >>> [compile.reason for compile in stats.compiles]
             ['first call, with x: f32[3]', 'argument x was f32[3], is f32[4]']
         """
-        return Stats(self._calls, tuple([Compile(r.reason, r.seconds) for r in self._compiles]))
+        found = [
+            Compile(r.reason, r.seconds, r.memory, r.sizes) for r in self._compiles if not r.shared
+        ]
+        boards = [p for p in self._programs.values() if type(p) is Switchboard]
+        paths = [path for board in boards for path in board.paths()]
+        return Stats(self._calls, tuple(found), tuple(paths))
 
     def _cache_size(self) -> int:
         return len(self._programs)
@@ -509,6 +453,8 @@ def jit(
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
+    memory_budget: int | None = None,
+    dynamic_axes: Any = None,
     keep_unused: bool = False,
     inline: bool = False,
     device: Any = None,
@@ -524,6 +470,14 @@ def jit(
             and each new value compiles again.
         donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
             results of the same type. Such arrays are deleted by the call.
+        memory_budget: bytes that arguments, results and temporary arrays may take together. Where
+            they would take more, what is worth it is computed again instead of being kept, as
+            ``stats()`` tells. It holds for calls from outside of other compiled programs.
+        dynamic_axes: axes whose size may be any in one compiled program: a dict from arguments'
+            names, or a tuple by position, of an axis, a tuple of axes, a dict from axes to names,
+            or trees of these. Axes of one name have one size. Without it, axes are marked when a
+            call comes that differs from one before in their sizes alone. See
+            docs/dynamic-axes.md.
         keep_unused, inline, compiler_options: accepted for compatibility; arguments are never left
             out, calls inside a compiled program always become part of it, and there is no XLA.
         device, backend: None or the CPU.
@@ -534,7 +488,9 @@ def jit(
 
     Raises:
         TypeError: if an argument is not an array or a number and not marked static.
-        ValueError: if a static argument is not hashable, or there is no such device.
+        ValueError: if a static argument is not hashable, there is no such device, or the
+            memory_budget cannot be met; the error names the least peak that can be. If
+            ``dynamic_axes`` marks what is not there, or gives axes of different sizes one name.
 
     Example:
         >>> import funtorch as ft
@@ -553,54 +509,22 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             donate_argnames=donate_argnames,
+            memory_budget=memory_budget,
+            dynamic_axes=dynamic_axes,
         )
     check_callable(fun, "jit")
-    nums, names = _resolve(fun, _ints(static_argnums), _names(static_argnames))
-    donate_nums, donate_names = _resolve(fun, _ints(donate_argnums), _names(donate_argnames))
-    return Jitted(fun, nums, names, donate_nums, donate_names)
-
-
-def _ints(x: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if x is None else (x,) if isinstance(x, int) else tuple(x)
-
-
-def _names(x: str | Iterable[str] | None) -> tuple[str, ...]:
-    return () if x is None else (x,) if isinstance(x, str) else tuple(x)
-
-
-def _resolve(
-    fun: Any, nums: tuple[int, ...], names: tuple[str, ...]
-) -> tuple[tuple[int, ...], frozenset[str]]:
-    """Return positions and names that mean the same arguments, so that either way of passing them
-    works."""
-    if not nums and not names:
-        return (), frozenset()
-    try:
-        params = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature: take what was given
-        return nums, frozenset(names)
-    positional = [p.name for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {p.name for p in params}
-    has_kwargs = any(p.kind is p.VAR_KEYWORD for p in params)
-    for name in names:
-        if name not in known and not has_kwargs:
-            raise ValueError(
-                f"jit of {function_name(fun)}: there is no argument named {name!r}; it has "
-                f"{sorted(known)}"
-            )
-    has_args = any(p.kind is p.VAR_POSITIONAL for p in params)
-    for n in nums:
-        if not has_args and not -len(positional) <= n < len(positional):
-            raise ValueError(
-                f"jit of {function_name(fun)}: argnums {n} is out of range for {len(positional)} "
-                "positional "
-                "arguments"
-            )
-    all_nums = set(nums) | {positional.index(n) for n in names if n in positional}
-    all_names = set(names) | {
-        positional[n] for n in nums if -len(positional) <= n < len(positional)
-    }
-    return tuple(sorted(all_nums)), frozenset(all_names)
+    if dynamic_axes is not None:
+        check_axes(fun, dynamic_axes)
+    if memory_budget is not None and (type(memory_budget) is not int or memory_budget < 0):
+        raise ValueError(
+            f"jit of {function_name(fun)}: memory_budget is a number of bytes, an int of 0 or "
+            f"more, got {memory_budget!r:.60}"
+        )
+    nums, names = named_arguments(fun, ints(static_argnums), names_of(static_argnames))
+    donate_nums, donate_names = named_arguments(
+        fun, ints(donate_argnums), names_of(donate_argnames)
+    )
+    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
 
 
 def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
@@ -611,7 +535,9 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
 
     Returns:
         A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
-        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``. A function
+        that decides in Python is explained with all its paths as branches, or, where there are too
+        many, by the path of the last call.
 
     Example:
         >>> import funtorch as ft
@@ -625,7 +551,13 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
     @boundary
     @functools.wraps(fun)
     def explained(*args: Any, **kwargs: Any) -> Explanation:
-        return jitted.trace(*args, **kwargs)._program.explain()
+        try:
+            return jitted.trace(*args, **kwargs)._program.explain()
+        except TooManyPathsError:
+            path = jitted._last_path(args, kwargs)
+            if path is None:
+                raise
+        return path.explain()
 
     return explained
 

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ShapedArray
-from funtorch.tree import DictKey
+from funtorch.origins import leaf_names
 
-__all__ = ["Compile", "Signature", "Stats", "leaf_names", "why_it_missed"]
+__all__ = ["Compile", "Signature", "Stats", "why_it_missed"]
 
 
 class Compile(NamedTuple):
-    """One compile of a jitted function: why, and how long it took until the program could run."""
+    """One compile of a jitted function: why, how long it took until the program could run, and what
+    it computes again for its ``memory_budget``.
+
+    ``sizes`` says which sizes the program is for where that was a question: any, of some axes, or
+    one, and why.
+    """
 
     reason: str
     seconds: float
+    memory: Any = None
+    sizes: str = ""
+
+    def __str__(self) -> str:
+        sizes = f"; {self.sizes}" if self.sizes else ""
+        fitted = "" if self.memory is None else f"\n    {self.memory}"
+        return f"{self.seconds:.3g} s: {self.reason}{sizes}{fitted}"
 
 
 class Stats(NamedTuple):
-    """What a jitted function has done; see `Jitted.stats`."""
+    """What a jitted function has done; see `Jitted.stats`.
+
+    ``paths`` says how it decides in Python on each path that a call took, and where.
+    """
 
     calls: int
     compiles: tuple[Compile, ...]
+    paths: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -34,7 +48,9 @@ class Stats(NamedTuple):
 
     def __str__(self) -> str:
         head = f"{self.calls} calls, {len(self.compiles)} compiles in {self.seconds:.3g} s"
-        return "\n".join([head, *(f"  {c.seconds:.3g} s: {c.reason}" for c in self.compiles)])
+        paths = [f"{len(self.paths)} paths"] if self.paths else []
+        lines = [head, *(f"  {c}" for c in self.compiles), *paths, *(f"  {p}" for p in self.paths)]
+        return "\n".join(lines)
 
 
 class Signature(NamedTuple):
@@ -45,28 +61,6 @@ class Signature(NamedTuple):
     static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
     settings: tuple[Any, ...]
     axes: tuple[tuple[Any, int], ...] = ()  # names and sizes of mapped axes around the call
-
-
-def _parameter_names(fun: Callable[..., Any]) -> list[str]:
-    try:
-        found = inspect.signature(fun).parameters.values()
-    except (TypeError, ValueError):  # some builtins have no signature
-        return []
-    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def leaf_names(fun: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
-    """Name every leaf of the arguments, such as ``params['w'][0]``."""
-    names = _parameter_names(fun)
-    found = []
-    for path, _ in tree.leaves_with_path((args, kwargs)):
-        top = path[1]
-        if isinstance(top, DictKey):
-            first = str(top.key)
-        else:
-            first = names[top.idx] if top.idx < len(names) else f"args[{top.idx}]"
-        found.append(first + tree.keystr(path[2:]))
-    return found
 
 
 def _shown(kind: tuple[Any, ...]) -> str:

@@ -210,7 +210,7 @@ def checkpoint(
         on_dynamic.__wrapped__ = fun  # type: ignore[attr-defined]
         leaves, treedef = tree.flatten((dynamic, others))
         arrays = as_arrays(leaves, "argument", fun)
-        jaxpr, out_tree = stage_tree(on_dynamic, treedef, [a.aval for a in arrays])
+        jaxpr, out_tree = stage_tree(on_dynamic, treedef, [a.aval for a in arrays], arrays)
         outs = remat_p.bind(*jaxpr.consts, *arrays, jaxpr=jaxpr.hoisted(), **params)
         return tree.unflatten(out_tree, outs)
 

@@ -10,7 +10,6 @@ from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
 from funtorch.jaxpr import Jaxpr
 
 from .arguments import as_arrays
-from .simplify import simplify
 from .staging import ShapeDtypeStruct
 
 __all__ = ["Compiled", "Lowered", "Traced"]
@@ -79,7 +78,7 @@ class Lowered(_Stage):
 
     def as_text(self) -> str:
         """Return the simplified program as text."""
-        return str(simplify(self._program.jaxpr))
+        return str(self._program.simplified())
 
     def cost_analysis(self) -> dict[str, float]:
         """Count the work of the program: 'flops', 'transcendentals', 'bytes accessed'."""
@@ -114,7 +113,7 @@ class Compiled(_Stage):
 
     def as_text(self) -> str:
         """Return the simplified program as text."""
-        return str(simplify(self._program.jaxpr))
+        return str(self._program.simplified())
 
     def cost_analysis(self) -> dict[str, float]:
         """Count the work of the program: 'flops', 'transcendentals', 'bytes accessed'."""

@@ -11,13 +11,16 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, stage
+from funtorch.origins import call_named
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
+from .explore import Known, explore
 
-__all__ = ["ShapeDtypeStruct", "eval_shape", "make_jaxpr", "spec_of", "stage_tree"]
+__all__ = ["ShapeDtypeStruct", "eval_shape", "flat_function", "make_jaxpr", "spec_of", "stage_tree"]
 
 
 class ShapeDtypeStruct:
@@ -74,23 +77,52 @@ def spec_of(x: Any) -> ShapedArray:
 
 
 def stage_tree(
-    fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray]
+    fun: Callable[..., Any],
+    treedef: Any,
+    avals: Sequence[ShapedArray],
+    operands: Sequence[Any] | None = None,
 ) -> tuple[Jaxpr, Any]:
-    """Stage a function of ``(args, kwargs)`` of structure ``treedef``; return its jaxpr and output
-    structure."""
+    """Stage a function of ``(args, kwargs)`` of structure ``treedef``.
+
+    Args:
+        fun: the function.
+        treedef: the structure of its arguments.
+        avals: the types of their leaves.
+        operands: the leaves, where the program is for these alone: Python decisions go by them.
+
+    Returns:
+        the program, and the structure of its results.
+    """
+    flat, name = flat_function(fun, treedef), function_name(fun)
+    if operands is None and config.python_control_flow:
+        return explore(flat, avals, name)
     store: list[Any] = []
 
-    def flat(*flat_args: Any) -> list[Any]:
-        args, kwargs = tree.unflatten(treedef, flat_args)
-        result = fun(*args, **kwargs)
-        outs, out_tree = tree.flatten(result)
+    def outputs(*flat_args: Any) -> Sequence[Any]:
+        outs, out_tree = flat(*flat_args)
         store.append(out_tree)
+        return outs
+
+    trace = None if operands is None else Known(operands, name)
+    return stage(outputs, avals, name, trace), store[0]
+
+
+def flat_function(
+    fun: Callable[..., Any], treedef: Any
+) -> Callable[..., tuple[Sequence[Any], Any]]:
+    """Return a function of ``(args, kwargs)`` as one of flat arrays that returns a list of arrays
+    and their structure."""
+
+    def flat(*flat_args: Any) -> tuple[Sequence[Any], Any]:
+        args, kwargs = tree.unflatten(treedef, flat_args)
+        result = call_named(fun, args, kwargs)
+        outs, out_tree = tree.flatten(result)
         try:
-            return as_arrays(outs, "output", fun)
+            return as_arrays(outs, "output", fun), out_tree
         except TypeError as error:
             raise _no_array(fun, result) or error from None
 
-    return stage(flat, avals, function_name(fun)), store[0]
+    return flat
 
 
 def _no_array(fun: Callable[..., Any], result: Any) -> TypeError | None:

@@ -20,8 +20,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from funtorch.dims import NotDynamic, fixed
+
 from ..correlate import runs
 from ..plan import Correlation
+from .epilogue import Behind
 from .llvm import Code
 from .packed import registers
 from .places import Places
@@ -32,15 +35,52 @@ __all__ = ["correlation_code"]
 _FILLED = 0.85  # share of a sample's vectors that places fill, so that samples stay apart
 
 
-def correlation_code(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
+def correlation_code(
+    c: Correlation, dtype: np.dtype, after: Behind | None = None
+) -> list[tuple[str, Code]]:
     """Return the functions of a convolution, by name, in the order in which they run.
 
-    Each takes the addresses of x, w and y. All share their scratch.
+    Each takes the addresses of x, w and y; with a kernel behind it, those of that kernel's other
+    buffers instead of y's. All share their scratch.
     """
     c = _with_axis(c)
+    check_sizes(c)
+    if after is not None:
+        return Places(c, dtype, after).codes()
     if math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window):
         return Taps(c, dtype).codes()
+    if not fixed(c.batch):
+        return _any_batch(c, dtype)
     return Places(_with_samples(c, registers()[0] // dtype.itemsize), dtype).codes()
+
+
+def check_sizes(c: Correlation) -> None:
+    """Check that all sizes are numbers, but for those of samples and of features to sum over.
+
+    Raises:
+        NotDynamic: if they are not.
+    """
+    sizes = [c.groups, c.outs, *c.space, *c.window, *c.places, *c.low]
+    arrays = (
+        (c.x, (c.batch, c.groups, c.features, *c.space)),
+        (c.w, (c.groups, c.outs, c.features, *c.window)),
+        (c.y, (c.batch, c.groups, c.outs, *c.places)),
+    )
+    for where, axes in arrays:
+        strides = zip(where.strides, axes, strict=True)
+        sizes += [where.offset, *(stride for stride, n in strides if n != 1)]
+    if not all(map(fixed, sizes)):
+        raise NotDynamic("convolutions are compiled for one size of the space")
+
+
+def _any_batch(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
+    """Return the functions of a convolution of any number of samples.
+
+    They are those for some number, for parts are of one sample each; there are more parts then.
+    """
+    weights, (name, main) = Places(replace(c, batch=int(c.batch)), dtype).codes()
+    parts, work = main.parts // int(c.batch), main.work // int(c.batch)
+    return [weights, (name, replace(main, parts=c.batch * parts, work=c.batch * work))]
 
 
 def _with_samples(c: Correlation, lanes: int) -> Correlation:

@@ -102,7 +102,7 @@ class Nest(Writer):
             The number of parts.
         """
         cut, parts = 0, 1
-        while cut < len(spaces) and parts < most:
+        while cut < len(spaces) and int(parts) < most:
             parts *= spaces[cut][0]
             cut += 1
         if parts == 1:
@@ -114,9 +114,11 @@ class Nest(Writer):
             numbers, left = [], parts
             for count, _ in reversed(outer):
                 left //= count
-                number = 0 if count == 1 else self.b.op(f"urem i64 {p}, {count}") if left > 1 else p
+                number = (
+                    0 if count == 1 else self.b.op(f"urem i64 {p}, {count}") if left != 1 else p
+                )
                 numbers.append(number)
-                p = self.b.op(f"udiv i64 {p}, {count}") if count > 1 and left > 1 else p
+                p = self.b.op(f"udiv i64 {p}, {count}") if count != 1 and left != 1 else p
             # In order, for the last may write a loop around what follows.
             for (_, put), number in zip(outer, reversed(numbers), strict=True):
                 put(number)

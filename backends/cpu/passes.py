@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from funtorch.dims import fixed
+
 from ..kernel import Kernel, Op, Store, row_major
 from .nest import Env, Index, Space, needs, operands
 from .reduce import Reduction, reduction
@@ -24,6 +26,7 @@ _FEW = 4  # rows too few for that
 _AT_ONCE = 4  # elements of a column that are taken in together
 CHUNK = 1024  # float sums add up partial sums of this many terms: the error grows with n / CHUNK
 CHUNKS = 16  # parts that a long reduction is cut into
+_ROW = 1 << 14  # elements of rows of any length of which values are kept
 _STASH = 1 << 18  # bytes of values that are kept from one stage to the next
 
 
@@ -114,15 +117,16 @@ class Passes(Whole):
 
     def keep(self, n: int, born: _Pass, room: int) -> int:
         """Keep an element's value for later passes if there is room; return the room left."""
-        size = self.length * self.body[n].dtype.itemsize
+        most = self.length if fixed(self.length) else _ROW
+        size = most * self.body[n].dtype.itemsize
         for s in born.stores:
             if s.value == n and s.mask is None and s.how == "set" and not s.where.dynamic:
                 self.kept_in[n] = s
                 return room
-        if n not in born.elements or size > room:
+        if n not in born.elements or size > room or self.length > most:
             return room
         self.kept_in[n] = None
-        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], self.length * max(self.tile, 1))
+        self.stash[n] = self.cell(MEMORY[self.body[n].dtype], most * max(self.tile, 1))
         return room - size
 
     def passes(self, across: bool) -> None:
@@ -132,10 +136,12 @@ class Passes(Whole):
         simple = all(self.stage[n] == 0 for n in self.used if self.is_element[n])
         self.across = across
         if across:
-            n, room = sizes[self.kept[-1]], _STASH // (self.length * 4)
-            self.tile = min(n, _TILE if simple else max(_TILE // 2, min(_TILE, room // 16 * 16)))
+            n, room = sizes[self.kept[-1]], _STASH // (int(self.length) * 4)
+            tile = _TILE if simple else max(_TILE // 2, min(_TILE, room // 16 * 16))
+            self.tile = min(n, tile) if fixed(n) else tile
         elif self.in_blocks(stages):
-            self.tile = min(sizes[self.kept[-1]], max(_BLOCK // self.length, 1))
+            n, tile = sizes[self.kept[-1]], max(_BLOCK // self.length, 1)
+            self.tile = min(n, tile) if fixed(n) else tile
         if self.tile:
             spaces[-1] = (-(-sizes[self.kept[-1]] // self.tile), self.set_tile)
         self.planned = self.plan()
@@ -145,13 +151,13 @@ class Passes(Whole):
             if op.name == "cumulate":
                 code = reduction(op.attr, op.dtype, False)
                 self.running[n] = _Accumulator(n, code, self.cells_for(code))
-        units = math.prod(n for n, _ in spaces)
+        units = int(math.prod(n for n, _ in spaces))
         first = sizes[self.inner[0]]
-        long = first > 1 and self.rows * self.length >= LARGE
+        long = first != 1 and int(self.rows * self.length) >= LARGE
         if simple and stages and long and units < CHUNKS and not self.running:
             self.chunks(spaces)
             return
-        most = PARTS if self.work >= LARGE else 2
+        most = PARTS if int(self.work) >= LARGE else 2
         if self.serial:
             self.nest(spaces, self.row)
         else:
@@ -159,9 +165,9 @@ class Passes(Whole):
 
     def in_blocks(self, stages: int) -> bool:
         """Tell whether what belongs to rows is worth computing for several of them at once."""
-        if self.serial or self.length > _SHORT or not self.kept:
+        if self.serial or not fixed(self.length) or self.length > _SHORT or not self.kept:
             return False
-        if self.kernel.sizes[self.kept[-1]] < _FEW or self.length * self.rows < _BLOCK:
+        if int(self.kernel.sizes[self.kept[-1]]) < _FEW or int(self.length * self.rows) < _BLOCK:
             return False
         rows = [n for n in self.used if not self.is_element[n]]
         many = any(self.body[n].name == "cumulate" for n in self.used)
@@ -334,8 +340,9 @@ class Passes(Whole):
 
         lo, hi = ranges[-1][1]
         rounds = any(_rounds(self.body[acc.number]) for acc in accs)
-        if sizes[last] <= 2 * CHUNK or not rounds:
-            self.within(ranges[:-1], lambda: through(accs, lo, hi))
+        at_once = lambda: self.within(ranges[:-1], lambda: through(accs, lo, hi))  # noqa: E731
+        if not rounds or (fixed(sizes[last]) and sizes[last] <= 2 * CHUNK):
+            at_once()
             return
         partial = [_Accumulator(a.number, a.code, self.cells_for(a.code)) for a in accs]
 
@@ -353,7 +360,12 @@ class Passes(Whole):
             through(partial, first, self.least(self.sum(CHUNK, [(first, 1)]), hi))
             self.lanes(join)
 
-        self.within(ranges[:-1], lambda: self.loop(lo, hi, CHUNK, piece))
+        pieces = lambda: self.within(ranges[:-1], lambda: self.loop(lo, hi, CHUNK, piece))  # noqa: E731
+        if fixed(sizes[last]):
+            pieces()
+        else:
+            self.when(self.b.op(f"icmp sle i64 {sizes[last]}, {2 * CHUNK}"), at_once)
+            self.when(self.b.op(f"icmp sgt i64 {sizes[last]}, {2 * CHUNK}"), pieces)
 
     def waits(self, this: _Pass) -> bool:
         return bool(this.reduces) and len(this.elements) < 12
@@ -378,7 +390,7 @@ class Passes(Whole):
             self.loop(lo, hi, 1, turns(1))
             return
         length = self.sum(0, [(hi, 1), (lo, -1)])
-        if isinstance(length, int):
+        if isinstance(length, int) and fixed(length):
             middle = length // at_once * at_once
             if middle:
                 self.loop(lo, middle, at_once, turns(at_once))
@@ -452,7 +464,7 @@ class Passes(Whole):
         """Write parts that do a piece of the first inner axis for all rows."""
         n = self.kernel.sizes[self.inner[0]]
         piece = -(-n // CHUNKS)
-        piece = -(-piece // 64) * 64 if piece > 64 else piece
+        piece = -(-piece // 64) * 64 if int(piece) > 64 else piece
         self.parts = -(-n // piece)
         places: dict[tuple[int, int], int] = {}
 
@@ -501,18 +513,30 @@ class Passes(Whole):
             self.row_env = {}
             for n in self.reduces:
                 code = reduction(self.body[n].attr, self.body[n].dtype, in_registers)
-                found = [self.of_chunk(n, code, places, p) for p in range(chunks)]
-                states = found[0]
-                for other in found[1:]:
-                    states = code.join(self.b, states, other)
+                states = self.joined(n, code, places, chunks)
                 self.row_env[n] = code.end(self.b, states)
             self.store_row()
 
         self.nest([self.axis(k) for k in self.kept], row)
         return self.function(self.kernel.name + "_end", ["ptr %scratch"], False)
 
+    def joined(
+        self, n: int, code: Reduction, places: dict[tuple[int, int], int], chunks: int
+    ) -> list[str]:
+        """Return what the accumulators of all chunks come to."""
+        if not fixed(chunks):
+
+            def take(p: str, *states: str) -> list[str]:
+                return code.join(self.b, states, self.of_chunk(n, code, places, p))
+
+            return self.loop(0, chunks, 1, take, list(zip(code.kinds, code.starts, strict=True)))
+        states = self.of_chunk(n, code, places, 0)
+        for p in range(1, chunks):
+            states = code.join(self.b, states, self.of_chunk(n, code, places, p))
+        return states
+
     def of_chunk(
-        self, n: int, code: Reduction, places: dict[tuple[int, int], int], chunk: int
+        self, n: int, code: Reduction, places: dict[tuple[int, int], int], chunk: Index
     ) -> list[str]:
         states = []
         for k, kind in enumerate(code.kinds):

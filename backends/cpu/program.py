@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from funtorch.dims import NotDynamic, fixed, larger, scope_of, smaller
 from funtorch.jaxpr import Eqn, Lit, Var
 
-from ..kernel import Kernel
-from ..layout import ALIGN, Layout, Loop, Place, carries, nbytes
+from ..kernel import in_memory
+from ..layout import ALIGN, Layout, Loop, Place, carries, is_small, nbytes
 from ..plan import (
     Branch,
     Call,
     Conv,
     Dot,
+    Epilogue,
     Fourier,
     Launch,
     Library,
@@ -40,10 +42,13 @@ from ..plan import (
     While,
 )
 from .blas import dot_code
+from .carries import Carries
 from .conv import correlation_code
+from .epilogue import Behind
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
 from .llvm import Code, copy_code, kernel_function
+from .records import loads, with_sizes
 from .running import running_codes
 from .sorting import sort_codes
 from .work import ends, work_of
@@ -134,29 +139,14 @@ _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
-def print_program(plan: Plan, layout: Layout) -> Program:
-    """Return a plan as the text of one native function and what the runtime must know of it."""
-    return _Printer().program(plan, layout)
+def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
+    """Return a plan as the text of one native function and what the runtime must know of it.
 
-
-def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
-    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
-    stored = {places[s.buffer] for s in kernel.stores}
-    kept: list[int] = []
-    number: dict[object, int] = {}
-    new = []
-    for k, place in enumerate(places):
-        key = place if place in stored else (k, "read")
-        if key not in number:
-            number[key] = len(kept)
-            kept.append(k)
-        new.append(number[key])
-    if len(kept) == len(places):
-        return kernel, kept
-    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
-    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
-    buffers = tuple(kernel.buffers[k] for k in kept)
-    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
+    Args:
+        plan, layout: the program.
+        sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
+    """
+    return _Printer(sized).program(plan, layout)
 
 
 @dataclass
@@ -173,7 +163,7 @@ class _Frame:
 class _Printer:
     """Writes the entry and what it calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, sized: bool) -> None:
         self.structured: dict[type, Callable[..., None]] = {
             Scan: self.scan, While: self.loop, Branch: self.branch
         }  # fmt: skip
@@ -187,6 +177,7 @@ class _Printer:
         self.count = self.depth = self.inlined = self.scratch = 0
         self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
+        self.sized = sized  # whether the last constant is the record of sizes
 
     # ---------------------------------------------------------------- text
     def do(self, text: str) -> None:
@@ -210,6 +201,8 @@ class _Printer:
         return f"%s{self.count}"
 
     def room(self, size: int) -> str:
+        if not fixed(size):
+            raise NotDynamic("memory on the stack has as many bytes as a size says")
         return self.cell(f"[{max(size, 1)} x i8]", 64 if size >= 64 else 16)
 
     def shift(self, pointer: str, offset: int | str) -> str:
@@ -265,12 +258,7 @@ class _Printer:
             if isinstance(step, Launch):
                 self.launch(frame, step)
             elif isinstance(step, Dot):
-                pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                for name, code, outside in dot_code(step):
-                    for external, declaration in outside.items():
-                        self.external(external, declaration)
-                    self.declared.update(code.declared)
-                    self.drive(code, name, pointers)
+                self.product(frame, step)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Table):
@@ -298,20 +286,50 @@ class _Printer:
     def launch(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
             target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
-            if nbytes(out) < SHARED_COPY or target == origin:
+            if int(nbytes(out)) < SHARED_COPY or target == origin:
                 self.copy(target, origin, nbytes(out))
             else:
                 code = copy_code(nbytes(out))
                 self.declared.update(code.declared)
                 self.drive(code, "copied", pair)
         pointers = [self.pointer(frame, v) for v in step.vars]
-        kernel, kept = _merged(step.kernel, pointers)
+        kernel, kept = in_memory(step.kernel, pointers)
         code = kernel_function(kernel)
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
 
+    def product(self, frame: _Frame, step: Dot) -> None:
+        pointers = [self.pointer(frame, v) for v in (step.a, step.b)]
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+            codes = dot_code(step)
+        else:
+            behind, others = self.epilogue(frame, step.after)
+            pointers += others
+            codes = dot_code(step, behind)
+        for name, code, outside in codes:
+            for external, declaration in outside.items():
+                self.external(external, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
+
+    def epilogue(self, frame: _Frame, after: Epilogue) -> tuple[Behind, list[str]]:
+        """Return an epilogue as it lies in memory, and the addresses of its buffers."""
+        places = [
+            "block" if n == after.tile else self.pointer(frame, v)
+            for n, v in enumerate(after.launch.vars)
+        ]
+        kernel, kept = in_memory(after.launch.kernel, places)
+        others = [places[n] for n in kept if n != after.tile]
+        return Behind(kernel, kept.index(after.tile), after.lead, after.whole), others
+
     def convolve(self, frame: _Frame, step: Conv) -> None:
-        pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
+        pointers, behind = [self.pointer(frame, v) for v in (step.lhs, step.rhs)], None
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+        else:
+            behind, others = self.epilogue(frame, step.after)
+            pointers += others
         if not step.covered:
             self.declared["memset"] = _ZERO
             self.do(
@@ -319,27 +337,54 @@ class _Printer:
                 "i1 false)"
             )
         for part in step.parts:
-            for name, code in correlation_code(part, step.out.aval.dtype):
+            for name, code in correlation_code(part, step.out.aval.dtype, behind):
                 self.declared.update(code.declared)
                 self.drive(code, name, pointers)
 
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
-        self.scratch = max(self.scratch, code.scratch)
+        self.scratch = larger(self.scratch, code.scratch)
         scratch = "%scratch"
         if code.table:
-            pointers = [*pointers, self.data(np.array(code.table, np.int64).tobytes())]
+            pointers = [*pointers, self.numbers(code.table)]
+        text = with_sizes(code.text)
+        if text != code.text:
+            code, pointers = replace(code, text=text), [*pointers, "%sizes"]
         args = "".join(f"ptr {p}, " for p in pointers) + f"ptr {scratch}"
-        shared = code.parts > 1 and code.work >= PARALLEL and not self.alone
+        known = fixed(code.parts) and fixed(code.work)
+        shared = not self.alone and (not known or (code.parts > 1 and code.work >= PARALLEL))
         symbol = self.function(code, name, not shared)
+        call = f"call void @{symbol}({args}, i64 0, i64 {code.parts})"
         if shared:
             run = self.spread(symbol, len(pointers))
-            pieces = min(max(code.work // CHUNK, 2), PIECES)
-            self.parallel_call(run, [*pointers, scratch], code.parts, pieces)
+            pieces = smaller(larger(code.work // CHUNK, 2), PIECES)
+            share = lambda: self.parallel_call(run, [*pointers, scratch], code.parts, pieces)  # noqa: E731
+            if known:
+                share()
+            else:
+                large = self.op(f"icmp sge i64 {code.work}, {PARALLEL}")
+                self.either(large, share, lambda: self.do(call))
         else:
-            self.do(f"call void @{symbol}({args}, i64 0, i64 {code.parts})")
+            self.do(call)
         if code.finish:
             self.do(f"call void @{symbol}_end({args})")
+
+    def numbers(self, table: Sequence[int]) -> str:
+        """Return the address of integers."""
+        scope = scope_of(table)
+        if scope is None:
+            return self.data(np.array(table, np.int64).tobytes())
+        return self.shift("%sizes", scope.reserve(table) * POINTER)
+
+    def either(self, condition: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Write what is done where a condition holds, and where it does not."""
+        first, second, after = (self.label(what) for what in ("yes", "no", "joined"))
+        self.do(f"br i1 {condition}, label %{first}, label %{second}")
+        for label, body in ((first, yes), (second, no)):
+            self.start(label)
+            body()
+            self.do(f"br label %{after}")
+        self.start(after)
 
     def table(self, pointers: Sequence[str]) -> str:
         """Return the address of a table of pointers."""
@@ -362,7 +407,7 @@ class _Printer:
         """Put a function into the module, unless an equal one is there; return its name."""
         text = re.sub(rf"@{name}(?=\W|_)", "@?", code.text)
         size = text.count("\n")
-        if alone and self.depth and code.work <= TINY and self.inlined + size < INLINE:
+        if alone and self.depth and int(code.work) <= TINY and self.inlined + size < INLINE:
             self.inlined += size
             text = re.sub(r" (noinline )?nounwind #0 \{", " alwaysinline nounwind #0 {", text)
         return self.named(text)
@@ -430,7 +475,7 @@ class _Printer:
         outs = [self.pointer(frame, v) for v in step.eqn.outvars]
         length = step.eqn.params["length"]
         if not length or not self.shared_scan(step, loop, ins, outs):
-            state = _Carries(self, frame, step, loop, loop.layouts[0])
+            state = Carries(self, frame, step, loop, loop.layouts[0])
             state.begin()
             arena = self.shift(frame.arena, loop.block)
             if length:
@@ -444,7 +489,7 @@ class _Printer:
         ins: Sequence[str],
         outs: Sequence[str],
         arena: str,
-        state: _Carries | None,
+        state: Carries | None,
         i: str,
     ) -> None:
         """Write one step of a scan."""
@@ -468,7 +513,7 @@ class _Printer:
         """Write a loop whose steps know nothing of each other for several threads, if it pays."""
         (body,), length = loop.layouts, step.eqn.params["length"]
         work = length * work_of(body.plan)
-        if carries(step)[1] or self.alone or body.arena > ON_STACK:
+        if carries(step)[1] or self.alone or self.sized or not is_small(body.arena, ON_STACK):
             return False
         if length < 2 or work < PARALLEL:
             return False
@@ -505,7 +550,7 @@ class _Printer:
         cond, body = loop.layouts
         n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
         ins = [self.pointer(frame, v) for v in step.eqn.invars]
-        state = _Carries(self, frame, step, loop, body)
+        state = Carries(self, frame, step, loop, body)
         state.begin()
         arena = self.shift(frame.arena, loop.block)
         holds = self.room(1)
@@ -574,9 +619,16 @@ class _Printer:
         jaxpr = plan.jaxpr
         params = self.objects("inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
         results = self.objects("outputs", len(jaxpr.outvars), False)
+        begin = len(self.lines)
         self.plan(layout, params, results, "%arena")
         size = layout.arena + self.scratch
-        if size <= ON_STACK:
+        start = [f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}"]
+        if self.sized:
+            record = params[len(jaxpr.constvars) - 1]
+            given = loads("\n".join([*start, *self.lines]))
+            head = [f"  %sizes = getelementptr i8, ptr {record}, i64 0", *given]
+            self.lines[begin:begin], start = [*head, *start], []
+        if is_small(size, ON_STACK):
             self.cells.append(f"  %arena = alloca [{max(size, 1)} x i8], align {ALIGN}")
             size = 0
         else:
@@ -588,14 +640,14 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
-        brief = not self.calls and ends(plan) and work_of(plan) <= BRIEF
+        brief = not self.calls and ends(plan) and int(work_of(plan)) <= BRIEF
         # What only calls long functions one after the other is not worth optimising.
         care = "" if brief or self.looped else "noinline optnone "
         entry = [
             "define hidden i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, "
             f"i32 %threads) {care}nounwind #0 {{",
             *self.cells,
-            f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}",
+            *start,
             *self.lines,
             f"  ret i32 {DONE}",
             "raised:",
@@ -619,78 +671,3 @@ class _Printer:
         return Program(
             text, layout, tuple(self.calls), tuple(sorted(self.externals)), size, self.parallel
         )
-
-
-class _Carries:
-    """The carries of a loop in the text: where each lives now, and where its next value goes.
-
-    A small one lives in a cell, where LLVM makes a register of it. A large one that the body works
-    on in place lives where the loop's result is wanted; any other one alternates between there and
-    a second buffer.
-    """
-
-    def __init__(
-        self, printer: _Printer, frame: _Frame, step: Scan | While, loop: Loop, body: Layout
-    ) -> None:
-        p = self.printer = printer
-        start, count = carries(step)
-        outs = step.eqn.outvars[:count]
-        self.sizes = [nbytes(v) for v in outs]
-        self.inits = [p.pointer(frame, v) for v in step.eqn.invars[start : start + count]]
-        self.homes = [p.pointer(frame, v) for v in outs]
-        self.spares = {j: p.shift(frame.arena, at) for j, at in loop.spares.items()}
-        first = step.eqn.params["body_nconsts"] if isinstance(step, While) else start
-        self.same = {j for j in range(count) if (first + j, j) in body.pairs}
-        self.small = [n <= body.small for n in self.sizes]
-
-    def begin(self) -> None:
-        """Write the first values of the carries."""
-        p = self.printer
-        self.now = list(self.homes)
-        self.cells: dict[int, tuple[str, str]] = {}
-        for j, (size, small) in enumerate(zip(self.sizes, self.small, strict=True)):
-            if small:
-                self.now[j] = p.room(size)
-            p.copy(self.now[j], self.inits[j], size)
-            if j in self.spares:
-                self.cells[j] = p.cell("ptr"), p.cell("ptr")
-                for cell, where in zip(self.cells[j], (self.homes[j], self.spares[j]), strict=True):
-                    p.do(f"store ptr {where}, ptr {cell}")
-
-    def buffers(self) -> tuple[list[str], list[str]]:
-        """Return, inside the loop, the addresses of the values and of the next ones."""
-        p = self.printer
-        old, new = list(self.now), list(self.now)
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                old[j], new[j] = (p.op(f"load ptr, ptr {cell}") for cell in self.cells[j])
-            elif j not in self.same:
-                new[j] = p.room(size)
-        self.old, self.new = old, new
-        return old, new
-
-    def turn(self) -> None:
-        """Write the end of a step: the next values become the values."""
-        p = self.printer
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                p.do(f"store ptr {self.new[j]}, ptr {self.cells[j][0]}")
-                p.do(f"store ptr {self.old[j]}, ptr {self.cells[j][1]}")
-            else:
-                p.copy(self.old[j], self.new[j], size)
-
-    def end(self) -> None:
-        """Write the loop's results to where they are wanted."""
-        p = self.printer
-        for j, size in enumerate(self.sizes):
-            if j in self.cells:
-                last = p.op(f"load ptr, ptr {self.cells[j][0]}")
-                there = p.op(f"icmp eq ptr {last}, {self.homes[j]}")
-                copy, after = p.label("copy"), p.label("there")
-                p.do(f"br i1 {there}, label %{after}, label %{copy}")
-                p.start(copy)
-                p.copy(self.homes[j], last, size)
-                p.do(f"br label %{after}")
-                p.start(after)
-            else:
-                p.copy(self.homes[j], self.now[j], size)

@@ -91,7 +91,7 @@ def quicker(kernel: Kernel) -> Kernel:
     """Return a kernel that computes the same: exponentials and quotients to the last place."""
     if not any(op.name in ("exp", "div", "rem") for op in kernel.body):
         return kernel
-    many = math.prod(kernel.sizes) > _FEW
+    many = int(math.prod(kernel.sizes)) > _FEW
     signs, shared = _Signs(kernel.body), _shared(kernel)
     body: list[Op] = []
     number: dict[int, int] = {}
@@ -146,9 +146,9 @@ def _shared(kernel: Kernel) -> Callable[[int, int], bool]:
     _, element = levels(kernel)
     if any(kernel.inner):
         count = [n for n, r in zip(kernel.sizes, kernel.inner, strict=True) if r]
-        return lambda x, y: element[x] and not element[y] and math.prod(count) > _FEW
+        return lambda x, y: element[x] and not element[y] and int(math.prod(count)) > _FEW
     last = replace(kernel, inner=(False,) * (len(kernel.sizes) - 1) + (True,))
-    if not kernel.sizes or kernel.sizes[-1] <= _FEW:
+    if not kernel.sizes or int(kernel.sizes[-1]) <= _FEW:
         return lambda x, y: False
     _, along = levels(last)
     return lambda x, y: along[x] and not along[y]

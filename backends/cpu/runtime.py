@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from funtorch.config import config
+from funtorch.dims import evaluated
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
+from ..layout import nbytes as layout_nbytes
 from .blas import blas_address
 from .codegen import files, kept_module, link
 from .fourier import TABLE, table_address
@@ -248,8 +250,12 @@ class Memory:
         )
 
 
-def _memory(program: Program) -> Memory:
+def _memory(program: Program, number: Callable[[Any], int]) -> Memory:
     layout, jaxpr = program.layout, program.layout.plan.jaxpr
+
+    def nbytes(v: Var | Lit) -> int:
+        return evaluated(layout_nbytes(v), number)
+
     made = {v: str(e.source) for e in jaxpr.eqns for v in e.outvars}
     found = [
         (nbytes(v), v.aval.str_short(), made.get(v, "an argument"))
@@ -310,15 +316,20 @@ class Entry:
         return entry, data[end:]
 
 
-def entry_of(program: Program) -> Entry:
-    """Return how a printed program is called."""
+def entry_of(program: Program, number: Callable[[Any], int] = int) -> Entry:
+    """Return how a printed program is called.
+
+    Args:
+        program: the program.
+        number: gives the values of sizes that are known later.
+    """
     return Entry(
         program.symbol,
         tuple(program.externals),
         program.arena,
         program.parallel,
         tuple(sorted(program.layout.pairs)),
-        _memory(program),
+        _memory(program, number),
     )
 
 

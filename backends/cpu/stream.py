@@ -27,7 +27,8 @@ def _traffic(kernel: Kernel) -> int:
     sizes: dict[int, int] = {}
     for buffer, where in places:
         wide = [n for n, s in zip(kernel.sizes, where.strides, strict=True) if s]
-        sizes[buffer] = max(math.prod(wide) * kernel.buffers[buffer].itemsize, sizes.get(buffer, 0))
+        size = int(math.prod(wide)) * kernel.buffers[buffer].itemsize
+        sizes[buffer] = max(size, sizes.get(buffer, 0))
     return sum(sizes.values())
 
 
@@ -45,5 +46,5 @@ def streamed(kernel: Kernel, axis: int) -> Sequence[Store]:
 def _is_run(kernel: Kernel, s: Store, axis: int) -> bool:
     """Tell whether a store fills a long run of memory along an axis."""
     plain = s.how == "set" and s.mask is None and not s.where.dynamic
-    run = kernel.sizes[axis] * kernel.buffers[s.buffer].itemsize
+    run = int(kernel.sizes[axis]) * kernel.buffers[s.buffer].itemsize
     return plain and s.where.strides[axis] == 1 and run >= _SHORT

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from funtorch.dims import NotDynamic, fixed
 
 from ..correlate import runs
 from ..kernel import row_major
@@ -23,6 +26,8 @@ class Taps(Schedule):
     """A tile of out features by samples and places in registers, as vectors until the end."""
 
     def __init__(self, c: Correlation, dtype: np.dtype) -> None:
+        if not fixed(c.batch):
+            raise NotDynamic("convolutions of large windows are compiled for one batch size")
         raw = math.prod(c.places) == 1 and runs(c.x, 3, c.space) and c.window == c.space
         raw = raw and not any(c.low) and all(d == 1 for d in c.dilation)
         layout = packing(c.space, c.window, c.dilation, c.places, c.strides, c.low)
@@ -44,20 +49,23 @@ class Taps(Schedule):
         per = self.row_tiles * self.spot_tiles * self.sum_size * self.bytes // self.samples
         plane = 0 if self.raw else self.packing.elements * self.bytes
         most = min(packed.SUMS // per, packed.PACKED // max(plane, 1), c.batch)
-        large = self.c.products > packed.SMALL
+        large = int(self.c.products) > packed.SMALL
         if large:
             most = min(most, -(-c.batch * c.groups // packed.PARTS))
         self.together = max(self.samples, most // self.samples * self.samples)
         self.sample_tiles = -(-self.together // self.samples)
         self.across = -(-c.batch // self.together)
         parts = c.groups * self.across
-        pieces = min(c.features, -(-packed.PARTS // parts)) if large else 1
+        pieces = min(int(c.features), -(-packed.PARTS // parts)) if large else 1
         self.depth = -(-c.features // pieces)
         self.pieces = -(-c.features // self.depth)
         outputs = c.batch * c.groups * c.outs * self.places
-        partial = outputs * self.pieces * self.bytes if self.pieces > 1 else 0
+        partial = outputs * self.pieces * self.bytes if self.pieces != 1 else 0
         self.first_slot = -(-(packed.HEADER + partial) // 64) * 64
-        self.features = max(1, min(self.depth, packed.RUN // self.run))  # multiplied at a time
+        most = packed.RUN // self.run
+        self.features = max(
+            1, min(self.depth, most) if fixed(self.depth) else most
+        )  # multiplied at a time
         if not self.raw:
             self.features = max(1, min(self.features, packed.PACKED // (self.together * plane)))
         self.planes = 0 if self.raw else self.packed(self.together * self.features)
@@ -77,11 +85,11 @@ class Taps(Schedule):
             )
         )
         texts = [*self.constants(), self.finished("conv")]
-        if self.pieces > 1:
+        if self.pieces != 1:
             texts.append(self.end())
         text = "\n\n".join(texts)
         main = Code(
-            text, self.b.declared, math.prod(sizes), scratch, self.pieces > 1, self.c.products // 8
+            text, self.b.declared, math.prod(sizes), scratch, self.pieces != 1, self.c.products // 8
         )
         start = Routine()
         start.b.do("store i64 0, ptr %scratch, align 8")
@@ -251,7 +259,7 @@ class Taps(Schedule):
             )
             here = [self.sum(k, [(b, 1), (b0, 1)]), g, self.sum(r, [(o, 1)])]
             q = self.sum(j, [(p, 1)])
-            if self.pieces > 1:
+            if self.pieces != 1:
                 shape = (self.pieces, c.batch, c.groups, c.outs, self.places)
                 strides, base = row_major(shape), self.pointer("%scratch", "i8", packed.HEADER)
                 place = self.sum(0, zip((piece, *here, q), strides, strict=True))
@@ -273,11 +281,20 @@ class Taps(Schedule):
                 sizes = (c.batch, c.groups, c.outs, *c.places)
                 w.each(sizes[len(at)], lambda i: inside([*at, i]))
                 return
-            total = None
-            for k in range(self.pieces):
-                place = w.sum(k * strides[0], zip(at, strides[1:], strict=True))
-                value = w.b.op(f"load {kind}, ptr {w.pointer(base, kind, place)}")
-                total = value if total is None else w.b.op(f"fadd {kind} {total}, {value}")
+
+            def piece(k: Index) -> str:
+                place = w.sum(0, [(k, strides[0]), *zip(at, strides[1:], strict=True)])
+                return w.b.op(f"load {kind}, ptr {w.pointer(base, kind, place)}")
+
+            def more(k: Index, total: str) -> list[str]:
+                return [w.b.op(f"fadd {kind} {total}, {piece(k)}")]
+
+            if fixed(self.pieces):
+                total = functools.reduce(
+                    lambda x, k: more(k, x)[0], range(1, self.pieces), piece(0)
+                )
+            else:
+                (total,) = w.loop(0, self.pieces, 1, more, [(kind, "0.0")])
             place = w.sum(c.y.offset, zip(at, c.y.strides, strict=True))
             w.b.do(f"store {kind} {total}, ptr {w.pointer('%b2', kind, place)}")
 

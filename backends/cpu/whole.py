@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from funtorch.dims import fixed, larger
+
 from ..kernel import Kernel, Store, serial_axes
 from .nest import Env, Index, Nest
 from .reduce import reduction
@@ -39,7 +41,7 @@ class Whole(Nest):
     def unrolled(self) -> None:
         """Write one row at a time in full, vectorised over the last row axis."""
         free = [k for k in self.kept if k not in self.serial]
-        large = self.work >= LARGE
+        large = int(self.work) >= LARGE
         if self.serial:
             self.in_order(free)
             return
@@ -55,7 +57,7 @@ class Whole(Nest):
             self.squares(free, across)
             return
         blocks = -(-last[0] // _BLOCK)
-        if large and blocks > 1 and math.prod(n for n, _ in spaces) < PARTS:
+        if large and int(blocks) > 1 and int(math.prod(n for n, _ in spaces)) < PARTS:
             block = self.block_of(free[-1], _BLOCK, self.whole_row)
             self.parts = self.parallel([*spaces, (blocks, block)], self.rows, lambda: None)
             return
@@ -72,7 +74,7 @@ class Whole(Nest):
             self.nest([*inside, *serial], self.whole_row)
             return
         *spaces, last = [self.axis(k) for k in free]
-        size = max(_LANES, -(-last[0] // _CUTS)) if self.work >= LARGE else last[0]
+        size = larger(_LANES, -(-last[0] // _CUTS)) if int(self.work) >= LARGE else last[0]
 
         def block(number: Index) -> None:
             inner = self.block_of(free[-1], size, self.whole_row)
@@ -148,7 +150,7 @@ class Whole(Nest):
     def stretch(self, axis: int) -> None:
         """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""
         n = self.kernel.sizes[axis]
-        block = _BLOCK if n > _BLOCK else 1
+        block = _BLOCK if not fixed(n) or n > _BLOCK else 1
         self.parts = -(-n // block)
         first = self.b.op(f"mul nsw i64 %lo, {block}")
         end = self.least(self.b.op(f"mul nsw i64 %hi, {block}"), n)

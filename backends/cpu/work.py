@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+from funtorch.dims import larger
+
+from ..kernel import Kernel
 from ..plan import (
     Branch,
     Conv,
@@ -21,7 +25,12 @@ from ..plan import (
     plans_of,
 )
 
-__all__ = ["ends", "work_of"]
+__all__ = ["ends", "kernel_work", "work_of"]
+
+
+def kernel_work(kernel: Kernel) -> int:
+    """Estimate the scalar operations of a kernel."""
+    return math.prod(kernel.sizes) * max(len(kernel.body), 1)
 
 
 def work_of(plan: Plan) -> int:
@@ -29,8 +38,10 @@ def work_of(plan: Plan) -> int:
     total = 0
     for step in plan.steps:
         inner = [work_of(p) for p in plans_of(step)]
+        if isinstance(step, (Dot, Conv)) and step.after is not None:
+            total += kernel_work(step.after.launch.kernel)
         if isinstance(step, Launch):
-            total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
+            total += kernel_work(step.kernel)
         elif isinstance(step, Dot):
             total += step.products // 8
         elif isinstance(step, Conv):
@@ -48,7 +59,7 @@ def work_of(plan: Plan) -> int:
         elif isinstance(step, Library):
             total += int(step.batch * step.recipe.flops) // 8
         elif isinstance(step, Branch):
-            total += max(inner)
+            total += functools.reduce(larger, inner)
         else:
             times = step.eqn.params["length"] if isinstance(step, Scan) else 64
             total += times * sum(inner)

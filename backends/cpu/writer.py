@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from funtorch.dims import NotDynamic, fixed, smaller
+
 from .block import Block
 
 __all__ = ["Index", "Routine", "Writer"]
@@ -38,6 +40,8 @@ class Writer:
 
     def cell(self, kind: str, count: int = 1) -> str:
         """Return the address of memory of this call's own."""
+        if not fixed(count):
+            raise NotDynamic("a kernel keeps as many values as a size says")
         name = self.b.name("c")
         many = f", i64 {count}, align 64" if count > 1 else ""
         self.cells.append(f"  {name} = alloca {kind}{many}")
@@ -88,6 +92,8 @@ class Writer:
         """Tell whether a loop of so many lines may be written out."""
         if not (isinstance(start, int) and isinstance(stop, int)):
             return False
+        if not (fixed(start) and fixed(stop)):
+            return False
         turns = -(-(stop - start) // step)
         return turns < _LANES and turns * lines <= self.longest
 
@@ -137,7 +143,7 @@ class Routine(Writer):
     def least(self, x: Index, y: Index) -> Index:
         """Return the smaller of two indices."""
         if isinstance(x, int) and isinstance(y, int):
-            return min(x, y)
+            return smaller(x, y)
         return self.b.call("llvm.smin", [str(x), str(y)], "i64")
 
     def parts(self, sizes: Sequence[int], body: Callable[[list[Index]], None]) -> None:

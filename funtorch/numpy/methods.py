@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, Deleted, concrete_or_error, delete, primitives
+from funtorch.config import config
+from funtorch.core import (
+    Array,
+    ArrayImpl,
+    Deleted,
+    Tracer,
+    concrete_or_error,
+    decide,
+    delete,
+    primitives,
+)
 from funtorch.hardware import CPU, Device
 from funtorch.numpy import (
     contractions,
@@ -104,14 +114,23 @@ def _scalar(x: Any, what: str) -> Any:
 
 
 def _bool(self: Any) -> bool:
+    if type(self) is not ArrayImpl and config.python_control_flow and self.owner.alive:
+        known = decide(self) if self.size == 1 else None
+        if known is not None:
+            return known
+        if self.size != 1:
+            raise _ambiguous(self)
     value = concrete_or_error(self, "bool")
     if value.size != 1:
-        raise ValueError(
-            f"the truth value of an array with {value.size} elements ({describe(self)}) is "
-            "ambiguous: use .any() "
-            "or .all()"
-        )
+        raise _ambiguous(self)
     return bool(value.item())
+
+
+def _ambiguous(x: Any) -> ValueError:
+    return ValueError(
+        f"the truth value of an array with {x.size} elements ({describe(x)}) is ambiguous: use "
+        ".any() or .all()"
+    )
 
 
 def _index(self: Any) -> int:
@@ -152,11 +171,22 @@ def _setitem(self: Any, index: Any, value: Any) -> None:
 
 
 def _format(self: Any, spec: str) -> str:
-    if not spec or self.ndim:
-        return (
-            str(self) if not spec else format(concrete_or_error(self, "a string, by format,"), spec)
-        )
-    return format(_scalar(self, "a string, by format,"), spec)
+    if not spec:
+        return str(self)
+    if type(self) is ArrayImpl:
+        return format(self._data if self.ndim else self._data.item(), spec)
+    found = self.values()
+    return _description(self) if found is None else _formatted(found[0].tolist(), spec)
+
+
+def _formatted(values: Any, spec: str) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(_formatted(x, spec) for x in values)}]"
+    return format(values, spec)
+
+
+def _description(x: Any) -> str:
+    return f"{x.dtype.name}[{','.join(map(str, x.shape))}]"
 
 
 def _repr(self: ArrayImpl) -> str:
@@ -178,7 +208,10 @@ def _repr(self: ArrayImpl) -> str:
 
 
 def _str(self: Any) -> str:
-    return str(np.asarray(self._data)) if type(self) is ArrayImpl else repr(self)
+    if type(self) is ArrayImpl:
+        return str(np.asarray(self._data))
+    found = self.values()
+    return _description(self) if found is None else str(found[0])
 
 
 # ------------------------------------------------------------------------------------------ methods
@@ -409,7 +442,7 @@ def _attach() -> None:
     # Equality is elementwise, so arrays cannot be keys; caches use id or the values.
     setattr(Array, "__hash__", None)  # noqa: B010
     ArrayImpl.__repr__ = _repr  # type: ignore[method-assign, assignment]
-    ArrayImpl.__str__ = _str  # type: ignore[method-assign]
+    ArrayImpl.__str__ = Tracer.__str__ = _str  # type: ignore[method-assign]
 
 
 _attach()

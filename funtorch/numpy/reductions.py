@@ -365,7 +365,7 @@ def _straight_mean(
     x: np.ndarray, axis: Any = None, dtype: None = None, out: None = None, keepdims: bool = False
 ) -> Any:
     total = _add_up(x, axis, None, None, keepdims)
-    return np.true_divide(total, x.size // total.size)
+    return np.true_divide(total, total.size and x.size // total.size)
 
 
 @direct(_straight_mean, FLOATS)

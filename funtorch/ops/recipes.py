@@ -520,7 +520,7 @@ def batch_of(name: str, avals: Sequence[ShapedArray]) -> int:
 
 @functools.lru_cache(1024)
 def _made(name: str, avals: tuple[ShapedArray, ...], params: tuple[tuple[str, Any], ...]) -> Recipe:
-    return RECIPES[name](avals, batch_of(name, avals) <= _FEW, **dict(params))
+    return RECIPES[name](avals, int(batch_of(name, avals)) <= _FEW, **dict(params))
 
 
 def recipe_of(name: str, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Recipe | None:

@@ -27,7 +27,7 @@ def _zero_padded(b: Rewriter, v: Atom) -> Eqn | None:
     return (
         pad
         if _is_zero(b.value(pad.invars[1]))
-        and min((*pad.params["lo"], *pad.params["hi"]), default=0) >= 0
+        and all(n >= 0 for n in (*pad.params["lo"], *pad.params["hi"]))
         else None
     )
 

@@ -1,0 +1,278 @@
+"""Programs that a jitted function runs: the primitive ``jit``, and what it and loops compile to."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch import dtypes
+from funtorch.config import config
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, delete, kind_of
+from funtorch.dims import NotDynamic
+from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.treecode import builder
+
+from ..backends import (
+    Explanation,
+    Fitted,
+    compile_jaxpr,
+    cost_analysis,
+    explain_program,
+    fit,
+    memory_analysis,
+    spelled,
+)
+from .arguments import as_arrays
+from .dynamic import Sizes
+from .families import Bound, Family, TraceAt
+from .loops import run_while, while_p
+from .restage import call_rules
+from .scan import scan_p
+from .simplify import simplify
+
+__all__ = ["Program", "Record", "compiled", "jit_p", "prepared", "segment"]
+
+
+# ------------------------------------------------------------------------------------ the primitive
+jit_p = Primitive("jit", multiple_results=True)
+call_rules(jit_p)
+
+
+def compiled(
+    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
+) -> Callable[[Sequence[Any]], list[Any]]:
+    run = jaxpr.memo.get(("compiled", donated))
+    if run is None:
+        run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
+    return run
+
+
+_segments: OrderedDict[Any, Callable[[Sequence[Any]], list[Any]]] = OrderedDict()
+_MOST_SEGMENTS = 1024
+
+
+def segment(
+    jaxpr: Jaxpr, donated: Sequence[int] = ()
+) -> tuple[Callable[[Sequence[Any]], list[Any]], frozenset[int]]:
+    """Compile a part of a program; equal ones, as steps of a loop are, are compiled once.
+
+    Args:
+        jaxpr: the part.
+        donated: positions of inputs that may be overwritten.
+
+    Returns:
+        a function of buffers, and the positions of inputs that it overwrites.
+    """
+    gone = _usable(jaxpr, donated)
+    spelling = None if config.debug_nans else spelled(simplify(jaxpr))
+    run = _segments.get((spelling, gone))
+    if run is None or spelling is None:
+        run = _segments[spelling, gone] = compiled(jaxpr, gone)
+    _segments.move_to_end((spelling, gone))
+    while len(_segments) > _MOST_SEGMENTS:
+        _segments.popitem(last=False)
+    return run, gone
+
+
+def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
+    return compiled(jaxpr)(list(buffers))
+
+
+jit_p.eager = _jit_eager
+
+
+# ------------------------------------------------------------------------------- loops outside jit
+_INTERPRETED = 2000  # equations of a loop that run one by one before it is worth compiling
+
+
+def _loop_program(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Jaxpr:
+    """Return the program of one equation that a loop outside jit runs as, made once per loop."""
+    body = params.get("jaxpr") or params["body_jaxpr"]
+    types = tuple((b.shape, b.dtype) for b in buffers)
+    key = ("loop", types, *(v for k, v in sorted(params.items()) if v is not body))
+    if key not in body.memo:
+        avals = [ShapedArray(*t) for t in types]
+        ins = [Var(a) for a in avals]
+        outs = [Var(a) for a in prim.type(*avals, **params)]
+        body.memo[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
+    return body.memo[key]
+
+
+_scan_eager, _while_eager = scan_p.eager, while_p.eager
+
+
+def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
+    if short or config.disable_jit or xp is not np:
+        return _scan_eager(xp, *buffers, **params)
+    return compiled(_loop_program(scan_p, buffers, params))(list(buffers))
+
+
+def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
+    if config.disable_jit or xp is not np:
+        return _while_eager(xp, *buffers, **params)
+    first = params["cond_nconsts"] + params["body_nconsts"]
+    steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
+    ended, carry = run_while(buffers, **params, steps=steps)
+    if ended:
+        return carry
+    rest = [*buffers[:first], *carry]
+    return compiled(_loop_program(while_p, rest, params))(rest)
+
+
+scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
+
+
+# -------------------------------------------------------------------------------------- one program
+class Record:
+    """Why a program was made, how long it took until it could run, and how it fits in memory."""
+
+    __slots__ = ("memory", "reason", "seconds", "shared", "sizes")
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.seconds = 0.0
+        self.memory: Fitted | None = None
+        self.sizes = ""  # that the program is for, in words
+        self.shared = False  # whether it was compiled for other sizes before
+
+    def __enter__(self) -> None:
+        self.seconds -= time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds += time.perf_counter()
+
+
+class Program:
+    """One staged form of a function: its jaxpr (consts hoisted), output structure, and compiled
+    code."""
+
+    def __init__(
+        self,
+        jaxpr: Jaxpr,
+        out_tree: Any,
+        name: str,
+        donated: frozenset[int],
+        record: Record,
+        budget: int | None = None,
+    ) -> None:
+        self.record = record
+        self.budget = budget
+        self.consts = jaxpr.consts
+        self.jaxpr = jaxpr.hoisted()
+        self.out_tree = out_tree
+        self.name = name
+        self.donated = _usable(self.jaxpr, [k + len(self.consts) for k in sorted(donated)])
+        self.family: tuple[Family, Sizes, TraceAt] | None = None  # it may run a program of
+        self.call: Callable[[Sequence[ArrayImpl]], Any] = self._first_call
+
+    def holds_tracers(self) -> bool:
+        return any(isinstance(x, Tracer) for x in self.consts)
+
+    def compiled(self) -> Callable[[Sequence[Any]], list[Any]]:
+        if self.budget is None:
+            return compiled(self.jaxpr, self.donated)
+        return compile_jaxpr(self.simplified(), self.donated)
+
+    def simplified(self) -> Jaxpr:
+        """Return the program that is compiled."""
+        jaxpr = simplify(self.jaxpr)
+        if self.budget is not None and self.record.memory is None:
+            self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
+        return jaxpr if self.record.memory is None else self.record.memory.jaxpr
+
+    def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
+        with self.record:
+            self.call = self._caller()
+        return self.call(arrays)
+
+    def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
+        """Return the function from arrays, of the program's types and contiguous, to the result."""
+        (run, scalars), build = self._runnable(), builder(self.out_tree)
+        consts = [prepared(c)._data for c in (*scalars, *self.consts)]
+        avals = self.jaxpr.out_avals
+        weak = [a.weak_type for a in avals]
+        kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
+        gone = [k - len(self.consts) for k in sorted(self.donated)]
+        why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
+
+        def call(arrays: Sequence[ArrayImpl]) -> Any:
+            outs = run([*consts, *[x._data for x in arrays]])
+            return build([*map(ArrayImpl, outs, weak, kinds)])
+
+        def call_and_delete(arrays: Sequence[ArrayImpl]) -> Any:
+            result = call(arrays)
+            for k in gone:
+                delete(arrays[k], why)
+            return result
+
+        return call_and_delete if gone else call
+
+    def _runnable(self) -> Bound:
+        """Return compiled code, for several sizes where it can be, and what it takes first."""
+        if self.family is not None:
+            (family, sizes, trace_at), self.family = self.family, None
+            try:
+                bound, fresh = family.bound(self.jaxpr, sizes, self.donated, trace_at)
+            except NotDynamic as error:
+                self.record.sizes = f"for these sizes alone: {error}"
+            else:
+                self.record.sizes = f"for any {', '.join(sizes)}"
+                self.record.shared = not fresh
+                return bound
+        return self.compiled(), []
+
+    def bind(self, arrays: Sequence[Any]) -> Any:
+        outs = jit_p.bind(*self.consts, *arrays, jaxpr=self.jaxpr, name=self.name)
+        return self.out_tree.unflatten(outs)
+
+    def cost_analysis(self) -> dict[str, float]:
+        return cost_analysis(self.simplified())
+
+    def memory_analysis(self) -> Any:
+        return memory_analysis(self.simplified(), self.donated)
+
+    def explain(self) -> Explanation:
+        jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
+        return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
+
+
+def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
+    """Return the donated inputs that can become outputs: one of equal type for each."""
+    free = [(a.shape, a.dtype) for a in jaxpr.out_avals]
+    found = []
+    for k in donated:
+        aval = jaxpr.invars[k].aval
+        if (aval.shape, aval.dtype) in free:
+            free.remove((aval.shape, aval.dtype))
+            found.append(k)
+    return frozenset(found)
+
+
+def prepared(x: Any) -> Any:
+    """Return an argument as compiled programs read it: contiguous, and with its kind known.
+
+    NumPy arrays are read in place, since nothing outlives the call.
+    """
+    weak = False
+    if type(x) is ArrayImpl:
+        if x._kind:
+            return x
+        weak = x._weak
+    elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype == dtypes.canonical(x.dtype):
+        x = ArrayImpl(x)
+    else:
+        (x,) = as_arrays([x], "argument", None)
+        if type(x) is not ArrayImpl:
+            return x
+        weak = x._weak
+    data = x._data
+    if type(data) is not np.ndarray or not (data.flags.c_contiguous and data.flags.aligned):
+        x = ArrayImpl(np.array(data, order="C"), weak)
+        data = x._data
+    x._kind = kind_of(data.shape, data.dtype, weak)
+    return x
