@@ -19,6 +19,7 @@ from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
 from funtorch.errors import TooManyPathsError
 from funtorch.jaxpr import Jaxpr
 from funtorch.numpy.promotion import on_device
+from funtorch.origins import leaf_names
 from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, extractor
 
@@ -28,7 +29,7 @@ from .arguments import as_arrays, check_callable, function_name
 from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
-from .misses import Compile, Signature, Stats, leaf_names, why_it_missed
+from .misses import Compile, Signature, Stats, why_it_missed
 from .programs import Program, Record, jit_p, prepared, segment
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
@@ -163,7 +164,8 @@ class Jitted:
         eager = _state.trace is eval_trace
         if eager:
             leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
-        arrays = as_arrays(leaves, "argument", self._fun)
+        names = functools.partial(leaf_names, self._fun, args, kwargs)
+        arrays = as_arrays(leaves, "argument", self._fun, names)
         eager = eager and all(type(x) is ArrayImpl for x in arrays)
         key = _signature(arrays, treedef, static)
         if eager:

@@ -332,6 +332,11 @@ def linspace(
     num = static_int(num, "linspace: num")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
+    plain = {type(start), type(stop)} <= {int, float} and dtype is None
+    if plain and axis == 0 and not retstep and builtins.max(start, stop, -start, -stop) < 1e38:
+        single = dtypes.default_float()
+        low, high = np.array([start, stop], single).astype(np.float64)
+        return ArrayImpl(np.linspace(low, high, num, endpoint=endpoint).astype(single))
     a, b = promote_inexact("linspace", *to_arrays("linspace", start=start, stop=stop))
     out_dtype = dtypes.canonical(a.dtype if dtype is None else dtype)
     inner = dtypes.promote_types(a.dtype, out_dtype) if dtypes.is_inexact(out_dtype) else a.dtype

@@ -465,6 +465,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(moveaxis(x, axis, 0))
 
 
+@direct(np.vstack, take=sequence)
 @moves
 def vstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays as rows.
@@ -475,6 +476,7 @@ def vstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_2d(x) for x in _sequence(tup, "vstack")], 0, dtype)
 
 
+@direct(np.hstack, take=sequence)
 @moves
 def hstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 1; vectors along axis 0.
@@ -486,6 +488,7 @@ def hstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype)
 
 
+@direct(np.dstack, take=sequence)
 @moves
 def dstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 2.
@@ -496,6 +499,7 @@ def dstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_3d(x) for x in _sequence(tup, "dstack")], 2, dtype)
 
 
+@direct(np.column_stack, take=sequence)
 def column_stack(tup: Any) -> Any:
     """Join vectors as the columns of a matrix.
 
