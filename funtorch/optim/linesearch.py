@@ -81,6 +81,11 @@ def _real_dtype(params: Any) -> Any:
     return fnp.real(fnp.zeros((), leaves[0].dtype if leaves else None)).dtype
 
 
+def _only(like: Any, grads: Any) -> Any:
+    """Return gradients where ``like`` has something: of what does not move none is kept."""
+    return None if grads is None else each(lambda own, g: g, like, grads)
+
+
 def _moved(params: Any, step: Any, updates: Any) -> Any:
     """Return ``params + step * updates``; where there is no update, the parameter."""
     return tree.map(
@@ -187,14 +192,14 @@ def scale_by_backtracking_linesearch(
             rate = fnp.where(trial.number > 0, decrease_factor * trial.rate, trial.rate)
             place = _moved(params, rate, updates)
             found, slopes = value_and_grad(loss)(place) if store_grad else (loss(place), None)
-            found = found.astype(dtype)
+            found, slopes = found.astype(dtype), _only(updates, slopes)
             error = found - (1.0 + rtol) * value - rate * slope_rtol * slope
             error = fnp.maximum(fnp.where(fnp.isnan(error), fnp.inf, error), 0.0)
             return _Trial(rate.astype(dtype), found, slopes, error.astype(dtype), trial.number + 1)
 
         first = fnp.minimum(increase_factor * state.learning_rate, max_learning_rate)
         inf = fnp.full((), fnp.inf, dtype)
-        start = zeros_like(params) if store_grad else None
+        start = each(fnp.zeros_like, updates) if store_grad else None
         zero = fnp.zeros((), fnp.int32)
         end = lax.while_loop(go_on, shorten, _Trial(first.astype(dtype), value, start, inf, zero))
         rate = fnp.where(fnp.isinf(end.error), 0.0, end.rate).astype(dtype)
@@ -426,7 +431,7 @@ def scale_by_zoom_linesearch(
         def evaluate(step: Any) -> tuple[_Place, Any]:
             found, grads = loss(_moved(params, step, updates))
             place = _Place(step.astype(dtype), found.astype(dtype), _dot(grads, updates))
-            return place._replace(slope=place.slope.astype(dtype)), grads
+            return place._replace(slope=place.slope.astype(dtype)), _only(updates, grads)
 
         zero = fnp.zeros((), dtype)
         start = _Place(zero, fnp.asarray(value, dtype=dtype), _dot(grad, updates).astype(dtype))
@@ -492,7 +497,7 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., tup
 
         def compute(params: Any, value: Any, grad: Any) -> tuple[Any, Any]:
             new, slopes = value_and_grad(value_fn)(params, *args, **kwargs)
-            return new.astype(value.dtype), slopes
+            return new.astype(value.dtype), _only(grad, slopes)
 
         return lax.cond(
             fnp.isfinite(value), lambda params, value, grad: (value, grad), compute,
