@@ -40,6 +40,7 @@ from . import (
     shuffle,
     summarize,
     training,
+    transformer,
     transposed,
     unpooling,
 )
@@ -75,6 +76,7 @@ from .selection import *
 from .shuffle import *
 from .summarize import *
 from .training import *
+from .transformer import *
 from .transposed import *
 from .unpooling import *
 
@@ -111,6 +113,7 @@ __all__ += selection.__all__
 __all__ += shuffle.__all__
 __all__ += summarize.__all__
 __all__ += training.__all__
+__all__ += transformer.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
 
