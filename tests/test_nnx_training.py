@@ -182,11 +182,33 @@ def test_scan_over_stacked_layers(name):
     assert bool(counts) == (name not in ("Dropout", "SpectralNorm"))
 
 
+def test_loops_inside_and_around_stacked_layers():
+    layers, xs = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 3, KEY), batches(3)
+    single = [ft.tree.map(lambda leaf: leaf[i], layers) for i in range(3)]
+
+    def deep(call, model, x):
+        return lax.scan(lambda h, layer: (call(layer)(h), None), x, model)[0]
+
+    h, news = fnp.asarray(xs), []
+    for layer in single:
+        h, layer = nnx.train(layer, method=loop)(h)
+        news.append(layer)
+    wanted = (h, stacked(news))
+    assert_same(nnx.train(layers, method=lambda m, x: deep(ft.vmap, m, x))(xs), wanted)
+    around = lambda m, x: ft.vmap(lambda x: deep(lambda layer: layer, m, x))(x)
+    assert_same(nnx.train(layers, method=around)(xs), wanted)
+    steps = lambda m, x: lax.map(lambda x: deep(lambda layer: layer, m, x), x)
+    assert_same(nnx.train(layers, method=steps)(xs), wanted)
+    members = lambda m, x: ft.vmap(lambda layer: scanned(layer, x))(m)
+    many = [nnx.train(layer, method=loop)(xs) for layer in single]
+    assert_same(nnx.train(layers, method=members)(xs), stacked(many))
+
+
 def test_axes_that_cannot_be_told_apart():
     layers = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 2, KEY)
 
     def inside_out(model, xs):
-        return lax.scan(lambda h, layer: (ft.vmap(layer)(h), None), xs, model)[0]
+        return ft.vmap(lambda x: ft.vmap(lambda layer: layer(x))(model))(xs)
 
     with pytest.raises(ValueError, match=r"stands for \(2,\) stacked ones.*inside of other loops"):
         nnx.train(layers, method=inside_out)(batches(3))
