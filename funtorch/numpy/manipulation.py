@@ -72,7 +72,13 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-@direct(np.ndarray.reshape)
+def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    if type(shape) is tuple and shape and builtins.min(shape) < -1:
+        raise ValueError("NumPy takes any negative size for -1")
+    return x.reshape(shape, *args, **kwargs)
+
+
+@direct(_numpy_reshape)
 @moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
@@ -297,7 +303,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     i, j = (canonical_axis(axis, x.ndim, "rot90") for axis in axes)
     if i == j:
         raise ValueError(f"rot90: axes {axes} must differ")
-    turns = k % 4
+    turns = static_int(k, "rot90: k") % 4
     if turns == 0:
         return x
     if turns == 2:
