@@ -8,7 +8,7 @@ import funtorch.numpy as fnp
 from funtorch.backends import epilogue
 from funtorch.backends.cost import cost_analysis, memory_analysis
 from funtorch.backends.fuse import fuse
-from funtorch.backends.kernel import check_kernel
+from funtorch.backends.kernel import check_kernel, run_kernel
 from funtorch.backends.layout import check_layout, lay_out
 from funtorch.backends.plan import Conv, Dot, Launch
 from funtorch.transforms.simplify import simplify
@@ -264,3 +264,20 @@ def test_in_loops_and_gradients():
     np.testing.assert_allclose(got, want, rtol=1e-5)
     for g, v in zip(got_grads, want_grads, strict=True):
         np.testing.assert_allclose(g, v, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bias and relu", "softmax", "layer norm", "gates"])
+def test_kernels_of_epilogues_mean_the_same_to_numpy(name):
+    f, *shapes = ODD[name]
+    args = [normal(shape) for shape in shapes]
+    jaxpr = program(f, *args)
+    (dot,) = fuse(jaxpr).steps
+    assert isinstance(dot, Dot)
+    assert dot.after is not None
+    env = {v: np.asarray(a) for v, a in zip(jaxpr.invars, args, strict=True)}
+    env[dot.out] = env[dot.a] @ env[dot.b]
+    launch = dot.after.launch
+    buffers = [env.setdefault(v, np.empty(v.aval.shape, v.aval.dtype)) for v in launch.vars]
+    run_kernel(launch.kernel, [np.ascontiguousarray(b) if b.ndim else b for b in buffers])
+    (out,) = dot.after.writes()
+    np.testing.assert_allclose(ft.jit(f)(*args), env[out], rtol=2e-5, atol=2e-5)
