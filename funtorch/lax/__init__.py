@@ -17,6 +17,7 @@ from funtorch.lax.convolution import (
     conv_transpose,
     conv_with_general_padding,
 )
+from funtorch.lax.highbits import mulhi
 from funtorch.lax.operations import (
     RoundingMethod,
     abs,
@@ -80,7 +81,6 @@ from funtorch.lax.operations import (
     max,
     min,
     mul,
-    mulhi,
     ne,
     neg,
     nextafter,
