@@ -44,6 +44,7 @@ from . import (
     states,
     summarize,
     training,
+    transformer,
     transposed,
     unpooling,
     watch,
@@ -84,6 +85,7 @@ from .shuffle import *
 from .states import *
 from .summarize import *
 from .training import *
+from .transformer import *
 from .transposed import *
 from .unpooling import *
 from .watch import *
@@ -125,6 +127,7 @@ __all__ += shuffle.__all__
 __all__ += states.__all__
 __all__ += summarize.__all__
 __all__ += training.__all__
+__all__ += transformer.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
 __all__ += watch.__all__

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax, random
 
 from . import init
 from .attention import attention_with_weights, rotary_embedding, scaled_dot_product_attention
+from .embedding import known_values
 from .layers import Linear
 from .module import Module, static, title
 
@@ -19,11 +18,11 @@ __all__ = ["KVCache", "MultiHeadAttention", "MultiheadAttention"]
 
 
 class KVCache(NamedTuple):
-    """Keys and values (batch, heads, length, size) of the positions before ``index``."""
+    """Keys and values (batch, heads, length, size) of the positions before ``position``."""
 
     key: ft.Array
     value: ft.Array
-    index: ft.Array
+    position: ft.Array
 
 
 class MultiheadAttention(Module):
@@ -61,7 +60,7 @@ class MultiheadAttention(Module):
         ((3, 5, 8), (3, 5, 5))
         >>> cache = layer.init_cache(3, 100)
         >>> y, cache = layer(x[:, :1], x[:, :1], x[:, :1], cache=cache)
-        >>> y.shape, int(cache.index)
+        >>> y.shape, int(cache.position)
         ((3, 1, 8), 1)
 
     References:
@@ -160,7 +159,7 @@ class MultiheadAttention(Module):
         same = query is key and key is value
         xs = [x[None] if single else x if self.batch_first else x.swapaxes(0, 1) for x in given]
         q, k, v = self._projected(xs, same)
-        start: Any = 0 if cache is None else cache.index
+        start: Any = 0 if cache is None else cache.position
         if self.rotary_base is not None:
             q, k = (
                 rotary_embedding(x, start + fnp.arange(x.shape[2]), base=self.rotary_base)
@@ -292,25 +291,19 @@ class MultiheadAttention(Module):
         room, count = cache.key.shape[2], k.shape[2]
         if self.bias_k is not None or self.add_zero_attn:
             raise ValueError(f"{title(self)} takes no cache with add_bias_kv or add_zero_attn")
-        start = _known(cache.index)
-        if (start or 0) + count > room or cache.key.shape[0] != k.shape[0]:
+        start = known_values(cache.position)
+        taken = 0 if start is None else int(start.max())
+        if taken + count > room or cache.key.shape[0] != k.shape[0]:
             raise ValueError(
                 f"{title(self)} was given a cache of {cache.key.shape[0]} sequences of {room} "
-                f"positions, of which {0 if start is None else start} are taken, and "
+                f"positions, of which {taken} are taken, and "
                 f"{k.shape[0]} sequences of {count} more"
             )
         k, v = (
-            lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache.index, 2)
+            lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache.position, 2)
             for old, new in ((cache.key, k), (cache.value, v))
         )
-        return k, v, KVCache(k, v, cache.index + count)
-
-
-def _known(index: Any) -> int | None:
-    try:
-        return int(np.asarray(index))
-    except TypeError:  # a tracer, whose number no one knows yet
-        return None
+        return k, v, KVCache(k, v, cache.position + count)
 
 
 def _later(q: Any, k: Any, start: Any, is_causal: bool) -> Any:

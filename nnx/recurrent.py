@@ -15,6 +15,7 @@ import funtorch.numpy as fnp
 from funtorch import lax, random
 
 from .cells import KINDS, Kind, State, check_sizes, initial, kind_of
+from .embedding import known_values
 from .module import Module, field, static, title
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional"]
@@ -71,7 +72,8 @@ class _Recurrent(Module):
         return [[f"_l{k}{way}" for way in ways] for k in range(self.num_layers)]
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        rows, shapes = self._kind().gates * self.hidden_size, {}
+        rows = self._kind().gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
         for k, layer in enumerate(self._passes()):
             for end in layer:
                 size = self._out * len(layer) if k else self.input_size
@@ -136,6 +138,12 @@ class _Recurrent(Module):
             raise ValueError(
                 f"{title(self)} takes lengths as integers of shape {wanted}, one for each "
                 f"sequence; it was given {lengths.dtype} of shape {lengths.shape}"
+            )
+        known = known_values(lengths)
+        if known is not None and known.size and not 0 <= known.min() <= known.max() <= len(x):
+            raise ValueError(
+                f"{title(self)} takes lengths from 0 to that of the sequences, {len(x)}; it was "
+                f"given {known.tolist()}"
             )
         return (fnp.arange(len(x))[:, None] < lengths.reshape(1, -1))[..., None]
 

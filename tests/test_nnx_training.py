@@ -13,6 +13,15 @@ from funtorch import lax, nnx, optim, random
 KEY = random.key(7)
 
 
+class Recurrent(nnx.Module):
+    """An LSTM of two layers, with dropout between them, on sequences of length 4."""
+
+    lstm: nnx.LSTM
+
+    def __call__(self, x):
+        return self.lstm(x)[0]
+
+
 class Twice(nnx.Module):
     """One layer that is called twice."""
 
@@ -31,9 +40,10 @@ MODELS = {  # name -> a maker of a model of (4, 3) arrays
         nnx.Linear(5, 3, key=key),
     ),
     "SpectralNorm": lambda key: nnx.SpectralNorm(nnx.Linear(3, 3, key=key), key=key),
+    "LSTM": lambda key: Recurrent(nnx.LSTM(3, 3, num_layers=2, dropout=0.5, key=key)),
     "twice": lambda key: Twice(nnx.BatchNorm1d(3, momentum=None)),
 }  # fmt: skip
-RANDOM = {"Dropout", "Sequential"}
+RANDOM = {"Dropout", "Sequential", "LSTM"}
 
 
 def batches(n: int = 3) -> np.ndarray:
@@ -179,7 +189,7 @@ def test_scan_over_stacked_layers(name):
     calls = {"InstanceNorm": 0, "twice": 6}.get(name, 3)
     for count in counts:
         np.testing.assert_array_equal(count, [calls] * 4)
-    assert bool(counts) == (name not in ("Dropout", "SpectralNorm"))
+    assert bool(counts) == (name not in ("Dropout", "SpectralNorm", "LSTM"))
 
 
 def test_loops_inside_and_around_stacked_layers():

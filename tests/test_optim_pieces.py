@@ -197,6 +197,53 @@ def test_models_are_parameters() -> None:
     assert type(optim.apply_updates(model, updates)) is nnx.Linear
 
 
+class Net(nnx.Module):
+    """A layer, and buffers, one of them an integer."""
+
+    linear: nnx.Linear
+    norm: nnx.BatchNorm1d
+
+    def __init__(self, key):
+        self.linear = nnx.Linear(3, 4, key=key)
+        self.norm = nnx.BatchNorm1d(4)
+
+    def __call__(self, x):
+        return self.norm(self.linear(x))
+
+
+WITH_BUFFERS = {
+    "adamw": optim.adamw(0.1, mask=partial(ft.tree.map, lambda p: p.ndim > 1)),
+    "muon": optim.contrib.muon(0.1),
+    "partition": optim.partition(
+        {1: optim.sgd(0.1), 2: optim.adam(0.1)}, partial(ft.tree.map, lambda p: p.ndim)
+    ),
+    "lbfgs": optim.lbfgs(),
+    "sam": optim.contrib.sam(optim.sgd(0.1), optim.sgd(0.1)),
+    "schedule_free": optim.contrib.schedule_free_adamw(),
+}
+
+
+@pytest.mark.parametrize("name", WITH_BUFFERS)
+def test_buffers_of_models_stay(name: str) -> None:
+    optimizer, model = WITH_BUFFERS[name], Net(random.key(0))
+    x = random.normal(random.key(1), (8, 3))
+
+    def loss(model):
+        return ((model(x) - 1) ** 2).mean()
+
+    state = optimizer.init(nnx.parameters(model))
+    first = float(loss(model))
+    for _ in range(2):
+        value, grads = nnx.value_and_grad(loss)(model)
+        extra = {"value": value, "grad": grads, "value_fn": loss} if name == "lbfgs" else {}
+        updates, state = optimizer.update(grads, state, model, **extra)
+        new = optim.apply_updates(model, updates)
+        assert new.norm.num_batches_tracked is model.norm.num_batches_tracked
+        assert ft.tree.structure(new) == ft.tree.structure(model)
+        model = new
+    assert name == "sam" or float(loss(model)) < first
+
+
 def test_l1_finds_zeros() -> None:
     optimizer = optim.chain(optim.add_l1_weights(0.5), optim.sgd(0.1))
     x = fnp.array([2.0, 0.3])

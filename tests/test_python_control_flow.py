@@ -240,6 +240,32 @@ def test_calls_of_jitted_functions_become_part_of_what_calls_them():
     assert float(inner(5.0)) == 10.0
 
 
+def test_derivatives_of_jitted_functions_follow_compiled_paths():
+    runs, seen = [], []
+
+    @ft.jit
+    def f(x, flag):
+        runs.append(1)
+        y = fnp.sin(x) * x
+        if y > 0.5:
+            ft.debug.callback(lambda v: seen.append(float(v)), x)
+            return y * y
+        return -y if flag else y
+
+    points, counts = (1.0, 0.1, 2.0), []
+    for _ in range(3):
+        for x in points:
+            y, slope = math.sin(x) * x, math.cos(x) * x + math.sin(x)
+            expected = 2 * y * slope if y > 0.5 else -slope
+            same(ft.grad(f)(x, True), expected, rtol=1e-5)
+            same(ft.jvp(lambda x: f(x, True), (x,), (1.0,))[1], expected, rtol=1e-5)
+        counts.append(len(runs))
+    assert counts[0] == counts[2]
+    assert seen == [1.0, 1.0, 2.0, 2.0] * 3
+    w = np.float32(2.0)  # a decision by what the function closes over
+    assert float(ft.grad(lambda w: ft.jit(lambda x: x * w if x * w > 0 else x)(3.0))(w)) == 3.0
+
+
 def test_an_inner_function_is_not_kept_for_what_an_outer_one_decided():
     """What it closes over may decide otherwise in the next call."""
 

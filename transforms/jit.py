@@ -109,7 +109,8 @@ class Jitted:
         self._dynamic_axes = dynamic_axes
         self._families: list[Family] = []
         self._programs: OrderedDict[Signature, Program | Switchboard] = OrderedDict()
-        self._inlined: set[Signature] = set()  # decide in Python, and were traced without values
+        # What decided in Python when it was traced without values, and whether values may help.
+        self._inlined: dict[Signature, bool] = {}
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
@@ -172,16 +173,44 @@ class Jitted:
         program: Any = self._programs.get(key)
         if program is None and (eager or key not in self._inlined):
             program = self._stage(key, args, kwargs, arrays if eager else None)
-        if program is None or (type(program) is Switchboard and not eager):
-            # It decides in Python by what only the trace around it may know.
-            args, kwargs = treedef.unflatten(arrays)
-            return self._of_dynamic(key)(*args, **kwargs)
+        if not eager and (program is None or type(program) is Switchboard):
+            return self._call_inside(key, args, kwargs, arrays)
+        if program is None:
+            return self._call_as_it_is(key, arrays)
         if not eager or program.holds_tracers():
             return program.bind(arrays)
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
         self._remember(key, kinds, program)
         return result
+
+    def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
+        """Call a function that decides in Python inside of another trace.
+
+        Where that knows the values, as under `grad` alone, they say which path to take. Otherwise
+        the function becomes a part of what is traced.
+        """
+        values = [x if type(x) is ArrayImpl else x.concrete() for x in arrays]
+        if self._inlined.get(key, True) and not any(v is None for v in values):
+            values = [prepared(v) for v in values]
+            board: Any = self._programs.get(key)
+            try:
+                if board is None:
+                    board = self._stage(key, args, kwargs, values, pure=True)
+                if type(board) is Switchboard:
+                    jaxpr, out_tree = board.decide(values)
+                    hoisted, name = jaxpr.hoisted(), self._name.split(" ")[0]
+                    outs = jit_p.bind(*jaxpr.consts, *arrays, jaxpr=hoisted, name=name)
+                    return out_tree.unflatten(outs)
+            except Undecided as signal:
+                if signal.board is not board:
+                    raise
+            self._inlined[key] = False
+        return self._call_as_it_is(key, arrays)
+
+    def _call_as_it_is(self, key: Signature, arrays: Sequence[Any]) -> Any:
+        args, kwargs = key.treedef.unflatten(arrays)
+        return self._of_dynamic(key)(*args, **kwargs)
 
     def _remember(self, key: Signature, kinds: Sequence[int], program: Program) -> None:
         """Let the next call with arguments like these find the program at once."""
@@ -235,6 +264,7 @@ class Jitted:
         kwargs: Any,
         arrays: Sequence[ArrayImpl] | None = None,
         explored: bool = False,
+        pure: bool = False,
     ) -> Program | Switchboard | None:
         """Trace the function.
 
@@ -243,6 +273,7 @@ class Jitted:
             args, kwargs: the arguments.
             arrays: their leaves, if they have values.
             explored: whether the program is to contain all paths through the function.
+            pure: whether nothing that has effects may run.
 
         Returns:
             the program; None if the function decides in Python and there are no values.
@@ -253,9 +284,9 @@ class Jitted:
         record = Record(why_it_missed(self._fun, recent, key, args, kwargs))
         with record:
             donated = self._donated(args, kwargs)
-            program = self._staged(key, arrays, explored, donated, record)
+            program = self._staged(key, arrays, explored, pure, donated, record)
         if program is None:
-            self._inlined.add(key)
+            self._inlined.setdefault(key, True)
             return None
         self._note(record)
         if not program.holds_tracers() and key not in self._programs:
@@ -278,6 +309,7 @@ class Jitted:
         key: Signature,
         arrays: Sequence[ArrayImpl] | None,
         explored: bool,
+        pure: bool,
         donated: frozenset[int],
         record: Record,
     ) -> Program | Switchboard | None:
@@ -296,7 +328,7 @@ class Jitted:
             record=lambda reason: self._note(Record(reason)),
         )
         try:
-            end = board.begin(arrays)
+            end = board.begin(arrays, pure)
         except Undecided as signal:
             if signal.board is not board:
                 raise

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, primitives
-from funtorch.lax.operations import broadcasted_iota
+from funtorch.lax.shapes import broadcasted_iota
 from funtorch.numpy import fft as transforms
 from funtorch.numpy import indexing, manipulation
 from funtorch.numpy.promotion import (

@@ -20,6 +20,7 @@ from funtorch.optim.base import (
     GradientTransformationExtraArgs,
     check_params,
     each,
+    is_none,
     piece_with_extra,
     zeros_like,
 )
@@ -81,9 +82,16 @@ def _real_dtype(params: Any) -> Any:
     return fnp.real(fnp.zeros((), leaves[0].dtype if leaves else None)).dtype
 
 
-def _only(like: Any, grads: Any) -> Any:
-    """Return gradients where ``like`` has something: of what does not move none is kept."""
-    return None if grads is None else each(lambda own, g: g, like, grads)
+def _slopes(loss: Callable[[Any], Any], like: Any, params: Any) -> tuple[Any, Any]:
+    """Return a loss and its gradient, the latter only where ``like`` has something.
+
+    What does not move may well be of integers, as the buffers of a model are.
+    """
+
+    def of_own(own: Any) -> Any:
+        return loss(tree.map(lambda o, p: p if o is None else o, own, params, is_leaf=is_none))
+
+    return value_and_grad(of_own)(each(lambda own, p: p, like, params))
 
 
 def _moved(params: Any, step: Any, updates: Any) -> Any:
@@ -92,7 +100,7 @@ def _moved(params: Any, step: Any, updates: Any) -> Any:
         lambda u, p: p if u is None else (p + step.astype(fnp.real(p).dtype) * u).astype(p.dtype),
         updates,
         params,
-        is_leaf=lambda x: x is None,
+        is_leaf=is_none,
     )
 
 
@@ -191,8 +199,8 @@ def scale_by_backtracking_linesearch(
         def shorten(trial: _Trial) -> _Trial:
             rate = fnp.where(trial.number > 0, decrease_factor * trial.rate, trial.rate)
             place = _moved(params, rate, updates)
-            found, slopes = value_and_grad(loss)(place) if store_grad else (loss(place), None)
-            found, slopes = found.astype(dtype), _only(updates, slopes)
+            found, slopes = _slopes(loss, updates, place) if store_grad else (loss(place), None)
+            found = found.astype(dtype)
             error = found - (1.0 + rtol) * value - rate * slope_rtol * slope
             error = fnp.maximum(fnp.where(fnp.isnan(error), fnp.inf, error), 0.0)
             return _Trial(rate.astype(dtype), found, slopes, error.astype(dtype), trial.number + 1)
@@ -425,13 +433,13 @@ def scale_by_zoom_linesearch(
         value: Any = None, grad: Any = None, value_fn: Any = None, **extra: Any,
     ) -> tuple[Any, ScaleByZoomLinesearchState]:  # fmt: skip
         check_params("scale_by_zoom_linesearch", params)
-        loss = value_and_grad(_bind("scale_by_zoom_linesearch", value_fn, extra))
+        loss = _bind("scale_by_zoom_linesearch", value_fn, extra)
         dtype = state.value.dtype
 
         def evaluate(step: Any) -> tuple[_Place, Any]:
-            found, grads = loss(_moved(params, step, updates))
+            found, grads = _slopes(loss, updates, _moved(params, step, updates))
             place = _Place(step.astype(dtype), found.astype(dtype), _dot(grads, updates))
-            return place._replace(slope=place.slope.astype(dtype)), _only(updates, grads)
+            return place._replace(slope=place.slope.astype(dtype)), grads
 
         zero = fnp.zeros((), dtype)
         start = _Place(zero, fnp.asarray(value, dtype=dtype), _dot(grad, updates).astype(dtype))
@@ -496,8 +504,8 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., tup
             )
 
         def compute(params: Any, value: Any, grad: Any) -> tuple[Any, Any]:
-            new, slopes = value_and_grad(value_fn)(params, *args, **kwargs)
-            return new.astype(value.dtype), _only(grad, slopes)
+            new, slopes = _slopes(lambda p: value_fn(p, *args, **kwargs), grad, params)
+            return new.astype(value.dtype), slopes
 
         return lax.cond(
             fnp.isfinite(value), lambda params, value, grad: (value, grad), compute,
