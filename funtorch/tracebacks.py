@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from types import FunctionType, ModuleType, TracebackType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,7 +20,18 @@ import numpy as np
 from funtorch.config import config
 from funtorch.errors import Source, is_internal, user_frame
 
-__all__ = ["add_boundaries", "boundary", "hide_frames", "raise_at", "self_bounded"]
+__all__ = [
+    "add_boundaries",
+    "boundary",
+    "entrance",
+    "hide_frames",
+    "on_the_way",
+    "raise_at",
+    "self_bounded",
+]
+
+on_the_way: list[Callable[[BaseException], None]] = []
+"""What is done with an error at each public function that it leaves."""
 
 # What the package calls, and whose frames below its own say nothing to the user.
 _FOREIGN = tuple(os.path.dirname(f) + os.sep for f in (np.__file__, os.__file__))
@@ -49,6 +60,22 @@ def _kept(traceback: TracebackType | None) -> TracebackType | None:
     return below
 
 
+def entrance(error: BaseException) -> FrameType | None:
+    """Return the frame of the public function that an error is about to leave, None if it comes
+    from a function of the user's that this called."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return None
+    first, hidden = traceback.tb_frame, False
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        hidden = is_internal(filename) or (hidden and _is_foreign(filename))
+        if not hidden:
+            return None
+        traceback = traceback.tb_next
+    return first
+
+
 def hide_frames(error: BaseException) -> None:
     """Take the package's frames out of an error's traceback, and of those that it came from.
 
@@ -57,6 +84,8 @@ def hide_frames(error: BaseException) -> None:
     Args:
         error: the exception being handled.
     """
+    for act in on_the_way:
+        act(error)
     if not config.traceback_filtering:
         return
     error.__traceback__ = _kept(error.__traceback__)

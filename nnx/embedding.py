@@ -53,7 +53,7 @@ class _Table(Module):
         x = fnp.asarray(x)
         if not fnp.issubdtype(x.dtype, fnp.integer):
             raise TypeError(f"{title(self)} takes integers; it was given {x.dtype.name}")
-        known = _known(x)
+        known = known_values(x)
         if known is not None and known.size:
             worst = known.min() if known.min() < 0 else known.max()
             if not 0 <= worst < self.num_embeddings:
@@ -78,7 +78,8 @@ class _Table(Module):
         return rows
 
 
-def _known(x: ft.Array) -> np.ndarray | None:
+def known_values(x: Any) -> np.ndarray | None:
+    """Return the numbers of an array, None where only a compiled program will know them."""
     try:
         return np.asarray(x)
     except TypeError:  # a tracer, whose numbers no one knows yet

@@ -45,6 +45,7 @@ FLOORS = {
     "funtorch.jaxpr": 1,
     "funtorch.leaks": 1,
     "funtorch.nans": 1,
+    "funtorch.origins": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import os
+import random
 
 import numpy as np
 import pytest
@@ -190,6 +192,45 @@ def test_while_in_words_of_three_letters(outer):
     for other in ("jit", "vmap", "jvp", "grad", "scan", "linearize"):
         check_word("layers", ("while", other, outer))
         check_word("closure", (other, "while", outer))
+
+
+# Every word of up to three of these letters, on every program: 20 482 of them. A sample is tried
+# here; with FUNTORCH_ALL_WORDS=1 all of them, in about half an hour.
+PRODUCT = ("jit", "vmap", "jvp", "grad", "linearize", "remat", "scan", "cond", "while")
+PRODUCT += ("custom_jvp", "custom_vjp")
+ALL = [w for n in (1, 2, 3) for w in itertools.product(PRODUCT, repeat=n)]
+PLACES = {program: k for k, program in enumerate(PROGRAMS)}
+
+
+def check_word_in_full(program, number):
+    """Check a word, and that it gives the same compiled: each word on one of the programs."""
+    word = ALL[number]
+    check_word(program, word)
+    if number % len(PROGRAMS) == PLACES[program]:
+        f = PROGRAMS[program]
+        for letter in word:
+            f = EVERY[letter][0](f)
+        x = fnp.asarray(X)
+        np.testing.assert_allclose(ft.jit(f)(x), f(x), rtol=1e-8, atol=1e-9, err_msg=str(word))
+
+
+def test_words_of_all_letters_in_a_sample():
+    chosen = random.Random(0)
+    for _ in range(60):
+        check_word_in_full(chosen.choice(list(PROGRAMS)), chosen.randrange(len(ALL)))
+    for number in chosen.sample(range(len(ALL)), 15):
+        check_word_in_full(list(PROGRAMS)[number % len(PROGRAMS)], number)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("FUNTORCH_ALL_WORDS"), reason="FUNTORCH_ALL_WORDS is not set"
+)
+@pytest.mark.parametrize("outer", PRODUCT)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_words_of_all_letters(program, outer):
+    for number, word in enumerate(ALL):
+        if word[-1] == outer:
+            check_word_in_full(program, number)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

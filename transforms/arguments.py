@@ -10,24 +10,30 @@ from funtorch import arraytree as tree
 from funtorch.core import Array
 from funtorch.errors import function_name
 from funtorch.numpy.promotion import asarray
+from funtorch.origins import call_named
 
 __all__ = ["FlatFunction", "as_arrays", "check_callable", "function_name", "normalize_argnums"]
 
 
-def as_arrays(leaves: Sequence[Any], what: str, fun: Any) -> list[Any]:
-    """Return every leaf as an Array or tracer; the error names the leaf and the function."""
+def as_arrays(
+    leaves: Sequence[Any], what: str, fun: Any, names: Callable[[], Sequence[str]] | None = None
+) -> list[Any]:
+    """Return every leaf as an Array or tracer; the error names the leaf and the function.
+
+    ``names`` gives the leaves' names, for the error.
+    """
     out = []
     for k, x in enumerate(leaves):
         try:
             out.append(x if isinstance(x, Array) else asarray(x))
         except TypeError as e:
             of = f" of {function_name(fun)}" if fun is not None else ""
+            own = f" ({names()[k]})" if names is not None else ""
             raise TypeError(
-                f"{what}{of}: leaf {k} is {x!r:.60} of type {type(x).__name__}; transforms take "
-                "arrays, numbers and "
-                "pytrees of them (tuples, lists, dicts, registered classes). Close over other "
-                "values, or mark them "
-                "static in jit (static_argnums/static_argnames)"
+                f"{what}{of}: leaf {k} is {x!r:.60} of type {type(x).__name__}{own}; transforms "
+                "take arrays, numbers and pytrees of them (tuples, lists, dicts, registered "
+                "classes). Close over other values, or mark them static in jit "
+                "(static_argnums/static_argnames)"
             ) from e
     return out
 
@@ -45,7 +51,7 @@ class FlatFunction:
         self.fun, self.in_tree, self.has_aux, self.what = fun, in_tree, has_aux, what
 
     def __call__(self, *flat: Any) -> list[Any]:
-        out = self.fun(*self.in_tree.unflatten(flat))
+        out = call_named(self.fun, self.in_tree.unflatten(flat), {})
         if not self.has_aux:
             outs, self.out_tree = tree.flatten(out)
             self.count = len(outs)

@@ -31,6 +31,7 @@ from funtorch.ops.elementwise import bitwise_and, bitwise_not, ne
 from funtorch.ops.families import full_like, spread
 from funtorch.ops.reduce import reduce_or
 from funtorch.ops.shape import reshape, transpose
+from funtorch.origins import call_named, leaf_names
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
@@ -120,7 +121,7 @@ class Batch(Trace):
         if kept and self._past:
             return self._again(prim, args, params)
         axis, version = self.axis, self.version
-        if self.group.is_part and (collective or prim.name in _WHOLE or prim.effect == "io"):
+        if self.group.is_part and (collective or prim.name in _WHOLE or prim.effect in _ONCE):
             axis, version = self._of_part(prim, batched, collective)
         saved, _state.trace = _state.trace, self.parent
         try:
@@ -179,7 +180,7 @@ class Batch(Trace):
             if known is None or self.group.mask is not None:
                 outcome = self._masked(lanes)
             else:
-                outcome = self._divided(np.asarray(known._data))
+                outcome = self._divided(np.asarray(known))
             if outcome is None:
                 return None
             route.append(outcome)
@@ -283,7 +284,7 @@ class Batch(Trace):
             return self.whole, 0
         if prim.name in _WHOLE and not _collects(self.parent):
             return self.axis, self.version
-        if prim.effect == "io" and self.group.mask is None:
+        if prim.effect in _ONCE and self.group.mask is None:
             return self.axis, self.version
         what, hint = _PARTED.get(prim.name, (prim.name, "call it before the lanes decide"))
         raise NotImplementedError(
@@ -294,9 +295,11 @@ class Batch(Trace):
 
 
 _WHOLE = frozenset(("sow", "sown_tangent"))
+_ONCE = frozenset(("io", "check"))  # effects that must be those of the right lanes
 _PARTED = {
     "sow": ("what is sown", "reap inside of vmap"),
     "io_callback": ("io_callback under jit", "call vmap outside of jit"),
+    "check": ("a check under jit", "call vmap outside of jit"),
 }
 
 
@@ -438,13 +441,14 @@ def vmap(
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs))
-        arrays = as_arrays(leaves, "argument", fun)
+        named = functools.partial(leaf_names, fun, args, kwargs)
+        arrays = as_arrays(leaves, "argument", fun, named)
         axes = _in_axes(in_axes, args, kwargs, name)
         axes = [
-            _checked_axis(ax, x, (args, kwargs), k, name)
+            _checked_axis(ax, x, (args, kwargs), k, fun)
             for k, (ax, x) in enumerate(zip(axes, arrays, strict=True))
         ]
-        size = _size(axes, arrays, (args, kwargs), axis_size, name)
+        size = _size(axes, arrays, (args, kwargs), axis_size, fun)
         vals = [
             x if ax is None else move_axis(x, ax, 0) for x, ax in zip(arrays, axes, strict=True)
         ]
@@ -452,7 +456,7 @@ def vmap(
 
         def flat(*flat_args: Any) -> list[Any]:
             a, kw = tree.unflatten(treedef, flat_args)
-            outs, out_tree = tree.flatten(fun(*a, **kw))
+            outs, out_tree = tree.flatten(call_named(fun, a, kw))
             store.append(out_tree)
             if out_tree != store[0]:
                 raise TypeError(
@@ -491,31 +495,38 @@ def _in_axes(
     return [*found, *[0] * len(tree.leaves(kwargs))]
 
 
-def _argument_name(tree_of_args: Any, k: int) -> str:
-    """Return how the user would write leaf ``k``: args[0]['x'] or kwargs['y']."""
+def _argument_name(tree_of_args: Any, k: int, fun: Any) -> str:
+    """Return how leaf ``k`` is written: args[0]['x'], or kwargs['y'], and by its own name."""
+    place, own = _place(tree_of_args, k), leaf_names(fun, *tree_of_args)[k]
+    return place if own == place else f"{place} ({own})"
+
+
+def _place(tree_of_args: Any, k: int) -> str:
     path, _ = tree.leaves_with_path(tree_of_args)[k]
     return ("args" if path[0].idx == 0 else "kwargs") + tree.keystr(path[1:])
 
 
-def _checked_axis(ax: int | None, x: Any, tree_of_args: Any, k: int, name: str) -> int | None:
+def _checked_axis(ax: int | None, x: Any, tree_of_args: Any, k: int, fun: Any) -> int | None:
     if ax is None:
         return None
+    name = function_name(fun)
     if not -x.ndim <= ax < x.ndim:
         raise ValueError(
-            f"vmap of {name}: in_axes asks for axis {ax} of {_argument_name(tree_of_args, k)}, "
-            "which has shape "
+            f"vmap of {name}: in_axes asks for axis {ax} of "
+            f"{_argument_name(tree_of_args, k, fun)}, which has shape "
             f"{x.shape}: use an axis from {-x.ndim} to {x.ndim - 1}, or None not to map it"
             if x.ndim
             else f"vmap of {name}: in_axes asks for axis {ax} of "
-            f"{_argument_name(tree_of_args, k)}, which is a "
+            f"{_argument_name(tree_of_args, k, fun)}, which is a "
             "scalar: use None for it in in_axes"
         )
     return ax % x.ndim
 
 
 def _size(
-    axes: list[int | None], arrays: list[Any], tree_of_args: Any, axis_size: int | None, name: str
+    axes: list[int | None], arrays: list[Any], tree_of_args: Any, axis_size: int | None, fun: Any
 ) -> int:
+    name = function_name(fun)
     sizes = [None if ax is None else x.shape[ax] for ax, x in zip(axes, arrays, strict=True)]
     known = {n for n in sizes if n is not None} | ({axis_size} if axis_size is not None else set())
     if len(known) == 1:
@@ -536,15 +547,15 @@ def _size(
     if axis_size is not None:
         lines.append(f"  axis_size={axis_size}")
     if agree:
-        what = ", ".join(_argument_name(tree_of_args, k) for k in agree[:4]) + (
+        what = ", ".join(_argument_name(tree_of_args, k, fun) for k in agree[:4]) + (
             ", ..." if len(agree) > 4 else ""
         )
         lines.append(f"  {'most have' if len(agree) > 1 else 'one has'} size {majority}: {what}")
     for k, n in enumerate(sizes):
         if n is not None and n != majority:
             lines.append(
-                f"  {_argument_name(tree_of_args, k)} has shape {arrays[k].shape}, size {n} along "
-                f"axis {axes[k]}"
+                f"  {_place(tree_of_args, k)} has shape {arrays[k].shape}, size {n} along "
+                f"axis {axes[k]} ({leaf_names(fun, *tree_of_args)[k]})"
             )
     lines.append(
         "Give arrays of equal size along the mapped axes, or None in in_axes for those not to map."

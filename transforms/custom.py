@@ -27,6 +27,7 @@ from funtorch.core import (
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
+from funtorch.origins import call_named
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
@@ -63,6 +64,7 @@ class _CustomCall(Primitive):
         n, hoisted = len(jaxpr.consts), jaxpr.hoisted()
         lifted = {k: _drop_leading(v, n, k, fun) if callable(v) else v for k, v in params.items()}
         run = functools.partial(eval_jaxpr, hoisted)
+        run.__wrapped__ = fun  # type: ignore[attr-defined]
         return super().bind(*jaxpr.consts, *args, fun=run, jaxpr=hoisted, **lifted)
 
 
@@ -136,7 +138,26 @@ def _custom_jvp_jvp(
 ) -> tuple[Any, Any]:
     results = jvp(*primals, *tangents)
     n = len(results) // 2
+    _check_outputs("jvp", results[:n], fun, jaxpr)
     return results[:n], results[n:]
+
+
+def _check_outputs(rule: str, outs: Sequence[Any], fun: Flat, jaxpr: Jaxpr | None) -> None:
+    """Check that a rule gives what the function gives, where that is known."""
+    if jaxpr is None:
+        return
+    given, wanted = [aval_of(o) for o in outs], jaxpr.out_avals
+    if len(given) != len(wanted):
+        raise TypeError(
+            f"the {rule} rule of {function_name(fun)} gave {len(given)} outputs, the function "
+            f"gives {len(wanted)}: return the function's own output first"
+        )
+    for k, (a, b) in enumerate(zip(given, wanted, strict=True)):
+        if not a.same_type(b):
+            raise TypeError(
+                f"the {rule} rule of {function_name(fun)} gave output {k} as {a.str_short()}, the "
+                f"function gives {b.str_short()}: they must be equal"
+            )
 
 
 def _custom_jvp_batch(
@@ -247,6 +268,12 @@ class custom_jvp:
 
         def rule(primals: Any, tangents: Any) -> Any:
             out = self(*primals)
+            if len(jvps) != len(tangents):
+                raise TypeError(
+                    f"defjvps of {function_name(self.fun)} was given {len(jvps)} rules; it is "
+                    f"called with {len(tangents)} arguments: give one rule for each, None where "
+                    "the derivative is zero"
+                )
             terms = [
                 f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None
             ]
@@ -273,7 +300,8 @@ class custom_jvp:
         out_trees: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
-            outs, out_tree = tree.flatten(self.fun(*_merge(fixed, tree.unflatten(treedef, flat))))
+            given = _merge(fixed, tree.unflatten(treedef, flat))
+            outs, out_tree = tree.flatten(call_named(self.fun, given, {}))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
@@ -370,6 +398,7 @@ def _custom_vjp_rule(
 ) -> Any:
     """Run ``fwd``; return its outputs and the linear map whose transpose is ``bwd``."""
     outs, residuals = fwd(nonzero, *primals)
+    _check_outputs("fwd", outs, fun, jaxpr)
     in_avals = tuple(aval_of(p).tangent() for p in primals)
     out_avals = tuple(aval_of(o) for o in outs)
 
@@ -588,7 +617,8 @@ class custom_vjp:
         out_avals: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
-            outs, out_tree = tree.flatten(self.fun(*_merge(fixed, tree.unflatten(treedef, flat))))
+            given = _merge(fixed, tree.unflatten(treedef, flat))
+            outs, out_tree = tree.flatten(call_named(self.fun, given, {}))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
 
@@ -652,7 +682,7 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             cts.extend([None] * child.num_leaves)
             continue
         leaves, structure = tree.flatten(ct, is_leaf=is_zero)
-        if len(leaves) != child.num_leaves:
+        if structure != child:
             raise TypeError(
                 f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, "
                 "its argument has "

@@ -15,6 +15,7 @@ from funtorch.ops.elementwise import add, convert, eq
 from funtorch.ops.families import broadcast_in_dim, full_like, ones_like, scalar
 from funtorch.ops.shape import concatenate, iota, reshape
 from funtorch.ops.shape import slice as slice_
+from funtorch.origins import call_named
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name, normalize_argnums
@@ -115,7 +116,7 @@ def select_arguments(
         full = list(args)
         for n, x in zip(nums, chosen, strict=True):
             full[n] = x
-        return fun(*full, **kwargs)
+        return call_named(fun, full, kwargs)
 
     partial.__wrapped__ = fun  # type: ignore[attr-defined]
     return partial

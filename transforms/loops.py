@@ -16,6 +16,7 @@ from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_or, reduce_sum
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
+from funtorch.origins import call_named
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
@@ -430,9 +431,10 @@ def fori_loop(
 
         def step(carry: Any, _: Any) -> Any:
             i, value = carry
-            return (add(i, one), body_fun(i, value)), None
+            return (add(i, one), call_named(body_fun, (i, value), {})), None
 
         step.__wrapped__ = body_fun  # type: ignore[attr-defined]
+        step._counts = True  # type: ignore[attr-defined]
         return scan(step, (first, init_val), None, length=max(hi - lo, 0))[0][1]
     lower, upper = as_arrays([lower, upper], "bounds", body_fun)
     dtype = upper.dtype if lower.weak_type else lower.dtype
@@ -440,7 +442,8 @@ def fori_loop(
 
     def body(carry: Any) -> Any:
         i, value = carry
-        return add(i, scalar(1, dtype)), body_fun(i, value)
+        return add(i, scalar(1, dtype)), call_named(body_fun, (i, value), {})
 
     body.__wrapped__ = body_fun  # type: ignore[attr-defined]
+    body._counts = True  # type: ignore[attr-defined]
     return while_loop(lambda carry: lt(carry[0], upper), body, (lower, init_val))[1]

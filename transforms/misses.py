@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ShapedArray
-from funtorch.tree import DictKey
+from funtorch.origins import leaf_names
 
-__all__ = ["Compile", "Signature", "Stats", "leaf_names", "why_it_missed"]
+__all__ = ["Compile", "Signature", "Stats", "why_it_missed"]
 
 
 class Compile(NamedTuple):
@@ -63,28 +61,6 @@ class Signature(NamedTuple):
     static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
     settings: tuple[Any, ...]
     axes: tuple[tuple[Any, int], ...] = ()  # names and sizes of mapped axes around the call
-
-
-def _parameter_names(fun: Callable[..., Any]) -> list[str]:
-    try:
-        found = inspect.signature(fun).parameters.values()
-    except (TypeError, ValueError):  # some builtins have no signature
-        return []
-    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def leaf_names(fun: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
-    """Name every leaf of the arguments, such as ``params['w'][0]``."""
-    names = _parameter_names(fun)
-    found = []
-    for path, _ in tree.leaves_with_path((args, kwargs)):
-        top = path[1]
-        if isinstance(top, DictKey):
-            first = str(top.key)
-        else:
-            first = names[top.idx] if top.idx < len(names) else f"args[{top.idx}]"
-        found.append(first + tree.keystr(path[2:]))
-    return found
 
 
 def _shown(kind: tuple[Any, ...]) -> str:

@@ -20,6 +20,7 @@ from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert, reciprocal
 from funtorch.ops.families import ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
+from funtorch.origins import call_named, parameter_names
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
@@ -273,7 +274,7 @@ def value_and_grad(
             full_args = list(args)
             for n, x in zip(nums, chosen, strict=True):
                 full_args[n] = x
-            return fun(*full_args, **kwargs)
+            return call_named(fun, full_args, kwargs)
 
         partial.__wrapped__ = fun  # type: ignore[attr-defined]
         outs, flat, pull = _pullback(partial, diff, has_aux, "grad")
@@ -329,7 +330,9 @@ def _check_inputs(
             if dtypes.is_complex(dtype) if holomorphic else allow_int or is_differentiable(dtype):
                 continue
             path, _ = tree.leaves_with_path(arg)[k]
-            where = f"argument {n}{tree.keystr(path)} of {function_name(fun)}"
+            names = parameter_names(fun)
+            own = f" ({names[n]}{tree.keystr(path)})" if n < len(names) else ""
+            where = f"argument {n}{tree.keystr(path)}{own} of {function_name(fun)}"
             if holomorphic:
                 raise TypeError(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "

@@ -15,6 +15,7 @@ from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
+from funtorch.origins import call_named
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, move_axis, vmap
@@ -33,7 +34,7 @@ from .restage import (
 )
 from .staging import stage_tree
 
-__all__ = ["check_carry", "map", "scan", "scan_p"]
+__all__ = ["check_carry", "is_counting", "map", "scan", "scan_p"]
 
 
 # --------------------------------------------------------------------------------------------- scan
@@ -477,11 +478,19 @@ def stage_body(
     return jaxpr, carry
 
 
+def is_counting(f: Any) -> bool:
+    """Tell whether a body is one of `fori_loop`, whose carry is (number, the user's carry)."""
+    return getattr(f, "_counts", False)
+
+
 def check_carry(
     what: str, f: Any, carry: Sequence[Any], carry_tree: Any, outs: Sequence[Any]
 ) -> None:
     """Raise the error that names every carry whose type changes from one step to the next."""
+    counts = is_counting(f)
+    what = "fori_loop" if counts else what
     paths = [path for path, _ in tree.leaves_with_path(carry_tree.unflatten(list(carry)))]
+    paths = [path[1:] for path in paths] if counts else paths  # its number is not the user's
     wrong = [
         f"  carry{tree.keystr(path)} goes in as {c.aval.str_short()} and comes out as "
         f"{o.str_short()}"
@@ -516,7 +525,12 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
         Array([0, 2, 4], dtype=int32)
     """
     if batch_size is None:
-        return scan(lambda _, x: ((), f(x)), (), xs)[1]
+
+        def step(_: Any, x: Any) -> Any:
+            return (), call_named(f, (x,), {})
+
+        step.__wrapped__ = f  # type: ignore[attr-defined]
+        return scan(step, (), xs)[1]
     leaves, treedef = tree.flatten(xs)
     arrays = as_arrays(leaves, "xs", f)
     n = _scan_length(f, arrays, None)

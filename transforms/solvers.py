@@ -72,6 +72,12 @@ def _as_types(found: _Staged, avals: Sequence[Any]) -> _Staged:
     return found._replace(jaxpr=stage(f, found.jaxpr.in_avals))
 
 
+def _named(f: Callable[..., Any], user: Any) -> Callable[..., Any]:
+    """Return ``f`` with the name, for errors, of the user's function that it calls."""
+    f.__wrapped__ = user  # type: ignore[attr-defined]
+    return f
+
+
 def _pair(what: str, f: Any, has_aux: bool) -> Callable[..., Any]:
     """Return ``f``, checked to return a pair where it shall."""
 
@@ -339,14 +345,14 @@ def custom_linear_solve(
             [zeros(a) if ct is None else ct for ct, a in zip(found, avals, strict=True)]
         )
 
-    solver = staged(lambda y: solve(matvec, y), like, aux=has_aux)
+    solver = staged(_named(lambda y: solve(matvec, y), solve), like, aux=has_aux)
     back: Any = None
     turned: Any = None
     if transpose_solve is not None:
         after = transpose_solve
         turned = product if symmetric else staged(vecmat, like)
         other = matvec if symmetric else vecmat
-        back = staged(lambda y: after(other, y), like, aux=has_aux)
+        back = staged(_named(lambda y: after(other, y), after), like, aux=has_aux)
     programs = _Parts(product, turned, solver, back)
     outs = _bind(
         _Parts(*[[] if p is None else p.consts for p in programs]),

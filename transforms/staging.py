@@ -14,6 +14,7 @@ from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, stage
+from funtorch.origins import call_named
 from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
@@ -114,7 +115,7 @@ def flat_function(
 
     def flat(*flat_args: Any) -> tuple[Sequence[Any], Any]:
         args, kwargs = tree.unflatten(treedef, flat_args)
-        result = fun(*args, **kwargs)
+        result = call_named(fun, args, kwargs)
         outs, out_tree = tree.flatten(result)
         try:
             return as_arrays(outs, "output", fun), out_tree

@@ -96,7 +96,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         raise ValueError(
             f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b "
-            f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}"
+            f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     if x.ndim <= 2 and y.ndim <= 2:
@@ -137,7 +137,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
         raise ValueError(
             f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b is "
-            f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}"
+            f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
     return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
 

@@ -480,8 +480,7 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
     return ValueError(
         f"{function}: shapes cannot be broadcast together: {named}; counted from the right, "
-        "sizes of an "
-        "axis must be equal or 1"
+        "sizes of an axis must be equal or 1: reshape one, or add axes of size 1 (x[:, None])"
     )
 
 
@@ -513,7 +512,10 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
         n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False)
     )
     if not fits:
-        raise ValueError(f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}")
+        raise ValueError(
+            f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}; counted from the "
+            "right, sizes must be equal or 1 in the array: add axes of size 1 (x[:, None])"
+        )
     return spread_to(x, shape)
 
 
@@ -570,7 +572,10 @@ def canonical_axis(axis: Any, ndim: int, function: str) -> int:
     """
     k = static_int(axis, f"{function}: axis")
     if not -ndim <= k < ndim:
-        raise ValueError(f"{function}: axis {k} is out of bounds for an array with {ndim} axes")
+        use = f": use {-ndim} to {ndim - 1}" if ndim else ""
+        raise ValueError(
+            f"{function}: axis {k} is out of bounds for an array with {ndim} axes{use}"
+        )
     return k % ndim
 
 
