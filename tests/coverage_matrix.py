@@ -68,6 +68,7 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(["rewound", "rewind", "swayed"], _LINEAR),
     "custom_lin": "it stands only in derivatives of custom_vjp functions, which that row checks",
     "sown_tangent": "it stands only in derivatives of sow, which that row checks",
+    "check": "it has no results; tests/test_checkify.py looks at what it raises and where",
     "debug_callback": "it has no results; tests/test_callbacks.py looks at what it prints and when",
     "io_callback": "it is there for its effects; tests/test_callbacks.py counts and orders them",
 }
