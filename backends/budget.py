@@ -11,6 +11,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from funtorch.errors import Source
 from funtorch.jaxpr import Eqn, Jaxpr, Var
 
@@ -94,16 +96,20 @@ class _Search:
         graph, state = self.graph, self.now()
         least = max(1024, state.peak // 1000)
         found = [v for v in graph.candidates(least) if v not in self.dropped]
-        found.sort(key=lambda v: -graph.bytes[v] * len(graph.targets) / (1 + graph.cost(v)))
-        names = dict(enumerate(found[:_MOST]))
-        heap = [(-float("inf"), k) for k in names]
+        # At most this is gained: what the value takes while memory is above the target.
+        above = np.cumsum(np.concatenate([[0], state.bytes > target]))
+        most = [-self._room(v, above) / max(graph.cost(v), 1.0) for v in found]
+        order = np.argsort(most, kind="stable")[:_MOST]
+        names = {k: found[k] for k in order.tolist()}
+        heap = [(most[k], k) for k in names]
+        heapq.heapify(heap)
         fresh: set[int] = set()  # those whose score is of the present state
         changed = False
         while heap and state.excess(target) > 0:
             score, k = heapq.heappop(heap)
+            if score >= 0:
+                break
             if k in fresh:
-                if score >= 0:
-                    break
                 self.dropped.add(names[k])
                 state, changed = self.now(), True
                 fresh.clear()
@@ -114,6 +120,11 @@ class _Search:
             heapq.heappush(heap, (-gain / more if gain > 0 else 0.0, k))
             fresh.add(k)
         return changed
+
+    def _room(self, v: Var, above: np.ndarray) -> float:
+        """Return the bytes of a value, times the steps of its rest at which memory is short."""
+        start, stop = self.graph.pause(v)
+        return float(self.graph.bytes[v] * (above[stop] - above[start + 1]))
 
     def measure(self) -> int:
         """Write the program down, and return its true peak."""

@@ -42,8 +42,7 @@ def in_vectors(eqn: Eqn) -> bool:
     """Tell whether a cumulative operation is a step of its own."""
     (x,), (n, inner) = eqn.invars, _inner(eqn)
     plain = KINDS[x.aval.dtype] in "if" and eqn.prim.name != "cumlogsumexp"
-    known = fixed(x.aval.size)
-    return known and plain and n > _SHORT and inner == 1 and not isinstance(x, Lit)
+    return plain and fixed(n) and n > _SHORT and inner == 1 and not isinstance(x, Lit)
 
 
 def running(eqn: Eqn) -> Running:

@@ -97,11 +97,17 @@ def _operations(step: Launch) -> str:
     return "+".join(found[:6]) + ("+..." if len(found) > 6 else "") or "copy"
 
 
+def _with_epilogue(name: str, step: Step) -> str:
+    """Return the name of a product, and what is done with each block of it."""
+    after = step.after  # type: ignore[union-attr]
+    return name if after is None else f"{name}, then {_operations(after.launch)}"
+
+
 _Describe = Callable[[Step], str]
 _KINDS: dict[type, tuple[str, _Describe]] = {
     Launch: ("kernel", lambda s: _operations(s)),  # type: ignore[arg-type]
-    Dot: ("product", lambda s: "dot_general"),
-    Conv: ("convolution", lambda s: "conv_general_dilated"),
+    Dot: ("product", lambda s: _with_epilogue("dot_general", s)),
+    Conv: ("convolution", lambda s: _with_epilogue("conv_general_dilated", s)),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
@@ -125,10 +131,10 @@ def _inner(step: Step) -> Sequence[Plan]:
 def _cost(step: Step) -> Cost:
     if isinstance(step, Launch):
         return kernel_cost(step.kernel)
-    if isinstance(step, Dot):
-        return Cost(2.0 * step.products)
-    if isinstance(step, Conv):
-        return Cost(2.0 * sum(c.products for c in step.parts))
+    if isinstance(step, (Dot, Conv)):
+        parts = (step,) if isinstance(step, Dot) else step.parts
+        own = Cost(2.0 * sum(c.products for c in parts))
+        return own if step.after is None else own + kernel_cost(step.after.launch.kernel)
     if isinstance(step, Library):
         return Cost(step.batch * step.recipe.flops)
     if isinstance(step, Fourier):

@@ -18,6 +18,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import batch_of, recipe_of
 
 from .cumulative import CUMULATIVE, running
+from .epilogue import with_epilogues
 from .group import Apart, Group
 from .indexed import UPDATES, Writes
 from .kernel import Op
@@ -297,4 +298,4 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         made = step.launch(stored, f"k{len(steps)}") if isinstance(step, Group) else step
         if made is not None:
             steps.append(made)
-    return Plan(jaxpr, tuple(steps))
+    return with_epilogues(Plan(jaxpr, tuple(steps)))

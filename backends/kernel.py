@@ -27,6 +27,7 @@ __all__ = [
     "Store",
     "check_kernel",
     "collapse",
+    "in_memory",
     "levels",
     "row_major",
     "run_kernel",
@@ -303,6 +304,26 @@ def collapse(kernel: Kernel) -> Kernel:
     stores = tuple(replace(s, where=squeeze(s.where)) for s in kernel.stores)
     sizes = tuple(n for _, n in groups)
     return replace(kernel, sizes=sizes, inner=inner, body=tuple(body), stores=stores)
+
+
+def in_memory(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
+    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
+    stored = {places[s.buffer] for s in kernel.stores}
+    kept: list[int] = []
+    number: dict[object, int] = {}
+    new = []
+    for k, place in enumerate(places):
+        key = place if place in stored else (k, "read")
+        if key not in number:
+            number[key] = len(kept)
+            kept.append(k)
+        new.append(number[key])
+    if len(kept) == len(places):
+        return kernel, kept
+    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
+    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
+    buffers = tuple(kernel.buffers[k] for k in kept)
+    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
 # ---------------------------------------------------------------------- the meaning of a kernel

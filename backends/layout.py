@@ -22,7 +22,7 @@ from funtorch.dims import fixed, larger, scope_of
 from funtorch.jaxpr import Lit, Var
 
 from .kernel import Store, is_row_store, levels, serial_axes
-from .plan import Branch, Launch, Plan, Scan, Step, While, plans_of, reads, writes
+from .plan import Branch, Dot, Launch, Plan, Scan, Step, While, plans_of, reads, writes
 
 __all__ = [
     "ALIGN",
@@ -157,7 +157,18 @@ def lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
 
 
 # ---------------------------------------------------------------------- what can work in place
-def _in_place(step: Launch) -> Iterator[tuple[Var, Var]]:
+def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
+    """Yield the pairs (result, operand) of a kernel, alone or behind a product, that may share."""
+    if isinstance(step, Launch):
+        yield from _in_kernel(step)
+    elif isinstance(step, Dot) and step.after is not None:  # blocks of a Conv may overlap
+        launch = step.after.launch
+        # What all blocks read, and what is no memory.
+        others = {step.a, step.b, launch.vars[step.after.tile]}
+        yield from (pair for pair in _in_kernel(launch) if pair[1] not in others)
+
+
+def _in_kernel(step: Launch) -> Iterator[tuple[Var, Var]]:
     """Yield the pairs (result, operand) that may share memory if the operand dies in a launch.
 
     What the kernel reads of the operand must be the element that it writes next, and it must not
@@ -332,9 +343,8 @@ class _Planner:
 
     def _shareable(self, k: int, step: Step) -> Iterator[tuple[Var, Var]]:
         """Yield the pairs (result, operand) of a step that may share memory; lay loops out."""
-        if isinstance(step, Launch):
-            yield from _in_place(step)
-        elif isinstance(step, (Scan, While)):
+        yield from _in_place(step)
+        if isinstance(step, (Scan, While)):
             start, count = carries(step)
             self._lay_out_loop(k, step, start, count)
             for j in range(count):
@@ -526,9 +536,8 @@ def check_layout(layout: Layout) -> None:
 def _passes(layout: Layout, k: int) -> Iterator[tuple[Var, Var]]:
     """Yield the pairs (result, operand) of a laid out step that may share memory."""
     step = layout.plan.steps[k]
-    if isinstance(step, Launch):
-        yield from _in_place(step)
-    elif isinstance(step, (Scan, While)):
+    yield from _in_place(step)
+    if isinstance(step, (Scan, While)):
         start, count = carries(step)
         for j in range(count):
             operand = step.eqn.invars[start + j]

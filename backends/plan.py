@@ -6,7 +6,7 @@ Fusion makes it, the layout places its arrays, the targets print it as code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
@@ -20,6 +20,7 @@ __all__ = [
     "Conv",
     "Correlation",
     "Dot",
+    "Epilogue",
     "Fourier",
     "Launch",
     "Library",
@@ -51,6 +52,34 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Epilogue:
+    """A kernel that runs on each block of what a product or convolution makes, in the cache.
+
+    Attributes:
+        launch: the kernel; one of its buffers is the block instead of the whole array.
+        tile: the number of that buffer.
+        lead: how many of the kernel's axes, the first ones, count the rows of the product.
+        whole: whether a block must have whole rows: where the kernel does more with a row than one
+            thing to each element.
+    """
+
+    launch: Launch
+    tile: int
+    lead: int
+    whole: bool
+
+    def reads(self) -> Iterator[Var]:
+        """Yield what it reads from memory, the block aside."""
+        stored = {s.buffer for s in self.launch.kernel.stores}
+        vars_ = enumerate(self.launch.vars)
+        yield from (v for k, v in vars_ if k not in stored and k != self.tile)
+
+    def writes(self) -> Iterator[Var]:
+        """Yield what it writes to memory."""
+        yield from _stored(self.launch)
+
+
+@dataclass(frozen=True)
 class Dot:
     """Products of matrices (rows, sums) by (sums, columns), whose rows and sums may have several
     axes, as in convolutions.
@@ -61,6 +90,7 @@ class Dot:
         places: where the elements of a are, over (*batches, *rows, *sums), those of b, over
             (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
             stride of out is 1, and one of the last two of b.
+        after: what is done with each block of out; out itself is not written then.
     """
 
     a: Var
@@ -71,6 +101,7 @@ class Dot:
     sums: tuple[int, ...]
     n: int
     places: tuple[Affine, Affine, Affine]
+    after: Epilogue | None = None
 
     @property
     def batch(self) -> int:
@@ -141,6 +172,7 @@ class Conv:
     out: Var
     parts: tuple[Correlation, ...]
     covered: bool
+    after: Epilogue | None = None
 
 
 @dataclass(frozen=True)
@@ -283,15 +315,15 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         made = ", ".join(map(name, writes(step)))
         if isinstance(step, Launch):
             yield f"  {k}: {made} by"
-            shown = str(step.kernel).splitlines()
-            shown.append(" ".join(f"b{n}={name(v)}" for n, v in enumerate(step.vars)))
-            shown += [f"{name(out)} starts as {name(source)}" for out, source in step.seeds]
+            shown = _shown(step, name)
         elif isinstance(step, Dot):
             shown = []
             yield (
                 f"  {k}: {made} = {name(step.a)}{_turned(step.places[0])} @ "
                 f"{name(step.b)}{_turned(step.places[1])}"
             )
+            if step.after is not None:
+                shown = _shown(step.after.launch, name, step.after.tile)
         elif isinstance(step, Conv):
             yield f"  {k}: {made} = {name(step.lhs)} convolved with {name(step.rhs)}"
             shown = [
@@ -321,8 +353,19 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
     yield f"  gives {', '.join(map(name, plan.jaxpr.outvars)) or 'nothing'}"
 
 
+def _shown(step: Launch, name: Callable[[Var | Lit], str], tile: int | None = None) -> list[str]:
+    """Return the lines of a kernel and of what it runs on."""
+    held = (f"b{n}={'block' if n == tile else name(v)}" for n, v in enumerate(step.vars))
+    seeds = [f"{name(out)} starts as {name(source)}" for out, source in step.seeds]
+    return [*str(step.kernel).splitlines(), " ".join(held), *seeds]
+
+
 def _turned(place: Affine) -> str:
     return " transposed" if place.strides[-2] == 1 != place.strides[-1] else ""
+
+
+def _stored(step: Launch) -> Iterator[Var]:
+    yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
 
 
 def reads(step: Step) -> Iterator[Var | Lit]:
@@ -331,10 +374,10 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         stored = {s.buffer for s in step.kernel.stores}
         yield from (v for k, v in enumerate(step.vars) if k not in stored)
         yield from (source for _, source in step.seeds)
-    elif isinstance(step, Dot):
-        yield from (step.a, step.b)
-    elif isinstance(step, Conv):
-        yield from (step.lhs, step.rhs)
+    elif isinstance(step, (Dot, Conv)):
+        yield from (step.a, step.b) if isinstance(step, Dot) else (step.lhs, step.rhs)
+        if step.after is not None:
+            yield from step.after.reads()
     elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
     elif not isinstance(step, (Nothing, Table)):
@@ -344,7 +387,9 @@ def reads(step: Step) -> Iterator[Var | Lit]:
 def writes(step: Step) -> Iterator[Var]:
     """Yield what a step writes to memory."""
     if isinstance(step, Launch):
-        yield from (step.vars[k] for k in dict.fromkeys(s.buffer for s in step.kernel.stores))
+        yield from _stored(step)
+    elif isinstance(step, (Dot, Conv)) and step.after is not None:
+        yield from step.after.writes()
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
     elif isinstance(step, Nothing):

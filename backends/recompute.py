@@ -121,14 +121,15 @@ class Graph:
             for v, size in self.bytes.items()
             if size >= least
             and v in self.rest
-            and self._pause(v) > 1
+            and self.pause(v)[1] > self.pause(v)[0] + 1
             and v not in calls
             and not any(eqn.effects for eqn in self.cone(v))
         ]
 
-    def _pause(self, v: Var) -> int:
+    def pause(self, v: Var) -> tuple[int, int]:
+        """Return the steps between which a value is longest not used."""
         uses = self.uses[v]
-        return uses[uses.index(self.rest[v]) + 1] - self.rest[v]
+        return self.rest[v], uses[uses.index(self.rest[v]) + 1]
 
 
 def _longest_rest(uses: Sequence[int]) -> int:

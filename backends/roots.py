@@ -81,9 +81,8 @@ def kind(eqn: Eqn) -> str:
     if name in INDEXED:
         return "indexed"
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
-        unordered = {"b": ("add", "mul", "min", "max"), "c": ("min", "max")}
-        good = UPDATES[name][1] not in unordered.get(avals[0].dtype.kind, ())
-        return "update" if good else "call"
+        combined = UPDATES[name][1]
+        return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return "dot" if avals[0].dtype in SUMMED and whole else "call"

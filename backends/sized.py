@@ -8,7 +8,7 @@ later (tables of products, places in the arena).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,15 @@ from .cpu.runtime import bind, entry_of, load
 from .fuse import fuse
 from .layout import lay_out
 from .plan import (
-    Branch,
     Call,
-    Conv,
-    Dot,
+    Fourier,
     Launch,
-    Nothing,
+    Library,
     Plan,
+    Running,
     Scan,
-    While,
+    Sort,
+    Table,
     plans_of,
     reads,
     writes,
@@ -39,7 +39,14 @@ from .plan import (
 
 __all__ = ["Sized", "compile_sized"]
 
-_SIZED = (Launch, Dot, Conv, Nothing, Call, Scan, While, Branch)  # steps that may have any sizes
+_OF_NUMBERS: dict[type, Callable[[Any], object]] = {
+    Fourier: lambda step: (step.n, step.inner),
+    Running: lambda step: step.n,
+    Sort: lambda step: step.n,
+    Library: lambda step: step.recipe,
+    Table: lambda step: step.out.aval.shape,
+}
+"""By kind of step that is compiled for one size: what must not depend on sizes."""
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -105,15 +112,22 @@ def _shapes(plan: Plan) -> list[tuple[int, ...]]:
     return [tuple(n for n in shape if isinstance(n, Dim)) for shape in found]
 
 
+def _holds_dims(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_holds_dims, value))
+    if is_dataclass(value):
+        return any(_holds_dims(getattr(value, f.name)) for f in fields(value))
+    return isinstance(value, Dim)
+
+
 def _check(plan: Plan) -> None:
     """Check that all steps can have sizes that are known later."""
     for step in plan.steps:
         avals = [v.aval for v in (*reads(step), *writes(step))]
         if scope_of([n for a in avals for n in a.shape]) is None:
             continue
-        name = type(step).__name__.lower()
-        if not isinstance(step, _SIZED):
-            raise NotDynamic(f"{name} steps are compiled for one size")
+        if _holds_dims(_OF_NUMBERS.get(type(step), lambda step: None)(step)):
+            raise NotDynamic(f"{type(step).__name__.lower()} steps are compiled for one size")
         if isinstance(step, Call) and sub_jaxprs(step.eqn.params):
             raise NotDynamic(f"{step.eqn.prim.name} runs programs of its own")
         for inner in plans_of(step):

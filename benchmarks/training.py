@@ -213,6 +213,26 @@ CONVOLUTIONS = [
 ]
 
 
+# ------------------------------------------------------------------------ a convolution and more
+FIRST = normals(8, 3, 224, 224), normals(32, 3, 3, 3, scale=0.2, seed=1), normals(32, seed=2)
+
+
+@row("conv-first", "first layer, 3 to 32 channels, 224 x 224, bias and relu, batch 8", Target(1.0))
+def first_layer(lib: ModuleType) -> Run:
+    def forward(x: Any, k: Any, b: Any) -> Any:
+        y = lib.lax.conv_general_dilated(x, k, (1, 1), "SAME")
+        return lib.nn.relu(y + b[:, None, None])
+
+    f, args = lib.jit(forward), [lib.numpy.asarray(a) for a in FIRST]
+    return lambda: f(*args)
+
+
+@first_layer.also("torch")
+def _(torch: ModuleType) -> Run:
+    x, k, b = (torch.tensor(a) for a in FIRST)
+    return lambda: torch.relu_(torch.nn.functional.conv2d(x, k, b, padding=1))
+
+
 # --------------------------------------------------------------------------------- transformer
 BATCH, TIME, WIDTH, HEADS = 8, 128, 256, 4
 

@@ -477,8 +477,8 @@ def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
         )
     return UnexpectedTracerError(
         f"a traced array of type {x.aval.str_short()} was used after the transform that made it "
-        f"had ended. It was made while {x.owner.name or 'a function'} was being transformed ({kind}), at "
-        f"{x.source}. "
+        f"had ended. It was made while {x.owner.name or 'a function'} was being transformed "
+        f"({kind}), at {x.source}. "
         "Traced values must not be kept in globals, attributes, lists or closures: return them "
         "from the function instead."
     )

@@ -345,6 +345,16 @@ class Dim(int):
     def __le__(self, other: Any) -> bool:
         return self._positive(other - self + 1) if isinstance(other, int) else int(self) <= other
 
+    # ---------------------------------------------------------------- what has no polynomial
+    def _refused(self, *args: Any) -> Any:
+        """Refuse what would silently take the hint for the size."""
+        raise NotDynamic("what is computed from a size is not a polynomial")
+
+    __float__ = __complex__ = __truediv__ = __rtruediv__ = __round__ = _refused
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _refused
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __rpow__ = _refused
+    bit_length = bit_count = as_integer_ratio = _refused
+
     # ---------------------------------------------------------------- text
     def __str__(self) -> str:
         return f"%z{self.scope.number(self.terms)}"

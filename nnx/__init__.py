@@ -14,8 +14,10 @@ from . import (
     batchnorm,
     bilinear,
     cells,
+    classification,
     containers,
     conv,
+    criteria,
     distance,
     dropout,
     embedding,
@@ -26,6 +28,7 @@ from . import (
     lazy,
     lora,
     losses,
+    metric_losses,
     module,
     multihead,
     normalization,
@@ -38,11 +41,13 @@ from . import (
     resize,
     selection,
     shuffle,
+    states,
     summarize,
     training,
     transformer,
     transposed,
     unpooling,
+    watch,
 )
 from .activations import *
 from .adaptive import *
@@ -51,8 +56,10 @@ from .attention import *
 from .batchnorm import *
 from .bilinear import *
 from .cells import *
+from .classification import *
 from .containers import *
 from .conv import *
+from .criteria import *
 from .distance import *
 from .dropout import *
 from .embedding import *
@@ -62,6 +69,7 @@ from .layers import *
 from .lazy import *
 from .lora import *
 from .losses import *
+from .metric_losses import *
 from .module import *
 from .multihead import *
 from .normalization import *
@@ -74,11 +82,13 @@ from .recurrent import *
 from .resize import *
 from .selection import *
 from .shuffle import *
+from .states import *
 from .summarize import *
 from .training import *
 from .transformer import *
 from .transposed import *
 from .unpooling import *
+from .watch import *
 
 __all__: list[str] = ["init"]
 __all__ += activations.__all__
@@ -86,10 +96,12 @@ __all__ += adaptive.__all__
 __all__ += adaptive_softmax.__all__
 __all__ += attention.__all__
 __all__ += batchnorm.__all__
+__all__ += classification.__all__
 __all__ += bilinear.__all__
 __all__ += cells.__all__
 __all__ += containers.__all__
 __all__ += conv.__all__
+__all__ += criteria.__all__
 __all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
@@ -99,6 +111,7 @@ __all__ += layers.__all__
 __all__ += lazy.__all__
 __all__ += lora.__all__
 __all__ += losses.__all__
+__all__ += metric_losses.__all__
 __all__ += module.__all__
 __all__ += multihead.__all__
 __all__ += normalization.__all__
@@ -111,11 +124,13 @@ __all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
 __all__ += shuffle.__all__
+__all__ += states.__all__
 __all__ += summarize.__all__
 __all__ += training.__all__
 __all__ += transformer.__all__
 __all__ += transposed.__all__
 __all__ += unpooling.__all__
+__all__ += watch.__all__
 
 for _name in __all__:
     if isinstance(_owner := globals()[_name], type):

@@ -8,7 +8,7 @@ methods, `Module.fresh_key`, `Module.observe` and `Module.absorb`, which `train`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import funtorch as ft
@@ -17,7 +17,7 @@ from funtorch import random
 
 from .locate import located, methods_of
 
-__all__ = ["Module", "buffer", "field", "load_state_dict", "param_count", "state_dict", "static"]
+__all__ = ["Module", "buffer", "field", "param_count", "static"]
 
 M = TypeVar("M", bound="Module")
 
@@ -112,7 +112,7 @@ class Mark(NamedTuple):
 
     ``path`` is its dotted name in the model that is in training, None where there is none;
     ``frozen`` are the fields that are no parameters here; one that is ``still`` does not train.
-    ``watch`` is who is told of calls, and by which name.
+    ``watch`` is who is told of its calls, and by which name.
     """
 
     path: str | None = None
@@ -242,7 +242,7 @@ class Module(metaclass=_ModuleType):
             )
         known = self._children + self._statics
         if name not in known:
-            kind = "ft.Array" if _is_array(value) else type(value).__name__
+            kind = "ft.Array" if is_array(value) else type(value).__name__
             raise AttributeError(
                 f"{type(self).__name__}.__init__ assigned {name!r}, which is not a field of the "
                 f"class (fields: {_listed(known)}). Annotate it in the class body: "
@@ -338,11 +338,10 @@ class Module(metaclass=_ModuleType):
             ValueError: the layer is not in training.
         """
         path = self._path("observe")
-        seen = ft.tree.map(ft.lax.stop_gradient, seen)
-        own = ft.tree.leaves(self)
+        own = next(iter(ft.tree.leaves(self)), 0)
+        seen, own = ft.tree.map(ft.lax.stop_gradient, (seen, own))
         ranks = tuple(fnp.ndim(x) for x in ft.tree.leaves(seen))
-        ft.sow(Seen(seen, ranks, fnp.ndim(own[0]) if own else None), name=path, tag=SEEN,
-               mode="append")  # fmt: skip
+        ft.sow(Seen(seen, own, ranks, fnp.ndim(own)), name=path, tag=SEEN, mode="append")
 
     def absorb(self: M, *args: Any, **seen: Any) -> M:
         """Make the layer as it is after what one call has seen. Replaces fields by default.
@@ -394,11 +393,16 @@ class Module(metaclass=_ModuleType):
 
 
 class Seen(Module):
-    """What one call has seen, with the ranks that its arrays and one of the module's had then."""
+    """What one call has seen, and one of the module's arrays, with the ranks they had then.
+
+    What is reaped has more axes: those of loops around the call, then those of mapped lanes. The
+    module's array has lanes only where modules are stacked.
+    """
 
     values: dict[str, Any]
+    own: Any
     ranks: tuple[int, ...] = static()
-    own: int | None = static()
+    own_rank: int = static()
 
 
 def _complete(module: Module) -> None:
@@ -476,7 +480,7 @@ def _lines(label: str, value: Any, indent: str) -> Iterator[str]:
         yield f"{head}{type(value).__name__}"
         children = value.items() if isinstance(value, dict) else enumerate(value)
     else:
-        yield head + (_typed(value) if _is_array(value) else repr(value))
+        yield head + (typed(value) if is_array(value) else repr(value))
         return
     for name, child in children:
         yield from _lines(f"{name}: ", child, indent + "  ")
@@ -486,12 +490,14 @@ def _counted(count: int) -> str:
     return f"{count:,} parameter" + ("" if count == 1 else "s")
 
 
-def _typed(x: Any) -> str:
+def typed(x: Any) -> str:
+    """Write an array's dtype and shape."""
     return f"{fnp.dtype(x.dtype).name}[{','.join(map(str, x.shape))}]"
 
 
 # --------------------------------------------------------------------------------------- parameters
-def _is_array(x: Any) -> bool:
+def is_array(x: Any) -> bool:
+    """Tell whether x is an array, or stands for one."""
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
@@ -512,13 +518,13 @@ def param_count(model: Any) -> int:
     return sum(
         leaf.value.size
         for leaf in named_leaves(model)
-        if _is_array(leaf.value) and is_inexact(leaf.value) and not leaf.buffer
+        if is_array(leaf.value) and is_inexact(leaf.value) and not leaf.buffer
     )
 
 
 def is_inexact(x: Any) -> bool:
     """Tell whether x is a floating-point or complex array or number, which has derivatives."""
-    if _is_array(x):
+    if is_array(x):
         return fnp.issubdtype(x.dtype, fnp.inexact)
     return isinstance(x, (float, complex))
 
@@ -596,7 +602,7 @@ def map_modules(
         changes = {}
         for field_name in node._children:
             value = getattr(node, field_name)
-            if not _is_array(value) and value is not None:
+            if not is_array(value) and value is not None:
                 step = node.dotted_name(field_name) if short else field_name
                 changes[field_name] = map_modules(function, value, joined(name, step), short)
         return function(name, changed(node, **changes))
@@ -619,91 +625,3 @@ def marked(module: M, mark: Mark | None) -> M:
     else:
         vars(copy)["_mark"] = mark
     return copy
-
-
-def _unique_leaves(model: Any) -> list[Leaf]:
-    leaves = list(named_leaves(model))
-    seen: set[str] = set()
-    for leaf in leaves:
-        if leaf.name in seen:
-            raise ValueError(
-                f"two arrays of the model have the dotted name {leaf.name!r}: a dict in it has a "
-                "key with a dot in it. Rename that key"
-            )
-        seen.add(leaf.name)
-    return leaves
-
-
-def state_dict(model: Any) -> dict[str, Any]:
-    """List the arrays of a model by their dotted paths.
-
-    Args:
-        model: a module, or any pytree of arrays.
-
-    Returns:
-        A dict such as ``{'l1.weight': ..., 'l1.bias': ...}``, ready for `funtorch.io.save`.
-
-    Raises:
-        ValueError: two arrays have the same dotted path.
-
-    Example:
-        >>> from funtorch import nnx, random
-        >>> list(nnx.state_dict(nnx.Sequential(nnx.Linear(2, 3, key=random.key(0)), nnx.ReLU())))
-        ['0.weight', '0.bias']
-    """
-    return {leaf.name: leaf.value for leaf in _unique_leaves(model) if _is_array(leaf.value)}
-
-
-def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
-    """Make a copy of a model whose arrays are those of a state dict.
-
-    Arrays are converted to the model's dtypes within one kind (float to float), and never change
-    shape.
-
-    Args:
-        model: a module, or any pytree of arrays; only its structure, shapes and dtypes matter.
-        state: arrays by dotted path, as from `state_dict` or `funtorch.io.load`.
-
-    Returns:
-        A model of the same structure.
-
-    Raises:
-        ValueError: names are missing or unknown, or shapes or kinds differ; all of them are named.
-
-    Example:
-        >>> from funtorch import nnx, random
-        >>> a, b = (nnx.Linear(2, 3, key=random.key(i)) for i in range(2))
-        >>> c = nnx.load_state_dict(b, nnx.state_dict(a))
-        >>> bool((c.weight == a.weight).all())
-        True
-    """
-    named = _unique_leaves(model)
-    wanted = {leaf.name: leaf.value for leaf in named if _is_array(leaf.value)}
-    state = {name: x if _is_array(x) else fnp.asarray(x) for name, x in state.items()}
-    problems = [f"missing: {name} {_typed(wanted[name])}" for name in wanted if name not in state]
-    problems += [f"unknown: {name} {_typed(state[name])}" for name in state if name not in wanted]
-    problems += [
-        f"different: {name} is {_typed(wanted[name])} in the model, {_typed(state[name])} given"
-        for name in wanted
-        if name in state and not _fits(state[name], wanted[name])
-    ]
-    if problems:
-        raise ValueError(
-            f"the state dict does not fit {type(model).__name__}:\n  " + "\n  ".join(problems)
-        )
-    leaves = [
-        fnp.asarray(state[name], dtype=leaf.dtype) if name in wanted else leaf
-        for name, leaf, *_ in named
-    ]
-    return ft.tree.unflatten(ft.tree.structure(model), leaves)
-
-
-def _fits(given: Any, wanted: Any) -> bool:
-    same_kind = _kind(given) == _kind(wanted)
-    return tuple(given.shape) == tuple(wanted.shape) and same_kind
-
-
-def _kind(x: Any) -> str:
-    kinds = ("floating", "complexfloating", "integer", "bool_")
-    matches = (kind for kind in kinds if fnp.issubdtype(x.dtype, getattr(fnp, kind)))
-    return next(matches, str(x.dtype))

@@ -1,19 +1,18 @@
 """What a model is made of: its layers in the order of their calls, shapes, parameters, operations.
 
-The model runs on shapes only. Its modules are replaced by watched ones: of a subclass whose call
-writes a row, and then does as before.
+The model runs on shapes only, and each call of a module writes a row.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import funtorch as ft
 import funtorch.numpy as fnp
 
-from .module import Mark, Module, changed, map_modules, marked, named_leaves, param_count, title
+from .module import Module, map_modules, named_leaves, param_count, title
+from .watch import called, unwatched, watched
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -117,7 +116,7 @@ class _Notes:
         self.rows.setdefault(path, None)
         result = original.__call__(module, *args, **kwargs)  # type: ignore[operator]
         if not known:
-            plain = _unwatched(module)
+            plain = unwatched(module)
             self.rows[path] = Row(
                 path,
                 title(plain),
@@ -148,33 +147,6 @@ def _flops(function: Callable[..., Any], args: Any, kwargs: Any) -> float:
         ft.ShapeDtypeStruct(x.shape, x.dtype) for a, x in zip(arrays, leaves, strict=True) if a
     ]
     return ft.jit(call).lower(types).cost_analysis()["flops"]
-
-
-@functools.cache
-def _watching(original: type) -> type:
-    """Return a subclass of a module's class whose calls are noted."""
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        notes, path = self._mark.watch
-        return notes.call(self, path, original, args, kwargs)
-
-    namespace = {"__call__": __call__, "__module__": original.__module__, "_original": original}
-    return type(original)(original.__name__, (original,), namespace)
-
-
-def _of_class(module: Any, cls: type) -> Any:
-    copy = object.__new__(cls)
-    vars(copy).update(vars(module))
-    return copy
-
-
-def _unwatched(model: Any) -> Any:
-    def one(_: str, module: Any) -> Any:
-        mark = module._mark
-        plain = _of_class(changed(module), type(module)._original)
-        return marked(plain, mark._replace(watch=None))
-
-    return map_modules(one, model)
 
 
 def summary(model: Any, *args: Any, method: str | Callable[..., Any] | None = None) -> Summary:
@@ -210,23 +182,11 @@ def summary(model: Any, *args: Any, method: str | Callable[..., Any] | None = No
     """
     notes = _Notes()
 
-    def watched(path: str, module: Module) -> Any:
-        mark = module._mark or Mark()
-        if not callable(module):
-            return module
-        return marked(
-            _of_class(module, _watching(type(module))), mark._replace(watch=(notes, path))
-        )
-
     def call(model: Any, *args: Any) -> Any:
-        if isinstance(method, str):
-            return getattr(model, method)(*args)
-        return model(*args) if method is None else method(model, *args)
+        return called(model, method, *args)
 
     types = ft.tree.map(_type_of, model)
-    result = ft.eval_shape(
-        lambda m, *xs: call(map_modules(watched, m, short=True), *xs), types, *args
-    )
+    result = ft.eval_shape(lambda m, *xs: call(watched(m, notes), *xs), types, *args)
     whole = Row(
         "", title(model) if isinstance(model, Module) else type(model).__name__,
         _array_shapes(args), _array_shapes(result), param_count(model),

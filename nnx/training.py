@@ -19,6 +19,7 @@ from funtorch import random
 
 from .module import KEYS, SEEN, Mark, Module, Seen, map_modules, marked
 from .selection import combine, partition
+from .watch import called
 
 __all__ = ["evaluation", "grad", "train", "value_and_grad", "vmap_init"]
 
@@ -95,12 +96,7 @@ def train(
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, T]:
         def call() -> Any:
-            marked_model: Any = map_modules(_in_training, model)
-            if method is None:
-                return marked_model(*args, **kwargs)
-            if isinstance(method, str):
-                return getattr(marked_model, method)(*args, **kwargs)
-            return method(marked_model, *args, **kwargs)
+            return called(map_modules(_in_training, model), method, *args, **kwargs)
 
         planted = functools.partial(ft.plant(call, tag=KEYS), _Keys(key))
         result, seen = ft.reap(planted, tag=SEEN)()
@@ -157,30 +153,35 @@ def _absorbed(model: Any, seen: dict[str, Sequence[Seen]]) -> Any:
 
 def _after(path: str, module: Module, seen: Seen) -> Module:
     """Return the module after one call, or after all steps and lanes of one call in a program."""
-    own = ft.tree.leaves(module)
-    stack = fnp.shape(own[0])[: fnp.ndim(own[0]) - seen.own] if seen.own is not None else ()
+    first = fnp.shape(next(iter(ft.tree.leaves(module)), 0))
+    stack = first[: len(first) - seen.own_rank]
+    around = seen.own.shape[: seen.own.ndim - seen.own_rank]
+    at = len(around) - len(stack)  # the loop over stacked modules is the innermost one
     values, treedef = ft.tree.flatten(seen.values)
     outer = [v.shape[: v.ndim - rank] for v, rank in zip(values, seen.ranks, strict=True)]
     axes = max(outer, key=len, default=())
-    if len(axes) < len(stack):
-        axes = stack
-    loops = axes[: len(axes) - len(stack)]
-    if axes[len(loops) :] != stack or any(shape not in (axes, ()) for shape in outer):
+    axes = around if len(axes) < len(around) else axes
+    fits = all(shape == axes[: len(shape)] for shape in outer)
+    if at < 0 or axes[at : len(around)] != stack or not fits:
         raise ValueError(
             f"layer {path!r} ({type(module).__name__}) stands for {stack} stacked ones, and has "
-            f"seen values with the axes {outer} in front: scan or map over the stacked layers "
-            "inside of other loops, not around them"
+            f"seen values with the axes {outer} in front: map over the stacked layers inside of "
+            "other loops, not around them"
         )
-    values = [
-        fnp.broadcast_to(v, (*axes, *v.shape)) if shape != axes else v
-        for v, shape in zip(values, outer, strict=True)
-    ]
+    n, count = len(stack), math.prod(axes[:at] + axes[len(around) :])
     absorb: Callable[..., Any] = _absorb
     for _ in stack:
         absorb = ft.vmap(absorb)
-    if not loops:
-        return absorb(module, ft.tree.unflatten(treedef, values))
-    steps = [v.reshape(math.prod(loops), *v.shape[len(loops) :]) for v in values]
+    places = [*range(at), *range(at + n, len(axes)), *range(at, at + n)]  # the stack's axes last
+    steps = []
+    for v, shape in zip(values, outer, strict=True):
+        own = v.shape[len(shape) :]  # what is the same in all lanes has no axis for them
+        whole = v.reshape(*shape, *(1,) * (len(axes) - len(shape)), *own)
+        whole = fnp.broadcast_to(whole, (*axes, *own))
+        moved = whole.transpose(*places, *range(len(axes), whole.ndim))
+        steps.append(moved.reshape(count, *stack, *own))
+    if len(axes) == n:
+        return absorb(module, ft.tree.unflatten(treedef, [v[0] for v in steps]))
 
     def step(m: Module, now: Any) -> tuple[Module, None]:
         return absorb(m, ft.tree.unflatten(treedef, now)), None

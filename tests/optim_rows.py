@@ -299,3 +299,34 @@ def extras(names: tuple[str, ...], value: Any, grads: Any, loss: Callable[[Any],
 def flat(params: Any) -> list[float]:
     """Return all numbers of a dict of arrays."""
     return [float(x) for name in sorted(params) for x in np.asarray(params[name]).ravel()]
+
+
+def together(xp: Any, params: Any) -> Any:
+    """Add up the three problems, as one loss of all of their parameters."""
+    return sum(
+        loss(xp, {name: params[name] for name in start}) for loss, start in PROBLEMS.values()
+    )
+
+
+TOGETHER = {name: value for _, start in PROBLEMS.values() for name, value in start.items()}
+
+
+def descend(library: Any, transforms: Any, xp: Any, row: Row, compiled: bool) -> list[float]:
+    """Return all parameters of the three problems together after the steps."""
+    optimizer = row.make(library)
+
+    def loss(params: Any) -> Any:
+        return together(xp, params)
+
+    def step(params: Any, state: Any) -> Any:
+        value, grads = transforms.value_and_grad(loss)(params)
+        extra = extras(row.extra, value, grads, loss)
+        updates, state = optimizer.update(grads, state, params, **extra)
+        return library.apply_updates(params, updates), state
+
+    step = transforms.jit(step) if compiled else step
+    params = {k: xp.asarray(v, dtype=xp.float64) for k, v in TOGETHER.items()}
+    state = optimizer.init(params)
+    for _ in range(STEPS):
+        params, state = step(params, state)
+    return flat(params)

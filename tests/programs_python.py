@@ -28,7 +28,7 @@ def distance(x):
 
 def newton_root(a):
     x, dx = a, 1.0
-    while abs(dx) > 1e-9:
+    while abs(dx) > 1e-4:
         dx = (x * x - a) / (2 * x)
         x = x - dx
     return x
@@ -40,7 +40,7 @@ def series_of_exp(x):
     for n in range(1, 60):
         term = term * x / n
         total = total + term
-        if abs(term) < 1e-9:
+        if abs(term) < 1e-4:
             return total
     return total
 
@@ -66,7 +66,7 @@ def huber(x):
 def folded(x):
     """Leave a nest of loops early."""
     total = 0.0 * x
-    for i in range(4):
+    for i in range(3):
         for j in range(3):
             total = total + x * (i + j)
             if total > 4.0:
@@ -81,7 +81,7 @@ def folded(x):
 
 SMOOTH = {
     "distance": Program(distance, [2.0, -3.0, 0.5]),
-    "newton_root": Program(newton_root, [2.0, 9.5, 700.0]),
+    "newton_root": Program(newton_root, [2.0, 9.5, 30.0]),
     "series_of_exp": Program(series_of_exp, [0.1, -0.5, 1.0]),
     "tree": Program(tree, [1.2, -1.7, 0.3]),
     "huber": Program(huber, [0.7, -4.0, 2.0]),

@@ -100,7 +100,7 @@ def test_checks_raise_at_their_line_and_are_collected(name, word):
         with pytest.raises(NotImplementedError, match="inside of rewind"):
             checkify.checkify(g)(x)
         return
-    for transform in (lambda h: h,) if word.startswith("jit") else (lambda h: h, ft.jit):
+    for transform in (lambda h: h, ft.jit) if word == "eager" else (lambda h: h,):
         found, y = transform(checkify.checkify(g))(x)
         assert found.get() == str(error.value)
         with pytest.raises(errors.FailedCheckError) as again:

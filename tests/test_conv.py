@@ -439,7 +439,9 @@ def test_convolve_and_correlate_are_those_of_numpy(mode):
         np.testing.assert_allclose(
             fnp.correlate(a, v, mode), np.correlate(a, v, mode), rtol=1e-9, atol=1e-11
         )
-    assert fnp.convolve(np.array([True, False]), np.array([True, True])).dtype == bool
+    bools = np.array([True, False]), np.array([True, True])
+    assert fnp.convolve(*bools).tolist() == np.convolve(*bools).tolist()
+    assert fnp.convolve(*bools, preferred_element_type=bool).dtype == bool
 
 
 # ------------------------------------------------------------------------------ errors

@@ -311,3 +311,18 @@ def test_modules_as_functions():
         ft.func.stack_module_state(
             [models[0], ft.nnx.Linear(2, 3, key=ft.random.key(1), bias=False)]
         )
+
+
+def test_custom_vmap_takes_and_gives_arrays_outside_of_transforms():
+    seen = []
+
+    @ft.custom_batching.custom_vmap
+    def f(x, y):
+        seen.append((type(x), type(y)))
+        return x * y
+
+    f.def_vmap(lambda size, batched, x, y: (x + y, True))
+    out = f(3.0, y=np.float64(2))
+    assert isinstance(out, ft.Array)
+    assert (float(out), out.dtype) == (6.0, np.float64)
+    assert all(issubclass(kind, ft.Array) for kinds in seen for kind in kinds)

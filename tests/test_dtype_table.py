@@ -49,6 +49,8 @@ PROGRAMS = {
     "stack2": lambda a, b: fnp.stack([fnp.asarray(a), fnp.asarray(b)]),
     "concatenate2": lambda a, b: fnp.concatenate([line(a), line(b)]),
     "at.add": lambda a, b: line(a).at[0].add(b),
+    "at.max": lambda a, b: line(a).at[0].max(b),
+    "at.min": lambda a, b: line(a).at[0].min(b),
     "at.set": lambda a, b: line(a).at[0].set(b),
     "select": lambda a, b: fnp.select([fnp.array(True)], [fnp.asarray(a)], b),
     "sum_product": lambda a, b: fnp.sum(fnp.asarray(a) * b),

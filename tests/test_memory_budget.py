@@ -82,7 +82,7 @@ PROGRAMS = {
 
 
 def needs(f, args):
-    memory = ft.jit(f).lower(*args).compile().memory_analysis()
+    memory = ft.explain(f)(*args).memory  # of the program, which is not compiled for that
     return memory.peak_memory_in_bytes, memory.temp_size_in_bytes
 
 
@@ -147,8 +147,7 @@ def test_less_memory_takes_more_time_but_no_more_than_another_forward_pass():
     costs = []
     for share in (0.9, 0.7, 0.6, 0.45):
         g = ft.jit(f, memory_budget=peak - int(temporary * (1 - share)))
-        g.lower(*args).compile()
-        costs.append(g.stats().compiles[0].memory.cost)
+        costs.append(ft.explain(g)(*args).fitted.cost)
     assert costs == sorted(costs)
     assert costs[0] < 0.1
     assert costs[-1] < 0.34  # one of three products per layer
@@ -181,7 +180,7 @@ def test_donated_arguments_and_effects():
 
     _, (ws, x), _ = PROGRAMS["layers"]
     ws = [w + 0 for w in ws]
-    memory = ft.jit(step, donate_argnums=0).lower(ws, x).compile().memory_analysis()
+    memory = ft.explain(ft.jit(step, donate_argnums=0))(ws, x).memory
     peak, temporary = memory.peak_memory_in_bytes, memory.temp_size_in_bytes
     g = ft.jit(step, donate_argnums=0, memory_budget=peak - temporary // 2)
     want = ft.jit(step)(ws, x)
@@ -189,7 +188,7 @@ def test_donated_arguments_and_effects():
     for a, b in zip(want, got, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     assert len(seen) == 2
-    after = g.lower(ws, x).compile().memory_analysis()
+    after = ft.explain(g)(ws, x).memory
     assert after.alias_size_in_bytes == memory.alias_size_in_bytes
 
 

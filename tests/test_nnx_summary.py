@@ -82,3 +82,37 @@ def test_methods_pytrees_and_arrays():
 def test_errors_are_those_of_the_model():
     with pytest.raises(ValueError, match=r"^body.0.*takes 1 channels"):
         nnx.summary(Net(KEY), ft.ShapeDtypeStruct((2, 3, 8, 8), np.float32))
+
+
+# ------------------------------------------------------------------------------------- capture
+@pytest.mark.parametrize("jit", [False, True])
+def test_capture_gives_what_modules_return(jit):
+    model, x = Net(KEY), np.random.default_rng(0).normal(size=X.shape).astype("f4")
+    capture = lambda m, x: nnx.capture(m)(x)
+    result, outputs = (ft.jit(capture) if jit else capture)(model, x)
+    names = ["body.0", "body.1", "body.2", "body.3", "body", "blocks", "heads.a"]
+    assert list(outputs) == names if not jit else set(outputs) == set(names)
+    np.testing.assert_allclose(outputs["body"], model.body(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs["body.0"], model.body[0](x), rtol=1e-4, atol=1e-5)
+    assert outputs["blocks"].shape == (3, 2, 144)  # those of all steps
+    assert len(outputs["heads.a"]) == 2
+    for output in outputs["heads.a"]:
+        np.testing.assert_allclose(output, result["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_capture_through_transforms():
+    model, xs = Net(KEY), np.random.default_rng(0).normal(size=(3, *X.shape)).astype("f4")
+    _, outputs = nnx.capture(model, method=lambda m, xs: ft.vmap(m.encode)(xs))(xs)
+    assert outputs["body.1"].shape == (3, 2, 4, 6, 6)
+
+    def loss(model, x):
+        (y, outputs), new = nnx.train(model, KEY, method=lambda m, x: nnx.capture(m)(x))(x)
+        return (y["y"] ** 2).sum() + (outputs["body.3"] ** 2).sum(), new
+
+    (_, new), g = ft.jit(nnx.value_and_grad(loss, has_aux=True))(model, xs[0])
+    assert int(new.body[1].num_batches_tracked) == 1
+    assert nnx.nonfinite(g) == {}
+    assert type(new) is Net
+    part, _ = nnx.capture(model, method=lambda m: m.body)()
+    assert type(part) is nnx.Sequential
+    assert ft.tree.structure(part) == ft.tree.structure(model.body)

@@ -13,6 +13,15 @@ from funtorch import lax, nnx, optim, random
 KEY = random.key(7)
 
 
+class Recurrent(nnx.Module):
+    """An LSTM of two layers, with dropout between them, on sequences of length 4."""
+
+    lstm: nnx.LSTM
+
+    def __call__(self, x):
+        return self.lstm(x)[0]
+
+
 class Twice(nnx.Module):
     """One layer that is called twice."""
 
@@ -31,9 +40,10 @@ MODELS = {  # name -> a maker of a model of (4, 3) arrays
         nnx.Linear(5, 3, key=key),
     ),
     "SpectralNorm": lambda key: nnx.SpectralNorm(nnx.Linear(3, 3, key=key), key=key),
+    "LSTM": lambda key: Recurrent(nnx.LSTM(3, 3, num_layers=2, dropout=0.5, key=key)),
     "twice": lambda key: Twice(nnx.BatchNorm1d(3, momentum=None)),
 }  # fmt: skip
-RANDOM = {"Dropout", "Sequential"}
+RANDOM = {"Dropout", "Sequential", "LSTM"}
 
 
 def batches(n: int = 3) -> np.ndarray:
@@ -179,14 +189,36 @@ def test_scan_over_stacked_layers(name):
     calls = {"InstanceNorm": 0, "twice": 6}.get(name, 3)
     for count in counts:
         np.testing.assert_array_equal(count, [calls] * 4)
-    assert bool(counts) == (name not in ("Dropout", "SpectralNorm"))
+    assert bool(counts) == (name not in ("Dropout", "SpectralNorm", "LSTM"))
+
+
+def test_loops_inside_and_around_stacked_layers():
+    layers, xs = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 3, KEY), batches(3)
+    single = [ft.tree.map(lambda leaf: leaf[i], layers) for i in range(3)]
+
+    def deep(call, model, x):
+        return lax.scan(lambda h, layer: (call(layer)(h), None), x, model)[0]
+
+    h, news = fnp.asarray(xs), []
+    for layer in single:
+        h, layer = nnx.train(layer, method=loop)(h)
+        news.append(layer)
+    wanted = (h, stacked(news))
+    assert_same(nnx.train(layers, method=lambda m, x: deep(ft.vmap, m, x))(xs), wanted)
+    around = lambda m, x: ft.vmap(lambda x: deep(lambda layer: layer, m, x))(x)
+    assert_same(nnx.train(layers, method=around)(xs), wanted)
+    steps = lambda m, x: lax.map(lambda x: deep(lambda layer: layer, m, x), x)
+    assert_same(nnx.train(layers, method=steps)(xs), wanted)
+    members = lambda m, x: ft.vmap(lambda layer: scanned(layer, x))(m)
+    many = [nnx.train(layer, method=loop)(xs) for layer in single]
+    assert_same(nnx.train(layers, method=members)(xs), stacked(many))
 
 
 def test_axes_that_cannot_be_told_apart():
     layers = nnx.vmap_init(lambda key: nnx.BatchNorm1d(3), 2, KEY)
 
     def inside_out(model, xs):
-        return lax.scan(lambda h, layer: (ft.vmap(layer)(h), None), xs, model)[0]
+        return ft.vmap(lambda x: ft.vmap(lambda layer: layer(x))(model))(xs)
 
     with pytest.raises(ValueError, match=r"stands for \(2,\) stacked ones.*inside of other loops"):
         nnx.train(layers, method=inside_out)(batches(3))

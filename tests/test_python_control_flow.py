@@ -13,6 +13,7 @@ import funtorch.numpy as fnp
 from funtorch import errors, lax
 from funtorch.config import config
 from funtorch.errors import TooManyPathsError
+from funtorch.jaxpr import eval_jaxpr
 from funtorch.transforms import batching, switchboard
 from funtorch.transforms.paths import MOST_PATHS
 
@@ -239,6 +240,32 @@ def test_calls_of_jitted_functions_become_part_of_what_calls_them():
     assert float(inner(5.0)) == 10.0
 
 
+def test_derivatives_of_jitted_functions_follow_compiled_paths():
+    runs, seen = [], []
+
+    @ft.jit
+    def f(x, flag):
+        runs.append(1)
+        y = fnp.sin(x) * x
+        if y > 0.5:
+            ft.debug.callback(lambda v: seen.append(float(v)), x)
+            return y * y
+        return -y if flag else y
+
+    points, counts = (1.0, 0.1, 2.0), []
+    for _ in range(3):
+        for x in points:
+            y, slope = math.sin(x) * x, math.cos(x) * x + math.sin(x)
+            expected = 2 * y * slope if y > 0.5 else -slope
+            same(ft.grad(f)(x, True), expected, rtol=1e-5)
+            same(ft.jvp(lambda x: f(x, True), (x,), (1.0,))[1], expected, rtol=1e-5)
+        counts.append(len(runs))
+    assert counts[0] == counts[2]
+    assert seen == [1.0, 1.0, 2.0, 2.0] * 3
+    w = np.float32(2.0)  # a decision by what the function closes over
+    assert float(ft.grad(lambda w: ft.jit(lambda x: x * w if x * w > 0 else x)(3.0))(w)) == 3.0
+
+
 def test_an_inner_function_is_not_kept_for_what_an_outer_one_decided():
     """What it closes over may decide otherwise in the next call."""
 
@@ -313,6 +340,18 @@ def test_stats_show_the_paths():
             rf"{outcome} at .*test_python_control_flow\.py:\d+ \(flip\)", f.stats().paths[k]
         )
     assert "2 paths" in str(f.stats())
+    assert "branch" in [step.kind for step in ft.explain(f)(1.0).steps]
+    assert len(f.stats().paths) == 2
+
+    @ft.jit
+    def doubled(x):
+        while x < 10:
+            x = x * 2
+        return x
+
+    assert "more than" in message(lambda: ft.explain(doubled)(3.0), TooManyPathsError)
+    doubled(3.0)
+    assert [step.what for step in ft.explain(doubled)(3.0).steps] == ["mul"]
     assert ft.jit(lambda x: x).stats().paths == ()
 
 
@@ -367,6 +406,41 @@ def test_explored_paths_must_agree():
     assert "f32[]" in text
     mixed = ft.make_jaxpr(lambda x: 1 if x > 0 else x)(np.float64(1.0))
     assert [str(a) for a in mixed.out_avals] == ["f64[]"]
+
+
+def test_what_raises_on_an_explored_path_raises_when_it_is_taken():
+    def f(x):
+        assert x > 0, "not positive"
+        if x > 100:
+            raise ValueError("too large")
+        return fnp.sqrt(x)
+
+    def total(xs):
+        return lax.scan(lambda c, x: (c + f(x), None), 0.0, xs)[0]
+
+    good = np.array([4.0, 9.0], np.float32)
+    for g in (total, ft.jit(total)):
+        assert float(g(good)) == 5.0
+        with pytest.raises(AssertionError, match="not positive"):
+            g(-good)
+        with pytest.raises(ValueError, match="too large"):
+            g(good * 100)
+    same(ft.jit(ft.grad(total))(good), 0.5 / np.sqrt(good))
+    with pytest.raises(ValueError, match="broadcast"):  # a mistake, found at once
+        ft.make_jaxpr(lambda x: fnp.ones(3) + fnp.ones(4) if x > 0 else x)(1.0)
+    with pytest.raises(KeyError):
+        ft.make_jaxpr(lambda x: {}[1] if x > 0 else {}[2])(1.0)
+
+
+def test_many_explored_paths():
+    def f(x):
+        for k in range(120):
+            if x < k:
+                return x * k
+        return x
+
+    jaxpr = ft.make_jaxpr(f)(1.0)
+    same([eval_jaxpr(jaxpr, fnp.asarray(x))[0] for x in (0.5, 7.25, 200.0)], [0.5, 58.0, 200.0])
 
 
 def test_loops_of_no_known_length_are_an_error():

@@ -158,3 +158,20 @@ def test_prints_of_steps_are_not_repeated():
     f = lambda x: lax.while_loop(lambda c: c[0] < 4, body, (0, x))[1]
     assert float(ft.jit(ft.grad(f))(1.0)) == 16.0
     assert seen == [0, 1, 2, 3]
+
+
+def test_forward_mode_of_a_rule_that_goes_back_through_a_loop():
+    """The rule's reverse pass is a rewound loop, which is transposed for the forward pass."""
+
+    def f(x):
+        return lax.while_loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, fnp.sin(c[1]) * 2), (0, x))[
+            1
+        ]
+
+    g = ft.custom_vjp(f)
+    g.defvjp(lambda x: (f(x), x), lambda x, ct: ft.vjp(f, x)[1](ct))
+    x, t = np.array([0.3, 0.7]), np.array([1.0, -2.0])
+    want = ft.jvp(f, (x,), (t,))[1]
+    for transform in (lambda h: h, ft.jit):
+        np.testing.assert_allclose(transform(lambda x: ft.jvp(g, (x,), (t,))[1])(x), want)
+        np.testing.assert_allclose(transform(lambda x: ft.linearize(g, x)[1](t))(x), want)

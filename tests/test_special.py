@@ -13,6 +13,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.scipy import special
+from funtorch.scipy.special import arithmetic
 
 INF, NAN = math.inf, math.nan
 
@@ -57,6 +58,7 @@ ROWS = [
         ((2.5, 0.3, 40.0, 900.0, 0.02, 1e-3), (1.6, 2.0, 45.0, 880.0, 0.4, 5.0)),
         ((1, 0, 0), (2, INF, 1), (0, 1, 1), (INF, 1, 0), (-1, 1, NAN), (1, -1, NAN), (NAN, 1, NAN)),
         ((0, 0), (0, 1), (1, 1)),
+        rtol=4e-15,
     ),
     Row(
         "gammaincc",
@@ -64,6 +66,7 @@ ROWS = [
         ((2.5, 0.3, 40.0, 900.0, 0.02, 1e-3), (1.5, 2.0, 75.0, 950.0, 0.4, 0.5)),
         ((1, 0, 1), (2, INF, 0), (0, 1, 0), (-1, 1, NAN)),
         ((0, 0),),
+        rtol=4e-15,
     ),
     Row(
         "gammaincinv",
@@ -232,6 +235,45 @@ def test_values(row):
     want = np.array(exact(row, *rounded))
     want[np.abs(want) > np.finfo("float32").max] = INF
     np.testing.assert_allclose(single, want, rtol=1e-6 if row.rtol < 1e-12 else 1e-5)
+
+
+# a and x far out in the tails, where the exponent is some hundreds; about them and in the middle.
+TAILS = (
+    (477.4989, 491.9225, 317.3232, 483.0546, 11.9649, 9.5, 3118.0, 631323.9853, 2e6, 5e5, 0.3,
+     12.0),
+    (64.3404, 218.8452, 1210.3813, 1536.8262, 553.2155, 700.5, 4e3, 617688.58, 2.03e6, 5e5, 650.0,
+     1e-20),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_tails_of_incomplete_gammas_have_all_digits(compiled):
+    a, x = (np.array(c) for c in TAILS)
+    with mpmath.workdps(450):
+        p = [mpmath.gammainc(u, 0, v, regularized=True) for u, v in zip(a, x, strict=True)]
+        small = [float(v if u > w else 1 - v) for u, w, v in zip(a, x, p, strict=True)]
+    for f, where in ((special.gammainc, a > x), (special.gammaincc, a <= x)):
+        got = (ft.jit(f) if compiled else f)(fnp.asarray(a), fnp.asarray(x))
+        want = np.where(where, small, 1 - np.array(small))
+        np.testing.assert_allclose(got, want, rtol=32 * 1.1e-16)
+
+
+def test_doubled_numbers_are_those_of_many_digits():
+    x, y = (np.exp(rng.uniform(-200, 200, 500)) for rng in map(np.random.default_rng, (1, 2)))
+    x[:100] = y[:100] * (1 + np.linspace(-1e-3, 1e-3, 100))
+    for log in (ratio_log_of_numpy, ft.jit(ratio_log_of_numpy)):
+        high, low = (np.asarray(v) for v in log(fnp.asarray(x), fnp.asarray(y)))
+        with mpmath.workdps(60):
+            for u, v, a, b in zip(x, y, high, low, strict=True):
+                exact = mpmath.log(mpmath.mpf(float(u)) / mpmath.mpf(float(v)))
+                assert abs(mpmath.mpf(float(a)) + mpmath.mpf(float(b)) - exact) <= 1e-22 * max(
+                    abs(exact), 1e-3
+                )
+
+
+def ratio_log_of_numpy(x, y):
+    """`ratio_log`, with the operations of `funtorch.numpy` for its own."""
+    return arithmetic.ratio_log(fnp, x, y)
 
 
 def partial(f, k):

@@ -121,7 +121,7 @@ class Batch(Trace):
         if kept and self._past:
             return self._again(prim, args, params)
         axis, version = self.axis, self.version
-        if self.group.is_part and (collective or prim.name in _WHOLE or prim.effect == "io"):
+        if self.group.is_part and (collective or prim.name in _WHOLE or prim.effect in _ONCE):
             axis, version = self._of_part(prim, batched, collective)
         saved, _state.trace = _state.trace, self.parent
         try:
@@ -180,7 +180,7 @@ class Batch(Trace):
             if known is None or self.group.mask is not None:
                 outcome = self._masked(lanes)
             else:
-                outcome = self._divided(np.asarray(known._data))
+                outcome = self._divided(np.asarray(known))
             if outcome is None:
                 return None
             route.append(outcome)
@@ -284,7 +284,7 @@ class Batch(Trace):
             return self.whole, 0
         if prim.name in _WHOLE and not _collects(self.parent):
             return self.axis, self.version
-        if prim.effect == "io" and self.group.mask is None:
+        if prim.effect in _ONCE and self.group.mask is None:
             return self.axis, self.version
         what, hint = _PARTED.get(prim.name, (prim.name, "call it before the lanes decide"))
         raise NotImplementedError(
@@ -295,9 +295,11 @@ class Batch(Trace):
 
 
 _WHOLE = frozenset(("sow", "sown_tangent"))
+_ONCE = frozenset(("io", "check"))  # effects that must be those of the right lanes
 _PARTED = {
     "sow": ("what is sown", "reap inside of vmap"),
     "io_callback": ("io_callback under jit", "call vmap outside of jit"),
+    "check": ("a check under jit", "call vmap outside of jit"),
 }
 
 

@@ -221,7 +221,10 @@ class custom_vmap:
                 "using def_vmap."
             )
         if current() is eval_trace:
-            return self.fun(*args, **kwargs)
+            leaves, treedef = tree.flatten((args, kwargs))
+            given, named = treedef.unflatten(as_arrays(leaves, "argument", self.fun))
+            outs, out_tree = tree.flatten(self.fun(*given, **named))
+            return out_tree.unflatten(as_arrays(outs, "output", self.fun))
         if kwargs:
             bound = inspect.signature(self.fun).bind(*args, **kwargs)
             bound.apply_defaults()

@@ -7,6 +7,7 @@ alone. What they decide in Python becomes nested `cond`s. A function whose opera
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,10 +15,10 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ShapedArray, _state, aval_of, current, primitives, truth, use_trace
-from funtorch.errors import user_frame
+from funtorch.errors import is_internal, user_frame
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, stage
 from funtorch.ops.elementwise import convert, ne
-from funtorch.ops.families import full_like
+from funtorch.ops.families import full_like, zeros
 from funtorch.ops.shape import reshape
 
 from .forward import JVP
@@ -70,14 +71,44 @@ def explore(flat: Flat, avals: Sequence[ShapedArray], name: str) -> tuple[Jaxpr,
         if ends >= MOST_PATHS:
             raise tree.too_many()
         recorder = _Explorer(tree, waiting.pop())
-        with recorder:
-            recorder.end(*flat(*[recorder.new_input(a, source) for a in avals]))
+        try:
+            with recorder:
+                recorder.end(*flat(*[recorder.new_input(a, source) for a in avals]))
+        except Exception as error:
+            if not recorder.taken or not _is_meant(error):
+                raise
+            recorder.node.error = error.with_traceback(None)
+            tree.attach(*recorder.place, recorder.node)
         waiting.extend(reversed(recorder.others))
         ends += 1
     assert tree.root is not None
-    if tree.root.test is None:
+    if tree.root.test is None and tree.root.error is None:
         return tree.whole(), tree.root.out_tree
     return _merged(tree)
+
+
+def _is_meant(error: Exception) -> bool:
+    """Tell whether a `raise` or `assert` of the user's raised an exception."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None or is_internal(place.tb_frame.f_code.co_filename):
+        return False
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
+
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+class _Raise:
+    """A callback that ends a path as the function does: by an exception."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.__name__ = "raise"
+
+    def results(self, *args: Any) -> list[Any]:
+        raise self.error.with_traceback(None)
 
 
 # -------------------------------------------------------------------------------------- merging
@@ -122,7 +153,10 @@ def _ends(node: Node, path: tuple[str, ...] = ()) -> list[tuple[Node, tuple[str,
 def _merged(tree: Tree) -> tuple[Jaxpr, Any]:
     root = tree.root
     assert root is not None
-    ends, needs = _ends(root), _needs(tree)
+    found, needs = _ends(root), _needs(tree)
+    ends = [(end, path) for end, path in found if end.error is None]
+    if not ends:
+        raise found[0][0].error  # type: ignore[misc]
 
     def where(k: int) -> str:
         return "where it decides " + ", ".join(ends[k][1][-2:])
@@ -157,6 +191,10 @@ def _run(
 ) -> list[Any]:
     """Write a node and what comes behind it into the current trace."""
     run_equations(node.eqns, env)
+    if node.error is not None:
+        callback = _Raise(node.error)
+        primitives["io_callback"].bind(callback=callback, result_avals=(), ordered=False)
+        return [zeros(aval) for aval in types]
     if node.test is None:
         outs = [v.val if type(v) is Lit else env[v] for v in node.outs]
         return [_as(x, aval) for x, aval in zip(outs, types, strict=True)]

@@ -16,6 +16,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
+from funtorch.errors import TooManyPathsError
 from funtorch.jaxpr import Jaxpr
 from funtorch.numpy.promotion import on_device
 from funtorch.origins import leaf_names
@@ -108,7 +109,8 @@ class Jitted:
         self._dynamic_axes = dynamic_axes
         self._families: list[Family] = []
         self._programs: OrderedDict[Signature, Program | Switchboard] = OrderedDict()
-        self._inlined: set[Signature] = set()  # decide in Python, and were traced without values
+        # What decided in Python when it was traced without values, and whether values may help.
+        self._inlined: dict[Signature, bool] = {}
         # For the structure of the last call: what takes the leaves out, and its programs by number.
         self._fast: _Fast | None = None
         self._structures: dict[Any, _Fast] = {}
@@ -171,16 +173,44 @@ class Jitted:
         program: Any = self._programs.get(key)
         if program is None and (eager or key not in self._inlined):
             program = self._stage(key, args, kwargs, arrays if eager else None)
-        if program is None or (type(program) is Switchboard and not eager):
-            # It decides in Python by what only the trace around it may know.
-            args, kwargs = treedef.unflatten(arrays)
-            return self._of_dynamic(key)(*args, **kwargs)
+        if not eager and (program is None or type(program) is Switchboard):
+            return self._call_inside(key, args, kwargs, arrays)
+        if program is None:
+            return self._call_as_it_is(key, arrays)
         if not eager or program.holds_tracers():
             return program.bind(arrays)
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
         self._remember(key, kinds, program)
         return result
+
+    def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
+        """Call a function that decides in Python inside of another trace.
+
+        Where that knows the values, as under `grad` alone, they say which path to take. Otherwise
+        the function becomes a part of what is traced.
+        """
+        values = [x if type(x) is ArrayImpl else x.concrete() for x in arrays]
+        if self._inlined.get(key, True) and not any(v is None for v in values):
+            values = [prepared(v) for v in values]
+            board: Any = self._programs.get(key)
+            try:
+                if board is None:
+                    board = self._stage(key, args, kwargs, values, pure=True)
+                if type(board) is Switchboard:
+                    jaxpr, out_tree = board.decide(values)
+                    hoisted, name = jaxpr.hoisted(), self._name.split(" ")[0]
+                    outs = jit_p.bind(*jaxpr.consts, *arrays, jaxpr=hoisted, name=name)
+                    return out_tree.unflatten(outs)
+            except Undecided as signal:
+                if signal.board is not board:
+                    raise
+            self._inlined[key] = False
+        return self._call_as_it_is(key, arrays)
+
+    def _call_as_it_is(self, key: Signature, arrays: Sequence[Any]) -> Any:
+        args, kwargs = key.treedef.unflatten(arrays)
+        return self._of_dynamic(key)(*args, **kwargs)
 
     def _remember(self, key: Signature, kinds: Sequence[int], program: Program) -> None:
         """Let the next call with arguments like these find the program at once."""
@@ -234,6 +264,7 @@ class Jitted:
         kwargs: Any,
         arrays: Sequence[ArrayImpl] | None = None,
         explored: bool = False,
+        pure: bool = False,
     ) -> Program | Switchboard | None:
         """Trace the function.
 
@@ -242,6 +273,7 @@ class Jitted:
             args, kwargs: the arguments.
             arrays: their leaves, if they have values.
             explored: whether the program is to contain all paths through the function.
+            pure: whether nothing that has effects may run.
 
         Returns:
             the program; None if the function decides in Python and there are no values.
@@ -252,12 +284,12 @@ class Jitted:
         record = Record(why_it_missed(self._fun, recent, key, args, kwargs))
         with record:
             donated = self._donated(args, kwargs)
-            program = self._staged(key, arrays, explored, donated, record)
+            program = self._staged(key, arrays, explored, pure, donated, record)
         if program is None:
-            self._inlined.add(key)
+            self._inlined.setdefault(key, True)
             return None
         self._note(record)
-        if not program.holds_tracers():
+        if not program.holds_tracers() and key not in self._programs:
             if type(program) is Program and self._budget is None:
                 program.family = self._family_of(key, args, kwargs)
             self._programs[key] = program
@@ -277,6 +309,7 @@ class Jitted:
         key: Signature,
         arrays: Sequence[ArrayImpl] | None,
         explored: bool,
+        pure: bool,
         donated: frozenset[int],
         record: Record,
     ) -> Program | Switchboard | None:
@@ -295,7 +328,7 @@ class Jitted:
             record=lambda reason: self._note(Record(reason)),
         )
         try:
-            end = board.begin(arrays)
+            end = board.begin(arrays, pure)
         except Undecided as signal:
             if signal.board is not board:
                 raise
@@ -381,9 +414,22 @@ class Jitted:
         avals = [spec_of(x) for x in leaves]
         key = _signature(avals, treedef, static)
         program: Any = self._programs.get(key)
-        if type(program) is not Program:
+        if type(program) is Switchboard:
+            program.explored = program.explored or self._stage(key, args, kwargs, explored=True)
+            program = program.explored
+        elif program is None:
             program = self._stage(key, args, kwargs, explored=True)
         return Traced(program, treedef, avals, leaf_names(self._fun, args, kwargs))
+
+    def _last_path(self, args: Any, kwargs: Any) -> Program | None:
+        """Return the path that the last call took, of those with arguments of such types."""
+        args, kwargs, static = self._split_static(args, kwargs)
+        leaves, treedef = tree.flatten((args, kwargs))
+        board = self._programs.get(_signature([spec_of(x) for x in leaves], treedef, static))
+        if type(board) is not Switchboard or board.last is None:
+            return None
+        jaxpr, out_tree = board.path_to(board.last)
+        return Program(jaxpr, out_tree, self._name.split(" ")[0], frozenset(), Record("a path"))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace and simplify for the given arguments without running."""
@@ -521,7 +567,9 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
 
     Returns:
         A function of the same arguments (arrays, numbers or `ShapeDtypeStruct`) that returns an
-        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``.
+        object to print, with ``steps``, ``buffers``, ``memory`` and ``save_svg(path)``. A function
+        that decides in Python is explained with all its paths as branches, or, where there are too
+        many, by the path of the last call.
 
     Example:
         >>> import funtorch as ft
@@ -535,7 +583,13 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
     @boundary
     @functools.wraps(fun)
     def explained(*args: Any, **kwargs: Any) -> Explanation:
-        return jitted.trace(*args, **kwargs)._program.explain()
+        try:
+            return jitted.trace(*args, **kwargs)._program.explain()
+        except TooManyPathsError:
+            path = jitted._last_path(args, kwargs)
+            if path is None:
+                raise
+        return path.explain()
 
     return explained
 

@@ -34,6 +34,7 @@ class Node:
         source: the line of the decision.
         children: how it goes on, by the outcome.
         outs, out_tree: the results, at the end of a path.
+        error: the exception that the path ends with in their place.
         alive: variables of the segment that Python can still use behind it.
     """
 
@@ -41,6 +42,7 @@ class Node:
         "alive",
         "children",
         "eqns",
+        "error",
         "out_tree",
         "outs",
         "program",
@@ -57,6 +59,7 @@ class Node:
         self.children: dict[bool, Node] = {}
         self.outs: list[Var | Lit] = []
         self.out_tree: Any = None
+        self.error: Exception | None = None
         self.alive: list[Var] = []
         self.program: Any = None
 

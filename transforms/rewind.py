@@ -218,6 +218,17 @@ def _rewind_eager(
     return given
 
 
+def _rewind_transpose(cts: Any, n: Any, *args: Any, **params: Any) -> list[Any]:
+    """It is linear in the cotangents that it is given, and the loop with tangents is its
+    transpose; it is not linear in what the loop begins with."""
+    count = len(params["nz_consts"]) + len(params["nz_carry"])
+    known, given = split(args, count)
+    directions = [zeros(a) if ct is None else ct for ct, a in zip(cts, _types(params), strict=True)]
+    found = rewound_p.bind(n, *known, *directions, **params)
+    mine = [t if type(x) is LinearArg else None for t, x in zip(found, given, strict=True)]
+    return [None, *[None] * count, *mine]
+
+
 def _rewind_type(n: Any, *avals: Any, body: Jaxpr, nz_consts: Flags, nz_carry: Flags) -> list[Any]:
     return [a.tangent() for a in pick(body.in_avals, (*nz_consts, *nz_carry))]
 
@@ -423,4 +434,4 @@ def _rewind_batch(
 
 rewind_p.type, rewind_p.eager, rewind_p.batch = _rewind_type, _rewind_eager, _rewind_batch
 rewind_p.jvp, rewind_p.linearize = _rewind_jvp, _rewind_linearize
-rewind_p.none["transpose"] = "it is not linear in what the loop begins with"
+rewind_p.transpose = _rewind_transpose

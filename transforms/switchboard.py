@@ -51,12 +51,15 @@ class Undecided(BaseException):
 class _Recorder(PathStage):
     """Record a path, and run each segment of it when it is complete, to see how to go on."""
 
-    __slots__ = ("_defined", "_made", "_peeked", "_seen", "board", "env")
+    __slots__ = ("_defined", "_made", "_peeked", "_seen", "board", "env", "pure")
 
-    def __init__(self, board: Switchboard, route: Sequence[bool], env: Env | None) -> None:
+    def __init__(
+        self, board: Switchboard, route: Sequence[bool], env: Env | None, pure: bool
+    ) -> None:
         super().__init__(board.tree, route)
         self.board = board
         self.env = env
+        self.pure = pure  # whether to run nothing that has effects
         self._made: list[weakref.ref[Any]] = []  # tracers of the present segment
         self._peeked: dict[Var, Any] = {}
         self._defined: dict[Var, Eqn] = {}
@@ -80,9 +83,12 @@ class _Recorder(PathStage):
         self.board.add_constants(self.env)
         if soft and self._peek(var):
             return True
+        if self.pure and any(eqn.effects for eqn in self.eqns):
+            raise Undecided(self.board)
         living = [t for t in [ref() for ref in self._made] if t is not None]
         node = self.close(var, soft, [t._var for t in living])
-        outcome = self.board.step(node, self.env)
+        with use_trace(eval_trace):
+            outcome = self.board.step(node, self.env)
         self._made.clear()
         self._defined.clear()
         self._seen = 0
@@ -114,12 +120,16 @@ class _Segment:
         avals = [v.aval for v in gives]
         self._kinds = [(a.weak_type, kind_of(a.shape, a.dtype, a.weak_type)) for a in avals]
 
-    def run(self, env: Env) -> None:
+    def run(self, env: Env, constants: Env) -> None:
         """Give variables their values."""
         if self._run is None:
             return
-        with use_trace(eval_trace):
-            outs = self._run([env[v]._data for v in self.takes])
+        try:
+            args = [env[v]._data for v in self.takes]
+        except KeyError:  # of a path that came to be after the call began
+            env.update(constants)
+            args = [env[v]._data for v in self.takes]
+        outs = self._run(args)
         for v, out, (weak, kind) in zip(self.gives, outs, self._kinds, strict=True):
             env[v] = ArrayImpl(out, weak, kind)
 
@@ -161,30 +171,35 @@ class Switchboard:
         self._why_gone = f"It was donated to {name}, a jitted function; pass a copy to keep it."
         self._record = record
         self._constants: Env = {}
+        self._whole: dict[Node, tuple[Jaxpr, Any]] = {}
         self._growing = threading.RLock()
+        self.last: Node | None = None  # what the last call ended with
+        self.explored: Any = None  # the program of all paths, once it was asked for
         self._begun: tuple[Node, Env, Any] | None = None
 
-    def begin(self, arrays: Sequence[Any] | None) -> Node:
+    def begin(self, arrays: Sequence[Any] | None, pure: bool = False) -> Node:
         """Record the first path, up to its last segment, which the first call then runs.
 
         Args:
             arrays: the arguments of the first call; None where they have no values.
+            pure: whether that is no call yet, and nothing that has effects may run.
 
         Returns:
             the node that the path ends with: the whole program, where there was no decision.
 
         Raises:
-            Undecided: if there are no values and the function asks for one.
+            Undecided: if there are no values and the function asks for one, or if it does so after
+                effects that may not be.
         """
         env = None if arrays is None else dict(zip(self.tree.invars, arrays, strict=True))
-        end = self._follow([], env)
+        end = self._follow([], env, pure)
         if env is not None and self.tree.root is not end:
             self._complete(end, env)
-            self._begun = end, env, arrays
+            self._begun = None if pure else (end, env, arrays)
         return end
 
-    def _follow(self, route: Sequence[bool], env: Env | None) -> Node:
-        recorder, source = _Recorder(self, route, env), user_frame()
+    def _follow(self, route: Sequence[bool], env: Env | None, pure: bool) -> Node:
+        recorder, source = _Recorder(self, route, env, pure), user_frame()
         with recorder:
             return recorder.end(
                 *self.flat(*[recorder.new_input(a, source) for a in self.tree.avals])
@@ -196,25 +211,43 @@ class Switchboard:
         if begun is not None and begun[2] is arrays:  # and not the call of another thread
             self._begun = None
             return self._finish(*begun[:2])
+        return self._finish(*self._end_of(arrays, False))
+
+    def decide(self, arrays: Sequence[ArrayImpl]) -> tuple[Jaxpr, Any]:
+        """Return the path for some arguments as a program, and the structure of its results.
+
+        Raises:
+            Undecided: if effects come before its last decision.
+        """
+        with use_trace(eval_trace), no_source():
+            end, _ = self._end_of(arrays, True)
+        if end not in self._whole:
+            self._whole[end] = self.path_to(end)
+        return self._whole[end]
+
+    def _end_of(self, arrays: Sequence[ArrayImpl], pure: bool) -> tuple[Node, Env]:
+        """Run all segments but the last; return that, and the values of variables."""
         env = self._constants.copy()
         env.update(zip(self.tree.invars, arrays, strict=True))
         node, route = self.tree.root, []
         assert node is not None
         while node.test is not None:
+            if pure and any(eqn.effects for eqn in node.eqns):
+                raise Undecided(self)
             route.append(self.step(node, env))
             if route[-1] not in node.children:
                 with self._growing:  # one thread at a time
                     if route[-1] not in node.children:
-                        return self._finish(self._grow(node, route, env), env)
+                        return self._grow(node, route, env, pure), env
             node = node.children[route[-1]]
-        return self._finish(node, env)
+        return node, env
 
-    def _grow(self, node: Node, route: list[bool], env: Env) -> Node:
+    def _grow(self, node: Node, route: list[bool], env: Env, pure: bool) -> Node:
         """Record the path that goes on behind a node as no call did before."""
         if self.tree.paths() >= MOST_PATHS:
             raise self.tree.too_many()
         with self._record(f"another path: {route[-1]} at {node.source}"):
-            end = self._follow(route, env)
+            end = self._follow(route, env, pure)
             self._complete(end, env)
         return end
 
@@ -232,14 +265,9 @@ class Switchboard:
             defined = {v for eqn in node.eqns for v in eqn.outvars}
             gives = [v for v in dict.fromkeys([node.test, *node.alive]) if v in defined]
             node.program = self._segment(node.eqns, gives, ())  # type: ignore[arg-type]
-        self._run(node.program, env)
+        node.program.run(env, self._constants)
         outcome = bool(env[node.test]._data.item())  # type: ignore[index]
         return outcome or (node.soft and True in node.children)
-
-    def _run(self, segment: _Segment, env: Env) -> None:
-        if not env.keys() >= self._constants.keys():  # of a path that came to be meanwhile
-            env.update(self._constants)
-        segment.run(env)
 
     def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var], donated: Any) -> _Segment:
         if not gives and not any(eqn.effects for eqn in eqns):
@@ -263,8 +291,9 @@ class Switchboard:
         if end.program is None:  # another thread is about to complete it
             with self._growing:
                 self._complete(end, env)
+        self.last = end
         segment, build = end.program
-        self._run(segment, env)
+        segment.run(env, self._constants)
         given = set(segment.gives)
         outs = [
             v.val if isinstance(v, Lit) else env[v] if v in given else _copy(env[v])
@@ -276,6 +305,17 @@ class Switchboard:
 
     def holds_tracers(self) -> bool:
         return False
+
+    def path_to(self, end: Node) -> tuple[Jaxpr, Any]:
+        """Return the path that ends with a node, as a program, and the structure of its results."""
+        behind = {id(n): node for node in self.tree.nodes() for n in node.children.values()}
+        way = [end]
+        while id(way[0]) in behind:
+            way.insert(0, behind[id(way[0])])
+        eqns = [eqn for node in way for eqn in node.eqns]
+        consts = list(self.tree.consts.values())
+        constvars, values = [v for v, _ in consts], [x for _, x in consts]
+        return Jaxpr(self.tree.invars, eqns, end.outs, constvars, values), end.out_tree
 
     def paths(self) -> tuple[str, ...]:
         """Describe each path: how it decides, and where."""

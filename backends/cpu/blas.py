@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from funtorch.core import ShapedArray
 from funtorch.dims import Scope, fixed, larger, scope_of
 from funtorch.jaxpr import Var
 
-from ..kernel import Affine
+from ..epilogue import TILE
+from ..kernel import Affine, row_major
 from ..plan import Dot
+from .epilogue import Behind, Grid, with_kernel
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, masked, widths
 from .llvm import Code
 from .packed import HEADER
@@ -30,6 +33,8 @@ _DEEP = 256  # terms of the sum that a panel has
 _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
 _COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
+_ADDED = 1024  # rows of a block, whose totals are added up one by one
+_RUN = 48  # vectors multiplied while a kernel begins another row of a block
 
 
 @functools.cache
@@ -97,20 +102,31 @@ def _split(step: Dot, rows: int, panel: int, packs: tuple[str, str]) -> tuple[in
     tall, wide = -(-step.m // rows), -(-step.n // panel)
     vectors = panel // _lanes(step)
     cost_a, cost_b = (_COST[how] for how in packs)
+    limit, most = math.inf, min(wide, 2 * wanted)  # elements of a block; blocks across
+    if step.after is not None:
+        limit = min(TILE // step.out.aval.dtype.itemsize, _ADDED * step.n)
+        pieces, wanted = 1, max(wanted, -(-step.m * step.n // limit))
+        most = 1 if step.after.whole else min(wide, 2 * wanted)
+        limit = max(limit, rows * (step.n if step.after.whole else panel))
     best: tuple[float, int, int] | None = None
-    for across in range(1, min(wide, 2 * wanted) + 1):
+    for across in range(1, most + 1):
         columns = -(-wide // across)
         for down in range(max(1, wanted // across), 2 * wanted // across + 1):
             high = -(-tall // min(down, tall))
+            if min(high * rows, step.m) * min(columns * panel, step.n) > limit:
+                continue
             parts = -(-tall // high) * -(-wide // columns)
             each = high * columns * rows * vectors
             each += cost_a * high * rows + cost_b * columns * panel  # type: ignore[assignment]
+            if step.after is not None:
+                each += _RUN * high * rows / step.k  # type: ignore[assignment]
             # On two threads, and on eight.
             all_parts = parts * step.batch * pieces
             cost = each * (-(-all_parts // 2) + 4 * -(-all_parts // 8))
             if best is None or cost < best[0]:
                 best = cost, high, columns
-    assert best is not None
+    if best is None:  # one row of tiles is as much as a block holds
+        best = 0.0, 1, wide if most == 1 else 1
     _, high, columns = best
     return min(high * rows, step.m), min(columns * panel, step.n), pieces
 
@@ -148,6 +164,8 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     partial = step.batch * pieces * step.m * step.n * size if pieces > 1 else 0
     middle = lead + len(step.rows)
     outer = [*reversed(step.sums[:-1]), 1, 1]
+    if step.after is not None:  # what is written is a block, row by row
+        c = Affine(0, row_major((*step.batches, *step.rows, wide)))
     table = {
         "across": across, "down": down, "pieces": pieces, "m": step.m, "n": step.n, "k": inner,
         "rows": high, "columns": wide, "piece": piece, "depth": depth, "turns": turns,
@@ -163,7 +181,7 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     }  # fmt: skip
     assert tuple(table) == FIELDS
     for j, count in reversed(list(enumerate(step.batches))):
-        strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", step.places, strict=True)}
+        strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", (a, b, c), strict=True)}
         table |= {f"n{j}": count, **strides}
     return table
 
@@ -205,12 +223,16 @@ def _later(step: Dot, rows: int, scope: Scope) -> tuple[list[int], int, int]:
     return table, parts, larger(room, 8)
 
 
-def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
+def dot_code(step: Dot, behind: Behind | None = None) -> list[tuple[str, Code, dict[str, str]]]:
     """Return the functions of a product in the order in which they run, by name, each with what it
     calls and how that is declared.
 
     Their parts are blocks of the output, or pieces of its sums. Functions of equal products differ
     in their tables alone, since compiling costs more than reading numbers.
+
+    Args:
+        behind: the step's epilogue, if it has one: then functions take the addresses of its
+            kernel's other buffers instead of that of the result.
     """
     dtype = step.out.aval.dtype
     rows = _rows(step)
@@ -238,10 +260,27 @@ def dot_code(step: Dot) -> list[tuple[str, Code, dict[str, str]]]:
         text += "\n\n" + _FUNCTION.format(name="dot_end", head=head, body=body)
     work = step.products * dtype.itemsize // 8
     main = Code(text, {}, parts, scratch, several, work, tuple(table))
-    if not slots:
+    taken, pointers = ([0] if slots else []), 3
+    if behind is not None:
+        grid = Grid(
+            step.batch, step.m, step.n, fields["rows"], fields["columns"], dtype.itemsize,
+            min(64, os.cpu_count() or 1, parts),
+        )  # fmt: skip
+        main, inner = with_kernel(behind, grid, main, symbol)
+        taken, pointers = [0, *(inner + at for at in taken)], 1 + len(behind.kernel.buffers)
+    if not taken:
         return [("dot", main, declared)]
-    free = _FUNCTION.format(
-        name="slots", head="ptr %a, ptr %b, ptr %c, ptr %scratch, i64 %lo, i64 %hi",
-        body="store i64 0, ptr %scratch, align 8",
-    )  # fmt: skip
-    return [("slots", Code(free, {}, 1, scratch, False, 1), {}), ("dot", main, declared)]
+    return [("slots", _free(taken, pointers, main.scratch), {}), ("dot", main, declared)]
+
+
+def _free(places: Sequence[int], pointers: int, scratch: int) -> Code:
+    """Return the function that says that no slot is taken, by a number at each of these places."""
+    lines = []
+    for k, at in enumerate(places):
+        lines.append(f"%p{k} = getelementptr i8, ptr %scratch, i64 {at}")
+        lines.append(f"store i64 0, ptr %p{k}, align 8")
+    head = "".join(f"ptr %x{k}, " for k in range(pointers))
+    text = _FUNCTION.format(
+        name="slots", head=f"{head}ptr %scratch, i64 %lo, i64 %hi", body="\n  ".join(lines)
+    )
+    return Code(text, {}, 1, scratch, False, 1)

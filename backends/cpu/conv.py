@@ -24,6 +24,7 @@ from funtorch.dims import NotDynamic, fixed
 
 from ..correlate import runs
 from ..plan import Correlation
+from .epilogue import Behind
 from .llvm import Code
 from .packed import registers
 from .places import Places
@@ -34,13 +35,18 @@ __all__ = ["correlation_code"]
 _FILLED = 0.85  # share of a sample's vectors that places fill, so that samples stay apart
 
 
-def correlation_code(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
+def correlation_code(
+    c: Correlation, dtype: np.dtype, after: Behind | None = None
+) -> list[tuple[str, Code]]:
     """Return the functions of a convolution, by name, in the order in which they run.
 
-    Each takes the addresses of x, w and y. All share their scratch.
+    Each takes the addresses of x, w and y; with a kernel behind it, those of that kernel's other
+    buffers instead of y's. All share their scratch.
     """
     c = _with_axis(c)
     check_sizes(c)
+    if after is not None:
+        return Places(c, dtype, after).codes()
     if math.prod(c.window) > math.prod(c.places) and runs(c.w, 3, c.window):
         return Taps(c, dtype).codes()
     if not fixed(c.batch):

@@ -98,7 +98,7 @@ def fourier_codes(step: Fourier) -> list[tuple[str, Code]]:
     codes = [
         _Writing(step, p).code(f"fourier{k}", step.batch * row) for k, p in enumerate(_passes(step))
     ]
-    if step.batch > 1 and row <= _ROW:
+    if step.batch != 1 and row <= _ROW:
         return [("fourier", _by_rows(codes, step.batch))]
     return [(f"fourier{k}", code) for k, code in enumerate(codes)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from funtorch.dims import smaller
 from funtorch.ops.lapack import Arg, At, Invoke, Part, Recipe, Scalar, Stage, Work
 
 from ..plan import Library
@@ -53,7 +54,7 @@ class _Writing(Routine):
         self.work, self.batch, self.flops = recipe.work, step.batch, recipe.flops
         self.avals = [v.aval for v in (*step.eqn.invars, *step.eqn.outvars)]
         self.operands = len(step.eqn.invars)
-        self.slots = min(self.batch, _SHARES) if self.alone else self.batch
+        self.slots = smaller(self.batch, _SHARES) if self.alone else self.batch
 
     def bytes_of(self, array: int) -> int:
         """Return the bytes of one matrix."""
@@ -179,5 +180,5 @@ class _Writing(Routine):
         text = self.text("lapack", [*args, "ptr %scratch", "i64 %lo", "i64 %hi"])
         parts = self.slots * blocks
         # The library does about eight operations in the time of a scalar one.
-        work = int(self.batch * self.flops) // 8
+        work = self.batch * int(self.flops) // 8
         return Code(text, self.b.declared, parts, self.slots * self.work, False, work)

@@ -24,7 +24,7 @@ from ..kernel import Kernel
 from .quicker import quicker
 from .totals import Totals
 
-__all__ = ["Code", "copy_code", "kernel_function"]
+__all__ = ["Code", "Printer", "copy_code", "kernel_function"]
 
 _UNROLLED = 400  # operations that a row written out in full may have
 _TINY = 64  # elements of a kernel that is not worth a call
@@ -57,13 +57,20 @@ class Code:
     table: tuple[int, ...] = ()
 
 
-class _Printer(Totals):
+class Printer(Totals):
     """Chooses the schedule of a kernel."""
 
     def brief(self) -> int:
         """Return the length up to which rows go side by side though memory runs along them."""
         dear = any(self.heavy(n) and self.is_element[n] for n in self.used)
         return 15 if dear else 8
+
+    def is_brief(self, across: bool) -> bool:
+        """Tell whether rows are so short that each is written out in full."""
+        if self.totals or not self.kept or not fixed(self.length):
+            return False
+        written_out = len(self.used) + sum(self.length - 1 for n in self.used if self.is_element[n])
+        return self.length <= (32 if across else self.brief()) and written_out <= _UNROLLED
 
     def code(self) -> Code:
         """Choose a schedule and print it."""
@@ -72,19 +79,11 @@ class _Printer(Totals):
         inline = fixed(count) and count <= _TINY
         if inline:
             self.longest = _WRITTEN_OUT
-        copies = self.length if fixed(self.length) else 1
-        written_out = len(self.used) + sum(copies - 1 for n in self.used if self.is_element[n])
         across = bool(self.kept) and self.kept[-1] == len(sizes) - 1
         go, none = self.label(), self.label()
         self.b.do(f"br i1 {self.b.op('icmp slt i64 %lo, %hi')}, label %{go}, label %{none}")
         self.block(go)
-        if not self.inner or (
-            not self.totals
-            and fixed(self.length)
-            and self.length <= (32 if across else self.brief())
-            and written_out <= _UNROLLED
-            and self.kept
-        ):
+        if not self.inner or self.is_brief(across):
             self.unrolled()
         else:
             self.passes(across)
@@ -98,7 +97,7 @@ class _Printer(Totals):
 
 def kernel_function(kernel: Kernel) -> Code:
     """Return a kernel as an LLVM function, and how it is driven."""
-    return _Printer(quicker(kernel)).code()
+    return Printer(quicker(kernel)).code()
 
 
 def copy_code(size: int) -> Code:

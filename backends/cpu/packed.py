@@ -123,6 +123,7 @@ class Schedule(Routine):
         self.zero = "zeroinitializer"
         self.tables: dict[tuple[str, tuple[int, ...]], str] = {}
         self.slots = min(64, os.cpu_count() or 1)
+        self.pointers = 3  # of arrays
 
     # ------------------------------------------------------------------------------------ vectors
     def call(self, function: str, kind: str, *args: tuple[str, object], flags: str = "") -> str:
@@ -356,5 +357,5 @@ class Schedule(Routine):
         return -(-(planes * self.packing.elements + 8 * self.lanes) * self.bytes // 64) * 64
 
     def finished(self, name: str) -> str:
-        args = ["ptr noalias %b0", "ptr noalias %b1", "ptr noalias %b2", "ptr noalias %scratch"]
+        args = [f"ptr noalias %{x}" for x in (*(f"b{n}" for n in range(self.pointers)), "scratch")]
         return self.text(name, [*args, "i64 %lo", "i64 %hi"])

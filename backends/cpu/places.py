@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..correlate import runs
-from ..kernel import row_major
+from ..epilogue import TILE
+from ..kernel import Affine, row_major
 from ..plan import Correlation
 from . import packed
+from .epilogue import Behind, Grid
 from .gemm import Vectors, beside, turned_over
 from .llvm import Code
 from .packed import Packing, Schedule, packing, pieces_of
@@ -31,7 +34,8 @@ def _whole(c: Correlation) -> bool:
 class Places(Schedule):
     """A tile of out features by vectors of places in registers."""
 
-    def __init__(self, c: Correlation, dtype: np.dtype) -> None:
+    def __init__(self, c: Correlation, dtype: np.dtype, after: Behind | None = None) -> None:
+        self.after = after
         raw = math.prod(c.window) == 1 and runs(c.x, 3, c.space) and _whole(c)
         self.taps = math.prod(c.window)
         super().__init__(c, dtype, self.packing_of(c, c.places[0]), raw)
@@ -42,7 +46,9 @@ class Places(Schedule):
         self.vectors = max(1, min(self.sums // self.rows, 8, -(-run // self.lanes)))
         self.weights = c.groups * self.tiles * c.features * self.taps * self.rows * self.bytes
         self.first_slot = -(-(packed.HEADER + self.weights) // 64) * 64
-        self.slot = 0 if raw else self.packed(self.chunk)
+        self.slot = self.block_at = 0 if raw else self.packed(self.chunk)
+        if after is not None:
+            self.begin_block(after)
 
     @staticmethod
     def packing_of(c: Correlation, rows: int) -> Packing:
@@ -56,8 +62,9 @@ class Places(Schedule):
         row = math.prod(c.places[1:])
         least = -(-2 * self.lanes // row)  # rows of two vectors
         pieces = -(-packed.PARTS // (c.batch * c.groups)) if c.products > packed.SMALL else 1
-        pieces, fits = min(pieces, c.places[0]), False
-        while not fits and pieces <= c.places[0] and -(-c.places[0] // pieces) >= least:
+        most = 1 if self.after is not None and self.after.whole else c.places[0]
+        pieces, fits, good = min(pieces, most), False, False
+        while not good and pieces <= most and -(-c.places[0] // pieces) >= least:
             # Of about so many pieces, those that overlap least and fill their vectors best.
             heights = {-(-c.places[0] // k) for k in range(pieces, 2 * pieces)}
             self.height = min(
@@ -66,6 +73,7 @@ class Places(Schedule):
             )
             self.packing = self.packing_of(c, self.height)
             fits = self.raw or self.packed(c.features) <= packed.PACKED
+            good = fits and (self.raw or self.block_bytes(c.outs, self.height) <= TILE)
             pieces += 1
         if not fits:  # whole planes of a few features at a time
             self.height = c.places[0]
@@ -81,20 +89,43 @@ class Places(Schedule):
         if self.chunk < c.features:  # packing takes long
             bands = min(bands, max(2, self.tiles // _BAND))
         self.band = -(-self.tiles // min(bands, self.tiles))
+        if self.after is not None:
+            self.band = min(self.band, max(1, TILE // self.block_bytes(self.rows, self.height)))
+
+    def block_bytes(self, rows: int, height: int) -> int:
+        """Return the bytes of a block of so many out features, where it has a place of its own."""
+        return rows * height * math.prod(self.c.places[1:]) * self.bytes if self.after else 0
+
+    def begin_block(self, after: Behind) -> None:
+        """Let tiles be written to a block in the slot, which a kernel reads afterwards."""
+        c, run = self.c, self.block_places
+        grid = Grid(
+            c.batch * c.groups, c.outs, math.prod(c.places), self.band * self.rows, run,
+            self.bytes, self.slots,
+        )  # fmt: skip
+        local = row_major((self.height, *c.places[1:]))
+        self.c = replace(c, y=Affine(0, (0, 0, run, *local)))
+        self.behind = after.rows(grid, "conv_rows")
+        self.pointers = 1 + len(self.behind.kernel.buffers)
+        self.slot += grid.slot
 
     def codes(self) -> list[tuple[str, Code]]:
         c = self.c
         sizes = (c.batch, c.groups, self.across, -(-self.tiles // self.band))
         scratch = self.first_slot + self.slot * self.slots
         self.guarded(lambda: self.calls(sizes))
-        text = "\n\n".join([*self.constants(), self.finished("conv")])
-        main = Code(text, self.b.declared, math.prod(sizes), scratch, False, self.c.products // 8)
+        texts, work = [*self.constants(), self.finished("conv")], c.products // 8
+        if self.after is not None:
+            texts.append(self.behind.text())
+            self.b.declared.update(self.behind.b.declared)
+            work += self.behind.work
+        main = Code("\n\n".join(texts), self.b.declared, math.prod(sizes), scratch, False, work)
         return [("weights", self.weights_code(scratch)), ("conv", main)]
 
     def weights_code(self, scratch: int) -> Code:
         """Return the function that arranges weights as tiles need them: (feature, tap, row)."""
         c, writer = self.c, Schedule(self.c, self.dtype, self.packing, self.raw)
-        writer.symbol = "weights"
+        writer.symbol, writer.pointers = "weights", self.pointers
         offsets = [
             sum(k * s for k, s in zip(f, c.w.strides[3:], strict=True))
             for f in itertools.product(*map(range, c.window))
@@ -172,7 +203,7 @@ class Places(Schedule):
                 writer.b.do(f"store {kind} {value}, ptr {there}")
 
     def calls(self, sizes: Sequence[int]) -> None:
-        if self.raw:
+        if not self.slot:
             self.parts(sizes, lambda at: self.part(at, None))
         else:
             base = self.pointer("%scratch", "i8", self.first_slot)
@@ -193,9 +224,13 @@ class Places(Schedule):
             m0 = self.least(m0, c.places[0] - self.height)
         xb, xg, xi = c.x.strides[:3]
         yb, yg = c.y.strides[:2]
-        y = self.pointer(
-            "%b2", self.kind, self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])])
-        )
+        if self.after is None or slot is None:
+            start = self.sum(c.y.offset, [(b, yb), (g, yg), (m0, c.y.strides[3])])
+            y = self.pointer("%b2", self.kind, start)
+        else:
+            block = self.pointer(slot, "i8", self.block_at)
+            first = self.sum(0, [(self.first_tile, -self.rows * self.block_places * self.bytes)])
+            y = self.b.op(f"getelementptr i8, ptr {block}, i64 {first}")
 
         def features(i0: Index) -> None:
             count = self.least(self.chunk, self.sum(c.features, [(i0, -1)]))
@@ -203,7 +238,7 @@ class Places(Schedule):
             if self.raw:
                 start = self.sum(0, [(start, 1), (m0, c.x.strides[3])])
             x = self.pointer("%b0", self.kind, start)
-            if slot is not None:
+            if slot is not None and not self.raw:
                 self.pack(x, slot, count, xi, m0)
                 x = slot
             self.tiled(g, i0, count, x, y)
@@ -212,6 +247,27 @@ class Places(Schedule):
             features(0)
         else:
             self.loop(0, c.features, self.chunk, features)
+        if self.after is not None:
+            self.finish_block(block, self.sum(0, [(b, c.groups), (g, 1)]), m0)
+
+    def finish_block(self, block: str, number: Index, m0: Index) -> None:
+        """Write the call of the kernel for the block at hand, of one group of one sample."""
+        c, run = self.c, self.block_places
+        first = self.sum(0, [(self.first_tile, self.rows)])
+        count = self.least(self.band * self.rows, self.sum(c.outs, [(first, -1)]))
+        lo = self.sum(0, [(number, c.outs), (first, 1)])
+        left = self.sum(0, [(m0, math.prod(c.places[1:]))])
+        before = self.sum(0, [(lo, -run * self.bytes), (left, -self.bytes)])
+        # Not inbounds: it is where the result would begin, had it memory.
+        y = self.b.op(f"getelementptr i8, ptr {block}, i64 {before}")
+        others = iter(range(2, self.pointers))
+        args = [
+            f"ptr {y if n == self.behind.tile_number else f'%b{next(others)}'}"
+            for n in range(len(self.behind.kernel.buffers))
+        ]
+        bounds = lo, self.sum(0, [(lo, 1), (count, 1)]), left, self.sum(run, [(left, 1)]), 0
+        args += ["ptr %scratch", *(f"i64 {x}" for x in bounds)]
+        self.b.do(f"call void @conv_rows({', '.join(args)})")
 
     def tiled(self, g: Index, i0: Index, count: Index, x: str, y: str) -> None:
         """Write the tiles of a block, of which the last may be narrower."""

@@ -22,13 +22,14 @@ import numpy as np
 from funtorch.dims import NotDynamic, fixed, larger, scope_of, smaller
 from funtorch.jaxpr import Eqn, Lit, Var
 
-from ..kernel import Kernel
+from ..kernel import in_memory
 from ..layout import ALIGN, Layout, Loop, Place, carries, is_small, nbytes
 from ..plan import (
     Branch,
     Call,
     Conv,
     Dot,
+    Epilogue,
     Fourier,
     Launch,
     Library,
@@ -43,6 +44,7 @@ from ..plan import (
 from .blas import dot_code
 from .carries import Carries
 from .conv import correlation_code
+from .epilogue import Behind
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
 from .llvm import Code, copy_code, kernel_function
@@ -145,26 +147,6 @@ def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
         sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
     """
     return _Printer(sized).program(plan, layout)
-
-
-def _merged(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[int]]:
-    """Return a kernel whose buffers in the same memory are one, and which buffers it keeps."""
-    stored = {places[s.buffer] for s in kernel.stores}
-    kept: list[int] = []
-    number: dict[object, int] = {}
-    new = []
-    for k, place in enumerate(places):
-        key = place if place in stored else (k, "read")
-        if key not in number:
-            number[key] = len(kept)
-            kept.append(k)
-        new.append(number[key])
-    if len(kept) == len(places):
-        return kernel, kept
-    body = tuple(replace(op, attr=new[op.attr]) if op.name == "load" else op for op in kernel.body)
-    stores = tuple(replace(s, buffer=new[s.buffer]) for s in kernel.stores)
-    buffers = tuple(kernel.buffers[k] for k in kept)
-    return replace(kernel, buffers=buffers, body=body, stores=stores), kept
 
 
 @dataclass
@@ -276,12 +258,7 @@ class _Printer:
             if isinstance(step, Launch):
                 self.launch(frame, step)
             elif isinstance(step, Dot):
-                pointers = [self.pointer(frame, v) for v in (step.a, step.b, step.out)]
-                for name, code, outside in dot_code(step):
-                    for external, declaration in outside.items():
-                        self.external(external, declaration)
-                    self.declared.update(code.declared)
-                    self.drive(code, name, pointers)
+                self.product(frame, step)
             elif isinstance(step, Conv):
                 self.convolve(frame, step)
             elif isinstance(step, Table):
@@ -316,13 +293,43 @@ class _Printer:
                 self.declared.update(code.declared)
                 self.drive(code, "copied", pair)
         pointers = [self.pointer(frame, v) for v in step.vars]
-        kernel, kept = _merged(step.kernel, pointers)
+        kernel, kept = in_memory(step.kernel, pointers)
         code = kernel_function(kernel)
         self.declared.update(code.declared)
         self.drive(code, kernel.name, [pointers[k] for k in kept])
 
+    def product(self, frame: _Frame, step: Dot) -> None:
+        pointers = [self.pointer(frame, v) for v in (step.a, step.b)]
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+            codes = dot_code(step)
+        else:
+            behind, others = self.epilogue(frame, step.after)
+            pointers += others
+            codes = dot_code(step, behind)
+        for name, code, outside in codes:
+            for external, declaration in outside.items():
+                self.external(external, declaration)
+            self.declared.update(code.declared)
+            self.drive(code, name, pointers)
+
+    def epilogue(self, frame: _Frame, after: Epilogue) -> tuple[Behind, list[str]]:
+        """Return an epilogue as it lies in memory, and the addresses of its buffers."""
+        places = [
+            "block" if n == after.tile else self.pointer(frame, v)
+            for n, v in enumerate(after.launch.vars)
+        ]
+        kernel, kept = in_memory(after.launch.kernel, places)
+        others = [places[n] for n in kept if n != after.tile]
+        return Behind(kernel, kept.index(after.tile), after.lead, after.whole), others
+
     def convolve(self, frame: _Frame, step: Conv) -> None:
-        pointers = [self.pointer(frame, v) for v in (step.lhs, step.rhs, step.out)]
+        pointers, behind = [self.pointer(frame, v) for v in (step.lhs, step.rhs)], None
+        if step.after is None:
+            pointers.append(self.pointer(frame, step.out))
+        else:
+            behind, others = self.epilogue(frame, step.after)
+            pointers += others
         if not step.covered:
             self.declared["memset"] = _ZERO
             self.do(
@@ -330,7 +337,7 @@ class _Printer:
                 "i1 false)"
             )
         for part in step.parts:
-            for name, code in correlation_code(part, step.out.aval.dtype):
+            for name, code in correlation_code(part, step.out.aval.dtype, behind):
                 self.declared.update(code.declared)
                 self.drive(code, name, pointers)
 

@@ -40,11 +40,12 @@ def sort_codes(step: Sort) -> list[tuple[str, Code]]:
     Each takes the addresses of x and of the result.
     """
     lanes, (digits, bits) = lanes_of(step), _digits(step)
-    together = -(-step.rows // lanes) * comparisons(step.n) * _COMPARE
-    apart = step.rows * digits * (step.n * _MOVE + (1 << bits) * _COUNT)
+    rows = int(step.rows)
+    together = -(-rows // lanes) * comparisons(step.n) * _COMPARE
+    apart = rows * digits * (step.n * _MOVE + (1 << bits) * _COUNT)
     if step.n <= _NETWORK and together <= apart:
         codes = [("sort", network_code(step))]
-    elif step.rows >= _MANY or step.n < 2 * _BLOCK:
+    elif rows >= _MANY or step.n < 2 * _BLOCK:
         codes = [("sort_rows", _Digits(step).rows())]
     else:
         codes = _Blocks.codes(step)

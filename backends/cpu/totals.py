@@ -14,13 +14,13 @@ from .passes import BYTES, CHUNK, CHUNKS, Passes, slot_of
 from .reduce import Reduction, reduction
 from .scalar import store_value
 
-__all__ = ["Totals"]
+__all__ = ["Total", "Totals"]
 
 _LEAST = 32  # rows that a part does at least
 
 
 @dataclass(frozen=True)
-class _Total:
+class Total:
     """A store of reductions over the rows.
 
     Attributes:
@@ -37,6 +37,10 @@ class _Total:
         (kind,) = self.code.kinds
         return kind
 
+    def room(self, count: int) -> int:
+        """Return the bytes of so many accumulators."""
+        return -(-count * BYTES[slot_of(self.kind)] // 64) * 64
+
 
 class Totals(Passes):
     """Writes kernels of rows in blocks of rows."""
@@ -44,7 +48,7 @@ class Totals(Passes):
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel)
         self.totals = [s for s in kernel.stores if s.over_rows]
-        self.under_way: dict[Store, _Total] = {}
+        self.under_way: dict[Store, Total] = {}
         self.part: Index = 0
 
     def share_out(self, spaces: Sequence[Space], most: int) -> None:
@@ -58,9 +62,8 @@ class Totals(Passes):
         self.parts = -(-units // block)
         for s in self.totals:
             code = reduction(s.how, self.body[s.value].dtype, False)
-            self.under_way[s] = _Total(code, self.scratch)
-            size = self.parts * self.length * BYTES[slot_of(code.kinds[0])]
-            self.scratch += -(-size // 64) * 64
+            t = self.under_way[s] = Total(code, self.scratch)
+            self.scratch += t.room(self.parts * self.length)
 
         def row(number: str) -> None:
             self.place(spaces, number)
@@ -68,9 +71,7 @@ class Totals(Passes):
 
         def part(p: str) -> None:
             self.part = p
-            for t in self.under_way.values():
-                start = t.code.starts[0]
-                self.loop(0, self.length, 1, lambda j, t=t, x=start: self.put(t, p, j, x))
+            self.begin(p)
             first = self.sum(0, [(p, block)])
             self.loop(first, self.least(self.sum(block, [(first, 1)]), units), 1, row)
 
@@ -78,6 +79,12 @@ class Totals(Passes):
         other = Totals(self.kernel)
         self.end = other.finish_totals(list(self.under_way.values()), self.parts)
         self.b.declared.update(other.b.declared)
+
+    def begin(self, part: Index) -> None:
+        """Write where the totals of a part begin."""
+        for t in self.under_way.values():
+            start = t.code.starts[0]
+            self.loop(0, self.length, 1, lambda j, t=t, x=start: self.put(t, part, j, x))
 
     def place(self, spaces: Sequence[Space], number: Index) -> None:
         """Set the row axes to the row of a number."""
@@ -89,16 +96,16 @@ class Totals(Passes):
             put(at)
 
     # ---------------------------------------------------------------- accumulators in memory
-    def cell_of(self, t: _Total, part: Index, j: Index) -> str:
+    def cell_of(self, t: Total, part: Index, j: Index) -> str:
         base = self.pointer("%scratch", "i8", t.start)
         return self.pointer(base, slot_of(t.kind), self.sum(0, [(part, self.length), (j, 1)]))
 
-    def get(self, t: _Total, part: Index, j: Index) -> str:
+    def get(self, t: Total, part: Index, j: Index) -> str:
         slot = slot_of(t.kind)
         found = self.b.op(f"load {slot}, ptr {self.cell_of(t, part, j)}")
         return found if t.kind == slot else self.b.op(f"icmp ne {slot} {found}, 0")
 
-    def put(self, t: _Total, part: Index, j: Index, value: str) -> None:
+    def put(self, t: Total, part: Index, j: Index, value: str) -> None:
         slot = slot_of(t.kind)
         value = value if t.kind == slot else self.b.op(f"zext {t.kind} {value} to {slot}")
         self.b.do(f"store {slot} {value}, ptr {self.cell_of(t, part, j)}")
@@ -117,18 +124,18 @@ class Totals(Passes):
         strides = row_major([self.kernel.sizes[k] for k in self.inner])
         return self.sum(0, [(self.index[k], s) for k, s in zip(self.inner, strides, strict=True)])
 
-    def finish_totals(self, totals: Sequence[_Total], parts: int) -> str:
+    def finish_totals(self, totals: Sequence[Total], parts: int) -> str:
         """Return the text of the function that joins what all parts left, in order."""
         for s, t in zip(self.totals, totals, strict=True):
 
-            def joined(p: Index, t: _Total = t) -> None:
+            def joined(p: Index, t: Total = t) -> None:
                 def one(j: Index) -> None:
                     states = t.code.join(self.b, [self.get(t, 0, j)], [self.get(t, p, j)])
                     self.put(t, 0, j, states[0])
 
                 self.loop(0, self.length, 1, one)
 
-            def element(s: Store = s, t: _Total = t) -> None:
+            def element(s: Store = s, t: Total = t) -> None:
                 value = t.code.end(self.b, [self.get(t, 0, self.along_row())])
                 at = self.address(s.buffer, s.where, {})
                 store_value(self.b, at, self.kernel.buffers[s.buffer], value)

@@ -7,6 +7,7 @@ import math
 
 from funtorch.dims import larger
 
+from ..kernel import Kernel
 from ..plan import (
     Branch,
     Conv,
@@ -24,7 +25,12 @@ from ..plan import (
     plans_of,
 )
 
-__all__ = ["ends", "work_of"]
+__all__ = ["ends", "kernel_work", "work_of"]
+
+
+def kernel_work(kernel: Kernel) -> int:
+    """Estimate the scalar operations of a kernel."""
+    return math.prod(kernel.sizes) * max(len(kernel.body), 1)
 
 
 def work_of(plan: Plan) -> int:
@@ -32,8 +38,10 @@ def work_of(plan: Plan) -> int:
     total = 0
     for step in plan.steps:
         inner = [work_of(p) for p in plans_of(step)]
+        if isinstance(step, (Dot, Conv)) and step.after is not None:
+            total += kernel_work(step.after.launch.kernel)
         if isinstance(step, Launch):
-            total += math.prod(step.kernel.sizes) * max(len(step.kernel.body), 1)
+            total += kernel_work(step.kernel)
         elif isinstance(step, Dot):
             total += step.products // 8
         elif isinstance(step, Conv):

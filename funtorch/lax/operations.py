@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import enum
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,13 +15,10 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, primitives
-from funtorch.numpy import elementwise, manipulation
+from funtorch.numpy import creation, elementwise
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
-    broadcast_to,
-    canonical_axis,
-    canonical_shape,
     convert,
     describe,
     moves,
@@ -35,13 +31,8 @@ from funtorch.tree import map as tree_map
 
 __all__ = [
     "RoundingMethod",
-    "broadcast_like",
     "dtype",
-    "empty",
     "mulhi",
-    "stack",
-    "tile",
-    "unstack",
     "abs",
     "acos",
     "acosh",
@@ -57,18 +48,12 @@ __all__ = [
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
-    "broadcast",
-    "broadcast_in_dim",
     "broadcast_shapes",
-    "broadcast_to_rank",
-    "broadcasted_iota",
     "cbrt",
     "ceil",
     "clamp",
     "clz",
-    "collapse",
     "complex",
-    "concatenate",
     "conj",
     "convert_element_type",
     "cos",
@@ -81,16 +66,12 @@ __all__ = [
     "erfc",
     "exp",
     "exp2",
-    "expand_dims",
     "expm1",
     "floor",
-    "full",
-    "full_like",
     "ge",
     "gt",
     "imag",
     "integer_pow",
-    "iota",
     "is_finite",
     "le",
     "lgamma",
@@ -104,14 +85,11 @@ __all__ = [
     "ne",
     "neg",
     "nextafter",
-    "pad",
     "population_count",
     "pow",
     "real",
     "reciprocal",
     "rem",
-    "reshape",
-    "rev",
     "round",
     "rsqrt",
     "select",
@@ -122,16 +100,12 @@ __all__ = [
     "sign",
     "sin",
     "sinh",
-    "split",
     "sqrt",
     "square",
-    "squeeze",
     "stop_gradient",
     "sub",
     "tan",
     "tanh",
-    "transpose",
-    "zeros_like_array",
 ]
 
 
@@ -463,7 +437,7 @@ def mulhi(x: Any, y: Any, /) -> Any:
     upper = convert(low[1] * high[1] + (middle >> 32) + (other >> 32), x.dtype)
     if not signed:
         return upper
-    zero = zeros_like_array(x)
+    zero = creation.zeros_like(x)
     upper = upper - primitives["select"].bind(lt(x, zero), y, zero)
     return upper - primitives["select"].bind(lt(y, zero), x, zero)
 
@@ -484,249 +458,3 @@ def stop_gradient(x: Any) -> Any:
         return stop_gradient_array(leaf) if dtypes.is_inexact(leaf.dtype) else leaf
 
     return tree_map(stopped, x)
-
-
-# ------------------------------------------------------------------------------------------ shape
-@moves
-def reshape(operand: Any, new_sizes: Any, dimensions: Any = None) -> Any:
-    """Give an array another shape.
-
-    References:
-        jax.lax.reshape
-    """
-    x = to_array(operand, "reshape", "operand")
-    return manipulation.reshape(x if dimensions is None else transpose(x, dimensions), new_sizes)
-
-
-@moves
-def transpose(operand: Any, permutation: Sequence[int]) -> Any:
-    """Permute axes.
-
-    References:
-        jax.lax.transpose
-    """
-    return manipulation.transpose(operand, permutation)
-
-
-@moves
-def rev(operand: Any, dimensions: Sequence[int]) -> Any:
-    """Reverse axes.
-
-    References:
-        jax.lax.rev
-    """
-    return manipulation.flip(operand, tuple(dimensions))
-
-
-@moves
-def squeeze(array: Any, dimensions: Sequence[int]) -> Any:
-    """Remove axes of size 1.
-
-    References:
-        jax.lax.squeeze
-    """
-    return manipulation.squeeze(array, tuple(dimensions))
-
-
-@moves
-def expand_dims(array: Any, dimensions: Sequence[int]) -> Any:
-    """Insert axes of size 1.
-
-    References:
-        jax.lax.expand_dims
-    """
-    return manipulation.expand_dims(array, tuple(dimensions))
-
-
-def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = None) -> Any:
-    """Merge the axes from start to stop into one.
-
-    References:
-        jax.lax.collapse
-    """
-    x = to_array(operand, "collapse", "operand")
-    lo, hi, _ = builtins.slice(start_dimension, stop_dimension).indices(x.ndim)
-    return manipulation.reshape(x, x.shape[:lo] + (math.prod(x.shape[lo:hi]),) + x.shape[hi:])
-
-
-@moves
-def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
-    """Add leading axes of given sizes.
-
-    References:
-        jax.lax.broadcast
-    """
-    x = to_array(operand, "broadcast", "operand")
-    return spread_to(x, canonical_shape(sizes, "broadcast") + x.shape)
-
-
-@moves
-def broadcast_in_dim(
-    operand: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]
-) -> Any:
-    """Broadcast to a shape; axis k of the operand becomes axis ``broadcast_dimensions[k]``.
-
-    References:
-        jax.lax.broadcast_in_dim
-    """
-    x = to_array(operand, "broadcast_in_dim", "operand")
-    return primitives["broadcast_in_dim"].bind(
-        x, shape=canonical_shape(shape, "broadcast_in_dim"), dims=tuple(broadcast_dimensions)
-    )
-
-
-def broadcast_to_rank(x: Any, rank: int) -> Any:
-    """Add leading axes of size 1 up to a rank.
-
-    References:
-        jax.lax.broadcast_to_rank
-    """
-    x = to_array(x, "broadcast_to_rank")
-    return manipulation.reshape(x, (1,) * (rank - x.ndim) + x.shape)
-
-
-@moves
-def concatenate(operands: Sequence[Any], dimension: int) -> Any:
-    """Join arrays along an axis.
-
-    References:
-        jax.lax.concatenate
-    """
-    return manipulation.concatenate(operands, dimension)
-
-
-@moves
-def stack(operands: Sequence[Any], axis: int = 0) -> Any:
-    """Join arrays along a new axis.
-
-    References:
-        jax.lax.stack
-    """
-    return manipulation.stack(operands, axis)
-
-
-@moves
-def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
-    """Split an array into those along an axis.
-
-    References:
-        jax.lax.unstack
-    """
-    return manipulation.unstack(x, axis=axis)
-
-
-@moves
-def tile(operand: Any, reps: Sequence[int]) -> Any:
-    """Repeat an array along its axes, as often as ``reps`` says for each.
-
-    References:
-        jax.lax.tile
-    """
-    x = to_array(operand, "tile", "operand")
-    if len(reps) != x.ndim:
-        raise ValueError(
-            f"lax.tile: reps {tuple(reps)} must have one entry per axis of {describe(x)}"
-        )
-    return manipulation.tile(x, reps)
-
-
-@moves
-def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> Sequence[Any]:
-    """Split an axis into parts of given sizes.
-
-    References:
-        jax.lax.split
-    """
-    cuts = np.cumsum(np.asarray(sizes))[:-1]
-    return manipulation.split(operand, [builtins.int(c) for c in cuts], axis)
-
-
-def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
-    """Add elements around an axis and between its elements: (low, high, interior) per axis; low and
-    high may be negative.
-
-    References:
-        jax.lax.pad
-    """
-    x = to_array(operand, "pad", "operand")
-    lo, hi, interior = (
-        tuple(static_int(c[k], "pad: padding_config") for c in padding_config) for k in range(3)
-    )
-    value = convert(to_array(padding_value, "pad", "padding_value"), x.dtype)
-    return primitives["pad"].bind(x, value, lo=lo, hi=hi, interior=interior)
-
-
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """Make an array of one value.
-
-    References:
-        jax.lax.full
-    """
-    return spread_to(asarray(fill_value, dtype), canonical_shape(shape, "full"))
-
-
-def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
-    """Make an array of one value with the shape and dtype of another.
-
-    References:
-        jax.lax.full_like
-    """
-    x = to_array(x, "full_like")
-    return full(
-        x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype
-    )
-
-
-def empty(shape: Any, dtype: Any) -> Any:
-    """Make an array of zeros: arrays never change, so unset values would serve nobody.
-
-    References:
-        jax.lax.empty
-    """
-    return full(shape, 0, dtype)
-
-
-def broadcast_like(arr: Any, like_arr: Any) -> Any:
-    """Broadcast an array to the shape of another.
-
-    References:
-        jax.lax.broadcast_like
-    """
-    shape = to_array(like_arr, "broadcast_like", "like_arr").shape
-    return broadcast_to(to_array(arr, "broadcast_like", "arr"), shape)
-
-
-def zeros_like_array(x: Any) -> Any:
-    """Make zeros with the shape and dtype of an array.
-
-    References:
-        jax.lax.zeros_like_array
-    """
-    return full_like(x, 0)
-
-
-def iota(dtype: Any, size: int) -> Any:
-    """Make the vector 0, 1, 2 ...
-
-    Example:
-        >>> iota("int32", 3)
-        Array([0, 1, 2], dtype=int32)
-
-    References:
-        jax.lax.iota
-    """
-    return broadcasted_iota(dtype, (size,), 0)
-
-
-def broadcasted_iota(dtype: Any, shape: Sequence[int], dimension: int) -> Any:
-    """Make an array that counts along one axis.
-
-    References:
-        jax.lax.broadcasted_iota
-    """
-    sizes = canonical_shape(shape, "broadcasted_iota")
-    return primitives["iota"].bind(
-        shape=sizes,
-        axis=canonical_axis(dimension, len(sizes), "broadcasted_iota"),
-        dtype=dtypes.canonical(dtype),
-    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import enum
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, primitives
-from funtorch.lax.operations import broadcasted_iota
+from funtorch.lax.shapes import broadcasted_iota
 from funtorch.numpy import fft as transforms
 from funtorch.numpy import indexing, manipulation
 from funtorch.numpy.promotion import (
@@ -94,14 +93,29 @@ def _integers(found: Sequence[Any], what: str) -> tuple[int, ...]:
 def slice_in_dim(
     operand: Any, start_index: int | None, limit_index: int | None, stride: int = 1, axis: int = 0
 ) -> Any:
-    """Take a static range of one axis.
+    """Take a static range of one axis; negative places count from its end.
+
+    Raises:
+        TypeError: the range does not lie inside of the axis, or stride is not positive.
 
     References:
         jax.lax.slice_in_dim
     """
     x = to_array(operand, "slice_in_dim", "operand")
     k = canonical_axis(axis, x.ndim, "slice_in_dim")
-    start, stop, step = builtins.slice(start_index, limit_index, stride).indices(x.shape[k])
+    n = x.shape[k]
+    given = {"start_index": (start_index, 0), "limit_index": (limit_index, n)}
+    start, stop = (
+        default if i is None else static_int(i, f"slice_in_dim: {name}")
+        for name, (i, default) in given.items()
+    )
+    start, stop = (i + n if i < 0 else i for i in (start, stop))
+    step = static_int(stride, "slice_in_dim: stride")
+    if not 0 <= start <= stop <= n or step < 1:
+        raise TypeError(
+            f"slice_in_dim: start_index={start_index}, limit_index={limit_index} and "
+            f"stride={stride} do not fit axis {k} of {describe(x)}"
+        )
     return manipulation.slice_axis(x, k, start, stop, step)
 
 
@@ -283,6 +297,7 @@ def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
         jax.lax.index_take
     """
     x = to_array(src, "index_take", "src")
+    axes = canonical_axes(tuple(axes), x.ndim, "index_take: axes")
     wrapped = [
         indexing.wrap_negative(to_array(i, "index_take", "idxs"), x.shape[k])
         for i, k in zip(idxs, axes, strict=True)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.jaxpr import Jaxpr, stage
@@ -80,6 +82,10 @@ def padtype_to_pads(
     References:
         jax.lax.padtype_to_pads
     """
+    given = {"in_shape": in_shape, "window_shape": window_shape, "window_strides": window_strides}
+    for name, sizes in given.items():
+        if isinstance(sizes, str) or not all(isinstance(n, (int, np.integer)) for n in sizes):
+            raise TypeError(f"padtype_to_pads: {name} must be integers, got {sizes!r:.80}")
     rule = _PADDINGS.get(str(padding).upper())
     if rule is None:
         raise ValueError(

@@ -506,6 +506,8 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     """
     x = promotion.asarray(x)
     count = promotion.static_int(num_classes, "one_hot: num_classes")
+    if count < 0:
+        raise ValueError(f"one_hot: num_classes must not be negative, got {count}")
     position = promotion.canonical_axis(axis, x.ndim + 1, "one_hot")
     dtype = dtypes.canonical(float if dtype is None else dtype)
     shape = x.shape[:position] + (count,) + x.shape[position:]

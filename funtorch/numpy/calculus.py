@@ -186,7 +186,7 @@ def unwrap(p: Any, discont: float | None = None, axis: int = -1, period: float =
     x = convert(x, dtypes.to_inexact(x.dtype))
     k = canonical_axis(axis, x.ndim, "unwrap")
     d = diff(x, axis=k)
-    half = period / 2
+    half = divide(to_array(period, "unwrap", "period"), 2)
     folded = subtract(elementwise.remainder(add(d, half), period), half)
     folded = where(
         elementwise.logical_and(elementwise.equal(folded, -half), elementwise.greater(d, 0)),
@@ -367,7 +367,7 @@ def cov(
         z = convert(to_array(y, "cov", "y"), x.dtype)
         rows.append(reshape(z, (1, -1)) if z.ndim < 2 else z if rowvar else z.T)
     x = concatenate(rows, 0)
-    ddof = (0 if bias else 1) if ddof is None else ddof
+    ddof = (0 if bias else 1) if ddof is None else static_int(ddof, "cov: ddof")
     weights = None
     for w in (fweights, aweights):
         if w is not None:

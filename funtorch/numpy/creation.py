@@ -216,6 +216,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> 
     References:
         numpy.astype
     """
+    on_device(device, "astype")
     return convert(to_array(x, "astype"), dtypes.canonical(float if dtype is None else dtype))
 
 
@@ -332,6 +333,11 @@ def linspace(
     num = static_int(num, "linspace: num")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
+    plain = {type(start), type(stop)} <= {int, float} and dtype is None
+    if plain and axis == 0 and not retstep and builtins.max(start, stop, -start, -stop) < 1e38:
+        single = dtypes.default_float()
+        low, high = np.array([start, stop], single).astype(np.float64)
+        return ArrayImpl(np.linspace(low, high, num, endpoint=endpoint).astype(single))
     a, b = promote_inexact("linspace", *to_arrays("linspace", start=start, stop=stop))
     out_dtype = dtypes.canonical(a.dtype if dtype is None else dtype)
     inner = dtypes.promote_types(a.dtype, out_dtype) if dtypes.is_inexact(out_dtype) else a.dtype
@@ -433,8 +439,9 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     References:
         numpy.tri
     """
-    m = N if M is None else M
-    return ArrayImpl(np.tri(N, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
+    n, k = static_int(N, "tri: N"), static_int(k, "tri: k")
+    m = n if M is None else static_int(M, "tri: M")
+    return ArrayImpl(np.tri(n, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
 
 
 def _mask(x: Any, k: int, name: str) -> Any:
@@ -449,7 +456,7 @@ def tril(m: Any, k: int = 0) -> Any:
     References:
         numpy.tril
     """
-    m = to_array(m, "tril", "m")
+    m, k = to_array(m, "tril", "m"), static_int(k, "tril: k")
     return where(_mask(m, k, "tril"), m, zeros_like(m))
 
 
@@ -459,7 +466,7 @@ def triu(m: Any, k: int = 0) -> Any:
     References:
         numpy.triu
     """
-    m = to_array(m, "triu", "m")
+    m, k = to_array(m, "triu", "m"), static_int(k, "triu: k")
     return where(_mask(m, k - 1, "triu"), zeros_like(m), m)
 
 
@@ -479,12 +486,11 @@ def diag(v: Any, k: int = 0) -> Any:
     References:
         numpy.diag
     """
-    v = to_array(v, "diag", "v")
+    v, k = to_array(v, "diag", "v"), static_int(k, "diag: k")
     if v.ndim == 2:
         return v.diagonal(k)
     if v.ndim != 1:
         raise ValueError(f"diag: v must have 1 or 2 axes, got shape {v.shape}")
-    k = static_int(k, "diag: k")
     n = v.shape[0] + builtins.abs(k)
     lo = (builtins.max(k, 0), builtins.max(-k, 0))
     padded = primitives["pad"].bind(

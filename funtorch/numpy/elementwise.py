@@ -63,6 +63,8 @@ def _isnan(x: Any) -> Any:
 def _isinf(x: Any) -> Any:
     if not dtypes.is_inexact(x.dtype):
         return not_equal(x, x)
+    if dtypes.is_complex(x.dtype):
+        return logical_or(isinf(real(x)), isinf(imag(x)))
     return logical_not(logical_or(isfinite(x), isnan(x)))
 
 
@@ -130,8 +132,13 @@ def _fmod(x: Any, y: Any) -> Any:
 
 def _floor_divide(x: Any, y: Any) -> Any:
     if dtypes.is_float(x.dtype):
-        quotient = primitives["round"].bind(divide(subtract(x, _remainder(x, y)), y))
-        return where(equal(y, 0), divide(x, y), quotient)
+        # The rest of truncation first: for an infinite y, x less the rest of flooring is nan.
+        r = primitives["rem"].bind(x, y)
+        whole = divide(subtract(x, r), y)
+        below = logical_and(not_equal(r, 0), not_equal(less(r, 0), less(y, 0)))
+        whole = primitives["round"].bind(where(below, subtract(whole, 1), whole))
+        ratio = divide(x, y)
+        return where(equal(y, 0), ratio, where(equal(whole, 0), multiply(0.0, sign(ratio)), whole))
     q = primitives["div"].bind(x, y)
     if not dtypes.is_signed(x.dtype):
         return q
@@ -143,7 +150,7 @@ def _floor_divide(x: Any, y: Any) -> Any:
 def _numpy_floor_divide(x: Any, y: Any) -> Any:
     """Divide as NumPy; integers by 0 as the machine and JAX: all bits set, less 1 for a rest."""
     out = np.floor_divide(x, y)
-    if out.dtype.kind not in "iu" or np.count_nonzero(y) == np.size(y):
+    if out.dtype.kind not in "iu" or (y if type(y) is int else np.count_nonzero(y) == np.size(y)):
         return out
     beyond = np.array(-1).astype(out.dtype)
     if out.dtype.kind == "i":

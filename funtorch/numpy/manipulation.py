@@ -72,7 +72,13 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-@direct(np.ndarray.reshape)
+def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    if type(shape) is tuple and shape and builtins.min(shape) < -1:
+        raise ValueError("NumPy takes any negative size for -1")
+    return x.reshape(shape, *args, **kwargs)
+
+
+@direct(_numpy_reshape)
 @moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
@@ -297,7 +303,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     i, j = (canonical_axis(axis, x.ndim, "rot90") for axis in axes)
     if i == j:
         raise ValueError(f"rot90: axes {axes} must differ")
-    turns = k % 4
+    turns = static_int(k, "rot90: k") % 4
     if turns == 0:
         return x
     if turns == 2:
@@ -465,6 +471,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(moveaxis(x, axis, 0))
 
 
+@direct(np.vstack, take=sequence)
 @moves
 def vstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays as rows.
@@ -475,6 +482,7 @@ def vstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_2d(x) for x in _sequence(tup, "vstack")], 0, dtype)
 
 
+@direct(np.hstack, take=sequence)
 @moves
 def hstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 1; vectors along axis 0.
@@ -486,6 +494,7 @@ def hstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype)
 
 
+@direct(np.dstack, take=sequence)
 @moves
 def dstack(tup: Any, dtype: Any = None) -> Any:
     """Join arrays along axis 2.
@@ -496,6 +505,7 @@ def dstack(tup: Any, dtype: Any = None) -> Any:
     return concatenate([atleast_3d(x) for x in _sequence(tup, "dstack")], 2, dtype)
 
 
+@direct(np.column_stack, take=sequence)
 def column_stack(tup: Any) -> Any:
     """Join vectors as the columns of a matrix.
 

@@ -272,9 +272,9 @@ def attach(namespace: types.ModuleType) -> None:
     @self_bounded
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         try:
-            if method == "__call__" and not kwargs and are_ready(map(type, inputs)):
+            if method == "__call__" and not kwargs:
                 function = dispatch.functions.get(ufunc)
-                if function is not None:
+                if function is not None and (len(inputs) == 1 or are_ready(map(type, inputs))):
                     return function(*inputs)
             return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
         except Exception as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import divide, isnan, maximum, multiply, subtract, where
 from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import reshape, transpose
@@ -230,6 +233,13 @@ def nanpercentile(
     return _quantile("nanpercentile", a, q, axis, method, keepdims, True, 100, weights)
 
 
+def _numpy_median(a: Any, *args: Any, **kwargs: Any) -> Any:
+    if not a.size:
+        raise ValueError("the median of nothing")
+    return np.median(a, *args, **kwargs)
+
+
+@direct(_numpy_median, FLOATS)
 def median(
     a: Any,
     axis: Any = None,

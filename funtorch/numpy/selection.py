@@ -248,7 +248,7 @@ def mask_indices(
     References:
         numpy.mask_indices
     """
-    n = static_int(n, "mask_indices: n")
+    n, k = static_int(n, "mask_indices: n"), static_int(k, "mask_indices: k")
     return nonzero(mask_func(ones((n, n)), k), size=size)
 
 

@@ -88,6 +88,7 @@ def sort(
         numpy.sort
     """
     x = to_array(a, "sort", "a")
+    _no_order(order, "sort")
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "sort")
@@ -123,6 +124,7 @@ def argsort(
         numpy.argsort
     """
     x = to_array(a, "argsort", "a")
+    _no_order(order, "argsort")
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "argsort")
@@ -159,13 +161,20 @@ def lexsort(keys: Any, axis: int = -1) -> Any:
     return lexicographic(arrays[::-1], canonical_axis(axis, arrays[0].ndim, "lexsort"))
 
 
+def _no_order(order: Any, name: str) -> None:
+    if order is not None:
+        raise ValueError(f"{name}: order={order!r} names fields, which arrays here do not have")
+
+
 def partition(a: Any, kth: int, axis: int = -1) -> Any:
     """Order so that element ``kth`` is where sorting puts it; here, sort.
 
     References:
         numpy.partition
     """
-    return sort(a, axis)
+    x = to_array(a, "partition", "a")
+    canonical_axis(kth, x.shape[canonical_axis(axis, x.ndim, "partition")], "partition (kth)")
+    return sort(x, axis)
 
 
 def searchsorted(
@@ -246,6 +255,8 @@ def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple
     if size is None:
         return tuple(ArrayImpl(i.astype(dtype)) for i in np.nonzero(_known(x, "nonzero")))
     size = static_int(size, "nonzero: size")
+    if size < 0:
+        raise ValueError(f"nonzero: size must not be negative, got {size}")
     fills = fill_value if isinstance(fill_value, (tuple, list)) else (fill_value,) * x.ndim
     mask = ravel(not_equal(x, 0))
     if not mask.shape[0] or not size:

@@ -26,6 +26,7 @@ from funtorch.optim import (
     inject,
     linesearch,
     losses,
+    minimizers,
     moments,
     monitoring,
     numerics,
@@ -51,6 +52,7 @@ from funtorch.optim.descents import *
 from funtorch.optim.inject import *
 from funtorch.optim.linesearch import *
 from funtorch.optim.losses import *
+from funtorch.optim.minimizers import *
 from funtorch.optim.moments import *
 from funtorch.optim.monitoring import *
 from funtorch.optim.norms import global_norm, safe_increment, safe_norm, safe_root_mean_squares
@@ -77,6 +79,7 @@ __all__ += descents.__all__
 __all__ += inject.__all__
 __all__ += losses.__all__
 __all__ += linesearch.__all__
+__all__ += minimizers.__all__
 __all__ += moments.__all__
 __all__ += monitoring.__all__
 __all__ += numerics.__all__

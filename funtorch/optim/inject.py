@@ -19,7 +19,7 @@ from funtorch.optim.base import (
     with_extra_args_support,
     zero_count,
 )
-from funtorch.optim.norms import safe_increment
+from funtorch.optim.norms import at_least_float32, safe_increment
 from funtorch.optim.tree_utils import tree_dtype
 
 __all__ = [
@@ -120,7 +120,8 @@ def inject_hyperparams(
     Args:
         inner_factory: function that makes an optimizer, such as `adam`.
         static_args: names of arguments that stay as they are.
-        hyperparam_dtype: dtype of the numbers; the widest of the parameters by default.
+        hyperparam_dtype: dtype of the numbers; by default the widest of the parameters, at least
+            float32.
 
     Returns:
         A function of the same arguments as ``inner_factory``.
@@ -170,7 +171,8 @@ def _injected(
     others: dict[str, Any], dtype: Any,
 ) -> GradientTransformationExtraArgs:  # fmt: skip
     def wide(params: Any) -> Any:
-        return tree_dtype(params, "highest") if dtype is None else dtype
+        # In half precision b2 = 0.999 would be 1.
+        return at_least_float32(tree_dtype(params, "highest")) if dtype is None else dtype
 
     def values(states: dict[str, Any], wanted: Any, extra: dict[str, Any]) -> dict[str, Any]:
         return {k: _as_array(s(states[k], **extra), wanted) for k, s in schedules.items()}

@@ -20,6 +20,7 @@ from funtorch.optim.base import (
     GradientTransformationExtraArgs,
     check_params,
     each,
+    is_none,
     piece_with_extra,
     zeros_like,
 )
@@ -81,13 +82,25 @@ def _real_dtype(params: Any) -> Any:
     return fnp.real(fnp.zeros((), leaves[0].dtype if leaves else None)).dtype
 
 
+def _slopes(loss: Callable[[Any], Any], like: Any, params: Any) -> tuple[Any, Any]:
+    """Return a loss and its gradient, the latter only where ``like`` has something.
+
+    What does not move may well be of integers, as the buffers of a model are.
+    """
+
+    def of_own(own: Any) -> Any:
+        return loss(tree.map(lambda o, p: p if o is None else o, own, params, is_leaf=is_none))
+
+    return value_and_grad(of_own)(each(lambda own, p: p, like, params))
+
+
 def _moved(params: Any, step: Any, updates: Any) -> Any:
     """Return ``params + step * updates``; where there is no update, the parameter."""
     return tree.map(
         lambda u, p: p if u is None else (p + step.astype(fnp.real(p).dtype) * u).astype(p.dtype),
         updates,
         params,
-        is_leaf=lambda x: x is None,
+        is_leaf=is_none,
     )
 
 
@@ -186,7 +199,7 @@ def scale_by_backtracking_linesearch(
         def shorten(trial: _Trial) -> _Trial:
             rate = fnp.where(trial.number > 0, decrease_factor * trial.rate, trial.rate)
             place = _moved(params, rate, updates)
-            found, slopes = value_and_grad(loss)(place) if store_grad else (loss(place), None)
+            found, slopes = _slopes(loss, updates, place) if store_grad else (loss(place), None)
             found = found.astype(dtype)
             error = found - (1.0 + rtol) * value - rate * slope_rtol * slope
             error = fnp.maximum(fnp.where(fnp.isnan(error), fnp.inf, error), 0.0)
@@ -194,7 +207,7 @@ def scale_by_backtracking_linesearch(
 
         first = fnp.minimum(increase_factor * state.learning_rate, max_learning_rate)
         inf = fnp.full((), fnp.inf, dtype)
-        start = zeros_like(params) if store_grad else None
+        start = each(fnp.zeros_like, updates) if store_grad else None
         zero = fnp.zeros((), fnp.int32)
         end = lax.while_loop(go_on, shorten, _Trial(first.astype(dtype), value, start, inf, zero))
         rate = fnp.where(fnp.isinf(end.error), 0.0, end.rate).astype(dtype)
@@ -420,11 +433,11 @@ def scale_by_zoom_linesearch(
         value: Any = None, grad: Any = None, value_fn: Any = None, **extra: Any,
     ) -> tuple[Any, ScaleByZoomLinesearchState]:  # fmt: skip
         check_params("scale_by_zoom_linesearch", params)
-        loss = value_and_grad(_bind("scale_by_zoom_linesearch", value_fn, extra))
+        loss = _bind("scale_by_zoom_linesearch", value_fn, extra)
         dtype = state.value.dtype
 
         def evaluate(step: Any) -> tuple[_Place, Any]:
-            found, grads = loss(_moved(params, step, updates))
+            found, grads = _slopes(loss, updates, _moved(params, step, updates))
             place = _Place(step.astype(dtype), found.astype(dtype), _dot(grads, updates))
             return place._replace(slope=place.slope.astype(dtype)), grads
 
@@ -491,7 +504,7 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., tup
             )
 
         def compute(params: Any, value: Any, grad: Any) -> tuple[Any, Any]:
-            new, slopes = value_and_grad(value_fn)(params, *args, **kwargs)
+            new, slopes = _slopes(lambda p: value_fn(p, *args, **kwargs), grad, params)
             return new.astype(value.dtype), slopes
 
         return lax.cond(

@@ -109,11 +109,14 @@ def scale_by_lbfgs(
         order = (state.count + fnp.arange(memory_size)) % memory_size
         moved = _two_loops(updates, rings, weights, start, order)
         count = safe_increment(state.count)
-        kept = each(fnp.asarray, params)
-        grads = tree.map(
-            lambda u, old: old if u is None else u.astype(old.dtype),
-            updates, state.updates, is_leaf=lambda x: x is None,
-        )  # fmt: skip
+
+        def keep(new: Any, old: Any) -> Any:
+            return tree.map(
+                lambda u, o, n: o if u is None else fnp.asarray(n).astype(o.dtype),
+                updates, old, new, is_leaf=lambda x: x is None,
+            )  # fmt: skip
+
+        kept, grads = keep(params, state.params), keep(updates, state.updates)
         return moved, ScaleByLBFGSState(count, kept, grads, *rings, weights)
 
     return piece(ScaleByLBFGSState, init, update)

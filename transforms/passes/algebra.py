@@ -313,7 +313,7 @@ def _before_broadcast(b: Rewriter, eqn: Eqn) -> Atom | list[Atom] | None:
             small, dims = source.aval, made.params["dims"]
         elif source.aval.shape != small.shape or made.params["dims"] != dims:
             return None
-    if small is None or small.size >= aval.size:
+    if small is None or int(small.size) >= int(aval.size):
         return None
     args = [
         s if s.aval.shape == small.shape else b.full(b.value(s), s.aval.update(shape=small.shape))

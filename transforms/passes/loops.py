@@ -169,7 +169,7 @@ def _is_smaller(eqn: Eqn) -> bool:
     if type(x) is not Var:
         return False
     if eqn.prim.name == "broadcast_in_dim":
-        return x.aval.size < out.size
+        return int(x.aval.size) < int(out.size)
     narrower = x.aval.dtype.itemsize < out.dtype.itemsize
     return eqn.prim.name == "convert" and narrower and is_exact(x.aval.dtype, out.dtype)
 
@@ -266,7 +266,8 @@ def _scan_products(b: Rewriter, eqn: Eqn) -> list[Atom] | None:
     steps: dict[Any, Atom] = dict(zip(x_vars, xs, strict=True))
     for at, product in list(products.items()):
         fresh = sum(v.aval.size for v in {*product.invars}.difference(steps))
-        if fresh > carry[at].aval.size or fresh * p["length"] > _LARGEST:
+        kept = int(fresh * p["length"])
+        if int(fresh) > int(carry[at].aval.size) or kept > _LARGEST:
             del products[at]
     if not products:
         return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import ml_dtypes
 
 from funtorch import dtypes
+from funtorch.dims import fixed
 from funtorch.jaxpr import Eqn, Lit
 from funtorch.ops.contract import free_axes
 
@@ -226,7 +227,7 @@ def _reduce_broadcast(b: Rewriter, eqn: Eqn) -> Atom | None:
     own = tuple(k for k, d in enumerate(dims) if d in axes)
     real = tuple(k for k in own if shape[k] != 1 or x.aval.shape[dims[k]] == 1)
     copies = math.prod(x.aval.shape[a] for a in axes) // math.prod(shape[k] for k in real)
-    if copies == 1 and source.aval.size >= x.aval.size:
+    if copies == 1 and int(source.aval.size) >= int(x.aval.size):
         return None
     out, sums = source, eqn.prim.name == "reduce_sum"
     if sums and not _exact_count(copies, source):
@@ -248,6 +249,8 @@ def _reduce_broadcast(b: Rewriter, eqn: Eqn) -> Atom | None:
 
 def _exact_count(copies: int, v: Atom) -> bool:
     """Tell whether the number of copies is a value of the dtype."""
+    if not fixed(copies):
+        return False
     dtype = v.aval.dtype
     if dtypes.is_integer(dtype):
         return True

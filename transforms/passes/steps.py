@@ -78,7 +78,7 @@ class _Steps:
         args = []
         for v in made.invars:
             found = self.spread(v)
-            if found is None and v.aval.size * v.aval.dtype.itemsize > _nbytes(x):
+            if found is None and int(v.aval.size) * v.aval.dtype.itemsize > int(_nbytes(x)):
                 return None
             args.append(self.at(v) if found is None else found)
         return self.write(made, args, Var(x.aval.update(shape=x.aval.shape[1:])))

@@ -92,6 +92,18 @@ def _integer_pow(z: Pair, *, y: int) -> Pair:
     return _reciprocal(out) if y < 0 else out
 
 
+def _extremum(before: str) -> Callable[[Pair, Pair], Pair]:
+    """Return NumPy's choice of one of two numbers in lexicographic order: the first that is nan."""
+
+    def choose(z: Pair, w: Pair) -> Pair:
+        no_nan = ~(z.im.is_nan() | w.im.is_nan())
+        first = z.re.cmp(before, w.re) & no_nan
+        first |= z.re.equals(w.re) & z.im.cmp(before[:-1] + "e", w.im)
+        return _choose(first | z.re.is_nan() | z.im.is_nan(), z, w)
+
+    return choose
+
+
 def _abs(z: Pair) -> Value:
     return power.hypot(z.re, z.im)
 
@@ -319,6 +331,8 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "atanh": _of_parts(complex_inverse.atanh),
     "eq": _equal,
     "ne": lambda z, w: ~_equal(z, w),
+    "max": _extremum("ogt"),
+    "min": _extremum("olt"),
     "is_finite": _is_finite,
     "select": _choose,
     "copy": lambda z: z,

@@ -18,6 +18,7 @@ from funtorch.optim.base import (
     ScalarOrSchedule,
     chain,
     check_decay,
+    each,
     per_leaf,
     piece,
     stateless,
@@ -191,10 +192,12 @@ def _numbers_for(given: Any, updates: Any, default: Any) -> Any:
 
 
 def _with_numbers(f: Callable[..., Any], numbers: Any, *trees: Any) -> Any:
-    """Map over arrays and the dimension numbers that belong to them."""
-    return tree.map(
-        lambda n, *xs: tree.map(lambda *ys: f(n, *ys), *xs), numbers, *trees, is_leaf=_is_numbers
-    )
+    """Map over arrays and the dimension numbers that belong to them; None is no array."""
+
+    def under(n: Any, *xs: Any) -> Any:
+        return each(lambda *ys: f(n, *ys), *xs)
+
+    return tree.map(under, numbers, *trees, is_leaf=_is_numbers)
 
 
 def scale_by_muon(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import funtorch.numpy as fnp
-from funtorch import tree
 from funtorch.optim.adding import add_decayed_weights
 from funtorch.optim.base import (
     GradientTransformation,
@@ -247,7 +246,7 @@ def mechanize(
         check_params("mechanize", params)
         moves, inner_state = optimizer.update(updates, state.base_optimizer_state, params, **extra)
         dtype = state.s.dtype
-        first = tree.map(lambda p, x: fnp.where(state.count == 0, p, x), params, state.x0)
+        first = each(lambda p, x: fnp.where(state.count == 0, p, x), params, state.x0)
         factor = fnp.sum(state.s)
         pull = (weight_decay * factor * global_norm(updates) / (global_norm(params) + eps)).astype(
             dtype

@@ -177,7 +177,7 @@ def sam(
         first = state.steps_since_sync == 0
         last = state.steps_since_sync == sync_period - 1
         uphill, adv_state = up.update(updates, state.adv_state, params)
-        base = choose(first, params, state.cache)
+        base = each(lambda kept, p: fnp.where(first, p, kept), state.cache, params)
         downhill, opt_state = down.update(updates, state.opt_state, base)
         moves = each(
             lambda d, u, c, p: fnp.where(last, c - p + d, -u), downhill, uphill, base, params

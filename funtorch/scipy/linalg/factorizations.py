@@ -191,8 +191,9 @@ def eigh_tridiagonal(
 
     Example:
         >>> line = fnp.ones(3)
-        >>> eigh_tridiagonal(line, line[:2], eigvals_only=True, select="v", select_range=(0, 3))
-        Array([1.       , 2.4142137], dtype=float32)
+        >>> w, v = eigh_tridiagonal(line, line[:2], select="v", select_range=(0, 3))
+        >>> w.shape, v.shape
+        ((2,), (3, 2))
     """
     fits = select == "a" or (np.shape(select_range) == (2,) and select in ("i", "v"))
     if not fits or (select == "i" and np.min(select_range or 0) < 0):

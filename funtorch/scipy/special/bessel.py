@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from funtorch.scipy.special.gammas import SMALL, poly
+from funtorch.scipy.special.arithmetic import poly
+from funtorch.scipy.special.gammas import SMALL
 from funtorch.transforms.numeric import Maths, numeric
 
 __all__ = ["i0", "i0e", "i1", "i1e", "iv", "ive", "jv", "kv", "kve", "yv"]

@@ -19,7 +19,7 @@ from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.ops import elementwise as ops
 from funtorch.ops import special
-from funtorch.scipy.special import bessel, gammas, hypergeometric, integrals
+from funtorch.scipy.special import arithmetic, bessel, gammas, hypergeometric, integrals
 from funtorch.scipy.special.basic import gammaln
 from funtorch.scipy.special.functions import real_arguments
 from funtorch.transforms.numeric import Maths, numeric
@@ -155,7 +155,7 @@ def loggamma(x: Any) -> Array:
         logs = logs + fnp.log(z + k)
     w = z + 8
     stirling = (w - 0.5) * fnp.log(w) - w + 0.5 * math.log(2 * math.pi)
-    out = stirling + gammas.poly(special.STIRLING, 1 / (w * w)) / w - logs
+    out = stirling + arithmetic.poly(special.STIRLING, 1 / (w * w)) / w - logs
     # log(sin(pi z)), continuous in the upper half plane.
     turn = upper - fnp.round(upper.real)
     sine = fnp.log(-fnp.expm1(2j * math.pi * fnp.where(left, turn, 0.25)))
@@ -229,7 +229,7 @@ def _growth(m: Maths, u: Any) -> Any:
     """Return ``(exp(u) - 1) / u``, 1 at 0."""
     near = m.abs(u) < 0.5
     v = m.where(near, u, 0.0)
-    series = gammas.poly([1 / math.factorial(k + 1) for k in range(17)][::-1], v)
+    series = arithmetic.poly([1 / math.factorial(k + 1) for k in range(17)][::-1], v)
     return m.where(near, series, m.expm1(u) / m.where(near, 1.0, u))
 
 

@@ -17,6 +17,16 @@ from typing import Any
 
 from funtorch.ops import special
 from funtorch.ops.families import full_like
+from funtorch.scipy.special.arithmetic import (
+    Doubled,
+    minus,
+    plus,
+    poly,
+    product,
+    ratio_log,
+    times,
+    two_sum,
+)
 from funtorch.transforms import jvp
 from funtorch.transforms.numeric import Maths, numeric
 
@@ -30,7 +40,6 @@ __all__ = [
     "hurwitz",
     "igamma",
     "igammac",
-    "poly",
     "random_gamma_grad",
     "riemann",
 ]
@@ -39,14 +48,6 @@ __all__ = [
 SMALL = 1e-21
 _EPS = 1.2e-16
 _NEVER = 1e9  # a number of steps that no loop reaches
-
-
-def poly(coefficients: Sequence[float], x: Any) -> Any:
-    """Evaluate a polynomial, highest power first."""
-    total: Any = coefficients[0]
-    for c in coefficients[1:]:
-        total = total * x + c
-    return total
 
 
 # --------------------------------------------------------------------------------------- fractions
@@ -116,20 +117,40 @@ def _log_gamma_of_1_plus(m: Maths, a: Any) -> Any:
     return a * (a - 1.0) * poly(special.LGAMMA_FROM_1, a - 0.5)
 
 
-def _power_over_gamma(m: Maths, a: Any, x: Any) -> Any:
-    """Return ``x**a exp(-x) / gamma(a + 1)`` for x > 0."""
+_LOWEST = -800.0  # an exponent whose exponential is 0
+
+
+def _exponent(m: Maths, a: Any, x: Any, rough: Any, exact: bool) -> Doubled:
+    """Return ``a log(x / a) - (x - a)`` to 18 digits after the point, or as it is given roughly.
+
+    Derivatives are those of the rough number.
+    """
+    if not exact:
+        return rough, 0.0 * m.constant(a)
+    a, x, known = m.constant(a), m.constant(x), m.constant(rough)
+    difference = two_sum(x, -a)
+    exact = plus(times((a, 0.0), ratio_log(m, x, a)), minus(difference))
+    good = known > _LOWEST
+    change = m.where(good, exact[0] - known, 0.0)
+    return rough + change, m.where(good, exact[1], 0.0)
+
+
+def _power_over_gamma(m: Maths, a: Any, x: Any, exact: bool = True) -> Any:
+    """Return ``x**a exp(-x) / gamma(a + 1)`` for x > 0; unless ``exact``, large powers roughly."""
     small = a < 10.0
     b, y = m.where(small, a, 1.0), m.where(small, m.minimum(x, 1000.0), 1.0)
     whole = m.constant(m.floor(b))
     gamma = m.exp(_log_gamma_of_1_plus(m, b - whole))
     for k in range(1, 10):
         gamma = gamma * m.where(whole >= float(k), b - (whole - float(k)), 1.0)
-    near = m.power(y, b) * m.exp(-y) / gamma
+    half = m.exp(-0.5 * y)
+    near = (m.power(y, b) * half) / gamma * half
     b = m.where(small, 10.0, a)
     u = (x - b) / b
     close = m.abs(u) < 0.4
     less = m.where(close, _log1p_less(m, m.where(close, u, 0.0)), m.log(x / b) - u)
-    far = m.exp(b * less - _stirling(b)) / m.sqrt(2 * math.pi * b)
+    high, low = _exponent(m, b, x, b * less, exact)
+    far = m.exp(high) * (m.exp(low - _stirling(b)) / m.sqrt(2 * math.pi * b))
     return m.where(small, near, far)
 
 
@@ -210,7 +231,7 @@ def _central(m: Maths, a: Any, x: Any) -> Any:
     return (a > 1e5) & (m.abs(x - a) < 0.06 * a)
 
 
-def _temme(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
+def _temme(m: Maths, used: Any, a: Any, x: Any, exact: bool = True) -> tuple[Any, Any]:
     """Return P and Q by the uniform expansion for large a (DLMF 8.12.3-4)."""
     b = m.where(used, a, 1e6)
     u = m.where(used, (x - a) / a, 0.0)
@@ -219,23 +240,31 @@ def _temme(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
     rest: Any = 0.0
     for coefficients in reversed(_TEMME):
         rest = rest / b + poly(coefficients[::-1], eta)
-    rest = rest * m.exp(-0.5 * b * eta * eta) / m.sqrt(2 * math.pi * b)
+    half = -0.5 * b * eta * eta
+    high, low = _exponent(m, b, m.where(used, x, 1e6), half, exact)
+    rest = rest * (m.exp(high) * (m.exp(low) / m.sqrt(2 * math.pi * b)))
     z = eta * m.sqrt(0.5 * b)
-    return 0.5 * m.erfc(-z) - rest, 0.5 * m.erfc(z) + rest
+    tail = 0.5 * m.erfc(m.abs(z))
+    if exact:
+        # erfc(z) is exp(-z * z) times what changes slowly: z is too rough for that exponent.
+        square = plus(product(m.constant(z), m.constant(z)), (m.constant(high), m.constant(low)))
+        tail = tail * m.exp(m.where(half > _LOWEST, square[0], 0.0))
+    small, large = tail + m.where(z < 0, -rest, rest), 1.0 - tail + m.where(z < 0, rest, -rest)
+    return m.where(z < 0, small, large), m.where(z < 0, large, small)
 
 
-def _lower_and_upper(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
+def _lower_and_upper(m: Maths, used: Any, a: Any, x: Any, exact: bool = True) -> tuple[Any, Any]:
     """Return P and Q inside the domain, the smaller of them to all digits."""
     central = _central(m, a, x)
-    p, q = _temme(m, central, a, x)
-    lower, upper = _by_loops(m, used & ~central, a, x)
+    p, q = _temme(m, central, a, x, exact)
+    lower, upper = _by_loops(m, used & ~central, a, x, exact)
     return m.where(central, p, lower), m.where(central, q, upper)
 
 
-def _by_loops(m: Maths, used: Any, a: Any, x: Any) -> tuple[Any, Any]:
+def _by_loops(m: Maths, used: Any, a: Any, x: Any, exact: bool) -> tuple[Any, Any]:
     small = (a < 1.0) & (x < 1.1)
     below = (x <= 1.0) | (x <= a) | small
-    front = _power_over_gamma(m, a, x)
+    front = _power_over_gamma(m, a, x, exact)
     lower = front * _lower_sum(m, used & below & (front > 0), a, x)
     upper = front * a * _upper_fraction(m, used & ~below & (front > 0), a, x)
     q = m.where(below, 1.0 - lower, upper)
@@ -288,8 +317,9 @@ def random_gamma_grad(m: Maths, a: Any, x: Any) -> Any:
     (p, tp), (q, tq) = jvp(lower, (b,), (along,)), jvp(upper, (b,), (along,))
     slope = m.log(y) - m.digamma(b + 1.0)
     out = y / b * m.where(below, -(p * slope + tp), q * slope + tq)
-    far = jvp(lambda b: _temme(m, central, b, y)[0], (b,), (along,))[1]
-    far = -far / m.where(central, _power_over_gamma(m, b, y) * (b / y), 1.0)
+    # Roughly, for both alike: what the exponents lack cancels.
+    far = jvp(lambda b: _temme(m, central, b, y, False)[0], (b,), (along,))[1]
+    far = -far / m.where(central, _power_over_gamma(m, b, y, False) * (b / y), 1.0)
     out = m.where(central, far, out)
     return m.where(inside, out, m.where((x == 0) & (a > 0), 0.0, math.nan))
 
@@ -412,8 +442,8 @@ def _inverse_gamma(m: Maths, a: Any, p: Any, q: Any) -> tuple[Any, Any]:
 
     def both(u: Any, a: Any, p: Any, q: Any) -> tuple[Any, Any, Any]:
         x = m.exp(u)
-        value, rest = _lower_and_upper(m, a > 0, a, x)
-        return value, rest, _power_over_gamma(m, a, x) * a
+        value, rest = _lower_and_upper(m, a > 0, a, x, False)
+        return value, rest, _power_over_gamma(m, a, x, False) * a
 
     # As if P were x**a / gamma(a + 1), which it is near 0.
     start = m.minimum((m.log(p) + m.lgamma(b + 1.0)) / b, m.log(b + 1.0))
@@ -421,7 +451,7 @@ def _inverse_gamma(m: Maths, a: Any, p: Any, q: Any) -> tuple[Any, Any]:
     x = m.exp(u)
     value, rest = _lower_and_upper(m, inside, b, x)
     gap = m.where(p <= q, value - p, q - rest)
-    return inside, _polished(m, x, x - x * gap / (_power_over_gamma(m, b, x) * b))
+    return inside, _polished(m, x, x - x * gap / (_power_over_gamma(m, b, x, False) * b))
 
 
 def _edges(m: Maths, a: Any, p: Any, q: Any, inside: Any, x: Any) -> Any:

@@ -22,7 +22,8 @@ import numpy as np
 import funtorch.numpy as fnp
 from funtorch.ops import special
 from funtorch.ops.elementwise import erf
-from funtorch.scipy.special.gammas import SMALL, fraction, poly
+from funtorch.scipy.special.arithmetic import poly
+from funtorch.scipy.special.gammas import SMALL, fraction
 from funtorch.transforms.numeric import Maths, numeric
 
 __all__ = [
