@@ -22,6 +22,8 @@ __all__ = [
 # With more pairs than this, queries are treated in tiles of about a quarter as many pairs.
 _MOST_PAIRS = 1 << 22
 _LEAST_ROWS = 16
+# Causal queries are treated in so many parts, each with the keys that the last of them sees.
+_CAUSAL_PARTS = 4
 
 
 class Weighing(NamedTuple):
@@ -204,7 +206,37 @@ def _attend(
 def _tiled(
     q: Any, k: Any, v: Any, mask: Any, weighing: Weighing, dropout_key: Any, rows: int
 ) -> Any:
-    """Treat ``rows`` queries at a time."""
+    """Treat ``rows`` queries at a time. Those that come first of causal ones need few keys."""
+    length, source = q.shape[-2], k.shape[-2]
+    long = mask is not None and mask.ndim > 1 and mask.shape[-2] == length
+    wide = mask is not None and mask.ndim > 0 and mask.shape[-1] == source
+    tiles = math.ceil(length / rows)
+    each = math.ceil(tiles / _CAUSAL_PARTS) if weighing.causal else tiles
+    outs = []
+    for first in range(0, tiles, each):
+        start, stop = first * rows, min((first + each) * rows, length)
+        seen = min(stop, source) if weighing.causal else source
+        part = mask[..., start:stop, :] if long else mask
+        part = part[..., :seen] if wide else part
+        outs.append(
+            _looped(
+                q[..., start:stop, :],
+                k[..., :seen, :],
+                v[..., :seen, :],
+                part,
+                weighing,
+                dropout_key,
+                rows,
+                first,
+            )
+        )
+    return fnp.concatenate(outs, -2)
+
+
+def _looped(
+    q: Any, k: Any, v: Any, mask: Any, weighing: Weighing, dropout_key: Any, rows: int, first: int
+) -> Any:
+    """Treat tiles one after the other; the first one has this number."""
     length = q.shape[-2]
     count = math.ceil(length / rows)
     long = mask is not None and mask.ndim > 1 and mask.shape[-2] == length
@@ -217,10 +249,10 @@ def _tiled(
         part = part if long else whole
         return _attend(q, k, v, part, weighing, dropout_key, number * rows)[0]
 
-    numbers, parts = fnp.arange(count), _split(mask, rows, count) if long else None
-    whole = None if long else mask
+    parts, whole = (_split(mask, rows, count), None) if long else (None, mask)
     out = lax.map(
-        lambda args: tile(args, k, v, whole, dropout_key), (numbers, _split(q, rows, count), parts)
+        lambda args: tile(args, k, v, whole, dropout_key),
+        (first + fnp.arange(count), _split(q, rows, count), parts),
     )
     out = fnp.moveaxis(out, 0, -3)
     return out.reshape(*out.shape[:-3], count * rows, out.shape[-1])[..., :length, :]
