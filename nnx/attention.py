@@ -61,6 +61,7 @@ def scaled_dot_product_attention(
 
     Raises:
         ValueError: shapes do not fit, or dropout has no key.
+        TypeError: the mask is one of integers.
 
     Example:
         >>> import funtorch.numpy as fnp
@@ -75,7 +76,7 @@ def scaled_dot_product_attention(
         J. Ainslie et al., "GQA: training generalized multi-query transformer models", EMNLP 2023.
     """
     q, k, v = (fnp.asarray(x) for x in (query, key, value))
-    mask = None if attn_mask is None else fnp.asarray(attn_mask)
+    mask = as_mask("scaled_dot_product_attention", "attn_mask", attn_mask)
     weighing = _weighing(q, k, v, mask, dropout_p, is_causal, scale, enable_gqa, dropout_key)
     grouped, mask = _grouped(q, k, mask, enable_gqa)
     rows = _rows_of_tile(q.shape, k.shape)
@@ -84,6 +85,19 @@ def scaled_dot_product_attention(
     else:
         out, _ = _attend(grouped, k, v, mask, weighing, dropout_key, 0)
     return _ungrouped(out, enable_gqa)
+
+
+def as_mask(taker: str, name: str, mask: Any) -> Any:
+    """Return a mask as an array of bools or of numbers to be added; None as it is."""
+    if mask is None:
+        return None
+    mask = fnp.asarray(mask)
+    if mask.dtype != bool and not fnp.issubdtype(mask.dtype, fnp.floating):
+        raise TypeError(
+            f"{taker} takes {name} of bools, or of floats that are added; it was given "
+            f"{mask.dtype} of shape {mask.shape}. Compare it with 0 to make bools"
+        )
+    return mask
 
 
 def attention_with_weights(

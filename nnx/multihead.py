@@ -9,7 +9,12 @@ import funtorch.numpy as fnp
 from funtorch import lax, random
 
 from . import init
-from .attention import attention_with_weights, rotary_embedding, scaled_dot_product_attention
+from .attention import (
+    as_mask,
+    attention_with_weights,
+    rotary_embedding,
+    scaled_dot_product_attention,
+)
 from .embedding import known_values
 from .layers import Linear
 from .module import Module, static, title
@@ -168,9 +173,9 @@ class MultiheadAttention(Module):
         hidden = self._hidden(attn_mask, key_padding_mask, single, q, k, cache)
         if cache is not None:
             k, v, cache = self._stored(k, v, cache)
+        if cache is not None or (is_causal and self._appends):  # what is appended all may see
             hidden, is_causal = _joined(hidden, _later(q, k, start, is_causal)), False
-        else:
-            k, v, hidden = self._appended(k, v, hidden)
+        k, v, hidden = self._appended(k, v, hidden)
         mask = ~hidden if hidden is not None and hidden.dtype == bool else hidden
         rate = self.dropout if self.training or dropout_key is not None else 0.0
         if rate and dropout_key is None:
@@ -211,6 +216,10 @@ class MultiheadAttention(Module):
         return KVCache(empty, empty, fnp.zeros((), fnp.int32))
 
     # ------------------------------------------------------------------------------------ parts
+    @property
+    def _appends(self) -> bool:
+        return self.bias_k is not None or self.add_zero_attn
+
     def _check(self, xs: tuple[Any, ...]) -> None:
         sizes, ranks = (self.embed_dim, self.kdim, self.vdim), {x.ndim for x in xs}
         fit = ranks in ({2}, {3}) and all(x.shape[-1] == n for x, n in zip(xs, sizes, strict=True))
@@ -251,8 +260,9 @@ class MultiheadAttention(Module):
         """Return both masks in one that broadcasts to (batch, heads, length, source)."""
         batch, heads, length = q.shape[:3]
         source = k.shape[2] if cache is None else cache.key.shape[2]
+        attn_mask = as_mask(title(self), "attn_mask", attn_mask)
+        padding = as_mask(title(self), "key_padding_mask", padding)
         if attn_mask is not None:
-            attn_mask = fnp.asarray(attn_mask)
             if attn_mask.shape == (batch * heads, length, source):
                 attn_mask = attn_mask.reshape(batch, heads, length, source)
             elif attn_mask.shape != (length, source):
@@ -261,7 +271,6 @@ class MultiheadAttention(Module):
                     f"{(batch * heads, length, source)}; it was given {attn_mask.shape}"
                 )
         if padding is not None:
-            padding = fnp.asarray(padding)
             wanted = (source,) if single else (batch, source)
             if padding.shape != wanted:
                 raise ValueError(
@@ -289,7 +298,7 @@ class MultiheadAttention(Module):
 
     def _stored(self, k: Any, v: Any, cache: KVCache) -> tuple[Any, Any, KVCache]:
         room, count = cache.key.shape[2], k.shape[2]
-        if self.bias_k is not None or self.add_zero_attn:
+        if self._appends:
             raise ValueError(f"{title(self)} takes no cache with add_bias_kv or add_zero_attn")
         start = known_values(cache.position)
         taken = 0 if start is None else int(start.max())

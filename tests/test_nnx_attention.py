@@ -245,6 +245,17 @@ def test_is_causal_is_the_mask() -> None:
     np.testing.assert_allclose(model(X, X, tgt_mask=added), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("options", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str)
+def test_layer_is_causal_is_the_mask(options: dict[str, bool], need_weights: bool) -> None:
+    layer = nnx.MultiheadAttention(8, 2, batch_first=True, **options, key=KEY)
+    later = np.triu(np.ones((6, 6), bool), 1)
+    got = layer(X, X, X, need_weights=need_weights, is_causal=True)
+    want = layer(X, X, X, need_weights=need_weights, attn_mask=later)
+    for a, b in zip(got[: 1 + need_weights], want, strict=False):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_transformer_drops_in_training() -> None:
     model = nnx.Transformer(8, 2, 2, 1, 10, 0.2, key=KEY)
     y, again = nnx.train(model, random.key(1))(X, X)
@@ -307,3 +318,23 @@ def test_mistakes(name: str) -> None:
     call, text = MISTAKES[name]
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_integers_are_no_mask() -> None:
+    with pytest.raises(TypeError, match=r"takes attn_mask of bools.*given int32 of shape \(7, 5\)"):
+        sdpa(Q, K, V, np.int32(MASK > 0))
+    with pytest.raises(
+        TypeError, match=r"^layers\.0\.self_attn: .*takes key_padding_mask of bools"
+    ):
+        MODEL(X, None, np.zeros((6, 2), np.int32))
+
+
+def test_attention_of_nothing() -> None:
+    empty = fnp.ones((2, 3, 0, 4))
+    for causal in (False, True):
+        y = sdpa(fnp.ones((2, 3, 5, 4)), empty, empty, is_causal=causal)
+        assert y.shape == (2, 3, 5, 4)
+        assert bool((y == 0).all())
+        assert sdpa(empty, empty, empty, is_causal=causal).shape == empty.shape
+    nobody = fnp.ones((0, 3, 5, 4))
+    assert sdpa(nobody, nobody, nobody, enable_gqa=True).shape == nobody.shape
