@@ -129,6 +129,31 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert run(code, FUNTORCH_NUM_THREADS="2") == ["0"]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads by /proc")
+def test_a_forked_child_leaves_its_parents_threads_alone():
+    code = """
+import os, time
+import numpy as np
+import funtorch as ft, funtorch.numpy as fnp
+x = np.linspace(-1, 1, 1 << 21, dtype="float32")
+f = ft.jit(lambda x: fnp.tanh(x) * x)
+f(x)
+time.sleep(0.5)  # threads that compiled end
+counts = []
+for child_computes in (False, True, False):
+    pid = os.fork()
+    if pid == 0:
+        if child_computes:
+            f(x)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    f(x)
+    counts.append(len(os.listdir("/proc/self/task")))
+print(len(set(counts)))
+"""
+    assert run(code, FUNTORCH_NUM_THREADS="2") == ["1"]
+
+
 @pytest.mark.parametrize("n", [24, 700], ids=["small", "large"])
 def test_memory_stays_flat(n):
     w, x = map(fnp.asarray, problem(0, n))

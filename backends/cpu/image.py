@@ -204,7 +204,9 @@ class Image:
                 self._code_end = top = -(-top // _PAGE) * _PAGE
             else:
                 self._entries, top = top, top + 8 * outside
-        self._memory = mmap.mmap(-1, max(top, self._code_end, _PAGE))
+        # Private: what a forked child writes, such as that its threads are gone, is its own.
+        size = max(top, self._code_end, _PAGE)
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = (ctypes.c_char * len(self._memory)).from_buffer(self._memory)
         self._base = ctypes.addressof(self._view)
         for o in objects:
