@@ -135,8 +135,8 @@ def stacked(ws, x):
 # Most of the bytes that the gradient of all losses takes, and least of those of vmap of grad.
 LARGE = {
     "matrices": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (64, 256)), 1.1, 1.3),
-    "sequences": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (32, 16, 256)), 1.7, 8),
-    "long sequences": (stacked, ([array(64, 64, dtype=np.float32)] * 2, (256, 99, 64)), 1.4, 0.9),
+    "sequences": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (32, 16, 256)), 2.1, 8),
+    "long sequences": (stacked, ([array(64, 64, dtype=np.float32)] * 2, (256, 99, 64)), 2.1, 0.9),
     "tables": (
         lambda p, i: fnp.sin(p[0][i]).sum(),
         ([array(4096, 16, dtype=np.float32)], (32, 8)),

@@ -114,9 +114,14 @@ def _i0(x: Any) -> Any:
     return where(near, mean, far)
 
 
+def _not_zero(y: Any) -> Any:
+    """Put 1 in the place of 0: then the remainder is 0, as in NumPy."""
+    return where(equal(y, 0), convert(asarray(1, y.dtype), y.dtype, y.weak_type), y)
+
+
 def _remainder(x: Any, y: Any) -> Any:
     if dtypes.is_integer(x.dtype):
-        y = where(equal(y, 0), asarray(1, y.dtype), y)  # the remainder of 0 is 0, as in NumPy
+        y = _not_zero(y)
     r = primitives["rem"].bind(x, y)
     if not dtypes.is_signed(x.dtype):
         return r
@@ -126,7 +131,7 @@ def _remainder(x: Any, y: Any) -> Any:
 
 def _fmod(x: Any, y: Any) -> Any:
     if dtypes.is_integer(x.dtype):
-        y = where(equal(y, 0), asarray(1, y.dtype), y)
+        y = _not_zero(y)
     return primitives["rem"].bind(x, y)
 
 
