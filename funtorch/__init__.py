@@ -2,8 +2,36 @@
 transformed by
 `grad`, `vmap` and `jit`."""
 
-from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
-from funtorch import core, flatten_util, nn, optim, scipy, sharding, tracebacks, typing
+import importlib as _importlib
+from typing import Any as _Any
+
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
+from funtorch import (
+    ad_checkpoint,
+    amp,
+    core,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    dtypes,
+    errors,
+    experimental,
+    extend,
+    flatten_util,
+    func,
+    image,
+    lax,
+    nn,
+    numpy,
+    ops,
+    random,
+    scipy,
+    sharding,
+    tracebacks,
+    tree,
+    tree_util,
+    typing,
+)
 from funtorch.config import (
     config,
     default_matmul_precision,
@@ -27,9 +55,9 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.lax import stop_gradient
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_nans
-from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
     autocast,
@@ -71,21 +99,7 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch import (
-    ad_checkpoint,
-    amp,
-    custom_batching,
-    custom_derivatives,
-    debug,
-    experimental,
-    extend,
-    func,
-    image,
-    lax,
-    ops,
-)
-import funtorch.numpy.ufuncs  # completes funtorch.numpy
-from funtorch.lax import stop_gradient
+from funtorch.typing import Array
 
 __version__ = "0.1.0"
 
@@ -127,7 +141,6 @@ __all__ = [
     "ensure_compile_time_eval",
     "errors",
     "eval_shape",
-    "experimental",
     "explain",
     "extend",
     "flatten_util",
@@ -156,7 +169,6 @@ __all__ = [
     "numpy",
     "numpy_rank_promotion",
     "ops",
-    "optim",
     "per_example_norms",
     "plant",
     "pure_callback",
@@ -181,11 +193,21 @@ __all__ = [
     "vmap",
 ]
 
+# Imported when they are first asked for, since not every program trains.
+_LATER = ("data", "experimental", "nnx", "optim")
+__all__ += _LATER
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LATER:
+        return _importlib.import_module(f"funtorch.{name}")
+    raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
+
+
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (
-    numpy, lax, nn, random, image, optim, experimental, debug, func, "funtorch",
-    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal, experimental.checkify,
-    experimental.checkify.Error,
+    numpy, lax, nn, random, image, debug, func, "funtorch",
+    numpy.linalg, numpy.fft, scipy.linalg, scipy.special, scipy.signal,
     core.Array, numpy.indexing.AtIndex, numpy.indexing.AtView, numpy.ufuncs.ufunc,
     custom_jvp, custom_vjp, custom_batching.custom_vmap,
 ):  # fmt: skip

@@ -1,6 +1,11 @@
 """Names that JAX keeps in jax.experimental."""
 
+from funtorch import tracebacks as _tracebacks
 from funtorch.experimental import checkify, jet, ode
 from funtorch.transforms.callbacks import io_callback
 
 __all__ = ["checkify", "io_callback", "jet", "ode"]
+
+for _owner in ("funtorch.experimental", checkify, checkify.Error):
+    _tracebacks.add_boundaries(_owner)
+del _owner

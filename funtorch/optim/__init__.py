@@ -13,6 +13,7 @@ Example:
     {'w': Array([ 2., -1.], dtype=float32)}
 """
 
+from funtorch import tracebacks as _tracebacks
 from funtorch.optim import (
     adams,
     adaptive,
@@ -89,3 +90,5 @@ __all__ += schedules.__all__
 __all__ += steps.__all__
 __all__ += torch_schedules.__all__
 __all__ += wrappers.__all__
+
+_tracebacks.add_boundaries("funtorch.optim")
