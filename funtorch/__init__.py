@@ -2,36 +2,11 @@
 transformed by
 `grad`, `vmap` and `jit`."""
 
+from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 import importlib as _importlib
 from typing import Any as _Any
 
-import funtorch.numpy.ufuncs  # completes funtorch.numpy
-from funtorch import (
-    ad_checkpoint,
-    amp,
-    core,
-    custom_batching,
-    custom_derivatives,
-    debug,
-    dtypes,
-    errors,
-    experimental,
-    extend,
-    flatten_util,
-    func,
-    image,
-    lax,
-    nn,
-    numpy,
-    ops,
-    random,
-    scipy,
-    sharding,
-    tracebacks,
-    tree,
-    tree_util,
-    typing,
-)
+from funtorch import core, flatten_util, nn, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
@@ -55,9 +30,9 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
-from funtorch.lax import stop_gradient
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_nans
+from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
     autocast,
@@ -99,7 +74,20 @@ from funtorch.transforms import (
     vjp,
     vmap,
 )
-from funtorch.typing import Array
+from funtorch import (
+    ad_checkpoint,
+    amp,
+    custom_batching,
+    custom_derivatives,
+    debug,
+    extend,
+    func,
+    image,
+    lax,
+    ops,
+)
+import funtorch.numpy.ufuncs  # completes funtorch.numpy
+from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
 
@@ -194,8 +182,8 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ("data", "experimental", "nnx", "optim")
-__all__ += _LATER
+_LATER = ["data", "experimental", "nnx", "optim"]
+__all__ += ["data", "experimental", "nnx", "optim"]
 
 
 def __getattr__(name: str) -> _Any:
