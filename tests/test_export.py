@@ -24,7 +24,8 @@ SPEC = ft.ShapeDtypeStruct
 
 def network():
     return nnx.Sequential(
-        nnx.Linear(8, 16, key=KEYS[0]), nnx.LayerNorm(16), nnx.GELU(), nnx.Linear(16, 3, key=KEYS[1])
+        nnx.Linear(8, 16, key=KEYS[0]), nnx.LayerNorm(16), nnx.GELU(),
+        nnx.Linear(16, 3, key=KEYS[1]),
     )  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def test_sizes_that_depend_on_each_other():
 
 def test_a_function_that_looks_at_a_symbolic_size_is_refused():
     (n,) = export.symbolic_shape("n")
-    with pytest.raises(ValueError, match="for any n: .* did not do the same"):
+    with pytest.raises(ValueError, match=r"for any n: .* did not do the same"):
         export.export(lambda x: x.sum() if x.shape[0] > 12 else x.max())(SPEC((n,), "float32"))
     with pytest.raises(ValueError, match=r"'b/2' is no size"):
         export.symbolic_shape("b/2, 3")
@@ -219,8 +220,11 @@ def test_hostile_programs_are_errors():
     ]
     export.deserialize(changed(lambda a: None))
     for k, change in enumerate(hostile):
-        with pytest.raises(ValueError, match="the exported program|newer|version"):
+        try:
             export.deserialize(changed(change))
+        except ValueError as error:
+            assert "exported program" in str(error), k
+        else:
             pytest.fail(f"hostile program {k} was read")
 
 
