@@ -483,6 +483,12 @@ class Exported:
         return True
 
 
+def _named_sizes(symbols: Sequence[str]) -> Sizes:
+    """Return sizes that stand for themselves."""
+    scope = Scope()
+    return {name: scope.symbol(name, n) for name, n in zip(symbols, _BASES, strict=False)}
+
+
 def _alone(node: Any) -> str | None:
     """Return the symbol that a size is, if it is one."""
     if isinstance(node, list) and len(node) == 1:
