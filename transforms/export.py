@@ -394,10 +394,7 @@ class Exported:
         return self._types(self._about["outputs"])
 
     def _types(self, nodes: Any) -> tuple[Any, ...]:
-        scope = Scope()
-        sizes = {
-            s: scope.symbol(s, n) for s, n in zip(self._about["symbols"], _BASES, strict=False)
-        }
+        sizes = _named_sizes(self._about["symbols"])
         return tuple(programs.decode_aval(a, sizes) for a in nodes)
 
     # ---------------------------------------------------------------- running
