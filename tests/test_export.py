@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 
 import coverage_matrix
 import numpy as np
@@ -148,6 +150,60 @@ def test_types_from_arguments():
     exported = export.export(lambda p, x: x @ p["w"])(*specs)
     assert repr(exported) == "<exported <lambda>(p['w']: float32[3,2], x: float32[b,3])>"
     assert exported.call(args[0], jnp.ones((2, 3))).shape == (2, 2)
+
+
+# ------------------------------------------------------------------------------ shared libraries
+C_PROGRAM = """#include <stdio.h>
+#include "model.h"
+int main(void) {
+  float x[2 * 36], p[2 * 3]; int32_t best[2];
+  for (int k = 0; k < 72; k++) x[k] = (float)k / 72 - 0.5f;
+  model_threads(2);
+  if (model(x, best, p)) return 1;
+  for (int k = 0; k < 6; k++) printf("%.9g ", p[k]);
+  printf("%d %d", best[0], best[1]);
+  return 0;
+}
+"""
+
+
+@pytest.mark.skipif(not (sys.platform == "linux" and shutil.which("cc")), reason="no C compiler")
+def test_a_c_program_runs_a_model(tmp_path):
+    model = nnx.Sequential(
+        nnx.Conv2d(1, 4, 3, key=KEYS[0]), nnx.ReLU(), nnx.MaxPool2d(2), nnx.Flatten(),
+        nnx.Linear(16, 64, key=KEYS[1]), nnx.Tanh(), nnx.Linear(64, 3, key=KEYS[2]),
+    )  # fmt: skip
+
+    def f(x):
+        y = model(x)
+        total = ft.lax.fori_loop(0, 5, lambda k, t: t * 0.5 + y, y)
+        return {"p": ft.nn.softmax(total), "best": y.argmax(-1)}
+
+    (b,) = export.symbolic_shape("b")
+    exported = export.export(f)(SPEC((b, 1, 6, 6), "float32"))
+    header = exported.to_shared(tmp_path / "model.so", b=2)
+    assert "int model(const float *x, int32_t *result_best, float *result_p);" in header.read_text()
+    (tmp_path / "main.c").write_text(C_PROGRAM)
+    run = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    run(["cc", "main.c", "./model.so", "-o", "main"])
+    got = [float(x) for x in run(["./main"]).stdout.split()]
+    want = f((jnp.arange(72, dtype="float32") / 72 - 0.5).reshape(2, 1, 6, 6))
+    np.testing.assert_allclose(got[:6], want["p"].ravel(), rtol=1e-5)
+    assert got[6:] == want["best"].tolist()
+    needs = run(["ldd", "model.so"]).stdout
+    assert "libc.so" in needs or "statically linked" in needs
+    assert not any(word in needs for word in ("python", "LLVM", "openblas", "stdc++"))
+
+
+def test_what_a_library_cannot_hold_is_named(tmp_path):
+    exported = export.export(jnp.linalg.eigh)(SPEC((3, 3), "float32"))
+    with pytest.raises(NotImplementedError, match="calls LAPACK's"):
+        exported.to_shared(tmp_path / "m.so")
+    with pytest.raises(ValueError, match="is no name of a C function"):
+        exported.to_shared(tmp_path / "my-model.so")
+    (b,) = export.symbolic_shape("b")
+    with pytest.raises(TypeError, match="takes the symbolic sizes: b; got"):
+        export.export(jnp.sin)(SPEC((b,), "float32")).to_shared(tmp_path / "m.so")
 
 
 # ------------------------------------------------------------------------------ bad input

@@ -20,10 +20,12 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
+from ..backends import write_shared
 from .arguments import as_arrays, check_callable
 from .dynamic import Inputs, Sizes, align, fitted
 from .passes import inline
 from .programs import jit_p
+from .simplify import simplify
 from .staging import ShapeDtypeStruct, spec_of, stage_tree
 
 __all__ = ["Exported", "deserialize", "export", "load", "symbolic_args_specs", "symbolic_shape"]
@@ -474,6 +476,44 @@ class Exported:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program to one file: equations in JSON, constants in safetensors."""
         files.write(path, self._consts, {**self._about, "version": _VERSION})
+
+    def to_shared(
+        self, path: str | os.PathLike[str], *, name: str | None = None, **sizes: int
+    ) -> Path:
+        """Write the program as a shared library with a C header beside it (Linux).
+
+        The library has the native code of the program, the products and threads that it uses, and
+        its constants; it needs the C library alone. It is made for this machine's processor.
+
+        Args:
+            path: of the library, such as ``'model.so'``.
+            name: of the C function; None: that of the file.
+            sizes: of the symbolic sizes.
+
+        Returns:
+            the path of the header, which declares the function.
+
+        Raises:
+            TypeError: a symbolic size is missing.
+            NotImplementedError: a step needs Python or LAPACK.
+            RuntimeError: there is no C compiler.
+        """
+        path = Path(path)
+        name = path.stem if name is None else name
+        if not name.isidentifier():
+            raise ValueError(f"to_shared: {name!r} is no name of a C function; give name=")
+        missing = [s for s in self._about["symbols"] if s not in sizes]
+        if missing or len(sizes) != len(self._about["symbols"]):
+            wanted = ", ".join(self._about["symbols"]) or "none"
+            raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
+        jaxpr, count = self._program(sizes), len(self._consts)
+        consts = [asarray(c) for c in self._consts]
+        closed = Jaxpr(
+            jaxpr.invars[count:], jaxpr.eqns, jaxpr.outvars, jaxpr.invars[:count], consts
+        )
+        results = tree.leaves_with_path(self._out_tree.unflatten(range(len(jaxpr.outvars))))
+        names = [*self._about["names"], *(f"result{tree.keystr(path)}" for path, _ in results)]
+        return write_shared(simplify(closed), names, path, name)
 
     def has_vjp(self) -> bool:
         """Tell whether the program has derivatives."""
