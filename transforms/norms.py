@@ -555,7 +555,7 @@ def _as_they_come(jaxpr: Jaxpr, args: Sequence[Any], parts: list[Any]) -> Iterat
     eqns = drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, wanted)).eqns
     maker = {v: k for k, eqn in enumerate(eqns) for v in eqn.outvars}
     ready = {k: max((maker.get(v, -1) for v in vs), default=-1) + 1 for k, vs in needed.items()}
-    known: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
+    known: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
 
     def get(v: Atom) -> Any:
         x = v.val if isinstance(v, Lit) else known[v]
@@ -565,7 +565,7 @@ def _as_they_come(jaxpr: Jaxpr, args: Sequence[Any], parts: list[Any]) -> Iterat
     done = 0
     order = sorted(ready, key=ready.__getitem__)
     for place, k in enumerate(order):
-        used = {v for eqn in eqns[ready[k] :] for v in eqn.invars}
+        used = {v for eqn in eqns[ready[k] :] for v in eqn.invars if isinstance(v, Var)}
         used.update(v for later in order[place:] for v in needed[later])
         here = list(known)
         kept = [v for v in (*here, *maker) if v in used and maker.get(v, -1) < ready[k]]
