@@ -35,7 +35,17 @@ class Row(NamedTuple):
     files: tuple[str, ...] = ()  # what it leaves behind, as patterns below the working folder
 
 
-ROWS: list[Row] = []
+ROWS = [
+    Row(
+        "names_rnn.py", "--epochs 1 --cell gru",
+        r"([\d.]+) nats per letter \(pairs: ([\d.]+)\), ([\d.]+)% of kinds \(pairs: ([\d.]+)%\), "
+        r"2280 new names, [\d.]+ s",
+        lambda nats, pairs, right, by_pairs: nats < pairs - 0.1 and right > 70,
+        lambda nats, pairs, right, by_pairs: nats < pairs - 0.4 and right > by_pairs + 3,
+        ("names", "matplotlib", "tensorboardX"),
+        ("names_run/names.png", "names_run/names.safetensors", "names_run/logs/events*"),
+    ),
+]  # fmt: skip
 
 
 def run(name: str, folder: Path, *options: str) -> str:
