@@ -261,7 +261,7 @@ class CudaBlock(Block):
         return self.put(to, text.format(x=x, t=C_TYPES[to], s=sign[to], f=sign[kind]))
 
     def part(self, found: re.Match[str]) -> str:
-        kind, whole, k = found.groups()
+        _, whole, k = found.groups()
         pair = _PAIR.match(whole)
         assert pair, whole  # the parts of what is no constant are known
         return pair.group(2 + int(k))
@@ -301,7 +301,7 @@ class CudaBlock(Block):
         fast: Value,
         *args: Value,
     ) -> Value:
-        """Return ``slow(*args)`` where ``rare(*args)`` holds, else ``fast``: a branch and a call."""
+        """Return ``slow(*args)`` where ``rare(*args)`` holds, else ``fast``: by a branch."""
         kind, function = fast.kind, f"funtorch_{name}_{fast.kind}"
         if function not in self.declared:
             work = CudaBlock()
