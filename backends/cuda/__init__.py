@@ -1,1 +1,1 @@
-"""Programs on NVIDIA GPUs."""
+"""The CUDA target: kernels and plans as CUDA C++, compiled by NVRTC."""
