@@ -178,8 +178,8 @@ class Nest:
             bool(s.where.strides and s.where.strides[last]) or any(self.varies[n] for n in needs(s))
         )
         lanes = self.lanes if moving else 1
-        masks = [operand(self.get(env, s.mask, v), "i1") for v in range(lanes)] if s.mask else []
-        if s.mask is not None and not masks:
+        masks: list[str] = []
+        if s.mask is not None:
             masks = [operand(self.get(env, s.mask, v), "i1") for v in range(lanes)]
         whole = len(set(masks)) <= 1 and s.how == "set" and s not in self.claims
         if lanes > 1 and whole and is_aligned(self.kernel, s.where, lanes, self.still):

@@ -28,7 +28,8 @@ typedef __int128 s128;
 extern __shared__ __align__(16) u8 block_memory[];
 #endif
 
-template <class T, int N> struct alignas(N * sizeof(T)) Vector { T x[N]; };
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Vector { T x[N]; };
 
 template <int N, class T>
 __device__ __forceinline__ Vector<T, N> load_vector(const T* p) { return *(const Vector<T, N>*)p; }
