@@ -46,6 +46,7 @@ FLOORS = {
     "funtorch.leaks": 1,
     "funtorch.nans": 1,
     "funtorch.origins": 1,
+    "funtorch.placement": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,
