@@ -90,7 +90,7 @@ FLOORS = {
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
-LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
+LAZY |= {"PIL", "code", "onnx", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (

@@ -279,7 +279,7 @@ def _pooled(operator: str, sign: str | None = None) -> Rule:
             rows = rows * n
         x = g.reshape(x, [rows, 1, *shape[lead:]])
         x = g.op(sign, x) if sign else x
-        sizes = {"strides": strides, "dilations": dilation}
+        sizes: dict[str, Any] = {"strides": strides, "dilations": dilation}
         if operator == "sum":
             ones = g.const(np.ones((1, 1, *window)), aval.dtype)
             x = g.op("Conv", x, ones, **sizes)
