@@ -7,6 +7,7 @@ from .cache import spelled
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
+from .shared import write_shared
 from .sized import Sized, compile_sized
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "memory_analysis",
     "pool",
     "spelled",
+    "write_shared",
 ]

@@ -256,6 +256,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
     planner = _Planner(program)
     for eqn in _late_totals(program):
         how = program.kinds[eqn]
+        if eqn in program.operands:
+            eqn = Eqn(eqn.prim, program.operands[eqn], eqn.params, eqn.outvars, eqn.source)
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)

@@ -35,8 +35,11 @@ from funtorch.core import (
     concrete_or_error,
     eval_trace,
     primitives,
+    use_trace,
 )
+from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
+from funtorch.placement import DeviceArray, Placed, placed, put
 
 __all__ = [
     "array",
@@ -163,10 +166,17 @@ def to_arrays(function: str, **arguments: Any) -> list[Any]:
     return [to_array(x, function, name) for name, x in arguments.items()]
 
 
-def on_device(device: Any, function: str) -> None:
-    """Check the argument ``device`` of a function that makes arrays: all are on the CPU."""
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise ValueError(f"{function}: there is no device {device!s}: arrays are on 'cpu'")
+def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a function that makes arrays makes on the device of that name.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    place = find(device, function.__name__)
+    trace = eval_trace if type(_state.trace) is Placed else _state.trace
+    with use_trace(trace if place == CPU else Placed(place)):
+        out = function(*args, **options)
+    return put(out, place) if isinstance(out, ArrayImpl) and place != CPU else out
 
 
 def no_out(out: Any, function: str) -> None:
@@ -356,7 +366,7 @@ def asarray(
     if dtype is not None:
         dtype = dtypes.canonical(dtype)
     if device is not None:
-        on_device(device, "asarray")
+        return on_device(device, asarray, a, dtype, order, copy=copy)
     if copy is False and not (isinstance(a, Array) and dtype in (None, a.dtype)):
         raise ValueError(
             f"asarray: copy=False, but a {type(a).__name__} becomes an array of dtype "
@@ -365,17 +375,19 @@ def asarray(
     if isinstance(a, Array):
         return a if dtype is None else convert(a, dtype)
     if isinstance(a, (list, tuple, range)):
-        return _from_sequence(a, dtype)
+        return placed(_from_sequence(a, dtype), _state.trace)
     if isinstance(a, SCALARS):
         if dtype is not None:
-            return ArrayImpl(np.array(a, dtype))
+            return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
+    if not isinstance(a, np.ndarray) and hasattr(a, "__cuda_array_interface__"):
+        out = DeviceArray(cupy().asarray(a))
+        return convert(out, dtypes.canonical(out.dtype) if dtype is None else dtype)
     if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
         data = np.asarray(a)
         with np.errstate(all="ignore"):
-            return ArrayImpl(
-                np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)
-            )
+            made = np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)
+        return placed(ArrayImpl(made), _state.trace)
     if hasattr(a, "__dlpack__"):
         return asarray(np.from_dlpack(a), dtype)
     buffer = _buffer(a)

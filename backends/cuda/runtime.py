@@ -1,0 +1,2 @@
+def compile_for(device, jaxpr, donated=frozenset()):
+    raise NotImplementedError
