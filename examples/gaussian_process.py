@@ -1,7 +1,7 @@
 """Fit a Gaussian process to scikit-learn's diabetes data, and compare with scikit-learn's own.
 
-Its kernel has a length for each of the ten measurements, a height and a noise: twelve numbers, found
-by maximizing the marginal likelihood with L-BFGS. The gradient goes through the Cholesky
+Its kernel has a length for each of the ten measurements, a height and a noise: twelve numbers,
+found by maximizing the marginal likelihood with L-BFGS. The gradient goes through the Cholesky
 factorization; nobody wrote it down. Several starts run at once under `vmap`.
 
     python examples/gaussian_process.py [--starts 4] [--out gp_run]

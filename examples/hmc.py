@@ -6,8 +6,8 @@ trajectories, and `vmap` runs the chains side by side: all of it is one compiled
 
     python examples/hmc.py [--chains 32] [--draws 1000] [--out hmc_run]
 
-The last line says how well the chains agree (the largest split R-hat of the 31 weights) and how many
-independent draws they are worth. Means and deviations are saved in posterior.safetensors.
+The last line says how well the chains agree (the largest split R-hat of the 31 weights) and how
+many independent draws they are worth. Means and deviations are saved in posterior.safetensors.
 
 References:
     Neal (2011), MCMC using Hamiltonian dynamics.
