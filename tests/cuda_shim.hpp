@@ -35,8 +35,8 @@ static char shim_message[600];
 
 static void shim_fail(const char* what, const char* where, long long at, int other = -1) {
   if (shim_message[0]) return;
-  int n = snprintf(shim_message, sizeof shim_message, "%s: %s at byte %lld, thread %d of block %d,%d",
-                   what, where, at, threadIdx.x, blockIdx.x, blockIdx.y);
+  int n = snprintf(shim_message, sizeof shim_message, "%s: %s at byte %lld, thread %d of block %d,%d,%d",
+                   what, where, at, threadIdx.x, blockIdx.x, blockIdx.y, blockIdx.z);
   if (other >= 0)
     snprintf(shim_message + n, sizeof shim_message - n, ", other thread %d of block %d",
              other % blockDim.x, other / blockDim.x);
@@ -170,15 +170,8 @@ struct Region {
 
 static int shim_stamp;
 
-static bool shim_ordered(int other, int epoch, int warp_epoch) {
-  const int me = blockIdx.x * blockDim.x + threadIdx.x;  // of one row of the grid
-  if (other / blockDim.x != me / blockDim.x) return false;
-  if (epoch < current->epoch) return true;
-  return other / 32 == me / 32 && blockDim.x % 32 == 0 && warp_epoch < current->warp_epoch;
-}
-
 static int shim_me() {
-  return (blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
+  return ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
 static bool shim_apart(int other, int epoch, int warp_epoch) {
@@ -426,16 +419,16 @@ static int shim_launch(int gx, int gy, int gz, int threads, long long shared, in
   shim_fibers = with_fibers;
   shim_block_memory.base = (char*)(((uintptr_t)block_memory.data() + 63) / 64 * 64);
   shim_block_memory.bytes = shared;
-  const int launch_stamp = ++shim_stamp;
-  (void)launch_stamp;
-  for (int y = 0; y < gy && !shim_message[0]; y++)
-    for (int x = 0; x < gx && !shim_message[0]; x++) {
-      blockIdx = {order == 1 ? gx - 1 - x : x, order == 1 ? gy - 1 - y : y, 0};
-      memset(shim_block_memory.base, 0xFF, shared);
-      shared_marks.assign(shared + 1, Mark());
-      shim_block_memory.marks = &shared_marks;
-      shim_run_block(threads, order);
-    }
+  shim_stamp++;
+  const long long blocks = (long long)gx * gy * gz;
+  for (long long n = 0; n < blocks && !shim_message[0]; n++) {
+    const long long at = order == 1 ? blocks - 1 - n : n;
+    blockIdx = {(int)(at % gx), (int)(at / gx % gy), (int)(at / gx / gy)};
+    memset(shim_block_memory.base, 0xFF, shared);
+    shared_marks.assign(shared + 1, Mark());
+    shim_block_memory.marks = &shared_marks;
+    shim_run_block(threads, order);
+  }
   memcpy(message, shim_message, sizeof shim_message);
   return shim_message[0] != 0;
 }
