@@ -210,6 +210,7 @@ class LaunchPlan:
         inputs, outputs: bytes of each; constants of the program come first among the inputs.
         arena: bytes of the memory that a run needs besides.
         constants: bytes that lie in the GPU's memory from the beginning.
+        pairs: (result, input) positions that share memory.
         registers: how many there are.
         codes: printed kernels.
         instructions: in order.
@@ -219,6 +220,7 @@ class LaunchPlan:
     outputs: tuple[int, ...]
     arena: int
     constants: bytes
+    pairs: tuple[tuple[int, int], ...]
     registers: int
     codes: tuple[CudaCode, ...]
     instructions: tuple[Instruction, ...]
@@ -309,6 +311,7 @@ class _Writer:
             self.outputs,
             arena,
             bytes(self.constants),
+            tuple((j, i) for i, j in sorted(self.layout.pairs)),
             self.registers,
             tuple(self.codes),
             _with_scratch(tuple(self.out), At(self.memory, self.tail)),
@@ -436,8 +439,6 @@ class _Writer:
         kind = "ifft" if step.inverse else "fft"
         shape = (step.batch, step.n, step.inner)
         params = {"kind": kind, "axis": 1, "n": step.n}
-        if step.inverse:
-            params["unscaled"] = True
         self.rule(frame, "fft", params, [step.x], [step.out], [shape, shape])
 
     def table(self, frame: _Frame, step: Table) -> None:
