@@ -381,7 +381,7 @@ class _Writer:
         kernel, kept = in_memory(kernel, [at for at, _ in given])
         given = [given[k] for k in kept]
         lengths = tuple(int(v.aval.size) for _, v in given)
-        key = replace(kernel, name=""), lengths
+        key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_kernel(replace(kernel, name=f"k{len(self.codes)}"), lengths))
