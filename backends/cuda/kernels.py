@@ -19,16 +19,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..coverage import ELEMENTWISE
 from ..cpu.elements import TYPES, joined, part_kind, parts, register_dtype
 from ..cpu.nest import needs
 from ..cpu.quicker import HEAVY, quicker
 from ..cpu.reduce import reduction
-from ..coverage import ELEMENTWISE
-from ..kernel import Affine, Kernel, Op, Store, collapse, row_major, serial_axes
+from ..kernel import Affine, Kernel, Op, Store, collapse, serial_axes
 from .code import CudaCode, KernelLaunch
 from .groups import Accumulator, accumulator, join_group, number_kinds
 from .memory import memory_type, numbers
-from .nest import Env, Nest, extent
+from .nest import Env, Nest, extent, scatters
 from .schedules import BYTES, THREADS, Schedule, schedule
 from .spelling import C_TYPES, operand
 
@@ -69,6 +69,7 @@ class Printer(Nest):
         self.named: dict[object, str] = {}
         self.kept: dict[int, list[str]] = {}
         self.under_way: dict[Store, list[str]] = {}
+        self.running: dict[int, list[Accumulator]] = {}
         self.guard = ""  # a condition under which a thread's row is its own
         self.lanes_are_rows = not kernel.inner or not kernel.inner[-1]
         self.passes = self.find_passes()
@@ -259,13 +260,17 @@ class Printer(Nest):
             for n in found:
                 if n in rest and self.is_element[n] and self.dear(n):
                     self.keep(n)
+        self.running = {n: self.accumulators(n) for n in found if self.body[n].name == "cumulate"}
         read = {*wanted, *(a for n in found for a in self.reads(n))} & {*self.kept} - {*found}
         with self.every_element() as turn:
             here = dict(env)
             for n in sorted(read):
                 here[n] = self.recalled(n, turn)
             for n in found:
-                self.value(n, here)
+                if n in self.running:
+                    here[n] = self.so_far(n, here)
+                else:
+                    self.value(n, here)
                 if n in self.kept:
                     self.remember(n, here[n], turn)
             for n, lanes in accs.items():
@@ -290,6 +295,15 @@ class Printer(Nest):
         op = self.body[n]
         code = reduction(op.attr, op.dtype, False)
         return [accumulator(self.b, code) for _ in range(self.rows_of(n))]
+
+    def so_far(self, n: int, env: Env) -> list[str]:
+        """Return what all elements so far come to, the one at hand included."""
+        out, (x,) = [], self.body[n].args
+        for v, acc in enumerate(self.running[n]):
+            acc.take(self.b, self.get(env, x, v))
+            cells = [self.b.put(k, c) for k, c in zip(acc.kinds, acc.cells, strict=True)]
+            out.append(acc.code.end(self.b, [acc.value(self.b, cells)]))
+        return out
 
     def reads(self, n: int) -> tuple[int, ...]:
         op = self.body[n]
@@ -480,15 +494,44 @@ class Printer(Nest):
 class _Launches:
     """Prints the launches of a kernel, one after the other."""
 
-    def __init__(self, kernel: Kernel, plan: Schedule, wide: bool, serial: frozenset[int]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        plan: Schedule,
+        wide: bool,
+        serial: frozenset[int],
+        claims: dict[int, int],
+    ) -> None:
         self.kernel, self.plan, self.wide, self.serial = kernel, plan, wide, serial
+        self.claims = claims
         self.scratch = _Scratch()
         self.texts: list[str] = []
         self.launches: list[KernelLaunch] = []
         self.declared: dict[str, str] = {}
 
     def printer(self) -> Printer:
-        return Printer(self.kernel, self.plan, self.wide, self.serial, self.scratch)
+        p = Printer(self.kernel, self.plan, self.wide, self.serial, self.scratch)
+        for buffer, count in self.claims.items():
+            p.claims[buffer] = p.array(("claim", buffer), "u64", count)
+        return p
+
+    def claim(self) -> None:
+        """Print launches that find out which of the stores to a place is the last."""
+        p = self.printer()
+        for buffer, count in self.claims.items():
+            with p.b.braces():
+                p.b.do(f"const {p.index} n = ({p.index})blockIdx.x * {THREADS} + threadIdx.x;")
+                p.b.do(f"if (n < {count}) {p.claims[buffer]}[n] = 0;")
+        most = max(self.claims.values())
+        self.add(p, "_clear", (-(-most // THREADS), 1, 1), THREADS)
+        stores = tuple(s for s in self.kernel.stores if s.buffer in self.claims)
+        whole, self.kernel = self.kernel, replace(self.kernel, stores=stores)
+        p = self.printer()
+        p.claiming = True
+        with p.every_row():
+            p.row(list(p.passes), True)
+        self.add(p, "_claim", (self.plan.blocks, 1, 1), self.plan.threads)
+        self.kernel = whole
 
     def add(self, p: Printer, suffix: str, grid: tuple[int, int, int], threads: int) -> None:
         name = self.kernel.name + suffix
@@ -499,6 +542,8 @@ class _Launches:
     def code(self) -> CudaCode:
         plan, first = self.plan, self.printer()
         stages, passes = list(first.passes), first.passes
+        if self.claims:
+            self.claim()
         if plan.parts == 1:
             with first.every_row():
                 first.row(stages, True)
@@ -555,6 +600,25 @@ def _is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
     return max(reach, 2 * math.prod(map(int, kernel.sizes))) >= _INT_MAX - (1 << 26)
 
 
+def _scattering(
+    kernel: Kernel, lengths: Sequence[int] | None
+) -> tuple[frozenset[int], dict[int, int]]:
+    """Return the axes to go along in order, and by buffer the places whose last store is sought."""
+    serial = serial_axes(kernel)
+    turns = math.prod(int(kernel.sizes[k]) for k in serial)
+    if turns <= _FEW_IN_ORDER:
+        return serial, {}
+    claims = {}
+    for s in kernel.stores:
+        if s.over_rows or not scatters(kernel, s):
+            continue
+        if s.how == "set" and lengths is not None:
+            claims[s.buffer] = int(lengths[s.buffer])
+        elif s.how == "set" or (kernel.buffers[s.buffer].kind == "c" and s.how != "add"):
+            return serial, {}
+    return frozenset(), claims
+
+
 def print_kernel(kernel: Kernel, lengths: Sequence[int] | None = None) -> CudaCode:
     """Return a kernel as CUDA C++.
 
@@ -569,11 +633,7 @@ def print_kernel(kernel: Kernel, lengths: Sequence[int] | None = None) -> CudaCo
     kernel = _prepared(kernel)
     if 0 in kernel.sizes and not any(op.name == "reduce" for op in kernel.body):
         return CudaCode("", ())
-    serial = serial_axes(kernel)
+    serial, claims = _scattering(kernel, lengths)
     wide = _is_wide(kernel, lengths)
-    used = Nest(kernel, 1, wide).used
-    plan = schedule(kernel, used, serial)
-    return _Launches(kernel, plan, wide, serial).code()
-
-
-_ = row_major
+    plan = schedule(kernel, Nest(kernel, 1, wide).used, serial, bool(claims))
+    return _Launches(kernel, plan, wide, serial, claims).code()

@@ -6,19 +6,28 @@ last axis. A value that changes along that axis has one name for each lane, othe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..cpu.elements import TYPES
 from ..cpu.nest import needs, operands
 from ..cpu.scalar import constant, scalar
-from ..kernel import Affine, Kernel, Op, Store, axes_of, is_row_store, levels, serial_axes
+from ..kernel import (
+    Affine,
+    Kernel,
+    Op,
+    Store,
+    axes_of,
+    is_row_store,
+    levels,
+    row_major,
+    serial_axes,
+)
 from .memory import from_memory, memory_type, numbers, to_memory
 from .spelling import CudaBlock, operand
 
-__all__ = ["Env", "Nest", "extent", "is_aligned"]
+__all__ = ["Env", "Nest", "extent", "is_aligned", "scatters"]
 
 Env = dict[int, list[str]]
 INT64 = np.dtype("int64")
@@ -72,7 +81,10 @@ class Nest:
             s for s in kernel.stores if s not in self.row_stores and not s.over_rows
         ]
         self.used = self.closure(n for s in kernel.stores for n in needs(s))
-        self.claims: dict[Store, str] = {}  # where scattered stores say which of them is the last
+        self.serial: frozenset[int] = frozenset()  # axes that a thread goes along in order
+        # By buffer, where scattered stores say which of them is the last; whether they say it here.
+        self.claims: dict[int, str] = {}
+        self.claiming = False
 
     def closure(self, wanted: Iterable[int], known: Container[int] = ()) -> list[int]:
         """Return, in order, what the wanted values are computed from, without what is known."""
@@ -181,7 +193,7 @@ class Nest:
         masks: list[str] = []
         if s.mask is not None:
             masks = [operand(self.get(env, s.mask, v), "i1") for v in range(lanes)]
-        whole = len(set(masks)) <= 1 and s.how == "set" and s not in self.claims
+        whole = len(set(masks)) <= 1 and s.how == "set" and s.buffer not in self.claims
         if lanes > 1 and whole and is_aligned(self.kernel, s.where, lanes, self.still):
             self.store_vector(s, env, lanes, [alone, *masks[:1]])
             return
@@ -204,6 +216,13 @@ class Nest:
         b, each, value = self.b, numbers(dtype), self.get(env, s.value, lane)
         place = b.name("p")
         b.do(f"const {self.index} {place} = {self.place(s.where, env, lane)};")
+        if s.buffer in self.claims:
+            number = self.place(Affine(1, row_major(self.kernel.sizes)), env, lane)
+            claim = self.claims[s.buffer]
+            if self.claiming:
+                b.do(f"atomicMax(PLACE({claim}, {place}), (u64)({number}));")
+                return
+            b.do(f"if ({claim}[{place}] == (u64)({number}))")
         memory = f"b{s.buffer}"
         at = [f"{each} * {place} + {k}" if each > 1 else place for k in range(each)]
         if s.how != "set" and self.meets(s):
@@ -216,24 +235,25 @@ class Nest:
                 b.do(f"const {kind} {names[-1]} = {memory}[{a}];")
             held = from_memory(b, names, dtype)
             value = scalar(b, s.how, [held, value], [dtype, dtype], None)
-        for a, x in zip(at, to_memory(b, value, dtype), strict=True):
-            b.do(f"{memory}[{a}] = {x};")
+        with b.braces():
+            for a, x in zip(at, to_memory(b, value, dtype), strict=True):
+                b.do(f"{memory}[{a}] = {x};")
 
     def meets(self, s: Store) -> bool:
         """Tell whether several threads may store to one place."""
-        return False
+        return not self.serial and scatters(self.kernel, s)
 
     def atomic(self, s: Store, memory: str, at: Sequence[str], value: str, dtype: np.dtype) -> None:
         """Write an update of memory that other threads may update meanwhile."""
-        b, kind, numbers_ = self.b, memory_type(dtype), to_memory(self.b, value, dtype)
+        b, kind, mine = self.b, memory_type(dtype), to_memory(self.b, value, dtype)
         if s.how == "add" and kind in _ADDED:
-            for a, x in zip(at, numbers_, strict=True):
+            for a, x in zip(at, mine, strict=True):
                 b.do(f"atomicAdd(PLACE({memory}, {a}), {x});")
             return
         if dtype.kind in "iu" and dtype.itemsize >= 4 and s.how in ("min", "max"):
             sign = f"{'s' if dtype.kind == 'i' else 'u'}{kind[1:]}"
             target = f"({sign}*)PLACE({memory}, {at[0]})"
-            b.do(f"atomic{s.how.title()}({target}, ({sign}){numbers_[0]});")
+            b.do(f"atomic{s.how.title()}({target}, ({sign}){mine[0]});")
             return
         word, to_bits, of_bits = _WORDS.get(kind, (kind, "{}", "{}"))
         target, seen, old, held = b.name("t"), b.name("u"), b.name("u"), b.name("r")
@@ -242,19 +262,12 @@ class Nest:
         with b.braces("do"):
             b.do(f"{old} = {seen};")
             b.do(f"const {kind} {held} = {of_bits.format(old)};")
-            mine = scalar(b, s.how, [from_memory(b, [held], dtype), value], [dtype, dtype], None)
-            (new,) = to_memory(b, mine, dtype)
+            both = [from_memory(b, [held], dtype), value]
+            (new,) = to_memory(b, scalar(b, s.how, both, [dtype, dtype], None), dtype)
             b.do(f"{seen} = compare_swap({target}, {old}, {to_bits.format(new)});")
         b.lines[-1] += f" while ({seen} != {old});"
 
-    def count(self, inner: bool) -> int:
-        """Return the number of elements of a row, or of rows."""
-        pairs = zip(self.kernel.sizes, self.kernel.inner, strict=True)
-        return math.prod(int(n) for n, r in pairs if r == inner)
 
-    def scatters(self, s: Store) -> bool:
-        """Tell whether a store may come to one place twice."""
-        alone = Kernel(
-            "", self.kernel.sizes, self.kernel.inner, self.kernel.buffers, self.body, (s,)
-        )
-        return bool(serial_axes(alone))
+def scatters(kernel: Kernel, s: Store) -> bool:
+    """Tell whether a store may come to one place twice."""
+    return bool(serial_axes(replace(kernel, stores=(s,))))

@@ -83,7 +83,7 @@ class Nvrtc:
             raise NvrtcError(f"NVRTC {self.version[0]}.{self.version[1]} could not {what}: {said}")
 
     def _read(self, program: ctypes.c_void_p, what: str) -> bytes:
-        """Return what one of the pairs of functions ``nvrtcGet...Size`` and ``nvrtcGet...`` says."""
+        """Return what a pair of functions ``nvrtcGet...Size`` and ``nvrtcGet...`` says."""
         size = ctypes.c_size_t()
         self._check(getattr(self.lib, f"{what}Size")(program, ctypes.byref(size)), "say a size")
         held = ctypes.create_string_buffer(size.value)

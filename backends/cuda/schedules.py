@@ -112,13 +112,16 @@ def _lanes(kernel: Kernel, used: list[int]) -> int:
     return best
 
 
-def schedule(kernel: Kernel, used: list[int], serial: frozenset[int]) -> Schedule:
+def schedule(
+    kernel: Kernel, used: list[int], serial: frozenset[int], whole: bool = False
+) -> Schedule:
     """Choose a kernel's schedule.
 
     Args:
         kernel: it.
         used: numbers of the values that its stores need.
         serial: axes that one thread must go along in order.
+        whole: whether rows must not be cut into parts.
     """
     pairs = list(zip(kernel.sizes, kernel.inner, strict=True))
     rows, length = 1, 1
@@ -131,16 +134,25 @@ def schedule(kernel: Kernel, used: list[int], serial: frozenset[int]) -> Schedul
             int(n) for k, (n, inner) in enumerate(pairs) if not inner and k not in serial
         )
         return Schedule(units, length, _few(units), piece=length)
-    if any(op.name == "cumulate" for op in kernel.body) and not totals:
+    runs = any(op.name == "cumulate" for op in kernel.body)
+    if runs and not totals:
         return Schedule(rows, length, _few(rows), piece=length)
     if not any(kernel.inner):
         lanes = _lanes(kernel, used)
         return Schedule(rows // lanes, 1, _few(rows // lanes), lanes=lanes, piece=1)
     if totals:
-        return _with_totals(kernel, used, rows, length, inner_last)
+        lanes = _lanes(kernel, used) if inner_last and not runs else 1
+        return _with_totals(rows, length, lanes, 1 if runs else max(32, _group(length, lanes)))
+    whole = whole or _in_place(kernel)
     if inner_last:
-        return _along(kernel, used, rows, length)
-    return _across(kernel, rows, length)
+        return _along(kernel, used, rows, length, whole)
+    return _across(kernel, rows, length, whole)
+
+
+def _in_place(kernel: Kernel) -> bool:
+    """Tell whether a kernel stores to memory that it reads: a row's threads must stay together."""
+    loaded = {op.attr for op in kernel.body if op.name == "load"}
+    return any(s.buffer in loaded for s in kernel.stores)
 
 
 def _few(units: int) -> int:
@@ -162,7 +174,7 @@ def _group(length: int, lanes: int) -> int:
     return max(4, wanted) if wanted <= 32 else min(max(wanted, 64), 1024)
 
 
-def _along(kernel: Kernel, used: list[int], rows: int, length: int) -> Schedule:
+def _along(kernel: Kernel, used: list[int], rows: int, length: int, whole: bool) -> Schedule:
     """Choose for rows that lie along memory."""
     lanes = _lanes(kernel, used)
     if length <= _BRIEF:
@@ -172,23 +184,23 @@ def _along(kernel: Kernel, used: list[int], rows: int, length: int) -> Schedule:
         group *= 2
     group = 64 if group == 32 and rows * 32 < _BUSY // 4 and length > 32 * lanes else group
     threads = max(group, min(THREADS, 128)) if group <= 32 else group
-    parts, piece = _cut(rows, length, threads, group * lanes)
+    parts, piece = _cut(rows, length, threads, group * lanes, whole)
     if parts > 1:
         group = threads = THREADS
-        parts, piece = _cut(rows, length, threads, group * lanes)
+        parts, piece = _cut(rows, length, threads, group * lanes, whole)
     return _kept(Schedule(rows, length, threads, group, False, parts, piece, lanes))
 
 
-def _cut(rows: int, length: int, threads: int, step: int) -> tuple[int, int]:
+def _cut(rows: int, length: int, threads: int, step: int, whole: bool) -> tuple[int, int]:
     """Return how many parts few long rows have, and how long these are."""
     wanted = min(max(1, 512 // max(rows, 1)), -(-length // (8 * step)))
-    if wanted <= 1 or rows * threads >= _BUSY:
+    if whole or wanted <= 1 or rows * threads >= _BUSY:
         return 1, -(-length // step) * step
     piece = -(-length // (wanted * step)) * step
     return -(-length // piece), piece
 
 
-def _across(kernel: Kernel, rows: int, length: int) -> Schedule:
+def _across(kernel: Kernel, rows: int, length: int, whole: bool) -> Schedule:
     """Choose for rows that lie across memory."""
     width = min(32, _above(int(kernel.sizes[-1])))
     group = 1
@@ -199,19 +211,15 @@ def _across(kernel: Kernel, rows: int, length: int) -> Schedule:
     threads = width * group
     parts, piece = 1, -(-length // group) * group
     blocks = -(-rows // width)
-    if blocks * threads < _BUSY and length >= 64 * group:
+    if not whole and blocks * threads < _BUSY and length >= 64 * group:
         wanted = min(-(-_BUSY // (blocks * threads)), -(-length // (16 * group)), 512)
         piece = -(-length // (wanted * group)) * group
         parts = -(-length // piece)
     return Schedule(rows, length, threads, group, True, parts, piece)
 
 
-def _with_totals(
-    kernel: Kernel, used: list[int], rows: int, length: int, inner_last: bool
-) -> Schedule:
+def _with_totals(rows: int, length: int, lanes: int, group: int) -> Schedule:
     """Choose for rows of which something is reduced over all rows, too."""
-    lanes = _lanes(kernel, used) if inner_last else 1
-    group = max(32, _group(length, lanes))
     threads = max(group, 128)
     groups = max(1, min(_TOTALS, -(-rows // _ROWS)))
     run = -(-rows // groups)
