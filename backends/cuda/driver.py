@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from . import nvrtc
 from .gemm import Gemm
 from .program import LaunchPlan
 
-__all__ = ["Driver", "driver_of"]
+__all__ = ["Driver", "driver_of", "find_cudnn", "load_blas"]
 
 Kernel = Callable[[Sequence[int]], None]
 
@@ -30,9 +31,7 @@ _WORKSPACE = 32 << 20  # bytes that cuBLAS may use; what it needs on the newest 
 _REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14, "complex64": 4, "complex128": 5}
 _SUMS = {"float64": 70, "complex128": 70}  # CUBLAS_COMPUTE_64F; all others are added in float32
 _COMPUTE_32F, _DEFAULT_ALGORITHM = 68, -1
-_MOST_BYTES = {"float32": np.float32, "float64": np.float64, "float16": np.float32}
-_SCALARS = {**_MOST_BYTES, "bfloat16": np.float32, "complex64": np.complex64,
-            "complex128": np.complex128}  # fmt: skip
+_SCALARS = {"complex64": np.complex64, "complex128": np.complex128, "float64": np.float64}
 
 
 class Driver:
@@ -47,7 +46,6 @@ class Driver:
             self.capturing = cuda.Stream(non_blocking=False)
         self.runtime = cuda.runtime
         self.stream: Any = None  # while work is captured: the stream that it goes to
-        self.careful = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 
     # ---------------------------------------------------------------- memory
     @property
@@ -63,7 +61,7 @@ class Driver:
         """Return an uninitialised array, from CuPy's pool of memory."""
         return self.cupy.empty(tuple(shape), dtype)
 
-    def bytes(self, count: int) -> Any:
+    def room(self, count: int) -> Any:
         """Return uninitialised memory."""
         return self.cupy.empty((max(count, 1),), np.dtype(np.uint8))
 
@@ -122,7 +120,7 @@ class Driver:
         """Return what makes products of matrices of three addresses: a, b and their product."""
         blas, name = _blas(self.device), gemm.dtype.name
         kind, compute = _REAL[name], _SUMS.get(name, _COMPUTE_32F)
-        one, zero = (np.array(x, _SCALARS[name]) for x in (1, 0))
+        one, zero = (np.array(x, _SCALARS.get(name, np.float32)) for x in (1, 0))
         a, b, c = gemm.strides
 
         def run(left: int, right: int, out: int) -> None:
@@ -239,7 +237,10 @@ def load_blas() -> Any:
     Raises:
         RuntimeError: it is not there; it says what brings it.
     """
-    for name in _NAMES:
+    wheels = importlib.util.find_spec("nvidia.cublas")
+    folders = list(wheels.submodule_search_locations or ()) if wheels else []
+    places = [os.path.join(f, "lib", name) for f in folders for name in _NAMES]
+    for name in (*_NAMES, *places):
         try:
             return ctypes.CDLL(name)
         except OSError:
@@ -247,6 +248,17 @@ def load_blas() -> Any:
     raise RuntimeError(
         "cuBLAS is not there: pip install nvidia-cublas-cu12 (or cupy-cuda12x[ctk]) brings it"
     )
+
+
+def find_cudnn() -> str | None:
+    """Return the name under which cuDNN loads, None where it is not there."""
+    for name in ("libcudnn.so.9", "libcudnn.so", "cudnn64_9.dll"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return name
+    return None
 
 
 @functools.cache

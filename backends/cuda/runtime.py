@@ -19,7 +19,7 @@ from funtorch.config import config
 from funtorch.core import eval_trace, primitives, use_trace
 from funtorch.hardware import Device
 from funtorch.jaxpr import Jaxpr
-from funtorch.placement import array_of, buffer_of, largest_arrays
+from funtorch.placement import SYNC, array_of, buffer_of, largest_arrays
 
 from ..cpu.runtime import Memory, memory_of
 from ..fuse import fuse
@@ -172,7 +172,7 @@ class _Program:
             for j, i in self.given.items():
                 x = buffers[i]
                 outs[j] = x if (x.shape, x.dtype) == self.fresh[j] else _seen_as(x, self.fresh[j])
-            return outs, driver.bytes(self.plan.arena)
+            return outs, driver.room(self.plan.arena)
         except xp.cuda.memory.OutOfMemoryError as error:
             text = f"{error}; the program needs {self.memory}\n{largest_arrays()}"
             raise MemoryError(text) from None
@@ -187,7 +187,7 @@ class _Program:
         def close() -> None:
             nonlocal run, nodes
             actions = [self._bind(x) for x in run]
-            captured = nodes >= _LEAST_NODES and not self.driver.careful
+            captured = nodes >= _LEAST_NODES and not SYNC
             found.extend([_Graphed(self.driver, actions)] if captured else actions)
             run, nodes = [], 0
 
@@ -205,7 +205,7 @@ class _Program:
 
     def _bind(self, x: Instruction) -> Action:
         """Return the function that does one instruction."""
-        if not self.driver.careful or isinstance(x, (Repeat, Until, Choose)):
+        if not SYNC or isinstance(x, (Repeat, Until, Choose)):
             return self._action(x)
         action = self._action(x)
 
