@@ -10,6 +10,7 @@ of its kernel reads is not stored.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -260,8 +261,13 @@ def _late_totals(program: Program) -> list[Eqn]:
     return order
 
 
-def fuse(jaxpr: Jaxpr) -> Plan:
-    """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
+def fuse(jaxpr: Jaxpr, epilogues: bool = True) -> Plan:
+    """Return the plan of a program: kernels, matrix products and calls of eager rules, in order.
+
+    Args:
+        jaxpr: the program.
+        epilogues: whether kernels may run on blocks of a product while they are made.
+    """
     jaxpr = lower(jaxpr)
     program = Program(jaxpr)
     planner = _Planner(program)
@@ -271,7 +277,8 @@ def fuse(jaxpr: Jaxpr) -> Plan:
             eqn = Eqn(eqn.prim, program.operands[eqn], eqn.params, eqn.outvars, eqn.source)
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
-            planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+            inner = functools.partial(fuse, epilogues=epilogues)
+            planner.append(structured(eqn, inner) or Call(eqn), eqn.outvars, operands)
         elif how == "barrier":
             planner.open.clear()  # what comes after it joins no kernel before it
         elif how == "cumulate":
@@ -311,4 +318,5 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         made = step.launch(stored, f"k{len(steps)}") if isinstance(step, Group) else step
         if made is not None:
             steps.append(made)
-    return with_epilogues(Plan(jaxpr, tuple(steps)))
+    plan = Plan(jaxpr, tuple(steps))
+    return with_epilogues(plan) if epilogues else plan
