@@ -68,7 +68,7 @@ def segment(
         a function of buffers, and the positions of inputs that it overwrites.
     """
     gone = _usable(jaxpr, donated)
-    spelling = None if config.debug_nans else spelled(simplify(jaxpr))
+    spelling = None if config.debug_nans or config.debug_infs else spelled(simplify(jaxpr))
     run = _segments.get((spelling, gone))
     if run is None or spelling is None:
         run = _segments[spelling, gone] = compiled(jaxpr, gone)
