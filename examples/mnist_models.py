@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 import funtorch as ft
@@ -206,7 +208,100 @@ def inception_net(key: Any) -> nnx.Sequential:
 
 
 MODELS: dict[str, Callable[[Any], Any]] = {
-    "vgg": lambda key: VGG((16, "M", 32, "M", 64, 64, "M"), 128, 3, key=key),
+    "vgg": lambda key: VGG((16, "M", 32, "M", 64, 64, "M"), 256, 3, key=key),
     "resnet": lambda key: ResNet((1, 1, 1, 1), 16, key=key),
     "inception": inception_net,
 }
+
+
+# -------------------------------------------------------------------------------------- training
+class Result(NamedTuple):
+    """What a model has and reaches."""
+
+    parameters: int
+    losses: list[float]  # after each epoch
+    accuracy: float
+    seconds: float
+
+
+def fit(model: Any, sets: Sequence[Any], log: SummaryWriter, args: argparse.Namespace) -> Result:
+    """Train a model on the first of two data sets, and test it on the second."""
+    started = time.perf_counter()
+    train, test = sets
+    loader = data.DataLoader(train, 64, shuffle=True, drop_last=True, seed=args.seed)
+    steps = args.epochs * len(loader)
+    optimizer = optim.adamw(optim.warmup_cosine_decay_schedule(1e-4, 4e-3, steps // 5, steps))
+    state = optimizer.init(nnx.parameters(model))
+
+    @ft.jit
+    def step(model: Any, state: Any, key: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+        def loss(model: Any) -> tuple[Any, Any]:
+            logits, model = nnx.train(model, key)(x)
+            return nnx.cross_entropy(logits, y), model
+
+        (value, model), grads = nnx.value_and_grad(loss, has_aux=True)(model)
+        updates, state = optimizer.update(grads, state, nnx.parameters(model))
+        return optim.apply_updates(model, updates), state, value
+
+    @ft.jit
+    def correct(model: Any, x: Any, y: Any) -> Any:
+        return (model(x).argmax(-1) == y).sum()
+
+    keys = iter(random.split(random.key(args.seed + 1), steps))
+    losses, accuracy = [], 0.0
+    for epoch in range(args.epochs):
+        values = []
+        for x, y in tqdm(loader, desc=f"epoch {epoch + 1}", leave=False, disable=None):
+            model, state, value = step(model, state, next(keys), x, y)
+            values.append(value)
+        losses.append(float(np.mean(values)))
+        right = sum(int(correct(model, x, y)) for x, y in data.DataLoader(test, 250))
+        accuracy = right / len(test)
+        log.add_scalar("loss", losses[-1], epoch)
+        log.add_scalar("accuracy", accuracy, epoch)
+        for name, weights in nnx.state_dict(nnx.parameters(model)).items():
+            log.add_histogram(name, np.asarray(weights), epoch)
+    return Result(nnx.param_count(model), losses, accuracy, time.perf_counter() - started)
+
+
+def draw(file: Path, results: dict[str, Result]) -> None:
+    """Draw the losses of all models."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, result in results.items():
+        epochs = range(1, len(result.losses) + 1)
+        axes.semilogy(epochs, result.losses, "o-", label=f"{name}: {result.accuracy:.1%}")
+    axes.set(xlabel="epoch", ylabel="cross-entropy in training")
+    axes.legend()
+    figure.savefig(file, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=Path("models_run"))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    images, labels = data.mnist_5k().arrays
+    sets = data.random_split(data.ArrayDataset(images[:, None], labels), [4000, 1000], args.seed)
+
+    results: dict[str, Result] = {}
+    print(f"{'model':10} {'parameters':>10} {'loss':>8} {'test accuracy':>14} {'seconds':>8}")
+    for name in args.only:
+        with SummaryWriter(str(args.out / "logs" / name)) as log:
+            result = fit(MODELS[name](random.key(args.seed)), sets, log, args)
+        print(
+            f"{name:10} {result.parameters:10,} {result.losses[-1]:8.4f} {result.accuracy:14.1%} "
+            f"{result.seconds:8.1f}"
+        )
+        results[name] = result
+    draw(args.out / "models.png", results)
+    worst = min(result.accuracy for result in results.values())
+    print(f"test accuracy {worst:.1%} or more on {len(sets[1])} digits")
+
+
+if __name__ == "__main__":
+    main()

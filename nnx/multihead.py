@@ -167,7 +167,8 @@ class MultiheadAttention(Module):
         recalls = key is None and value is None
         if (key is None or value is None) and not (recalls and cache is not None):
             raise TypeError(
-                f"{title(self)} takes a key and a value; or None for both, and a cache that has them"
+                f"{title(self)} takes a key and a value; or None for both, and a cache that has "
+                "them"
             )
         given = tuple(fnp.asarray(x) for x in ((query,) if recalls else (query, key, value)))
         single = given[0].ndim == 2
@@ -209,7 +210,7 @@ class MultiheadAttention(Module):
             )
         y = self.out_proj(y.swapaxes(1, 2).reshape(len(y), y.shape[2], self.embed_dim))
         if cache is not None and known_values(cache.position) is None:  # else it was checked
-            y = fnp.where(cache.position <= source, y, fnp.nan)
+            y = fnp.where(fnp.less_equal(cache.position, source), y, fnp.nan)
         y = y[0] if single else y if self.batch_first else y.swapaxes(0, 1)
         return y, weights if cache is None else cache
 

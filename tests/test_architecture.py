@@ -52,6 +52,7 @@ FLOORS = {
     "funtorch.numpy": 2,
     "funtorch.numpy.ufuncs": 5,
     "funtorch.numpy.mapped": 5,
+    "funtorch.numpy.recurrences": 5,
     "funtorch.nn": 2,
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,

@@ -210,6 +210,7 @@ class LaunchPlan:
         inputs, outputs: bytes of each; constants of the program come first among the inputs.
         arena: bytes of the memory that a run needs besides.
         constants: bytes that lie in the GPU's memory from the beginning.
+        pairs: (result, input) positions that share memory.
         registers: how many there are.
         codes: printed kernels.
         instructions: in order.
@@ -219,6 +220,7 @@ class LaunchPlan:
     outputs: tuple[int, ...]
     arena: int
     constants: bytes
+    pairs: tuple[tuple[int, int], ...]
     registers: int
     codes: tuple[CudaCode, ...]
     instructions: tuple[Instruction, ...]
@@ -307,6 +309,7 @@ class _Writer:
             self.outputs,
             arena,
             bytes(self.constants),
+            tuple((j, i) for i, j in sorted(self.layout.pairs)),
             self.registers,
             tuple(self.codes),
             _with_scratch(tuple(self.out), At(self.memory, self.tail)),
@@ -374,7 +377,7 @@ class _Writer:
         kernel, kept = in_memory(kernel, [at for at, _ in given])
         given = [given[k] for k in kept]
         lengths = tuple(int(v.aval.size) for _, v in given)
-        key = replace(kernel, name=""), lengths
+        key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_kernel(replace(kernel, name=f"k{len(self.codes)}"), lengths))
@@ -432,8 +435,6 @@ class _Writer:
         kind = "ifft" if step.inverse else "fft"
         shape = (step.batch, step.n, step.inner)
         params = {"kind": kind, "axis": 1, "n": step.n}
-        if step.inverse:
-            params["unscaled"] = True
         self.rule(frame, "fft", params, [step.x], [step.out], [shape, shape])
 
     def table(self, frame: _Frame, step: Table) -> None:
