@@ -9,7 +9,8 @@ without that, is the comparison: it can only learn their mean.
 The last line is the mean squared error on 1000 new waves after the step, of both networks.
 
 References:
-    Finn, Abbeel and Levine (2017), Model-agnostic meta-learning for fast adaptation of deep networks.
+    Finn, Abbeel and Levine (2017), Model-agnostic meta-learning for fast adaptation of deep
+    networks.
 """
 
 from __future__ import annotations
@@ -80,17 +81,15 @@ def train(objective: Any, args: argparse.Namespace) -> Any:
             waves = ft.vmap(lambda key: wave(key, args.shots))(random.split(key, args.tasks))
             return ft.vmap(lambda wave: objective(model, *wave))(waves).mean()
 
-        value, gradient = ft.value_and_grad(mean)(model)
-        updates, state = optimizer.update(gradient, state, model)
-        return optim.apply_updates(model, updates), state, value
+        updates, state = optimizer.update(ft.grad(mean)(model), state, model)
+        return optim.apply_updates(model, updates), state
 
     model = make_model(random.key(args.seed))
     state = optimizer.init(model)
     keys = random.split(random.key(args.seed + 1), args.steps)
     name = objective.__name__.replace("_", " ")
-    progress = tqdm(keys, desc=name, disable=None, leave=False, mininterval=0.5)
-    for key in progress:
-        model, state, value = step(model, state, key)
+    for key in tqdm(keys, desc=name, disable=None, leave=False):
+        model, state = step(model, state, key)
     return model
 
 

@@ -171,6 +171,7 @@ class ArrayImpl(Array):
 
     __slots__ = ("_data", "_exact", "_kind", "_stays", "_weak")
     _exact: complex
+    _stays: bool
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data

@@ -13,7 +13,18 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CPU", "Device", "NoDevice", "absence", "cupy", "device_of", "find", "gpus", "synchronize"]
+__all__ = [
+    "CPU",
+    "Device",
+    "NoDevice",
+    "absence",
+    "cuda_versions",
+    "cupy",
+    "device_of",
+    "find",
+    "gpus",
+    "synchronize",
+]
 
 _CUDA = ("cuda", "gpu")
 
@@ -199,3 +210,15 @@ def synchronize(device: Device) -> None:
     if device.platform != "cpu":
         with cupy().cuda.Device(device.id) as current:
             current.synchronize()
+
+
+def cuda_versions() -> list[str]:
+    """Return the versions of CUDA that the driver, and CuPy, are for."""
+    module = _probe()[0]
+    if module is None:
+        return []
+    runtime = module.cuda.runtime
+    return [
+        f"{who} for CUDA {_version(runtime, name)}"
+        for who, name in (("driver", "driverGetVersion"), ("CuPy", "runtimeGetVersion"))
+    ]

@@ -7,21 +7,23 @@ arrays on the CPU pay nothing for there being others.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from funtorch import hardware
-from funtorch.config import config
 from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete
 from funtorch.hardware import CPU, Device
 
 __all__ = [
     "HOST",
+    "SYNC",
     "Deleted",
     "DeviceArray",
     "Placed",
@@ -33,6 +35,7 @@ __all__ = [
     "largest_arrays",
     "meeting",
     "moved",
+    "on_gpu",
     "own_rules",
     "placed",
     "put",
@@ -45,6 +48,9 @@ HOST = frozenset(
     + ("triangular_solve", "tridiagonal", "tridiagonal_solve")
 )
 """Primitives whose eager rule runs on the CPU, on copies: LAPACK's own, and what calls it."""
+
+SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
+"""Whether the host waits after each thing that a GPU is asked to do, so that errors name it."""
 
 own_rules: dict[str, Callable[..., Any]] = {}
 """How primitives are computed on a GPU where neither CuPy nor the CPU does it: (device, *buffers,
@@ -205,21 +211,35 @@ def moved(data: np.ndarray, device: Device) -> Any:
 
     What repeats along an axis is copied once, and numbers are kept there.
     """
+    with on_gpu(device, "device_put") as xp:
+        repeated = [n > 1 and not s for n, s in zip(data.shape, data.strides, strict=True)]
+        if data.ndim and not any(repeated):
+            return xp.asarray(data)
+        once = data[tuple(slice(1) if r else slice(None) for r in repeated)]
+        if once.size != 1:
+            return xp.broadcast_to(xp.asarray(once), data.shape)
+        key = device.id, data.dtype, once.tobytes()
+        found = _numbers.get(key)
+        if found is None:
+            found = _numbers[key] = xp.asarray(once.reshape(()))
+            if len(_numbers) > _MOST_NUMBERS:
+                _numbers.popitem(last=False)
+        return xp.broadcast_to(found, data.shape) if data.ndim else found
+
+
+@contextlib.contextmanager
+def on_gpu(device: Device, what: str) -> Iterator[Any]:
+    """Return the context in which a GPU is the current one; it gives CuPy.
+
+    Raises:
+        MemoryError: it is out of memory; the error lists the largest arrays there.
+    """
     xp = hardware.cupy()
     with xp.cuda.Device(device.id):
-        if not data.ndim:
-            key = device.id, data.dtype, data.tobytes()
-            found = _numbers.get(key)
-            if found is None:
-                found = _numbers[key] = xp.asarray(data)
-                if len(_numbers) > _MOST_NUMBERS:
-                    _numbers.popitem(last=False)
-            return found
-        repeated = [n > 1 and not s for n, s in zip(data.shape, data.strides, strict=True)]
-        if any(repeated):
-            once = data[tuple(slice(1) if r else slice(None) for r in repeated)]
-            return xp.broadcast_to(xp.asarray(once), data.shape)
-        return xp.asarray(data)
+        try:
+            yield xp
+        except xp.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(f"{what}: {error}; {largest_arrays()}") from None
 
 
 def put(x: Any, device: Device) -> Any:
@@ -234,8 +254,7 @@ def put(x: Any, device: Device) -> Any:
         out._stays = True
         return out
     if type(x) is DeviceArray:
-        xp = hardware.cupy()
-        with xp.cuda.Device(device.id):
+        with on_gpu(device, "device_put") as xp:
             return DeviceArray(xp.array(x._buffer), x._weak)
     return DeviceArray(moved(x._data, device), x._weak)
 
@@ -309,19 +328,16 @@ def process(
     device = meeting(args, prim.name) or default or CPU
     if device == CPU:
         return Eval.process(_plain, prim, args, params)
-    xp = hardware.cupy()
-    with xp.cuda.Device(device.id):
+    with on_gpu(device, prim.name) as xp:
         try:
             buffers = [
                 a._buffer if type(a) is DeviceArray else moved(a._data, device) for a in args
             ]
             out = _computed(prim, xp, device, buffers, params)
-        except xp.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(f"{prim.name}: {error}; {largest_arrays()}") from None
         except (TypeError, ValueError):
             prim.type(*[a.aval for a in args], **params)  # its message, where it finds the fault
             raise
-        if config.debug >= 4:
+        if SYNC:
             xp.cuda.get_current_stream().synchronize()
     outs = out if prim.multiple_results else (out,)
     arrays = [

@@ -7,17 +7,20 @@ for `run_kernels`: CUDA's text is taken for its machine code.
 """
 
 import ctypes
+import functools
 import json
 import re
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import cuda_shim
 import ml_dtypes
 import numpy as np
 import pytest
 
 from funtorch import hardware
+from funtorch.backends.cuda import driver, nvrtc
 
 NAMES = json.loads(Path(__file__).with_name("cupy_names.json").read_text(encoding="utf-8"))
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -158,6 +161,7 @@ class ndarray:
     strides = property(lambda self: self._a.strides)
     flags = property(lambda self: self._a.flags)
     device = property(lambda self: cuda.Device(self._device))
+    base = property(lambda self: None if self._memory is not None else self)
 
     @property
     def T(self):  # noqa: N802
@@ -338,6 +342,9 @@ class _Cupy(Namespace):
         cuda.calls.append(("set", found.nbytes))
         return out
 
+    def empty(self, shape, dtype=float, order="C"):
+        return ndarray(shape, dtype)
+
     def from_dlpack(self, x):
         return wrapped(np.from_dlpack(_Lent(x)))
 
@@ -363,12 +370,20 @@ def _borrowed(x):
 
 # ---------------------------------------------------------------------------------------- cuda
 class _Memory:
-    """A piece of memory; freed, it is filled with what nobody expects."""
+    """A piece of memory, filled with what nobody expects."""
 
     def __init__(self, size):
-        self.raw = np.full(max(size, 1) + 256, 0xA5, np.uint8)
+        self.raw = np.full(max(size, 1) + 512, 0xA5, np.uint8)
         self.ptr = -(-self.raw.ctypes.data // 256) * 256
         self.size = size
+
+
+class UnownedMemory:
+    """Memory that somebody else keeps."""
+
+    def __init__(self, ptr, size, owner, device_id=-1):
+        held = (ctypes.c_uint8 * max(size, 1)).from_address(ptr)
+        self.raw, self.ptr, self.size, self.owner = np.frombuffer(held, np.uint8), ptr, size, owner
 
 
 class MemoryPointer:
@@ -537,7 +552,7 @@ class Function:
         assert grid[0] < 1 << 31 and all(n < 1 << 16 for n in grid[1:])
         assert shared_mem <= 48 << 10 and isinstance(args, tuple)
         assert all(isinstance(a, (np.generic, int, float)) for a in args), args
-        run = lambda: cuda.run_kernels(self.module.text, self.name, grid, block, args)  # noqa: E731
+        run = lambda: cuda.run_kernels(self.module.text, self, grid, block, shared_mem, args)  # noqa: E731
         cuda._do(("kernel", self.name), run, 0 if stream is None else stream.ptr)
 
 
@@ -552,9 +567,9 @@ class _Cuda:
         self._current, self._devices, self._streams = 0, [], []
         self._capturing, self._captured = 0, []
         self.limit = 1 << 40  # bytes in the GPU
-        self.taken = 0
+        self.taken, self.blocks = 0, {}
 
-    def run_kernels(self, text, name, grid, block, args):
+    def run_kernels(self, text, function, grid, block, shared, args):
         raise Refused("no kernels in this test")
 
     def _check_capture(self, what):
@@ -576,17 +591,29 @@ class _Cuda:
             raise _OutOfMemory(f"Out of memory allocating {size} bytes")
         memory = _Memory(int(size))
         self.taken += int(size)
-        weakref.finalize(memory, self._freed, int(size))
+        self.blocks[memory.ptr] = int(size)
+        weakref.finalize(memory, self._freed, memory.ptr, int(size))
         self.calls.append(("alloc", int(size)))
         return MemoryPointer(memory, 0)
 
-    def _freed(self, size):
+    def _freed(self, ptr, size):
         self.taken -= size
+        self.blocks.pop(ptr, None)
+
+    def region(self, ptr):
+        """Return an address with the bytes from there to the end of what was allocated."""
+        for start, size in self.blocks.items():
+            if start <= ptr <= start + size:
+                return ptr, start + size - ptr
+        raise Refused(f"address {ptr} is in no memory of the GPU")
 
     def alloc_pinned_memory(self, size):
         assert isinstance(size, int)
         self.calls.append(("pinned", size))
         return bytearray(size)
+
+    def get_cublas_handle(self):
+        return 78
 
     def get_current_stream(self):
         return self._streams[-1] if self._streams else Stream.null
@@ -595,7 +622,7 @@ class _Cuda:
         return self._current
 
 
-for _class in (Stream, Graph, Event, Device, Module, Function, MemoryPointer):
+for _class in (Stream, Graph, Event, Device, Module, Function, MemoryPointer, UnownedMemory):
     setattr(_Cuda, _class.__name__, _class)
 Stream.null = Stream(null=True)
 
@@ -612,12 +639,103 @@ namespace.fft = Namespace("cupy.fft", np.fft)
 namespace.lib = _Lib()
 
 
+def shim_kernels(text, function, grid, block, shared, args):
+    """Run a kernel's text on the CPU."""
+    regions = [cuda.region(int(a)) for a in args]
+    threads = int(np.prod(block))
+    _module(text).launch(
+        function.name, grid, threads, shared, regions[:-1], regions[-1], begins=False
+    )
+
+
+_module = functools.cache(cuda_shim.Module)
+
+
+class FakeBlas:
+    """cuBLAS: products of matrices that lie column by column in memory, through NumPy."""
+
+    DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: BF16,
+              4: np.dtype("c8"), 5: np.dtype("c16")}  # fmt: skip
+
+    def __init__(self):
+        names = ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2")
+        for name in names:
+            setattr(self, name, self._call(getattr(self, f"_{name}")))
+        self.cublasGemmStridedBatchedEx = self._call(self._gemm)
+        self.stream, self.workspace = None, None
+
+    def _call(self, method):
+        def function(*args):
+            assert len(args) == len(function.argtypes)
+            values = []
+            for x, kind in zip(args, function.argtypes, strict=True):
+                if kind in (ctypes.c_int, ctypes.c_longlong, ctypes.c_size_t):
+                    assert kind(x).value == x, (method, x)
+                values.append(x)
+            return method(*values)
+
+        return function
+
+    def _cublasCreate_v2(self, handle):  # noqa: N802
+        handle._obj.value = 77
+        return 0
+
+    def _cublasSetStream_v2(self, handle, stream):  # noqa: N802
+        self.stream, self.workspace = stream, None
+        return 0
+
+    def _cublasSetWorkspace_v2(self, handle, address, size):  # noqa: N802
+        assert address % 256 == 0 and cuda.region(address)[1] >= size
+        self.workspace = address
+        return 0
+
+    def _matrices(self, address, kind, ld, stride, rows, columns, batch):
+        dtype = self.DTYPES[kind]
+        assert ld >= max(rows, 1), "a leading dimension is less than the rows of a column"
+        extent = (batch - 1) * stride + (columns - 1) * ld + rows
+        assert cuda.region(address)[1] >= extent * dtype.itemsize, "cuBLAS out of bounds"
+        flat = np.ndarray((extent,), dtype, _memory_at(address, extent * dtype.itemsize))
+        steps = tuple(s * dtype.itemsize for s in (stride, 1, ld))
+        return np.lib.stride_tricks.as_strided(flat, (batch, rows, columns), steps)
+
+    def _gemm(self, handle, ta, tb, m, n, k, alpha, a, ka, lda, sa, b, kb, ldb, sb, beta, c, kc,
+              ldc, sc, batch, compute, algorithm):  # fmt: skip
+        assert self.workspace is not None, "cuBLAS would allocate a workspace"
+        assert ta in (0, 1) and tb in (0, 1) and algorithm == -1
+        assert compute == (70 if kc in (1, 5) else 68)
+
+        def run():
+            left = self._matrices(a, ka, lda, sa, *((k, m) if ta else (m, k)), batch)
+            right = self._matrices(b, kb, ldb, sb, *((n, k) if tb else (k, n)), batch)
+            out = self._matrices(c, kc, ldc, sc, m, n, batch)
+            wide = {2: np.float32, 14: np.float32}.get(kc, self.DTYPES[kc])
+            left, right = (x.astype(wide) for x in (left, right))
+            left = left.transpose(0, 2, 1) if ta else left
+            right = right.transpose(0, 2, 1) if tb else right
+            with np.errstate(all="ignore"):
+                out[...] = np.matmul(left, right)
+
+        cuda._do(("gemm", batch, m, n, k), run, self.stream)
+        return 0
+
+
+def _memory_at(address, size):
+    return (ctypes.c_uint8 * max(size, 1)).from_address(address)
+
+
 @pytest.fixture
 def cupy(monkeypatch):
     """Let the fake GPUs be there for a test: two of them."""
     monkeypatch.setattr(hardware, "_probe", lambda: (namespace, 2, ""))
     monkeypatch.setattr(cuda, "calls", [])
-    hardware._kind.cache_clear()
+    monkeypatch.setattr(cuda, "run_kernels", shim_kernels)
+    monkeypatch.setattr(nvrtc, "compile_cubin", lambda text, arch: text.encode())
+    blas = FakeBlas()
+    monkeypatch.setattr(driver, "load_blas", lambda: blas)
+    caches = hardware._kind, driver.driver_of, driver._blas
+    for cached in caches:
+        cached.cache_clear()
     yield namespace
-    hardware._kind.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
     assert not cuda._capturing and not cuda._devices and not cuda._streams

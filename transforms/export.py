@@ -20,10 +20,10 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import write_shared
+from ..backends import to_onnx, write_shared
 from .arguments import as_arrays, check_callable
 from .dynamic import Inputs, Sizes, align, fitted
-from .passes import inline
+from .passes import drop_dead, inline, share
 from .programs import jit_p
 from .simplify import simplify
 from .staging import ShapeDtypeStruct, spec_of, stage_tree
@@ -506,14 +506,41 @@ class Exported:
         if missing or len(sizes) != len(self._about["symbols"]):
             wanted = ", ".join(self._about["symbols"]) or "none"
             raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
+        closed, names = self._closed(sizes)
+        return write_shared(simplify(closed), names, path, name)
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Return the program as an ONNX model; symbolic sizes stay symbolic.
+
+        Args:
+            path: where to write the model too; None: nowhere.
+
+        Returns:
+            an ``onnx.ModelProto``. Its inputs and outputs have the names of the arguments' and
+            results' leaves.
+
+        Raises:
+            NotImplementedError: a step has no counterpart in ONNX; the message names its line.
+            ImportError: the package onnx is not installed.
+        """
+        try:
+            import onnx
+        except ImportError as error:
+            raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
+        jaxpr, names = self._closed(_named_sizes(self._about["symbols"]))
+        model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
+        if path is not None:
+            onnx.save(model, os.fspath(path))
+        return model
+
+    def _closed(self, sizes: Sizes) -> tuple[Jaxpr, list[str]]:
+        """Return the program with its constants, and the names of its inputs and results."""
         jaxpr, count = self._program(sizes), len(self._consts)
         consts = [asarray(c) for c in self._consts]
-        closed = Jaxpr(
-            jaxpr.invars[count:], jaxpr.eqns, jaxpr.outvars, jaxpr.invars[:count], consts
-        )
         results = tree.leaves_with_path(self._out_tree.unflatten(range(len(jaxpr.outvars))))
         names = [*self._about["names"], *(f"result{tree.keystr(path)}" for path, _ in results)]
-        return write_shared(simplify(closed), names, path, name)
+        own, rest = jaxpr.invars[:count], jaxpr.invars[count:]
+        return Jaxpr(rest, jaxpr.eqns, jaxpr.outvars, own, consts), names
 
     def has_vjp(self) -> bool:
         """Tell whether the program has derivatives."""

@@ -12,11 +12,11 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, primitives
 from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy
 from funtorch.jaxpr import Eqn, Jaxpr, Var
-from funtorch.placement import DeviceArray, delete, device_of, meeting, moved
+from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
 from funtorch.treecode import builder
 
 from ..backends import (
@@ -137,6 +137,33 @@ def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
 
 
 scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
+
+
+# -------------------------------------------------------------------------- operations on a GPU
+_singles: OrderedDict[Any, Jaxpr] = OrderedDict()
+_MOST_SINGLES = 512
+COMPILED_THERE = ("scatter", "scatter_add", "scatter_max", "scatter_min", "scatter_mul")
+"""Primitives that have no function in CuPy: on a GPU they are compiled, one by one."""
+
+
+def _compiled_there(prim: Primitive) -> Callable[..., Any]:
+    """Return the rule that compiles a primitive, for each type of its arguments, and runs it."""
+
+    def rule(device: Device, *buffers: Any, **params: Any) -> Any:
+        types = tuple((b.shape, b.dtype) for b in buffers)
+        key = prim.name, types, tuple(sorted(params.items()))
+        if key not in _singles:
+            avals = [ShapedArray(*t) for t in types]
+            ins, out = [Var(a) for a in avals], Var(prim.type(*avals, **params))
+            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, [out])], [out])
+            if len(_singles) > _MOST_SINGLES:
+                _singles.popitem(last=False)
+        return compiled(_singles[key], device=device)(list(buffers))[0]
+
+    return rule
+
+
+own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
 
 
 # -------------------------------------------------------------------------------------- one program

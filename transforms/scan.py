@@ -67,7 +67,7 @@ def _scan_eager(
         carry = outs[:num_carry]
         for y, o in zip(ys, outs[num_carry:], strict=True):
             y[i] = buffer_of(o)
-    return [*map(buffer_of, carry), *ys]
+    return [*[buffer_of(c) for c in carry], *ys]
 
 
 def _scan_jvp(

@@ -25,7 +25,7 @@ from funtorch.dims import evaluated
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from ..buffers import ALIGN, LARGE, pool
-from ..layout import nbytes
+from ..layout import Layout, nbytes
 from ..layout import nbytes as layout_nbytes
 from .blas import blas_address
 from .codegen import files, kept_module, link
@@ -36,7 +36,7 @@ from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Pr
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
 __all__ = ["PRODUCTS", "Entry", "Memory", "bind", "entry_of", "load"]
-__all__ += ["pool_code", "products_code", "resolve"]
+__all__ += ["memory_of", "pool_code", "products_code", "resolve"]
 
 PRODUCTS = "funtorch_gemm_"
 """What the names of the functions of matrix products begin with."""
@@ -262,8 +262,9 @@ class Memory:
         )
 
 
-def _memory(program: Program, number: Callable[[Any], int]) -> Memory:
-    layout, jaxpr = program.layout, program.layout.plan.jaxpr
+def memory_of(layout: Layout, arena: Any, number: Callable[[Any], int] = int) -> Memory:
+    """Return what a laid out program needs, whose arena takes so many bytes."""
+    jaxpr = layout.plan.jaxpr
 
     def nbytes(v: Var | Lit) -> int:
         return evaluated(layout_nbytes(v), number)
@@ -283,7 +284,7 @@ def _memory(program: Program, number: Callable[[Any], int]) -> Memory:
         sum(map(nbytes, jaxpr.invars)),
         sum(map(nbytes, jaxpr.outvars)),
         sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
-        program.arena + layout.cells,
+        arena + layout.cells,
         tuple(sorted(found, reverse=True)[:8]),
     )
 
@@ -341,7 +342,7 @@ def entry_of(program: Program, number: Callable[[Any], int] = int) -> Entry:
         program.arena,
         program.parallel,
         tuple(sorted(program.layout.pairs)),
-        _memory(program, number),
+        memory_of(program.layout, program.arena, number),
     )
 
 

@@ -88,9 +88,6 @@ def running_kernel(step: Running) -> Kernel:
     """Return the kernel of cumulative sums and the like along rows."""
     dtype, n = np.dtype(step.x.aval.dtype), step.n
     where = Affine(n - 1, (n, -1)) if step.reverse else Affine(0, (n, 1))
-    body = (
-        Op("load", (), dtype, 0, where),
-        Op("cumulate", (0,), dtype, f"reduce_{step.name}"),
-    )
+    body = (Op("load", (), dtype, 0, where), Op("cumulate", (0,), dtype, f"reduce_{step.name}"))
     store = Store(1, 1, where)
     return Kernel("running", (step.rows, n), (False, True), (dtype,) * 2, body, (store,))

@@ -210,6 +210,7 @@ class LaunchPlan:
         inputs, outputs: bytes of each; constants of the program come first among the inputs.
         arena: bytes of the memory that a run needs besides.
         constants: bytes that lie in the GPU's memory from the beginning.
+        pairs: (result, input) positions that share memory.
         registers: how many there are.
         codes: printed kernels.
         instructions: in order.
@@ -219,6 +220,7 @@ class LaunchPlan:
     outputs: tuple[int, ...]
     arena: int
     constants: bytes
+    pairs: tuple[tuple[int, int], ...]
     registers: int
     codes: tuple[CudaCode, ...]
     instructions: tuple[Instruction, ...]
@@ -246,9 +248,7 @@ def _lines(instructions: Sequence[Instruction], indent: str) -> Iterator[str]:
         if isinstance(x, Repeat):
             yield f"{indent}{x.length} times{', backwards' if x.reverse else ''}:"
             yield from _loop_lines(x.carries, indent)
-            yield from (
-                f"{indent}  r{s.register} = {s.start} + {s.stride} * i" for s in x.slices
-            )
+            yield from (f"{indent}  r{s.register} = {s.start} + {s.stride} * i" for s in x.slices)
             yield from _lines(x.body, indent + "  ")
         elif isinstance(x, Until):
             yield f"{indent}while {x.holds}:"
@@ -309,6 +309,7 @@ class _Writer:
             self.outputs,
             arena,
             bytes(self.constants),
+            tuple((j, i) for i, j in sorted(self.layout.pairs)),
             self.registers,
             tuple(self.codes),
             _with_scratch(tuple(self.out), At(self.memory, self.tail)),
@@ -357,9 +358,7 @@ class _Writer:
         return inner
 
     # ---------------------------------------------------------------- steps
-    def plan(
-        self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At
-    ) -> None:
+    def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
         frame = _Frame(layout, params, results, arena)
         for k, step in enumerate(layout.plan.steps):
             if isinstance(step, (Scan, While, Branch)):
@@ -378,7 +377,7 @@ class _Writer:
         kernel, kept = in_memory(kernel, [at for at, _ in given])
         given = [given[k] for k in kept]
         lengths = tuple(int(v.aval.size) for _, v in given)
-        key = replace(kernel, name=""), lengths
+        key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_kernel(replace(kernel, name=f"k{len(self.codes)}"), lengths))
@@ -436,8 +435,6 @@ class _Writer:
         kind = "ifft" if step.inverse else "fft"
         shape = (step.batch, step.n, step.inner)
         params = {"kind": kind, "axis": 1, "n": step.n}
-        if step.inverse:
-            params["unscaled"] = True
         self.rule(frame, "fft", params, [step.x], [step.out], [shape, shape])
 
     def table(self, frame: _Frame, step: Table) -> None:
@@ -467,9 +464,7 @@ class _Writer:
             spare = frame.arena + loop.spares[j] if j in loop.spares else None
             old = self.register()
             same = spare is None or (first + j, j) in body.pairs
-            found.append(
-                Carry(old, old if same else self.register(), init, home, spare, nbytes(v))
-            )
+            found.append(Carry(old, old if same else self.register(), init, home, spare, nbytes(v)))
         return found
 
     def scan(self, frame: _Frame, step: Scan, loop: Loop) -> None:
@@ -481,7 +476,9 @@ class _Writer:
         inside = [*jaxpr.invars[start + count :], *jaxpr.outvars[count:]]
         xs = len(ins) - start - count
         slices, addresses, before, after = [], [], [], []
-        for k, (at, v) in enumerate(zip((*ins[start + count :], *outs[count:]), inside, strict=True)):
+        for k, (at, v) in enumerate(
+            zip((*ins[start + count :], *outs[count:]), inside, strict=True)
+        ):
             slices.append(Slice(self.register(), at, nbytes(v)))
             here = At(slices[-1].register)
             if nbytes(v) % VECTOR and length > 1:  # kernels want it aligned
@@ -574,9 +571,7 @@ def check_launches(plan: LaunchPlan) -> None:
     _check(plan.instructions, sizes, plan)
 
 
-def _check(
-    instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan
-) -> None:
+def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan) -> None:
     def need(at: At, size: int, what: object) -> None:
         if at.base not in sizes:
             raise ValueError(f"r{at.base} holds nothing in: {what}")

@@ -174,6 +174,8 @@ def operand(name: str, kind: str) -> str:
     value = int(name) % (1 << width)
     if width <= 16:
         return f"({C_TYPES[kind]}){value}"
+    if width == 128:
+        return f"((u128){value >> 64}ull << 64 | {value % (1 << 64)}ull)"
     return f"{value}{'u' if width == 32 else 'ull'}"
 
 
@@ -254,7 +256,8 @@ class CudaBlock(Block):
 
     def cast(self, found: re.Match[str]) -> str:
         name, kind, x, to = found.groups()
-        text = _BETWEEN.get((name, kind, to)) or _CASTS[name]
+        same = "{x}" if kind == to else None
+        text = _BETWEEN.get((name, kind, to)) or same or _CASTS[name]
         sign = {k: signed(k) if k.startswith("i") else "" for k in (kind, to)}
         minus = "-" if kind == "i1" and name in ("sext", "sitofp") else ""
         x = minus + operand(x, kind)

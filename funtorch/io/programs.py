@@ -242,6 +242,9 @@ def _decode_lit(node: Json, sizes: Sizes) -> Lit:
         data = _decode_array(*rest)
     else:
         size = decode_size(rest[0], sizes)
+        if isinstance(size, Dim):
+            hint = ArrayImpl(np.zeros((), _dtype(rest[1])), bool(weak))
+            return SizeLit(hint, size, kind == "inverse")
         data = np.asarray({"size": size, "inverse": 1 / size}[kind], _dtype(rest[1]))
     if data.shape:
         raise ValueError("a constant in an equation is no scalar")
