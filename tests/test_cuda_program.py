@@ -7,6 +7,7 @@ from fake_cupy import cuda, cupy  # noqa: F401
 import funtorch as ft
 import funtorch.numpy as fnp
 
+
 def normal(*shape, seed=0):
     return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
 
