@@ -18,7 +18,7 @@ import numpy as np
 from funtorch.core import primitives
 from funtorch.jaxpr import Lit, Var
 
-from ..kernel import Kernel, in_memory
+from ..kernel import Kernel, in_memory, is_row_store, levels
 from ..layout import Layout, Loop, carries, nbytes
 from ..plan import (
     Branch,
@@ -378,6 +378,7 @@ class _Writer:
         self.kernel(step.kernel, [(self.at(frame, v), v) for v in step.vars])
 
     def kernel(self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]) -> None:
+        given = self.apart(kernel, given)
         kernel, kept = in_memory(kernel, [at for at, _ in given])
         given = [given[k] for k in kept]
         lengths = tuple(int(v.aval.size) for _, v in given)
@@ -398,6 +399,25 @@ class _Writer:
                 len(given) - len(stored),
             )
         )
+
+    def apart(
+        self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]
+    ) -> Sequence[tuple[At, Var | Lit]]:
+        """Return the buffers of a kernel, copies for those whose rows it changes in place.
+
+        Many threads read a row's value and one writes it, of which nobody knows when.
+        """
+        if not any(kernel.inner):
+            return given
+        element = levels(kernel)[1]
+        rows = {given[s.buffer][0] for s in kernel.stores if is_row_store(kernel, s, element)}
+        stored = {s.buffer for s in kernel.stores}
+        found = list(given)
+        for k, (at, v) in enumerate(given):
+            if k not in stored and at in rows and nbytes(v):
+                found[k] = self.room(nbytes(v)), v
+                self.copy(found[k][0], at, nbytes(v))
+        return found
 
     def dot(self, frame: _Frame, step: Dot) -> None:
         a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
