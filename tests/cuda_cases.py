@@ -177,9 +177,7 @@ def random_kernels(count: int) -> Iterator[Case]:
         if any(inner) and kept and rng.random() > 0.5:
             k = [a for a in range(len(sizes)) if inner[a]]
             how = str(rng.choice(["reduce_sum", "reduce_max"]))
-            stores.append(
-                Store(2 + len(stores), len(body) - 1, hand.place(sizes, k), None, how)
-            )
+            stores.append(Store(2 + len(stores), len(body) - 1, hand.place(sizes, k), None, how))
             lengths.append(int(np.prod([sizes[a] for a in k])))
         buffers = (F32,) * len(lengths)
         kernel = Kernel("k", sizes, inner, buffers, tuple(body), tuple(stores))
@@ -261,13 +259,14 @@ def elementwise(every: bool) -> Iterator[Case]:
                 if not every and name == "convert":
                     found = found[next(turn) % 3 :: 3]
                 for given, out, attr in found:
-                    body = [
-                        Op("load", (), t, k, Affine(0, (1,))) for k, t in enumerate(given)
-                    ]
+                    body = [Op("load", (), t, k, Affine(0, (1,))) for k, t in enumerate(given)]
                     n = len(body)
                     body.append(Op(name, tuple(range(n)), out, attr))
                     store = (Store(n, n, Affine(0, (1,))),)
                     kernel = Kernel("k", (_COUNT,), (False,), (*given, out), tuple(body), store)
-                    buffers = [*(_numbers(t, k) for k, t in enumerate(given)), np.zeros(_COUNT, out)]
+                    buffers = [
+                        *(_numbers(t, k) for k, t in enumerate(given)),
+                        np.zeros(_COUNT, out),
+                    ]
                     wide = 10 if name == "polygamma" else 1
                     yield Case(f"{name} {dtype} {out}", kernel, buffers, wide * _EPS.get(out, 0))

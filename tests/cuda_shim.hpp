@@ -35,8 +35,8 @@ static char shim_message[600];
 
 static void shim_fail(const char* what, const char* where, long long at, int other = -1) {
   if (shim_message[0]) return;
-  int n = snprintf(shim_message, sizeof shim_message, "%s: %s at byte %lld, thread %d of block %d,%d",
-                   what, where, at, threadIdx.x, blockIdx.x, blockIdx.y);
+  int n = snprintf(shim_message, sizeof shim_message, "%s: %s at byte %lld, thread %d of block %d,%d,%d",
+                   what, where, at, threadIdx.x, blockIdx.x, blockIdx.y, blockIdx.z);
   if (other >= 0)
     snprintf(shim_message + n, sizeof shim_message - n, ", other thread %d of block %d",
              other % blockDim.x, other / blockDim.x);
@@ -139,15 +139,23 @@ static void shim_barrier(int site) {
 
 static shim_u64 exchange[32][2][32];
 
-template <class T> static T __shfl_xor_sync(unsigned mask, T value, int distance) {
+template <class T> static T shim_exchange(T value, int from, int site) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   auto& held = exchange[warp][current->shuffles++ % 2];
   memcpy(&held[lane], &value, sizeof value);
-  shim_wait(AT_WARP, -1 - distance);
-  const int from = lane ^ distance;
+  shim_wait(AT_WARP, site);
   if (warp * 32 + from >= blockDim.x) shim_fail("a shuffle from no thread", "warp", warp);
   memcpy(&value, &held[from], sizeof value);
   return value;
+}
+
+template <class T> static T __shfl_xor_sync(unsigned, T value, int distance) {
+  return shim_exchange(value, threadIdx.x % 32 ^ distance, -1 - distance);
+}
+
+template <class T> static T __shfl_up_sync(unsigned, T value, int distance) {
+  const int lane = threadIdx.x % 32;
+  return shim_exchange(value, lane < distance ? lane : lane - distance, -100 - distance);
 }
 
 // ------------------------------------------------------------------------------ checked memory
@@ -155,7 +163,8 @@ struct Mark {
   int stamp = 0;          // of the launch, or of the block, that the rest is about
   int writer = -1, epoch = 0, warp_epoch = 0;
   int reader = -1, read_epoch = 0, read_warp_epoch = 0;
-  bool many = false;      // readers that are not in one block, or that no barrier divides
+  bool many = false;      // several readers since the last barrier
+  bool foreign = false;   // readers of several blocks
   bool atomic = false;
   bool held = false;      // something was written, in this launch or before
 };
@@ -170,15 +179,8 @@ struct Region {
 
 static int shim_stamp;
 
-static bool shim_ordered(int other, int epoch, int warp_epoch) {
-  const int me = blockIdx.x * blockDim.x + threadIdx.x;  // of one row of the grid
-  if (other / blockDim.x != me / blockDim.x) return false;
-  if (epoch < current->epoch) return true;
-  return other / 32 == me / 32 && blockDim.x % 32 == 0 && warp_epoch < current->warp_epoch;
-}
-
 static int shim_me() {
-  return (blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
+  return ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
 static bool shim_apart(int other, int epoch, int warp_epoch) {
@@ -217,8 +219,11 @@ static void shim_read(Region* r, long long at) {
   if (r->fresh && !m->held) shim_fail("a read of what nobody wrote", r->name, at);
   if (m->writer >= 0 && !shim_apart(m->writer, m->epoch, m->warp_epoch))
     shim_fail("a race of a read with a write", r->name, at, m->writer);
-  if (m->reader >= 0 && m->reader != shim_me() && !shim_apart(m->reader, m->read_epoch, 0))
+  if (m->reader >= 0 && m->reader != shim_me()) {
+    m->foreign = m->foreign || m->reader / blockDim.x != shim_me() / blockDim.x;
     m->many = true;
+  }
+  if (m->reader >= 0 && m->read_epoch < current->epoch) m->many = false;
   m->reader = shim_me();
   m->read_epoch = current->epoch;
   m->read_warp_epoch = current->warp_epoch;
@@ -230,8 +235,8 @@ static void shim_write(Region* r, long long at, bool atomic = false) {
     shim_fail("a race of two writes", r->name, at, m->writer);
   if (m->reader >= 0 && !shim_apart(m->reader, m->read_epoch, m->read_warp_epoch))
     shim_fail("a race of a write with a read", r->name, at, m->reader);
-  if (m->many && m->read_epoch >= current->epoch &&
-      m->read_warp_epoch >= current->warp_epoch)
+  if (m->foreign || (m->many && m->read_epoch >= current->epoch &&
+                     m->read_warp_epoch >= current->warp_epoch))
     shim_fail("a race of a write with reads", r->name, at);
   m->writer = shim_me();
   m->epoch = current->epoch;
@@ -426,16 +431,16 @@ static int shim_launch(int gx, int gy, int gz, int threads, long long shared, in
   shim_fibers = with_fibers;
   shim_block_memory.base = (char*)(((uintptr_t)block_memory.data() + 63) / 64 * 64);
   shim_block_memory.bytes = shared;
-  const int launch_stamp = ++shim_stamp;
-  (void)launch_stamp;
-  for (int y = 0; y < gy && !shim_message[0]; y++)
-    for (int x = 0; x < gx && !shim_message[0]; x++) {
-      blockIdx = {order == 1 ? gx - 1 - x : x, order == 1 ? gy - 1 - y : y, 0};
-      memset(shim_block_memory.base, 0xFF, shared);
-      shared_marks.assign(shared + 1, Mark());
-      shim_block_memory.marks = &shared_marks;
-      shim_run_block(threads, order);
-    }
+  shim_stamp++;
+  const long long blocks = (long long)gx * gy * gz;
+  for (long long n = 0; n < blocks && !shim_message[0]; n++) {
+    const long long at = order == 1 ? blocks - 1 - n : n;
+    blockIdx = {(int)(at % gx), (int)(at / gx % gy), (int)(at / gx / gy)};
+    memset(shim_block_memory.base, 0xFF, shared);
+    shared_marks.assign(shared + 1, Mark());
+    shim_block_memory.marks = &shared_marks;
+    shim_run_block(threads, order);
+  }
   memcpy(message, shim_message, sizeof shim_message);
   return shim_message[0] != 0;
 }

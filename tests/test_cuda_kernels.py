@@ -114,7 +114,9 @@ def test_text_on_the_cpu_means_what_kernels_mean(family):
 def test_nvrtc_compiles_every_kernel(family):
     made = list(FAMILIES[family]())
     if not EVERY:
-        made = made[:: {"elementwise": 3, "indexed": 3, "random": 4, "reductions": 2}.get(family, 1)]
+        made = made[
+            :: {"elementwise": 3, "indexed": 3, "random": 4, "reductions": 2}.get(family, 1)
+        ]
     compiled(printed(case, f"case{k}") for k, case in enumerate(made))
 
 

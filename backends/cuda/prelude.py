@@ -120,4 +120,14 @@ __device__ __forceinline__ u8 shuffle_xor(u8 x, int d) {
 __device__ __forceinline__ bool shuffle_xor(bool x, int d) {
   return __shfl_xor_sync(ALL, (u32)x, d) != 0;
 }
+__device__ __forceinline__ float shuffle_up(float x, int d) { return __shfl_up_sync(ALL, x, d); }
+__device__ __forceinline__ double shuffle_up(double x, int d) { return __shfl_up_sync(ALL, x, d); }
+__device__ __forceinline__ u64 shuffle_up(u64 x, int d) { return __shfl_up_sync(ALL, x, d); }
+__device__ __forceinline__ u32 shuffle_up(u32 x, int d) { return __shfl_up_sync(ALL, x, d); }
+__device__ __forceinline__ u16 shuffle_up(u16 x, int d) {
+  return (u16)__shfl_up_sync(ALL, (u32)x, d);
+}
+__device__ __forceinline__ u8 shuffle_up(u8 x, int d) {
+  return (u8)__shfl_up_sync(ALL, (u32)x, d);
+}
 """
