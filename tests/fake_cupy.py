@@ -125,9 +125,12 @@ class ndarray:
 
     @classmethod
     def _of(cls, a):
+        if a.base is None:  # it is no view: it needs memory of the GPU
+            self = cls(a.shape, a.dtype)
+            self._a[...] = a
+            return self
         self = object.__new__(cls)
         self._a, self._memory, self._device = a, None, cuda._current
-        cuda._check_capture("an allocation")
         return self
 
     def __array__(self, *args, **kwargs):
@@ -372,9 +375,11 @@ def _borrowed(x):
 class _Memory:
     """A piece of memory, filled with what nobody expects."""
 
-    def __init__(self, size):
-        self.raw = np.full(max(size, 1) + 512, 0xA5, np.uint8)
-        self.ptr = -(-self.raw.ctypes.data // 256) * 256
+    def __init__(self, size, raw=None):
+        self.held = np.empty(max(size, 1) + 512, np.uint8) if raw is None else raw
+        self.held[:] = 0xA5
+        self.raw = np.frombuffer(_memory_at(self.held.ctypes.data, self.held.size), np.uint8)
+        self.ptr = -(-self.held.ctypes.data // 256) * 256
         self.size = size
 
 
@@ -567,7 +572,7 @@ class _Cuda:
         self._current, self._devices, self._streams = 0, [], []
         self._capturing, self._captured = 0, []
         self.limit = 1 << 40  # bytes in the GPU
-        self.taken, self.blocks = 0, {}
+        self.taken, self.blocks, self.free = 0, {}, {}
 
     def run_kernels(self, text, function, grid, block, shared, args):
         raise Refused("no kernels in this test")
@@ -589,16 +594,19 @@ class _Cuda:
         self._check_capture("an allocation")
         if self.taken + size > self.limit:
             raise _OutOfMemory(f"Out of memory allocating {size} bytes")
-        memory = _Memory(int(size))
+        waiting = sorted(self.free.pop(int(size), []), key=lambda raw: raw.ctypes.data)
+        memory = _Memory(int(size), waiting.pop(0) if waiting else None)
+        self.free[int(size)] = waiting
         self.taken += int(size)
         self.blocks[memory.ptr] = int(size)
-        weakref.finalize(memory, self._freed, memory.ptr, int(size))
+        weakref.finalize(memory.raw, self._freed, memory.ptr, int(size), memory.held)
         self.calls.append(("alloc", int(size)))
         return MemoryPointer(memory, 0)
 
-    def _freed(self, ptr, size):
+    def _freed(self, ptr, size, raw):
         self.taken -= size
         self.blocks.pop(ptr, None)
+        self.free.setdefault(size, []).append(raw)  # as CuPy's pool does
 
     def region(self, ptr):
         """Return an address with the bytes from there to the end of what was allocated."""
