@@ -37,7 +37,9 @@ def train(params, state, x, y):
 
 def convolve(x, w):
     made = nn.relu(lax.conv_general_dilated(x, w, (2, 2), "SAME"))
-    return (lax.reduce_window(made, -np.inf, lax.max, (1, 1, 2, 2), (1, 1, 1, 1), "VALID") ** 2).sum()
+    return (
+        lax.reduce_window(made, -np.inf, lax.max, (1, 1, 2, 2), (1, 1, 1, 1), "VALID") ** 2
+    ).sum()
 
 
 def squares(f):

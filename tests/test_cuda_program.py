@@ -171,6 +171,8 @@ def test_memory_is_shared_in_time():
 
     x = normal(64, 64)
     assert plan_of(chain, x).arena <= 4 * x.nbytes
-    in_place = plan_of(lambda x: lax.fori_loop(0, 9, lambda i, c: c.at[i].add(1.0), x), normal(9, 9))
+    in_place = plan_of(
+        lambda x: lax.fori_loop(0, 9, lambda i, c: c.at[i].add(1.0), x), normal(9, 9)
+    )
     (repeat,) = [y for y in in_place.instructions if isinstance(y, Repeat)]
     assert any(c.old == c.new and c.nbytes == 324 for c in repeat.carries)

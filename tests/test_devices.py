@@ -77,9 +77,7 @@ def test_why_there_is_none(monkeypatch):
     assert "too old: it is for CUDA 11.4, CuPy for CUDA 12.9" in probe()[2]
     none = module("cudaErrorNoDevice: no CUDA-capable device is detected")
     monkeypatch.setattr(importlib, "import_module", lambda name: none)
-    assert probe()[2] == (
-        "CuPy finds none: cudaErrorNoDevice: no CUDA-capable device is detected"
-    )
+    assert probe()[2] == ("CuPy finds none: cudaErrorNoDevice: no CUDA-capable device is detected")
 
 
 def test_the_doctor(monkeypatch, capsys):
@@ -216,7 +214,9 @@ def test_deleted_arrays(cupy):
 def test_out_of_memory_names_the_largest(cupy, monkeypatch):
     x = on(0, np.zeros((100, 100), np.float32))
     monkeypatch.setattr(cuda, "limit", cuda.taken)
-    with pytest.raises(MemoryError, match=r"largest arrays on the GPU:\n  40000 bytes: f32\[100,100\]"):
+    with pytest.raises(
+        MemoryError, match=r"largest arrays on the GPU:\n  40000 bytes: f32\[100,100\]"
+    ):
         on(0, np.ones((7, 100), np.float32))
     del x
 

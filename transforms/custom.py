@@ -14,15 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import arraytree as tree
-from funtorch.core import (
-    LinearArg,
-    Primitive,
-    aval_of,
-    current,
-    eval_trace,
-    no_source,
-    use_trace,
-)
+from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no_source, use_trace
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum

@@ -17,8 +17,8 @@ from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
 from funtorch.errors import TooManyPathsError
-from funtorch.jaxpr import Jaxpr
 from funtorch.hardware import CPU, Device, find
+from funtorch.jaxpr import Jaxpr
 from funtorch.origins import leaf_names
 from funtorch.placement import Placed, device_of, meeting, put
 from funtorch.tracebacks import boundary, hide_frames

@@ -214,8 +214,20 @@ class Blas:
         self.check(library.cublasSetWorkspace_v2(handle, address, _WORKSPACE))
         self.check(
             library.cublasGemmStridedBatchedEx(
-                handle, int(turned_left), int(turned_right), m, n, k, alpha.ctypes.data, *left,
-                *right, beta.ctypes.data, *out, batch, compute, _DEFAULT_ALGORITHM,
+                handle,
+                int(turned_left),
+                int(turned_right),
+                m,
+                n,
+                k,
+                alpha.ctypes.data,
+                *left,
+                *right,
+                beta.ctypes.data,
+                *out,
+                batch,
+                compute,
+                _DEFAULT_ALGORITHM,
             )  # fmt: skip
         )
 

@@ -147,5 +147,3 @@ def _joined(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tupl
             n *= found.pop()[0]
         found.append((n, *steps))
     return found
-
-

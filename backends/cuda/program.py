@@ -250,9 +250,7 @@ def _lines(instructions: Sequence[Instruction], indent: str) -> Iterator[str]:
         if isinstance(x, Repeat):
             yield f"{indent}{x.length} times{', backwards' if x.reverse else ''}:"
             yield from _loop_lines(x.carries, indent)
-            yield from (
-                f"{indent}  r{s.register} = {s.start} + {s.stride} * i" for s in x.slices
-            )
+            yield from (f"{indent}  r{s.register} = {s.start} + {s.stride} * i" for s in x.slices)
             yield from _lines(x.body, indent + "  ")
         elif isinstance(x, Until):
             yield f"{indent}while {x.holds}:"
@@ -362,9 +360,7 @@ class _Writer:
         return inner
 
     # ---------------------------------------------------------------- steps
-    def plan(
-        self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At
-    ) -> None:
+    def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
         frame = _Frame(layout, params, results, arena)
         for k, step in enumerate(layout.plan.steps):
             if isinstance(step, (Scan, While, Branch)):
@@ -490,9 +486,7 @@ class _Writer:
             spare = frame.arena + loop.spares[j] if j in loop.spares else None
             old = self.register()
             same = spare is None or (first + j, j) in body.pairs
-            found.append(
-                Carry(old, old if same else self.register(), init, home, spare, nbytes(v))
-            )
+            found.append(Carry(old, old if same else self.register(), init, home, spare, nbytes(v)))
         return found
 
     def scan(self, frame: _Frame, step: Scan, loop: Loop) -> None:
@@ -504,7 +498,9 @@ class _Writer:
         inside = [*jaxpr.invars[start + count :], *jaxpr.outvars[count:]]
         xs = len(ins) - start - count
         slices, addresses, before, after = [], [], [], []
-        for k, (at, v) in enumerate(zip((*ins[start + count :], *outs[count:]), inside, strict=True)):
+        for k, (at, v) in enumerate(
+            zip((*ins[start + count :], *outs[count:]), inside, strict=True)
+        ):
             slices.append(Slice(self.register(), at, nbytes(v)))
             here = At(slices[-1].register)
             if nbytes(v) % VECTOR and length > 1:  # kernels want it aligned
@@ -597,9 +593,7 @@ def check_launches(plan: LaunchPlan) -> None:
     _check(plan.instructions, sizes, plan)
 
 
-def _check(
-    instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan
-) -> None:
+def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan) -> None:
     def need(at: At, size: int, what: object) -> None:
         if at.base not in sizes:
             raise ValueError(f"r{at.base} holds nothing in: {what}")

@@ -95,7 +95,9 @@ class _Printer:
         """Return the macro of the digit whose bits begin at ``at``."""
         width = min(_BITS, self.high - at)
         key = self.key("(v)")
-        return f"#undef DIGIT\n#define DIGIT(v) (int)({key} >> {at - self.low} & {(1 << width) - 1})"
+        return (
+            f"#undef DIGIT\n#define DIGIT(v) (int)({key} >> {at - self.low} & {(1 << width) - 1})"
+        )
 
     def code(self) -> CudaCode:
         if self.n <= _BRIEF:

@@ -258,18 +258,7 @@ from funtorch.numpy.manipulation import (
     vstack,
 )
 from funtorch.numpy.padding import pad
-from funtorch.numpy.polynomials import (
-    poly,
-    polyadd,
-    polyder,
-    polydiv,
-    polyfit,
-    polyint,
-    polymul,
-    polysub,
-    polyval,
-    roots,
-)
+from funtorch.numpy.polynomials import polyadd, polyder, polyfit, polyint, polymul, polysub, roots
 from funtorch.numpy.promotion import (
     array,
     asarray,
@@ -427,8 +416,7 @@ __all__ = [
     "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "ndarray", "ndim", "negative",
     "newaxis", "nextafter", "nonzero", "not_equal", "number", "ogrid", "ones", "ones_like", "outer",
     "packbits", "pad", "partition", "percentile", "permute_dims", "pi", "piecewise", "place",
-    "poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval",
-    "positive", "pow", "power", "printoptions", "prod", "promote_types", "ptp", "put",
+    "polyadd", "polyder", "polyfit", "polyint", "polymul", "polysub", "positive", "pow", "power", "printoptions", "prod", "promote_types", "ptp", "put",
     "put_along_axis", "quantile", "r_", "rad2deg", "radians", "ravel", "ravel_multi_index", "real",
     "reciprocal", "remainder", "repeat", "reshape", "resize", "result_type", "right_shift", "rint",
     "roll", "rollaxis", "roots", "rot90", "round", "s_", "save", "savez", "searchsorted", "select",

@@ -9,6 +9,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import where
 from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis
 from funtorch.numpy.padding import pad
@@ -109,6 +110,7 @@ def unpackbits(
 _FORMAT = {dtypes.float32: (23, dtypes.int32), dtypes.float64: (52, dtypes.int64)}
 
 
+@direct(np.frexp, FLOATS)
 def frexp(x: Any, /) -> tuple[Any, Any]:
     """Take numbers apart: x = mantissa * 2**exponent, with the mantissa in [0.5, 1).
 
@@ -147,6 +149,7 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     return convert(where(plain, mantissa, wide), x.dtype, x.weak_type), exponent
 
 
+@direct(np.spacing, FLOATS)
 def spacing(x: Any, /) -> Any:
     """Return the distance to the next number away from 0, with the sign of x.
 

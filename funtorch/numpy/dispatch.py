@@ -143,24 +143,24 @@ def binary(
             try:
                 if _state.trace is not eval_trace:
                     return fallback(x1, x2)
-                weak = keep
                 if type(x1) is ArrayImpl:
                     a = x1._data
-                    weak = weak and x1._weak
                     if type(x2) is ArrayImpl:
                         b = x2._data
-                        if a.dtype is not b.dtype or a.dtype not in fast:
+                        dtype = a.dtype
+                        if dtype is not b.dtype or dtype not in fast:
                             return fallback(x1, x2)
-                        weak = weak and x2._weak
+                        weak = keep and x1._weak and x2._weak
                     else:
                         b = x2
                         if a.dtype not in get(type(b), _NONE):
                             return fallback(x1, x2)
+                        weak = keep and x1._weak
                 elif type(x2) is ArrayImpl:
                     a, b = x1, x2._data
-                    weak = weak and x2._weak
                     if b.dtype not in get(type(a), _NONE):
                         return fallback(x1, x2)
+                    weak = keep and x2._weak
                 else:
                     return fallback(x1, x2)
                 try:

@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
-from funtorch.numpy.direct import choice, direct
+from funtorch.numpy.direct import FLOATS, choice, direct, indexed
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -307,7 +307,9 @@ deg2rad = unary(
 rad2deg = unary(
     "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
 )
-sinc = unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+sinc = direct(np.sinc, FLOATS)(
+    unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+)
 i0 = unary("i0", _i0, None, "inexact", True, "Return the modified Bessel function of order 0")
 isnan = unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
 isinf = unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
@@ -657,6 +659,7 @@ def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
+@direct(np.modf, FLOATS)
 def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     """Return the fractional and the integral part, both with the sign of x.
 
@@ -670,6 +673,7 @@ def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     return where(isinf(x), copysign(0.0, x), subtract(x, whole)), whole
 
 
+@direct(np.ldexp, FLOATS, indexed)
 def ldexp(x1: Any, x2: Any, /) -> Any:
     """Return x1 * 2**x2 for integer x2.
 
@@ -683,6 +687,7 @@ def ldexp(x1: Any, x2: Any, /) -> Any:
     return x * exp2(convert(half, x.dtype)) * exp2(convert(subtract(n, half), x.dtype))
 
 
+@direct(np.angle, FLOATS)
 def angle(z: Any, deg: bool = False) -> Any:
     """Return the argument of complex numbers, in radians or degrees.
 
@@ -695,6 +700,7 @@ def angle(z: Any, deg: bool = False) -> Any:
     return rad2deg(out) if deg else out
 
 
+@direct(np.nan_to_num, FLOATS)
 def nan_to_num(
     x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Any:

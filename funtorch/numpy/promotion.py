@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -206,17 +207,33 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
     return primitives["convert"].bind(x, dtype=dtype, weak_type=weak)
 
 
+_SEQUENCES = (list, tuple, range)
+
+
 def _leaves(x: Any) -> Iterator[Any]:
-    if isinstance(x, (list, tuple, range)):
+    if isinstance(x, _SEQUENCES):
         for item in x:
             yield from _leaves(item)
     else:
         yield x
 
 
+def _leaves_and_kinds(x: Any) -> tuple[Sequence[Any], set[type]]:
+    """Return what nested sequences hold, and its types; regular ones are gone through natively."""
+    items: Sequence[Any] = x
+    while True:
+        kinds = set(map(type, items))
+        nested = [issubclass(kind, _SEQUENCES) for kind in kinds]
+        if not any(nested):
+            return items, kinds
+        if not all(nested):
+            items = list(_leaves(items))
+            return items, set(map(type, items))
+        items = list(itertools.chain.from_iterable(items))
+
+
 def _from_sequence(x: Any, dtype: Any) -> Any:
-    leaves = list(_leaves(x))
-    kinds = set(map(type, leaves))
+    leaves, kinds = _leaves_and_kinds(x)
     if any(issubclass(kind, Array) for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:

@@ -53,6 +53,7 @@ class _Dispatch:
     def __init__(self, namespace: types.ModuleType) -> None:
         self.namespace = namespace
         self.readings: dict[Any, _Reading] = {}
+        self.ways: dict[np.ufunc, Callable[..., Any]] = {}  # filled by the first call of each
 
     @functools.cached_property
     def functions(self) -> dict[Any, Callable[..., Any]]:
@@ -68,6 +69,7 @@ class _Dispatch:
     def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = self.functions.get(ufunc)
         if method == "__call__" and not kwargs and function is not None:
+            self.ways[ufunc] = getattr(function, "_call", function)  # what our ufuncs stand for
             return function(*[x if isinstance(x, OPERANDS) else self.read(x) for x in inputs])
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if method != "__call__":
@@ -261,7 +263,7 @@ _VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
 def attach(namespace: types.ModuleType) -> None:
     """Give `Array` the protocols; ``namespace`` is funtorch.numpy."""
     dispatch = _Dispatch(namespace)
-    readings, are_ready = dispatch.readings, _READY.issuperset
+    readings, ways = dispatch.readings, dispatch.ways
 
     def array_namespace(self: Any, *, api_version: str | None = None) -> types.ModuleType:
         """Return the namespace of the Array API standard."""
@@ -276,9 +278,12 @@ def attach(namespace: types.ModuleType) -> None:
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         try:
             if method == "__call__" and not kwargs:
-                function = dispatch.functions.get(ufunc)
-                if function is not None and (len(inputs) == 1 or are_ready(map(type, inputs))):
-                    return function(*inputs)
+                way = ways.get(ufunc)
+                if way is not None:
+                    if len(inputs) == 1:
+                        return way(inputs[0])
+                    if len(inputs) == 2 and type(inputs[0]) in _READY and type(inputs[1]) in _READY:
+                        return way(inputs[0], inputs[1])
             return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
         except Exception as error:
             hide_frames(error)

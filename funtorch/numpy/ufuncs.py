@@ -16,7 +16,8 @@ import numpy as np
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import ArrayImpl
-from funtorch.numpy import elementwise, mapped, reductions
+from funtorch.numpy import elementwise, mapped, recurrences, reductions
+from funtorch.numpy.direct import INTEGERS, direct, pair
 from funtorch.numpy.indexing import AtView
 from funtorch.numpy.manipulation import concatenate, moveaxis, ravel
 from funtorch.numpy.promotion import (
@@ -34,6 +35,7 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
+from funtorch.tracebacks import hide_frames, self_bounded
 from funtorch.transforms import scan, while_loop
 
 __all__ = ["frompyfunc", "gcd", "lcm", "ufunc"]
@@ -91,13 +93,18 @@ class ufunc:
             return _by_name, (self.__name__,)
         return super().__reduce__()
 
+    @self_bounded
     def __call__(self, *args: Any, out: None = None, where: Any = None) -> Any:
         """Apply the function to ``nin`` arrays that broadcast."""
-        if out is not None or where is not None:
-            self._refuse("", out=out, where=where)
-        if len(args) != self.nin:
-            raise TypeError(f"{self.__name__} takes {self.nin} arguments, got {len(args)}")
-        return self._call(*args)
+        try:
+            if out is not None or where is not None:
+                self._refuse("", out=out, where=where)
+            if len(args) != self.nin:
+                raise TypeError(f"{self.__name__} takes {self.nin} arguments, got {len(args)}")
+            return self._call(*args)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def _refuse(self, method: str, **given: Any) -> None:
         for name, value in given.items():
@@ -387,12 +394,13 @@ def _complete() -> None:
     setattr(fnp, "negative", ufunc(elementwise.negative, 1, 1))  # noqa: B010
     for name in __all__:
         setattr(fnp, name, globals()[name])
-    for name in mapped.__all__:
-        setattr(fnp, name, getattr(mapped, name))
+    for module in (mapped, recurrences):
+        for name in module.__all__:
+            setattr(fnp, name, getattr(module, name))
     for function in (gcd, lcm):
         identity = _IDENTITY.get(function.__name__)
         setattr(fnp, function.__name__, ufunc(function, 2, 1, identity=identity))
-    fnp.__all__.extend([*__all__, *mapped.__all__])
+    fnp.__all__.extend([*__all__, *mapped.__all__, *recurrences.__all__])
     setattr(AtView, "apply", _apply)  # noqa: B010
 
 
@@ -435,6 +443,7 @@ def _integer_pair(name: str, x1: Any, x2: Any) -> list[Any]:
     return broadcast(name, *xs)
 
 
+@direct(np.gcd, INTEGERS, pair)
 def gcd(x1: Any, x2: Any) -> Any:
     """Return the greatest common divisor, by Euclid's algorithm.
 
@@ -465,6 +474,7 @@ def gcd(x1: Any, x2: Any) -> Any:
     return while_loop(unfinished, step, (x, y))[0]
 
 
+@direct(np.lcm, INTEGERS, pair)
 def lcm(x1: Any, x2: Any) -> Any:
     """Return the least common multiple.
 
