@@ -110,8 +110,8 @@ def _probe() -> tuple[Any, int, str]:
             None,
             0,
             (
-                "NVIDIA's driver (libcuda) is not installed: install it, or in a container pass the "
-                "GPU on (docker run --gpus all)"
+                "NVIDIA's driver (libcuda) is not installed: install it, or in a container pass "
+                "the GPU on (docker run --gpus all)"
             ),
         )
     try:
@@ -128,8 +128,9 @@ def _probe() -> tuple[Any, int, str]:
                 module,
                 0,
                 (
-                    f"NVIDIA's driver is too old: it is for CUDA {has}, CuPy for CUDA {wants}; update "
-                    "the driver, or install the CuPy for its version (cupy-cuda12x, cupy-cuda13x)"
+                    f"NVIDIA's driver is too old: it is for CUDA {has}, CuPy for CUDA {wants}; "
+                    "update the driver, or install the CuPy for its version (cupy-cuda12x, "
+                    "cupy-cuda13x)"
                 ),
             )
         return module, 0, f"CuPy finds none: {error}"

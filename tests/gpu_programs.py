@@ -1,4 +1,4 @@
-"""Programs that run on a GPU as they do on the CPU: one table for the stand-in and for real ones."""
+"""Programs that run on a GPU as on the CPU: one table for the stand-in and for real ones."""
 
 import ml_dtypes
 import numpy as np
@@ -50,14 +50,20 @@ STEPS = {
     "rows": (lambda x: (nn.softmax(x), fnp.exp(x).sum(0), x[:, ::2] * 2, x.T), normal(6, 33)),
     "layer norm": (ft.grad(squares(norm), (0, 1)), normal(6, 33), normal(33)),
     "adamw": (train, PARAMS, ADAM.init(PARAMS), normal(10, 7), normal(10, 3)),
-    "attention": (ft.grad(squares(attend), (0, 1, 2)), *(normal(2, 3, 5, 4, seed=k) for k in range(3))),
+    "attention": (
+        ft.grad(squares(attend), (0, 1, 2)), *(normal(2, 3, 5, 4, seed=k) for k in range(3))
+    ),
     "convolution": (ft.grad(convolve, (0, 1)), normal(2, 3, 9, 8), normal(4, 3, 3, 3)),
     "products": (
-        lambda a, b, c, d: (a.T @ b.T, fnp.einsum("bij,kbj->ibk", c, d), a @ a[0], fnp.outer(a[0], a[1])),
+        lambda a, b, c, d: (
+            a.T @ b.T, fnp.einsum("bij,kbj->ibk", c, d), a @ a[0], fnp.outer(a[0], a[1])
+        ),
         normal(5, 6), normal(4, 5), normal(3, 2, 4), normal(6, 3, 4),
     ),
     "sums": (lambda x: (x.sum(), x.max(), (x * x).mean(0), fnp.cumsum(x, 1)), normal(30, 90)),
-    "doubles": (lambda a, b: (a @ b, fnp.exp(a)), normal(5, 6).astype("f8"), normal(6, 4).astype("f8")),
+    "doubles": (
+        lambda a, b: (a @ b, fnp.exp(a)), normal(5, 6).astype("f8"), normal(6, 4).astype("f8")
+    ),
     "integers": (
         lambda a, b: (a @ b, a % 3, a // 2, fnp.sort(a, 1), fnp.argsort(a, 0)),
         np.arange(12, dtype=np.int32).reshape(3, 4)[:, ::-1].copy(),
@@ -89,7 +95,9 @@ def unrolled(w, x):
 
 LOOPS = {
     "scan": (unrolled, normal(5, 5), normal(7, 5)),
-    "scan's gradient": (ft.grad(lambda w, x: (unrolled(w, x)[1] ** 2).sum()), normal(5, 5), normal(7, 5)),
+    "scan's gradient": (
+        ft.grad(lambda w, x: (unrolled(w, x)[1] ** 2).sum()), normal(5, 5), normal(7, 5)
+    ),
     "while": (
         lambda x: lax.while_loop(
             lambda c: (c[0] ** 2).sum() < 100, lambda c: (c[0] * 1.5, c[1] + 1, c[0]), (x, 0, x)

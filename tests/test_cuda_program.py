@@ -8,7 +8,7 @@ from dataclasses import replace
 import cuda_shim
 import numpy as np
 import pytest
-from fake_cupy import cuda, cupy  # noqa: F401
+from fake_cupy import cuda
 from gpu_programs import LOOPS, STEPS, assert_same, normal, together
 
 import funtorch as ft
@@ -38,9 +38,11 @@ def test_programs(cupy, table):
     f, there = ft.jit(run), ft.device_put(args, "cuda:0")
     for _ in range(3):  # plainly, captured, replayed
         assert_same(f(there), want)
-    assert f.stats().calls == 3 and len(f.stats().compiles) == 1
+    assert f.stats().calls == 3
+    assert len(f.stats().compiles) == 1
     if table is STEPS:
-        assert named("graph") and named("begin_capture")
+        assert named("graph")
+        assert named("begin_capture")
 
 
 @compiles
@@ -54,7 +56,7 @@ def test_a_step_is_one_graph(cupy):
     f, there = ft.jit(step), ft.device_put((w, x), "cuda:0")
     want = ft.jit(step)(w, x)
     kept = None
-    for n in range(5):
+    for _ in range(5):
         cuda.calls.clear()
         kept = None
         kept = f(*there)
@@ -95,7 +97,9 @@ def test_donated_memory_is_used_again(cupy):
     x, y = ft.device_put((normal(40), normal(40)), "cuda:0")
     want, place = np.asarray(x) * 2 + np.asarray(y), x.unsafe_buffer_pointer()
     out = f(x, y)
-    assert out.unsafe_buffer_pointer() == place and x.is_deleted() and not y.is_deleted()
+    assert out.unsafe_buffer_pointer() == place
+    assert x.is_deleted()
+    assert not y.is_deleted()
     np.testing.assert_allclose(np.asarray(out), want, rtol=1e-6)
     x = ft.device_put(normal(40), "cuda:0")
     theirs, values = x._buffer, np.asarray(x)
@@ -107,7 +111,9 @@ def test_donated_memory_is_used_again(cupy):
 def test_python_decisions(cupy):
     @ft.jit
     def f(x):
-        return x * 2 if x.sum() > 0 else x * 2
+        if x.sum() > 0:
+            return x * 2
+        return x * 3
 
     for x in (np.abs(normal(5)), -np.abs(normal(5))):
         got = f(ft.device_put(x, "cuda:0"))
@@ -156,9 +162,10 @@ def test_what_decides_is_not_captured():
     run, args = together(STEPS)
     counts = [count_of([x]) for x in plan_of(run, args).instructions]
     assert None not in counts
-    loop = plan_of(*[(f, *a) for f, *a in [LOOPS["scan"]]][0])
+    loop = plan_of(*LOOPS["scan"])
     (repeat,) = [x for x in loop.instructions if isinstance(x, Repeat)]
-    assert repeat.length == 7 and count_of([repeat]) > 7
+    assert repeat.length == 7
+    assert count_of([repeat]) > 7
     f, *a = LOOPS["while"]
     assert None in [count_of([x]) for x in plan_of(f, *a).instructions]
 
