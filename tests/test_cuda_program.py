@@ -13,6 +13,7 @@ from gpu_programs import LOOPS, STEPS, assert_same, normal, together
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from benchmarks.gpu import ROWS, measure
 from funtorch import lax
 from funtorch.backends.cuda.program import At, Copy, Repeat, Run, check_launches
 from funtorch.backends.cuda.runtime import count_of, plan_for
@@ -183,3 +184,11 @@ def test_memory_is_shared_in_time():
     )
     (repeat,) = [y for y in in_place.instructions if isinstance(y, Repeat)]
     assert any(c.old == c.new and c.nbytes == 324 for c in repeat.carries)
+
+
+@compiles
+def test_the_benchmark_runs(cupy):
+    (row,) = [row for row in ROWS if row.name == "launch"]
+    times = measure(row, quick=True)
+    assert times["ours"] > 0
+    assert set(times) <= {"ours", "jax", "torch", "torch.compile"}
