@@ -556,8 +556,8 @@ _CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
     "array": (
         "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
         TracerArrayConversionError,
-        "Build arrays from traced values with funtorch.numpy.array or stack, and write into one "
-        "with "
+        "Build arrays from traced values with funtorch.numpy.array or stack, read a NumPy array "
+        "at traced places by funtorch.numpy.asarray(a)[i], and write into one with "
         "x.at[i].set(v).",
     ),
 }

@@ -173,3 +173,9 @@ def test_numpy_arrays_of_differentiated_values_are_refused(program):
         assert "test_numpy_protocol.py" in str(caught.value)
     plain = ft.grad(lambda x: np.sum(x * np.asarray(ft.stop_gradient(x))))(fnp.arange(3.0))
     assert plain.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_numpy_array_at_traced_places_says_how():
+    places = np.array([2, 0])
+    with pytest.raises(TracerArrayConversionError, match=r"by funtorch\.numpy\.asarray\(a\)\[i\]"):
+        ft.jit(lambda i: np.arange(3.0)[i])(places)
