@@ -20,6 +20,7 @@ from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error
 from funtorch.numpy import fft, linalg
 from funtorch.numpy.dispatch import OPERANDS
 from funtorch.numpy.promotion import SCALARS, describe, reading_lists
+from funtorch.placement import DeviceArray
 from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["attach"]
@@ -29,8 +30,6 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
     """Return the values as a read-only NumPy array that shares memory, or a copy in another
     dtype."""
     value: Any = concrete_or_error(self, "array")
-    if type(value) is not np.ndarray:
-        value = value.get()  # a CuPy array comes over from the GPU
     if dtype is not None and np.dtype(dtype) != value.dtype:
         if copy is False:
             raise ValueError(
@@ -240,6 +239,8 @@ def unsupported(name: str, args: Any) -> str:
 # -------------------------------------------------------------------------------- DLPack, Array API
 def _dlpack(self: Any, **options: Any) -> Any:
     """Return a DLPack capsule that shares the memory."""
+    if type(self) is DeviceArray:
+        return self._buffer.__dlpack__(**options)
     value = concrete_or_error(self, "a DLPack capsule")
     if options.get("max_version") is None:
         # Old consumers cannot be told that the memory is read-only, and NumPy refuses to lend it.
@@ -251,6 +252,8 @@ def _dlpack(self: Any, **options: Any) -> Any:
 
 def _dlpack_device(self: Any) -> tuple[int, int]:
     """Return the DLPack number of the device."""
+    if type(self) is DeviceArray:
+        return self._buffer.__dlpack_device__()
     return concrete_or_error(self, "the DLPack device").__dlpack_device__()
 
 
