@@ -269,6 +269,7 @@ template <class T> struct Checked {
   typedef typename std::remove_const<T>::type Plain;
   Region* region;
   long long at;
+  operator Checked<const T>() const { return {region, at}; }
   Checked operator+(long long n) const { return {region, at + n * (long long)sizeof(T)}; }
   Ref<T> operator[](long long n) const { return {region, at + n * (long long)sizeof(T)}; }
   T* place(long long n) const {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from funtorch.backends.cuda.code import CudaCode, module_text
 
 HEADER = Path(__file__).with_name("cuda_shim.hpp")
 FLAGS = (
-    "-std=c++17 -O1 -w -fPIC -shared -ffp-contract=off -fno-math-errno -fwrapv -fno-strict-aliasing"
+    "-std=c++17 -O0 -w -fPIC -shared -ffp-contract=off -fno-math-errno -fwrapv -fno-strict-aliasing"
 ).split()
 _HEAD = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\((.*?)\) \{', re.S)
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
@@ -43,13 +44,14 @@ class Module:
     def __init__(self, text: str, flags: Sequence[str] = ()) -> None:
         heads = list(_HEAD.finditer(text))
         ends = [m.start() for m in heads[1:]] + [len(text)]
+        waiting = _waiting(text)
         self.params: dict[str, list[str]] = {}
         lines = ['#include "cuda_shim.hpp"', text]
         for head, end in zip(heads, ends, strict=True):
             name, params = head.group(1), re.findall(r"GLOBAL\(([\w ]+)\)", head.group(2))
             self.params[name] = params
             body = text[head.end() : end]
-            waits = "__sync" in body or "shuffle" in body
+            waits = any(word in body for word in waiting)
             given = ", ".join(
                 f"Checked<{p}>{{&shim_regions[{k}], 0}}" for k, p in enumerate(params)
             )
@@ -126,6 +128,16 @@ class Module:
             )
 
 
+def _waiting(text: str) -> list[str]:
+    """Return the words by which a function waits for other threads."""
+    found = ["__sync", "shuffle"]
+    for part in text.split("\nstatic __device__ __noinline__ ")[1:]:
+        head, _, body = part.partition(") {")
+        if any(word in body.partition("\n}")[0] for word in found):
+            found.append(head.partition("(")[0].split()[-1])
+    return found
+
+
 def load(codes: Sequence[CudaCode]) -> Module:
     """Return the functions of several codes, compiled at once."""
     return Module(module_text(codes))
@@ -156,6 +168,4 @@ def _built(text: str, flags: Sequence[str]) -> Path:
 
 
 def _user() -> str:
-    import os
-
     return str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -8,14 +8,14 @@ import cuda_cases as cases
 import cuda_shim
 import numpy as np
 import pytest
-from cuda_cases import F32, Case
+from cuda_cases import F32
 from cuda_shim import ShimError
 from test_kernels import loaded, place, reduced
 
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.code import module_text
 from funtorch.backends.cuda.kernels import print_kernel
-from funtorch.backends.kernel import Affine, Kernel, Op, Store, check_kernel, run_kernel
+from funtorch.backends.kernel import Kernel, Op, Store, check_kernel, run_kernel
 
 EVERY = os.environ.get("FUNTORCH_CUDA_TESTS") == "all"  # the whole product of dtypes
 ARCHS = ("sm_80", "sm_90")
@@ -72,9 +72,11 @@ def check(made):
     made = list(made)
     codes = [printed(case, f"case{k}") for k, case in enumerate(made)]
     module = cuda_shim.load(codes)
-    for case, code in zip(made, codes, strict=True):
-        want, first = meaning(case), None
-        for order in cuda_shim.ORDERS:
+    for k, (case, code) in enumerate(zip(made, codes, strict=True)):
+        want, first, orders = meaning(case), None, list(cuda_shim.ORDERS)
+        if not EVERY and max(b.size for b in case.buffers) > 20_000:
+            orders = orders[k % 3 :][:1]
+        for order in orders:
             got = [b.copy() for b in case.buffers]
             module.run(code, got, order)
             for g, w in zip(got, want, strict=True):
@@ -115,7 +117,7 @@ def test_nvrtc_compiles_every_kernel(family):
     made = list(FAMILIES[family]())
     if not EVERY:
         made = made[
-            :: {"elementwise": 3, "indexed": 3, "random": 4, "reductions": 2}.get(family, 1)
+            :: {"elementwise": 6, "indexed": 6, "random": 8, "reductions": 3}.get(family, 1)
         ]
     compiled(printed(case, f"case{k}") for k, case in enumerate(made))
 
@@ -141,7 +143,7 @@ def test_neighbours_are_read_as_vectors_where_they_are_aligned():
 
 def test_places_have_64_bits_only_where_sizes_need_them():
     assert "s64" not in print_kernel(copied((1 << 20,))).text
-    assert "const s64 unit" in print_kernel(copied((1 << 16, 1 << 16))).text
+    assert "(s64 unit" in print_kernel(copied((1 << 16, 1 << 16))).text
 
 
 def test_few_long_rows_are_shared_out_and_joined_by_a_second_launch():
@@ -150,7 +152,7 @@ def test_few_long_rows_are_shared_out_and_joined_by_a_second_launch():
     assert first.grid[1] > 16
     assert second.name == "k_end"
     assert code.scratch >= 3 * first.grid[1] * 4
-    (alone,) = code_of((300, 1000), (False, True)).launches
+    (alone,) = code_of((3000, 1000), (False, True)).launches
     assert alone.shared == 0  # warps join by shuffles alone
 
 
@@ -194,23 +196,30 @@ ROWS = reduced((3, 5000), (False, True), F32, "reduce_sum")
 ROWS_MEMORY = [np.ones(15000, F32), np.zeros(3, F32)]
 
 
+def normalized():
+    """Return a kernel whose blocks go through several rows, and its memory."""
+    sizes = (40, 5000)
+    body = (loaded(sizes), Op("reduce", (0,), F32, "reduce_sum"), Op("mul", (0, 1), F32))
+    stores = (Store(1, 2, place(sizes, [1]), None, "reduce_sum"),)
+    kernel = Kernel("k", sizes, (False, True), (F32, F32), body, stores)
+    return kernel, [np.ones(200_000, F32), np.zeros(5000, F32)]
+
+
 @needs_gxx
-@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_barrier_is_found(which):
-    code = print_kernel(ROWS)
-    assert code.text.count("__syncthreads();") >= 2
+    """The first one keeps a row's sums apart from those of the row before."""
+    kernel, memory = normalized()
+    code = print_kernel(kernel)
     parts = code.text.split("__syncthreads();")
-    text = "__syncthreads();".join(parts[:which]) + "".join(parts[which : which + 1])
-    text += "".join(f"__syncthreads();{p}" for p in parts[which + 1 :])
-    if which == 1:  # the first one divides this row from the one before
-        text = text.replace("shuffle_xor(a", "shuffle_xor(a", 1)
+    assert len(parts) == 3
+    text = "__syncthreads();".join([parts[0], parts[1] + parts[2]])
+    if which == 0:
+        text = "__syncthreads();".join([parts[0] + parts[1], parts[2]])
+    cuda_shim.load([code]).run(code, [b.copy() for b in memory])
     wrong = dataclasses.replace(code, text=text)
-    module = cuda_shim.load([wrong])
-    if which == 1:
-        module.run(wrong, [b.copy() for b in ROWS_MEMORY])
-        return
-    with pytest.raises(ShimError, match="a race|a read of what nobody wrote"):
-        module.run(wrong, [b.copy() for b in ROWS_MEMORY])
+    with pytest.raises(ShimError, match="a race of a|a read of what nobody wrote"):
+        cuda_shim.load([wrong]).run(wrong, [b.copy() for b in memory])
 
 
 @needs_gxx
@@ -246,6 +255,17 @@ def test_scratch_that_nobody_wrote_is_found():
 
 # ---------------------------------------------------------------------- NVRTC
 @needs_nvrtc
+def test_what_is_kept_is_in_registers():
+    made = list(cases.fused())
+    text = module_text(printed(case, f"case{k}") for k, case in enumerate(made))
+    usage = nvrtc.library().usage(text, "sm_90")
+    assert len(usage) >= len(made)
+    for name, used in usage.items():
+        assert used.stack == used.spilled == 0, name
+        assert used.registers <= 64, name
+
+
+@needs_nvrtc
 def test_what_nvrtc_refuses_is_shown_with_its_function_and_line():
     code = print_kernel(copied((1001,)))
     wrong = dataclasses.replace(code, text=code.text.replace("b1[", "b7["))
@@ -270,6 +290,3 @@ def test_cubins_are_kept_on_disk(monkeypatch, tmp_path):
     first = nvrtc.compile_cubin(text, "sm_80")
     monkeypatch.setattr(nvrtc.Nvrtc, "compile", lambda *args: pytest.fail("compiled again"))
     assert nvrtc.compile_cubin(text, "sm_80") == first
-
-
-_ = (Affine, Op, Case)

@@ -206,7 +206,7 @@ class Blas:
         batch: int,
         compute: int,
     ) -> None:
-        """Make products, column by column; arrays are (address, type, leading dimension, stride)."""
+        """Make products, column by column; arrays are (address, type, leading size, stride)."""
         library, handle = self.library, self.handle
         self.check(library.cublasSetStream_v2(handle, stream.ptr))
         # Setting the stream takes the workspace away.
@@ -214,9 +214,21 @@ class Blas:
         self.check(library.cublasSetWorkspace_v2(handle, address, _WORKSPACE))
         self.check(
             library.cublasGemmStridedBatchedEx(
-                handle, int(turned_left), int(turned_right), m, n, k, alpha.ctypes.data, *left,
-                *right, beta.ctypes.data, *out, batch, compute, _DEFAULT_ALGORITHM,
-            )  # fmt: skip
+                handle,
+                int(turned_left),
+                int(turned_right),
+                m,
+                n,
+                k,
+                alpha.ctypes.data,
+                *left,
+                *right,
+                beta.ctypes.data,
+                *out,
+                batch,
+                compute,
+                _DEFAULT_ALGORITHM,
+            )
         )
 
 

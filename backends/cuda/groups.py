@@ -97,7 +97,7 @@ def _slots(b: CudaBlock, accs: Sequence[Accumulator], count: int) -> tuple[list[
         names = []
         for kind in acc.kinds:
             held = "u8" if kind == "i1" else C_TYPES[kind]
-            names.append(b.name("s"))
+            names.append(b.name("sh"))
             b.do(f"SHARED({held}, {names[-1]}, {offset}, {count});")
             offset += -(-BYTES[held] * count // 16) * 16
         found.append(names)

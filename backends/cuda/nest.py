@@ -256,7 +256,7 @@ class Nest:
             b.do(f"atomic{s.how.title()}({target}, ({sign}){mine[0]});")
             return
         word, to_bits, of_bits = _WORDS.get(kind, (kind, "{}", "{}"))
-        target, seen, old, held = b.name("t"), b.name("u"), b.name("u"), b.name("r")
+        target, seen, old, held = b.name("t"), b.name("q"), b.name("q"), b.name("r")
         b.do(f"{word}* {target} = ({word}*)PLACE({memory}, {at[0]});")
         b.do(f"{word} {seen} = *(volatile {word}*){target}, {old};")
         with b.braces("do"):

@@ -112,13 +112,7 @@ def count_of(instructions: Sequence[Instruction]) -> int | None:
 class _Program:
     """A compiled program."""
 
-    def __init__(
-        self,
-        driver: Driver,
-        jaxpr: Jaxpr,
-        plan: LaunchPlan,
-        memory: Memory,
-    ) -> None:
+    def __init__(self, driver: Driver, jaxpr: Jaxpr, plan: LaunchPlan, memory: Memory) -> None:
         self.driver, self.plan, self.memory = driver, plan, memory
         text = module_text(plan.codes)
         self.launches = driver.kernels(plan, text)
@@ -166,9 +160,7 @@ class _Program:
         """Return the results' arrays, made anew or of donated memory, and the arena."""
         driver, xp = self.driver, self.driver.cupy
         try:
-            outs = [
-                None if j in self.given else driver.empty(*f) for j, f in enumerate(self.fresh)
-            ]
+            outs = [None if j in self.given else driver.empty(*f) for j, f in enumerate(self.fresh)]
             for j, i in self.given.items():
                 x = buffers[i]
                 outs[j] = x if (x.shape, x.dtype) == self.fresh[j] else _seen_as(x, self.fresh[j])

@@ -169,7 +169,7 @@ def _kept(made: Schedule) -> Schedule:
 
 def _group(length: int, lanes: int) -> int:
     """Return the threads of a group for rows of a length: each does some elements."""
-    each = lanes * (4 if lanes > 1 else 8)
+    each = 8 * lanes
     wanted = _above(-(-length // each))
     return max(4, wanted) if wanted <= 32 else min(max(wanted, 64), 1024)
 

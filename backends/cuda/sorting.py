@@ -71,9 +71,7 @@ class _Printer:
         self.dtype = step.out.aval.dtype
         self.kind = memory_type(self.dtype)
         self.low, self.high, self.tie = step.low, step.high, step.tie
-        self.texts: list[str] = []
         self.launches: list[KernelLaunch] = []
-        self.digits = range(self.low, self.high, _BITS)
         self.index = "s64" if self.rows * self.n > _INT_MAX else "int"
 
     def head(self, suffix: str) -> str:
@@ -91,11 +89,9 @@ class _Printer:
         mask = (1 << (self.high - self.low)) - 1
         return f"(({kind})({x} >> {self.low}) & {mask}ull)"
 
-    def digit(self, at: int) -> str:
-        """Return the macro of the digit whose bits begin at ``at``."""
-        width = min(_BITS, self.high - at)
-        key = self.key("(v)")
-        return f"#undef DIGIT\n#define DIGIT(v) (int)({key} >> {at - self.low} & {(1 << width) - 1})"
+    def digit(self) -> str:
+        """Return the macro of the digit of an element that begins at bit ``shift`` of its key."""
+        return f"#undef DIGIT\n#define DIGIT(v) (int)({self.key('(v)')} >> shift & {_DIGITS - 1})"
 
     def code(self) -> CudaCode:
         if self.n <= _BRIEF:
@@ -142,6 +138,7 @@ class _Printer:
         declared, size = self._shared(_TILE)
         n, index = self.n, self.index
         lines = [
+            self.digit(),
             self.head(""),
             declared,
             f"  const int count = {n};",
@@ -151,27 +148,24 @@ class _Printer:
             f"    for (int e = 0; e < {_EACH}; e++)",
             f"      if (first + e < {n}) x[e] = b0[row * {n} + first + e];",
         ]
-        for at in self.digits:
-            lines += [
-                self.digit(at),
-                "    {",
-                _COUNTED,
-                "    #pragma unroll",
-                f"    for (int e = 0; e < {_EACH}; e++)",
-                "      if (first + e < count) {",
-                f"        const int d = DIGIT(x[e]) * {THREADS} + threadIdx.x;",
-                "        const u32 to = c[d];",
-                "        c[d] = to + 1;",
-                "        held[to] = x[e];",
-                "      }",
-                "    __syncthreads();",
-                "    #pragma unroll",
-                f"    for (int e = 0; e < {_EACH}; e++)",
-                "      if (first + e < count) x[e] = held[first + e];",
-                "    __syncthreads();",
-                "    }",
-            ]
         lines += [
+            "    #pragma unroll 1",
+            f"    for (int shift = 0; shift < {self.high - self.low}; shift += {_BITS}) {{",
+            _COUNTED,
+            "    #pragma unroll",
+            f"    for (int e = 0; e < {_EACH}; e++)",
+            "      if (first + e < count) {",
+            f"        const int d = DIGIT(x[e]) * {THREADS} + threadIdx.x;",
+            "        const u32 to = c[d];",
+            "        c[d] = to + 1;",
+            "        held[to] = x[e];",
+            "      }",
+            "    __syncthreads();",
+            "    #pragma unroll",
+            f"    for (int e = 0; e < {_EACH}; e++)",
+            "      if (first + e < count) x[e] = held[first + e];",
+            "    __syncthreads();",
+            "    }",
             "    #pragma unroll",
             f"    for (int e = 0; e < {_EACH}; e++)",
             f"      if (first + e < {n}) b1[row * {n} + first + e] = x[e];",
@@ -189,47 +183,80 @@ class _Printer:
         n, index, kind, name = self.n, self.index, self.kind, self.name
         blocks = -(-n // _TILE)
         declared, size = self._shared(0)
-        width = -(-BYTES[kind] * self.rows * n // 64) * 64
+        total = self.rows * n
+        width = -(-BYTES[kind] * total // 64) * 64
         counts = self.rows * _DIGITS * blocks
-        other = f"  PART({kind}, other, scratch, 0, {self.rows * n});\n"
-        other += f"  PART(u32, place, scratch, {width}, {counts});"
-        read = f"""  const int block = blockIdx.x % {blocks};
-  const {index} row = blockIdx.x / {blocks};
-  const int count = {n} - block * {_TILE} < {_TILE} ? {n} - block * {_TILE} : {_TILE};
-  const {index} begin = row * {n} + block * {_TILE};
-  {kind} x[{_EACH}];
-  #pragma unroll
-  for (int e = 0; e < {_EACH}; e++)
-    if (first + e < count) x[e] = @[begin + first + e];"""
-        place = f"place[(row * {_DIGITS} + d) * {blocks} + block]"
-        summed = _SUM.format(
-            index=index, threads=THREADS, each=_EACH, warps=_WARPS, counts=_DIGITS * blocks
-        )
-        shared = f"  SHARED(u32, s, 0, {_WARPS});"
-        lane = "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;"
-        lines = [self.head("_sum"), shared, lane, other, summed]
-        turns, source = len(self.digits), "b0"
-        for k, at in enumerate(self.digits):
+        held = {
+            "index": index,
+            "threads": THREADS,
+            "digits": _DIGITS,
+            "each": _EACH,
+            "warps": _WARPS,
+            "tile": _TILE,
+            "counts": _DIGITS * blocks,
+            "blocks": blocks,
+            "n": n,
+            "kind": kind,
+            "place": f"place[(row * {_DIGITS} + d) * {blocks} + block]",
+        }
+        place = f"  PART(u32, place, scratch, {width}, {counts});"
+        end = width + -(-4 * counts // 64) * 64
+        # The bit at which the digit at hand begins, so that all turns are the same functions.
+        turn = f"  PART(int, turn, scratch, {end}, 1);"
+        head = f"static __device__ __noinline__ void {name}"
+        begin = "\n".join([declared, place, _READ.format(**held), _COUNTED])
+        given = f"GLOBAL(const {kind}) source"
+        lines = [
+            self.digit(),
+            f"{head}_counted({given}, GLOBAL(u8) scratch, int shift) {{",
+            begin,
+            _COUNTS.format(**held),
+            f"{head}_moved({given}, GLOBAL({kind}) target, GLOBAL(u8) scratch, int shift) {{",
+            begin,
+            _MOVES.format(**held),
+            self.head("_sum"),
+            f"  SHARED(u32, s, 0, {_WARPS});",
+            "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;",
+            place,
+            turn,
+            f"  if (blockIdx.x == 0 && threadIdx.x == 0) turn[0] = turn[0] + {_BITS};",
+            _SUM.format(**held),
+        ]
+        other = f"  PART({kind}, other, scratch, 0, {total});"
+        turns = -(-(self.high - self.low) // _BITS)
+        source, written = "b0", set()
+        for k in range(turns):
+            # The last turn writes the result; those before go back and forth.
             target = "other" if (turns - k) % 2 == 0 else "b1"
-            begin = [declared, other, read.replace("@", source), _COUNTED]
-            lines += [self.digit(at), self.head(f"_count{k}"), *begin]
-            lines += [_COUNTS.format(place=place, threads=THREADS, digits=_DIGITS)]
-            lines += [self.head(f"_move{k}"), *begin]
-            lines += [
-                _MOVES.format(
-                    place=place, threads=THREADS, digits=_DIGITS, each=_EACH, target=target, n=n
-                )
-            ]
+            which = "" if k == 0 else "_there" if target == "b1" else "_back"
+            if which not in written:
+                start = "  if (blockIdx.x == 0 && threadIdx.x == 0) turn[0] = 0;" if k == 0 else ""
+                now, then = ("0", "0") if k == 0 else ("turn[0]", f"turn[0] - {_BITS}")
+                count = f"  {name}_counted({source}, scratch, {now});"
+                move = f"  {name}_moved({source}, {target}, scratch, {then});"
+                lines += [self.head(f"_count{which}"), other, turn, start, count, "}"]
+                lines += [self.head(f"_move{which}"), other, turn, move, "}"]
+            written.add(which)
+            blocks_all = (self.rows * blocks, 1, 1)
             self.launches += [
-                KernelLaunch(f"{name}_count{k}", (self.rows * blocks, 1, 1), THREADS, size),
+                KernelLaunch(f"{name}_count{which}", blocks_all, THREADS, size),
                 KernelLaunch(f"{name}_sum", (self.rows, 1, 1), THREADS, 4 * _WARPS),
-                KernelLaunch(f"{name}_move{k}", (self.rows * blocks, 1, 1), THREADS, size),
+                KernelLaunch(f"{name}_move{which}", blocks_all, THREADS, size),
             ]
             source = target
-        scratch = width + -(-4 * counts // 64) * 64
+        scratch = end + 64
         return CudaCode("\n".join(lines), tuple(self.launches), scratch)
 
 
+# A block's elements: a thread has neighbours.
+_READ = """  const int block = blockIdx.x % {blocks};
+  const {index} row = blockIdx.x / {blocks};
+  const int count = {n} - block * {tile} < {tile} ? {n} - block * {tile} : {tile};
+  const {index} begin = row * {n} + block * {tile};
+  {kind} x[{each}];
+  #pragma unroll
+  for (int e = 0; e < {each}; e++)
+    if (first + e < count) x[e] = source[begin + first + e];"""
 _COUNTS = """    if (threadIdx.x < {digits}) {{
       const int d = threadIdx.x;
       const u32 after = d + 1 < {digits} ? (u32)c[(d + 1) * {threads}] : (u32)count;
@@ -248,7 +275,7 @@ _MOVES = """    u32 start[{digits}];
         c[d * {threads} + threadIdx.x] = to + 1;
         #pragma unroll
         for (int k = 0; k < {digits}; k++)
-          if (k == d) {target}[row * {n} + start[k] + to] = x[e];
+          if (k == d) target[row * {n} + start[k] + to] = x[e];
       }}
 }}"""
 # Where the digits of a row's blocks begin: the counts before, in the order of digit, then block.
