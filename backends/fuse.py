@@ -131,16 +131,19 @@ class _Planner:
             self.register(group, len(self.steps) - 1)
             return
         if not lazy:  # it is too long: what it is made of goes to memory first
-            lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
+            lazy = self.operands(eqn.invars)
             if not lazy:
                 raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
-            # In order: one that reads another must find it made, not only called a root.
-            lazy.sort(key=lambda v: self.number[program.eqn_of[v]])
         for v in lazy:
             program.roots.add(v)
             if v not in self.place:
                 self.root(program.eqn_of[v])
         self.root(eqn)
+
+    def operands(self, atoms: Iterable[Var | Lit]) -> list[Var]:
+        """Return the values that are no roots yet, in order: one may read another."""
+        found = {v for v in atoms if isinstance(v, Var) and v not in self.program.roots}
+        return sorted(found, key=lambda v: self.number[self.program.eqn_of[v]])
 
     def update(self, eqn: Eqn) -> None:
         """Take in an equation that writes a part of its first operand."""
@@ -164,20 +167,28 @@ class _Planner:
         shape: Sequence[int],
         write: Callable[[Group], list[Writes]],
         how: str = "set",
+        whole: bool = True,
     ) -> None:
-        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds."""
+        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds.
+
+        Args:
+            whole: whether the parts cannot be shared out among several kernels.
+        """
         leaves, lazy = self.program.leaves(atoms, self.place)
         group = Group(self.program, tuple(shape), self.place)
         try:
             group.taken = []
             writes = write(group)
         except Apart:
+            if not lazy and whole:
+                lazy = self.operands(atoms)
             if not lazy:
                 raise
             for v in lazy:
+                self.program.roots.add(v)
                 if v not in self.place:
                     self.root(self.program.eqn_of[v])
-            self.part(out, source, atoms, shape, write, how)
+            self.part(out, source, atoms, shape, write, how, whole)
             return
         for v, where, number in group.taken:
             group.own[v] = where, number
@@ -210,7 +221,7 @@ class _Planner:
                 return found
 
             try:
-                self.part(out, source, run, run[0].aval.shape, write)
+                self.part(out, source, run, run[0].aval.shape, write, whole=len(run) == 1)
             except Apart:  # too much for one kernel
                 if len(run) == 1:
                     raise
@@ -304,20 +315,23 @@ def _late_totals(program: Program) -> list[Eqn]:
     return order
 
 
-def fuse(jaxpr: Jaxpr, together: int = _TOGETHER) -> Plan:
+def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order.
 
     Args:
         jaxpr: the program, simplified.
+        epilogues: whether kernels may run on blocks of a product while they are made.
         together: elements up to which kernels join that nothing relates. Each has code of its own
             otherwise, and equal ones the same.
     """
     jaxpr = lower(jaxpr)
     program = Program(jaxpr)
     planner = _Planner(program, together)
-    inside = functools.partial(fuse, together=together)
+    inside = functools.partial(fuse, epilogues=epilogues, together=together)
     for eqn in _late_totals(program):
         how = program.kinds[eqn]
+        if eqn in program.operands:
+            eqn = Eqn(eqn.prim, program.operands[eqn], eqn.params, eqn.outvars, eqn.source)
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
             planner.append(structured(eqn, inside) or Call(eqn), eqn.outvars, operands)
@@ -360,4 +374,5 @@ def fuse(jaxpr: Jaxpr, together: int = _TOGETHER) -> Plan:
         made = step.launch(stored, f"k{len(steps)}") if isinstance(step, Group) else step
         if made is not None:
             steps.append(made)
-    return with_epilogues(Plan(jaxpr, tuple(steps)))
+    plan = Plan(jaxpr, tuple(steps))
+    return with_epilogues(plan) if epilogues else plan

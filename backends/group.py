@@ -163,6 +163,8 @@ class Group:
         stage = max((self.stages[n] for n in used), default=0)
         if op.name == "reduce":
             stage, moves = stage + 1, moves - (self.inner or frozenset())
+        if len(self.ops) > 2 * MOST_OPS:
+            raise Apart  # read at more and more places, a value would be written out for each
         self.ops.append(op)
         self.stages.append(stage)
         self.moves.append(moves)

@@ -22,6 +22,7 @@ from .nothing import gives_nothing
 from .plan import Conv, Dot
 from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
+from .structure import STRUCTURED
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
@@ -104,6 +105,7 @@ class Program:
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         self.convs: dict[Eqn, Conv] = {}
         self.dots: dict[Eqn, Dot] = {}
+        self.operands: dict[Eqn, list[Var | Lit]] = {}  # what loops and branches read instead
         self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
         self._place_convs()
         self._place_dots()
@@ -115,7 +117,7 @@ class Program:
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in _STEPS and how != "dot":
+            if how in _STEPS and how != "dot" and eqn.prim.name not in STRUCTURED:
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -125,6 +127,7 @@ class Program:
                 self.wanted.update(v for v in eqn.invars[:1] if isinstance(v, Var))
             if eqn.prim.name == "reshape" and how == "move" and isinstance(eqn.invars[0], Var):
                 self._place_reshape(eqn)
+        self._place_operands()
         self.roots |= self.wanted
         for eqn in jaxpr.eqns:
             if self.kinds[eqn] == "update" and eqn.prim.name.startswith("scatter"):
@@ -183,6 +186,7 @@ class Program:
         held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
+        held.update(self._read_in_several_shapes())
         for eqn, step in self.dots.items():  # of convolutions
             held.difference_update(eqn.outvars)
             held.add(step.out)
@@ -210,6 +214,37 @@ class Program:
             if dot.out is not out:
                 self.passed.update(passed)
                 held.add(dot.out)
+
+    def _place_operands(self) -> None:
+        """Let loops and branches read what is in memory in another shape: the bytes are equal."""
+        held = self.roots | self.wanted | self._read_in_several_shapes()
+        for eqn in self.jaxpr.eqns:
+            if eqn.prim.name not in STRUCTURED or self.kinds[eqn] != "call":
+                continue
+            found = [v if isinstance(v, Lit) else self._unshaped(v, held) for v in eqn.invars]
+            self.wanted.update(v for v in found if isinstance(v, Var))
+            if any(a is not b for a, b in zip(found, eqn.invars, strict=True)):
+                self.operands[eqn] = found
+
+    def _unshaped(self, v: Var, held: Container[Var]) -> Var:
+        """Return what is held that has the elements of ``v`` in the same order, else ``v``."""
+        at = v
+        while at not in held:
+            eqn = self.eqn_of.get(at)
+            if eqn is None or eqn.prim.name != "reshape" or isinstance(eqn.invars[0], Lit):
+                return v
+            at = eqn.invars[0]
+        return at
+
+    def _read_in_several_shapes(self) -> set[Var]:
+        """Return what products and loops read, or the program returns, in more than one shape."""
+        first = {v for v, e in self.eqn_of.items() if e.prim.name != "reshape"}
+        shapes: dict[Var, set[Var]] = {}
+        readers = [e for e in self.jaxpr.eqns if self.kinds[e] in ("dot", "call")]
+        for v in (*self.outputs, *(v for e in readers for v in e.invars)):
+            if isinstance(v, Var):
+                shapes.setdefault(self._unshaped(v, first), set()).add(v)
+        return {x for x, found in shapes.items() if len(found) > 1 and x in first}
 
     def _place_scatter(self, eqn: Eqn) -> None:
         """Store dear places, and dear values of single elements, of what goes in order."""

@@ -8,7 +8,7 @@ from funtorch.jaxpr import Eqn, Jaxpr
 
 from .plan import Branch, Plan, Scan, Step, While
 
-__all__ = ["structured"]
+__all__ = ["STRUCTURED", "structured"]
 
 Fuse = Callable[[Jaxpr], Plan]
 
@@ -19,6 +19,8 @@ _STEPS: dict[str, Callable[[Eqn, Fuse], Step]] = {
     ),
     "cond": lambda eqn, fuse: Branch(eqn, tuple(map(fuse, eqn.params["branches"]))),
 }
+
+STRUCTURED = frozenset(_STEPS)
 
 
 def structured(eqn: Eqn, fuse: Fuse) -> Step | None:

@@ -128,3 +128,30 @@ def test_ten_thousand_steps_compile_as_fast_as_ten():
     few = min(compile_time(n) for n in (10, 11, 12))
     many = min(compile_time(n) for n in (10_000, 10_001, 10_002))
     assert many < 3 * few
+
+
+def rolled(x):
+    return fnp.roll(x, 1) * 0.5 + x
+
+
+def padded(x):
+    return fnp.pad(x, (1, 0))[:-1] * 0.5 + x
+
+
+def pieced(x):
+    return fnp.concatenate([x[:1], x[1:] - 0.5 * x[:-1]])
+
+
+@pytest.mark.parametrize("step", [rolled, padded, pieced])
+def test_steps_that_read_their_neighbours_are_not_written_out_for_every_path(step):
+    """Each step reads the one before at several places: 3**24 of them, were none stored."""
+
+    def f(x):
+        for _ in range(24):
+            x = step(x)
+        return x
+
+    x = fnp.asarray(np.random.default_rng(0).normal(size=40))
+    np.testing.assert_allclose(ft.jit(f)(x), f(x), rtol=1e-9)
+    rows = ft.jit(lambda x, y: y.at[1].add(f(x)))(x, fnp.zeros((2, 40), x.dtype))
+    np.testing.assert_allclose(rows[1], f(x), rtol=1e-9)

@@ -320,6 +320,22 @@ def test_memory_of_the_dead_is_used_again():
     assert "test_native_loops" in str(run.memory)
 
 
+def test_loops_read_arrays_of_other_shapes_where_they_lie():
+    """Blocks of an array, and an intermediate that products read as well, are not copied."""
+
+    def f(x, w):
+        def total(y, n):
+            step = lambda c, b: (c + fnp.tanh(b @ w).sum(0), None)
+            return lax.scan(step, w[0], y.reshape(n, -1, 16))[0]
+
+        y = fnp.tanh(x @ w)
+        return total(x, 8) + total(y, 8) + total(y, 16)
+
+    x, w = floats(256, 16), floats(16, 16)
+    assert ft.jit(f).lower(x, w).compile().memory_analysis().temp_size_in_bytes < 1.5 * x.nbytes
+    np.testing.assert_allclose(ft.jit(f)(x, w), f(x, w), rtol=1e-5)
+
+
 def test_loops_keep_their_cells_beside_very_many_small_arrays(monkeypatch):
     """What a program has of small arrays may be too much for the stack; its loops come first."""
     monkeypatch.setattr(layout_module, "STACK", 200)

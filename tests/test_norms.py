@@ -87,6 +87,7 @@ CASES = {
     ),
     "heads": (heads, (array(3, 6, 5), array(4, 2, 6))),
     "table": (table, ({"e": array(30, 4), "w": array(4, 4)}, INDICES)),
+    "many rows": (table, ({"e": array(30, 4), "w": array(4, 4)}, rng.integers(0, 30, (5, 25)))),
     "convolution": (convolution, ({"k": array(4, 3, 3, 3)}, array(5, 3, 8, 8))),
     "recurrent": (recurrent, ({"w": array(4, 4), "u": array(3, 4), "h": array(4)}, array(5, 7, 3))),
     "a factor": (wide, (array(6, 2), array(5, 6))),
@@ -135,8 +136,8 @@ def stacked(ws, x):
 # Most of the bytes that the gradient of all losses takes, and least of those of vmap of grad.
 LARGE = {
     "matrices": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (64, 256)), 1.1, 1.3),
-    "sequences": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (32, 16, 256)), 2.1, 8),
-    "long sequences": (stacked, ([array(64, 64, dtype=np.float32)] * 2, (256, 99, 64)), 2.1, 0.6),
+    "sequences": (stacked, ([array(256, 256, dtype=np.float32)] * 4, (32, 16, 256)), 1.2, 14),
+    "long sequences": (stacked, ([array(64, 64, dtype=np.float32)] * 2, (256, 99, 64)), 1.2, 1.2),
     "tables": (
         lambda p, i: fnp.sin(p[0][i]).sum(),
         ([array(4096, 16, dtype=np.float32)], (32, 8)),

@@ -24,6 +24,8 @@ _COMPILES = 2  # programs of one family; what these do not fit is compiled for e
 _TRACES = 6  # that a family remembers
 _TYPICAL = 128  # a program is made as is good for sizes that are not smaller
 _FAR = 16  # times that a size may be larger than a program was made for, if it is to be quick
+# What a function raises that does not take a size, such as an odd one.
+_REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
 _CLOSE = (0, 1, 3)  # hints that must give one text; where one of them meets a threshold, the others
 
 TraceAt = Callable[[Sizes], Jaxpr]
@@ -199,11 +201,13 @@ class Family:
         for k, n in enumerate(changed):
             here = {**sizes, name: n}
             try:
-                found.setdefault(tuple(here.values()), (here, inline(trace_at(here))))
-                return
-            except Exception:
+                jaxpr = trace_at(here)
+            except _REFUSALS:
                 if k == len(changed) - 1:
                     raise
+                continue
+            found.setdefault(tuple(here.values()), (here, inline(jaxpr)))
+            return
 
 
 def alike(key: Signature, others: Iterable[Signature], names: Sequence[str]) -> Marks | None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, aval_of, concrete_or_error
+from funtorch import dtypes
+from funtorch.core import Primitive, ShapedArray, Tracer, aval_of, concrete_or_error, truth
 from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
@@ -17,6 +18,7 @@ from funtorch.ops.reduce import reduce_or, reduce_sum
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
 from funtorch.origins import call_named
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
@@ -49,14 +51,14 @@ def run_while(
 ) -> tuple[bool, list[Any]]:
     """Run a loop equation by equation; return whether it ended within ``steps``, and the carry."""
     cond_consts, body_consts, carry = split(
-        [ArrayImpl(b) for b in buffers], cond_nconsts, body_nconsts
+        [array_of(b) for b in buffers], cond_nconsts, body_nconsts
     )
-    while going := bool(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]._data):
+    while going := truth(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]):
         if steps <= 0:
             break
         carry = eval_jaxpr(body_jaxpr, *body_consts, *carry)
         steps -= 1
-    return not going, [c._data for c in carry]
+    return not going, [buffer_of(c) for c in carry]
 
 
 def _while_eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
@@ -381,17 +383,19 @@ def while_loop(
                 f"{treedef}, returned {out_tree}"
             )
         carry = [
-            c.astype(o.dtype) if c.weak_type and c.dtype != o.dtype else c
+            c.astype(o.dtype)
+            if c.dtype != o.dtype and dtypes.adapts(c.dtype, c.weak_type, o.dtype)
+            else c
             for c, o in zip(carry, body.out_avals, strict=True)
         ]
     check_carry("while_loop", body_fun, carry, treedef, body.out_avals)
-    cond, _ = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
+    cond, cond_tree = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
     outs = cond.out_avals
-    if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.bool_:
+    if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.bool_ or cond_tree.children():
+        found = ", ".join(a.str_short() for a in outs) or "nothing"
         raise TypeError(
             f"while_loop: the condition {function_name(cond_fun)} must return one boolean scalar, "
-            "got "
-            f"{', '.join(a.str_short() for a in outs) or 'nothing'}"
+            f"got {f'{cond_tree} of {found}' if cond_tree.children() else found}"
         )
     results = while_p.bind(
         *cond.consts,
@@ -423,6 +427,12 @@ def fori_loop(
         10.0
     """
     check_callable(body_fun, "fori_loop")
+    lower, upper = as_arrays([lower, upper], "bounds", body_fun)
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if bound.shape or not dtypes.is_integer(bound.dtype):
+            raise TypeError(
+                f"fori_loop: {name} must be an integer scalar, got {bound.aval.str_short()}"
+            )
     if not any(isinstance(b, Tracer) and b.concrete() is None for b in (lower, upper)):
         lo, hi = (int(concrete_or_error(b, "int")) for b in (lower, upper))
         first = scalar(lo, np.int32, weak_type=True)
@@ -436,7 +446,6 @@ def fori_loop(
         step.__wrapped__ = body_fun  # type: ignore[attr-defined]
         step._counts = True  # type: ignore[attr-defined]
         return scan(step, (first, init_val), None, length=max(hi - lo, 0))[0][1]
-    lower, upper = as_arrays([lower, upper], "bounds", body_fun)
     dtype = upper.dtype if lower.weak_type else lower.dtype
     lower, upper = lower.astype(dtype), upper.astype(dtype)
 

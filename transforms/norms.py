@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,9 +125,8 @@ class _Term:
 
     def sides(self, get: Values, count: int) -> tuple[Any, Any]:
         """Return a and c as (examples, groups, terms of the sum, rest)."""
-        return self._side(get(self.a), 0, "a", count) * self.factor, self._side(
-            get(self.c), 1, "c", count
-        )
+        a, c = self._side(get(self.a), 0, "a", count), self._side(get(self.c), 1, "c", count)
+        return (a if self.factor == 1 else a * self.factor), c
 
     def _side(self, x: Any, which: int, name: str, count: int) -> Any:
         summed, batch = self.dims[0][which], self.dims[1][which]
@@ -158,20 +157,39 @@ class _Products:
 
     def compute(self, get: Values) -> Any:
         sides = [t.sides(get, self.count) for t in self.terms]
-        a, c = (fnp.concatenate(xs, axis=2) for xs in zip(*sides, strict=True))
-        (_, groups, terms, m), n = a.shape, c.shape[3]
+        a, c = sides[0]
+        (_, groups, _, m), n = a.shape, c.shape[3]
+        terms = sum(a.shape[2] for a, _ in sides)
         if terms == 1:
             return ((a * a).sum((2, 3)) * (c * c).sum((2, 3))).sum(1)
         if terms * (m + n) <= m * n:
-            gram = (a @ a.swapaxes(2, 3)) * (c @ c.swapaxes(2, 3))
-            return fnp.maximum(gram.sum((1, 2, 3)), 0)
-        if self.count * groups * m * n <= max(a.size + c.size, _LITTLE):
-            return _square_of_product(a, c).sum((1, 2, 3))
-        return map_each(lambda ac: _square_of_product(*ac).sum(), (a, c))
+            return _in_blocks(_square_by_grams, sides, groups * terms * terms)
+        return _in_blocks(_square_by_product, sides, groups * m * n)
 
 
-def _square_of_product(a: Any, c: Any) -> Any:
-    return (a.swapaxes(-1, -2) @ c) ** 2
+def _in_blocks(square: Callable[[Any], Any], examples: Any, size: int) -> Any:
+    """Apply ``square``, which makes an array of ``size`` elements, to every example: to as many
+    of them at once that all their arrays are small, and stay in the cache."""
+    count = tree.leaves(examples)[0].shape[0]
+    block = max(_LITTLE // max(size, 1), 1)
+    if count <= block:
+        return vmap(square)(examples)
+    blocks = -(-count // block)
+    return map_each(square, examples, batch_size=-(-count // blocks))
+
+
+def _joined_terms(sides: Sequence[tuple[Any, Any]]) -> list[Any]:
+    return [fnp.concatenate(xs, axis=1) for xs in zip(*sides, strict=True)]
+
+
+def _square_by_grams(sides: Sequence[tuple[Any, Any]]) -> Any:
+    a, c = _joined_terms(sides)
+    return fnp.maximum(((a @ a.swapaxes(1, 2)) * (c @ c.swapaxes(1, 2))).sum(), 0)
+
+
+def _square_by_product(sides: Sequence[tuple[Any, Any]]) -> Any:
+    a, c = _joined_terms(sides)
+    return ((a.swapaxes(1, 2) @ c) ** 2).sum()
 
 
 @dataclass(frozen=True)
@@ -190,16 +208,31 @@ class _Rows:
         x = get(self.updates)
         count, terms = x.shape[0], math.prod(get(self.places[0]).shape[1:])
         x = x.reshape(count, terms, -1)
-        equal: Any = True
+        number: Any = 0
         for v, size in zip(self.places, self.sizes, strict=True):
             row = get(v).reshape(count, terms)
             if self.mode == "clip":
                 row = fnp.clip(row, 0, size - 1)
             elif self.mode == "drop":
                 x = fnp.where(((row >= 0) & (row < size))[:, :, None], x, 0)
-            equal = equal & (row[:, :, None] == row[:, None, :])
-        gram = fnp.where(equal, x @ x.swapaxes(1, 2), 0)
-        return fnp.maximum(gram.sum((1, 2)), 0)
+            number = number * size + row
+        by_grams = terms <= x.shape[2]
+        square = _square_of_rows_by_grams if by_grams else _square_of_rows_by_sums
+        return _in_blocks(square, (x, number), terms * (terms if by_grams else x.shape[2]))
+
+
+def _square_of_rows_by_grams(example: tuple[Any, Any]) -> Any:
+    x, rows = example
+    return fnp.maximum(fnp.where(rows[:, None] == rows, x @ x.T, 0).sum(), 0)
+
+
+def _square_of_rows_by_sums(example: tuple[Any, Any]) -> Any:
+    """Add up what goes to one row in a table of the rows that there are."""
+    x, rows = example
+    order = fnp.argsort(rows)
+    rows = rows[order]
+    place = fnp.cumsum(fnp.append(False, rows[1:] != rows[:-1]))
+    return (fnp.zeros_like(x).at[place].add(x[order]) ** 2).sum()
 
 
 # ---------------------------------------------------------------------- reading it off the program
@@ -363,7 +396,7 @@ def _rows_added(r: _Reader, eqn: Eqn) -> Any:
     if places[0].aval.shape[:1] != (r.count,) or len(places) < 2:
         return None
     terms = math.prod(places[0].aval.shape[1:])
-    if terms * terms > math.prod(shape[1:]):
+    if terms > math.prod(shape[d] for d in axes[1:]):
         return None
     return _Rows(updates, tuple(places[1:]), tuple(shape[d] for d in axes[1:]), mode)
 
@@ -506,18 +539,44 @@ def _norms_of(jaxpr: Jaxpr, args: Sequence[Any]) -> tuple[list[Any], Any]:
     count = avals[0].shape[0]
     reader = _Reader(jaxpr, count)
     parts = [reader.gradient(v) for v in jaxpr.outvars]
-    wanted = list(dict.fromkeys(v for p in parts if p is not None for v in p.atoms()))
-    needed = [v for v in wanted if isinstance(v, Var)]
-    values = eval_jaxpr(drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, needed)), *args)
-    known: dict[Atom, Any] = dict(zip(needed, values, strict=True))
+    squares: list[Any] = [None] * len(parts)
+    for k, found in _as_they_come(jaxpr, args, parts):
+        squares[k] = fnp.broadcast_to(found, (count,))
+    return squares, fnp.result_type(*[dtypes.real_dtype(a.dtype) for a in avals])
+
+
+def _as_they_come(jaxpr: Jaxpr, args: Sequence[Any], parts: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Run a program, and compute each squared norm as soon as what it follows from is there.
+
+    So no array is kept for longer than the backward pass itself needs it.
+    """
+    needed = {k: _variables(p) for k, p in enumerate(parts) if p is not None}
+    wanted = list(dict.fromkeys(v for vs in needed.values() for v in vs))
+    eqns = drop_dead(Jaxpr(jaxpr.invars, jaxpr.eqns, wanted)).eqns
+    maker = {v: k for k, eqn in enumerate(eqns) for v in eqn.outvars}
+    ready = {k: max((maker.get(v, -1) for v in vs), default=-1) + 1 for k, vs in needed.items()}
+    known: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
 
     def get(v: Atom) -> Any:
         x = v.val if isinstance(v, Lit) else known[v]
         short = dtypes.is_float(x.dtype) and x.dtype.itemsize == 2
         return x.astype(np.float32) if short else x  # for squares
 
-    squares = [None if p is None else fnp.broadcast_to(p.compute(get), (count,)) for p in parts]
-    return squares, fnp.result_type(*[dtypes.real_dtype(a.dtype) for a in avals])
+    done = 0
+    order = sorted(ready, key=ready.__getitem__)
+    for place, k in enumerate(order):
+        used = {v for eqn in eqns[ready[k] :] for v in eqn.invars if isinstance(v, Var)}
+        used.update(v for later in order[place:] for v in needed[later])
+        here = list(known)
+        kept = [v for v in (*here, *maker) if v in used and maker.get(v, -1) < ready[k]]
+        piece = Jaxpr(here, eqns[done : ready[k]], kept)
+        known = dict(zip(kept, eval_jaxpr(piece, *known.values()), strict=True))
+        done = ready[k]
+        yield k, parts[k].compute(get)
+
+
+def _variables(part: Any) -> list[Var]:
+    return [v for v in part.atoms() if isinstance(v, Var)]
 
 
 def _one_by_one(

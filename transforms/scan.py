@@ -5,17 +5,22 @@ Its rules run the re-traced body in a loop again.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import arraytree as tree
-from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of
+from funtorch import dtypes
+from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
 from funtorch.origins import call_named
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, move_axis, vmap
@@ -58,15 +63,15 @@ def _scan_eager(
     reverse: bool,
 ) -> list[Any]:
     consts, carry, xs = split(buffers, num_consts, num_carry)
-    consts = [ArrayImpl(c) for c in consts]
-    carry = [ArrayImpl(c) for c in carry]
+    consts = [array_of(c) for c in consts]
+    carry = [array_of(c) for c in carry]
     ys = [xp.empty((length, *a.shape), a.dtype) for a in jaxpr.out_avals[num_carry:]]
     for i in reversed(range(length)) if reverse else range(length):
-        outs = eval_jaxpr(jaxpr, *consts, *carry, *[ArrayImpl(x[i]) for x in xs])
+        outs = eval_jaxpr(jaxpr, *consts, *carry, *[array_of(x[i]) for x in xs])
         carry = outs[:num_carry]
         for y, o in zip(ys, outs[num_carry:], strict=True):
-            y[i] = o._data
-    return [*[c._data for c in carry], *ys]
+            y[i] = buffer_of(o)
+    return [*[buffer_of(c) for c in carry], *ys]
 
 
 def _scan_jvp(
@@ -399,6 +404,8 @@ def scan(
         (6.0, Array([1., 3., 6.], dtype=float32))
     """
     check_callable(f, "scan")
+    if not isinstance(unroll, (bool, np.bool_)) and operator.index(unroll) < 0:
+        raise ValueError(f"scan: unroll must be a bool or a whole number from 0, got {unroll!r}")
     x_leaves, x_tree = tree.flatten(xs)
     xs_flat = as_arrays(x_leaves, "xs", f)
     length = _scan_length(f, xs_flat, length)
@@ -467,7 +474,11 @@ def stage_body(
             )
         outs = jaxpr.out_avals[: len(carry)]
         promoted = [
-            c.astype(o.dtype) if c.weak_type and c.dtype != o.dtype and c.shape == o.shape else c
+            c.astype(o.dtype)
+            if c.dtype != o.dtype
+            and c.shape == o.shape
+            and dtypes.adapts(c.dtype, c.weak_type, o.dtype)
+            else c
             for c, o in zip(carry, outs, strict=True)
         ]
         if all(p is c for p, c in zip(promoted, carry, strict=True)):

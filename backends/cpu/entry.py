@@ -68,8 +68,10 @@ def addresses(printer: Any, which: str, count: int, checked: bool) -> list[str]:
     """
     if not count:
         return []
-    p = printer
-    items = p.op(f"load ptr, ptr {p.shift(f'%{which}', LIST_ITEMS)}")
+    p, items = printer, f"%{which}"
+    if not p.python:  # a table of addresses
+        return [p.op(f"load ptr, ptr {p.shift(items, k * POINTER)}") for k in range(count)]
+    items = p.op(f"load ptr, ptr {p.shift(items, LIST_ITEMS)}")
     if count < _MANY:
         found = [p.op(f"load ptr, ptr {p.shift(items, k * POINTER)}") for k in range(count)]
         if checked:

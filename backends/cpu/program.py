@@ -110,14 +110,16 @@ _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
-def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
+def print_program(plan: Plan, layout: Layout, sized: bool = False, python: bool = True) -> Program:
     """Return a plan as the text of one native function and what the runtime must know of it.
 
     Args:
         plan, layout: the program.
         sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
+        python: whether Python calls it. Otherwise ``run`` is its entry, and takes arrays of the
+            addresses of data instead of lists of ndarrays, and an address for ``memory``.
     """
-    return _Printer(sized).program(plan, layout)
+    return _Printer(sized, python).program(plan, layout)
 
 
 @dataclass
@@ -134,7 +136,7 @@ class _Frame:
 class _Printer:
     """Writes the entry and what it calls."""
 
-    def __init__(self, sized: bool) -> None:
+    def __init__(self, sized: bool, python: bool) -> None:
         self.structured: dict[type, Callable[..., None]] = {
             Scan: self.scan, While: self.loop, Branch: self.branch
         }  # fmt: skip
@@ -150,6 +152,7 @@ class _Printer:
         self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
         self.sized = sized  # whether the last constant is the record of sizes
+        self.python = python  # whether arrays are Python's objects
 
     # ---------------------------------------------------------------- text
     def do(self, text: str) -> None:
@@ -637,8 +640,8 @@ class _Printer:
         else:
             size += ALIGN
             self.cells += [
-                f"  %at = getelementptr i8, ptr %memory, i64 {DATA}",
-                "  %unaligned = load ptr, ptr %at",
+                f"  %at = getelementptr i8, ptr %memory, i64 {DATA if self.python else 0}",
+                f"  %unaligned = {'load ptr, ptr' if self.python else 'freeze ptr'} %at",
                 f"  %beyond = getelementptr i8, ptr %unaligned, i64 {ALIGN - 1}",
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
@@ -665,9 +668,10 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        entry.append("\n" + entry_text(brief))
-        for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
-            self.external(name, EXTERNALS[name])
+        if self.python:
+            entry.append("\n" + entry_text(brief))
+            for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
+                self.external(name, EXTERNALS[name])
         # Several parts of a program may declare the same function.
         named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
         text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])

@@ -80,7 +80,7 @@ def slice(
     stride = (1,) * x.ndim if strides is None else _integers(strides, "slice: strides")
     start = _integers(start_indices, "slice: start_indices")
     limit = _integers(limit_indices, "slice: limit_indices")
-    if type(x) is ArrayImpl:  # NumPy would cut what does not fit
+    if isinstance(x, ArrayImpl):  # NumPy would cut what does not fit
         primitives["slice"].type(x.aval, start=start, limit=limit, stride=stride)
     return primitives["slice"].bind(x, start=start, limit=limit, stride=stride)
 
