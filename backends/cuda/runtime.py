@@ -56,7 +56,7 @@ _LEAST_NODES = 2
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        plan = fuse(jaxpr, epilogues=False)
+        plan = fuse(jaxpr, epilogues=False, together=1 << 12)  # launches cost more than code
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:
             print(plan, layout, sep="\n", file=sys.stderr)
