@@ -6,6 +6,7 @@
 #   make test-examples  run all examples whole, for minutes, and check their figures
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
+#   make bench-gpu    the same on a GPU, where there is one
 #   make coverage try every rule of every primitive in every dtype, and write docs/coverage.md
 #   make clean    remove everything these targets made
 
@@ -20,7 +21,7 @@ PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-parity test-examples lint format types coverage bench clean
+.PHONY: bench-gpu help demo test test-parity test-examples lint format types coverage bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -78,6 +79,11 @@ coverage: $(VENV)/.installed-test
 
 # PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
 # OpenBLAS chooses its kernels by itself, as it does for users.
+# Needs a GPU, and the extra for its driver's version: make bench-gpu CUDA=cuda13
+CUDA   ?= cuda12
+bench-gpu: $(VENV)/.installed-$(CUDA)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
 bench: $(VENV)/.installed-bench
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks $(ARGS)
 

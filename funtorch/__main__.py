@@ -41,7 +41,9 @@ def _version(name: str) -> str:
 def _versions() -> Finding:
     names = ("numpy", "ml_dtypes", "llvmlite", "scipy-openblas32")
     shown = ", ".join(f"{n} {_version(n)}" for n in names)
-    return Finding("versions", f"funtorch {funtorch.__version__}, Python {sys.version.split()[0]}, {shown}")
+    return Finding(
+        "versions", f"funtorch {funtorch.__version__}, Python {sys.version.split()[0]}, {shown}"
+    )
 
 
 def _model() -> str:
@@ -66,7 +68,9 @@ def _blas() -> Finding:
     core.restype = ctypes.c_char_p
     name = core().decode()
     told = os.environ.get("OPENBLAS_CORETYPE")
-    advice = f"OPENBLAS_CORETYPE={told} chose the kernels; unset it unless you mean it" if told else ""
+    advice = (
+        f"OPENBLAS_CORETYPE={told} chose the kernels; unset it unless you mean it" if told else ""
+    )
     return Finding("BLAS", f"OpenBLAS {_version('scipy-openblas32')} for {name}", advice)
 
 

@@ -1,10 +1,10 @@
 """The language: abstract values, arrays, primitives and the trace that is current.
 
 A primitive is a name and its rules. Calling ``prim.bind(*args, **params)`` hands the operation to
-the current trace, and the current trace decides what an operation means: `Eval` computes it, `Stage`
-(in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite it into
-other operations for their parent. Rules therefore run with the parent trace as the current one, and
-that is all it takes for transforms to nest.
+the current trace, and the current trace decides what an operation means: `Eval` computes it,
+`Stage` (in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite
+it into other operations for their parent. Rules therefore run with the parent trace as the current
+one, and that is all it takes for transforms to nest.
 """
 
 from __future__ import annotations

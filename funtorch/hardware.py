@@ -106,9 +106,13 @@ def _probe() -> tuple[Any, int, str]:
         advice = "pip install cupy-cuda12x (or cupy-cuda13x for a driver of CUDA 13)"
         return None, 0, f"CuPy, through which GPUs are reached, is not installed: {advice}"
     if not _driver():
-        return None, 0, (
-            "NVIDIA's driver (libcuda) is not installed: install it, or in a container pass the "
-            "GPU on (docker run --gpus all)"
+        return (
+            None,
+            0,
+            (
+                "NVIDIA's driver (libcuda) is not installed: install it, or in a container pass "
+                "the GPU on (docker run --gpus all)"
+            ),
         )
     try:
         module = importlib.import_module("cupy")
@@ -120,9 +124,14 @@ def _probe() -> tuple[Any, int, str]:
     except Exception as error:
         has, wants = _version(runtime, "driverGetVersion"), _version(runtime, "runtimeGetVersion")
         if "InsufficientDriver" in str(error):
-            return module, 0, (
-                f"NVIDIA's driver is too old: it is for CUDA {has}, CuPy for CUDA {wants}; update "
-                "the driver, or install the CuPy for its version (cupy-cuda12x, cupy-cuda13x)"
+            return (
+                module,
+                0,
+                (
+                    f"NVIDIA's driver is too old: it is for CUDA {has}, CuPy for CUDA {wants}; "
+                    "update the driver, or install the CuPy for its version (cupy-cuda12x, "
+                    "cupy-cuda13x)"
+                ),
             )
         return module, 0, f"CuPy finds none: {error}"
     return module, count, "" if count else "CuPy finds none"

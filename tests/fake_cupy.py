@@ -7,20 +7,14 @@ for `run_kernels`: CUDA's text is taken for its machine code.
 """
 
 import ctypes
-import functools
 import json
 import re
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
-import cuda_shim
 import ml_dtypes
 import numpy as np
-import pytest
-
-from funtorch import hardware
-from funtorch.backends.cuda import driver, nvrtc
 
 NAMES = json.loads(Path(__file__).with_name("cupy_names.json").read_text(encoding="utf-8"))
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -125,9 +119,12 @@ class ndarray:
 
     @classmethod
     def _of(cls, a):
+        if a.base is None:  # it is no view: it needs memory of the GPU
+            self = cls(a.shape, a.dtype)
+            self._a[...] = a
+            return self
         self = object.__new__(cls)
         self._a, self._memory, self._device = a, None, cuda._current
-        cuda._check_capture("an allocation")
         return self
 
     def __array__(self, *args, **kwargs):
@@ -164,7 +161,7 @@ class ndarray:
     base = property(lambda self: None if self._memory is not None else self)
 
     @property
-    def T(self):  # noqa: N802
+    def T(self):
         return wrapped(self._a.T)
 
     @property
@@ -174,7 +171,7 @@ class ndarray:
             ptr=self._a.ctypes.data, device_id=self._device, mem=memory and memory.mem
         )
 
-    def _part(name):  # noqa: N805
+    def _part(name):
         def get(self):
             return wrapped(getattr(self._a, name))
 
@@ -194,7 +191,9 @@ class ndarray:
         return out
 
     def set(self, arr, stream=None):
-        assert type(arr) is np.ndarray and arr.dtype == self.dtype and arr.shape == self.shape
+        assert type(arr) is np.ndarray
+        assert arr.dtype == self.dtype
+        assert arr.shape == self.shape
         self._a[...] = arr
 
     def item(self):
@@ -260,7 +259,8 @@ def _operator(name, ufunc, swapped):
 
 
 _OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "and": "bitwise_and",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide",
+    "and": "bitwise_and",
     "or": "bitwise_or", "xor": "bitwise_xor", "pow": "power", "floordiv": "floor_divide",
     "mod": "remainder", "lshift": "left_shift", "rshift": "right_shift",
 }  # fmt: skip
@@ -369,12 +369,18 @@ def _borrowed(x):
 
 
 # ---------------------------------------------------------------------------------------- cuda
+def memory_at(address, size):
+    return (ctypes.c_uint8 * max(size, 1)).from_address(address)
+
+
 class _Memory:
     """A piece of memory, filled with what nobody expects."""
 
-    def __init__(self, size):
-        self.raw = np.full(max(size, 1) + 512, 0xA5, np.uint8)
-        self.ptr = -(-self.raw.ctypes.data // 256) * 256
+    def __init__(self, size, raw=None):
+        self.held = np.empty(max(size, 1) + 512, np.uint8) if raw is None else raw
+        self.held[:] = 0xA5
+        self.raw = np.frombuffer(memory_at(self.held.ctypes.data, self.held.size), np.uint8)
+        self.ptr = -(-self.held.ctypes.data // 256) * 256
         self.size = size
 
 
@@ -412,22 +418,22 @@ class _Runtime:
     memcpyHostToDevice, memcpyDeviceToHost, memcpyDeviceToDevice = 1, 2, 3
     streamCaptureModeRelaxed, streamCaptureModeThreadLocal = 2, 1
 
-    def getDeviceProperties(self, device):  # noqa: N802
+    def getDeviceProperties(self, device):
         return {"name": b"a GPU of tests", "multiProcessorCount": 4, "major": 9, "minor": 0}
 
-    def getDeviceCount(self):  # noqa: N802
+    def getDeviceCount(self):
         return 2
 
-    def driverGetVersion(self):  # noqa: N802
+    def driverGetVersion(self):
         return 12090
 
-    runtimeGetVersion = driverGetVersion  # noqa: N815
+    runtimeGetVersion = driverGetVersion
 
-    def memcpyAsync(self, dst, src, size, kind, stream):  # noqa: N802
+    def memcpyAsync(self, dst, src, size, kind, stream):
         assert kind == self.memcpyDeviceToDevice or not cuda._capturing
         cuda._do(("memcpy", int(size)), lambda: ctypes.memmove(dst, src, size), stream)
 
-    def memsetAsync(self, ptr, value, size, stream):  # noqa: N802
+    def memsetAsync(self, ptr, value, size, stream):
         cuda._do(("memset", int(size)), lambda: ctypes.memset(ptr, value, size), stream)
 
 
@@ -548,11 +554,15 @@ class Function:
     def __call__(self, grid, block, args, shared_mem=0, stream=None, **kwargs):
         check_call("cupy.cuda.Function", "__call__", (grid, block, args), {})
         assert all(isinstance(n, int) and n >= 1 for n in (*grid, *block)), (grid, block)
-        assert len(grid) <= 3 and len(block) <= 3 and np.prod(block) <= 1024
-        assert grid[0] < 1 << 31 and all(n < 1 << 16 for n in grid[1:])
-        assert shared_mem <= 48 << 10 and isinstance(args, tuple)
+        assert len(grid) <= 3
+        assert len(block) <= 3
+        assert np.prod(block) <= 1024
+        assert grid[0] < 1 << 31
+        assert all(n < 1 << 16 for n in grid[1:])
+        assert shared_mem <= 48 << 10
+        assert isinstance(args, tuple)
         assert all(isinstance(a, (np.generic, int, float)) for a in args), args
-        run = lambda: cuda.run_kernels(self.module.text, self, grid, block, shared_mem, args)  # noqa: E731
+        run = lambda: cuda.run_kernels(self.module.text, self, grid, block, shared_mem, args)
         cuda._do(("kernel", self.name), run, 0 if stream is None else stream.ptr)
 
 
@@ -567,7 +577,7 @@ class _Cuda:
         self._current, self._devices, self._streams = 0, [], []
         self._capturing, self._captured = 0, []
         self.limit = 1 << 40  # bytes in the GPU
-        self.taken, self.blocks = 0, {}
+        self.taken, self.blocks, self.free = 0, {}, {}
 
     def run_kernels(self, text, function, grid, block, shared, args):
         raise Refused("no kernels in this test")
@@ -589,16 +599,19 @@ class _Cuda:
         self._check_capture("an allocation")
         if self.taken + size > self.limit:
             raise _OutOfMemory(f"Out of memory allocating {size} bytes")
-        memory = _Memory(int(size))
+        waiting = sorted(self.free.pop(int(size), []), key=lambda raw: raw.ctypes.data)
+        memory = _Memory(int(size), waiting.pop(0) if waiting else None)
+        self.free[int(size)] = waiting
         self.taken += int(size)
         self.blocks[memory.ptr] = int(size)
-        weakref.finalize(memory, self._freed, memory.ptr, int(size))
+        weakref.finalize(memory.raw, self._freed, memory.ptr, int(size), memory.held)
         self.calls.append(("alloc", int(size)))
         return MemoryPointer(memory, 0)
 
-    def _freed(self, ptr, size):
+    def _freed(self, ptr, size, raw):
         self.taken -= size
         self.blocks.pop(ptr, None)
+        self.free.setdefault(size, []).append(raw)  # as CuPy's pool does
 
     def region(self, ptr):
         """Return an address with the bytes from there to the end of what was allocated."""
@@ -637,105 +650,3 @@ namespace.cuda = cuda
 namespace.linalg = Namespace("cupy.linalg", np.linalg)
 namespace.fft = Namespace("cupy.fft", np.fft)
 namespace.lib = _Lib()
-
-
-def shim_kernels(text, function, grid, block, shared, args):
-    """Run a kernel's text on the CPU."""
-    regions = [cuda.region(int(a)) for a in args]
-    threads = int(np.prod(block))
-    _module(text).launch(
-        function.name, grid, threads, shared, regions[:-1], regions[-1], begins=False
-    )
-
-
-_module = functools.cache(cuda_shim.Module)
-
-
-class FakeBlas:
-    """cuBLAS: products of matrices that lie column by column in memory, through NumPy."""
-
-    DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: BF16,
-              4: np.dtype("c8"), 5: np.dtype("c16")}  # fmt: skip
-
-    def __init__(self):
-        names = ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2")
-        for name in names:
-            setattr(self, name, self._call(getattr(self, f"_{name}")))
-        self.cublasGemmStridedBatchedEx = self._call(self._gemm)
-        self.stream, self.workspace = None, None
-
-    def _call(self, method):
-        def function(*args):
-            assert len(args) == len(function.argtypes)
-            values = []
-            for x, kind in zip(args, function.argtypes, strict=True):
-                if kind in (ctypes.c_int, ctypes.c_longlong, ctypes.c_size_t):
-                    assert kind(x).value == x, (method, x)
-                values.append(x)
-            return method(*values)
-
-        return function
-
-    def _cublasCreate_v2(self, handle):  # noqa: N802
-        handle._obj.value = 77
-        return 0
-
-    def _cublasSetStream_v2(self, handle, stream):  # noqa: N802
-        self.stream, self.workspace = stream, None
-        return 0
-
-    def _cublasSetWorkspace_v2(self, handle, address, size):  # noqa: N802
-        assert address % 256 == 0 and cuda.region(address)[1] >= size
-        self.workspace = address
-        return 0
-
-    def _matrices(self, address, kind, ld, stride, rows, columns, batch):
-        dtype = self.DTYPES[kind]
-        assert ld >= max(rows, 1), "a leading dimension is less than the rows of a column"
-        extent = (batch - 1) * stride + (columns - 1) * ld + rows
-        assert cuda.region(address)[1] >= extent * dtype.itemsize, "cuBLAS out of bounds"
-        flat = np.ndarray((extent,), dtype, _memory_at(address, extent * dtype.itemsize))
-        steps = tuple(s * dtype.itemsize for s in (stride, 1, ld))
-        return np.lib.stride_tricks.as_strided(flat, (batch, rows, columns), steps)
-
-    def _gemm(self, handle, ta, tb, m, n, k, alpha, a, ka, lda, sa, b, kb, ldb, sb, beta, c, kc,
-              ldc, sc, batch, compute, algorithm):  # fmt: skip
-        assert self.workspace is not None, "cuBLAS would allocate a workspace"
-        assert ta in (0, 1) and tb in (0, 1) and algorithm == -1
-        assert compute == (70 if kc in (1, 5) else 68)
-
-        def run():
-            left = self._matrices(a, ka, lda, sa, *((k, m) if ta else (m, k)), batch)
-            right = self._matrices(b, kb, ldb, sb, *((n, k) if tb else (k, n)), batch)
-            out = self._matrices(c, kc, ldc, sc, m, n, batch)
-            wide = {2: np.float32, 14: np.float32}.get(kc, self.DTYPES[kc])
-            left, right = (x.astype(wide) for x in (left, right))
-            left = left.transpose(0, 2, 1) if ta else left
-            right = right.transpose(0, 2, 1) if tb else right
-            with np.errstate(all="ignore"):
-                out[...] = np.matmul(left, right)
-
-        cuda._do(("gemm", batch, m, n, k), run, self.stream)
-        return 0
-
-
-def _memory_at(address, size):
-    return (ctypes.c_uint8 * max(size, 1)).from_address(address)
-
-
-@pytest.fixture
-def cupy(monkeypatch):
-    """Let the fake GPUs be there for a test: two of them."""
-    monkeypatch.setattr(hardware, "_probe", lambda: (namespace, 2, ""))
-    monkeypatch.setattr(cuda, "calls", [])
-    monkeypatch.setattr(cuda, "run_kernels", shim_kernels)
-    monkeypatch.setattr(nvrtc, "compile_cubin", lambda text, arch: text.encode())
-    blas = FakeBlas()
-    monkeypatch.setattr(driver, "load_blas", lambda: blas)
-    caches = hardware._kind, driver.driver_of, driver._blas
-    for cached in caches:
-        cached.cache_clear()
-    yield namespace
-    for cached in caches:
-        cached.cache_clear()
-    assert not cuda._capturing and not cuda._devices and not cuda._streams

@@ -48,4 +48,6 @@ def recorded():
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(recorded(), sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
+    FILE.write_text(
+        json.dumps(recorded(), sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8"
+    )

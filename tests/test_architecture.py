@@ -86,6 +86,7 @@ FLOORS = {
     "funtorch.func": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
+    "funtorch.__main__": 6,
     "funtorch.nnx": 6,
 }
 

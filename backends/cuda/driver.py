@@ -206,7 +206,7 @@ class Blas:
         batch: int,
         compute: int,
     ) -> None:
-        """Make products, column by column; arrays are (address, type, leading dimension, stride)."""
+        """Make products, column by column; arrays are (address, type, leading size, stride)."""
         library, handle = self.library, self.handle
         self.check(library.cublasSetStream_v2(handle, stream.ptr))
         # Setting the stream takes the workspace away.
@@ -228,7 +228,7 @@ class Blas:
                 batch,
                 compute,
                 _DEFAULT_ALGORITHM,
-            )  # fmt: skip
+            )
         )
 
 

@@ -200,16 +200,25 @@ class Printer(Nest):
             terms = " + ".join(x for x in (low, f"{p.step} * e", own) if x)
             with b.braces(head):
                 b.do(f"const {index} j = {terms};")
-                with b.braces("" if whole else f"if (j < {p.length})"):
+                inside = [] if whole else [f"j < {p.length}"]
+                inside += [self.guard] if self.guard and self.changes_in_place else []
+                with b.braces(f"if ({' && '.join(inside)})" if inside else ""):
                     self.decode("j", inner)
                     yield "e"
         else:
             first = " + ".join(x for x in (low, own) if x) or "0"
-            with b.braces(f"for ({index} j = {first}; j < {high}; j += {p.step})"):
+            ours = f" && {self.guard}" if self.guard and self.changes_in_place else ""
+            with b.braces(f"for ({index} j = {first}; j < {high}{ours}; j += {p.step})"):
                 self.decode("j", inner)
                 yield "e"
         for k in inner:
             del self.at[k]
+
+    @property
+    def changes_in_place(self) -> bool:
+        """Whether an array is read and written: then threads without a row must not read one."""
+        read = {op.attr for op in self.body if op.name == "load"}
+        return not read.isdisjoint(s.buffer for s in self.kernel.stores)
 
     # ---------------------------------------------------------------- a row
     def row(self, own: Sequence[int], ends: bool) -> None:

@@ -7,9 +7,10 @@ to loops, which change it from one step to the next. So one list serves all call
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from funtorch.core import primitives
 from funtorch.jaxpr import Lit, Var
 
-from ..kernel import Kernel, in_memory
+from ..kernel import Kernel, in_memory, is_row_store, levels
 from ..layout import Layout, Loop, carries, nbytes
 from ..plan import (
     Branch,
@@ -37,9 +38,11 @@ from ..plan import (
     While,
 )
 from .code import CudaCode
-from .fallbacks import conv_kernel, dot_kernel, running_kernel
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
+from .scans import print_running
+from .sorting import print_sort
+from .tiles import print_conv, print_dot
 
 __all__ = [
     "At",
@@ -83,8 +86,7 @@ class Run:
 
     code: int
     args: tuple[At, ...]
-    sizes: tuple[int, ...]  # bytes that may be touched behind each
-    reads: int  # how many of the first ones are read only; for the printed form
+    sizes: tuple[int, ...]  # bytes of each
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -374,32 +376,52 @@ class _Writer:
         self.kernel(step.kernel, [(self.at(frame, v), v) for v in step.vars])
 
     def kernel(self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]) -> None:
+        given = self.apart(kernel, given)
         kernel, kept = in_memory(kernel, [at for at, _ in given])
         given = [given[k] for k in kept]
         lengths = tuple(int(v.aval.size) for _, v in given)
         key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
+        self.run(key, lambda name: print_kernel(replace(kernel, name=name), lengths), given)
+
+    def run(
+        self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]
+    ) -> None:
+        """Write the launches of code that is printed under a name; equal ones share it."""
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
-            self.codes.append(print_kernel(replace(kernel, name=f"k{len(self.codes)}"), lengths))
+            self.codes.append(printed(f"k{len(self.codes)}"))
         number = self.numbers[key]
         self.scratch = max(self.scratch, self.codes[number].scratch)
-        if not self.codes[number].launches:
-            return
+        if self.codes[number].launches:
+            addresses, sizes = zip(*[(at, nbytes(v)) for at, v in given], strict=True)
+            self.out.append(Run(number, addresses, sizes))
+
+    def apart(
+        self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]
+    ) -> Sequence[tuple[At, Var | Lit]]:
+        """Return the buffers of a kernel, copies for those whose rows it changes in place.
+
+        Many threads read a row's value and one writes it, of which nobody knows when.
+        """
+        if not any(kernel.inner):
+            return given
+        element = levels(kernel)[1]
+        rows = {given[s.buffer][0] for s in kernel.stores if is_row_store(kernel, s, element)}
         stored = {s.buffer for s in kernel.stores}
-        self.out.append(
-            Run(
-                number,
-                tuple(at for at, _ in given),
-                tuple(nbytes(v) for _, v in given),
-                len(given) - len(stored),
-            )
-        )
+        found = list(given)
+        for k, (at, v) in enumerate(given):
+            if k not in stored and at in rows and nbytes(v):
+                found[k] = self.room(nbytes(v)), v
+                self.copy(found[k][0], at, nbytes(v))
+        return found
 
     def dot(self, frame: _Frame, step: Dot) -> None:
         a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
         found = gemms(step)
         if found is None:
-            self.kernel(dot_kernel(step), [(a, step.a), (b, step.b), (out, step.out)])
+            fields = (step.batches, step.rows, step.sums, step.n, step.places, step.out.aval.dtype)
+            given = [(a, step.a), (b, step.b), (out, step.out)]
+            self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return
         size = step.out.aval.dtype.itemsize
         for gemm, (x, y, z) in found:
@@ -409,13 +431,18 @@ class _Writer:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
         if not step.covered:
             self.out.append(Clear(out, nbytes(step.out)))
+        dtype, given = step.out.aval.dtype, [(lhs, step.lhs), (rhs, step.rhs), (out, step.out)]
         for part in step.parts:
-            kernel = conv_kernel(part, step.out.aval.dtype)
-            self.kernel(kernel, [(lhs, step.lhs), (rhs, step.rhs), (out, step.out)])
+            self.run((part, dtype), functools.partial(print_conv, part, dtype), given)
 
-    def running(self, frame: _Frame, step: Running) -> None:
+    def running(self, frame: _Frame, step: Running | Sort) -> None:
+        fields = [getattr(step, f.name) for f in dataclasses.fields(step)[2:]]
+        key = type(step), step.x.aval.dtype, *fields
+        printed = print_running if isinstance(step, Running) else print_sort
         given = [(self.at(frame, v), v) for v in (step.x, step.out)]
-        self.kernel(running_kernel(step), given)
+        self.run(key, functools.partial(printed, step), given)  # type: ignore[arg-type]
+
+    sort = running
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
@@ -425,11 +452,6 @@ class _Writer:
         arrays = [(self.at(frame, v), tuple(s), np.dtype(v.aval.dtype)) for v, s in pairs]
         count = len(ins)
         self.out.append(Rule(name, params, tuple(arrays[:count]), tuple(arrays[count:])))
-
-    def sort(self, frame: _Frame, step: Sort) -> None:
-        params = {"low": step.low, "high": step.high, "tie": step.tie}
-        shape = (step.rows, step.n)
-        self.rule(frame, "sort_bits", params, [step.x], [step.out], [shape, shape])
 
     def fourier(self, frame: _Frame, step: Fourier) -> None:
         kind = "ifft" if step.inverse else "fft"

@@ -258,15 +258,7 @@ from funtorch.numpy.manipulation import (
     vstack,
 )
 from funtorch.numpy.padding import pad
-from funtorch.numpy.polynomials import (
-    polyadd,
-    polyder,
-    polyfit,
-    polyint,
-    polymul,
-    polysub,
-    roots,
-)
+from funtorch.numpy.polynomials import polyadd, polyder, polyfit, polyint, polymul, polysub, roots
 from funtorch.numpy.promotion import (
     array,
     asarray,

@@ -14,14 +14,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import (
-    Array,
-    ArrayImpl,
-    Tracer,
-    concrete_or_error,
-    decide,
-    primitives,
-)
+from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, decide, primitives
 from funtorch.hardware import CPU, Device, find, synchronize
 from funtorch.numpy import (
     contractions,

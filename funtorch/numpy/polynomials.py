@@ -14,7 +14,7 @@ from funtorch.numpy.calculus import convolve
 from funtorch.numpy.contractions import dot, outer
 from funtorch.numpy.creation import diag, ones, vander, zeros
 from funtorch.numpy.elementwise import add, divide, less, multiply, subtract, where
-from funtorch.numpy.manipulation import atleast_1d, concatenate, ravel, roll, stack
+from funtorch.numpy.manipulation import atleast_1d, concatenate, ravel, roll
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,

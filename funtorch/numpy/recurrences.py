@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funtorch import dtypes
-from funtorch.numpy import elementwise, linalg
+from funtorch.numpy import linalg
 from funtorch.numpy.creation import zeros
 from funtorch.numpy.elementwise import add, divide, multiply, subtract
 from funtorch.numpy.manipulation import concatenate, ravel, stack
