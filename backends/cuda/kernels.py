@@ -35,6 +35,7 @@ from .spelling import C_TYPES, operand
 __all__ = ["print_kernel"]
 
 _INT_MAX = 2**31 - 1
+_KEPT = 96  # registers of a thread that values of several passes may take
 _JOINERS = 8  # threads that join the totals of a column
 _FEW_IN_ORDER = 64  # stores that one thread may do in order, rather than find out who is last
 
@@ -268,7 +269,7 @@ class Printer(Nest):
         if self.plan.turns and not self.serial:
             rest = self.closure([n for p in later for n in self.wanted(p)], known)
             for n in found:
-                if n in rest and self.is_element[n] and self.dear(n):
+                if n in rest and self.is_element[n] and self.dear(n) and self.fits(n):
                     self.keep(n)
         self.running = {n: self.accumulators(n) for n in found if self.body[n].name == "cumulate"}
         read = {*wanted, *(a for n in found for a in self.reads(n))} & {*self.kept} - {*found}
@@ -334,6 +335,12 @@ class Printer(Nest):
 
     def width(self, n: int) -> int:
         return self.lanes if self.varies[n] else 1
+
+    def fits(self, n: int) -> bool:
+        """Tell whether there are registers for a value of all turns."""
+        held = sum(len(names) * self.width(m) for m, names in self.kept.items())
+        held += sum(len(names) * self.lanes for names in self.under_way.values())
+        return self.plan.turns * (held + len(self.kinds(n)) * self.width(n)) <= _KEPT
 
     def keep(self, n: int) -> None:
         """Write arrays, which become registers, for what all turns compute of a value."""
