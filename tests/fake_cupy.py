@@ -342,6 +342,9 @@ class _Cupy(Namespace):
         cuda.calls.append(("set", found.nbytes))
         return out
 
+    def asnumpy(self, a, stream=None, order="C", out=None, *, blocking=True):
+        return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
     def empty(self, shape, dtype=float, order="C"):
         return ndarray(shape, dtype)
 

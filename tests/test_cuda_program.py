@@ -132,6 +132,20 @@ def test_eager_scatters_are_compiled(cupy):
         np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=1e-6)
 
 
+@compiles
+def test_callbacks(cupy):
+    x, seen = ft.device_put(normal(3), "cuda:0"), []
+
+    @ft.jit
+    def f(a):
+        ft.debug.callback(lambda v: seen.append(float(v)), a.sum())
+        like = ft.ShapeDtypeStruct(a.shape, a.dtype)
+        return ft.pure_callback(lambda v: np.asarray(v) * 2, like, a) + 1
+
+    np.testing.assert_allclose(np.asarray(f(x)), np.asarray(x) * 2 + 1, rtol=1e-6)
+    assert seen == pytest.approx([float(x.sum())])
+
+
 def test_out_of_memory_names_the_program(cupy, monkeypatch):
     f = ft.jit(lambda a: (a @ a.T).sum() * 1.0)
     x = ft.device_put(normal(100, 3), "cuda:0")
