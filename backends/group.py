@@ -272,7 +272,8 @@ class Group:
         for n in sorted(live):
             op = self.ops[n]
             if op.name == "load":
-                op = replace(op, attr=buffers.setdefault(leaves[op.attr], len(buffers)))
+                buffer = buffers.setdefault(leaves[op.attr], len(buffers))
+                op = Op(op.name, op.args, op.dtype, buffer, op.where)
             body.append(_renumbered(op, number))
         stores = []
         for v, n, where, mask, how in ends:
@@ -298,4 +299,4 @@ def _renumbered(op: Op, number: dict[int, int]) -> Op:
     where = op.where
     if where is not None and where.dynamic:
         where = replace(where, dynamic=tuple((number[n], s) for n, s in where.dynamic))
-    return replace(op, args=tuple(number[a] for a in op.args), where=where)
+    return Op(op.name, tuple(number[a] for a in op.args), op.dtype, op.attr, where)

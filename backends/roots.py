@@ -33,7 +33,7 @@ _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker t
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
 _PLACES = 4  # readers of different parts of a padded array from which it is stored
 _PIECES = 16  # operands of a concatenate that are selected from
-SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
+SMALL = 1 << 12  # elements up to which related kernels join that read nothing in common
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.

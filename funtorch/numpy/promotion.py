@@ -38,6 +38,7 @@ from funtorch.core import (
     primitives,
     use_trace,
 )
+from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.placement import DeviceArray, Placed, placed, put
@@ -473,7 +474,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
                 out[k] = n
             elif n not in (1, out[k]):
                 named = ", ".join(f"shape {s} at position {i}" for i, s in enumerate(shapes))
-                raise ValueError(
+                raise MismatchError(
                     f"shapes cannot be broadcast together: {named}; counted from the right, "
                     "sizes of an axis "
                     "must be equal or 1"
@@ -507,7 +508,7 @@ def broadcast(function: str, *arrays: Any) -> list[Any]:
 def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     """Return the error for shapes that do not broadcast."""
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
-    return ValueError(
+    return MismatchError(
         f"{function}: shapes cannot be broadcast together: {named}; counted from the right, "
         "sizes of an axis must be equal or 1: reshape one, or add axes of size 1 (x[:, None])"
     )
@@ -541,7 +542,7 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
         n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False)
     )
     if not fits:
-        raise ValueError(
+        raise MismatchError(
             f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}; counted from the "
             "right, sizes must be equal or 1 in the array: add axes of size 1 (x[:, None])"
         )
