@@ -4,6 +4,7 @@ Their kernels are CUDA C++ that g++ compiles; where there is no g++, only the li
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cuda_shim
@@ -69,6 +70,21 @@ def test_a_step_is_one_graph(cupy):
     np.testing.assert_allclose(
         np.asarray(f(*other)), np.asarray(ft.jit(step)(w * 2, x)), rtol=1e-5, atol=1e-5
     )
+
+
+@compiles
+def test_threads_take_turns(cupy):
+    """What one thread asks for must not get into the graph that another one captures."""
+    f, x = ft.jit(lambda a: fnp.tanh(a @ a) @ a), normal(4, 4)
+    want, there = np.asarray(f(x)), ft.device_put(x, "cuda:0")
+
+    def work(n):
+        return [np.asarray(f(there)) for _ in range(6)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            for got in found:
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @compiles

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class Driver:
             self.capturing = cuda.Stream(non_blocking=True)
         self.runtime = cuda.runtime
         self.stream: Any = None  # while work is captured: the stream that it goes to
+        self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
     # ---------------------------------------------------------------- memory
     @property
