@@ -38,6 +38,7 @@ class Group:
         self.program, self.sizes, self.ndim = program, sizes, len(sizes)
         self.placed = placed  # the roots that some kernel makes
         self.inner: frozenset[int] | None = None  # nothing is reduced yet
+        self.limit = math.inf  # of operations: where to give up
         self.identity = identity(sizes)
         self.ops: list[Op] = []
         self.stages: list[int] = []
@@ -56,6 +57,7 @@ class Group:
         """Take in the roots of an equation if they fit; return all that are made here now."""
         self.taken: list[tuple[Var, Map, int]] = []
         ops, keys, buffers, inner = len(self.ops), len(self.journal), len(self.buffers), self.inner
+        self.limit = MOST_OPS
         try:
             total = self.total(eqn)
             made = [] if total else self.made(eqn)
@@ -69,6 +71,8 @@ class Group:
                 del self.buffers[v]
             self.inner = inner
             return []
+        finally:
+            self.limit = math.inf
         if total:
             (out,) = eqn.outvars
             self.totals[out] = total
@@ -155,6 +159,8 @@ class Group:
 
     # ---------------------------------------------------------------- values
     def emit(self, op: Op, key: object = None) -> int:
+        if len(self.ops) > self.limit:
+            raise Apart
         used = op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
         own = (k for k, s in enumerate(op.where.strides) if s) if op.where is not None else ()
         moves = frozenset(own).union(*(self.moves[n] for n in used))
