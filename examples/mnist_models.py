@@ -72,7 +72,7 @@ class VGG(nnx.Module):
 
 # -------------------------------------------------------------------------------------- residual
 class Block(nnx.Module):
-    """y = relu(x + f(x)), where f is two normalised convolutions; x is projected if f shrinks it."""
+    """y = relu(x + f(x)): f is two normalised convolutions; x is projected where f shrinks it."""
 
     conv1: nnx.Conv2d
     bn1: nnx.BatchNorm2d

@@ -51,7 +51,8 @@ class VAE(nnx.Module):
         self.encoder = nnx.Sequential(
             nnx.Conv2d(1, 16, 4, 2, 1, key=k[0]), nnx.ReLU(),
             nnx.Conv2d(16, 32, 4, 2, 1, key=k[1]), nnx.ReLU(), nnx.Flatten(),
-            nnx.Linear(32 * 7 * 7, 256, key=k[2]), nnx.ReLU(), nnx.Linear(256, 2 * LATENT, key=k[3]),
+            nnx.Linear(32 * 7 * 7, 256, key=k[2]), nnx.ReLU(),
+            nnx.Linear(256, 2 * LATENT, key=k[3]),
         )  # fmt: skip
         self.decoder = nnx.Sequential(
             nnx.Linear(LATENT, 256, key=k[4]), nnx.ReLU(), nnx.Linear(256, 32 * 7 * 7, key=k[5]),

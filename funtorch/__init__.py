@@ -31,7 +31,7 @@ from funtorch.device import (
 from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.leaks import check_leaks, checking_leaks
-from funtorch.nans import debug_nans
+from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
@@ -114,6 +114,7 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "debug",
+    "debug_infs",
     "debug_nans",
     "default_backend",
     "default_device",

@@ -96,6 +96,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "default_int": _one_of(_INTS),
     "disable_jit": _flag,
     "debug_nans": _flag,
+    "debug_infs": _flag,
     "strict_gradients": _flag,
     "numpy_dispatch": _flag,
     "python_control_flow": _flag,
@@ -109,8 +110,8 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 
 # What a traced program depends on.
 _TRACED = (
-    "default_float", "default_int", "debug_nans", "strict_gradients", "numpy_dispatch", "narrow",
-    "python_control_flow",
+    "default_float", "default_int", "debug_nans", "debug_infs", "strict_gradients",
+    "numpy_dispatch", "narrow", "python_control_flow",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -156,6 +157,7 @@ class Config(threading.local):
         default_int: dtype of Python ints that fit in it (int32).
         disable_jit: run jitted functions eagerly.
         debug_nans: raise NanError when an operation makes a nan, in threads begun later too.
+        debug_infs: the same for infinities.
         strict_gradients: take derivatives by the plain rules: what `where` has masked away counts
             as 0 times its derivative, and the root of 0 has an infinite one.
         numpy_dispatch: let NumPy's functions work on arrays and tracers.
@@ -184,6 +186,7 @@ class Config(threading.local):
     default_int: np.dtype = np.dtype("int32")
     disable_jit: bool = False
     debug_nans: bool = False
+    debug_infs: bool = False
     strict_gradients: bool = False
     numpy_dispatch: bool = True
     python_control_flow: bool = True

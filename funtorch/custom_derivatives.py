@@ -1,6 +1,7 @@
 """Derivative rules of one's own: the names of jax.custom_derivatives."""
 
 from funtorch.transforms.custom import custom_jvp, custom_vjp
+from funtorch.transforms.linear_call import linear_call
 from funtorch.transforms.residuals import closure_convert, custom_gradient
 from funtorch.transforms.symbolic import (
     CustomVJPPrimal,
@@ -17,5 +18,6 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "custom_vjp_primal_tree_values",
+    "linear_call",
     "zero_from_primal",
 ]

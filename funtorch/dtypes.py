@@ -509,6 +509,17 @@ def promote(
     return _promoted[a_dtype, a_weak, b_dtype, b_weak]
 
 
+def adapts(dtype: np.dtype, weak: bool, to: np.dtype) -> bool:
+    """Tell whether a value takes on another dtype where one is asked for: if it has it, or if it is
+    weak and of no higher kind.
+
+    Example:
+        >>> adapts(np.dtype("float32"), True, np.dtype("int32"))
+        False
+    """
+    return dtype == to or (weak and promote(dtype, True, to, False)[0] == to)
+
+
 def promote_types(a: Any, b: Any) -> np.dtype:
     """Promote two dtypes to a common one; Python types count as weak.
 

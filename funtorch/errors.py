@@ -21,6 +21,7 @@ __all__ = [
     "JAXIndexError",
     "JAXTypeError",
     "JaxprTypeError",
+    "MismatchError",
     "NaNError",
     "NanError",
     "NonConcreteBooleanIndexError",
@@ -43,6 +44,11 @@ class FunTorchError(Exception):
 
 class JAXTypeError(FunTorchError, TypeError):
     """A traced array stands where only a value can; base of what says which."""
+
+
+class MismatchError(FunTorchError, ValueError, TypeError):
+    """Shapes or structures do not fit each other: a ValueError as in NumPy, a TypeError as in
+    JAX."""
 
 
 class JAXIndexError(FunTorchError, IndexError):
@@ -82,7 +88,8 @@ class JaxprTypeError(FunTorchError, TypeError):
 
 
 class NanError(FunTorchError, FloatingPointError):
-    """An operation made a nan while ``config.debug_nans`` holds.
+    """An operation made a nan while ``config.debug_nans`` holds, or an infinity while
+    ``config.debug_infs`` does.
 
     ``source`` is the line that it comes from.
     """
@@ -95,22 +102,23 @@ class NanError(FunTorchError, FloatingPointError):
         source: Source,
         at: tuple[int, ...] = (),
         values: Sequence[str] = (),
+        what: str = "nan",
     ) -> None:
-        super().__init__(name, types, given, source, at, values)
+        super().__init__(name, types, given, source, at, values, what)
         self.source = source
 
     def __str__(self) -> str:
-        name, types, given, _, at, values = self.args
+        name, types, given, _, at, values, what = self.args
         where = f" at [{', '.join(map(str, at))}]" if at else ""
         shown = f": {name}({', '.join(values)}){where}" if values else where
         already = (
-            f"; its argument{'s' if len(given) > 1 else ''} {', '.join(map(str, given))} held nan "
-            "already"
+            f"; its argument{'s' if len(given) > 1 else ''} {', '.join(map(str, given))} held "
+            f"{what} already"
             if given
             else ""
         )
         return (
-            f"invalid value (nan) encountered: {name} of ({types}) gave nan{shown}, at "
+            f"invalid value ({what}) encountered: {name} of ({types}) gave {what}{shown}, at "
             f"{self.source}{already}"
         )
 

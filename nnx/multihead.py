@@ -151,14 +151,25 @@ class MultiheadAttention(Module):
             average_attn_weights: whether weights are averaged over heads.
             is_causal: whether a position sees only itself and what comes before, with a mask too.
             cache: keys and values of earlier positions, to which these are added; masks are then
-                for all positions of the cache.
+                for all positions of the cache. More than fit into it are an error, and give nan
+                under ``jit``.
             dropout_key: random key; drops as in training.
 
         Returns:
             The result, and: the new cache where one was given; else weights (batch, length,
             source), or (batch, num_heads, length, source), or None.
         """
-        recalls = cache is not None and key is None and value is None
+        if cache is not None and not isinstance(cache, KVCache):
+            raise TypeError(
+                f"{title(self)} takes a cache that its init_cache or cache_of made; it was given "
+                f"{type(cache).__name__}"
+            )
+        recalls = key is None and value is None
+        if (key is None or value is None) and not (recalls and cache is not None):
+            raise TypeError(
+                f"{title(self)} takes a key and a value; or None for both, and a cache that has "
+                "them"
+            )
         given = tuple(fnp.asarray(x) for x in ((query,) if recalls else (query, key, value)))
         single = given[0].ndim == 2
         self._check(given)
@@ -198,6 +209,8 @@ class MultiheadAttention(Module):
                 q, k, v, mask, rate, is_causal, enable_gqa=True, dropout_key=dropout_key
             )
         y = self.out_proj(y.swapaxes(1, 2).reshape(len(y), y.shape[2], self.embed_dim))
+        if cache is not None and known_values(cache.position) is None:  # else it was checked
+            y = fnp.where(fnp.less_equal(cache.position, source), y, fnp.nan)
         y = y[0] if single else y if self.batch_first else y.swapaxes(0, 1)
         return y, weights if cache is None else cache
 

@@ -68,6 +68,22 @@ class DecoderCache(NamedTuple):
     memory: KVCache
 
 
+def _named(x: Any) -> str:
+    return "None" if x is None else type(x).__name__
+
+
+def _check_caches(model: Any, cache: Any) -> None:
+    """Complain of what is no list of the caches of a model's layers."""
+    several = isinstance(cache, list | tuple) and not hasattr(cache, "_fields")
+    if cache is None or (several and len(cache) == len(model.layers)):
+        return
+    given = f"{len(cache)} caches" if several else _named(cache)
+    raise ValueError(
+        f"{type(model).__name__} takes a cache as its init_cache makes it, a list of those of its "
+        f"{len(model.layers)} layers; it was given {given}"
+    )
+
+
 class _Block(Module):
     """What layers of encoders and decoders share: the part that treats each position alone."""
 
@@ -244,6 +260,11 @@ class TransformerDecoderLayer(_Block):
         With a cache, tgt are the positions that come next, memory is not looked at (the cache has
         it), and the new cache comes back, too.
         """
+        if memory is None if cache is None else not isinstance(cache, DecoderCache):
+            raise TypeError(
+                "TransformerDecoderLayer takes a memory, or a cache that its init_cache made of "
+                f"one; it was given memory {_named(memory)}, cache {_named(cache)}"
+            )
         own, kept = (None, None) if cache is None else cache
         memory = fnp.asarray(memory) if cache is None else None
         new = own
@@ -312,6 +333,7 @@ class TransformerEncoder(Module):
         is_causal: bool | None = None, *, cache: list[Any] | None = None,
     ) -> Any:  # fmt: skip
         """Map src to an array like it; with a cache, also to the new one: see a layer's call."""
+        _check_caches(self, cache)
         x, new = src, []
         for number, layer in enumerate(self.layers):
             own = {} if cache is None else {"cache": cache[number]}
@@ -369,6 +391,7 @@ class TransformerDecoder(Module):
         cache: list[Any] | None = None,
     ) -> Any:  # fmt: skip
         """Map tgt to an array like it; with a cache, also to the new one: see a layer's call."""
+        _check_caches(self, cache)
         x, new = tgt, []
         for number, layer in enumerate(self.layers):
             own = {} if cache is None else {"cache": cache[number]}

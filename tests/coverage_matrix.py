@@ -28,6 +28,7 @@ from higher_rows import higher_rows
 from op_table import Row
 from rebuilt_rows import rebuilt_rows
 
+import funtorch.experimental  # noqa: F401  (it has primitives of its own)
 from funtorch.core import Primitive, ShapedArray, aval_of, primitives
 from funtorch.jaxpr import stage
 

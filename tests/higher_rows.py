@@ -84,6 +84,10 @@ def solved(a: Any, b: Any) -> Any:
     )
 
 
+def called_linearly(a: Any, b: Any) -> Any:
+    return ft.custom_derivatives.linear_call(lambda r, x: mul(r, x), lambda r, ct: mul(r, ct), a, b)
+
+
 def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return b // a if a.dtype.kind in "iu" else b / a
 
@@ -113,6 +117,7 @@ def higher_rows() -> list[Row]:
         Row("remat", ft.checkpoint(own_cube), [(x,), (y,)], cube),
         Row("sow", lambda x: mul(ft.sow(mul(x, x), name="square"), x), [(x,), (y,)], cube),
         Row("custom_linear_solve", solved, [(x + 1, y), (y + 1, x)], quotient),
+        Row("linear_call", called_linearly, [(x, y), (y, x)], lambda a, b: a * b),
         Row("numeric", ft.scipy.special.i0e, [(x,), (y,)], i0e_reference),
         *(
             Row(

@@ -462,6 +462,13 @@ rows(
 )
 rows(
     "lax",
+    "platform_dependent",
+    X,
+    reference=lambda x: x**2,
+    call=lambda f, x: f(x, default=lambda x: x * x),
+)
+rows(
+    "lax",
     "custom_linear_solve",
     P,
     V[:3],

@@ -1,6 +1,7 @@
 """What JAX gives where NumPy gives another or no answer; the values are those of JAX 0.10."""
 
 import array
+import itertools
 
 import numpy as np
 import pytest
@@ -170,3 +171,40 @@ def test_keys_are_arrays():
         keys.at[0].set(1)
     with pytest.raises(IndexError, match="2 indices for keys"):
         keys.at[0, 1]
+
+
+def test_what_vmap_does_not_map_may_be_anything():
+    x = np.arange(3.0)
+    apply = lambda f, x, k: f(x) if k["how"] == "call" else x
+    mapped = ft.vmap(apply, (None, 0, None))
+    assert mapped(fnp.sin, x, {"how": "call"}).tolist() == fnp.sin(x).tolist()
+    assert ft.jit(lambda x: mapped(fnp.sin, x, {"how": "not"}))(x).tolist() == x.tolist()
+    assert ft.vmap(lambda s, x: len(s) * x if x > 1 else x, (None, 0))("ab", x).tolist() == [
+        0,
+        1,
+        4,
+    ]
+    with pytest.raises(TypeError, match="leaf 0 is 'ab' of type str"):
+        ft.vmap(lambda s, x: x)("ab", x)
+
+
+def test_a_branch_may_have_an_operand_of_its_own():
+    for which, want in ((True, 4.0), (False, 10.0)):
+        assert lax.cond(which, 3.0, lambda x: x + 1, (4.0, 6.0), lambda x: x[0] + x[1]) == want
+    assert lax.platform_dependent(1.0, cuda=lambda x: x - 1, default=lambda x: x + 1) == 2
+
+
+def test_errors_of_shapes_are_those_of_numpy_and_of_jax():
+    mistakes = (
+        lambda: fnp.ones(3) + fnp.ones(2),
+        lambda: fnp.broadcast_to(fnp.ones(3), (2,)),
+        lambda: ft.jvp(fnp.sin, (np.ones(3),), (np.ones(2),)),
+        lambda: ft.jvp(fnp.sin, (1.0,), (1.0, 2.0)),
+        lambda: ft.vjp(lambda x: (x, x), 1.0)[1](1.0),
+        lambda: ft.linearize(fnp.sin, np.ones(3))[1](np.ones(2)),
+        lambda: ft.linear_transpose(lambda x: 2 * x, 1.0)((1.0,)),
+        lambda: ft.grad(fnp.sin, argnums=1)(1.0),
+    )
+    for kind, mistake in itertools.product((ValueError, TypeError), mistakes):
+        with pytest.raises(kind):
+            mistake()

@@ -8,6 +8,8 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
+from funtorch.backends.compile import plan_of
+from funtorch.backends.plan import Launch
 from funtorch.jaxpr import sub_jaxprs
 from funtorch.transforms.simplify import simplify
 
@@ -155,3 +157,25 @@ def test_steps_that_read_their_neighbours_are_not_written_out_for_every_path(ste
     np.testing.assert_allclose(ft.jit(f)(x), f(x), rtol=1e-9)
     rows = ft.jit(lambda x, y: y.at[1].add(f(x)))(x, fnp.zeros((2, 40), x.dtype))
     np.testing.assert_allclose(rows[1], f(x), rtol=1e-9)
+
+
+def jacobi(n):
+    """Steps on a plane that each read the one before, and a given array, at several places."""
+
+    def f(p, d):
+        for _ in range(n):
+            around = [fnp.roll(p, k, axis) for k in (1, -1) for axis in (0, 1)]
+            p = (d + sum(around)) / 4
+        return (p * p).sum()
+
+    return f
+
+
+def test_a_stencil_is_stored_where_kernels_would_compute_it_over_and_over():
+    p, d = np.random.default_rng(0).normal(size=(2, 24, 24))
+    plan = plan_of(simplify(ft.jit(ft.grad(jacobi(12))).lower(p, d).jaxpr))
+    lengths = [len(s.kernel.body) for s in plan.steps if isinstance(s, Launch)]
+    assert len(lengths) <= 16, lengths  # 78, where only kernels that are too long are cut
+    assert sum(lengths) < 6000, lengths
+    f = ft.grad(jacobi(4))
+    np.testing.assert_allclose(ft.jit(f)(p, d), f(p, d), rtol=1e-9, atol=1e-12)

@@ -326,3 +326,62 @@ def test_custom_vmap_takes_and_gives_arrays_outside_of_transforms():
     assert isinstance(out, ft.Array)
     assert (float(out), out.dtype) == (6.0, np.float64)
     assert all(issubclass(kind, ft.Array) for kinds in seen for kind in kinds)
+
+
+def test_func_has_the_arguments_of_torch():
+    x, w = np.arange(15.0).reshape(5, 3), np.arange(3.0)
+    for chunk in (None, 2, 5):
+        vmap = functools.partial(ft.func.vmap, chunk_size=chunk)
+        close(vmap(lambda x, w: (x @ w, x), (0, None), (0, 1))(x, w), (x @ w, x.T))
+        close(vmap(lambda x, d: x * d["k"], in_dims=(-1, {"k": 0}))(x, {"k": w}), (x * w).T)
+        close(vmap(lambda x, *, y: x + y, out_dims=-1)(x, y=x), 2 * x.T)
+    f = lambda x: ((x**2).sum(), x)
+    close(ft.func.grad_and_value(f, has_aux=True)(w), (2 * w, (5.0, w)))
+    close(ft.func.grad_and_value(lambda a, b: a * b, (0, 1))(2.0, 3.0), ((3.0, 2.0), 6.0))
+
+
+# ------------------------------------------------------------------------------------ linear_call
+def divided(x, by):
+    return ft.custom_derivatives.linear_call(
+        lambda by, x: {"y": x / by}, lambda by, ct: 7 * ct["y"] / by, by, x
+    )["y"]
+
+
+@both
+def test_linear_functions_with_transposes_of_their_own(transform):
+    by = np.array([2.0, 4.0, 5.0])
+    close(transform(divided)(X, by), X / by)
+    close(transform(ft.vmap(ft.grad(divided)))(X, by), 7 / by)
+    close(transform(ft.vmap(ft.grad(divided), (None, 0)))(X[2], by), 7 / by)
+    close(transform(ft.vmap(ft.grad(divided, 1)))(X, by), -X / by**2)  # the function's own
+    close(ft.jvp(divided, (X, by), (by, X))[1], 1 - X * X / by**2)
+    turned = lambda f: lambda ct: ft.linear_transpose(f, X)(ct)[0]
+    once = turned(lambda x: divided(x, by))
+    twice = turned(once)
+    close([once(X), twice(X), turned(twice)(X)], [7 * X / by, X / by, 7 * X / by])
+    step = lambda c, _: (ft.checkpoint(divided)(c, by), None)
+    loop = lambda x: lax.scan(step, x, None, 2)[0]
+    close(transform(ft.grad(lambda x: loop(x).sum()))(X), 49 / by**2)
+
+
+def test_rules_of_a_function_inside_are_set_from_outside():
+    @ft.custom_vjp
+    @ft.custom_batching.custom_vmap
+    def f(x, y):
+        return fnp.sin(x) * y
+
+    @f.def_vmap
+    def rule(size, batched, xs, ys):
+        return fnp.cos(xs) * ys, True
+
+    f.defvjp(lambda x, y: (f(x, y), y), lambda y, ct: (5 * ct * y, ct))
+    close(ft.vmap(f)(np.zeros(3), X), X)
+    close(ft.grad(f)(0.0, 3.0), 15.0)
+    with pytest.raises(AttributeError, match="'custom_jvp' object has no attribute 'def_vmap'"):
+        ft.custom_jvp(fnp.sin).def_vmap
+
+
+def test_one_cotangent_may_stand_for_several_leaves():
+    f = ft.custom_vjp(lambda p, x: p[0] * p[1]["a"] * x)
+    f.defvjp(lambda p, x: (f(p, x), None), lambda _, ct: ((2 * ct, 3 * ct), None))
+    close(ft.grad(f)((1.0, {"a": 2.0, "b": 5.0}), 4.0), (2.0, {"a": 3.0, "b": 3.0}))

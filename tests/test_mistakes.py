@@ -114,6 +114,36 @@ MISTAKES = {
         ),
         ["x is float32[1,3,8,8]", "p['k'] is float32[4,2,3,3]"],
     ),
+    "a loop's carry loses its kind": (
+        lambda: lax.scan(lambda c, x: (c.astype("int32"), x), 0.0, X),
+        ["carry goes in as f32[] and comes out as i32[]"],
+    ),
+    "branches of two kinds": (
+        lambda: lax.cond(True, lambda x: x, lambda x: x.astype("int32"), 1.0),
+        ["output 0 of <lambda>", "f32[]", "i32[]", "convert"],
+    ),
+    "a condition that is a tuple": (
+        lambda: lax.while_loop(lambda n: (n < 3,), lambda n: n + 1, 0),
+        ["one boolean scalar", "PyTreeDef((*,)) of bool[]"],
+    ),
+    "a bound that is a float": (
+        lambda: lax.fori_loop(0, 4.5, lambda i, x: x, 0),
+        ["upper must be an integer", "f32[]"],
+    ),
+    "unroll": (
+        lambda: lax.scan(lambda c, x: (c, x), 0.0, X, unroll=-1),
+        ["unroll must be", "got -1"],
+    ),
+    "a platform": (
+        lambda: lax.platform_dependent(X, tpu=lambda x: x),
+        ["no function for 'cpu'", "only for 'tpu'", "pass default"],
+    ),
+    "a transpose of another shape": (
+        lambda: ft.custom_derivatives.linear_call(
+            lambda _, x: x.sum(), lambda _, ct: ct, (), fnp.asarray(X)
+        ),
+        ["like linear_args", "of f32[3]", "returned PyTreeDef(*) of f32[]"],
+    ),
     "lax operands": (
         lambda: ft.jit(lambda p: lax.add(p[0], p[1]))((X, A)),
         ["p[0] is float32[3]", "p[1] is float32[2,3]", "broadcasts"],

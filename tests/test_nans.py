@@ -127,6 +127,19 @@ def test_arguments_that_held_nan_are_named():
         fnp.asarray(X) + fnp.asarray(X * np.nan)
 
 
+def test_infinities_are_looked_for_when_asked():
+    inverse = lambda x: 1 / x
+    assert np.isinf(ft.jit(inverse)(0.0))
+    with ft.debug_infs():
+        assert np.isnan(fnp.sqrt(-1.0))
+        assert float(ft.jit(inverse)(2.0)) == 0.5
+        for f in (inverse, ft.jit(inverse), ft.grad(inverse)):
+            with pytest.raises(ft.errors.NanError, match=r"div of .* gave inf: div\(1.0, 0.0\)"):
+                f(fnp.float32(0))
+    with ft.debug_nans(), ft.debug_infs(), pytest.raises(ft.errors.NanError, match="gave nan"):
+        fnp.sqrt(-1.0)
+
+
 def test_the_global_setting_reaches_new_threads():
     found = []
 

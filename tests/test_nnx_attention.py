@@ -356,6 +356,9 @@ MISTAKES = {
              "neither with is_causal=True nor with rotary_base"),
     "kept batch": (lambda: PLAIN(X.swapaxes(0, 1), None, None, cache=PLAIN.cache_of(X, X)),
                    "a cache of 6 sequences, and 2 sequences of queries"),
+    "caches": (lambda: MODEL(X, cache=MODEL.init_cache(6, 9)[:1]), "TransformerEncoder takes a "
+               "cache as its init_cache makes it, .* its 2 layers; it was given 1 caches"),
+    "one cache": (lambda: MODEL(X, cache=PLAIN.init_cache(6, 9)), "2 layers; it was given KVCache"),
     "memory": (lambda: PLAIN.cache_of(X, X[:1]), r"value \(1, 6, 8\)"),
     "activation": (lambda: nnx.TransformerEncoderLayer(8, 2, activation="x", key=KEY),
                    "TransformerEncoderLayer takes activation 'relu', 'gelu' or a function.*'x'"),
@@ -382,6 +385,25 @@ def test_integers_are_no_mask() -> None:
         TypeError, match=r"^layers\.0\.self_attn: .*takes key_padding_mask of bools"
     ):
         MODEL(X, None, np.zeros((6, 2), np.int32))
+
+
+def test_what_is_no_cache_and_no_memory() -> None:
+    layer = nnx.TransformerDecoderLayer(8, 2, 10, key=KEY)
+    with pytest.raises(TypeError, match=r"takes a memory, .* memory None, cache None"):
+        layer(X, None)
+    with pytest.raises(TypeError, match=r"takes a memory, .* memory None, cache KVCache"):
+        layer(X, None, cache=PLAIN.init_cache(6, 9))
+    with pytest.raises(TypeError, match=r"takes a key and a value; or None for both, and a cache"):
+        PLAIN(X, None, X, cache=PLAIN.init_cache(6, 9))
+    with pytest.raises(TypeError, match=r"a cache that its init_cache or cache_of .* given tuple"):
+        PLAIN(X, X, X, cache=(X, X, 0))
+
+
+def test_a_full_cache_gives_nan_where_nothing_can_be_raised() -> None:
+    step = ft.jit(lambda x, cache: PLAIN(x, x, x, cache=cache))
+    y, cache = step(X, PLAIN.init_cache(6, 3))
+    assert bool(fnp.isfinite(y).all())
+    assert bool(fnp.isnan(step(X, cache)[0]).all())
 
 
 def test_attention_of_nothing() -> None:

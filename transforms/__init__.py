@@ -4,7 +4,7 @@ from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .autocast import autocast
 from .batching import vmap
-from .branches import cond, switch
+from .branches import cond, platform_dependent, switch
 from .callbacks import effects_barrier, pure_callback
 from .collectives import (
     all_gather,
@@ -77,6 +77,7 @@ __all__ = [
     "named_scope",
     "per_example_norms",
     "plant",
+    "platform_dependent",
     "pmax",
     "pmean",
     "pmin",

@@ -8,7 +8,7 @@ from typing import Any
 
 from funtorch import arraytree as tree
 from funtorch.core import Array
-from funtorch.errors import function_name
+from funtorch.errors import MismatchError, function_name
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import call_named
 
@@ -80,12 +80,12 @@ def check_callable(fun: Any, what: str) -> None:
 def normalize_argnums(
     argnums: int | Sequence[int], count: int, what: str, fun: Any
 ) -> tuple[int, ...]:
-    """Return non-negative argument positions; raise ValueError naming one that is out of range."""
+    """Return non-negative argument positions; raise an error naming one that is out of range."""
     nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     out = []
     for n in nums:
         if not -count <= n < count:
-            raise ValueError(
+            raise MismatchError(
                 f"{what} of {function_name(fun)}: argnums={argnums} asks for positional argument "
                 f"{n}, but the call has "
                 f"{count} "

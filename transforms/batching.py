@@ -12,6 +12,7 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch.core import (
+    Array,
     ArrayImpl,
     Primitive,
     ShapedArray,
@@ -27,6 +28,7 @@ from funtorch.core import (
 )
 from funtorch.errors import user_frame
 from funtorch.jaxpr import eval_jaxpr
+from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import bitwise_and, bitwise_not, ne
 from funtorch.ops.families import full_like, spread
 from funtorch.ops.reduce import reduce_or
@@ -411,7 +413,8 @@ def vmap(
         fun: a function of arrays or pytrees of arrays.
         in_axes: an int, None, or a pytree prefix of the positional arguments' tuple with one int or
             None
-            per subtree: the axis to map over, None for arguments that are the same in every call.
+            per subtree: the axis to map over, None for arguments that are the same in every call;
+            these may be anything, strings or functions too.
             Keyword arguments are mapped over axis 0.
         out_axes: the same for the outputs: where the mapped axis goes. None is right only for
             outputs that do not depend on mapped arguments.
@@ -442,8 +445,10 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs))
         named = functools.partial(leaf_names, fun, args, kwargs)
-        arrays = as_arrays(leaves, "argument", fun, named)
         axes = _in_axes(in_axes, args, kwargs, name)
+        fixed = {k: x for k, x in enumerate(leaves) if axes[k] is None and not _is_array_like(x)}
+        shown = [0 if k in fixed else x for k, x in enumerate(leaves)]
+        arrays = as_arrays(shown, "argument", fun, named)
         axes = [
             _checked_axis(ax, x, (args, kwargs), k, fun)
             for k, (ax, x) in enumerate(zip(axes, arrays, strict=True))
@@ -455,7 +460,8 @@ def vmap(
         store: list[Any] = []
 
         def flat(*flat_args: Any) -> list[Any]:
-            a, kw = tree.unflatten(treedef, flat_args)
+            given = [fixed.get(k, x) for k, x in enumerate(flat_args)] if fixed else flat_args
+            a, kw = tree.unflatten(treedef, given)
             outs, out_tree = tree.flatten(call_named(fun, a, kw))
             store.append(out_tree)
             if out_tree != store[0]:
@@ -474,6 +480,14 @@ def vmap(
 
 def _is_none(x: Any) -> bool:
     return x is None
+
+
+def _is_array_like(x: Any) -> bool:
+    """Tell whether a leaf can be an array; others may be passed on where they are not mapped."""
+    try:
+        return isinstance(x, Array) or asarray(x) is not None
+    except TypeError:
+        return False
 
 
 def _in_axes(

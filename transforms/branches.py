@@ -10,6 +10,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, aval_of
+from funtorch.device import default_backend
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
 from funtorch.ops.elementwise import max as max_
@@ -251,7 +252,7 @@ def _equal_types(what: str, funs: Sequence[Any], jaxprs: list[Jaxpr]) -> list[Ja
             else dtypes.result_type_weak(*[(a.dtype, True) for a in column])[0]
         )
         for f, a in zip(funs, column, strict=True):
-            if a.shape != column[0].shape or (not a.weak_type and a.dtype != dtype):
+            if a.shape != column[0].shape or not dtypes.adapts(a.dtype, a.weak_type, dtype):
                 raise TypeError(
                     f"{what}: all branches must return the same types, but output {k} of "
                     f"{function_name(funs[0])} is {column[0].str_short()} and of "
@@ -327,6 +328,11 @@ def cond(
         >>> float(ft.lax.cond(True, lambda x: x + 1.0, lambda x: x - 1.0, 3.0))
         4.0
     """
+    if not callable(true_fun) and len(operands) == 2 and callable(operands[1]):
+        on_true, on_false = false_fun, operands[1]  # pred, operand, function, operand, function
+        check_callable(on_true, "cond")
+        both = (true_fun, operands[0])
+        return cond(pred, lambda xs: on_true(xs[0]), lambda xs: on_false(xs[1]), both)
     check_callable(true_fun, "cond")
     check_callable(false_fun, "cond")
     operands = _with_operand("cond", operands, operand)
@@ -345,6 +351,35 @@ def cond(
         (false_fun, true_fun),
         operands,
     )
+
+
+def platform_dependent(*args: Any, default: Any = None, **per_platform: Any) -> Any:
+    """Run the function for the platform that programs run on.
+
+    Args:
+        *args: its arguments.
+        default: the function for platforms that are not named.
+        **per_platform: functions by the names of platforms: ``cpu=...``, ``cuda=...``.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        NotImplementedError: if there is no function for this platform.
+
+    Example:
+        >>> import funtorch as ft
+        >>> float(ft.lax.platform_dependent(3.0, cpu=lambda x: x + 1, default=lambda x: x - 1))
+        4.0
+    """
+    chosen = per_platform.get(default_backend(), default)
+    if chosen is None:
+        raise NotImplementedError(
+            f"platform_dependent: there is no function for {default_backend()!r}, only for "
+            f"{', '.join(map(repr, per_platform)) or 'nothing'}: pass default"
+        )
+    check_callable(chosen, "platform_dependent")
+    return chosen(*args)
 
 
 def switch(

@@ -15,6 +15,7 @@ from typing import Any
 
 from funtorch import arraytree as tree
 from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no_source, use_trace
+from funtorch.errors import MismatchError
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -26,6 +27,7 @@ from .batching import Axis, batch_flat
 from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
+from .rules import WithRules
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
 
 __all__ = ["custom_jvp", "custom_vjp"]
@@ -201,7 +203,7 @@ def _merge(fixed: dict[int, Any], rest: Sequence[Any]) -> list[Any]:
     return [fixed[k] if k in fixed else next(items) for k in range(len(fixed) + len(rest))]
 
 
-class custom_jvp:
+class custom_jvp(WithRules):
     """Give a function its own jvp rule.
 
     Args:
@@ -227,15 +229,10 @@ class custom_jvp:
         nondiff_argnums: int | Sequence[int] = (),
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
-        check_callable(fun, "custom_jvp")
-        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
-        self.fun = fun
+        super().__init__(fun, "custom_jvp")
         self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
         self.jvp: Callable[..., Any] | None = None
         self.symbolic = False
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
 
     def defjvp(self, jvp: Callable[..., Any], symbolic_zeros: bool = False) -> Callable[..., Any]:
         """Set the rule ``jvp(*nondiff, primals, tangents) -> (out, tangent out)``.
@@ -537,7 +534,7 @@ custom_lin_p.batch = _lin_batch
 custom_lin_p.expand = _lin_apply
 
 
-class custom_vjp:
+class custom_vjp(WithRules):
     """Give a function its own reverse-mode rule; forward mode is derived from it by transposing
     twice.
 
@@ -561,16 +558,11 @@ class custom_vjp:
         nondiff_argnums: int | Sequence[int] = (),
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
-        check_callable(fun, "custom_vjp")
-        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
-        self.fun = fun
+        super().__init__(fun, "custom_vjp")
         self.nondiff = _positions(fun, nondiff_argnums, nondiff_argnames)
         self.symbolic = False
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
 
     def defvjp(
         self,
@@ -675,11 +667,13 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             continue
         leaves, structure = tree.flatten(ct, is_leaf=is_zero)
         if structure != child:
-            raise TypeError(
-                f"the bwd rule of {name} gave argument {k} a cotangent of structure {structure}, "
-                "its argument has "
-                f"{child}"
-            )
+            try:  # one for several leaves
+                leaves = tree.broadcast_prefix(ct, child, "cotangent", is_zero)
+            except ValueError as error:
+                raise TypeError(
+                    f"the bwd rule of {name} gave argument {k} a cotangent of structure "
+                    f"{structure}, its argument has {child}"
+                ) from error
         cts.extend(leaves)
     out = []
     for k, (ct, aval) in enumerate(zip(cts, in_avals, strict=True)):
@@ -690,7 +684,7 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         if (ct.weak_type or aval.weak_type) and ct.dtype != aval.dtype:
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
-            raise TypeError(
+            raise MismatchError(
                 f"the bwd rule of {name} gave leaf {k} the cotangent {ct.aval.str_short()}, its "
                 "primal is "
                 f"{aval.str_short()}: shapes and dtypes must be equal"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from .batching import Axis
 from .forward import is_differentiable, jvp
 from .lanes import map_lanes
 from .restage import call_rules, jvp_program, linearize_program, transpose_program
+from .rules import WithRules
 from .staging import stage_tree
 
 __all__ = ["custom_vmap", "sequential_vmap"]
@@ -172,7 +172,7 @@ custom_vmap_p.batch, custom_vmap_p.jvp = _batch, _jvp
 custom_vmap_p.linearize, custom_vmap_p.transpose = _linearize, _transpose
 
 
-class custom_vmap:
+class custom_vmap(WithRules):
     """Give a function its own rule for `vmap`.
 
     Args:
@@ -194,13 +194,8 @@ class custom_vmap:
     """
 
     def __init__(self, fun: Callable[..., Any]) -> None:
-        check_callable(fun, "custom_vmap")
-        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
-        self.fun = fun
+        super().__init__(fun, "custom_vmap")
         self.vmap_rule: Rule | None = None
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
 
     def def_vmap(self, vmap_rule: Rule) -> Rule:
         """Set the rule; usable as a decorator.

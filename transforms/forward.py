@@ -23,7 +23,7 @@ from funtorch.core import (
     truth,
 )
 from funtorch.dtypes import float0
-from funtorch.errors import user_frame
+from funtorch.errors import MismatchError, user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
 from funtorch.ops.elementwise import convert
 from funtorch.ops.families import zeros
@@ -238,7 +238,7 @@ def jvp(
     leaves, treedef = tree.flatten(tuple(primals))
     t_leaves, t_treedef = tree.flatten(tuple(tangents))
     if treedef != t_treedef:
-        raise TypeError(
+        raise MismatchError(
             f"jvp: primals and tangents must have the same structure, got {treedef} and {t_treedef}"
         )
     primals_flat = as_arrays(leaves, "primals", fun)
@@ -273,7 +273,7 @@ def _checked_tangent(k: int, p: Any, t: Any) -> Any:
     if t.weak_type and t.dtype != aval.dtype and not t.shape:
         t = t.astype(aval.dtype)
     if t.shape != aval.shape or t.dtype != aval.dtype:
-        raise TypeError(
+        raise MismatchError(
             f"jvp: primal {k} is {aval.str_short()} but its tangent is {t.aval.str_short()}; "
             "shapes and "
             "dtypes must be equal"
@@ -310,7 +310,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     def f_jvp(*tangents: Any) -> Any:
         t_leaves, t_treedef = tree.flatten(tangents)
         if t_treedef != treedef:
-            raise TypeError(
+            raise MismatchError(
                 f"the linearized function takes tangents of structure {treedef}, got {t_treedef}"
             )
         given = [

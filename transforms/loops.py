@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import Primitive, ShapedArray, Tracer, aval_of, concrete_or_error, truth
 from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
@@ -382,17 +383,19 @@ def while_loop(
                 f"{treedef}, returned {out_tree}"
             )
         carry = [
-            c.astype(o.dtype) if c.weak_type and c.dtype != o.dtype else c
+            c.astype(o.dtype)
+            if c.dtype != o.dtype and dtypes.adapts(c.dtype, c.weak_type, o.dtype)
+            else c
             for c, o in zip(carry, body.out_avals, strict=True)
         ]
     check_carry("while_loop", body_fun, carry, treedef, body.out_avals)
-    cond, _ = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
+    cond, cond_tree = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
     outs = cond.out_avals
-    if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.bool_:
+    if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.bool_ or cond_tree.children():
+        found = ", ".join(a.str_short() for a in outs) or "nothing"
         raise TypeError(
             f"while_loop: the condition {function_name(cond_fun)} must return one boolean scalar, "
-            "got "
-            f"{', '.join(a.str_short() for a in outs) or 'nothing'}"
+            f"got {f'{cond_tree} of {found}' if cond_tree.children() else found}"
         )
     results = while_p.bind(
         *cond.consts,
@@ -424,6 +427,12 @@ def fori_loop(
         10.0
     """
     check_callable(body_fun, "fori_loop")
+    lower, upper = as_arrays([lower, upper], "bounds", body_fun)
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if bound.shape or not dtypes.is_integer(bound.dtype):
+            raise TypeError(
+                f"fori_loop: {name} must be an integer scalar, got {bound.aval.str_short()}"
+            )
     if not any(isinstance(b, Tracer) and b.concrete() is None for b in (lower, upper)):
         lo, hi = (int(concrete_or_error(b, "int")) for b in (lower, upper))
         first = scalar(lo, np.int32, weak_type=True)
@@ -437,7 +446,6 @@ def fori_loop(
         step.__wrapped__ = body_fun  # type: ignore[attr-defined]
         step._counts = True  # type: ignore[attr-defined]
         return scan(step, (first, init_val), None, length=max(hi - lo, 0))[0][1]
-    lower, upper = as_arrays([lower, upper], "bounds", body_fun)
     dtype = upper.dtype if lower.weak_type else lower.dtype
     lower, upper = lower.astype(dtype), upper.astype(dtype)
 

@@ -73,7 +73,7 @@ def segment(
         a function of buffers, and the positions of inputs that it overwrites.
     """
     gone = _usable(jaxpr, donated)
-    spelling = None if config.debug_nans else spelled(simplify(jaxpr))
+    spelling = None if config.debug_nans or config.debug_infs else spelled(simplify(jaxpr))
     key = spelling, gone, device
     run = _segments.get(key)
     if run is None or spelling is None:

@@ -15,6 +15,7 @@ from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import LinearArg, ShapedArray, _state, aval_of, current
 from funtorch.dtypes import float0
+from funtorch.errors import MismatchError
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, eval_jaxpr, stage, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add, convert, reciprocal
@@ -171,7 +172,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     def vjpfun(ct: Any) -> Any:
         ct_leaves, ct_tree = tree.flatten(ct)
         if ct_tree != flat.out_tree:
-            raise TypeError(
+            raise MismatchError(
                 f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the "
                 f"output's, {flat.out_tree}"
             )
@@ -221,7 +222,7 @@ def checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
         ct = convert(ct, dtype=aval.dtype, weak_type=False)
     if ct.shape != aval.shape or ct.dtype != aval.dtype:
-        raise ValueError(
+        raise MismatchError(
             f"vjp: output {k} is {aval.str_short()} but the cotangent given for it is "
             f"{ct.aval.str_short()}; shapes and dtypes must be equal"
         )
@@ -417,7 +418,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     def transposed(ct: Any) -> Any:
         cts, ct_tree = tree.flatten(ct)
         if ct_tree != out_tree:
-            raise TypeError(
+            raise MismatchError(
                 f"linear_transpose: the cotangent's structure {ct_tree} is not the output's, "
                 f"{out_tree}"
             )

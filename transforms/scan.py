@@ -5,10 +5,14 @@ Its rules run the re-traced body in a loop again.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
@@ -400,6 +404,8 @@ def scan(
         (6.0, Array([1., 3., 6.], dtype=float32))
     """
     check_callable(f, "scan")
+    if not isinstance(unroll, (bool, np.bool_)) and operator.index(unroll) < 0:
+        raise ValueError(f"scan: unroll must be a bool or a whole number from 0, got {unroll!r}")
     x_leaves, x_tree = tree.flatten(xs)
     xs_flat = as_arrays(x_leaves, "xs", f)
     length = _scan_length(f, xs_flat, length)
@@ -468,7 +474,11 @@ def stage_body(
             )
         outs = jaxpr.out_avals[: len(carry)]
         promoted = [
-            c.astype(o.dtype) if c.weak_type and c.dtype != o.dtype and c.shape == o.shape else c
+            c.astype(o.dtype)
+            if c.dtype != o.dtype
+            and c.shape == o.shape
+            and dtypes.adapts(c.dtype, c.weak_type, o.dtype)
+            else c
             for c, o in zip(carry, outs, strict=True)
         ]
         if all(p is c for p, c in zip(promoted, carry, strict=True)):

@@ -29,10 +29,11 @@ from ..layout import Layout, nbytes
 from ..layout import nbytes as layout_nbytes
 from .blas import blas_address
 from .codegen import files, kept_module, link
+from .entry import CONTIGUOUS, DATA, FLAGS, LIST_ITEMS, TYPE
 from .fourier import TABLE, table_address
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
-from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
+from .program import COPY, RAISED, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
 __all__ = ["PRODUCTS", "Entry", "Memory", "bind", "entry_of", "load"]

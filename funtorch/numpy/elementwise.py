@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
-from funtorch.numpy.direct import FLOATS, choice, direct, indexed
+from funtorch.numpy.direct import FLOATS, choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -43,10 +43,10 @@ __all__ = [
     "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
     "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
     "heaviside", "hypot", "i0", "imag", "invert", "isfinite",
-    "isinf", "isnan", "isneginf", "isposinf", "ldexp",
+    "isinf", "isnan", "isneginf", "isposinf",
     "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "mod", "modf", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
+    "minimum", "mod", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
     "positive", "pow", "power", "rad2deg", "radians", "real", "reciprocal", "remainder",
     "right_shift", "rint", "round", "select", "sign", "signbit", "sin", "sinc", "sinh", "sqrt",
     "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
@@ -657,34 +657,6 @@ def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
         numpy.divmod
     """
     return floor_divide(x1, x2), remainder(x1, x2)
-
-
-@direct(np.modf, FLOATS)
-def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
-    """Return the fractional and the integral part, both with the sign of x.
-
-    References:
-        numpy.modf
-    """
-    no_out(out, "modf")
-    x = to_array(x, "modf")
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    whole = trunc(x)
-    return where(isinf(x), copysign(0.0, x), subtract(x, whole)), whole
-
-
-@direct(np.ldexp, FLOATS, indexed)
-def ldexp(x1: Any, x2: Any, /) -> Any:
-    """Return x1 * 2**x2 for integer x2.
-
-    References:
-        numpy.ldexp
-    """
-    x, n = to_arrays("ldexp", x1=x1, x2=x2)
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    # Two steps, so that the factor itself overflows or vanishes no earlier than the result.
-    half = floor_divide(n, 2)
-    return x * exp2(convert(half, x.dtype)) * exp2(convert(subtract(n, half), x.dtype))
 
 
 @direct(np.angle, FLOATS)

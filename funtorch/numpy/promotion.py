@@ -38,6 +38,7 @@ from funtorch.core import (
     primitives,
     use_trace,
 )
+from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.placement import DeviceArray, Placed, placed, put
@@ -186,6 +187,28 @@ def no_out(out: Any, function: str) -> None:
         raise NotImplementedError(
             f"{function}: out= is not supported, as arrays are immutable; use the result"
         )
+
+
+_PRECISIONS = frozenset(
+    ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "high", "float32", "highest"]
+)
+
+
+def check_precision(precision: Any, function: str) -> None:
+    """Check the argument ``precision`` of a product, which has no effect but must make sense.
+
+    It is None, a name, that of an algorithm such as 'BF16_BF16_F32', or one of these per operand.
+    """
+    if precision is None:
+        return
+    pair = type(precision) is tuple and len(precision) == 2
+    for one in precision if pair else (precision,):
+        known = one is None or (isinstance(one, str) and (one in _PRECISIONS or one.count("_") > 1))
+        if not known:
+            raise ValueError(
+                f"{function}: precision must be None, one of {', '.join(sorted(_PRECISIONS))}, the "
+                f"name of an algorithm such as 'F32_F32_F32', or a pair of these; got {precision!r}"
+            )
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -473,7 +496,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
                 out[k] = n
             elif n not in (1, out[k]):
                 named = ", ".join(f"shape {s} at position {i}" for i, s in enumerate(shapes))
-                raise ValueError(
+                raise MismatchError(
                     f"shapes cannot be broadcast together: {named}; counted from the right, "
                     "sizes of an axis "
                     "must be equal or 1"
@@ -507,7 +530,7 @@ def broadcast(function: str, *arrays: Any) -> list[Any]:
 def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
     """Return the error for shapes that do not broadcast."""
     named = ", ".join(f"argument {k} is {describe(a)}" for k, a in enumerate(arrays))
-    return ValueError(
+    return MismatchError(
         f"{function}: shapes cannot be broadcast together: {named}; counted from the right, "
         "sizes of an axis must be equal or 1: reshape one, or add axes of size 1 (x[:, None])"
     )
@@ -541,7 +564,7 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
         n in (1, m) for n, m in zip(reversed(x.shape), reversed(shape), strict=False)
     )
     if not fits:
-        raise ValueError(
+        raise MismatchError(
             f"broadcast_to: {describe(x)} cannot be broadcast to shape {shape}; counted from the "
             "right, sizes must be equal or 1 in the array: add axes of size 1 (x[:, None])"
         )

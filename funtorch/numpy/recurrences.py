@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funtorch import dtypes
+from funtorch import dtypes, transforms
 from funtorch.numpy import linalg
 from funtorch.numpy.creation import zeros
 from funtorch.numpy.elementwise import add, divide, multiply, subtract
@@ -26,7 +26,6 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
-from funtorch.transforms import jit, scan
 
 __all__ = ["poly", "polydiv", "polyval"]
 
@@ -53,7 +52,9 @@ def _horner(carry: Any, coefficient: Any) -> tuple[Any, None]:
     return (add(multiply(total, x), coefficient), x), None
 
 
-_long_horner = jit(lambda carry, xs: scan(_horner, carry, xs))
+@transforms.jit
+def _long_horner(carry: Any, xs: Any) -> tuple[Any, Any]:
+    return transforms.scan(_horner, carry, xs)
 
 
 def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
@@ -90,7 +91,9 @@ def _divide(carry: Any, following: Any) -> tuple[Any, Any]:
     return (concatenate([rest[1:], following[None]]), divisor, scale), stack([factor, rest[0]])
 
 
-_long_division = jit(lambda carry, xs: scan(_divide, carry, xs))
+@transforms.jit
+def _long_division(carry: Any, xs: Any) -> tuple[Any, Any]:
+    return transforms.scan(_divide, carry, xs)
 
 
 def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
@@ -134,7 +137,9 @@ def _multiply(coefficients: Any, root: Any) -> tuple[Any, None]:
     return concatenate([coefficients[:1], subtract(coefficients[1:], lower)]), None
 
 
-_long_product = jit(lambda carry, xs: scan(_multiply, carry, xs))
+@transforms.jit
+def _long_product(carry: Any, xs: Any) -> tuple[Any, Any]:
+    return transforms.scan(_multiply, carry, xs)
 
 
 def poly(seq_of_zeros: Any) -> Any:

@@ -18,6 +18,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl
 from funtorch.numpy import elementwise, mapped, recurrences, reductions
 from funtorch.numpy.direct import INTEGERS, direct, pair
+from funtorch.numpy.dispatch import refuse
 from funtorch.numpy.indexing import AtView
 from funtorch.numpy.manipulation import concatenate, moveaxis, ravel
 from funtorch.numpy.promotion import (
@@ -98,21 +99,13 @@ class ufunc:
         """Apply the function to ``nin`` arrays that broadcast."""
         try:
             if out is not None or where is not None:
-                self._refuse("", out=out, where=where)
+                refuse(self.__name__, out=out, where=where)
             if len(args) != self.nin:
                 raise TypeError(f"{self.__name__} takes {self.nin} arguments, got {len(args)}")
             return self._call(*args)
         except Exception as error:
             hide_frames(error)
             raise
-
-    def _refuse(self, method: str, **given: Any) -> None:
-        for name, value in given.items():
-            if value is not None and value is not True:
-                raise NotImplementedError(
-                    f"{self.__name__}{method}: {name}= is not supported: arrays are immutable; use "
-                    "the result, and funtorch.numpy.where(condition, result, other)"
-                )
 
     def _binary(self, method: str, array: Any, argument: str = "a") -> Any:
         if self.nin != 2 or self.nout != 1:
@@ -134,7 +127,7 @@ class ufunc:
     ) -> Any:
         """Combine the elements along axes, from the first on."""
         x = self._binary("reduce", a)
-        self._refuse(".reduce", out=out)
+        refuse(f"{self.__name__}.reduce", out=out)
         if where is not None and initial is None and self.identity is None:
             raise ValueError(f"{self.__name__}.reduce: where= needs initial=: it has no identity")
         way = self._ways["reduce"]
@@ -180,7 +173,7 @@ class ufunc:
     def accumulate(self, a: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
         """Return what `reduce` gives for each leading part of an axis."""
         x = self._binary("accumulate", a)
-        self._refuse(".accumulate", out=out)
+        refuse(f"{self.__name__}.accumulate", out=out)
         way = self._ways["accumulate"]
         k = canonical_axis(axis, x.ndim, f"{self.__name__}.accumulate")
         if way is not None:
@@ -228,7 +221,7 @@ class ufunc:
     ) -> Any:
         """Reduce the stretches of an axis that start at indices and end at the next one."""
         x = self._binary("reduceat", a)
-        self._refuse(".reduceat", out=out)
+        refuse(f"{self.__name__}.reduceat", out=out)
         name = f"{self.__name__}.reduceat"
         k = canonical_axis(axis, x.ndim, name)
         starts = asarray(indices)
@@ -388,6 +381,8 @@ def _complete() -> None:
             accumulate=_ACCUMULATE.get(name),
             at=_AT.get(name),
         )
+        # Called without a detour: the function itself sees to the options of ufuncs.
+        made.__class__ = type("ufunc", (ufunc,), {"__call__": staticmethod(made._call)})
         setattr(fnp, name, made)
     for alias, name in _ALIASES.items():
         setattr(fnp, alias, getattr(fnp, name))
