@@ -137,7 +137,7 @@ class _Program:
             raise TypeError(
                 f"the program takes {self.count - len(self.consts)} arrays, got {len(args)}"
             )
-        with driver.here():
+        with driver.lock, driver.here():
             for i in self.given.values():
                 buffers[i] = _exclusive(buffers, i)
             buffers = [self._plain(b) for b in buffers]

@@ -5,7 +5,7 @@ Nothing here runs where there is no GPU; the same functions run against the stan
 
 import numpy as np
 import pytest
-from gpu_programs import LOOPS, STEPS, assert_same, benchmark
+from gpu_programs import LOOPS, STEPS, WORDS, assert_same, benchmark, normal
 from test_devices import COMPILED_THERE, table
 
 import funtorch as ft
@@ -43,6 +43,12 @@ def test_every_eager_rule():
             bad.append(f"{name}: {type(error).__name__}: {error}"[:300])
     assert not bad, "\n".join(bad)
     assert COMPILED_THERE
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words(name):
+    x = normal(4, 3)
+    assert_same(WORDS[name](ft.device_put(x, "cuda:0")), WORDS[name](fnp.array(x)), 1e-4)
 
 
 @pytest.mark.parametrize(
