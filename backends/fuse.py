@@ -10,9 +10,10 @@ of its kernel reads is not stored.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import batch_of, recipe_of
@@ -32,25 +33,75 @@ from .structure import structured
 
 __all__ = ["fuse"]
 
+_TOGETHER = 16  # elements: a vector of them is too little for a kernel of its own
 _TRIES = 6  # kernels that a root tries to join
-_TOGETHER = 4  # pieces of a concatenate that one kernel writes
+_LATEST = 64  # kernels that read an array, of which one is looked for
+_PIECES = 4  # pieces of a concatenate that one kernel writes
+
+
+def _families(program: Program) -> dict[Var, int]:
+    """Return numbers of arrays, equal for those that elementwise code, movements and reductions
+    make of each other, or make something of together. What is made of single numbers has none.
+    """
+    parent: dict[Var, Var] = {}
+    numbers: set[Var] = set()
+
+    def head(v: Var) -> Var:
+        while parent.setdefault(v, v) is not v:
+            parent[v] = v = parent[parent[v]]
+        return v
+
+    for eqn in program.jaxpr.eqns:
+        if program.kinds[eqn] in ("scalar", "move", "indexed", "reduce"):
+            ins = [v for v in eqn.invars if isinstance(v, Var)]
+            ins = [v for v in ins if v.aval.size != 1 and v not in numbers]
+            if not ins:
+                numbers.update(eqn.outvars)
+            outs = [v for v in eqn.outvars if v.aval.size != 1]
+            for v in (*ins[1:], *outs) if ins else ():
+                parent[head(v)] = head(ins[0])
+    return {v: id(head(v)) for v in list(parent)}
 
 
 class _Planner:
     """The steps so far; a root may join every kernel that does not come before what it reads."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, together: int) -> None:
+        self.program, self.together = program, together
+        self.family = _families(program)
         self.number = {eqn: k for k, eqn in enumerate(program.jaxpr.eqns)}
         self.steps: list[Group | Step] = []
         self.place: dict[Var, int] = {}  # the step that makes a root
         self.reads: list[set[Var]] = []  # what each step reads, roots of its own aside
+        self.users: dict[Var | int, list[int]] = {}  # the steps that read or make an array, or one
+        # of its family
         self.open: dict[int, list[int]] = {}  # kernels by the size of their loops and rows
+        self.opened: set[tuple[int, int]] = set()
 
     def append(self, step: Group | Step, made: Iterable[Var], reads: set[Var]) -> None:
+        made = list(made)
         self.place.update((v, len(self.steps)) for v in made)
         self.steps.append(step)
         self.reads.append(reads)
+        self.meet(len(self.steps) - 1, (*reads, *made))
+
+    def meet(self, k: int, vars_: Collection[Var]) -> None:
+        """Note that a step reads or makes these."""
+        found: list[Var | int] = list(vars_)
+        found += {self.family[v] for v in vars_ if v in self.family}
+        for key in found:
+            known = self.users.setdefault(key, [])
+            if k not in known[-_TRIES:]:
+                known.append(k)
+
+    def near(self, size: int, large: set[Var], families: set[int]) -> Iterable[int]:
+        """Return the kernels of so many elements that a root may join, the last one first."""
+        found = self.open.get(size, [])
+        if int(size) <= self.together:
+            return reversed(found)
+        keys = (*large, *(families if int(size) <= SMALL else ()))
+        met = {k for key in keys for k in self.users.get(key, ())[-_LATEST:]}
+        return sorted((k for k in met if (size, k) in self.opened), reverse=True)
 
     def root(self, eqn: Eqn) -> None:
         """Find a kernel for an equation that makes roots, or begin one."""
@@ -60,19 +111,17 @@ class _Planner:
         shape = self.loops(eqn)
         size = math.prod(shape)
         large = {v for v in leaves if v.aval.size != 1}
-        tries = 0
-        for k in reversed(self.open.get(size, ())):
-            group = self.steps[k]
-            if k < first or tries == _TRIES:
+        families = {self.family[v] for v in (*eqn.invars, *eqn.outvars) if v in self.family}
+        for k in itertools.islice(self.near(size, large, families), _TRIES):
+            if k < first:
                 break
+            group = self.steps[k]
             assert isinstance(group, Group)
-            if int(size) > SMALL and not (large & self.reads[k] or large & group.own.keys()):
-                continue
-            tries += 1
             made = group.join(eqn)
             if made:
                 self.place.update((v, k) for v in made)
                 self.reads[k] |= leaves
+                self.meet(k, (*leaves, *made))
                 self.register(group, k)
                 return
         group = Group(program, shape, self.place)
@@ -82,16 +131,19 @@ class _Planner:
             self.register(group, len(self.steps) - 1)
             return
         if not lazy:  # it is too long: what it is made of goes to memory first
-            lazy = [v for v in eqn.invars if isinstance(v, Var) and v not in program.roots]
+            lazy = self.operands(eqn.invars)
             if not lazy:
                 raise AssertionError(f"no kernel for {eqn.prim.name} of {shape}")
-            # In order: one that reads another must find it made, not only called a root.
-            lazy.sort(key=lambda v: self.number[program.eqn_of[v]])
         for v in lazy:
             program.roots.add(v)
             if v not in self.place:
                 self.root(program.eqn_of[v])
         self.root(eqn)
+
+    def operands(self, atoms: Iterable[Var | Lit]) -> list[Var]:
+        """Return the values that are no roots yet, in order: one may read another."""
+        found = {v for v in atoms if isinstance(v, Var) and v not in self.program.roots}
+        return sorted(found, key=lambda v: self.number[self.program.eqn_of[v]])
 
     def update(self, eqn: Eqn) -> None:
         """Take in an equation that writes a part of its first operand."""
@@ -115,20 +167,28 @@ class _Planner:
         shape: Sequence[int],
         write: Callable[[Group], list[Writes]],
         how: str = "set",
+        whole: bool = True,
     ) -> None:
-        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds."""
+        """Append a kernel that writes parts of ``out``; the rest is what ``source`` holds.
+
+        Args:
+            whole: whether the parts cannot be shared out among several kernels.
+        """
         leaves, lazy = self.program.leaves(atoms, self.place)
         group = Group(self.program, tuple(shape), self.place)
         try:
             group.taken = []
             writes = write(group)
         except Apart:
+            if not lazy and whole:
+                lazy = self.operands(atoms)
             if not lazy:
                 raise
             for v in lazy:
+                self.program.roots.add(v)
                 if v not in self.place:
                     self.root(self.program.eqn_of[v])
-            self.part(out, source, atoms, shape, write, how)
+            self.part(out, source, atoms, shape, write, how, whole)
             return
         for v, where, number in group.taken:
             group.own[v] = where, number
@@ -142,7 +202,7 @@ class _Planner:
         """Append the kernels that write the pieces of a concatenate, those of a size together."""
         axis, start, source = eqn.params["axis"], 0, None
         todo = [list(run) for _, run in itertools.groupby(eqn.invars, lambda v: v.aval.shape)]
-        todo = [run[k : k + _TOGETHER] for run in todo for k in range(0, len(run), _TOGETHER)]
+        todo = [run[k : k + _PIECES] for run in todo for k in range(0, len(run), _PIECES)]
         while todo:
             run = todo.pop(0)
             size = run[0].aval.shape[axis]
@@ -161,7 +221,7 @@ class _Planner:
                 return found
 
             try:
-                self.part(out, source, run, run[0].aval.shape, write)
+                self.part(out, source, run, run[0].aval.shape, write, whole=len(run) == 1)
             except Apart:  # too much for one kernel
                 if len(run) == 1:
                     raise
@@ -188,10 +248,16 @@ class _Planner:
         total = math.prod(group.sizes)
         rows = total // math.prod(group.sizes[j] for j in group.inner or ())
         for size in {total, rows}:
-            known = self.open.setdefault(size, [])
-            if k not in known[-2 * _TRIES :]:
+            if (size, k) not in self.opened:
+                self.opened.add((size, k))
+                known = self.open.setdefault(size, [])
                 known.append(k)
                 known.sort()
+
+    def close(self) -> None:
+        """Let no root join a kernel that is there."""
+        self.open.clear()
+        self.opened.clear()
 
     def loops(self, eqn: Eqn) -> tuple[int, ...]:
         """Return the loops that an equation's kernel has if it begins one."""
@@ -249,20 +315,28 @@ def _late_totals(program: Program) -> list[Eqn]:
     return order
 
 
-def fuse(jaxpr: Jaxpr) -> Plan:
-    """Return the plan of a program: kernels, matrix products and calls of eager rules, in order."""
+def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Plan:
+    """Return the plan of a program: kernels, matrix products and calls of eager rules, in order.
+
+    Args:
+        jaxpr: the program, simplified.
+        epilogues: whether kernels may run on blocks of a product while they are made.
+        together: elements up to which kernels join that nothing relates. Each has code of its own
+            otherwise, and equal ones the same.
+    """
     jaxpr = lower(jaxpr)
     program = Program(jaxpr)
-    planner = _Planner(program)
+    planner = _Planner(program, together)
+    inside = functools.partial(fuse, epilogues=epilogues, together=together)
     for eqn in _late_totals(program):
         how = program.kinds[eqn]
         if eqn in program.operands:
             eqn = Eqn(eqn.prim, program.operands[eqn], eqn.params, eqn.outvars, eqn.source)
         operands = {v for v in eqn.invars if isinstance(v, Var)}
         if how == "call":
-            planner.append(structured(eqn, fuse) or Call(eqn), eqn.outvars, operands)
+            planner.append(structured(eqn, inside) or Call(eqn), eqn.outvars, operands)
         elif how == "barrier":
-            planner.open.clear()  # what comes after it joins no kernel before it
+            planner.close()  # what comes after it joins no kernel before it
         elif how == "cumulate":
             planner.cumulate(eqn)
         elif how == "join":
@@ -300,4 +374,5 @@ def fuse(jaxpr: Jaxpr) -> Plan:
         made = step.launch(stored, f"k{len(steps)}") if isinstance(step, Group) else step
         if made is not None:
             steps.append(made)
-    return with_epilogues(Plan(jaxpr, tuple(steps)))
+    plan = Plan(jaxpr, tuple(steps))
+    return with_epilogues(plan) if epilogues else plan

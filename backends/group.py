@@ -38,6 +38,7 @@ class Group:
         self.program, self.sizes, self.ndim = program, sizes, len(sizes)
         self.placed = placed  # the roots that some kernel makes
         self.inner: frozenset[int] | None = None  # nothing is reduced yet
+        self.limit = math.inf  # of operations: where to give up
         self.identity = identity(sizes)
         self.ops: list[Op] = []
         self.stages: list[int] = []
@@ -56,6 +57,7 @@ class Group:
         """Take in the roots of an equation if they fit; return all that are made here now."""
         self.taken: list[tuple[Var, Map, int]] = []
         ops, keys, buffers, inner = len(self.ops), len(self.journal), len(self.buffers), self.inner
+        self.limit = MOST_OPS
         try:
             total = self.total(eqn)
             made = [] if total else self.made(eqn)
@@ -69,6 +71,8 @@ class Group:
                 del self.buffers[v]
             self.inner = inner
             return []
+        finally:
+            self.limit = math.inf
         if total:
             (out,) = eqn.outvars
             self.totals[out] = total
@@ -155,6 +159,8 @@ class Group:
 
     # ---------------------------------------------------------------- values
     def emit(self, op: Op, key: object = None) -> int:
+        if len(self.ops) > self.limit:
+            raise Apart
         used = op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
         own = (k for k, s in enumerate(op.where.strides) if s) if op.where is not None else ()
         moves = frozenset(own).union(*(self.moves[n] for n in used))
@@ -163,6 +169,8 @@ class Group:
         stage = max((self.stages[n] for n in used), default=0)
         if op.name == "reduce":
             stage, moves = stage + 1, moves - (self.inner or frozenset())
+        if len(self.ops) > 2 * MOST_OPS:
+            raise Apart  # read at more and more places, a value would be written out for each
         self.ops.append(op)
         self.stages.append(stage)
         self.moves.append(moves)
@@ -270,7 +278,8 @@ class Group:
         for n in sorted(live):
             op = self.ops[n]
             if op.name == "load":
-                op = replace(op, attr=buffers.setdefault(leaves[op.attr], len(buffers)))
+                buffer = buffers.setdefault(leaves[op.attr], len(buffers))
+                op = Op(op.name, op.args, op.dtype, buffer, op.where)
             body.append(_renumbered(op, number))
         stores = []
         for v, n, where, mask, how in ends:
@@ -296,4 +305,4 @@ def _renumbered(op: Op, number: dict[int, int]) -> Op:
     where = op.where
     if where is not None and where.dynamic:
         where = replace(where, dynamic=tuple((number[n], s) for n, s in where.dynamic))
-    return replace(op, args=tuple(number[a] for a in op.args), where=where)
+    return Op(op.name, tuple(number[a] for a in op.args), op.dtype, op.attr, where)

@@ -25,6 +25,7 @@ __all__ = [
     "Kernel",
     "Op",
     "Store",
+    "axes_of",
     "check_kernel",
     "collapse",
     "in_memory",
@@ -136,7 +137,7 @@ def _operands(op: Op) -> tuple[int, ...]:
     return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
 
 
-def _axes_of(kernel: Kernel) -> list[frozenset[int]]:
+def axes_of(kernel: Kernel) -> list[frozenset[int]]:
     """Return the axes along which each value changes."""
     inner = frozenset(k for k, r in enumerate(kernel.inner) if r)
     axes: list[frozenset[int]] = []
@@ -155,7 +156,7 @@ def levels(kernel: Kernel) -> tuple[list[int], list[bool]]:
         stage = max((stages[a] for a in _operands(op)), default=0)
         stages.append(stage + (op.name == "reduce"))
     inner = {k for k, r in enumerate(kernel.inner) if r}
-    return stages, [not inner.isdisjoint(axes) for axes in _axes_of(kernel)]
+    return stages, [not inner.isdisjoint(axes) for axes in axes_of(kernel)]
 
 
 def serial_axes(kernel: Kernel) -> frozenset[int]:
@@ -164,7 +165,7 @@ def serial_axes(kernel: Kernel) -> frozenset[int]:
     Those are the axes that decide where such a store goes; along the others it moves through axes
     of its own of the array, as fusion makes them, and never meets itself.
     """
-    axes = _axes_of(kernel)
+    axes = axes_of(kernel)
     found: set[int] = set()
     for s in kernel.stores:
         if s.where.dynamic or not (s.how == "set" or s.over_rows):

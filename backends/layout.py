@@ -451,16 +451,18 @@ class _Planner:
         )
 
 
-def lay_out(plan: Plan, donated: Collection[int] = ()) -> Layout:
+def lay_out(plan: Plan, donated: Collection[int] = (), cells: bool = True) -> Layout:
     """Return where the variables of a whole program live.
 
     Args:
         plan: the program.
         donated: positions among the jaxpr's inputs whose memory the program may write to.
+        cells: whether small variables get cells on the stack, of a machine that has one.
     """
     shift = len(plan.jaxpr.constvars)
     writable = frozenset(k + shift for k in donated)
-    return _Planner(plan, writable, None, *_small_limits(plan)).run()
+    limits = _small_limits(plan) if cells else (0, 0)
+    return _Planner(plan, writable, None, *limits).run()
 
 
 # ---------------------------------------------------------------------- checking

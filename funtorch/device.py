@@ -1,4 +1,8 @@
-"""Devices, and moving pytrees of arrays to them. Programs run on the CPU."""
+"""Devices, and moving pytrees of arrays to them.
+
+Arrays are made on the CPU unless a device is named; what is computed of arrays on a GPU is computed
+there. Arrays on the CPU follow those on a GPU that they meet, unless they were put there by name.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from funtorch import arraytree
-from funtorch.hardware import CPU, Device
+from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
+from funtorch.hardware import CPU, Device, absence, find, gpus, synchronize
 from funtorch.numpy.promotion import asarray
+from funtorch.placement import DeviceArray, Placed, device_of, put
 
 __all__ = [
     "copy_to_host_async",
@@ -25,22 +31,28 @@ __all__ = [
 
 
 def devices(backend: str | None = None) -> list[Device]:
-    """Return the devices at hand.
+    """Return the devices at hand, the CPU first.
 
     Args:
-        backend: ``'cpu'`` or None.
+        backend: ``'cpu'``, ``'cuda'`` or ``'gpu'``; None for all.
 
     Raises:
-        RuntimeError: for a platform that is not there.
+        RuntimeError: for a platform that is not there; it says why.
 
     Example:
         >>> import funtorch as ft
-        >>> ft.devices()
-        [Device(platform='cpu', id=0)]
+        >>> ft.devices()[0], ft.devices("cpu")
+        (Device(platform='cpu', id=0), [Device(platform='cpu', id=0)])
     """
-    if backend not in (None, "cpu"):
-        raise RuntimeError(f"there is no {backend!r} device: this build runs on 'cpu' only")
-    return [CPU]
+    if backend is None:
+        return [CPU, *gpus()]
+    if backend == "cpu":
+        return [CPU]
+    if backend not in ("cuda", "gpu"):
+        raise RuntimeError(f"there is no {backend!r} device: platforms are 'cpu' and 'cuda'")
+    if not gpus():
+        raise RuntimeError(f"there is no {backend!r} device: {absence()}")
+    return list(gpus())
 
 
 def device_count(backend: str | None = None) -> int:
@@ -72,6 +84,10 @@ def local_devices(
 def default_device(new_val: Any = None) -> Iterator[None]:
     """Choose the device that arrays are made on, for a block.
 
+    It also is where operations on arrays are computed that were not put on another device, and
+    where jitted functions of such arrays run. Inside of a function that is being traced it changes
+    nothing.
+
     Args:
         new_val: the device, as of `device_put`.
 
@@ -80,25 +96,42 @@ def default_device(new_val: Any = None) -> Iterator[None]:
 
     Example:
         >>> import funtorch as ft
-        >>> with ft.default_device(ft.devices("cpu")[0]):
+        >>> with ft.default_device("cpu"):
         ...     x = ft.numpy.ones(2)
+        >>> x.device
+        Device(platform='cpu', id=0)
     """
-    device_put((), new_val)
-    yield
+    if new_val is None:
+        yield
+        return
+    device = find(new_val, "default_device")
+    known = _state.trace if type(_state.trace) is not Placed else eval_trace
+    with use_trace(known if device == CPU else Placed(device)):
+        yield
 
 
 def copy_to_host_async(x: Any) -> Any:
     """Begin to copy the arrays of a pytree to the host, where those of the CPU are already.
 
+    NumPy conversions, `device_get` and the like then take these copies.
+
     Returns:
         The pytree.
     """
+    for leaf in arraytree.leaves(x):
+        if type(leaf) is DeviceArray:
+            leaf.copy_to_host_async()
     return x
 
 
 def default_backend() -> str:
-    """Return the platform that programs run on when none is named."""
-    return CPU.platform
+    """Return the platform that arrays are made on when none is named.
+
+    Example:
+        >>> default_backend()
+        'cpu'
+    """
+    return _state.trace.device.platform if type(_state.trace) is Placed else CPU.platform
 
 
 def device_put(x: Any, device: Any = None) -> Any:
@@ -106,21 +139,26 @@ def device_put(x: Any, device: Any = None) -> Any:
 
     Args:
         x: pytree of arrays and numbers.
-        device: a `Device`, ``'cpu'``, ``'cpu:0'``, a sharding, or None for the default.
+        device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
+            else the default.
 
     Raises:
-        RuntimeError: for a device that is not there.
+        RuntimeError: for a device that is not there; it says why.
 
     Example:
         >>> import funtorch as ft
         >>> ft.device_put({"a": 1.0})
         {'a': Array(1., dtype=float32, weak_type=True)}
     """
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise RuntimeError(
-            f"device_put: there is no device {device!s}; devices are {[str(d) for d in devices()]}"
-        )
-    return arraytree.map(asarray, x)
+    if device is None:
+        return arraytree.map(asarray, x)
+    place = find(device, "device_put")
+    return arraytree.map(lambda leaf: _put(asarray(leaf), place), x)
+
+
+def _put(x: Any, place: Device) -> Any:
+    """Return an array on a device; a traced one is where its program runs."""
+    return put(x, place) if isinstance(x, ArrayImpl) else x
 
 
 def device_get(x: Any) -> Any:
@@ -131,6 +169,8 @@ def device_get(x: Any) -> Any:
 def block_until_ready(x: Any) -> Any:
     """Wait until every array of a pytree is computed, and return the pytree.
 
-    On the CPU results are computed when a call returns, so this returns at once.
+    On the CPU results are computed when a call returns, so this waits for GPUs alone.
     """
+    for device in {device_of(leaf) for leaf in arraytree.leaves(x) if type(leaf) is DeviceArray}:
+        synchronize(device)
     return x

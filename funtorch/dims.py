@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = [
+    "COMPUTED",
     "Dim",
     "NotDynamic",
     "Scope",
@@ -135,7 +136,7 @@ class Scope:
                 found.append(int(results[call][k]))
             else:
                 a, b = (self.value(terms, found) for terms in args)
-                found.append(_KINDS[kind](a, b))
+                found.append(COMPUTED[kind](a, b))
         return found
 
     def holds(self, atoms: Sequence[int]) -> bool:
@@ -187,12 +188,13 @@ def _collected(terms: dict[Monomial, int]) -> Terms:
     return tuple(sorted((m, f) for m, f in terms.items() if f))
 
 
-_KINDS: dict[str, Callable[[int, int], int]] = {
+COMPUTED: dict[str, Callable[[int, int], int]] = {
     "floor": lambda a, b: a // b,
     "ceil": lambda a, b: -(-a // b),
     "least": min,
     "most": max,
 }
+"""What an atom may be of two polynomials."""
 
 
 class Dim(int):
@@ -280,7 +282,7 @@ class Dim(int):
         scope, negative = self.scope, all(f < 0 for _, f in a)
         kind = "ceil" if negative else "floor"
         a = tuple((m, -f) for m, f in a) if negative else a
-        hint = _KINDS[kind](*(scope.value(t, scope.hints) for t in (a, b)))
+        hint = COMPUTED[kind](*(scope.value(t, scope.hints) for t in (a, b)))
         positive = negative and (scope.bound(a) or 0) > 0
         found = scope._atom((kind, a, b), hint, int(positive))
         return -found if negative else found
@@ -389,10 +391,10 @@ def scope_of(sizes: Sequence[int]) -> Scope | None:
 def _extreme(kind: str, a: int, b: int) -> int:
     scope = scope_of([a, b])
     if scope is None:
-        return _KINDS[kind](a, b)
+        return COMPUTED[kind](a, b)
     difference = a - b
     if fixed(difference):
-        return _KINDS[kind](difference, 0) + b
+        return COMPUTED[kind](difference, 0) + b
     assert isinstance(difference, Dim)
     terms = difference.terms
     below, above = scope.bound(terms), scope.bound(tuple((m, -f) for m, f in terms))
@@ -400,7 +402,7 @@ def _extreme(kind: str, a: int, b: int) -> int:
         return a if kind == "most" else b
     if above is not None and above >= 0:
         return b if kind == "most" else a
-    hint = _KINDS[kind](int(a), int(b))
+    hint = COMPUTED[kind](int(a), int(b))
     return scope._atom((kind, terms_of(a), terms_of(b)), hint, 0)
 
 

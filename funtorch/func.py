@@ -9,7 +9,7 @@ from typing import Any
 
 from funtorch import numpy, transforms, tree
 from funtorch.transforms import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp
-from funtorch.tree_util import keystr, tree_leaves_with_path
+from funtorch.tree_util import GetAttrKey, keystr, tree_leaves_with_path
 
 __all__ = [
     "functional_call",
@@ -106,7 +106,8 @@ def functional_call(
     Args:
         module: a callable pytree of arrays, such as a `funtorch.nnx` module.
         parameters: a pytree like it, or a dictionary from names such as ``'layers.0.weight'`` to
-            arrays; what it does not name stays as it is.
+            arrays, or several of them in a tuple; names are those of `funtorch.nnx.state_dict`, or
+            of fields. What they do not name stays as it is.
         args: the positional arguments, as a tuple; or the only one.
         kwargs: the keyword arguments.
 
@@ -124,16 +125,20 @@ def functional_call(
     if not isinstance(args, tuple):
         args = (args,)
     leaves, treedef = tree.flatten(module)
+    if isinstance(parameters, tuple) and all(isinstance(p, Mapping) for p in parameters):
+        parameters = {name: x for some in parameters for name, x in some.items()}
     if isinstance(parameters, Mapping):
-        names = [
-            keystr(path, simple=True, separator=".") for path, _ in tree_leaves_with_path(module)
-        ]
-        unknown = sorted(parameters.keys() - set(names))
+        paths = [path for path, _ in tree_leaves_with_path(module)]
+        names = [_dotted(module, path) for path in paths]
+        places = {keystr(path, simple=True, separator="."): k for k, path in enumerate(paths)}
+        places |= {name: k for k, name in enumerate(names)}
+        unknown = sorted(parameters.keys() - places.keys())
         if unknown:
             raise KeyError(
                 f"functional_call: the module has no parameters {unknown}; it has {names}"
             )
-        leaves = [parameters.get(name, x) for name, x in zip(names, leaves, strict=True)]
+        for name, x in parameters.items():
+            leaves[places[name]] = x
     else:
         leaves, given = tree.flatten(parameters)
         if given != treedef:
@@ -142,6 +147,17 @@ def functional_call(
                 f"{given}"
             )
     return treedef.unflatten(leaves)(*args, **(kwargs or {}))
+
+
+def _dotted(module: Any, path: Sequence[Any]) -> str:
+    """Return a leaf's name in a state dict: nodes may call their fields otherwise there."""
+    parts, node = [], module
+    for key in path:
+        name = keystr((key,), simple=True)
+        field = isinstance(key, GetAttrKey)
+        parts.append(node.dotted_name(name) if field and hasattr(node, "dotted_name") else name)
+        node = getattr(node, name) if field else node[getattr(key, "key", getattr(key, "idx", 0))]
+    return ".".join(filter(None, parts))
 
 
 def stack_module_state(models: Sequence[Any]) -> Any:

@@ -85,7 +85,7 @@ def _identity(x: Any) -> int | None:
         while var in made and made[var].prim.name in _VIEWS:
             var = made[var].invars[0]
         return id(var)
-    data = x._data if isinstance(x, ArrayImpl) else x
+    data = x.host() if isinstance(x, ArrayImpl) else x
     if not isinstance(data, np.ndarray):
         return None
     while isinstance(data.base, np.ndarray):

@@ -30,6 +30,14 @@ def _moments(x: Any, axes: tuple[int, ...], axis_name: Any) -> tuple[Any, Any]:
     return mean, var if axis_name is None else lax.pmean(var, axis_name)
 
 
+def _unbiasing(count: Any, dtype: Any) -> Any:
+    """Return n / (n - 1), in the variance's precision also where n is known only to a transform."""
+    if isinstance(count, int):
+        return count / max(count - 1, 1)
+    wide = count.astype(dtype)
+    return wide / fnp.maximum(wide - 1, 1)
+
+
 class _Norm(Module):
     """What batch and instance normalization share."""
 
@@ -133,7 +141,7 @@ class _BatchNorm(_Norm):
             )
         mean, var = _moments(x, axes, self.axis_name)
         if self.training and self.running_mean is not None:
-            unbiased = var * (count / fnp.maximum(count - 1, 1))
+            unbiased = var * _unbiasing(count, var.dtype)
             self.observe(mean=mean.ravel(), var=unbiased.ravel())
         return self._normalized(x, mean, var)
 

@@ -19,16 +19,19 @@ from .batchnorm import (
     InstanceNorm2d,
     InstanceNorm3d,
 )
+from .cells import GRUCell, LSTMCell, RNNCell
 from .conv import Conv1d, Conv2d, Conv3d
 from .layers import Linear
 from .locate import path_to
 from .module import Module, static, title
+from .recurrent import GRU, LSTM, RNN
 from .transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d",
-    "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d",
-    "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d", "LazyLinear", "initialize",
+    "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyGRU",
+    "LazyGRUCell", "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d", "LazyLSTM",
+    "LazyLSTMCell", "LazyLinear", "LazyRNN", "LazyRNNCell", "initialize",
 ]  # fmt: skip
 
 M = TypeVar("M")
@@ -65,7 +68,7 @@ class _Lazy(Module):
     def _keys(self) -> dict[str, Any]:
         return {} if self.key is None else {"key": self.key}
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         seen = _seen.get()
         if seen is None:
             raise ValueError(
@@ -78,7 +81,8 @@ class _Lazy(Module):
                 f"{title(self)} takes an array that has axis {self.axis}; it was given one of "
                 f"shape {x.shape}"
             )
-        return self.made(seen.setdefault(self.number, x.shape[self.axis]))(x)
+        made = self.made(seen.setdefault(self.number, x.shape[self.axis]))
+        return made(x, *args, **kwargs)
 
 
 def _hashable(value: Any) -> Any:
@@ -325,3 +329,93 @@ class LazyInstanceNorm3d(_Lazy):
 
     layer: ClassVar[Callable[..., Any]] = InstanceNorm3d
     axis: ClassVar[int] = -4
+
+
+class LazyRNN(_Lazy):
+    """Be an `RNN` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyRNN(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((7, 5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = RNN
+    axis: ClassVar[int] = -1
+
+
+class LazyLSTM(_Lazy):
+    """Be an `LSTM` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyLSTM(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((7, 5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = LSTM
+    axis: ClassVar[int] = -1
+
+
+class LazyGRU(_Lazy):
+    """Be a `GRU` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyGRU(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((7, 5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = GRU
+    axis: ClassVar[int] = -1
+
+
+class LazyRNNCell(_Lazy):
+    """Be an `RNNCell` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyRNNCell(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = RNNCell
+    axis: ClassVar[int] = -1
+
+
+class LazyLSTMCell(_Lazy):
+    """Be an `LSTMCell` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyLSTMCell(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = LSTMCell
+    axis: ClassVar[int] = -1
+
+
+class LazyGRUCell(_Lazy):
+    """Be a `GRUCell` once the size of the input is known; as `LazyLinear`.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx, random
+        >>> layer = nnx.LazyGRUCell(4, key=random.key(0))
+        >>> nnx.initialize(layer, fnp.ones((5, 3))).input_size
+        3
+    """
+
+    layer: ClassVar[Callable[..., Any]] = GRUCell
+    axis: ClassVar[int] = -1

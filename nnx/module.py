@@ -340,8 +340,12 @@ class Module(metaclass=_ModuleType):
         path = self._path("observe")
         own = next(iter(ft.tree.leaves(self)), 0)
         seen, own = ft.tree.map(ft.lax.stop_gradient, (seen, own))
+        # What a layer of several sees has their lanes, whatever it was computed from.
+        some = (fnp.asarray(own) != own).any()
+        seen = ft.tree.map(lambda x: fnp.where(some, x, x), seen)
         ranks = tuple(fnp.ndim(x) for x in ft.tree.leaves(seen))
-        ft.sow(Seen(seen, own, ranks, fnp.ndim(own)), name=path, tag=SEEN, mode="append")
+        number = fnp.zeros((), fnp.uint8)
+        ft.sow(Seen(seen, own, number, ranks, fnp.ndim(own)), name=path, tag=SEEN, mode="append")
 
     def absorb(self: M, *args: Any, **seen: Any) -> M:
         """Make the layer as it is after what one call has seen. Replaces fields by default.
@@ -396,11 +400,12 @@ class Seen(Module):
     """What one call has seen, and one of the module's arrays, with the ranks they had then.
 
     What is reaped has more axes: those of loops around the call, then those of mapped lanes. The
-    module's array has lanes only where modules are stacked.
+    module's array has lanes only where modules are stacked, and a number none at all.
     """
 
     values: dict[str, Any]
     own: Any
+    number: Any
     ranks: tuple[int, ...] = static()
     own_rank: int = static()
 

@@ -142,7 +142,7 @@ class MultiheadAttention(Module):
         Args:
             query: (length, batch, embed_dim), (batch, length, embed_dim) with ``batch_first``, or
                 (length, embed_dim).
-            key: (source, batch, kdim) or as above.
+            key: (source, batch, kdim) or as above; None, as the value, adds nothing to a cache.
             value: (source, batch, vdim) or as above.
             key_padding_mask: (batch, source), or (source,) without batch.
             need_weights: whether to return the weights; without them long sequences need no
@@ -151,35 +151,54 @@ class MultiheadAttention(Module):
             average_attn_weights: whether weights are averaged over heads.
             is_causal: whether a position sees only itself and what comes before, with a mask too.
             cache: keys and values of earlier positions, to which these are added; masks are then
-                for all positions of the cache.
+                for all positions of the cache. More than fit into it are an error, and give nan
+                under ``jit``.
             dropout_key: random key; drops as in training.
 
         Returns:
             The result, and: the new cache where one was given; else weights (batch, length,
             source), or (batch, num_heads, length, source), or None.
         """
-        given = tuple(fnp.asarray(x) for x in (query, key, value))
+        if cache is not None and not isinstance(cache, KVCache):
+            raise TypeError(
+                f"{title(self)} takes a cache that its init_cache or cache_of made; it was given "
+                f"{type(cache).__name__}"
+            )
+        recalls = key is None and value is None
+        if (key is None or value is None) and not (recalls and cache is not None):
+            raise TypeError(
+                f"{title(self)} takes a key and a value; or None for both, and a cache that has "
+                "them"
+            )
+        given = tuple(fnp.asarray(x) for x in ((query,) if recalls else (query, key, value)))
         single = given[0].ndim == 2
         self._check(given)
         same = query is key and key is value
         xs = [x[None] if single else x if self.batch_first else x.swapaxes(0, 1) for x in given]
-        q, k, v = self._projected(xs, same)
+        q, *kv = self._projected(xs, same)
         start: Any = 0 if cache is None else cache.position
-        if self.rotary_base is not None:
-            q, k = (
+        if recalls:
+            self._check_recalled(q, cache, is_causal)
+        elif self.rotary_base is not None:
+            q, kv[0] = (
                 rotary_embedding(x, start + fnp.arange(x.shape[2]), base=self.rotary_base)
-                for x in (q, k)
+                for x in (q, kv[0])
             )
-        hidden = self._hidden(attn_mask, key_padding_mask, single, q, k, cache)
+        source = (kv[0] if cache is None else cache.key).shape[2]
+        hidden = self._hidden(attn_mask, key_padding_mask, single, q, source)
         if cache is not None:
-            k, v, cache = self._stored(k, v, cache)
-        if cache is not None or (is_causal and self._appends):  # what is appended all may see
+            cache = cache if recalls else self._stored(kv[0], kv[1], cache)
+            kv = [cache.key, cache.value]
+        k, v = kv
+        if recalls:
+            hidden = _joined(hidden, fnp.arange(k.shape[2]) >= cache.position)
+        elif cache is not None or (is_causal and self._appends):  # what is appended all may see
             hidden, is_causal = _joined(hidden, _later(q, k, start, is_causal)), False
         k, v, hidden = self._appended(k, v, hidden)
         mask = ~hidden if hidden is not None and hidden.dtype == bool else hidden
         rate = self.dropout if self.training or dropout_key is not None else 0.0
         if rate and dropout_key is None:
-            dropout_key = self.fresh_key(query, key, value)
+            dropout_key = self.fresh_key(*given)
         weights = None
         if need_weights and cache is None:
             y, weights = attention_with_weights(q, k, v, mask, rate, is_causal, dropout_key)
@@ -190,6 +209,8 @@ class MultiheadAttention(Module):
                 q, k, v, mask, rate, is_causal, enable_gqa=True, dropout_key=dropout_key
             )
         y = self.out_proj(y.swapaxes(1, 2).reshape(len(y), y.shape[2], self.embed_dim))
+        if cache is not None and known_values(cache.position) is None:  # else it was checked
+            y = fnp.where(fnp.less_equal(cache.position, source), y, fnp.nan)
         y = y[0] if single else y if self.batch_first else y.swapaxes(0, 1)
         return y, weights if cache is None else cache
 
@@ -215,6 +236,40 @@ class MultiheadAttention(Module):
         empty = fnp.zeros((batch, self.num_kv_heads, length, size), dtype)
         return KVCache(empty, empty, fnp.zeros((), fnp.int32))
 
+    def cache_of(self, key: Any, value: Any) -> KVCache:
+        """Make a full cache of the keys and values of a memory, which many queries look at.
+
+        Args:
+            key: (source, batch, kdim), (batch, source, kdim) with ``batch_first``, or (source,
+                kdim).
+            value: as key, of size vdim.
+
+        Returns:
+            A cache to call the layer with, in which key and value are None.
+
+        Raises:
+            ValueError: shapes do not fit.
+
+        Example:
+            >>> import funtorch.numpy as fnp
+            >>> from funtorch import nnx, random
+            >>> layer = nnx.MultiheadAttention(8, 2, batch_first=True, key=random.key(0))
+            >>> memory = random.normal(random.key(1), (3, 5, 8))
+            >>> y, _ = layer(memory[:, :1], None, None, cache=layer.cache_of(memory, memory))
+            >>> bool(fnp.allclose(y, layer(memory[:, :1], memory, memory)[0], atol=1e-6))
+            True
+        """
+        k, v = fnp.asarray(key), fnp.asarray(value)
+        self._check((fnp.zeros((*k.shape[:-1], self.embed_dim), k.dtype), k, v))
+        if k.ndim == 2:
+            k, v = k[None], v[None]
+        elif not self.batch_first:
+            k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)
+        k, v = self._projected([k, v], False, 1)
+        if self.rotary_base is not None:
+            k = rotary_embedding(k, base=self.rotary_base)
+        return KVCache(k, v, fnp.full((), k.shape[2], fnp.int32))
+
     # ------------------------------------------------------------------------------------ parts
     @property
     def _appends(self) -> bool:
@@ -222,8 +277,10 @@ class MultiheadAttention(Module):
 
     def _check(self, xs: tuple[Any, ...]) -> None:
         sizes, ranks = (self.embed_dim, self.kdim, self.vdim), {x.ndim for x in xs}
-        fit = ranks in ({2}, {3}) and all(x.shape[-1] == n for x, n in zip(xs, sizes, strict=True))
-        q, k, v = (x.shape for x in xs)
+        fit = ranks in ({2}, {3}) and all(
+            x.shape[-1] == n for x, n in zip(xs, sizes[: len(xs)], strict=True)
+        )
+        q, k, v = (xs[0].shape,) * 3 if len(xs) == 1 else (x.shape for x in xs)
         batch = 0 if self.batch_first else 1
         if not fit or k[:-1] != v[:-1] or (len(q) == 3 and q[batch] != k[batch]):
             axes = ("batch, length", "batch, source") if self.batch_first else (
@@ -234,32 +291,41 @@ class MultiheadAttention(Module):
                 f"key {k}, value {v}"
             )
 
-    def _projected(self, xs: list[Any], same: bool) -> tuple[Any, ...]:
-        """Return queries, keys and values of all heads: (batch, heads, length, size)."""
+    def _check_recalled(self, q: Any, cache: Any, is_causal: bool) -> None:
+        if is_causal or self.rotary_base is not None:
+            raise ValueError(
+                f"{title(self)} takes key=None and value=None neither with is_causal=True nor with "
+                "rotary_base, since it does not know the positions of the query"
+            )
+        if len(cache.key) != len(q):
+            raise ValueError(
+                f"{title(self)} was given a cache of {len(cache.key)} sequences, and {len(q)} "
+                "sequences of queries"
+            )
+
+    def _projected(self, xs: list[Any], same: bool, first: int = 0) -> list[Any]:
+        """Return (batch, heads, length, size) of queries, keys and values, or of some of them."""
         inner = self.embed_dim // self.num_heads * self.num_kv_heads
-        cuts = [self.embed_dim, self.embed_dim + inner]
+        cuts, some = [self.embed_dim, self.embed_dim + inner], slice(first, first + len(xs))
         if self.in_proj_weight is not None and same:
             made = fnp.split(xs[0] @ self.in_proj_weight.T, cuts, -1)
         else:
             weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
             if self.in_proj_weight is not None:
                 weights = fnp.split(self.in_proj_weight, cuts)
-            made = [x @ w.T for x, w in zip(xs, weights, strict=True)]  # type: ignore[union-attr]
+            made = [x @ w.T for x, w in zip(xs, weights[some], strict=True)]  # type: ignore[union-attr]
         if self.in_proj_bias is not None:
-            biases = fnp.split(self.in_proj_bias, cuts)
+            biases = fnp.split(self.in_proj_bias, cuts)[some]
             made = [y + b for y, b in zip(made, biases, strict=True)]
-        return tuple(self._heads(y) for y in made)
+        return [self._heads(y) for y in made]
 
     def _heads(self, y: Any) -> Any:
         size = self.embed_dim // self.num_heads
         return y.reshape(*y.shape[:2], y.shape[2] // size, size).swapaxes(1, 2)
 
-    def _hidden(
-        self, attn_mask: Any, padding: Any, single: bool, q: Any, k: Any, cache: KVCache | None
-    ) -> Any:
+    def _hidden(self, attn_mask: Any, padding: Any, single: bool, q: Any, source: int) -> Any:
         """Return both masks in one that broadcasts to (batch, heads, length, source)."""
         batch, heads, length = q.shape[:3]
-        source = k.shape[2] if cache is None else cache.key.shape[2]
         attn_mask = as_mask(title(self), "attn_mask", attn_mask)
         padding = as_mask(title(self), "key_padding_mask", padding)
         if attn_mask is not None:
@@ -296,7 +362,7 @@ class MultiheadAttention(Module):
                 hidden = fnp.pad(hidden, [(0, 0)] * (hidden.ndim - 1) + [(0, 1)])
         return k, v, hidden
 
-    def _stored(self, k: Any, v: Any, cache: KVCache) -> tuple[Any, Any, KVCache]:
+    def _stored(self, k: Any, v: Any, cache: KVCache) -> KVCache:
         room, count = cache.key.shape[2], k.shape[2]
         if self._appends:
             raise ValueError(f"{title(self)} takes no cache with add_bias_kv or add_zero_attn")
@@ -312,7 +378,7 @@ class MultiheadAttention(Module):
             lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache.position, 2)
             for old, new in ((cache.key, k), (cache.value, v))
         )
-        return k, v, KVCache(k, v, cache.position + count)
+        return KVCache(k, v, cache.position + count)
 
 
 def _later(q: Any, k: Any, start: Any, is_causal: bool) -> Any:

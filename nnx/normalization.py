@@ -15,7 +15,7 @@ from funtorch import lax
 
 from .module import Module, static, title
 
-__all__ = ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
+__all__ = ["CrossMapLRN2d", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 def _wide(x: ft.Array) -> ft.Array:
@@ -245,10 +245,55 @@ class LocalResponseNorm(Module):
                 f"{title(self)} takes an array of three or more axes, (batch, channels, ...); it "
                 f"was given one of shape {x.shape}"
             )
-        low, high = self.size // 2, (self.size - 1) // 2
-        rest = (1,) * (x.ndim - 2)
-        pads = [(0, 0), (low, high), *[(0, 0)] * len(rest)]
-        squares = fnp.square(_wide(x))
-        window = (1, self.size, *rest)
-        total = lax.reduce_window(squares, 0, lax.add, window, (1,) * x.ndim, pads)
-        return x / ((total * (self.alpha / self.size) + self.k) ** self.beta).astype(x.dtype)
+        return _by_neighbours(self, x, self.size // 2)
+
+
+class CrossMapLRN2d(Module):
+    """Divide by the size of neighbouring channels, as many of them on both sides.
+
+    As `LocalResponseNorm`, with PyTorch's numbers for this layer: of an even ``size`` the sum goes
+    over size - 1 channels, and once the first channel is in it, it stays there.
+
+    Args:
+        size: how many channels count.
+        alpha: weight of the mean.
+        beta: the exponent.
+        k: what is added.
+
+    Raises:
+        ValueError: when called, the input has not four axes.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import nnx
+        >>> nnx.CrossMapLRN2d(3)(fnp.ones((32, 5, 24, 24))).shape
+        (32, 5, 24, 24)
+    """
+
+    size: int = static()
+    alpha: float = static(1e-4)
+    beta: float = static(0.75)
+    k: float = static(1.0)
+
+    def __call__(self, x: Any) -> ft.Array:
+        """Normalise x of shape (batch, channels, height, width)."""
+        x = fnp.asarray(x)
+        if x.ndim != 4:
+            raise ValueError(
+                f"{title(self)} takes an array of shape (batch, channels, height, width); it was "
+                f"given one of shape {x.shape}"
+            )
+        reach = (self.size - 1) // 2
+        far = fnp.arange(x.shape[1]) > reach  # from the first channel
+        first = fnp.square(_wide(x))[:, :1] * far[:, None, None]
+        return _by_neighbours(self, x, reach, first)
+
+
+def _by_neighbours(layer: Any, x: ft.Array, before: int, more: Any = 0) -> ft.Array:
+    """Divide by a power of the sum of squares of each channel and its neighbours."""
+    after = (layer.size - 1) // 2
+    rest = (1,) * (x.ndim - 2)
+    pads = [(0, 0), (before, after), *[(0, 0)] * len(rest)]
+    squares, window = fnp.square(_wide(x)), (1, before + after + 1, *rest)
+    total = lax.reduce_window(squares, 0, lax.add, window, (1,) * x.ndim, pads) + more
+    return x / ((total * (layer.alpha / layer.size) + layer.k) ** layer.beta).astype(x.dtype)

@@ -16,7 +16,7 @@ from funtorch import lax, random
 
 from .cells import KINDS, Kind, State, check_sizes, initial, kind_of
 from .embedding import known_values
-from .module import Module, field, static, title
+from .module import Module, field, is_array, static, title, typed
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional"]
 
@@ -119,6 +119,11 @@ class _Recurrent(Module):
         dtype = fnp.result_type(x, self.weight_ih_l0)
         if states is None:
             return [fnp.zeros(shape, dtype) for shape in shapes]
+        if not isinstance(states, tuple | list):
+            raise TypeError(
+                f"{title(self)} takes initial states (h, c); it was given "
+                f"{typed(states) if is_array(states) else type(states).__name__}"
+            )
         states = [fnp.asarray(s) for s in states]
         wanted = [(n, size) for n, _, size in shapes] if single else shapes
         if [s.shape for s in states] != wanted:

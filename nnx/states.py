@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 import funtorch as ft
 import funtorch.numpy as fnp
 
@@ -56,7 +58,8 @@ def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
 
     Args:
         model: a module, or any pytree of arrays; only its structure, shapes and dtypes matter.
-        state: arrays by dotted path, as from `state_dict` or `funtorch.io.load`.
+        state: arrays by dotted path, as from `state_dict`, `funtorch.io.load` or a PyTorch module,
+            whose tensors are copied.
 
     Returns:
         A model of the same structure.
@@ -73,7 +76,7 @@ def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
     """
     named = _unique_leaves(model)
     wanted = {leaf.name: leaf.value for leaf in named if is_array(leaf.value)}
-    state = {name: x if is_array(x) else fnp.asarray(x) for name, x in state.items()}
+    state = {name: _given(x) for name, x in state.items()}
     problems = [f"missing: {name} {typed(wanted[name])}" for name in wanted if name not in state]
     problems += [f"unknown: {name} {typed(state[name])}" for name in state if name not in wanted]
     problems += [
@@ -90,6 +93,14 @@ def load_state_dict(model: M, state: Mapping[str, Any]) -> M:
         for name, leaf, *_ in named
     ]
     return ft.tree.unflatten(ft.tree.structure(model), leaves)
+
+
+def _given(x: Any) -> Any:
+    """Return an array as it is, and a copy of another library's, which may change in place."""
+    foreign = hasattr(x, "__dlpack__") and not isinstance(x, ft.Array | np.ndarray)
+    if str(getattr(x, "dtype", None)) == "torch.bfloat16":  # which PyTorch hands to nobody
+        x = x.float()
+    return fnp.array(x) if foreign or not is_array(x) else x
 
 
 def _fits(given: Any, wanted: Any) -> bool:

@@ -99,10 +99,35 @@ def train(
             return called(map_modules(_in_training, model), method, *args, **kwargs)
 
         planted = functools.partial(ft.plant(call, tag=KEYS), _Keys(key))
-        result, seen = ft.reap(planted, tag=SEEN)()
+        try:
+            result, seen = ft.reap(planted, tag=SEEN)()
+        except ValueError as error:
+            _advise(error)
+            raise
         return _in_evaluation(result), _absorbed(model, seen)
 
     return run
+
+
+_ADVICE = {
+    (SEEN, "branch"): "The layers named update their state in training, so all branches must call "
+    "the same ones: call them before the cond and choose between results, or use "
+    "nnx.evaluation(layer) in the branch",
+    (SEEN, "while_loop"): "This layer updates its state in training, for each of a number of calls "
+    "that must be known: use lax.scan or fori_loop, or nnx.evaluation(layer)",
+    (KEYS, "while_loop"): "This layer draws random numbers in training, for each of a number of "
+    "calls that must be known: use lax.scan or fori_loop, or call layer(x, key=...) with a key "
+    "that the loop carries",
+}
+"""What to do where layers cannot be trained, by the tag and a word of what `sow` says."""
+
+
+def _advise(error: ValueError) -> None:
+    """Say in an error of `sow` what it means for layers."""
+    text = str(error)
+    for (tag, word), advice in _ADVICE.items():
+        if f"(tag {tag!r})" in text and word in text and advice not in text:
+            error.args = (f"{text}. {advice}",)
 
 
 def evaluation(model: T) -> T:
@@ -168,6 +193,14 @@ def _after(path: str, module: Module, seen: Seen) -> Module:
             f"seen values with the axes {outer} in front: map over the stacked layers inside of "
             "other loops, not around them"
         )
+    lanes = seen.number.ndim  # after the loops
+    if stack and _places(around[lanes:], axes[lanes:]) > 1:
+        raise ValueError(
+            f"layer {path!r} ({type(module).__name__}) stands for {stack} stacked ones, and is "
+            f"called under vmaps of {axes[lanes:]}: sizes are equal, so which of them is that "
+            "over the stacked layers cannot be told. Give the other one another size, or write it "
+            "as lax.scan"
+        )
     n, count = len(stack), math.prod(axes[:at] + axes[len(around) :])
     absorb: Callable[..., Any] = _absorb
     for _ in stack:
@@ -187,6 +220,14 @@ def _after(path: str, module: Module, seen: Seen) -> Module:
         return absorb(m, ft.tree.unflatten(treedef, now)), None
 
     return ft.lax.scan(step, module, steps)[0]
+
+
+def _places(part: Sequence[int], whole: Sequence[int]) -> int:
+    """Count the ways to find some numbers among others in order."""
+    if not part:
+        return 1
+    tails = (whole[k + 1 :] for k, n in enumerate(whole) if n == part[0])
+    return sum(_places(part[1:], tail) for tail in tails)
 
 
 def _absorb(module: Module, values: dict[str, Any]) -> Module:

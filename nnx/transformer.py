@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import funtorch as ft
 import funtorch.numpy as fnp
@@ -14,7 +14,7 @@ from . import init
 from .dropout import Dropout
 from .layers import Linear
 from .module import Module, static, title
-from .multihead import MultiheadAttention
+from .multihead import KVCache, MultiheadAttention
 from .normalization import LayerNorm
 
 __all__ = [
@@ -58,6 +58,29 @@ def _drawn(tree: Any, key: Any) -> Any:
             init.xavier_uniform(k, x.shape, x.dtype) if x.ndim > 1 else x
             for k, x in zip(keys, leaves, strict=True)
         ],
+    )
+
+
+class DecoderCache(NamedTuple):
+    """What a decoder layer keeps: its own keys and values so far, and those of the memory."""
+
+    own: KVCache
+    memory: KVCache
+
+
+def _named(x: Any) -> str:
+    return "None" if x is None else type(x).__name__
+
+
+def _check_caches(model: Any, cache: Any) -> None:
+    """Complain of what is no list of the caches of a model's layers."""
+    several = isinstance(cache, list | tuple) and not hasattr(cache, "_fields")
+    if cache is None or (several and len(cache) == len(model.layers)):
+        return
+    given = f"{len(cache)} caches" if several else _named(cache)
+    raise ValueError(
+        f"{type(model).__name__} takes a cache as its init_cache makes it, a list of those of its "
+        f"{len(model.layers)} layers; it was given {given}"
     )
 
 
@@ -143,17 +166,28 @@ class TransformerEncoderLayer(_Block):
 
     def __call__(
         self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None,
-        is_causal: bool = False,
-    ) -> ft.Array:  # fmt: skip
-        """Map src to an array like it. Masks are those of `MultiheadAttention`."""
+        is_causal: bool = False, *, cache: KVCache | None = None,
+    ) -> Any:  # fmt: skip
+        """Map src to an array like it. Masks and the cache are those of `MultiheadAttention`.
+
+        With a cache, src are the positions that come next, and the new cache comes back, too.
+        """
+        new = cache
 
         def attend(x: Any) -> Any:
-            return self.self_attn(
-                x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal
-            )[0]
+            nonlocal new
+            y, new = self.self_attn(
+                x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal, cache=cache
+            )
+            return y
 
         x = self._added(self.norm1, self.dropout1, fnp.asarray(src), attend)
-        return self._added(self.norm2, self.dropout2, x, self._wide)
+        x = self._added(self.norm2, self.dropout2, x, self._wide)
+        return x if cache is None else (x, new)
+
+    def init_cache(self, batch: int, length: int, dtype: Any = None) -> KVCache:
+        """Make an empty cache for so many sequences and positions: `MultiheadAttention`."""
+        return self.self_attn.init_cache(batch, length, dtype)
 
 
 class TransformerDecoderLayer(_Block):
@@ -218,25 +252,55 @@ class TransformerDecoderLayer(_Block):
     def __call__(
         self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
         tgt_key_padding_mask: Any = None, memory_key_padding_mask: Any = None,
-        tgt_is_causal: bool = False, memory_is_causal: bool = False,
-    ) -> ft.Array:  # fmt: skip
-        """Map tgt to an array like it. Masks are those of `MultiheadAttention`."""
-        memory = fnp.asarray(memory)
+        tgt_is_causal: bool = False, memory_is_causal: bool = False, *,
+        cache: DecoderCache | None = None,
+    ) -> Any:  # fmt: skip
+        """Map tgt to an array like it. Masks are those of `MultiheadAttention`.
+
+        With a cache, tgt are the positions that come next, memory is not looked at (the cache has
+        it), and the new cache comes back, too.
+        """
+        if memory is None if cache is None else not isinstance(cache, DecoderCache):
+            raise TypeError(
+                "TransformerDecoderLayer takes a memory, or a cache that its init_cache made of "
+                f"one; it was given memory {_named(memory)}, cache {_named(cache)}"
+            )
+        own, kept = (None, None) if cache is None else cache
+        memory = fnp.asarray(memory) if cache is None else None
+        new = own
 
         def attend(x: Any) -> Any:
-            return self.self_attn(
-                x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal
-            )[0]
+            nonlocal new
+            y, new = self.self_attn(
+                x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal, cache=own
+            )
+            return y
 
         def look(x: Any) -> Any:
             return self.multihead_attn(
                 x, memory, memory, memory_key_padding_mask, False, memory_mask,
-                is_causal=memory_is_causal,
+                is_causal=memory_is_causal, cache=kept,
             )[0]  # fmt: skip
 
         x = self._added(self.norm1, self.dropout1, fnp.asarray(tgt), attend)
         x = self._added(self.norm2, self.dropout2, x, look)
-        return self._added(self.norm3, self.dropout3, x, self._wide)
+        x = self._added(self.norm3, self.dropout3, x, self._wide)
+        return x if cache is None else (x, DecoderCache(new, kept))
+
+    def init_cache(self, memory: Any, length: int, dtype: Any = None) -> DecoderCache:
+        """Make a cache of a memory, with room for so many positions of the decoder's own.
+
+        Args:
+            memory: (source, batch, d_model), (batch, source, d_model) with ``batch_first``, or
+                (source, d_model).
+            length: the most positions that it can hold.
+            dtype: of its own keys and values; that of the parameters by default.
+
+        Returns:
+            A pytree of arrays whose shapes do not change, so a jitted step compiles once.
+        """
+        kept = self.multihead_attn.cache_of(memory, memory)
+        return DecoderCache(self.self_attn.init_cache(len(kept.key), length, dtype), kept)
 
 
 class TransformerEncoder(Module):
@@ -266,13 +330,33 @@ class TransformerEncoder(Module):
 
     def __call__(
         self, src: Any, mask: Any = None, src_key_padding_mask: Any = None,
-        is_causal: bool | None = None,
-    ) -> ft.Array:  # fmt: skip
-        """Map src to an array like it. Masks are those of `MultiheadAttention`."""
-        x = src
-        for layer in self.layers:
-            x = layer(x, mask, src_key_padding_mask, bool(is_causal))
-        return x if self.norm is None else self.norm(x)
+        is_causal: bool | None = None, *, cache: list[Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Map src to an array like it; with a cache, also to the new one: see a layer's call."""
+        _check_caches(self, cache)
+        x, new = src, []
+        for number, layer in enumerate(self.layers):
+            own = {} if cache is None else {"cache": cache[number]}
+            x = layer(x, mask, src_key_padding_mask, bool(is_causal), **own)
+            if cache is not None:
+                x, kept = x
+                new.append(kept)
+        x = x if self.norm is None else self.norm(x)
+        return x if cache is None else (x, new)
+
+    def init_cache(self, batch: int, length: int, dtype: Any = None) -> list[Any]:
+        """Make empty caches of the layers, for so many sequences and positions.
+
+        Example:
+            >>> import funtorch.numpy as fnp
+            >>> from funtorch import nnx, random
+            >>> layer = nnx.TransformerEncoderLayer(8, 2, 16, batch_first=True, key=random.key(0))
+            >>> model = nnx.TransformerEncoder(layer, 2, key=random.key(1))
+            >>> y, cache = model(fnp.ones((3, 1, 8)), cache=model.init_cache(3, 100))
+            >>> y.shape, cache[1].key.shape
+            ((3, 1, 8), (3, 2, 100, 4))
+        """
+        return [layer.init_cache(batch, length, dtype) for layer in self.layers]
 
 
 class TransformerDecoder(Module):
@@ -303,16 +387,38 @@ class TransformerDecoder(Module):
     def __call__(
         self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
         tgt_key_padding_mask: Any = None, memory_key_padding_mask: Any = None,
-        tgt_is_causal: bool | None = None, memory_is_causal: bool = False,
-    ) -> ft.Array:  # fmt: skip
-        """Map tgt to an array like it. Masks are those of `MultiheadAttention`."""
-        x = tgt
-        for layer in self.layers:
+        tgt_is_causal: bool | None = None, memory_is_causal: bool = False, *,
+        cache: list[Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Map tgt to an array like it; with a cache, also to the new one: see a layer's call."""
+        _check_caches(self, cache)
+        x, new = tgt, []
+        for number, layer in enumerate(self.layers):
+            own = {} if cache is None else {"cache": cache[number]}
             x = layer(
                 x, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
-                bool(tgt_is_causal), memory_is_causal,
+                bool(tgt_is_causal), memory_is_causal, **own,
             )  # fmt: skip
-        return x if self.norm is None else self.norm(x)
+            if cache is not None:
+                x, kept = x
+                new.append(kept)
+        x = x if self.norm is None else self.norm(x)
+        return x if cache is None else (x, new)
+
+    def init_cache(self, memory: Any, length: int, dtype: Any = None) -> list[Any]:
+        """Make caches of the layers, of a memory and for so many positions of their own.
+
+        Example:
+            >>> import funtorch.numpy as fnp
+            >>> from funtorch import nnx, random
+            >>> model = nnx.Transformer(8, 2, 1, 2, 16, batch_first=True, key=random.key(0))
+            >>> memory = model.encoder(fnp.ones((3, 5, 8)))
+            >>> cache = model.decoder.init_cache(memory, 100)
+            >>> y, cache = model.decoder(fnp.ones((3, 1, 8)), memory, cache=cache)
+            >>> y.shape, int(cache[1].own.position)
+            ((3, 1, 8), 1)
+        """
+        return [layer.init_cache(memory, length, dtype) for layer in self.layers]
 
 
 class Transformer(Module):
@@ -431,8 +537,11 @@ class PositionalEncoding(Module):
     def __init__(self, d_model: int, dropout: float = 0.0, batch_first: bool = False) -> None:
         self.d_model, self.dropout, self.batch_first = d_model, Dropout(dropout), batch_first
 
-    def __call__(self, x: Any) -> ft.Array:
-        """Map x of shape (length, batch, d_model) or (length, d_model) to an array like it."""
+    def __call__(self, x: Any, start: Any = 0) -> ft.Array:
+        """Map x of shape (length, batch, d_model) or (length, d_model) to an array like it.
+
+        The first position has the number ``start``, an integer that may be traced.
+        """
         x = fnp.asarray(x)
         axis = 1 if self.batch_first and x.ndim == 3 else 0
         if x.ndim not in (2, 3) or x.shape[-1] != self.d_model:
@@ -442,6 +551,6 @@ class PositionalEncoding(Module):
             )
         places = fnp.arange(self.d_model)
         rates = fnp.exp((places // 2) * (-2 * math.log(10000.0) / self.d_model))
-        angles = fnp.arange(x.shape[axis])[:, None] * rates
+        angles = (start + fnp.arange(x.shape[axis]))[:, None] * rates
         table = fnp.where(places % 2, fnp.cos(angles), fnp.sin(angles)).astype(x.dtype)
         return self.dropout(x + (table[:, None] if x.ndim == 3 and not axis else table))

@@ -1,6 +1,5 @@
 """Settings that every test runs under."""
 
-import importlib.util
 import os
 
 import hypothesis
@@ -14,6 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Tests compile what they run, and leave nothing in the user's cache.
 os.environ.setdefault("FUNTORCH_CACHE_DIR", "off")
 
+from fake_gpu import cupy  # noqa: F401  (a fixture)
+
+from funtorch.hardware import absence
+
 # "ci" draws the same examples every time and has no deadline (the first call compiles); "explore"
 # looks for new failures:  HYPOTHESIS_PROFILE=explore make test
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30)
@@ -22,10 +25,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where CuPy is not installed."""
-    if importlib.util.find_spec("cupy") is not None:
-        return
-    skip = pytest.mark.skip(reason="needs CuPy and an NVIDIA GPU")
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(skip)
+    """Skip tests marked `gpu` where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    why = absence() if marked else ""
+    for item in marked if why else ():
+        item.add_marker(pytest.mark.skip(reason=f"needs an NVIDIA GPU: {why}"))

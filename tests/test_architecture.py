@@ -46,11 +46,13 @@ FLOORS = {
     "funtorch.leaks": 1,
     "funtorch.nans": 1,
     "funtorch.origins": 1,
+    "funtorch.placement": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,
     "funtorch.numpy.ufuncs": 5,
     "funtorch.numpy.mapped": 5,
+    "funtorch.numpy.recurrences": 5,
     "funtorch.nn": 2,
     "funtorch.random": 2,
     "funtorch.random.__init__": 5,
@@ -69,6 +71,7 @@ FLOORS = {
     "funtorch.transforms.programs": 4,
     "funtorch.transforms.residuals": 4,
     "funtorch.transforms.families": 4,
+    "funtorch.transforms.export": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
@@ -78,16 +81,18 @@ FLOORS = {
     "funtorch.data": 5,
     "funtorch.debug": 5,
     "funtorch.experimental": 5,
+    "funtorch.export": 5,
     "funtorch.extend": 5,
     "funtorch.func": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
+    "funtorch.__main__": 6,
     "funtorch.nnx": 6,
 }
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
 LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
-LAZY |= {"PIL", "code", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
+LAZY |= {"PIL", "code", "onnx", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
 GROUPS = (

@@ -8,6 +8,8 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
+from funtorch.backends.compile import plan_of
+from funtorch.backends.plan import Launch
 from funtorch.jaxpr import sub_jaxprs
 from funtorch.transforms.simplify import simplify
 
@@ -128,3 +130,52 @@ def test_ten_thousand_steps_compile_as_fast_as_ten():
     few = min(compile_time(n) for n in (10, 11, 12))
     many = min(compile_time(n) for n in (10_000, 10_001, 10_002))
     assert many < 3 * few
+
+
+def rolled(x):
+    return fnp.roll(x, 1) * 0.5 + x
+
+
+def padded(x):
+    return fnp.pad(x, (1, 0))[:-1] * 0.5 + x
+
+
+def pieced(x):
+    return fnp.concatenate([x[:1], x[1:] - 0.5 * x[:-1]])
+
+
+@pytest.mark.parametrize("step", [rolled, padded, pieced])
+def test_steps_that_read_their_neighbours_are_not_written_out_for_every_path(step):
+    """Each step reads the one before at several places: 3**24 of them, were none stored."""
+
+    def f(x):
+        for _ in range(24):
+            x = step(x)
+        return x
+
+    x = fnp.asarray(np.random.default_rng(0).normal(size=40))
+    np.testing.assert_allclose(ft.jit(f)(x), f(x), rtol=1e-9)
+    rows = ft.jit(lambda x, y: y.at[1].add(f(x)))(x, fnp.zeros((2, 40), x.dtype))
+    np.testing.assert_allclose(rows[1], f(x), rtol=1e-9)
+
+
+def jacobi(n):
+    """Steps on a plane that each read the one before, and a given array, at several places."""
+
+    def f(p, d):
+        for _ in range(n):
+            around = [fnp.roll(p, k, axis) for k in (1, -1) for axis in (0, 1)]
+            p = (d + sum(around)) / 4
+        return (p * p).sum()
+
+    return f
+
+
+def test_a_stencil_is_stored_where_kernels_would_compute_it_over_and_over():
+    p, d = np.random.default_rng(0).normal(size=(2, 24, 24))
+    plan = plan_of(simplify(ft.jit(ft.grad(jacobi(12))).lower(p, d).jaxpr))
+    lengths = [len(s.kernel.body) for s in plan.steps if isinstance(s, Launch)]
+    assert len(lengths) <= 16, lengths  # 78, where only kernels that are too long are cut
+    assert sum(lengths) < 6000, lengths
+    f = ft.grad(jacobi(4))
+    np.testing.assert_allclose(ft.jit(f)(p, d), f(p, d), rtol=1e-9, atol=1e-12)

@@ -15,6 +15,8 @@ M = np.arange(12.0, dtype=F32).reshape(3, 4) - 5.5
 V, PLACES, EMPTY = M[1], np.array([2, 0, -1, 2], np.int32), np.zeros((0, 3), F32)
 ZEROS = np.array([0.0, -0.0, -1.0, 0.0, -0.0], F32)
 SCALAR, HOLES = np.float32(2.5), np.array([[1.0, np.nan], [-np.inf, 2.0]], F32)
+RISING = np.array([-4.0, -1.0, 0.5, 3.0], F32)
+
 
 CASES = [
     (
@@ -88,6 +90,25 @@ CASES = [
     ),
     ("cumsum", [(M,), (M, 1), (PLACES,), (M, 3)]),
     ("cumprod", [(M,), (M, 0)]),
+    ("frexp", [(M,), (HOLES,), (PLACES,), (EMPTY,), (SCALAR,)]),
+    ("modf", [(M,), (HOLES,), (PLACES,), (EMPTY,), (SCALAR,)]),
+    ("spacing", [(M,), (HOLES,), (EMPTY,), (SCALAR,)]),
+    ("ldexp", [(M[:, 0], PLACES[:3]), (M, PLACES), (HOLES, PLACES[:2]), (PLACES, PLACES)]),
+    ("sinc", [(M,), (HOLES,), (ZEROS,), (PLACES,)]),
+    ("angle", [(M,), (M, True), (HOLES,), (PLACES,)]),
+    ("nan_to_num", [(M,), (HOLES,), (PLACES,), (HOLES, True, 7.0)]),
+    ("gcd", [(PLACES, PLACES + 4), (PLACES, PLACES[:, None]), (V, V), (PLACES, 6)]),
+    ("lcm", [(PLACES, PLACES + 4), (PLACES, PLACES[:, None]), (V, V)]),
+    ("interp", [(M, RISING, V), (RISING, RISING, V), (HOLES, RISING, V), (V, RISING, V[:2])]),
+    ("convolve", [(V, V[:2]), (V[:2], V), (V, EMPTY), (M, V), (PLACES, PLACES)]),
+    ("correlate", [(V, V[:2]), (V[:2], V), (V, EMPTY), (M, V)]),
+    ("ediff1d", [(M,), (V,), (EMPTY,)]),
+    ("vander", [(V,), (V, 2), (V, 3, True), (M,)]),
+    ("bincount", [(PLACES + 1,), (PLACES,), (EMPTY,), (PLACES + 1, None, 9), (M,)]),
+    ("digitize", [(M, RISING), (M, RISING[::-1]), (M, RISING, True), (M, M), (V, EMPTY[:, 0])]),
+    ("histogram", [(M,), (M, 4), (V, 0), (HOLES[:, 1], 3), (PLACES,), (ZEROS[:1],), (M, RISING)]),
+    ("quantile", [(M, 0.3), (M, 0.7, 1), (HOLES, 0.5, 0), (EMPTY, 0.5), (M, 1), (M, 2.0)]),
+    ("percentile", [(M, 30), (M, 71.5, 1), (HOLES, 50, 0), (M, 100)]),
 ]
 
 
@@ -115,8 +136,10 @@ def test_straight_to_numpy_is_the_general_way(name, args):
     if isinstance(want, Exception):
         assert str(got) == str(want)
         return
-    assert (got.shape, got.dtype, got.weak_type) == (want.shape, want.dtype, want.weak_type)
-    np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-5)
+    several = (got, want) if isinstance(want, tuple) else ((got,), (want,))
+    for g, w in zip(*several, strict=True):
+        assert (g.shape, g.dtype, g.weak_type) == (w.shape, w.dtype, w.weak_type)
+        np.testing.assert_allclose(g, w, rtol=2e-6, atol=1e-5)
 
 
 def test_names_and_weak_numbers_go_the_general_way():

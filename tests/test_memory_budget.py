@@ -76,7 +76,7 @@ PROGRAMS = {
     "layers": (ft.grad(layers), ([array(32, 32)] * 16, array(256, 32)), 0.45),
     "attention": (ft.value_and_grad(attention), (BLOCKS, array(4, 32, 16)), 0.45),
     "convolutions": (ft.grad(convolved), ([array(8, 8, 3, 3)] * 8, array(2, 8, 16, 16)), 0.8),
-    "in a scan": (accumulated, ([array(32, 32)] * 12, array(3, 128, 32)), 0.65),
+    "in a scan": (accumulated, ([array(32, 32)] * 12, array(3, 128, 32)), 0.67),
     "random": (ft.grad(draws), ([array(16, 16)] * 5, array(128, 16)), 0.75),
 }
 

@@ -185,6 +185,53 @@ def test_cache_without_causality_sees_the_whole_prompt() -> None:
     np.testing.assert_allclose(y, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_transformers_with_a_cache_give_what_they_give_without(batch_first: bool) -> None:
+    model = nnx.Transformer(8, 2, 2, 2, 10, batch_first=batch_first, key=KEY)
+    src, tgt = (x if batch_first else x.swapaxes(0, 1) for x in (X, numbers((2, 5, 8), 6)))
+    padding = np.arange(6) >= np.array([[6], [4]])
+
+    def cut(x: Any, start: int, stop: int) -> Any:
+        return x[:, start:stop] if batch_first else x[start:stop]
+
+    axis = 1 if batch_first else 0
+    want = model.encoder(src, is_causal=True)
+    first, cache = model.encoder(
+        cut(src, 0, 4), is_causal=True, cache=model.encoder.init_cache(2, 7)
+    )
+    last, cache = model.encoder(cut(src, 4, 6), is_causal=True, cache=cache)
+    got = fnp.concatenate([first, last], axis)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+    memory = model.encoder(src, src_key_padding_mask=padding)
+    masks = {"memory_key_padding_mask": padding}
+    want = model.decoder(tgt, memory, tgt_is_causal=True, **masks)
+    step = ft.jit(lambda m, x, cache: m.decoder(x, None, cache=cache, **masks))
+    cache, ys = model.decoder.init_cache(memory, 7), []
+    for k in range(5):
+        y, cache = step(model, cut(tgt, k, k + 1), cache)
+        ys.append(y)
+    np.testing.assert_allclose(fnp.concatenate(ys, axis), want, rtol=1e-4, atol=1e-5)
+    assert len(step.stats().compiles) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 5}, {"add_bias_kv": True}], ids=str)
+def test_a_memory_that_is_kept_is_the_memory(options: dict[str, Any]) -> None:
+    layer = nnx.MultiheadAttention(8, 4, num_kv_heads=2, key=KEY, **options)
+    k, v = numbers((7, 2, layer.kdim), 7), numbers((7, 2, layer.vdim), 8)
+    query = X.swapaxes(0, 1)
+    want, _ = layer(query, k, v, need_weights=False)
+    got, kept = layer(query, None, None, cache=layer.cache_of(k, v))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert int(kept.position) == 7
+    single, _ = layer(query[:, 1], None, None, cache=layer.cache_of(k[:, 1], v[:, 1]))
+    np.testing.assert_allclose(single, want[:, 1], rtol=1e-4, atol=1e-5)
+    # Places that are not filled yet are not seen.
+    room = [fnp.pad(x, [(0, 0)] * 2 + [(0, 3), (0, 0)], constant_values=9) for x in kept[:2]]
+    part, _ = layer(query, None, None, cache=kept._replace(key=room[0], value=room[1]))
+    np.testing.assert_allclose(part, want, rtol=1e-4, atol=1e-5)
+
+
 def test_grouped_queries_are_heads_repeated() -> None:
     layer = nnx.MultiheadAttention(8, 4, num_kv_heads=2, batch_first=True, key=KEY)
     w = layer.in_proj_weight
@@ -285,11 +332,14 @@ def test_positions_are_sines() -> None:
     y = nnx.PositionalEncoding(6)(x)
     np.testing.assert_allclose(y[:, 0, 2], np.sin(np.arange(9) / 10000 ** (2 / 6)), atol=1e-5)
     np.testing.assert_allclose(y[:, 1, 5], np.cos(np.arange(9) / 10000 ** (4 / 6)), atol=1e-5)
+    later = ft.jit(lambda x, start: nnx.PositionalEncoding(6)(x, start))(x[4:], 4)
+    np.testing.assert_allclose(later, y[4:], atol=1e-6)
     first = nnx.PositionalEncoding(6, batch_first=True)(x.swapaxes(0, 1))
     np.testing.assert_array_equal(first.swapaxes(0, 1), y)
 
 
 MODEL = nnx.TransformerEncoder(nnx.TransformerEncoderLayer(8, 2, 10, key=KEY), 2)
+PLAIN = nnx.MultiheadAttention(8, 2, key=KEY)
 sdpa = nnx.scaled_dot_product_attention
 MISTAKES = {
     "size": (lambda: MODEL(X[..., :4]), r"^layers\.0\.self_attn: MultiheadAttention\(embed_dim=8.*"
@@ -302,6 +352,14 @@ MISTAKES = {
     "groups": (lambda: nnx.MultiheadAttention(8, 4, num_kv_heads=3, key=KEY), "num_kv_heads=3"),
     "full": (lambda: MODERN(X, X, X, cache=MODERN.init_cache(2, 5)), "of 2 sequences of 5 "
              "positions, of which 0 are taken, and 2 sequences of 6 more"),
+    "kept": (lambda: MODERN(X, None, None, cache=MODERN.cache_of(X, X)), "key=None and value=None "
+             "neither with is_causal=True nor with rotary_base"),
+    "kept batch": (lambda: PLAIN(X.swapaxes(0, 1), None, None, cache=PLAIN.cache_of(X, X)),
+                   "a cache of 6 sequences, and 2 sequences of queries"),
+    "caches": (lambda: MODEL(X, cache=MODEL.init_cache(6, 9)[:1]), "TransformerEncoder takes a "
+               "cache as its init_cache makes it, .* its 2 layers; it was given 1 caches"),
+    "one cache": (lambda: MODEL(X, cache=PLAIN.init_cache(6, 9)), "2 layers; it was given KVCache"),
+    "memory": (lambda: PLAIN.cache_of(X, X[:1]), r"value \(1, 6, 8\)"),
     "activation": (lambda: nnx.TransformerEncoderLayer(8, 2, activation="x", key=KEY),
                    "TransformerEncoderLayer takes activation 'relu', 'gelu' or a function.*'x'"),
     "odd": (lambda: nnx.rotary_embedding(X[..., :3]), r"even size; .* \(2, 6, 3\)"),
@@ -327,6 +385,25 @@ def test_integers_are_no_mask() -> None:
         TypeError, match=r"^layers\.0\.self_attn: .*takes key_padding_mask of bools"
     ):
         MODEL(X, None, np.zeros((6, 2), np.int32))
+
+
+def test_what_is_no_cache_and_no_memory() -> None:
+    layer = nnx.TransformerDecoderLayer(8, 2, 10, key=KEY)
+    with pytest.raises(TypeError, match=r"takes a memory, .* memory None, cache None"):
+        layer(X, None)
+    with pytest.raises(TypeError, match=r"takes a memory, .* memory None, cache KVCache"):
+        layer(X, None, cache=PLAIN.init_cache(6, 9))
+    with pytest.raises(TypeError, match=r"takes a key and a value; or None for both, and a cache"):
+        PLAIN(X, None, X, cache=PLAIN.init_cache(6, 9))
+    with pytest.raises(TypeError, match=r"a cache that its init_cache or cache_of .* given tuple"):
+        PLAIN(X, X, X, cache=(X, X, 0))
+
+
+def test_a_full_cache_gives_nan_where_nothing_can_be_raised() -> None:
+    step = ft.jit(lambda x, cache: PLAIN(x, x, x, cache=cache))
+    y, cache = step(X, PLAIN.init_cache(6, 3))
+    assert bool(fnp.isfinite(y).all())
+    assert bool(fnp.isnan(step(X, cache)[0]).all())
 
 
 def test_attention_of_nothing() -> None:

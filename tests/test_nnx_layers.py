@@ -200,12 +200,12 @@ def test_every_layer_of_torch_has_a_row() -> None:
         "InstanceNorm3d",
         # random windows, below
         "FractionalMaxPool2d", "FractionalMaxPool3d",
+        # its gradient is not the derivative there: test_nnx_more
+        "CrossMapLRN2d",
         # sequences and attention
         "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell", "MultiheadAttention",
         "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
         "TransformerEncoderLayer",
-        # of what it sums, the first channel is never taken out again: not followed
-        "CrossMapLRN2d",
         # containers, bases, several devices
         "Buffer", "Container", "DataParallel", "Module", "ModuleDict", "ModuleList", "Parameter",
         "ParameterDict", "ParameterList", "RNNBase", "RNNCellBase", "Sequential", "SyncBatchNorm",

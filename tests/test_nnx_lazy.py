@@ -124,3 +124,37 @@ def test_norms_of_all_kinds(name: str) -> None:
     want = getattr(nnx, name[4:])(3, eps=0.1, affine=True)
     assert ft.tree.structure(made) == ft.tree.structure(want)
     np.testing.assert_array_equal(nnx.train(made)(x)[0], nnx.train(want)(x)[0])
+
+
+RECURRENT = [f"{kind}{part}" for kind in ("RNN", "LSTM", "GRU") for part in ("", "Cell")]
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_of_all_kinds(name: str) -> None:
+    made = nnx.initialize(
+        getattr(nnx, f"Lazy{name}")(4, bias=False, key=KEY), fnp.ones((7, 5, 3)[-2:])
+    )
+    want = getattr(nnx, name)(3, 4, bias=False, key=KEY)
+    assert ft.tree.structure(made) == ft.tree.structure(want)
+    for a, b in zip(ft.tree.leaves(made), ft.tree.leaves(want), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_recurrent_layer_gets_what_it_is_called_with() -> None:
+    class Tagger(nnx.Module):
+        lstm: nnx.Module
+        out: nnx.Module
+
+        def __call__(self, x, lengths):
+            y, (h, _) = self.lstm(x, lengths=lengths)
+            return self.out(y), h
+
+    lengths = np.array([7, 2, 5])
+    lazy = Tagger(
+        nnx.LazyLSTM(4, bidirectional=True, batch_first=True, key=KEY), nnx.LazyLinear(2, key=KEY)
+    )
+    model = nnx.initialize(lazy, fnp.ones((3, 7, 6)), lengths)
+    assert (model.lstm.input_size, model.out.in_features) == (6, 8)
+    assert model(fnp.ones((3, 7, 6)), lengths)[0].shape == (3, 7, 2)
+    with pytest.raises(ValueError, match=r"lstm: LazyLSTM.*has no parameters yet"):
+        lazy(fnp.ones((3, 7, 6)), lengths)

@@ -173,6 +173,11 @@ GIVEN = {
 }
 
 
+def test_one_array_is_no_pair_of_states() -> None:
+    with pytest.raises(TypeError, match=r"rnn: .* states \(h, c\); it was given float32\[1,3,2\]"):
+        MODEL(X, fnp.zeros((1, 3, 2)))
+
+
 @pytest.mark.parametrize("name", GIVEN)
 def test_mistakes_name_the_place(name: str) -> None:
     call, text = GIVEN[name]

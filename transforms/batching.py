@@ -178,7 +178,7 @@ class Batch(Trace):
             raise NoLanesError
         else:
             lanes = self._predicate(x)
-            known = lanes if type(lanes) is ArrayImpl else lanes.concrete()
+            known = lanes if isinstance(lanes, ArrayImpl) else lanes.concrete()
             if known is None or self.group.mask is not None:
                 outcome = self._masked(lanes)
             else:

@@ -9,13 +9,14 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, LinearArg, Primitive, aval_of
+from funtorch.core import LinearArg, Primitive, aval_of
 from funtorch.device import default_backend
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
 from funtorch.ops.elementwise import max as max_
 from funtorch.ops.elementwise import min as min_
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
@@ -44,7 +45,7 @@ def _type(index: Any, *avals: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
 
 
 def _eager(xp: Any, index: Any, *buffers: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
-    return [o._data for o in eval_jaxpr(branches[int(index)], *[ArrayImpl(b) for b in buffers])]
+    return [buffer_of(o) for o in eval_jaxpr(branches[int(index)], *map(array_of, buffers))]
 
 
 def _bind(index: Any, programs: Sequence[Any], args: Sequence[Any]) -> list[Any]:

@@ -14,21 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funtorch import arraytree as tree
-from funtorch.core import (
-    ArrayImpl,
-    LinearArg,
-    Primitive,
-    aval_of,
-    current,
-    eval_trace,
-    no_source,
-    use_trace,
-)
+from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no_source, use_trace
 from funtorch.errors import MismatchError
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
 from funtorch.origins import call_named
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
@@ -114,7 +106,7 @@ def _out_trees(fun: Any) -> list[Any]:
 
 
 def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
-    return [o._data for o in fun(*[ArrayImpl(b) for b in buffers])]
+    return [buffer_of(o) for o in fun(*map(array_of, buffers))]
 
 
 def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
@@ -516,7 +508,7 @@ def _lin_apply(
 
 
 def _lin_eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    return [t._data for t in _lin_apply(*[ArrayImpl(b) for b in buffers], **params)]
+    return [buffer_of(t) for t in _lin_apply(*map(array_of, buffers), **params)]
 
 
 def _lin_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:

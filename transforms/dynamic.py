@@ -23,7 +23,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["Sizes", "Template", "align"]
+__all__ = ["Inputs", "Sizes", "Template", "align", "fitted"]
 
 Sizes = dict[str, int]
 
@@ -63,7 +63,7 @@ def _solved(rows: list[list[Fraction]]) -> list[Fraction] | None:
     return None if any(row[-1] for row in rows[count:]) else [row[-1] for row in rows[:count]]
 
 
-def _fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, Any]) -> int:
+def fitted(values: Sequence[int], points: Sequence[Sizes], symbols: dict[str, Any]) -> int:
     """Return the polynomial that has these values at these points.
 
     Raises:
@@ -114,7 +114,7 @@ class _Aligned:
         others: the programs that it is compared with.
     """
 
-    def __init__(self, join: Callable[[Sequence[int]], int], inputs: _Inputs) -> None:
+    def __init__(self, join: Callable[[Sequence[int]], int], inputs: Inputs) -> None:
         self.join, self.inputs = join, inputs
 
     def value(self, values: Sequence[Any]) -> Any:
@@ -164,10 +164,9 @@ class _Aligned:
             return out
 
         def atom(found: Sequence[Any]) -> Any:
-            if top:
-                given = self.inputs.input(found)
-                if given is not None:
-                    return given
+            given = self.inputs.input(found, top)
+            if given is not None:
+                return given
             first = found[0]
             if isinstance(first, Lit):
                 if not all(isinstance(v, Lit) and _same(first, v) for v in found[1:]):
@@ -202,15 +201,15 @@ def _same(a: Lit, b: Lit) -> bool:
     return _same_array(np.asarray(a.val._data), np.asarray(b.val._data))
 
 
-class _Inputs:
+class Inputs:
     """Scalars that depend on the sizes: inputs of the template, before its others."""
 
     def __init__(self) -> None:
         self.vars: dict[tuple[Any, ...], Var] = {}
 
-    def input(self, found: Sequence[Any]) -> Var | None:
+    def input(self, found: Sequence[Any], top: bool) -> Any:
         """Return the input that stands for constants that differ, None where they do not."""
-        if not all(isinstance(v, Lit) for v in found):
+        if not (top and all(isinstance(v, Lit) for v in found)):
             return None
         values = [np.asarray(v.val._data) for v in found]
         if all(_same_array(values[0], v) for v in values[1:]):
@@ -222,7 +221,7 @@ class _Inputs:
         return self.vars.setdefault(key, Var(ShapedArray((), first.dtype)))
 
 
-class _Given(_Inputs):
+class _Given(Inputs):
     """What the inputs of a template are in a program at other sizes."""
 
     def __init__(self, wanted: Sequence[Var]) -> None:
@@ -230,9 +229,9 @@ class _Given(_Inputs):
         self.wanted = set(wanted)
         self.found: dict[Var, ArrayImpl] = {}
 
-    def input(self, found: Sequence[Any]) -> Var | None:
+    def input(self, found: Sequence[Any], top: bool) -> Any:
         var, given = found
-        if not isinstance(var, Var) or var not in self.wanted:
+        if not top or not isinstance(var, Var) or var not in self.wanted:
             return None
         if not isinstance(given, Lit) or given.aval.dtype != var.aval.dtype:
             raise NotDynamic("what is a constant at other sizes is computed at these")
@@ -280,13 +279,20 @@ class Template:
         return [given.found[v] for v in self.scalars]
 
 
-def align(programs: Sequence[Jaxpr], points: Sequence[Sizes], hints: Sizes) -> Template:
+def align(
+    programs: Sequence[Jaxpr],
+    points: Sequence[Sizes],
+    hints: Sizes,
+    constants: Callable[[Sequence[Sizes], dict[str, Any]], Inputs] | None = None,
+) -> Template:
     """Return what programs are for all sizes.
 
     Args:
         programs: of one function, calls inlined, without constants.
         points: the sizes of each.
         hints: of the template's sizes.
+        constants: what takes the place of constants that depend on sizes, made of the points and
+            the symbols; by default they become inputs.
 
     Raises:
         NotDynamic: if they differ in more than sizes and scalar constants.
@@ -300,10 +306,10 @@ def align(programs: Sequence[Jaxpr], points: Sequence[Sizes], hints: Sizes) -> T
             return values[0]
         key = tuple(values)
         if key not in known:
-            known[key] = _fitted(key, points, symbols)
+            known[key] = fitted(key, points, symbols)
         return known[key]
 
-    inputs = _Inputs()
+    inputs = Inputs() if constants is None else constants(points, symbols)
     body = _Aligned(join, inputs).program(list(programs), True)
     scalars = tuple(inputs.vars.values())
     found = Jaxpr([*scalars, *body.invars], body.eqns, body.outvars)

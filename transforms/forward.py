@@ -63,7 +63,7 @@ class JVPTracer(Tracer):
 
     def concrete(self) -> ArrayImpl | None:
         primal = self.primal
-        return primal if type(primal) is ArrayImpl else primal.concrete()
+        return primal if isinstance(primal, ArrayImpl) else primal.concrete()
 
     def values(self) -> tuple[np.ndarray, int] | None:
         return known_values(self.primal)

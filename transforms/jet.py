@@ -69,7 +69,7 @@ class JetTracer(Tracer):
 
     def concrete(self) -> ArrayImpl | None:
         primal = self.coefs[0]
-        return primal if type(primal) is ArrayImpl else primal.concrete()
+        return primal if isinstance(primal, ArrayImpl) else primal.concrete()
 
     def values(self) -> tuple[np.ndarray, int] | None:
         return known_values(self.coefs[0])

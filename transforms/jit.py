@@ -17,9 +17,10 @@ from funtorch import arraytree as tree
 from funtorch.config import config
 from funtorch.core import ArrayImpl, ShapedArray, _state, eval_trace
 from funtorch.errors import TooManyPathsError
+from funtorch.hardware import CPU, Device, find
 from funtorch.jaxpr import Jaxpr
-from funtorch.numpy.promotion import on_device
 from funtorch.origins import leaf_names
+from funtorch.placement import Placed, device_of, meeting, put
 from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, extractor
 
@@ -95,6 +96,7 @@ class Jitted:
         donate_argnames: frozenset[str],
         memory_budget: int | None = None,
         dynamic_axes: Any = None,
+        device: Device | None = None,
     ) -> None:
         functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
         self.__wrapped__ = fun
@@ -107,6 +109,7 @@ class Jitted:
         self._donate_argnames = donate_argnames
         self._budget = memory_budget
         self._dynamic_axes = dynamic_axes
+        self._device = device
         self._families: list[Family] = []
         self._programs: OrderedDict[Signature, Program | Switchboard] = OrderedDict()
         # What decided in Python when it was traced without values, and whether values may help.
@@ -161,14 +164,19 @@ class Jitted:
             return self._fun(*args, **kwargs)
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
-        eager = _state.trace is eval_trace
+        eager = _state.trace is eval_trace or type(_state.trace) is Placed
         if eager:
             leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
         names = functools.partial(leaf_names, self._fun, args, kwargs)
         arrays = as_arrays(leaves, "argument", self._fun, names)
-        eager = eager and all(type(x) is ArrayImpl for x in arrays)
+        eager = eager and all(isinstance(x, ArrayImpl) for x in arrays)
         key = _signature(arrays, treedef, static)
         if eager:
+            device = self._place(arrays, names)
+            if device != CPU:
+                key = key._replace(device=device)
+            if self._device is not None:
+                arrays = [x if device_of(x) in (CPU, device) else put(x, device) for x in arrays]
             arrays = [prepared(x) for x in arrays]
         program: Any = self._programs.get(key)
         if program is None and (eager or key not in self._inlined):
@@ -181,7 +189,8 @@ class Jitted:
             return program.bind(arrays)
         kinds = [x._kind for x in arrays]  # before donated ones are gone
         result = program.call(arrays)
-        self._remember(key, kinds, program)
+        if _state.trace is eval_trace:  # and no other device is the default
+            self._remember(key, kinds, program)
         return result
 
     def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
@@ -190,7 +199,7 @@ class Jitted:
         Where that knows the values, as under `grad` alone, they say which path to take. Otherwise
         the function becomes a part of what is traced.
         """
-        values = [x if type(x) is ArrayImpl else x.concrete() for x in arrays]
+        values = [x if isinstance(x, ArrayImpl) else x.concrete() for x in arrays]
         if self._inlined.get(key, True) and not any(v is None for v in values):
             values = [prepared(v) for v in values]
             board: Any = self._programs.get(key)
@@ -230,6 +239,17 @@ class Jitted:
             calls.clear()
         calls[(token, key.static, *kinds)] = program.call
         self._fast = fast
+
+    def _place(self, arrays: Sequence[Any], names: Callable[[], Sequence[str]]) -> Device:
+        """Return the device that a call runs on."""
+        if self._device is not None:
+            return self._device
+        try:
+            found = meeting(arrays, f"jit of {self._name}")
+        except ValueError:
+            meeting(arrays, f"jit of {self._name}", [f"argument {n}" for n in names()])
+            raise
+        return found or (_state.trace.device if type(_state.trace) is Placed else CPU)
 
     def _split_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
         """Take static arguments out: the others, with None in their places, and the values."""
@@ -317,12 +337,12 @@ class Jitted:
         name = self._name.split(" ")[0]
         if explored or not config.python_control_flow:
             jaxpr, out_tree = stage_tree(call, key.treedef, avals)
-            return Program(jaxpr, out_tree, name, donated, record, self._budget)
+            return Program(jaxpr, out_tree, name, donated, record, self._budget, key.device)
         board = Switchboard(
             flat_function(call, key.treedef),
             avals,
             self._name,
-            compile=segment,
+            compile=functools.partial(segment, device=key.device),
             donated=donated,
             prepare=prepared,
             record=lambda reason: self._note(Record(reason)),
@@ -335,7 +355,8 @@ class Jitted:
             return None
         if board.tree.root is not end:
             return board
-        return Program(board.tree.whole(), end.out_tree, name, donated, record, self._budget)
+        whole = board.tree.whole()
+        return Program(whole, end.out_tree, name, donated, record, self._budget, key.device)
 
     def _of_dynamic(self, key: Signature) -> Callable[..., Any]:
         """Return the function of the arguments that are not static."""
@@ -412,7 +433,8 @@ class Jitted:
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
-        key = _signature(avals, treedef, static)
+        names = functools.partial(leaf_names, self._fun, args, kwargs)
+        key = _signature(avals, treedef, static)._replace(device=self._place(leaves, names))
         program: Any = self._programs.get(key)
         if type(program) is Switchboard:
             program.explored = program.explored or self._stage(key, args, kwargs, explored=True)
@@ -422,7 +444,7 @@ class Jitted:
         gone = {where for where, *_ in static or ()}
         own = tuple(x for k, x in enumerate(args) if k not in gone)
         in_tree = tree.structure((own, kwargs)) if gone else treedef
-        return Traced(program, in_tree, avals, leaf_names(self._fun, args, kwargs))
+        return Traced(program, in_tree, avals, names())
 
     def _last_path(self, args: Any, kwargs: Any) -> Program | None:
         """Return the path that the last call took, of those with arguments of such types."""
@@ -515,7 +537,8 @@ def jit(
             docs/dynamic-axes.md.
         keep_unused, inline, compiler_options: accepted for compatibility; arguments are never left
             out, calls inside a compiled program always become part of it, and there is no XLA.
-        device, backend: None or the CPU.
+        device, backend: where it runs, as for `funtorch.device_put`; arguments are moved there.
+            Without it, where its arguments are.
 
     Returns:
         The compiled function, with ``trace(*args)``, ``lower(*args)``, ``eval_shape(*args)``,
@@ -535,8 +558,7 @@ def jit(
         >>> float(f(0.0))
         1.0
     """
-    for place in (device, backend):
-        on_device(place, "jit")
+    places = [find(place, "jit") for place in (device, backend) if place is not None]
     if fun is None:
         return functools.partial(
             jit,
@@ -546,6 +568,8 @@ def jit(
             donate_argnames=donate_argnames,
             memory_budget=memory_budget,
             dynamic_axes=dynamic_axes,
+            device=device,
+            backend=backend,
         )
     check_callable(fun, "jit")
     if dynamic_axes is not None:
@@ -559,7 +583,8 @@ def jit(
     donate_nums, donate_names = named_arguments(
         fun, ints(donate_argnums), names_of(donate_argnames)
     )
-    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes)
+    place = places[0] if places and places[0] != CPU else None
+    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes, place)
 
 
 def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, aval_of, concrete_or_error
+from funtorch.core import Primitive, ShapedArray, Tracer, aval_of, concrete_or_error, truth
 from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
@@ -18,6 +18,7 @@ from funtorch.ops.reduce import reduce_or, reduce_sum
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
 from funtorch.origins import call_named
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
@@ -50,14 +51,14 @@ def run_while(
 ) -> tuple[bool, list[Any]]:
     """Run a loop equation by equation; return whether it ended within ``steps``, and the carry."""
     cond_consts, body_consts, carry = split(
-        [ArrayImpl(b) for b in buffers], cond_nconsts, body_nconsts
+        [array_of(b) for b in buffers], cond_nconsts, body_nconsts
     )
-    while going := bool(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]._data):
+    while going := truth(eval_jaxpr(cond_jaxpr, *cond_consts, *carry)[0]):
         if steps <= 0:
             break
         carry = eval_jaxpr(body_jaxpr, *body_consts, *carry)
         steps -= 1
-    return not going, [c._data for c in carry]
+    return not going, [buffer_of(c) for c in carry]
 
 
 def _while_eager(xp: Any, *buffers: Any, **params: Any) -> list[Any]:

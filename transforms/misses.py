@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from funtorch.config import config
 from funtorch.core import ShapedArray
+from funtorch.hardware import CPU, Device
 from funtorch.origins import leaf_names
 
 __all__ = ["Compile", "Signature", "Stats", "why_it_missed"]
@@ -61,6 +62,7 @@ class Signature(NamedTuple):
     static: tuple[tuple[Any, type, Any], ...] | None  # position or name, type, value
     settings: tuple[Any, ...]
     axes: tuple[tuple[Any, int], ...] = ()  # names and sizes of mapped axes around the call
+    device: Device = CPU  # that it runs on
 
 
 def _shown(kind: tuple[Any, ...]) -> str:
@@ -91,6 +93,8 @@ def _differences(old: Signature, new: Signature, names: Sequence[str]) -> list[s
         for name, a, b in zip(config.traced, old.settings, new.settings, strict=True)
         if a != b
     ]
+    if old.device != new.device:
+        found.append(f"it ran on {old.device}, now on {new.device}")
     if old.axes != new.axes:
         found.append(f"mapped axes were {dict(old.axes)}, are {dict(new.axes)}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,9 +12,11 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, delete, kind_of
+from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, primitives
 from funtorch.dims import NotDynamic
+from funtorch.hardware import CPU, Device, cupy
 from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
 from funtorch.treecode import builder
 
 from ..backends import (
@@ -43,11 +46,12 @@ call_rules(jit_p)
 
 
 def compiled(
-    jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
+    jaxpr: Jaxpr, donated: frozenset[int] = frozenset(), device: Device = CPU
 ) -> Callable[[Sequence[Any]], list[Any]]:
-    run = jaxpr.memo.get(("compiled", donated))
+    run = jaxpr.memo.get(("compiled", donated, device))
     if run is None:
-        run = jaxpr.memo["compiled", donated] = compile_jaxpr(simplify(jaxpr), donated)
+        run = compile_jaxpr(simplify(jaxpr), donated, device)
+        jaxpr.memo["compiled", donated, device] = run
     return run
 
 
@@ -56,30 +60,38 @@ _MOST_SEGMENTS = 1024
 
 
 def segment(
-    jaxpr: Jaxpr, donated: Sequence[int] = ()
+    jaxpr: Jaxpr, donated: Sequence[int] = (), device: Device = CPU
 ) -> tuple[Callable[[Sequence[Any]], list[Any]], frozenset[int]]:
     """Compile a part of a program; equal ones, as steps of a loop are, are compiled once.
 
     Args:
         jaxpr: the part.
         donated: positions of inputs that may be overwritten.
+        device: where it runs.
 
     Returns:
         a function of buffers, and the positions of inputs that it overwrites.
     """
     gone = _usable(jaxpr, donated)
     spelling = None if config.debug_nans or config.debug_infs else spelled(simplify(jaxpr))
-    run = _segments.get((spelling, gone))
+    key = spelling, gone, device
+    run = _segments.get(key)
     if run is None or spelling is None:
-        run = _segments[spelling, gone] = compiled(jaxpr, gone)
-    _segments.move_to_end((spelling, gone))
+        run = _segments[key] = compiled(jaxpr, gone, device)
+    _segments.move_to_end(key)
     while len(_segments) > _MOST_SEGMENTS:
         _segments.popitem(last=False)
     return run, gone
 
 
 def _jit_eager(xp: Any, *buffers: Any, jaxpr: Jaxpr, name: str) -> list[Any]:
-    return compiled(jaxpr)(list(buffers))
+    return _run_on(xp, jaxpr, buffers)
+
+
+def _run_on(xp: Any, jaxpr: Jaxpr, buffers: Sequence[Any]) -> list[Any]:
+    """Compile a program for the current device, and run it."""
+    device = CPU if xp is np else Device("cuda", int(xp.cuda.Device().id))
+    return compiled(jaxpr, device=device)(list(buffers))
 
 
 jit_p.eager = _jit_eager
@@ -107,13 +119,13 @@ _scan_eager, _while_eager = scan_p.eager, while_p.eager
 
 def _compiled_scan(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
     short = params["length"] * len(params["jaxpr"].eqns) <= _INTERPRETED
-    if short or config.disable_jit or xp is not np:
+    if short or config.disable_jit:
         return _scan_eager(xp, *buffers, **params)
-    return compiled(_loop_program(scan_p, buffers, params))(list(buffers))
+    return _run_on(xp, _loop_program(scan_p, buffers, params), buffers)
 
 
 def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
-    if config.disable_jit or xp is not np:
+    if config.disable_jit:
         return _while_eager(xp, *buffers, **params)
     first = params["cond_nconsts"] + params["body_nconsts"]
     steps = _INTERPRETED // (1 + len(params["body_jaxpr"].eqns))
@@ -121,10 +133,37 @@ def _compiled_while(xp: Any, *buffers: Any, **params: Any) -> list[Any]:
     if ended:
         return carry
     rest = [*buffers[:first], *carry]
-    return compiled(_loop_program(while_p, rest, params))(rest)
+    return _run_on(xp, _loop_program(while_p, rest, params), rest)
 
 
 scan_p.eager, while_p.eager = _compiled_scan, _compiled_while
+
+
+# -------------------------------------------------------------------------- operations on a GPU
+_singles: OrderedDict[Any, Jaxpr] = OrderedDict()
+_MOST_SINGLES = 512
+COMPILED_THERE = ("scatter", "scatter_add", "scatter_max", "scatter_min", "scatter_mul")
+"""Primitives that have no function in CuPy: on a GPU they are compiled, one by one."""
+
+
+def _compiled_there(prim: Primitive) -> Callable[..., Any]:
+    """Return the rule that compiles a primitive, for each type of its arguments, and runs it."""
+
+    def rule(device: Device, *buffers: Any, **params: Any) -> Any:
+        types = tuple((b.shape, b.dtype) for b in buffers)
+        key = prim.name, types, tuple(sorted(params.items()))
+        if key not in _singles:
+            avals = [ShapedArray(*t) for t in types]
+            ins, out = [Var(a) for a in avals], Var(prim.type(*avals, **params))
+            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, [out])], [out])
+            if len(_singles) > _MOST_SINGLES:
+                _singles.popitem(last=False)
+        return compiled(_singles[key], device=device)(list(buffers))[0]
+
+    return rule
+
+
+own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
 
 
 # -------------------------------------------------------------------------------------- one program
@@ -159,8 +198,10 @@ class Program:
         donated: frozenset[int],
         record: Record,
         budget: int | None = None,
+        device: Device = CPU,
     ) -> None:
         self.record = record
+        self.device = meeting(jaxpr.consts, f"what {name} closes over") or device
         self.budget = budget
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
@@ -175,8 +216,8 @@ class Program:
 
     def compiled(self) -> Callable[[Sequence[Any]], list[Any]]:
         if self.budget is None:
-            return compiled(self.jaxpr, self.donated)
-        return compile_jaxpr(self.simplified(), self.donated)
+            return compiled(self.jaxpr, self.donated, self.device)
+        return compile_jaxpr(self.simplified(), self.donated, self.device)
 
     def simplified(self) -> Jaxpr:
         """Return the program that is compiled."""
@@ -193,16 +234,24 @@ class Program:
     def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
         """Return the function from arrays, of the program's types and contiguous, to the result."""
         (run, scalars), build = self._runnable(), builder(self.out_tree)
-        consts = [prepared(c)._data for c in (*scalars, *self.consts)]
-        avals = self.jaxpr.out_avals
+        avals, place = self.jaxpr.out_avals, None if self.device == CPU else self.device
+        buffer = functools.partial(_buffer_on, self.device)
+        consts = [buffer(prepared(c)) for c in (*scalars, *self.consts)]
         weak = [a.weak_type for a in avals]
-        kinds = [kind_of(a.shape, a.dtype, a.weak_type) for a in avals]
+        kinds = [kind_of(a.shape, a.dtype, a.weak_type, place) for a in avals]
         gone = [k - len(self.consts) for k in sorted(self.donated)]
         why = f"It was donated to {self.name}, a jitted function; pass a copy to keep it."
 
         def call(arrays: Sequence[ArrayImpl]) -> Any:
             outs = run([*consts, *[x._data for x in arrays]])
             return build([*map(ArrayImpl, outs, weak, kinds)])
+
+        def call_there(arrays: Sequence[ArrayImpl]) -> Any:
+            outs = run([*consts, *map(buffer, arrays)])
+            return build([*map(DeviceArray, outs, weak, kinds)])
+
+        if place is not None:
+            call = call_there
 
         def call_and_delete(arrays: Sequence[ArrayImpl]) -> Any:
             result = call(arrays)
@@ -214,7 +263,7 @@ class Program:
 
     def _runnable(self) -> Bound:
         """Return compiled code, for several sizes where it can be, and what it takes first."""
-        if self.family is not None:
+        if self.family is not None and self.device == CPU:
             (family, sizes, trace_at), self.family = self.family, None
             try:
                 bound, fresh = family.bound(self.jaxpr, sizes, self.donated, trace_at)
@@ -258,21 +307,42 @@ def prepared(x: Any) -> Any:
 
     NumPy arrays are read in place, since nothing outlives the call.
     """
-    weak = False
+    weak, place = False, None
+    if type(x) is DeviceArray:
+        return _prepared_there(x)
     if type(x) is ArrayImpl:
         if x._kind:
             return x
         weak = x._weak
+        place = CPU if hasattr(x, "_stays") else None
     elif type(x) is np.ndarray and x.dtype.kind in "fiubc" and x.dtype == dtypes.canonical(x.dtype):
         x = ArrayImpl(x)
     else:
         (x,) = as_arrays([x], "argument", None)
         if type(x) is not ArrayImpl:
-            return x
+            return _prepared_there(x) if type(x) is DeviceArray else x
         weak = x._weak
     data = x._data
     if type(data) is not np.ndarray or not (data.flags.c_contiguous and data.flags.aligned):
         x = ArrayImpl(np.array(data, order="C"), weak)
         data = x._data
-    x._kind = kind_of(data.shape, data.dtype, weak)
+    x._kind = kind_of(data.shape, data.dtype, weak, place)
     return x
+
+
+def _prepared_there(x: DeviceArray) -> DeviceArray:
+    """Return an array on a GPU as compiled programs read it."""
+    if not x._kind:
+        if not x._buffer.flags.c_contiguous:
+            device, xp = device_of(x), cupy()
+            with xp.cuda.Device(device.id):
+                x = DeviceArray(xp.ascontiguousarray(x._buffer), x._weak)
+        x._kind = kind_of(x.shape, x.dtype, x._weak, device_of(x))
+    return x
+
+
+def _buffer_on(device: Device, x: ArrayImpl) -> Any:
+    """Return an array's buffer for a program on a device, moved there if need be."""
+    if type(x) is not DeviceArray:
+        return x._data if device == CPU else moved(x._data, device)
+    return x.host() if device == CPU else x._buffer

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funtorch.config import config
-from funtorch.core import ArrayImpl, LinearArg, Primitive, Tracer, current
+from funtorch.core import LinearArg, Primitive, Tracer, current
 from funtorch.jaxpr import Jaxpr, Stage, dependent, eval_jaxpr, stage
 from funtorch.ops.families import spread, zeros
+from funtorch.placement import array_of, buffer_of
 
 from .batching import Axis, batch_flat
 from .forward import jvp_flat, linearize_flat
@@ -243,7 +244,7 @@ def batch_program(
 
 def run_program(xp: Any, *buffers: Any, jaxpr: Jaxpr, **params: Any) -> list[Any]:
     """Run a call by its program: the eager rule of what has no better one."""
-    return [o._data for o in eval_jaxpr(jaxpr, *[ArrayImpl(b) for b in buffers])]
+    return [buffer_of(o) for o in eval_jaxpr(jaxpr, *map(array_of, buffers))]
 
 
 def call_rules(prim: Primitive) -> None:
@@ -326,7 +327,7 @@ def expansion_rules(prim: Primitive) -> None:
         return outs if many else outs[0]
 
     def eager(xp: Any, *buffers: Any, **params: Any) -> Any:
-        return one([o._data for o in flat(params)(*[ArrayImpl(b) for b in buffers])])
+        return one([buffer_of(o) for o in flat(params)(*map(array_of, buffers))])
 
     def jvp(primals: Any, tangents: Any, **params: Any) -> Any:
         outs, touts = jvp_flat(flat(params), primals, tangents)

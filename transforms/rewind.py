@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from funtorch.config import config
-from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
+from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of, primitives
 from funtorch.jaxpr import Jaxpr, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, lt, select, sub
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_max
 from funtorch.ops.shape import dynamic_slice, dynamic_update_slice, reshape
+from funtorch.placement import array_of, buffer_of
 
 from .batching import Axis
 from .forward import linearize_flat
@@ -201,11 +202,10 @@ def _rewind_eager(
     compiled = steps * len(body.eqns) > _INTERPRETED and not config.disable_jit
 
     def call(program: Jaxpr, count: int, args: Sequence[Any]) -> list[Any]:
-        given = [*[c._data for c in program.consts], np.asarray(count, COUNT), *args]
+        given = [*map(buffer_of, program.consts), xp.asarray(count, COUNT), *args]
         if compiled:
             return primitives["jit"].eager(xp, *given, jaxpr=program.hoisted(), name="rewind")
-        outs = eval_jaxpr(program.hoisted(), *[ArrayImpl(x) for x in given])
-        return [o._data for o in outs]
+        return [buffer_of(o) for o in eval_jaxpr(program.hoisted(), *map(array_of, given))]
 
     starts = [init]
     for _ in range((steps - 1) // size):

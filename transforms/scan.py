@@ -13,13 +13,14 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of
+from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
 from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
 from funtorch.ops.shape import slice as slice_
 from funtorch.origins import call_named
+from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, move_axis, vmap
@@ -62,15 +63,15 @@ def _scan_eager(
     reverse: bool,
 ) -> list[Any]:
     consts, carry, xs = split(buffers, num_consts, num_carry)
-    consts = [ArrayImpl(c) for c in consts]
-    carry = [ArrayImpl(c) for c in carry]
+    consts = [array_of(c) for c in consts]
+    carry = [array_of(c) for c in carry]
     ys = [xp.empty((length, *a.shape), a.dtype) for a in jaxpr.out_avals[num_carry:]]
     for i in reversed(range(length)) if reverse else range(length):
-        outs = eval_jaxpr(jaxpr, *consts, *carry, *[ArrayImpl(x[i]) for x in xs])
+        outs = eval_jaxpr(jaxpr, *consts, *carry, *[array_of(x[i]) for x in xs])
         carry = outs[:num_carry]
         for y, o in zip(ys, outs[num_carry:], strict=True):
-            y[i] = o._data
-    return [*[c._data for c in carry], *ys]
+            y[i] = buffer_of(o)
+    return [*[buffer_of(c) for c in carry], *ys]
 
 
 def _scan_jvp(

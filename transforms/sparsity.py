@@ -40,7 +40,7 @@ def pattern_of(jaxpr: Jaxpr, seeds: Sequence[Codes | None], columns: int) -> lis
     patterns: dict[Any, Codes] = {}
     known: dict[Any, np.ndarray] = {}
     for var, const in zip(jaxpr.constvars, jaxpr.consts, strict=True):
-        if type(const) is ArrayImpl:
+        if isinstance(const, ArrayImpl):
             known[var] = np.asarray(const)
     for var, seed in zip(jaxpr.invars, seeds, strict=True):
         if seed is not None:

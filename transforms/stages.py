@@ -107,7 +107,7 @@ class Compiled(_Stage):
                     f"{x.aval.str_short()} (argument {self._names[k]}); lower the function again "
                     "for other types, or call the jitted function itself"
                 )
-        if all(type(x) is ArrayImpl for x in arrays) and _state.trace is eval_trace:
+        if all(isinstance(x, ArrayImpl) for x in arrays) and _state.trace is eval_trace:
             return self._program.call(arrays)
         return self._program.bind(arrays)
 

@@ -13,6 +13,7 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import ShapedArray, aval_of
+from funtorch.dims import Dim
 from funtorch.jaxpr import Jaxpr, stage
 from funtorch.origins import call_named
 from funtorch.tracebacks import boundary
@@ -39,7 +40,7 @@ class ShapeDtypeStruct:
     def __init__(self, shape: Sequence[int], dtype: Any, *, weak_type: bool = False) -> None:
         if dtype is None:
             raise ValueError("ShapeDtypeStruct needs a dtype, got None")
-        self.shape = tuple(map(operator.index, shape))
+        self.shape = tuple([n if isinstance(n, Dim) else operator.index(n) for n in shape])
         self.dtype = dtypes.canonical(dtype)
         self.weak_type = weak_type
 

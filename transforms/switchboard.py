@@ -19,14 +19,15 @@ from funtorch.core import (
     Primitive,
     ShapedArray,
     Tracer,
-    delete,
     eval_trace,
     kind_of,
     no_source,
+    truth,
     use_trace,
 )
 from funtorch.errors import user_frame
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
+from funtorch.placement import array_of, buffer_of, delete
 from funtorch.treecode import builder
 
 from .explore import Flat, needed_for, run_equations
@@ -105,7 +106,7 @@ class _Recorder(PathStage):
             return False
         with use_trace(eval_trace):
             run_equations(needed, self._peeked)
-        return bool(self._peeked[var]._data.item())
+        return bool(truth(self._peeked[var]))
 
 
 class _Segment:
@@ -125,18 +126,19 @@ class _Segment:
         if self._run is None:
             return
         try:
-            args = [env[v]._data for v in self.takes]
+            args = [buffer_of(env[v]) for v in self.takes]
         except KeyError:  # of a path that came to be after the call began
             env.update(constants)
-            args = [env[v]._data for v in self.takes]
+            args = [buffer_of(env[v]) for v in self.takes]
         outs = self._run(args)
         for v, out, (weak, kind) in zip(self.gives, outs, self._kinds, strict=True):
-            env[v] = ArrayImpl(out, weak, kind)
+            x = env[v] = array_of(out, weak)
+            x._kind = kind if type(x) is ArrayImpl else 0
 
 
 def _copy(x: ArrayImpl) -> ArrayImpl:
     """Return an array with memory of its own: that of an argument may change or be given away."""
-    return ArrayImpl(x._data.copy(), x._weak, x._kind)
+    return type(x)(buffer_of(x).copy(), x._weak, x._kind)
 
 
 class Switchboard:
@@ -266,7 +268,7 @@ class Switchboard:
             gives = [v for v in dict.fromkeys([node.test, *node.alive]) if v in defined]
             node.program = self._segment(node.eqns, gives, ())  # type: ignore[arg-type]
         node.program.run(env, self._constants)
-        outcome = bool(env[node.test]._data.item())  # type: ignore[index]
+        outcome = bool(truth(env[node.test]))  # type: ignore[index]
         return outcome or (node.soft and True in node.children)
 
     def _segment(self, eqns: Sequence[Eqn], gives: Sequence[Var], donated: Any) -> _Segment:

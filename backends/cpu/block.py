@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 __all__ = ["Block"]
 
@@ -37,6 +38,17 @@ class Block:
 
     def do(self, text: str) -> None:
         self.lines.append(f"  {text}")
+
+    # How a machine with branches writes a slow path (see `math.rare`); None: LLVM's way.
+    rarely: Callable[..., Any] | None = None
+
+    def entry(self, table: str, words: Sequence[int], at: str) -> str:
+        """Return the number at a place of a constant table of 64-bit integers."""
+        held = ", ".join(f"i64 {w}" for w in words)
+        kind = f"[{len(words)} x i64]"
+        self.declared[table] = f"@{table} = internal unnamed_addr constant {kind} [{held}]"
+        place = self.op(f"getelementptr i64, ptr @{table}, i64 {at}")
+        return self.op(f"load i64, ptr {place}, align 8")
 
     def type(self, kind: str) -> str:
         """Return the type of this block's values of an element type."""

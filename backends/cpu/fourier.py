@@ -30,7 +30,7 @@ from .llvm import Code
 from .packed import registers
 from .writer import Index, Routine
 
-__all__ = ["TABLE", "fourier_codes", "table_address", "table_symbol"]
+__all__ = ["TABLE", "fourier_codes", "table", "table_address", "table_symbol"]
 
 TABLE = "funtorch_table_"
 
@@ -78,14 +78,15 @@ def table_symbol(step: Table) -> str:
 
 
 @functools.cache
-def _table(symbol: str) -> np.ndarray:
+def table(symbol: str) -> np.ndarray:
+    """Return what lies in a table's memory, computed when it is first asked for."""
     what, n, size, dtype = symbol.removeprefix(TABLE).split("_")
     return np.ascontiguousarray(TABLES[what](int(n), int(size)).astype(dtype))
 
 
 def table_address(symbol: str) -> int:
-    """Return the address of a table, which is computed when it is first asked for."""
-    return _table(symbol).ctypes.data
+    """Return the address of a table's memory."""
+    return table(symbol).ctypes.data
 
 
 # ---------------------------------------------------------------------- passes

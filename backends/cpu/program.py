@@ -22,7 +22,7 @@ import numpy as np
 from funtorch.dims import NotDynamic, fixed, larger, scope_of, smaller
 from funtorch.jaxpr import Eqn, Lit, Var
 
-from ..kernel import in_memory
+from ..kernel import Kernel, in_memory
 from ..layout import ALIGN, Layout, Loop, Place, carries, is_small, nbytes
 from ..plan import (
     Branch,
@@ -44,6 +44,7 @@ from ..plan import (
 from .blas import dot_code
 from .carries import Carries
 from .conv import correlation_code
+from .entry import DATA, POINTER, addresses, entry_text
 from .epilogue import Behind
 from .fourier import fourier_codes, table_symbol
 from .lapack import library_codes
@@ -51,6 +52,7 @@ from .llvm import Code, copy_code, kernel_function
 from .records import loads, with_sizes
 from .running import running_codes
 from .sorting import sort_codes
+from .together import Job, Memory, jobs, rows_text
 from .work import ends, work_of
 
 __all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
@@ -59,17 +61,11 @@ DONE, RAISED, COPY = range(3)
 PARALLEL = 1 << 19  # scalar operations from which a step is worth several threads
 CHUNK = 1 << 17  # scalar operations in one piece of such a step
 PIECES = 128  # most pieces of a step
+GRAIN = 1 << 12  # elements of which pieces of long loops are multiples
 INLINE = 2000  # lines of small kernels that are written into the loops that call them
 ON_STACK = 1 << 14  # bytes up to which an arena lies on the stack
 TINY = 1 << 12  # scalar operations of a kernel that is small
-POINTER = 8  # bytes
-
-# Where CPython and NumPy keep what native code reads; the runtime checks it against live objects.
-LIST_ITEMS = list.__basicsize__ - 2 * POINTER
-TYPE = object.__basicsize__ - POINTER
-DATA = object.__basicsize__
-FLAGS = object.__basicsize__ + 6 * POINTER
-CONTIGUOUS = 1
+_KERNEL = "k"  # the name of every kernel before it gets one that tells what it does
 
 
 @dataclass(frozen=True)
@@ -105,31 +101,6 @@ EXTERNALS = {
     "PyEval_SaveThread": "declare ptr @PyEval_SaveThread()",
     "PyEval_RestoreThread": "declare void @PyEval_RestoreThread(ptr)",
 }
-_ENTRY = """define ptr @program(ptr %self, ptr %args, i64 %count) {care}nounwind #0 {{
-  %p1 = getelementptr ptr, ptr %args, i64 1
-  %p2 = getelementptr ptr, ptr %args, i64 2
-  %p3 = getelementptr ptr, ptr %args, i64 3
-  %p4 = getelementptr ptr, ptr %args, i64 4
-  %inputs = load ptr, ptr %args
-  %outputs = load ptr, ptr %p1
-  %memory = load ptr, ptr %p2
-  %runtime = load ptr, ptr %p3
-  %number = load ptr, ptr %p4
-  %long = call i64 @PyLong_AsLong(ptr %number)
-  %threads = trunc i64 %long to i32
-  {before}
-  %code = call i32 @run(ptr %inputs, ptr %outputs, ptr %memory, ptr %runtime, i32 %threads)
-  {after}
-  %wide = sext i32 %code to i64
-  %result = call ptr @PyLong_FromLong(i64 %wide)
-  ret ptr %result
-}}"""
-_BRIEFLY = {"care": "optsize ", "before": "", "after": ""}
-_UNLOCK = {
-    "care": "noinline optnone ",
-    "before": "%state = call ptr @PyEval_SaveThread()",
-    "after": "call void @PyEval_RestoreThread(ptr %state)",
-}
 _CODES: dict[type, Callable[[Any], list[tuple[str, Code]]]] = {
     Fourier: fourier_codes, Running: running_codes, Sort: sort_codes
 }  # fmt: skip
@@ -139,14 +110,16 @@ _ZERO = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)"
 _COPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
-def print_program(plan: Plan, layout: Layout, sized: bool = False) -> Program:
+def print_program(plan: Plan, layout: Layout, sized: bool = False, python: bool = True) -> Program:
     """Return a plan as the text of one native function and what the runtime must know of it.
 
     Args:
         plan, layout: the program.
         sized: whether the last constant is the record of the program's sizes (funtorch/dims.py).
+        python: whether Python calls it. Otherwise ``run`` is its entry, and takes arrays of the
+            addresses of data instead of lists of ndarrays, and an address for ``memory``.
     """
-    return _Printer(sized).program(plan, layout)
+    return _Printer(sized, python).program(plan, layout)
 
 
 @dataclass
@@ -163,13 +136,14 @@ class _Frame:
 class _Printer:
     """Writes the entry and what it calls."""
 
-    def __init__(self, sized: bool) -> None:
+    def __init__(self, sized: bool, python: bool) -> None:
         self.structured: dict[type, Callable[..., None]] = {
             Scan: self.scan, While: self.loop, Branch: self.branch
         }  # fmt: skip
         self.lines: list[str] = []
         self.cells: list[str] = []  # allocations on the stack, all at the entry
         self.functions: dict[str, str] = {}  # text with the name left open, name
+        self.codes: dict[object, Code] = {}  # by kernel
         self.declared: dict[str, str] = {"memcpy": _COPY}
         self.constants: dict[bytes, str] = {}
         self.externals: set[str] = set()
@@ -178,6 +152,7 @@ class _Printer:
         self.parallel = self.looped = False
         self.alone = False  # inside a function that the thread pool runs
         self.sized = sized  # whether the last constant is the record of sizes
+        self.python = python  # whether arrays are Python's objects
 
     # ---------------------------------------------------------------- text
     def do(self, text: str) -> None:
@@ -254,9 +229,15 @@ class _Printer:
         for v in layout.places:  # where a step in a branch may not be the first to ask
             if layout.places[v].kind in ("arena", "stack"):
                 self.pointer(frame, v)
+        waiting: list[Job] = []
         for k, step in enumerate(layout.plan.steps):
+            if isinstance(step, Launch) and not step.seeds:
+                waiting.append(self.job(frame, step))
+                continue
+            self.launches(waiting)
+            waiting = []
             if isinstance(step, Launch):
-                self.launch(frame, step)
+                self.seeded(frame, step)
             elif isinstance(step, Dot):
                 self.product(frame, step)
             elif isinstance(step, Conv):
@@ -279,11 +260,12 @@ class _Printer:
             else:
                 write = self.structured[type(step)]
                 write(frame, step, layout.loops[k])
+        self.launches(waiting)
         for v, k in layout.copies:
             self.copy(results[k], self.pointer(frame, v), nbytes(v))
 
     # ---------------------------------------------------------------- kernels and products
-    def launch(self, frame: _Frame, step: Launch) -> None:
+    def seeded(self, frame: _Frame, step: Launch) -> None:
         for out, source in step.seeds:
             target, origin = pair = [self.pointer(frame, v) for v in (out, source)]
             if int(nbytes(out)) < SHARED_COPY or target == origin:
@@ -292,11 +274,57 @@ class _Printer:
                 code = copy_code(nbytes(out))
                 self.declared.update(code.declared)
                 self.drive(code, "copied", pair)
+        self.launches([self.job(frame, step)])
+
+    def job(self, frame: _Frame, step: Launch) -> Job:
+        """Return a kernel's code, and where it works."""
         pointers = [self.pointer(frame, v) for v in step.vars]
-        kernel, kept = in_memory(step.kernel, pointers)
-        code = kernel_function(kernel)
-        self.declared.update(code.declared)
-        self.drive(code, kernel.name, [pointers[k] for k in kept])
+        kernel, kept = in_memory(replace(step.kernel, name=_KERNEL), pointers)
+        stored = {s.buffer for s in step.kernel.stores}
+        memory: tuple[list[Memory], list[Memory]] = ([], [])
+        for k, v in enumerate(step.vars if not self.sized else ()):
+            place = frame.layout.places[v]
+            name, at = (frame.arena, place.at) if place.kind == "arena" else (pointers[k], 0)
+            memory[k in stored].append(Memory(name, at, at + nbytes(v)))
+        return Job(self.printed(kernel), tuple(pointers[k] for k in kept), *map(tuple, memory))
+
+    def printed(self, kernel: Kernel) -> Code:
+        """Return a kernel as text, which is written once for equal ones."""
+        key = None if self.sized else (str(kernel), kernel.buffers)
+        code = self.codes.get(key)
+        if code is None:
+            code = kernel_function(kernel)
+            self.declared.update(code.declared)
+            if key:
+                self.codes[key] = code
+        return code
+
+    def launches(self, given: Sequence[Job]) -> None:
+        """Run kernels that follow each other; those that are one function, as one job."""
+        inlined = self.depth and all(int(job.code.work) <= TINY for job in given)
+        if self.sized or inlined or len(given) < 2:
+            found = [[job] for job in given]
+        else:
+            found = jobs(given, PARALLEL)
+        for same in found:
+            if len(same) == 1:
+                self.drive(same[0].code, _KERNEL, same[0].pointers)
+            else:
+                self.rows(same)
+
+    def rows(self, found: Sequence[Job]) -> None:
+        """Run a kernel on several sets of buffers."""
+        symbol = self.function(found[0].code, _KERNEL, False)
+        run = "@" + self.named(rows_text(symbol, len(found[0].pointers)))
+        stop, table = 0, []
+        for job in found:
+            stop += job.code.parts
+            table += [f"inttoptr (i64 {stop} to ptr)", *job.pointers]
+        work = sum(job.code.work for job in found)
+        if not self.alone and work >= PARALLEL:
+            self.parallel_call(run, table, stop, min(max(work // CHUNK, 2), PIECES))
+        else:
+            self.do(f"call void {run}(ptr {self.table(table)}, i64 0, i64 {stop})")
 
     def product(self, frame: _Frame, step: Dot) -> None:
         pointers = [self.pointer(frame, v) for v in (step.a, step.b)]
@@ -398,6 +426,8 @@ class _Printer:
         self.parallel = True
         parallel = self.external("funtorch_parallel", EXTERNALS["funtorch_parallel"])
         grain = -(-parts // pieces)
+        if int(grain) > GRAIN:  # of small parts, which are elements
+            grain = -(-grain // GRAIN) * GRAIN
         self.do(
             f"call void {parallel}(ptr {run}, ptr {self.table(pointers)}, i64 {parts}, "
             f"i64 {grain}, i32 %threads)"
@@ -591,35 +621,11 @@ class _Printer:
         self.start(after)
 
     # ---------------------------------------------------------------- the entry
-    def objects(self, which: str, count: int, checked: bool) -> list[str]:
-        """Write the reading of the addresses of the data of a list's arrays."""
-        if not count:
-            return []
-        items = self.op(f"load ptr, ptr {self.shift(f'%{which}', LIST_ITEMS)}")
-        found = [self.op(f"load ptr, ptr {self.shift(items, k * POINTER)}") for k in range(count)]
-        if checked:
-            sound = None
-            for x in found:
-                kind = self.op(f"load ptr, ptr {self.shift(x, TYPE)}")
-                plain = self.op(f"icmp eq ptr {kind}, @funtorch_ndarray")
-                sound = plain if sound is None else self.op(f"and i1 {sound}, {plain}")
-            read, packed = self.label("arrays"), self.label("packed")
-            self.do(f"br i1 {sound}, label %{read}, label %copy")
-            self.start(read)
-            flags = None
-            for x in found:
-                these = self.op(f"load i32, ptr {self.shift(x, FLAGS)}")
-                flags = these if flags is None else self.op(f"and i32 {flags}, {these}")
-            one = self.op(f"and i32 {flags}, {CONTIGUOUS}")
-            self.do(f"br i1 {self.op(f'icmp ne i32 {one}, 0')}, label %{packed}, label %copy")
-            self.start(packed)
-        return [self.op(f"load ptr, ptr {self.shift(x, DATA)}") for x in found]
-
     def program(self, plan: Plan, layout: Layout) -> Program:
         jaxpr = plan.jaxpr
-        params = self.objects("inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
-        results = self.objects("outputs", len(jaxpr.outvars), False)
-        begin = len(self.lines)
+        params = addresses(self, "inputs", len(jaxpr.constvars) + len(jaxpr.invars), True)
+        results = addresses(self, "outputs", len(jaxpr.outvars), False)
+        begin, self.looped = len(self.lines), False
         self.plan(layout, params, results, "%arena")
         size = layout.arena + self.scratch
         start = [f"  %scratch = getelementptr i8, ptr %arena, i64 {layout.arena}"]
@@ -634,8 +640,8 @@ class _Printer:
         else:
             size += ALIGN
             self.cells += [
-                f"  %at = getelementptr i8, ptr %memory, i64 {DATA}",
-                "  %unaligned = load ptr, ptr %at",
+                f"  %at = getelementptr i8, ptr %memory, i64 {DATA if self.python else 0}",
+                f"  %unaligned = {'load ptr, ptr' if self.python else 'freeze ptr'} %at",
                 f"  %beyond = getelementptr i8, ptr %unaligned, i64 {ALIGN - 1}",
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
@@ -662,9 +668,10 @@ class _Printer:
             kind = f"[{len(data)} x i8]"
             constants.append(f'{name} = private unnamed_addr constant {kind} c"{spelt}", align 16')
         functions = [text.replace("@?", f"@{name}") for text, name in self.functions.items()]
-        entry.append("\n" + _ENTRY.format(**(_BRIEFLY if brief else _UNLOCK)))
-        for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
-            self.external(name, EXTERNALS[name])
+        if self.python:
+            entry.append("\n" + entry_text(brief))
+            for name in ("funtorch_ndarray", *(n for n in EXTERNALS if n.startswith("Py"))):
+                self.external(name, EXTERNALS[name])
         # Several parts of a program may declare the same function.
         named = {(re.findall(r"@[\w.]+", t) or [t])[0]: t for t in self.declared.values()}
         text = "\n\n".join([*sorted(named.values()), *constants, *functions, "\n".join(entry)])

@@ -25,17 +25,22 @@ from funtorch.dims import evaluated
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from ..buffers import ALIGN, LARGE, pool
-from ..layout import nbytes
+from ..layout import Layout, nbytes
 from ..layout import nbytes as layout_nbytes
 from .blas import blas_address
 from .codegen import files, kept_module, link
+from .entry import CONTIGUOUS, DATA, FLAGS, LIST_ITEMS, TYPE
 from .fourier import TABLE, table_address
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
-from .program import CONTIGUOUS, COPY, DATA, FLAGS, LIST_ITEMS, RAISED, TYPE, Program
+from .program import COPY, RAISED, Program
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
-__all__ = ["Entry", "Memory", "bind", "entry_of", "load", "resolve"]
+__all__ = ["PRODUCTS", "Entry", "Memory", "bind", "entry_of", "load"]
+__all__ += ["memory_of", "pool_code", "products_code", "resolve"]
+
+PRODUCTS = "funtorch_gemm_"
+"""What the names of the functions of matrix products begin with."""
 
 _numbers = itertools.count()
 
@@ -71,13 +76,17 @@ def resolve(externals: Sequence[str]) -> dict[str, int]:
     return {name: _address(name) for name in externals}
 
 
+def pool_code() -> bytes:
+    """Return the object code of the thread pool."""
+    name = platform.machine()
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    return kept_module("threads", lambda: pool_text(machine))
+
+
 @functools.cache
 def _pool() -> dict[str, int]:
     """Return the addresses of the thread pool's functions."""
-    name = platform.machine()
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(name, name)
-    code = kept_module("threads", lambda: pool_text(machine))
-    addresses, library = load(code, POOL_SYMBOLS, ())
+    addresses, library = load(pool_code(), POOL_SYMBOLS, ())
     _keep.append(library)
     found = dict(zip(POOL_SYMBOLS, addresses, strict=True))
     if hasattr(os, "register_at_fork"):
@@ -94,20 +103,24 @@ def _address(name: str) -> int:
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
         return address
-    if name.startswith("funtorch_gemm_"):
+    if name.startswith(PRODUCTS):
         return _gemm(name.removesuffix("_end"))[name]
     if name.startswith(TABLE):
         return table_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
+def products_code(symbol: str) -> bytes:
+    """Return the object code of the module of matrix products that has a symbol."""
+    dtype, rows = symbol.rsplit("_", 2)[1:]
+    return kept_module(symbol, lambda: gemm_text(dtype, int(rows)))
+
+
 @functools.cache
 def _gemm(symbol: str) -> dict[str, int]:
     """Return the addresses of the functions of a module of matrix products."""
-    dtype, rows = symbol.rsplit("_", 2)[1:]
     symbols = symbol, f"{symbol}_end"
-    code = kept_module(symbol, lambda: gemm_text(dtype, int(rows)))
-    addresses, library = load(code, symbols, ())
+    addresses, library = load(products_code(symbol), symbols, ())
     _keep.append(library)
     return dict(zip(symbols, addresses, strict=True))
 
@@ -250,8 +263,9 @@ class Memory:
         )
 
 
-def _memory(program: Program, number: Callable[[Any], int]) -> Memory:
-    layout, jaxpr = program.layout, program.layout.plan.jaxpr
+def memory_of(layout: Layout, arena: Any, number: Callable[[Any], int] = int) -> Memory:
+    """Return what a laid out program needs, whose arena takes so many bytes."""
+    jaxpr = layout.plan.jaxpr
 
     def nbytes(v: Var | Lit) -> int:
         return evaluated(layout_nbytes(v), number)
@@ -271,7 +285,7 @@ def _memory(program: Program, number: Callable[[Any], int]) -> Memory:
         sum(map(nbytes, jaxpr.invars)),
         sum(map(nbytes, jaxpr.outvars)),
         sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
-        program.arena + layout.cells,
+        arena + layout.cells,
         tuple(sorted(found, reverse=True)[:8]),
     )
 
@@ -329,7 +343,7 @@ def entry_of(program: Program, number: Callable[[Any], int] = int) -> Entry:
         program.arena,
         program.parallel,
         tuple(sorted(program.layout.pairs)),
-        _memory(program, number),
+        memory_of(program.layout, program.arena, number),
     )
 
 

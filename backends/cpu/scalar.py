@@ -347,7 +347,8 @@ def scalar(b: Block, name: str, xs: Sequence[str], dtypes: Sequence[np.dtype], a
     if "c" in (dtype.kind, to.kind) or name in ("complex", "conj"):
         return _complex(b, name, xs, dtypes, attr)
     if name == "bitcast" and dtype in HALVES:
-        return bits_of_half(b, xs[0], dtype)
+        bits = bits_of_half(b, xs[0], dtype)
+        return half_of_bits(b, bits, attr["dtype"]) if attr["dtype"] in HALVES else bits
     computed = register_dtype(dtype)
     kind = TYPES[computed]
     if name == "select":

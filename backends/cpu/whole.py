@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from funtorch.dims import fixed, larger
+from funtorch.dims import larger
 
 from ..kernel import Kernel, Store, serial_axes
 from .nest import Env, Index, Nest
@@ -148,13 +148,12 @@ class Whole(Nest):
         self.parts = self.parallel(spaces, self.rows, lambda: line(rows[-1]))
 
     def stretch(self, axis: int) -> None:
-        """Write one loop over the blocks ``%lo`` to ``%hi`` of an axis together."""
-        n = self.kernel.sizes[axis]
-        block = _BLOCK if not fixed(n) or n > _BLOCK else 1
-        self.parts = -(-n // block)
-        first = self.b.op(f"mul nsw i64 %lo, {block}")
-        end = self.least(self.b.op(f"mul nsw i64 %hi, {block}"), n)
-        self.sweep(axis, first, end, self.whole_row)
+        """Write one loop over the elements ``%lo`` to ``%hi`` of an axis.
+
+        So kernels that differ in this size alone are one function.
+        """
+        self.parts = self.kernel.sizes[axis]
+        self.sweep(axis, "%lo", "%hi", self.whole_row)
 
     def block_of(self, axis: int, size: int, body: Callable[[], None]) -> Callable[[Index], None]:
         """Return what writes the loop over one block of an axis, given the block's number."""

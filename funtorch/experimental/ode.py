@@ -128,7 +128,7 @@ def _checked_times(t: Any) -> Any:
             "odeint: t must be a non-empty array of rank 1, whose first element is the time of y0, "
             f"got shape {times.shape}"
         )
-    if type(times) is ArrayImpl and not (np.diff(np.asarray(times)) > 0).all():
+    if isinstance(times, ArrayImpl) and not (np.diff(np.asarray(times)) > 0).all():
         raise ValueError(
             "odeint: t must increase; to integrate backwards solve for y(-t), whose slope is "
             "-func(y, -t)"

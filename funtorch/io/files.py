@@ -20,7 +20,7 @@ import funtorch.numpy as fnp
 
 from . import structure
 
-__all__ = ["load", "read_note", "save", "write"]
+__all__ = ["dumps", "load", "loads", "read_note", "save", "write"]
 
 # The format's names of dtypes, from its specification.
 _DTYPES = {
@@ -76,6 +76,28 @@ def write(path: str | os.PathLike[str], tree: Any, note: Any) -> None:
         tree: the tree.
         note: anything that JSON can hold.
     """
+    stored, metadata = _packed(tree, note)
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    save_file = _safetensors().numpy.save_file
+    try:
+        save_file(stored, str(unfinished), metadata)
+        _flush(unfinished, os.O_RDWR)
+        os.replace(unfinished, path)
+        if os.name == "posix":  # a directory can be flushed there only, and need be
+            _flush(path.parent, os.O_RDONLY)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def dumps(tree: Any, note: Any) -> bytes:
+    """Return the bytes of the file that `write` writes."""
+    stored, metadata = _packed(tree, note)
+    return _safetensors().numpy.save(stored, metadata)
+
+
+def _packed(tree: Any, note: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a file."""
     node, arrays = structure.encode(tree)
     stored = {name: _storable(name, x) for name, x in arrays.items()}
     description = json.dumps(
@@ -90,17 +112,7 @@ def write(path: str | os.PathLike[str], tree: Any, note: Any) -> None:
     )
     # One entry: the writer keeps no order among several, and equal trees make equal files.
     metadata = {_KEY: f"{zlib.crc32(description.encode()):08x} {description}"}
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    save_file = _safetensors().numpy.save_file
-    try:
-        save_file(stored, str(unfinished), metadata)
-        _flush(unfinished, os.O_RDWR)
-        os.replace(unfinished, path)
-        if os.name == "posix":  # a directory can be flushed there only, and need be
-            _flush(path.parent, os.O_RDONLY)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return stored, metadata
 
 
 def load(path: str | os.PathLike[str], like: Any = None) -> Any:
@@ -133,8 +145,21 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
         >>> ft.load(path, like=(nnx.Linear(3, 2, key=random.key(1)), 0))[1]
         7
     """
+    return loads(Path(path).read_bytes(), path, like)[0]
+
+
+def loads(data: bytes, path: Any, like: Any = None) -> tuple[Any, Any]:
+    """Return the tree and the note in the bytes of a file.
+
+    Args:
+        data: the bytes.
+        path: what to call them in messages.
+        like: as of `load`.
+
+    Raises:
+        ValueError: as `load`.
+    """
     safetensors = _safetensors()
-    data = Path(path).read_bytes()
     try:
         entries = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
@@ -147,15 +172,15 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 f"{path} was not written by funtorch.save: it holds arrays by name only. "
                 "Load it without like=, and give the dict to nnx.load_state_dict"
             )
-        return {name: fnp.asarray(stored[name]) for name in sorted(stored)}
+        return {name: fnp.asarray(stored[name]) for name in sorted(stored)}, None
     try:
         description = json.loads(text)
         _check(path, description, stored)
         arrays = {n: _restored(x, description["dtypes"].get(n)) for n, x in stored.items()}
-        node = description["tree"]
-        return (
-            structure.decode(node, arrays) if like is None else structure.fill(node, arrays, like)
-        )
+        node, note = description["tree"], description["note"]
+        if like is None:
+            return structure.decode(node, arrays), note
+        return structure.fill(node, arrays, like), note
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no description of a tree: {error!r}") from error
     except ValueError as error:

@@ -167,7 +167,7 @@ def _reduce(
         name, neutral = _MONOIDS[kind]
         out = [primitives[name].bind(*xs, **params)]
         start = values[0]  # one that is differentiated in stays
-        if type(start) is ArrayImpl and start._data == neutral(xs[0].dtype):
+        if isinstance(start, ArrayImpl) and start.host() == neutral(xs[0].dtype):
             return out
     else:
         out = slide(xs, xs[0].shape, **params, combine=combine, cut=_cut)

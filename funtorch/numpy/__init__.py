@@ -14,7 +14,7 @@ import numpy as np
 
 from funtorch.dtypes import finfo, iinfo, issubdtype, promote_types
 from funtorch.numpy import fft, linalg, methods, protocols, segments
-from funtorch.numpy.bits import frexp, packbits, spacing, unpackbits
+from funtorch.numpy.bits import frexp, ldexp, modf, packbits, spacing, unpackbits
 from funtorch.numpy.calculus import (
     convolve,
     corrcoef,
@@ -158,7 +158,6 @@ from funtorch.numpy.elementwise import (
     isnan,
     isneginf,
     isposinf,
-    ldexp,
     left_shift,
     less,
     less_equal,
@@ -175,7 +174,6 @@ from funtorch.numpy.elementwise import (
     maximum,
     minimum,
     mod,
-    modf,
     multiply,
     nan_to_num,
     negative,
@@ -258,18 +256,7 @@ from funtorch.numpy.manipulation import (
     vstack,
 )
 from funtorch.numpy.padding import pad
-from funtorch.numpy.polynomials import (
-    poly,
-    polyadd,
-    polyder,
-    polydiv,
-    polyfit,
-    polyint,
-    polymul,
-    polysub,
-    polyval,
-    roots,
-)
+from funtorch.numpy.polynomials import polyadd, polyder, polyfit, polyint, polymul, polysub, roots
 from funtorch.numpy.promotion import (
     array,
     asarray,
@@ -427,8 +414,8 @@ __all__ = [
     "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "ndarray", "ndim", "negative",
     "newaxis", "nextafter", "nonzero", "not_equal", "number", "ogrid", "ones", "ones_like", "outer",
     "packbits", "pad", "partition", "percentile", "permute_dims", "pi", "piecewise", "place",
-    "poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval",
-    "positive", "pow", "power", "printoptions", "prod", "promote_types", "ptp", "put",
+    "polyadd", "polyder", "polyfit", "polyint", "polymul", "polysub", "positive",
+    "pow", "power", "printoptions", "prod", "promote_types", "ptp", "put",
     "put_along_axis", "quantile", "r_", "rad2deg", "radians", "ravel", "ravel_multi_index", "real",
     "reciprocal", "remainder", "repeat", "reshape", "resize", "result_type", "right_shift", "rint",
     "roll", "rollaxis", "roots", "rot90", "round", "s_", "save", "savez", "searchsorted", "select",

@@ -9,6 +9,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
+from funtorch.numpy.direct import FLOATS, direct, indexed
 from funtorch.numpy.elementwise import where
 from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis
 from funtorch.numpy.padding import pad
@@ -17,12 +18,14 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     convert,
     describe,
+    no_out,
     static_int,
     to_array,
+    to_arrays,
 )
 from funtorch.numpy.reductions import sum as sum_
 
-__all__ = ["frexp", "packbits", "spacing", "unpackbits"]
+__all__ = ["frexp", "ldexp", "modf", "packbits", "spacing", "unpackbits"]
 
 _WEIGHTS = {"big": np.arange(7, -1, -1), "little": np.arange(8)}
 
@@ -109,6 +112,38 @@ def unpackbits(
 _FORMAT = {dtypes.float32: (23, dtypes.int32), dtypes.float64: (52, dtypes.int64)}
 
 
+@direct(np.modf, FLOATS)
+def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
+    """Return the fractional and the integral part, both with the sign of x.
+
+    References:
+        numpy.modf
+    """
+    no_out(out, "modf")
+    x = to_array(x, "modf")
+    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
+    whole = elementwise.trunc(x)
+    fraction = elementwise.subtract(x, whole)
+    return where(elementwise.isinf(x), elementwise.copysign(0.0, x), fraction), whole
+
+
+@direct(np.ldexp, FLOATS, indexed)
+def ldexp(x1: Any, x2: Any, /) -> Any:
+    """Return x1 * 2**x2 for integer x2.
+
+    References:
+        numpy.ldexp
+    """
+    x, n = to_arrays("ldexp", x1=x1, x2=x2)
+    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
+    # Two steps, so that the factor itself overflows or vanishes no earlier than the result.
+    half = elementwise.floor_divide(n, 2)
+    for part in (half, elementwise.subtract(n, half)):
+        x = elementwise.multiply(x, elementwise.exp2(convert(part, x.dtype)))
+    return x
+
+
+@direct(np.frexp, FLOATS)
 def frexp(x: Any, /) -> tuple[Any, Any]:
     """Take numbers apart: x = mantissa * 2**exponent, with the mantissa in [0.5, 1).
 
@@ -143,10 +178,11 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     exponent = elementwise.subtract(exponent, where(tiny, mantissa_bits, 0))
     plain = elementwise.logical_and(elementwise.isfinite(wide), elementwise.not_equal(wide, 0))
     exponent = convert(where(plain, exponent, 0), dtypes.int32)
-    mantissa = elementwise.ldexp(wide, elementwise.negative(exponent))
+    mantissa = ldexp(wide, elementwise.negative(exponent))
     return convert(where(plain, mantissa, wide), x.dtype, x.weak_type), exponent
 
 
+@direct(np.spacing, FLOATS)
 def spacing(x: Any, /) -> Any:
     """Return the distance to the next number away from 0, with the sign of x.
 

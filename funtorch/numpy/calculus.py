@@ -11,6 +11,7 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.contractions import matmul
+from funtorch.numpy.direct import FLOATS, alike, direct, pair
 from funtorch.numpy.elementwise import add, conjugate, divide, multiply, not_equal, subtract, where
 from funtorch.numpy.indexing import take
 from funtorch.numpy.manipulation import (
@@ -27,6 +28,7 @@ from funtorch.numpy.promotion import (
     broadcast_to,
     canonical_axes,
     canonical_axis,
+    check_precision,
     convert,
     describe,
     promote,
@@ -92,6 +94,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     return x
 
 
+@direct(np.ediff1d, FLOATS)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     """Return differences of neighbours of the flattened array, between given ends.
 
@@ -202,6 +205,11 @@ def unwrap(p: Any, discont: float | None = None, axis: int = -1, period: float =
 
 
 # ------------------------------------------------------------------------------------ along an axis
+def _numpy_interp(x: Any, xp: Any, fp: Any, **ends: Any) -> Any:
+    return np.interp(x, xp, fp, **ends).astype(x.dtype)
+
+
+@direct(_numpy_interp, FLOATS, alike)
 def interp(
     x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
 ) -> Any:
@@ -289,6 +297,7 @@ def _factors(name: str, a: Any, v: Any, preferred: Any) -> list[Any]:
     return promote_inexact(name, *arrays) if preferred is None else arrays
 
 
+@direct(np.convolve, FLOATS, pair)
 def convolve(
     a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None
 ) -> Any:
@@ -308,12 +317,14 @@ def convolve(
     References:
         numpy.convolve
     """
+    check_precision(precision, "convolve")
     x, y = _factors("convolve", a, v, preferred_element_type)
     if mode == "same" and x.shape[0] < y.shape[0]:
         x, y = y, x
     return _sliding_products(x, y, mode, "convolve", preferred_element_type)
 
 
+@direct(np.correlate, FLOATS, pair)
 def correlate(
     a: Any,
     v: Any,
@@ -327,6 +338,7 @@ def correlate(
     References:
         numpy.correlate
     """
+    check_precision(precision, "correlate")
     x, y = _factors("correlate", a, v, preferred_element_type)
     if x.shape[0] < y.shape[0]:
         # The shorter one slides over the longer one; the lags then run the other way.

@@ -19,7 +19,8 @@ from funtorch.core import (
     eval_trace,
     primitives,
 )
-from funtorch.numpy.direct import direct
+from funtorch.hardware import cupy
+from funtorch.numpy.direct import FLOATS, direct
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -36,6 +37,7 @@ from funtorch.numpy.promotion import (
     to_arrays,
 )
 from funtorch.ops import families
+from funtorch.placement import DeviceArray, placed
 
 __all__ = [
     "arange",
@@ -81,7 +83,7 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     Args:
         shape: int or sequence of ints.
         dtype: dtype; None gives the default float.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array of that shape.
@@ -93,7 +95,8 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     References:
         numpy.zeros
     """
-    on_device(device, "zeros")
+    if device is not None:
+        return on_device(device, zeros, shape, dtype)
     return _filled(
         canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
     )
@@ -105,7 +108,8 @@ def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     References:
         numpy.ones
     """
-    on_device(device, "ones")
+    if device is not None:
+        return on_device(device, ones, shape, dtype)
     return _filled(
         canonical_shape(shape, "ones"), 1, dtypes.canonical(float if dtype is None else dtype)
     )
@@ -127,7 +131,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
         shape: int or sequence of ints.
         fill_value: number or array that broadcasts to the shape.
         dtype: dtype; None gives that of the value.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> full((2,), 7)
@@ -136,10 +140,11 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     References:
         numpy.full
     """
-    on_device(device, "full")
+    if device is not None:
+        return on_device(device, full, shape, fill_value, dtype)
     shape = canonical_shape(shape, "full")
     value = asarray(fill_value, dtype)
-    if _state.trace is eval_trace and not value.shape:
+    if type(value) is ArrayImpl and _state.trace is eval_trace and not value.shape:
         return _filled(shape, value._data, value.dtype, value._weak)
     return broadcast_to(value, shape)
 
@@ -153,7 +158,8 @@ def _model(a: Any, function: str) -> Any:
 
 def _like(name: str, value: int) -> Callable[..., Any]:
     def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-        on_device(device, name)
+        if device is not None:
+            return on_device(device, function, a, dtype, shape)
         model = _model(a, name)
         shape = model.shape if shape is None else canonical_shape(shape, name)
         if dtype is None:
@@ -166,7 +172,7 @@ def _like(name: str, value: int) -> Callable[..., Any]:
         "another.\n\n    Args:\n"
         "        a: array, or what describes one, such as a ShapeDtypeStruct.\n"
         "        dtype, shape: replace those of ``a``.\n"
-        "        device: None or 'cpu'.\n\n"
+        "        device: where it is to be: None, or as for `funtorch.device_put`.\n\n"
         f"    References:\n        numpy.{name}\n    "
     )
     return function
@@ -193,7 +199,8 @@ def full_like(
     References:
         numpy.full_like
     """
-    on_device(device, "full_like")
+    if device is not None:
+        return on_device(device, full_like, a, fill_value, dtype, shape)
     model = _model(a, "full_like")
     shape = model.shape if shape is None else shape
     out = full(shape, fill_value, model.dtype if dtype is None else dtype)
@@ -216,20 +223,31 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> 
     References:
         numpy.astype
     """
-    on_device(device, "astype")
+    if device is not None:
+        return on_device(device, astype, x, dtype)
     return convert(to_array(x, "astype"), dtypes.canonical(float if dtype is None else dtype))
 
 
+_CUDA = 2  # DLPack's number of NVIDIA's GPUs
+
+
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
-    """Make an Array from any object that speaks DLPack, such as a PyTorch tensor on the CPU.
+    """Make an Array from any object that speaks DLPack, such as a PyTorch tensor.
+
+    What is on a GPU is shared, what is on the CPU copied.
 
     References:
         numpy.from_dlpack
     """
-    on_device(device, "from_dlpack")
+    if device is not None:
+        return on_device(device, from_dlpack, x, copy=copy)
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"from_dlpack: x must have the method __dlpack__, got {x!r:.80}")
-    return x if isinstance(x, Array) else array(np.from_dlpack(x))
+    if isinstance(x, Array):
+        return x
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _CUDA:
+        return DeviceArray(cupy().from_dlpack(x))
+    return array(np.from_dlpack(x))
 
 
 def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
@@ -252,7 +270,7 @@ def arange(
     Args:
         start, stop, step: numbers, known while tracing; one number alone is ``stop``.
         dtype: dtype; None gives the default int, or the default float if a number is a float.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         A 1-D Array.
@@ -264,7 +282,8 @@ def arange(
     References:
         numpy.arange
     """
-    on_device(device, "arange")
+    if device is not None:
+        return on_device(device, arange, start, stop, step, dtype)
     named = (("start", start), ("stop", stop), ("step", step))
     given = [
         x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]
@@ -281,7 +300,8 @@ def arange(
     plain = [x.item() if isinstance(x, np.generic) else x for x in given]
     if stop is None and step is not None:
         plain = [0, *plain]
-    return ArrayImpl(np.arange(*plain).astype(dtype))  # type: ignore[arg-type]
+    made = ArrayImpl(np.arange(*plain).astype(dtype))  # type: ignore[arg-type]
+    return placed(made, _state.trace)
 
 
 def _spaced(a: Any, b: Any, delta: Any, num: int, div: int, endpoint: bool) -> Any:
@@ -290,7 +310,8 @@ def _spaced(a: Any, b: Any, delta: Any, num: int, div: int, endpoint: bool) -> A
         wide = np.complex128 if dtypes.is_complex(a.dtype) else np.float64
         low, high = (x._data.astype(wide) for x in (a, b))
         with np.errstate(all="ignore"):
-            return ArrayImpl(np.linspace(low, high, num, endpoint=endpoint).astype(a.dtype))
+            made = np.linspace(low, high, num, endpoint=endpoint).astype(a.dtype)
+        return placed(ArrayImpl(made), _state.trace)
     k = np.arange(num).reshape((num,) + (1,) * delta.ndim)
     step = divide(delta, div)
     out = add(multiply(asarray(k, dtypes.real_dtype(a.dtype)), step), a)
@@ -317,7 +338,7 @@ def linspace(
         retstep: also return the distance.
         dtype: dtype of the result; None gives a float.
         axis: where the new axis goes.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array, or (Array, step).
@@ -329,7 +350,8 @@ def linspace(
     References:
         numpy.linspace
     """
-    on_device(device, "linspace")
+    if device is not None:
+        return on_device(device, linspace, start, stop, num, endpoint, retstep, dtype, axis)
     num = static_int(num, "linspace: num")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
@@ -405,7 +427,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: 
         M: columns; None means N.
         k: which diagonal; positive is above the main one.
         dtype: dtype; None gives the default float.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> eye(2)
@@ -415,13 +437,15 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: 
     References:
         numpy.eye
     """
-    on_device(device, "eye")
+    if device is not None:
+        return on_device(device, eye, N, M, k, dtype)
     n = static_int(N, "eye: N")
     m = n if M is None else static_int(M, "eye: M")
     k = static_int(k, "eye: k")
     if n < 0 or m < 0:
         raise ValueError(f"eye: N and M must not be negative, got {n} and {m}")
-    return ArrayImpl(np.eye(n, m, k).astype(dtypes.canonical(float if dtype is None else dtype)))
+    made = np.eye(n, m, k).astype(dtypes.canonical(float if dtype is None else dtype))
+    return placed(ArrayImpl(made), _state.trace)
 
 
 def identity(n: int, dtype: Any = None) -> Any:
@@ -509,6 +533,7 @@ def diagflat(v: Any, k: int = 0) -> Any:
     return diag(to_array(v, "diagflat", "v").reshape(-1), k)
 
 
+@direct(np.vander, FLOATS)
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Make the Vandermonde matrix: columns are powers of a vector.
 

@@ -16,13 +16,26 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, _state, eval_trace
 
-__all__ = ["ALL", "FLOATS", "NUMBERS", "choice", "direct", "first", "indexed", "pair", "sequence"]
+__all__ = [
+    "ALL",
+    "FLOATS",
+    "INTEGERS",
+    "NUMBERS",
+    "alike",
+    "choice",
+    "direct",
+    "first",
+    "indexed",
+    "measured",
+    "pair",
+    "sequence",
+]
 
 ALL = frozenset(dtypes.ALL)
 FLOATS = frozenset({dtypes.float32, dtypes.float64})
 """The dtypes in which NumPy computes and adds up as we do."""
-_INTEGERS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
-NUMBERS = FLOATS | _INTEGERS
+INTEGERS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
+NUMBERS = FLOATS | INTEGERS
 
 F = TypeVar("F", bound=Callable[..., Any])
 _Dtypes = frozenset[Any]
@@ -56,12 +69,36 @@ def pair(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
     return None
 
 
+def alike(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
+    """Take arrays of one dtype, as many as come."""
+    found, dtype = [], None
+    for x in args:
+        if type(x) is not ArrayImpl or x._weak:
+            return None
+        data = x._data
+        if dtype is None:
+            dtype = data.dtype
+        if type(data) is not _ndarray or data.dtype is not dtype:
+            return None
+        found.append(data)
+    return tuple(found) if dtype in fits else None
+
+
+def measured(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
+    """Take an array, a Python number, then axes and flags."""
+    if len(args) > 1 and type(args[1]) in (float, int):
+        taken = first((args[0], *args[2:]), fits)
+        if taken is not None:
+            return (taken[0], args[1], *taken[1:])
+    return None
+
+
 def indexed(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
     """Take an array, an array of integers, then axes and flags."""
     if len(args) > 1 and type(args[1]) is ArrayImpl:
         taken = first((args[0], *args[2:]), fits)
         index = args[1]._data
-        if taken is not None and type(index) is _ndarray and index.dtype in _INTEGERS:
+        if taken is not None and type(index) is _ndarray and index.dtype in INTEGERS:
             return (taken[0], index, *taken[1:])
     return None
 
@@ -138,6 +175,8 @@ def direct(
                         out = _state.quiet(numpy_function, *taken, **kwargs)
                     except (TypeError, ValueError, IndexError, OverflowError):
                         return function(*args, **kwargs)
+                    if type(out) is tuple:
+                        return tuple([ArrayImpl(_asarray(part)) for part in out])
                     return ArrayImpl(out if type(out) is _ndarray else _asarray(out))
             return function(*args, **kwargs)
 

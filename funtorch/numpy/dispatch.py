@@ -7,6 +7,7 @@ function, which is written with primitives.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.tracebacks import hide_frames, self_bounded
 
-__all__ = ["OPERANDS", "OPERATORS", "binary", "strict_of", "unary"]
+__all__ = ["OPERANDS", "OPERATORS", "binary", "refuse", "strict_of", "unary"]
 
 _ndarray = np.ndarray
 _FLOATS = frozenset({dtypes.float16, dtypes.float32, dtypes.float64})
@@ -43,15 +44,18 @@ def _bits_dtype(dtype: Any) -> Any:
     return dtype
 
 
-# policy: (what becomes of the common dtype, the dtypes that a ufunc takes as they are)
+_ALL = _NUMBERS | {dtypes.bool_}
+# policy: (what becomes of the common dtype, the dtypes that it leaves as they are)
 _POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
-    "any": (lambda d: d, _NUMBERS | {dtypes.bool_}),
+    "any": (lambda d: d, _ALL),
     "number": (lambda d: dtypes.default_int() if d == dtypes.bool_ else d, _NUMBERS),
     "inexact": (dtypes.to_inexact, _INEXACT),
     "bits": (_bits_dtype, _INTS | {dtypes.bool_}),
     "shift": (lambda d: dtypes.default_int() if d == dtypes.bool_ else _bits_dtype(d), _INTS),
     "bool": (lambda d: dtypes.bool_, frozenset({dtypes.bool_})),
 }
+# What a ufunc takes as it is beside those: numbers are their own truth values.
+_ALSO = {"bool": _ALL - {dtypes.bfloat16}}
 # Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
 _ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
 
@@ -74,7 +78,7 @@ def unary(
     name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
 ) -> Any:
     to_dtype, settled = _POLICIES[policy]
-    fast = _NONE if ufunc is None else settled
+    fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
 
     def general(x: Any) -> Any:
         x = to_array(x, name)
@@ -111,11 +115,13 @@ def binary(
 ) -> Any:
     """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
     to_dtype, settled = _POLICIES[policy]
-    fast = _NONE if ufunc is None else settled
+    fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
     absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
     get = absorbs.get
 
     def general(x: Any, y: Any) -> Any:
+        if y is _ABSENT:
+            raise TypeError(f"{name} takes 2 arguments, got 1")
         x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
         dtype, weak = x.dtype, x.weak_type
         if y.dtype is not dtype or y.weak_type != weak or dtype not in settled:
@@ -139,28 +145,30 @@ def binary(
         return NotImplemented
 
     def make(fallback: Callable[..., Any]) -> Any:
-        def function(x1: Any, x2: Any) -> Any:
+        def function(x1: Any, x2: Any = _ABSENT, *, out: Any = None, where: Any = None) -> Any:
             try:
+                if out is not None or where is not None:
+                    refuse(name, out=out, where=where)
                 if _state.trace is not eval_trace:
                     return fallback(x1, x2)
-                weak = keep
                 if type(x1) is ArrayImpl:
                     a = x1._data
-                    weak = weak and x1._weak
                     if type(x2) is ArrayImpl:
                         b = x2._data
-                        if a.dtype is not b.dtype or a.dtype not in fast:
+                        dtype = a.dtype
+                        if dtype is not b.dtype or dtype not in fast:
                             return fallback(x1, x2)
-                        weak = weak and x2._weak
+                        weak = keep and x1._weak and x2._weak
                     else:
                         b = x2
                         if a.dtype not in get(type(b), _NONE):
                             return fallback(x1, x2)
+                        weak = keep and x1._weak
                 elif type(x2) is ArrayImpl:
                     a, b = x1, x2._data
-                    weak = weak and x2._weak
                     if b.dtype not in get(type(a), _NONE):
                         return fallback(x1, x2)
+                    weak = keep and x2._weak
                 else:
                     return fallback(x1, x2)
                 try:
@@ -172,6 +180,7 @@ def binary(
                 hide_frames(error)
                 raise
 
+        function.__signature__ = _OF_TWO  # type: ignore[attr-defined]
         return function
 
     doc = (
@@ -180,6 +189,23 @@ def binary(
     )
     OPERATORS[name] = _named(make(operator_general), name, doc)
     return _named(make(general), name, doc)
+
+
+def refuse(name: str, **given: Any) -> None:
+    """Refuse options of NumPy's ufuncs that write into an array."""
+    for option, value in given.items():
+        if value is not None and value is not True:
+            raise NotImplementedError(
+                f"{name}: {option}= is not supported: arrays are immutable; use the result, and "
+                "funtorch.numpy.where(condition, result, other)"
+            )
+
+
+def _of_two(x1: Any, x2: Any) -> Any: ...
+
+
+_OF_TWO = inspect.signature(_of_two)
+_ABSENT: Any = object()
 
 
 def _named(function: Any, name: str, doc: str) -> Any:

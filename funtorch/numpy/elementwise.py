@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
-from funtorch.numpy.direct import choice, direct
+from funtorch.numpy.direct import FLOATS, choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -43,10 +43,10 @@ __all__ = [
     "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
     "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal",
     "heaviside", "hypot", "i0", "imag", "invert", "isfinite",
-    "isinf", "isnan", "isneginf", "isposinf", "ldexp",
+    "isinf", "isnan", "isneginf", "isposinf",
     "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "mod", "modf", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
+    "minimum", "mod", "multiply", "nan_to_num", "negative", "nextafter", "not_equal",
     "positive", "pow", "power", "rad2deg", "radians", "real", "reciprocal", "remainder",
     "right_shift", "rint", "round", "select", "sign", "signbit", "sin", "sinc", "sinh", "sqrt",
     "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
@@ -307,7 +307,9 @@ deg2rad = unary(
 rad2deg = unary(
     "rad2deg", lambda x: divide(x, _DEG), np.rad2deg, "inexact", True, "Convert radians to degrees"
 )
-sinc = unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+sinc = direct(np.sinc, FLOATS)(
+    unary("sinc", _sinc, None, "inexact", True, "Return sin(pi x) / (pi x), and 1 at 0")
+)
 i0 = unary("i0", _i0, None, "inexact", True, "Return the modified Bessel function of order 0")
 isnan = unary("isnan", _isnan, np.isnan, "any", False, "Tell where x is nan")
 isinf = unary("isinf", _isinf, np.isinf, "any", False, "Tell where x is infinite")
@@ -657,32 +659,7 @@ def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
-def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
-    """Return the fractional and the integral part, both with the sign of x.
-
-    References:
-        numpy.modf
-    """
-    no_out(out, "modf")
-    x = to_array(x, "modf")
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    whole = trunc(x)
-    return where(isinf(x), copysign(0.0, x), subtract(x, whole)), whole
-
-
-def ldexp(x1: Any, x2: Any, /) -> Any:
-    """Return x1 * 2**x2 for integer x2.
-
-    References:
-        numpy.ldexp
-    """
-    x, n = to_arrays("ldexp", x1=x1, x2=x2)
-    x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
-    # Two steps, so that the factor itself overflows or vanishes no earlier than the result.
-    half = floor_divide(n, 2)
-    return x * exp2(convert(half, x.dtype)) * exp2(convert(subtract(n, half), x.dtype))
-
-
+@direct(np.angle, FLOATS)
 def angle(z: Any, deg: bool = False) -> Any:
     """Return the argument of complex numbers, in radians or degrees.
 
@@ -695,6 +672,7 @@ def angle(z: Any, deg: bool = False) -> Any:
     return rad2deg(out) if deg else out
 
 
+@direct(np.nan_to_num, FLOATS)
 def nan_to_num(
     x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Any:

@@ -407,7 +407,7 @@ def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> A
         n: size of the transform.
         d: distance of the samples.
         dtype: dtype of the result; the default float if None.
-        device: None or 'cpu'.
+        device: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> fftfreq(4).tolist()
@@ -416,7 +416,8 @@ def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> A
     References:
         numpy.fft.fftfreq
     """
-    on_device(device, "fftfreq")
+    if device is not None:
+        return on_device(device, fftfreq, n, d, dtype=dtype)
     n = _count("fftfreq", n)
     k = arange(n, dtype=dtypes.default_float() if dtype is None else dtype)
     half = (n + 1) // 2
@@ -433,7 +434,8 @@ def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> 
     References:
         numpy.fft.rfftfreq
     """
-    on_device(device, "rfftfreq")
+    if device is not None:
+        return on_device(device, rfftfreq, n, d, dtype=dtype)
     n = _count("rfftfreq", n)
     k = arange(n // 2 + 1, dtype=dtypes.default_float() if dtype is None else dtype)
     return k / (n * d)

@@ -13,6 +13,7 @@ from funtorch.core import concrete_or_error
 from funtorch.numpy import elementwise
 from funtorch.numpy.coordinates import ravel_multi_index
 from funtorch.numpy.creation import linspace, zeros
+from funtorch.numpy.direct import FLOATS, INTEGERS, alike, direct
 from funtorch.numpy.elementwise import divide, logical_and, multiply, subtract
 from funtorch.numpy.manipulation import flip, ravel, reshape
 from funtorch.numpy.promotion import (
@@ -33,6 +34,11 @@ from funtorch.numpy.sorting import searchsorted
 __all__ = ["bincount", "digitize", "histogram", "histogram2d", "histogram_bin_edges", "histogramdd"]
 
 
+def _numpy_digitize(x: Any, bins: Any, right: bool = False) -> Any:
+    return np.digitize(x, bins, right).astype(dtypes.default_int())
+
+
+@direct(_numpy_digitize, FLOATS, alike)
 def digitize(x: Any, bins: Any, right: bool = False, *, method: str | None = None) -> Any:
     """Return the number of the bin each value falls into.
 
@@ -60,6 +66,11 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str | None = Non
     return elementwise.where(elementwise.greater_equal(bins[-1], bins[0]), up, down)
 
 
+def _numpy_bincount(x: Any, weights: None = None, minlength: int = 0) -> Any:
+    return np.bincount(x, weights, minlength).astype(dtypes.default_int())
+
+
+@direct(_numpy_bincount, INTEGERS)
 def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None) -> Any:
     """Count how often each nonnegative integer occurs.
 
@@ -146,6 +157,12 @@ def _places(x: Any, edges: Any) -> tuple[Any, Any]:
     return place, inside
 
 
+def _numpy_histogram(a: Any, bins: int = 10) -> Any:
+    counts, edges = np.histogram(a, bins)
+    return counts.astype(a.dtype), edges
+
+
+@direct(_numpy_histogram, FLOATS)
 def histogram(
     a: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
 ) -> tuple[Any, Any]:

@@ -226,7 +226,7 @@ def known_index(index: Any) -> Any:
         return tuple(map(known_index, index))
     if is_static(index):
         return index
-    data = index._data if type(index) is ArrayImpl else index
+    data = index.host() if isinstance(index, ArrayImpl) else index
     if type(data) is not np.ndarray or data.dtype.kind not in _INDEX_KINDS[data.ndim > 0]:
         raise TypeError
     return data

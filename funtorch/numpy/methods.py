@@ -14,17 +14,8 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import (
-    Array,
-    ArrayImpl,
-    Deleted,
-    Tracer,
-    concrete_or_error,
-    decide,
-    delete,
-    primitives,
-)
-from funtorch.hardware import CPU, Device
+from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, decide, primitives
+from funtorch.hardware import CPU, Device, find, synchronize
 from funtorch.numpy import (
     contractions,
     creation,
@@ -36,6 +27,7 @@ from funtorch.numpy import (
     sorting,
 )
 from funtorch.numpy.promotion import SCALARS, describe
+from funtorch.placement import DeviceArray, delete, device_of, is_deleted, put
 from funtorch.sharding import Shard, SingleDeviceSharding
 
 __all__: list[str] = []
@@ -114,7 +106,7 @@ def _scalar(x: Any, what: str) -> Any:
 
 
 def _bool(self: Any) -> bool:
-    if type(self) is not ArrayImpl and config.python_control_flow and self.owner.alive:
+    if isinstance(self, Tracer) and config.python_control_flow and self.owner.alive:
         known = decide(self) if self.size == 1 else None
         if known is not None:
             return known
@@ -173,8 +165,8 @@ def _setitem(self: Any, index: Any, value: Any) -> None:
 def _format(self: Any, spec: str) -> str:
     if not spec:
         return str(self)
-    if type(self) is ArrayImpl:
-        return format(self._data if self.ndim else self._data.item(), spec)
+    if isinstance(self, ArrayImpl):
+        return format(self.host() if self.ndim else self.host().item(), spec)
     found = self.values()
     return _description(self) if found is None else _formatted(found[0].tolist(), spec)
 
@@ -190,7 +182,7 @@ def _description(x: Any) -> str:
 
 
 def _repr(self: ArrayImpl) -> str:
-    data = np.asarray(self._data)
+    data = np.asarray(self.host())
     weak = ", weak_type=True" if self._weak else ""
     tail = f", dtype={data.dtype.name}{weak})"
     if data.size or data.ndim == 1:
@@ -208,8 +200,8 @@ def _repr(self: ArrayImpl) -> str:
 
 
 def _str(self: Any) -> str:
-    if type(self) is ArrayImpl:
-        return str(np.asarray(self._data))
+    if isinstance(self, ArrayImpl):
+        return str(np.asarray(self.host()))
     found = self.values()
     return _description(self) if found is None else str(found[0])
 
@@ -264,17 +256,19 @@ def _tobytes(self: Any) -> bytes:
 
 def _block_until_ready(self: Any) -> Any:
     """Return the array once it is computed; on the CPU that is at once."""
+    if type(self) is DeviceArray:
+        synchronize(self.device)
     return self
 
 
 def _is_deleted(self: Any) -> bool:
     """Tell whether the array's memory was given away, by donation to a jitted function."""
-    return type(self) is ArrayImpl and type(self._data) is Deleted
+    return is_deleted(self)
 
 
 def _delete(self: Any) -> None:
     """Give the array's memory back now; using the array afterwards raises RuntimeError."""
-    if type(self) is ArrayImpl:
+    if isinstance(self, ArrayImpl):
         delete(self, "by its method delete()")
 
 
@@ -291,8 +285,33 @@ _ON_CPU = SingleDeviceSharding(CPU)
 
 
 def _device(self: Any) -> Device:
-    """The device that holds the array."""
-    return CPU
+    """The device that holds the array; of a traced array, the CPU or that of its value."""
+    known = self.concrete() if isinstance(self, Tracer) else self
+    return CPU if known is None else device_of(known)
+
+
+def _sharding(self: Any) -> SingleDeviceSharding:
+    """The one device that holds the array."""
+    device = self.device
+    return _ON_CPU if device == CPU else SingleDeviceSharding(device)
+
+
+def _committed(self: Any) -> bool:
+    """Whether the array stays where it is when it meets arrays on another device."""
+    return type(self) is DeviceArray or getattr(self, "_stays", False)
+
+
+def _to(self: Any, place: Any) -> Any:
+    """Return the array on a device, or converted to a dtype."""
+    if isinstance(place, (Device, SingleDeviceSharding)) or (
+        isinstance(place, str) and place.partition(":")[0] in ("cpu", "cuda", "gpu")
+    ):
+        return _to_device(self, place)
+    return _astype(self, place)
+
+
+def _copy_to_host_async(self: Any) -> None:
+    """Begin to copy the values to the host; NumPy conversions then wait for that."""
 
 
 def _devices(self: Any) -> set[Device]:
@@ -301,12 +320,16 @@ def _devices(self: Any) -> set[Device]:
 
 
 def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
-    """Return the array on a device."""
-    if self.device != device:
+    """Return the array on a device: itself where it is there."""
+    place = find(device, "to_device")
+    if isinstance(self, Tracer):
+        if self.device == place:
+            return self
         raise ValueError(
-            f"to_device: the array is on '{self.device}'; use funtorch.device_put for {device!r}"
+            f"to_device: {describe(self)} is traced, and a traced program runs on one device: "
+            "move the arguments of the function instead"
         )
-    return self
+    return self if device_of(self) == place else put(self, place)
 
 
 def _addressable_data(self: Any, index: int) -> Any:
@@ -318,11 +341,13 @@ def _addressable_data(self: Any, index: int) -> Any:
 
 def _shards(self: Any) -> list[Shard]:
     """The parts of the array: all of it on one device."""
-    return [Shard(CPU, (slice(None),) * self.ndim, self)]
+    return [Shard(self.device, (slice(None),) * self.ndim, self)]
 
 
 def _pointer(self: Any) -> int:
     """Return the address of the array's memory."""
+    if type(self) is DeviceArray:
+        return self._buffer.data.ptr
     return concrete_or_error(self, "an address, by .unsafe_buffer_pointer(),").ctypes.data
 
 
@@ -375,7 +400,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "conj": elementwise.conjugate,
     "conjugate": elementwise.conjugate,
     "copy": _copy,
-    "copy_to_host_async": lambda self: None,
+    "copy_to_host_async": _copy_to_host_async,
     "cumprod": reductions.cumprod,
     "cumsum": reductions.cumsum,
     "delete": _delete,
@@ -391,7 +416,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "min": reductions.min,
     "nonzero": sorting.nonzero,
     "on_device_size_in_bytes": lambda self: self.nbytes,
-    "platform": lambda self: CPU.platform,
+    "platform": lambda self: self.device.platform,
     "prod": reductions.prod,
     "ptp": reductions.ptp,
     "ravel": manipulation.ravel,
@@ -406,6 +431,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "swapaxes": manipulation.swapaxes,
     "take": indexing.take,
     "to_device": _to_device,
+    "to": _to,
     "tobytes": _tobytes,
     "tolist": _tolist,
     "trace": contractions.trace,
@@ -423,10 +449,10 @@ _PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "nbytes": lambda self: self.size * self.dtype.itemsize,
     "itemsize": lambda self: self.dtype.itemsize,
     "device": _device,
-    "sharding": lambda self: _ON_CPU,
+    "sharding": _sharding,
     "is_fully_addressable": lambda self: True,
     "is_fully_replicated": lambda self: True,
-    "committed": lambda self: False,
+    "committed": _committed,
     "addressable_shards": _shards,
     "global_shards": _shards,
     "flat": lambda self: iter(manipulation.ravel(self)),

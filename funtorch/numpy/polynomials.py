@@ -14,7 +14,7 @@ from funtorch.numpy.calculus import convolve
 from funtorch.numpy.contractions import dot, outer
 from funtorch.numpy.creation import diag, ones, vander, zeros
 from funtorch.numpy.elementwise import add, divide, less, multiply, subtract, where
-from funtorch.numpy.manipulation import atleast_1d, concatenate, ravel, roll, stack
+from funtorch.numpy.manipulation import atleast_1d, concatenate, ravel, roll
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -31,50 +31,24 @@ from funtorch.numpy.reductions import sum as sum_
 from funtorch.numpy.sorting import argsort
 
 __all__ = [
-    "poly",
     "polyadd",
     "polyder",
-    "polydiv",
     "polyfit",
     "polyint",
     "polymul",
     "polysub",
-    "polyval",
     "roots",
+    "trimmed",
+    "vector",
 ]
 
 
-def _vector(x: Any, function: str, argument: str) -> Any:
+def vector(x: Any, function: str, argument: str) -> Any:
     """Return coefficients as a vector; a number is a polynomial of degree 0."""
     x = to_array(x, function, argument)
     if x.ndim > 1:
         raise ValueError(f"{function}: {argument} must be a vector, got {describe(x)}")
     return ravel(x)
-
-
-def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
-    """Evaluate a polynomial by Horner's rule.
-
-    Args:
-        p: coefficients, the highest power first; further axes broadcast with x.
-        x: array of arguments.
-        unroll: accepted for JAX's sake.
-
-    Example:
-        >>> polyval(asarray([1, 0, 2]), asarray(3))
-        Array(11, dtype=int32)
-
-    References:
-        numpy.polyval
-    """
-    p, x = to_arrays("polyval", p=p, x=x)
-    p, x = promote("polyval", p, x)
-    if p.ndim == 0:
-        raise ValueError(f"polyval: p must have an axis of coefficients, got {describe(p)}")
-    out = broadcast_to(asarray(0, x.dtype), x.shape)
-    for k in range(p.shape[0]):
-        out = add(multiply(out, x), p[k])
-    return out
 
 
 def _sum(a1: Any, a2: Any, name: str) -> Any:
@@ -120,52 +94,18 @@ def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
     References:
         numpy.polymul
     """
-    x, y = (_vector(a, "polymul", n) for a, n in ((a1, "a1"), (a2, "a2")))
+    x, y = (vector(a, "polymul", n) for a, n in ((a1, "a1"), (a2, "a2")))
     if trim_leading_zeros:
-        x, y = _trimmed(x, "polymul"), _trimmed(y, "polymul")
+        x, y = trimmed(x, "polymul"), trimmed(y, "polymul")
     x, y = promote_inexact("polymul", x, y)
     return convolve(*(z if z.shape[0] else zeros((1,), z.dtype) for z in (x, y)))
 
 
-def _trimmed(p: Any, name: str) -> Any:
+def trimmed(p: Any, name: str) -> Any:
     """Return coefficients without the zeros in front; the last one stays."""
     known = concrete_or_error(p, f"the number of leading zeros, in {name},")
     found = np.flatnonzero(known)
     return p[int(found[0]) if found.size else max(p.shape[0] - 1, 0) :]
-
-
-def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
-    """Divide polynomials.
-
-    Args:
-        u: coefficients of the dividend.
-        v: coefficients of the divisor; the first must not be 0.
-        trim_leading_zeros: drop the zeros in front of the remainder; values must be known.
-
-    Returns:
-        (quotient, remainder); the remainder has the length of u unless it is trimmed.
-
-    Example:
-        >>> quotient, remainder = polydiv(asarray([1.0, 0.0, 2.0]), asarray([1.0, 1.0]))
-        >>> quotient.tolist(), remainder.tolist()
-        ([1.0, -1.0], [0.0, 0.0, 3.0])
-
-    References:
-        numpy.polydiv
-    """
-    x, y = promote_inexact("polydiv", _vector(u, "polydiv", "u"), _vector(v, "polydiv", "v"))
-    m, n = x.shape[0] - 1, y.shape[0] - 1
-    if n < 0 or m < 0:
-        raise ValueError("polydiv: u and v must have at least one coefficient each")
-    scale = divide(1.0, y[0])
-    steps = max(m - n + 1, 1)
-    quotient = []
-    for k in range(m - n + 1):
-        factor = multiply(scale, x[k])
-        quotient.append(factor)
-        x = x.at[k : k + n + 1].add(elementwise.negative(multiply(factor, y)))
-    q = stack(quotient) if quotient else zeros((steps,), x.dtype)
-    return q, _trimmed(x, "polydiv") if trim_leading_zeros else x
 
 
 def polyder(p: Any, m: int = 1) -> Any:
@@ -197,7 +137,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     References:
         numpy.polyint
     """
-    p = _vector(p, "polyint", "p")
+    p = vector(p, "polyint", "p")
     p = convert(p, dtypes.to_inexact(p.dtype))
     m = _order(m, "polyint")
     constants = ravel(asarray(0 if k is None else k))
@@ -211,37 +151,6 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
         powers = asarray(np.arange(p.shape[0], 0, -1), p.dtype)
         p = concatenate([divide(p, powers), convert(constants[j : j + 1], p.dtype)])
     return p
-
-
-def poly(seq_of_zeros: Any) -> Any:
-    """Return the coefficients of the polynomial with given zeros.
-
-    Args:
-        seq_of_zeros: vector of zeros, or a square matrix whose eigenvalues they are.
-
-    Returns:
-        A vector of coefficients, the first one 1.
-
-    Example:
-        >>> poly(asarray([1.0, 2.0])).tolist()
-        [1.0, -3.0, 2.0]
-
-    References:
-        numpy.poly
-    """
-    x = to_array(seq_of_zeros, "poly", "seq_of_zeros")
-    x = convert(x, dtypes.to_inexact(x.dtype))
-    if x.ndim == 2 and x.shape[0] == x.shape[1]:
-        x = linalg.eigvals(x)
-    elif x.ndim > 1:
-        raise ValueError(f"poly: a vector or a square matrix is required, got {describe(x)}")
-    x = ravel(x)
-    if not x.shape[0]:
-        return asarray(1, x.dtype)
-    out = ones((1,), x.dtype)
-    for k in range(x.shape[0]):
-        out = convolve(out, stack([asarray(1, x.dtype), elementwise.negative(x[k])]))
-    return out
 
 
 def roots(p: Any, *, strip_zeros: bool = True) -> Any:
@@ -262,7 +171,7 @@ def roots(p: Any, *, strip_zeros: bool = True) -> Any:
     References:
         numpy.roots
     """
-    p = _vector(p, "roots", "p")
+    p = vector(p, "roots", "p")
     p = convert(p, dtypes.to_inexact(p.dtype))
     if not strip_zeros:
         return _all_roots(p)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +36,12 @@ from funtorch.core import (
     concrete_or_error,
     eval_trace,
     primitives,
+    use_trace,
 )
 from funtorch.errors import MismatchError
+from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
+from funtorch.placement import DeviceArray, Placed, placed, put
 
 __all__ = [
     "array",
@@ -164,10 +168,17 @@ def to_arrays(function: str, **arguments: Any) -> list[Any]:
     return [to_array(x, function, name) for name, x in arguments.items()]
 
 
-def on_device(device: Any, function: str) -> None:
-    """Check the argument ``device`` of a function that makes arrays: all are on the CPU."""
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise ValueError(f"{function}: there is no device {device!s}: arrays are on 'cpu'")
+def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a function that makes arrays makes on the device of that name.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    place = find(device, function.__name__)
+    trace = eval_trace if type(_state.trace) is Placed else _state.trace
+    with use_trace(trace if place == CPU else Placed(place)):
+        out = function(*args, **options)
+    return put(out, place) if isinstance(out, ArrayImpl) and place != CPU else out
 
 
 def no_out(out: Any, function: str) -> None:
@@ -176,6 +187,28 @@ def no_out(out: Any, function: str) -> None:
         raise NotImplementedError(
             f"{function}: out= is not supported, as arrays are immutable; use the result"
         )
+
+
+_PRECISIONS = frozenset(
+    ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "high", "float32", "highest"]
+)
+
+
+def check_precision(precision: Any, function: str) -> None:
+    """Check the argument ``precision`` of a product, which has no effect but must make sense.
+
+    It is None, a name, that of an algorithm such as 'BF16_BF16_F32', or one of these per operand.
+    """
+    if precision is None:
+        return
+    pair = type(precision) is tuple and len(precision) == 2
+    for one in precision if pair else (precision,):
+        known = one is None or (isinstance(one, str) and (one in _PRECISIONS or one.count("_") > 1))
+        if not known:
+            raise ValueError(
+                f"{function}: precision must be None, one of {', '.join(sorted(_PRECISIONS))}, the "
+                f"name of an algorithm such as 'F32_F32_F32', or a pair of these; got {precision!r}"
+            )
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -197,17 +230,33 @@ def convert(x: Any, dtype: Any, weak: bool = False) -> Any:
     return primitives["convert"].bind(x, dtype=dtype, weak_type=weak)
 
 
+_SEQUENCES = (list, tuple, range)
+
+
 def _leaves(x: Any) -> Iterator[Any]:
-    if isinstance(x, (list, tuple, range)):
+    if isinstance(x, _SEQUENCES):
         for item in x:
             yield from _leaves(item)
     else:
         yield x
 
 
+def _leaves_and_kinds(x: Any) -> tuple[Sequence[Any], set[type]]:
+    """Return what nested sequences hold, and its types; regular ones are gone through natively."""
+    items: Sequence[Any] = x
+    while True:
+        kinds = set(map(type, items))
+        nested = [issubclass(kind, _SEQUENCES) for kind in kinds]
+        if not any(nested):
+            return items, kinds
+        if not all(nested):
+            items = list(_leaves(items))
+            return items, set(map(type, items))
+        items = list(itertools.chain.from_iterable(items))
+
+
 def _from_sequence(x: Any, dtype: Any) -> Any:
-    leaves = list(_leaves(x))
-    kinds = set(map(type, leaves))
+    leaves, kinds = _leaves_and_kinds(x)
     if any(issubclass(kind, Array) for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:
@@ -357,7 +406,7 @@ def asarray(
     if dtype is not None:
         dtype = dtypes.canonical(dtype)
     if device is not None:
-        on_device(device, "asarray")
+        return on_device(device, asarray, a, dtype, order, copy=copy)
     if copy is False and not (isinstance(a, Array) and dtype in (None, a.dtype)):
         raise ValueError(
             f"asarray: copy=False, but a {type(a).__name__} becomes an array of dtype "
@@ -366,17 +415,19 @@ def asarray(
     if isinstance(a, Array):
         return a if dtype is None else convert(a, dtype)
     if isinstance(a, (list, tuple, range)):
-        return _from_sequence(a, dtype)
+        return placed(_from_sequence(a, dtype), _state.trace)
     if isinstance(a, SCALARS):
         if dtype is not None:
-            return ArrayImpl(np.array(a, dtype))
+            return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
+    if not isinstance(a, np.ndarray) and hasattr(a, "__cuda_array_interface__"):
+        out = DeviceArray(cupy().asarray(a))
+        return convert(out, dtypes.canonical(out.dtype) if dtype is None else dtype)
     if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
         data = np.asarray(a)
         with np.errstate(all="ignore"):
-            return ArrayImpl(
-                np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)
-            )
+            made = np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)
+        return placed(ArrayImpl(made), _state.trace)
     if hasattr(a, "__dlpack__"):
         return asarray(np.from_dlpack(a), dtype)
     buffer = _buffer(a)

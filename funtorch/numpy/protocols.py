@@ -20,6 +20,7 @@ from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error
 from funtorch.numpy import fft, linalg
 from funtorch.numpy.dispatch import OPERANDS
 from funtorch.numpy.promotion import SCALARS, describe, reading_lists
+from funtorch.placement import DeviceArray
 from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["attach"]
@@ -29,8 +30,6 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
     """Return the values as a read-only NumPy array that shares memory, or a copy in another
     dtype."""
     value: Any = concrete_or_error(self, "array")
-    if type(value) is not np.ndarray:
-        value = value.get()  # a CuPy array comes over from the GPU
     if dtype is not None and np.dtype(dtype) != value.dtype:
         if copy is False:
             raise ValueError(
@@ -54,6 +53,7 @@ class _Dispatch:
     def __init__(self, namespace: types.ModuleType) -> None:
         self.namespace = namespace
         self.readings: dict[Any, _Reading] = {}
+        self.ways: dict[np.ufunc, Callable[..., Any]] = {}  # filled by the first call of each
 
     @functools.cached_property
     def functions(self) -> dict[Any, Callable[..., Any]]:
@@ -69,6 +69,7 @@ class _Dispatch:
     def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = self.functions.get(ufunc)
         if method == "__call__" and not kwargs and function is not None:
+            self.ways[ufunc] = getattr(function, "_call", function)  # what our ufuncs stand for
             return function(*[x if isinstance(x, OPERANDS) else self.read(x) for x in inputs])
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if method != "__call__":
@@ -238,6 +239,8 @@ def unsupported(name: str, args: Any) -> str:
 # -------------------------------------------------------------------------------- DLPack, Array API
 def _dlpack(self: Any, **options: Any) -> Any:
     """Return a DLPack capsule that shares the memory."""
+    if type(self) is DeviceArray:
+        return self._buffer.__dlpack__(**options)
     value = concrete_or_error(self, "a DLPack capsule")
     if options.get("max_version") is None:
         # Old consumers cannot be told that the memory is read-only, and NumPy refuses to lend it.
@@ -249,6 +252,8 @@ def _dlpack(self: Any, **options: Any) -> Any:
 
 def _dlpack_device(self: Any) -> tuple[int, int]:
     """Return the DLPack number of the device."""
+    if type(self) is DeviceArray:
+        return self._buffer.__dlpack_device__()
     return concrete_or_error(self, "the DLPack device").__dlpack_device__()
 
 
@@ -258,7 +263,7 @@ _VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
 def attach(namespace: types.ModuleType) -> None:
     """Give `Array` the protocols; ``namespace`` is funtorch.numpy."""
     dispatch = _Dispatch(namespace)
-    readings, are_ready = dispatch.readings, _READY.issuperset
+    readings, ways = dispatch.readings, dispatch.ways
 
     def array_namespace(self: Any, *, api_version: str | None = None) -> types.ModuleType:
         """Return the namespace of the Array API standard."""
@@ -273,9 +278,12 @@ def attach(namespace: types.ModuleType) -> None:
     def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         try:
             if method == "__call__" and not kwargs:
-                function = dispatch.functions.get(ufunc)
-                if function is not None and (len(inputs) == 1 or are_ready(map(type, inputs))):
-                    return function(*inputs)
+                way = ways.get(ufunc)
+                if way is not None:
+                    if len(inputs) == 1:
+                        return way(inputs[0])
+                    if len(inputs) == 2 and type(inputs[0]) in _READY and type(inputs[1]) in _READY:
+                        return way(inputs[0], inputs[1])
             return dispatch.ufunc(ufunc, method, *inputs, **kwargs)
         except Exception as error:
             hide_frames(error)

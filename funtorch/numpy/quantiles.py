@@ -10,7 +10,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import elementwise
-from funtorch.numpy.direct import FLOATS, direct
+from funtorch.numpy.direct import FLOATS, direct, measured
 from funtorch.numpy.elementwise import divide, isnan, maximum, multiply, subtract, where
 from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import reshape, transpose
@@ -139,6 +139,17 @@ def _inverted_cdf(rows: Any, w: Any, q: Any) -> Any:
     return take_along_axis(rows, place, -1, mode="clip")
 
 
+def _numpy_quantile(a: Any, q: float, *args: Any, **kwargs: Any) -> Any:
+    if not a.size:
+        raise ValueError("the quantile of nothing")
+    return np.quantile(a, a.dtype.type(q), *args, **kwargs)
+
+
+def _numpy_percentile(a: Any, q: float, *args: Any, **kwargs: Any) -> Any:
+    return _numpy_quantile(a, a.dtype.type(q) / 100, *args, **kwargs)
+
+
+@direct(_numpy_quantile, FLOATS, measured)
 def quantile(
     a: Any,
     q: Any,
@@ -193,6 +204,7 @@ def nanquantile(
     return _quantile("nanquantile", a, q, axis, method, keepdims, True, 1, weights)
 
 
+@direct(_numpy_percentile, FLOATS, measured)
 def percentile(
     a: Any,
     q: Any,

@@ -16,7 +16,9 @@ import numpy as np
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import ArrayImpl
-from funtorch.numpy import elementwise, mapped, reductions
+from funtorch.numpy import elementwise, mapped, recurrences, reductions
+from funtorch.numpy.direct import INTEGERS, direct, pair
+from funtorch.numpy.dispatch import refuse
 from funtorch.numpy.indexing import AtView
 from funtorch.numpy.manipulation import concatenate, moveaxis, ravel
 from funtorch.numpy.promotion import (
@@ -34,6 +36,7 @@ from funtorch.numpy.promotion import (
     to_array,
     to_arrays,
 )
+from funtorch.tracebacks import hide_frames, self_bounded
 from funtorch.transforms import scan, while_loop
 
 __all__ = ["frompyfunc", "gcd", "lcm", "ufunc"]
@@ -91,21 +94,18 @@ class ufunc:
             return _by_name, (self.__name__,)
         return super().__reduce__()
 
+    @self_bounded
     def __call__(self, *args: Any, out: None = None, where: Any = None) -> Any:
         """Apply the function to ``nin`` arrays that broadcast."""
-        if out is not None or where is not None:
-            self._refuse("", out=out, where=where)
-        if len(args) != self.nin:
-            raise TypeError(f"{self.__name__} takes {self.nin} arguments, got {len(args)}")
-        return self._call(*args)
-
-    def _refuse(self, method: str, **given: Any) -> None:
-        for name, value in given.items():
-            if value is not None and value is not True:
-                raise NotImplementedError(
-                    f"{self.__name__}{method}: {name}= is not supported: arrays are immutable; use "
-                    "the result, and funtorch.numpy.where(condition, result, other)"
-                )
+        try:
+            if out is not None or where is not None:
+                refuse(self.__name__, out=out, where=where)
+            if len(args) != self.nin:
+                raise TypeError(f"{self.__name__} takes {self.nin} arguments, got {len(args)}")
+            return self._call(*args)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def _binary(self, method: str, array: Any, argument: str = "a") -> Any:
         if self.nin != 2 or self.nout != 1:
@@ -127,7 +127,7 @@ class ufunc:
     ) -> Any:
         """Combine the elements along axes, from the first on."""
         x = self._binary("reduce", a)
-        self._refuse(".reduce", out=out)
+        refuse(f"{self.__name__}.reduce", out=out)
         if where is not None and initial is None and self.identity is None:
             raise ValueError(f"{self.__name__}.reduce: where= needs initial=: it has no identity")
         way = self._ways["reduce"]
@@ -173,7 +173,7 @@ class ufunc:
     def accumulate(self, a: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
         """Return what `reduce` gives for each leading part of an axis."""
         x = self._binary("accumulate", a)
-        self._refuse(".accumulate", out=out)
+        refuse(f"{self.__name__}.accumulate", out=out)
         way = self._ways["accumulate"]
         k = canonical_axis(axis, x.ndim, f"{self.__name__}.accumulate")
         if way is not None:
@@ -221,7 +221,7 @@ class ufunc:
     ) -> Any:
         """Reduce the stretches of an axis that start at indices and end at the next one."""
         x = self._binary("reduceat", a)
-        self._refuse(".reduceat", out=out)
+        refuse(f"{self.__name__}.reduceat", out=out)
         name = f"{self.__name__}.reduceat"
         k = canonical_axis(axis, x.ndim, name)
         starts = asarray(indices)
@@ -381,18 +381,21 @@ def _complete() -> None:
             accumulate=_ACCUMULATE.get(name),
             at=_AT.get(name),
         )
+        # Called without a detour: the function itself sees to the options of ufuncs.
+        made.__class__ = type("ufunc", (ufunc,), {"__call__": staticmethod(made._call)})
         setattr(fnp, name, made)
     for alias, name in _ALIASES.items():
         setattr(fnp, alias, getattr(fnp, name))
     setattr(fnp, "negative", ufunc(elementwise.negative, 1, 1))  # noqa: B010
     for name in __all__:
         setattr(fnp, name, globals()[name])
-    for name in mapped.__all__:
-        setattr(fnp, name, getattr(mapped, name))
+    for module in (mapped, recurrences):
+        for name in module.__all__:
+            setattr(fnp, name, getattr(module, name))
     for function in (gcd, lcm):
         identity = _IDENTITY.get(function.__name__)
         setattr(fnp, function.__name__, ufunc(function, 2, 1, identity=identity))
-    fnp.__all__.extend([*__all__, *mapped.__all__])
+    fnp.__all__.extend([*__all__, *mapped.__all__, *recurrences.__all__])
     setattr(AtView, "apply", _apply)  # noqa: B010
 
 
@@ -435,6 +438,7 @@ def _integer_pair(name: str, x1: Any, x2: Any) -> list[Any]:
     return broadcast(name, *xs)
 
 
+@direct(np.gcd, INTEGERS, pair)
 def gcd(x1: Any, x2: Any) -> Any:
     """Return the greatest common divisor, by Euclid's algorithm.
 
@@ -465,6 +469,7 @@ def gcd(x1: Any, x2: Any) -> Any:
     return while_loop(unfinished, step, (x, y))[0]
 
 
+@direct(np.lcm, INTEGERS, pair)
 def lcm(x1: Any, x2: Any) -> Any:
     """Return the least common multiple.
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import ArrayImpl
 from funtorch.ops.elementwise import (
     add,
     bitcast,
@@ -24,6 +23,7 @@ from funtorch.ops.elementwise import (
     shift_right_logical,
 )
 from funtorch.ops.families import elementwise_linear_type, full_like, linear
+from funtorch.placement import array_of, buffer_of
 
 __all__ = ["reduce_precision", "reduce_precision_p"]
 
@@ -59,8 +59,8 @@ def _expand(x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
 
 
 def _eager(xp: Any, x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
-    rounded = _expand(ArrayImpl(x), exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
-    return rounded._data
+    rounded = _expand(array_of(x), exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
+    return buffer_of(rounded)
 
 
 reduce_precision_p = linear(

@@ -3,7 +3,8 @@
 The formulas of `math` are branch-free, so LLVM turns a loop over elements into one over vectors.
 What a formula cannot do for a few arguments (the sine of 1e30), a slow function does, in a call
 that names its variants for vectors: "vector-function-abi-variant". A variant asks whether any lane
-needs the slow function, and returns the fast results as they are if none does.
+needs the slow function, and returns the fast results as they are if none does. A block of another
+machine may have a way of its own (`Block.rarely`).
 
 References:
     LLVM Language Reference, "vector-function-abi-variant" (Vector Function ABI), 2025.
@@ -36,6 +37,8 @@ def where_rare(name: str, rare: Condition, slow: Slow, fast: Value, *args: Value
         args: values of the type of ``fast``.
     """
     b, kind = fast.b, fast.kind
+    if b.rarely is not None:
+        return b.rarely(name, rare, slow, fast, *args)
     function = f"funtorch.{name}.{kind}"
     if function not in b.declared:
         text, needed = _definitions(function, rare, slow, kind, len(args))

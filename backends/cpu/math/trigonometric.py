@@ -183,8 +183,8 @@ def _slow_tan(sign: Value, r: Value, quadrant: Value) -> Value:
 
 
 @functools.cache
-def _two_over_pi() -> str:
-    """Return the bits of 2 / pi as a constant of 64-bit words, pi by Machin's formula."""
+def _two_over_pi() -> list[int]:
+    """Return the bits of 2 / pi as 64-bit words, pi by Machin's formula."""
     length = 64 * (_WORDS + 2)
 
     def arctan_inverse(k: int) -> int:
@@ -199,9 +199,7 @@ def _two_over_pi() -> str:
 
     pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))  # in units of 2**-length
     bits = (2 << length + 64 * _WORDS - _ZEROS) // pi
-    words = [bits >> 64 * (_WORDS - 1 - k) & (1 << 64) - 1 for k in range(_WORDS)]
-    text = ", ".join(f"i64 {w}" for w in words)
-    return f"@funtorch.two_over_pi = internal unnamed_addr constant [{_WORDS} x i64] [{text}]"
+    return [bits >> 64 * (_WORDS - 1 - k) & (1 << 64) - 1 for k in range(_WORDS)]
 
 
 def _payne_hanek(bits: Value) -> tuple[Value, Value]:
@@ -211,14 +209,13 @@ def _payne_hanek(bits: Value) -> tuple[Value, Value]:
     multiples of 4; of the rest, 192 leave an error below 2**-130.
     """
     b = bits.b
-    b.declared["funtorch.two_over_pi"] = _two_over_pi()
     mantissa = (bits & ((1 << 52) - 1)) | (1 << 52)
     first = bits.lshr(52) - (1075 + 2 - _ZEROS)
     word, within = first.lshr(6), first & 63
     words = []
     for k in range(4):
-        at = b.op(f"getelementptr i64, ptr @funtorch.two_over_pi, i64 {(word + k).name}")
-        words.append(Value(b, b.op(f"load i64, ptr {at}, align 8"), "i64"))
+        found = b.entry("funtorch.two_over_pi", _two_over_pi(), (word + k).name)
+        words.append(Value(b, found, "i64"))
     high, middle, low = (
         words[k].call("llvm.fshl", words[k + 1], within).cast("zext", "i128") for k in range(3)
     )

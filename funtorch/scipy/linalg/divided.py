@@ -28,7 +28,7 @@ from funtorch.ops import linalg as ops
 from funtorch.ops.matrices import check_matrices, diagonal, identity_like
 from funtorch.ops.shape import iota
 from funtorch.ops.sort import sort
-from funtorch.transforms import closure_convert, fori_loop, jvp, vmap
+from funtorch.transforms import closure_convert, fori_loop, jit, jvp, vmap
 from funtorch.transforms.restage import expansion_rules
 
 __all__ = ["error_of", "matrix_function"]
@@ -189,16 +189,20 @@ def _offsets(x: Any) -> Any:
 def _parlett(x: Any, f: Callable[[Any], Any]) -> Any:
     """Return f of a complex matrix that may lack eigenvectors, if its values are apart."""
     t, q, gaps, _ = _triangle(x)
-    n = x.shape[-1]
-    offset = _offsets(x)
+    start = fnp.where(_offsets(x) == 0, f(diagonal(t))[..., None], 0)
+    y = _fill(t, start, gaps)
+    return fnp.matmul(fnp.matmul(q, y), fnp.conj(fnp.matrix_transpose(q)))
+
+
+@jit
+def _fill(t: Any, y: Any, gaps: Any) -> Any:
+    """Fill one diagonal after the other, from the main one on."""
+    offset = _offsets(t)
 
     def along(p: Any, y: Any) -> Any:
-        """Fill the p-th diagonal, once those below it are there."""
         return fnp.where(offset == p, (fnp.matmul(t, y) - fnp.matmul(y, t)) / gaps, y)
 
-    y = fnp.where(offset == 0, f(diagonal(t))[..., None], 0)
-    y = fori_loop(1, n, along, y) if n > 1 else y
-    return fnp.matmul(fnp.matmul(q, y), fnp.conj(fnp.matrix_transpose(q)))
+    return fori_loop(1, t.shape[-1], along, y)
 
 
 def error_of(x: Any, out: Any) -> Any:

@@ -366,10 +366,18 @@ def hilbert(n: int) -> Any:
     return fnp.asarray((1.0 / (k[:, None] + k + 1)).astype(config.default_float))
 
 
-def _exact(rows: list[list[int]], n: int) -> Any:
-    """Return a matrix of integers of any size as floats."""
-    out = np.array([[float(v) for v in row] for row in rows]).reshape(n, n)
-    return fnp.asarray(out.astype(config.default_float))
+_comb = np.frompyfunc(math.comb, 2, 1)
+
+
+def _counts(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of rows and columns as Python ints, which never overflow."""
+    k = np.arange(n).astype(object)
+    return k[:, None], k
+
+
+def _exact(numbers: np.ndarray) -> Any:
+    """Return a matrix of Python ints of any size as floats."""
+    return fnp.asarray(numbers.astype(float).astype(config.default_float))
 
 
 def invhilbert(n: int) -> Any:
@@ -382,25 +390,13 @@ def invhilbert(n: int) -> Any:
         A float Array of shape (n, n).
     """
     size = _size("invhilbert", n)
-    c = math.comb
-    return _exact(
-        [
-            [
-                (-1) ** (i + j)
-                * (i + j + 1)
-                * c(size + i, size - j - 1)
-                * c(size + j, size - i - 1)
-                * c(i + j, i) ** 2
-                for j in range(size)
-            ]
-            for i in range(size)
-        ],
-        size,
-    )
+    i, j = _counts(size)
+    sides = _comb(size + i, size - j - 1) * _comb(size + j, size - i - 1)
+    return _exact((-1) ** (i + j) * (i + j + 1) * sides * _comb(i + j, i) ** 2)
 
 
 def _lower_pascal(n: int) -> np.ndarray:
-    return np.array([[float(math.comb(i, j)) for j in range(n)] for i in range(n)]).reshape(n, n)
+    return _comb(*_counts(n))
 
 
 def _kind(name: str, kind: str | None) -> str:
@@ -425,10 +421,7 @@ def pascal(n: int, kind: str | None = None) -> Any:
     """
     size, which = _size("pascal", n), _kind("pascal", kind)
     low = _lower_pascal(size)
-    if which == "symmetric":
-        rows = [[math.comb(i + j, i) for j in range(size)] for i in range(size)]
-        return _exact(rows, size)
-    return fnp.asarray((low if which == "lower" else low.T).astype(config.default_float))
+    return _exact({"lower": low, "upper": low.T}.get(which, np.matmul(low, low.T)))
 
 
 def invpascal(n: int, kind: str | None = None) -> Any:
@@ -445,18 +438,7 @@ def invpascal(n: int, kind: str | None = None) -> Any:
         ValueError: kind is none of these.
     """
     size, which = _size("invpascal", n), _kind("invpascal", kind)
-    c = math.comb
-    if which == "symmetric":
-        return _exact(
-            [
-                [
-                    (-1) ** (i + j) * sum(c(k, i) * c(k, j) for k in range(max(i, j), size))
-                    for j in range(size)
-                ]
-                for i in range(size)
-            ],
-            size,
-        )
-    k = np.arange(size)
-    low = _lower_pascal(size) * (-1.0) ** (k[:, None] + k)
-    return fnp.asarray((low if which == "lower" else low.T).astype(config.default_float))
+    i, j = _counts(size)
+    low = _lower_pascal(size)
+    inverse = {"lower": low, "upper": low.T}.get(which, np.matmul(low.T, low))
+    return _exact((-1) ** (i + j) * inverse)

@@ -191,6 +191,9 @@ def comb(N: Any, k: Any, *, repetition: bool = False) -> Array:
     return fnp.where(valid, fnp.exp(gammaln(n + 1) - gammaln(j + 1) - gammaln(n + 1 - j)), 0)
 
 
+_BERNOULLI = [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66]  # of 2, 4, ..., 10
+
+
 def bernoulli(n: int) -> Array:
     """Return the Bernoulli numbers B_0 to B_n, with B_1 = -1/2.
 
@@ -213,13 +216,16 @@ def bernoulli(n: int) -> Array:
     count = promotion.static_int(n, "bernoulli: n")
     if count < 0:
         raise ValueError(f"bernoulli: n must be a whole number from 0 on, got {count}")
-    from fractions import Fraction
-
-    numbers = [Fraction(1)]
-    for m in range(1, count + 1):
-        total = sum((math.comb(m + 1, k) * b for k, b in enumerate(numbers) if b), start=0)
-        numbers.append(-Fraction(total) / (m + 1) if m == 1 or m % 2 == 0 else 0 * numbers[0])
-    values = [float(b) if abs(b) < 10**300 else math.copysign(math.inf, b) for b in numbers]
+    m = np.arange(2, count // 2 * 2 + 1, 2)
+    # |B_m| = 2 zeta(m) m! / (2 pi)^m; of the zeta function of m > 10 few terms are left.
+    with np.errstate(over="ignore"):
+        sizes = 2 * np.cumprod((m - 1) * m / (2 * np.pi) ** 2)
+    zeta = 1 + np.sum(np.arange(2.0, 64.0) ** -np.maximum(m, 12)[:, None], 1)
+    even = np.where(m % 4 == 2, 1.0, -1.0) * sizes * zeta
+    even[: len(_BERNOULLI)] = _BERNOULLI[: len(m)]
+    values = np.zeros(count + 1)
+    values[:2] = [1.0, -0.5][: count + 1]
+    values[2::2] = even
     return fnp.array(values, dtype=dtypes.canonical(float))
 
 

@@ -1,0 +1,1 @@
+"""The CUDA target: kernels and plans as CUDA C++, compiled by NVRTC."""

@@ -1,0 +1,639 @@
+"""A laid out plan as a list of what a GPU is asked to do: pure data, printable and checkable.
+
+Addresses are a *register* and an offset in bytes. Registers 0, 1, ... hold the addresses of the
+program's inputs, then of its results, then of the arena and of the constants; what follows belongs
+to loops, which change it from one step to the next. So one list serves all calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from funtorch.core import primitives
+from funtorch.jaxpr import Lit, Var
+
+from ..kernel import Kernel, in_memory, is_row_store, levels
+from ..layout import Layout, Loop, carries, nbytes
+from ..plan import (
+    Branch,
+    Call,
+    Conv,
+    Dot,
+    Fourier,
+    Launch,
+    Library,
+    Nothing,
+    Plan,
+    Running,
+    Scan,
+    Sort,
+    Table,
+    While,
+)
+from .code import CudaCode
+from .gemm import Gemm, gemms
+from .kernels import print_kernel
+from .scans import print_running
+from .sorting import print_sort
+from .tiles import print_conv, print_dot
+
+__all__ = [
+    "At",
+    "Carry",
+    "Choose",
+    "Clear",
+    "Copy",
+    "Instruction",
+    "LaunchPlan",
+    "Product",
+    "Repeat",
+    "Rule",
+    "Run",
+    "Slice",
+    "Until",
+    "check_launches",
+    "launch_plan",
+]
+
+ALIGN = 256  # bytes, of what lies in the arena's tail; kernels need 16
+VECTOR = 16  # bytes that kernels read and write at once
+
+
+@dataclass(frozen=True)
+class At:
+    """An address: the one in a register, plus an offset."""
+
+    base: int
+    offset: int = 0
+
+    def __add__(self, offset: int) -> At:
+        return At(self.base, self.offset + offset)
+
+    def __str__(self) -> str:
+        return f"r{self.base}+{self.offset}" if self.offset else f"r{self.base}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Launch the functions of a piece of code; its last pointer is that of scratch memory."""
+
+    code: int
+    args: tuple[At, ...]
+    sizes: tuple[int, ...]  # bytes of each
+
+    def __str__(self) -> str:
+        return f"run {self.code} ({', '.join(map(str, self.args))})"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy bytes."""
+
+    target: At
+    source: At
+    nbytes: int
+
+    def __str__(self) -> str:
+        return f"copy {self.nbytes} bytes from {self.source} to {self.target}"
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Fill with zeros."""
+
+    target: At
+    nbytes: int
+
+    def __str__(self) -> str:
+        return f"clear {self.nbytes} bytes at {self.target}"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of matrices by the library."""
+
+    gemm: Gemm
+    a: At
+    b: At
+    out: At
+
+    def __str__(self) -> str:
+        return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Compute a primitive by its eager rule, of arrays in memory, and copy its results there."""
+
+    name: str
+    params: dict[str, Any] = field(hash=False)
+    ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
+    outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
+
+    def __str__(self) -> str:
+        made = ", ".join(str(at) for at, _, _ in self.outs)
+        return f"{made} = {self.name} by rule of {', '.join(str(at) for at, _, _ in self.ins)}"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A register that holds, in step i of a loop, ``start`` and i times ``stride`` bytes."""
+
+    register: int
+    start: At
+    stride: int
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A carry of a loop: its value is in ``old``, its next one goes to ``new``.
+
+    Attributes:
+        old, new: registers.
+        init: where the first value is; it is copied.
+        home: where the result is wanted.
+        spare: a second buffer, which the two registers take turns at; None where a step works in
+            place.
+    """
+
+    old: int
+    new: int
+    init: At
+    home: At
+    spare: At | None
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Do ``body`` ``length`` times."""
+
+    length: int
+    reverse: bool
+    carries: tuple[Carry, ...]
+    slices: tuple[Slice, ...]
+    body: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class Until:
+    """Do ``cond``, and as long as it leaves a true bool at ``holds``, ``body`` and ``cond``."""
+
+    carries: tuple[Carry, ...]
+    cond: tuple[Instruction, ...]
+    holds: At
+    body: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Do one of the branches, by the integer at ``index``; one that is none of them: the last."""
+
+    index: At
+    dtype: np.dtype
+    branches: tuple[tuple[Instruction, ...], ...]
+
+
+Instruction = Run | Copy | Clear | Product | Rule | Repeat | Until | Choose
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What a program asks of a GPU.
+
+    Attributes:
+        inputs, outputs: bytes of each; constants of the program come first among the inputs.
+        arena: bytes of the memory that a run needs besides.
+        constants: bytes that lie in the GPU's memory from the beginning.
+        pairs: (result, input) positions that share memory.
+        registers: how many there are.
+        codes: printed kernels.
+        instructions: in order.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    arena: int
+    constants: bytes
+    pairs: tuple[tuple[int, int], ...]
+    registers: int
+    codes: tuple[CudaCode, ...]
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def first_output(self) -> int:
+        """The register of the first result."""
+        return len(self.inputs)
+
+    @property
+    def memory(self) -> int:
+        """The register of the arena; that of the constants follows."""
+        return len(self.inputs) + len(self.outputs)
+
+    def __str__(self) -> str:
+        head = (
+            f"{len(self.inputs)} inputs, {len(self.outputs)} results, arena r{self.memory} of "
+            f"{self.arena} bytes, {len(self.constants)} bytes of constants"
+        )
+        return "\n".join([head, *_lines(self.instructions, "  ")])
+
+
+def _lines(instructions: Sequence[Instruction], indent: str) -> Iterator[str]:
+    for x in instructions:
+        if isinstance(x, Repeat):
+            yield f"{indent}{x.length} times{', backwards' if x.reverse else ''}:"
+            yield from _loop_lines(x.carries, indent)
+            yield from (f"{indent}  r{s.register} = {s.start} + {s.stride} * i" for s in x.slices)
+            yield from _lines(x.body, indent + "  ")
+        elif isinstance(x, Until):
+            yield f"{indent}while {x.holds}:"
+            yield from _loop_lines(x.carries, indent)
+            yield from _lines(x.cond, indent + "  ")
+            yield f"{indent} do"
+            yield from _lines(x.body, indent + "  ")
+        elif isinstance(x, Choose):
+            for k, branch in enumerate(x.branches):
+                yield f"{indent}if {x.index} is {k}:"
+                yield from _lines(branch, indent + "  ")
+        else:
+            yield f"{indent}{x}"
+
+
+def _loop_lines(found: Sequence[Carry], indent: str) -> Iterator[str]:
+    for c in found:
+        there = "in place" if c.spare is None else f"and {c.spare}"
+        yield f"{indent}  r{c.old} to r{c.new} from {c.init}: {c.home} {there}"
+
+
+# ---------------------------------------------------------------------------------------- writing
+@dataclass(eq=False)
+class _Frame:
+    """One program in the list: where its variables are."""
+
+    layout: Layout
+    params: Sequence[At]
+    results: Sequence[At]
+    arena: At
+
+
+class _Writer:
+    """Makes the list of a plan."""
+
+    def __init__(self, plan: Plan, layout: Layout) -> None:
+        jaxpr = plan.jaxpr
+        self.layout = layout
+        self.inputs = tuple(nbytes(v) for v in (*jaxpr.constvars, *jaxpr.invars))
+        self.outputs = tuple(nbytes(v) for v in jaxpr.outvars)
+        self.memory = len(self.inputs) + len(self.outputs)
+        self.registers = self.memory + 2
+        self.constants = bytearray()
+        self.known: dict[bytes, int] = {}
+        self.codes: list[CudaCode] = []
+        self.numbers: dict[Any, int] = {}
+        self.scratch = 0
+        self.tail = -(-layout.arena // ALIGN) * ALIGN
+        self.out: list[Instruction] = []
+
+    def whole(self) -> LaunchPlan:
+        params = [At(k) for k in range(len(self.inputs))]
+        results = [At(len(params) + k) for k in range(len(self.outputs))]
+        self.plan(self.layout, params, results, At(self.memory))
+        arena = self.tail + self.scratch
+        return LaunchPlan(
+            self.inputs,
+            self.outputs,
+            arena,
+            bytes(self.constants),
+            tuple((j, i) for i, j in sorted(self.layout.pairs)),
+            self.registers,
+            tuple(self.codes),
+            _with_scratch(tuple(self.out), At(self.memory, self.tail)),
+        )
+
+    # ---------------------------------------------------------------- memory
+    def register(self) -> int:
+        self.registers += 1
+        return self.registers - 1
+
+    def room(self, size: int) -> At:
+        """Return memory in the arena's tail that nobody else uses."""
+        at = At(self.memory, self.tail)
+        self.tail += -(-size // ALIGN) * ALIGN
+        return at
+
+    def constant(self, v: Lit) -> At:
+        data = np.asarray(v.val._data).tobytes()
+        if data not in self.known:
+            self.known[data] = len(self.constants)
+            self.constants += data + bytes(-len(data) % VECTOR)
+        return At(self.memory + 1, self.known[data])
+
+    def at(self, frame: _Frame, v: Var | Lit) -> At:
+        """Return where a variable's memory is."""
+        if isinstance(v, Lit):
+            return self.constant(v)
+        place = frame.layout.places[v]
+        if place.kind == "param":
+            return frame.params[place.at]
+        if place.kind == "result":
+            return frame.results[place.at]
+        if place.kind == "stack":  # of no bytes
+            return frame.arena
+        return frame.arena + place.at
+
+    def copy(self, target: At, source: At, size: int) -> None:
+        if target != source and size:
+            self.out.append(Copy(target, source, size))
+
+    def inside(self, layout: Layout, params: Any, results: Any, arena: At) -> list[Instruction]:
+        """Return the list of a program inside of a loop or branch."""
+        outer, self.out = self.out, []
+        self.plan(layout, params, results, arena)
+        inner, self.out = self.out, outer
+        return inner
+
+    # ---------------------------------------------------------------- steps
+    def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
+        frame = _Frame(layout, params, results, arena)
+        for k, step in enumerate(layout.plan.steps):
+            if isinstance(step, (Scan, While, Branch)):
+                getattr(self, type(step).__name__.lower())(frame, step, layout.loops[k])
+            elif not isinstance(step, Nothing):
+                getattr(self, type(step).__name__.lower())(frame, step)
+        for v, k in layout.copies:
+            self.copy(results[k], self.at(frame, v), nbytes(v))
+
+    def launch(self, frame: _Frame, step: Launch) -> None:
+        for out, source in step.seeds:
+            self.copy(self.at(frame, out), self.at(frame, source), nbytes(out))
+        self.kernel(step.kernel, [(self.at(frame, v), v) for v in step.vars])
+
+    def kernel(self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]) -> None:
+        given = self.apart(kernel, given)
+        kernel, kept = in_memory(kernel, [at for at, _ in given])
+        given = [given[k] for k in kept]
+        lengths = tuple(int(v.aval.size) for _, v in given)
+        key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
+        self.run(key, lambda name: print_kernel(replace(kernel, name=name), lengths), given)
+
+    def run(
+        self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]
+    ) -> None:
+        """Write the launches of code that is printed under a name; equal ones share it."""
+        if key not in self.numbers:
+            self.numbers[key] = len(self.codes)
+            self.codes.append(printed(f"k{len(self.codes)}"))
+        number = self.numbers[key]
+        self.scratch = max(self.scratch, self.codes[number].scratch)
+        if self.codes[number].launches:
+            addresses, sizes = zip(*[(at, nbytes(v)) for at, v in given], strict=True)
+            self.out.append(Run(number, addresses, sizes))
+
+    def apart(
+        self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]
+    ) -> Sequence[tuple[At, Var | Lit]]:
+        """Return the buffers of a kernel, copies for those whose rows it changes in place.
+
+        Many threads read a row's value and one writes it, of which nobody knows when.
+        """
+        if not any(kernel.inner):
+            return given
+        element = levels(kernel)[1]
+        rows = {given[s.buffer][0] for s in kernel.stores if is_row_store(kernel, s, element)}
+        stored = {s.buffer for s in kernel.stores}
+        found = list(given)
+        for k, (at, v) in enumerate(given):
+            if k not in stored and at in rows and nbytes(v):
+                found[k] = self.room(nbytes(v)), v
+                self.copy(found[k][0], at, nbytes(v))
+        return found
+
+    def dot(self, frame: _Frame, step: Dot) -> None:
+        a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
+        found = gemms(step)
+        if found is None:
+            fields = (step.batches, step.rows, step.sums, step.n, step.places, step.out.aval.dtype)
+            given = [(a, step.a), (b, step.b), (out, step.out)]
+            self.run(("dot", *fields), functools.partial(print_dot, step), given)
+            return
+        size = step.out.aval.dtype.itemsize
+        for gemm, (x, y, z) in found:
+            self.out.append(Product(gemm, a + x * size, b + y * size, out + z * size))
+
+    def conv(self, frame: _Frame, step: Conv) -> None:
+        lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
+        if not step.covered:
+            self.out.append(Clear(out, nbytes(step.out)))
+        dtype, given = step.out.aval.dtype, [(lhs, step.lhs), (rhs, step.rhs), (out, step.out)]
+        for part in step.parts:
+            self.run((part, dtype), functools.partial(print_conv, part, dtype), given)
+
+    def running(self, frame: _Frame, step: Running | Sort) -> None:
+        fields = [getattr(step, f.name) for f in dataclasses.fields(step)[2:]]
+        key = type(step), step.x.aval.dtype, *fields
+        printed = print_running if isinstance(step, Running) else print_sort
+        given = [(self.at(frame, v), v) for v in (step.x, step.out)]
+        self.run(key, functools.partial(printed, step), given)  # type: ignore[arg-type]
+
+    sort = running
+
+    def rule(
+        self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
+    ) -> None:
+        """Write the call of an eager rule; ``shapes`` of operands and results may be given."""
+        pairs = zip((*ins, *outs), shapes or [v.aval.shape for v in (*ins, *outs)], strict=True)
+        arrays = [(self.at(frame, v), tuple(s), np.dtype(v.aval.dtype)) for v, s in pairs]
+        count = len(ins)
+        self.out.append(Rule(name, params, tuple(arrays[:count]), tuple(arrays[count:])))
+
+    def fourier(self, frame: _Frame, step: Fourier) -> None:
+        kind = "ifft" if step.inverse else "fft"
+        shape = (step.batch, step.n, step.inner)
+        params = {"kind": kind, "axis": 1, "n": step.n}
+        self.rule(frame, "fft", params, [step.x], [step.out], [shape, shape])
+
+    def table(self, frame: _Frame, step: Table) -> None:
+        aval = step.out.aval
+        params = {"what": step.what, "n": step.n, "size": aval.size, "dtype": aval.dtype}
+        made = np.asarray(primitives["fft_table"].eager(np, **params))
+        held = self.constant(Lit(_Held(made)))  # type: ignore[arg-type]
+        self.copy(self.at(frame, step.out), held, nbytes(step.out))
+
+    def call(self, frame: _Frame, step: Call | Library) -> None:
+        eqn = step.eqn
+        self.rule(frame, eqn.prim.name, dict(eqn.params), eqn.invars, eqn.outvars, None)
+
+    library = call
+
+    # ---------------------------------------------------------------- loops
+    def carries(
+        self, frame: _Frame, step: Scan | While, loop: Loop, body: Layout, turns: int | None
+    ) -> list[Carry]:
+        """Return the carries of a loop; ``turns``: how many steps it has, if that is known."""
+        start, count = carries(step)
+        first = step.eqn.params["body_nconsts"] if isinstance(step, While) else start
+        found = []
+        for j in range(count):
+            v = step.eqn.outvars[j]
+            init, home = (self.at(frame, x) for x in (step.eqn.invars[start + j], v))
+            spare = frame.arena + loop.spares[j] if j in loop.spares else None
+            old = self.register()
+            same = spare is None or (first + j, j) in body.pairs
+            found.append(Carry(old, old if same else self.register(), init, home, spare, nbytes(v)))
+        return found
+
+    def scan(self, frame: _Frame, step: Scan, loop: Loop) -> None:
+        params, (body,), (start, count) = step.eqn.params, loop.layouts, carries(step)
+        length, jaxpr = params["length"], body.plan.jaxpr
+        ins = [self.at(frame, v) for v in step.eqn.invars]
+        outs = [self.at(frame, v) for v in step.eqn.outvars]
+        held = self.carries(frame, step, loop, body, length)
+        inside = [*jaxpr.invars[start + count :], *jaxpr.outvars[count:]]
+        xs = len(ins) - start - count
+        slices, addresses, before, after = [], [], [], []
+        for k, (at, v) in enumerate(
+            zip((*ins[start + count :], *outs[count:]), inside, strict=True)
+        ):
+            slices.append(Slice(self.register(), at, nbytes(v)))
+            here = At(slices[-1].register)
+            if nbytes(v) % VECTOR and length > 1:  # kernels want it aligned
+                there = self.room(nbytes(v))
+                (before if k < xs else after).append((there, here, nbytes(v)))
+                here = there
+            addresses.append(here)
+        old, new = [At(c.old) for c in held], [At(c.new) for c in held]
+        instructions = self.inside(
+            body,
+            [*ins[:start], *old, *addresses[:xs]],
+            [*new, *addresses[xs:]],
+            frame.arena + loop.block,
+        )
+        lead = [Copy(there, here, n) for there, here, n in before if n]
+        last = [Copy(here, there, n) for there, here, n in after if n]
+        whole = (*lead, *instructions, *last)
+        self.out.append(Repeat(length, params["reverse"], tuple(held), tuple(slices), whole))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "while":  # a word of Python's
+            return self.loop
+        raise AttributeError(name)
+
+    def loop(self, frame: _Frame, step: While, loop: Loop) -> None:
+        cond, body = loop.layouts
+        n_cond, (start, _) = step.eqn.params["cond_nconsts"], carries(step)
+        ins = [self.at(frame, v) for v in step.eqn.invars]
+        held = self.carries(frame, step, loop, body, None)
+        arena, holds = frame.arena + loop.block, self.room(1)
+        old, new = [At(c.old) for c in held], [At(c.new) for c in held]
+        test = self.inside(cond, [*ins[:n_cond], *old], [holds], arena)
+        turn = self.inside(body, [*ins[n_cond:start], *old], new, arena)
+        self.out.append(Until(tuple(held), tuple(test), holds, tuple(turn)))
+
+    def branch(self, frame: _Frame, step: Branch, loop: Loop) -> None:
+        which, *operands = step.eqn.invars
+        ins = [self.at(frame, v) for v in operands]
+        outs = [self.at(frame, v) for v in step.eqn.outvars]
+        for i, j in loop.layouts[0].pairs:  # a branch that works in place wants it there
+            self.copy(outs[j], ins[i], nbytes(operands[i]))
+            ins[i] = outs[j]
+        arena = frame.arena + loop.block
+        found = tuple(tuple(self.inside(x, ins, outs, arena)) for x in loop.layouts)
+        self.out.append(Choose(self.at(frame, which), np.dtype(which.aval.dtype), found))
+
+
+class _Held:
+    """A constant that no program has."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self._data = data
+        self.aval = data
+
+
+def _with_scratch(instructions: tuple[Instruction, ...], scratch: At) -> tuple[Instruction, ...]:
+    """Return a list whose launches have the pointer to scratch memory."""
+    again = functools.partial(_with_scratch, scratch=scratch)
+
+    def one(x: Instruction) -> Instruction:
+        if isinstance(x, Run):
+            return replace(x, args=(*x.args, scratch), sizes=(*x.sizes, 0))
+        if isinstance(x, Repeat):
+            return replace(x, body=again(x.body))
+        if isinstance(x, Until):
+            return replace(x, cond=again(x.cond), body=again(x.body))
+        return replace(x, branches=tuple(map(again, x.branches))) if isinstance(x, Choose) else x
+
+    return tuple(map(one, instructions))
+
+
+def launch_plan(plan: Plan, layout: Layout) -> LaunchPlan:
+    """Return what a laid out plan asks of a GPU.
+
+    Args:
+        plan: the plan, without epilogues.
+        layout: its layout, without cells on a stack.
+    """
+    return _Writer(plan, layout).whole()
+
+
+# ---------------------------------------------------------------------------------------- checking
+def check_launches(plan: LaunchPlan) -> None:
+    """Check that all that is touched lies inside of the memory that there is.
+
+    Raises:
+        ValueError: naming the instruction.
+    """
+    sizes = dict(enumerate((*plan.inputs, *plan.outputs, plan.arena, len(plan.constants))))
+    _check(plan.instructions, sizes, plan)
+
+
+def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan) -> None:
+    def need(at: At, size: int, what: object) -> None:
+        if at.base not in sizes:
+            raise ValueError(f"r{at.base} holds nothing in: {what}")
+        if not 0 <= at.offset <= at.offset + size <= max(sizes[at.base], at.offset * (not size)):
+            raise ValueError(f"{size} bytes at {at} are not in r{at.base}'s memory: {what}")
+
+    for x in instructions:
+        inner = dict(sizes)
+        if isinstance(x, Run):
+            code = plan.codes[x.code]
+            for at, size in zip(x.args, x.sizes, strict=True):
+                need(at, size, x)
+            need(x.args[-1], code.scratch, x)
+        elif isinstance(x, Copy):
+            need(x.target, x.nbytes, x)
+            need(x.source, x.nbytes, x)
+        elif isinstance(x, Clear):
+            need(x.target, x.nbytes, x)
+        elif isinstance(x, Product):
+            for at, size in zip((x.a, x.b, x.out), x.gemm.extents(), strict=True):
+                need(at, size, x)
+        elif isinstance(x, Rule):
+            for at, shape, dtype in (*x.ins, *x.outs):
+                need(at, math.prod(shape) * dtype.itemsize, x)
+        elif isinstance(x, Choose):
+            need(x.index, x.dtype.itemsize, "a branch")
+            for branch in x.branches:
+                _check(branch, sizes, plan)
+        else:
+            for c in x.carries:
+                need(c.init, c.nbytes, "a loop")
+                need(c.home, c.nbytes, "a loop")
+                if c.spare is not None:
+                    need(c.spare, c.nbytes, "a loop")
+                inner |= {c.old: c.nbytes, c.new: c.nbytes}
+            if isinstance(x, Repeat):
+                for s in x.slices:
+                    need(s.start, s.stride * x.length, "a loop")
+                    inner[s.register] = s.stride
+            else:
+                _check(x.cond, inner, plan)
+                need(x.holds, 1, "a loop")
+            _check(x.body, inner, plan)

@@ -1,0 +1,392 @@
+"""Programs on a GPU: compiled once, then a list of launches on the addresses of each call.
+
+Whatever has no control flow that the host decides is captured into a graph the second time that it
+runs on the same addresses, and replayed from then on; CuPy's pool of memory gives a training loop
+the same few addresses again and again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch.config import config
+from funtorch.core import eval_trace, primitives, use_trace
+from funtorch.hardware import Device
+from funtorch.jaxpr import Jaxpr
+from funtorch.placement import SYNC, array_of, buffer_of, largest_arrays
+
+from ..cpu.runtime import Memory, memory_of
+from ..fuse import fuse
+from ..layout import lay_out
+from .code import module_text
+from .driver import Driver, driver_of
+from .program import (
+    VECTOR,
+    At,
+    Carry,
+    Choose,
+    Clear,
+    Copy,
+    Instruction,
+    LaunchPlan,
+    Product,
+    Repeat,
+    Rule,
+    Run,
+    Until,
+    launch_plan,
+)
+
+__all__ = ["compile_for", "count_of", "plan_for"]
+
+Registers = list[int]
+Action = Callable[[Registers], None]
+
+_MOST_GRAPHS = 16  # of one program: sets of addresses
+_MOST_NODES = 4000  # of one graph: longer programs are launched one by one
+_LEAST_NODES = 2
+
+
+def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
+    """Return what a simplified program asks of a GPU, and what memory it needs."""
+    with use_trace(eval_trace):
+        plan = fuse(jaxpr, epilogues=False, together=1 << 12)  # launches cost more than code
+        layout = lay_out(plan, donated, cells=False)
+        if config.debug >= 3:
+            print(plan, layout, sep="\n", file=sys.stderr)
+        made = launch_plan(plan, layout)
+    return made, memory_of(layout, made.arena)
+
+
+def compile_for(
+    device: Device, jaxpr: Jaxpr, donated: frozenset[int] = frozenset()
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return a function from a jaxpr's input buffers to its output buffers, on a GPU.
+
+    Args:
+        device: the GPU.
+        jaxpr: the program, simplified.
+        donated: positions of the inputs whose memory may be reused for outputs.
+
+    Returns:
+        the function; it has ``memory``, what its runs need.
+    """
+    start = time.perf_counter()
+    plan, memory = plan_for(jaxpr, donated)
+    if config.debug >= 3:
+        print(plan, file=sys.stderr)
+    driver = driver_of(device)
+    with driver.here():
+        program = _Program(driver, jaxpr, plan, memory)
+    if config.debug >= 1:
+        print(
+            f"compiled {len(jaxpr.eqns)} equations for {device}: {len(plan.codes)} kernels, "
+            f"{count_of(plan.instructions)} launches, in {time.perf_counter() - start:.3f} s",
+            file=sys.stderr,
+        )
+    return program
+
+
+def count_of(instructions: Sequence[Instruction]) -> int | None:
+    """Return how many launches a list makes; None where the host decides about them."""
+    total = 0
+    for x in instructions:
+        if isinstance(x, (Until, Choose, Rule)):
+            return None
+        if isinstance(x, Repeat):
+            inside = count_of(x.body)
+            if inside is None:
+                return None
+            total += x.length * inside + 2 * len(x.carries)
+        else:
+            total += 2 if isinstance(x, Run) else 1
+    return total
+
+
+class _Program:
+    """A compiled program."""
+
+    def __init__(self, driver: Driver, jaxpr: Jaxpr, plan: LaunchPlan, memory: Memory) -> None:
+        self.driver, self.plan, self.memory = driver, plan, memory
+        text = module_text(plan.codes)
+        self.launches = driver.kernels(plan, text)
+        self.consts = [self._there(c) for c in jaxpr.consts]
+        self.constants = driver.upload(plan.constants)
+        self.count = len(self.consts) + len(jaxpr.invars)
+        self.fresh = [(v.aval.shape, np.dtype(v.aval.dtype)) for v in jaxpr.outvars]
+        self.given = dict(plan.pairs)
+        self.actions = self._segments(plan.instructions)
+        self.owner: Any = None  # what keeps the memory of the present run
+
+    def _there(self, x: Any) -> Any:
+        """Return a constant's buffer on the GPU."""
+        buffer = buffer_of(x)
+        return self.driver.cupy.asarray(buffer) if isinstance(buffer, np.ndarray) else buffer
+
+    # ---------------------------------------------------------------- a call
+    def __call__(self, args: Sequence[Any]) -> list[Any]:
+        driver = self.driver
+        buffers = [*self.consts, *args]
+        if len(buffers) != self.count:
+            raise TypeError(
+                f"the program takes {self.count - len(self.consts)} arrays, got {len(args)}"
+            )
+        with driver.lock, driver.here():
+            for i in self.given.values():
+                buffers[i] = _exclusive(buffers, i)
+            buffers = [self._plain(b) for b in buffers]
+            outs, arena = self._memory(buffers)
+            addresses = [b.data.ptr for b in (*buffers, *outs, arena, self.constants)]
+            registers = [*addresses, *[0] * (self.plan.registers - len(addresses))]
+            self.owner = buffers, outs, arena
+            for action in self.actions:
+                action(registers)
+            self.owner = None
+        return outs
+
+    def _plain(self, x: Any) -> Any:
+        """Return an input as kernels read it: row-major, and aligned."""
+        if x.flags.c_contiguous and x.data.ptr % VECTOR == 0:
+            return x
+        return self.driver.cupy.array(x, order="C")
+
+    def _memory(self, buffers: list[Any]) -> tuple[list[Any], Any]:
+        """Return the results' arrays, made anew or of donated memory, and the arena."""
+        driver, xp = self.driver, self.driver.cupy
+        try:
+            outs = [None if j in self.given else driver.empty(*f) for j, f in enumerate(self.fresh)]
+            for j, i in self.given.items():
+                x = buffers[i]
+                outs[j] = x if (x.shape, x.dtype) == self.fresh[j] else _seen_as(x, self.fresh[j])
+            return outs, driver.room(self.plan.arena)
+        except xp.cuda.memory.OutOfMemoryError as error:
+            text = f"{error}; the program needs {self.memory}\n{largest_arrays()}"
+            raise MemoryError(text) from None
+
+    # ---------------------------------------------------------------- the list as functions
+    def _segments(self, instructions: Sequence[Instruction]) -> list[Action]:
+        """Return the functions that do a list; neighbours that can be captured become one."""
+        found: list[Action] = []
+        run: list[Instruction] = []
+        nodes = 0
+
+        def close() -> None:
+            nonlocal run, nodes
+            actions = [self._bind(x) for x in run]
+            captured = nodes >= _LEAST_NODES and not SYNC
+            found.extend([_Graphed(self.driver, actions)] if captured else actions)
+            run, nodes = [], 0
+
+        for x in instructions:
+            count = count_of([x])
+            if count is None or nodes + count > _MOST_NODES:
+                close()
+            if count is None or count > _MOST_NODES:
+                found.append(self._bind(x))
+            else:
+                run.append(x)
+                nodes += count
+        close()
+        return found
+
+    def _bind(self, x: Instruction) -> Action:
+        """Return the function that does one instruction."""
+        if not SYNC or isinstance(x, (Repeat, Until, Choose)):
+            return self._action(x)
+        action = self._action(x)
+
+        def checked(r: Registers) -> None:
+            action(r)
+            try:
+                self.driver.synchronize()
+            except Exception as error:
+                raise RuntimeError(f"the GPU failed in the instruction: {x}") from error
+
+        return checked
+
+    def _action(self, x: Instruction) -> Action:
+        driver = self.driver
+        if isinstance(x, Run):
+            launch = self.launches[x.code]
+            places = [(at.base, at.offset) for at in x.args]
+            return lambda r: launch([r[b] + o for b, o in places])
+        if isinstance(x, Copy):
+            (t, to), (s, so), n = _place(x.target), _place(x.source), x.nbytes
+
+            def copy(r: Registers) -> None:
+                if r[t] + to != r[s] + so:
+                    driver.copy(r[t] + to, r[s] + so, n)
+
+            return copy
+        if isinstance(x, Clear):
+            (t, to), n = _place(x.target), x.nbytes
+            return lambda r: driver.clear(r[t] + to, n)
+        if isinstance(x, Product):
+            run = driver.product(x.gemm)
+            (a, ao), (b, bo), (c, co) = map(_place, (x.a, x.b, x.out))
+            return lambda r: run(r[a] + ao, r[b] + bo, r[c] + co)
+        if isinstance(x, Rule):
+            return self._rule(x)
+        if isinstance(x, Repeat):
+            return self._repeat(x)
+        return self._until(x) if isinstance(x, Until) else self._choose(x)
+
+    def _rule(self, x: Rule) -> Action:
+        """Return the function that runs an eager rule, and copies its results to their places."""
+        prim, driver = primitives[x.name], self.driver
+
+        def run(r: Registers) -> None:
+            def array(at: At, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+                return driver.array(r[at.base] + at.offset, shape, dtype, self.owner)
+
+            given = [array_of(array(*where)) for where in x.ins]
+            with use_trace(eval_trace):
+                found = prim.bind(*given, **x.params)
+            results = found if prim.multiple_results else [found]
+            for where, result in zip(x.outs, results, strict=True):
+                target = array(*where)
+                target[...] = driver.cupy.asarray(buffer_of(result)).reshape(where[1])
+
+        return run
+
+    def _repeat(self, x: Repeat) -> Action:
+        body = [self._bind(y) for y in x.body]
+        begin, turn, end = _carried(self.driver, x.carries, x.length)
+        slices = [(s.register, *_place(s.start), s.stride) for s in x.slices]
+        steps = range(x.length - 1, -1, -1) if x.reverse else range(x.length)
+
+        def run(r: Registers) -> None:
+            begin(r)
+            for i in steps:
+                for register, base, offset, stride in slices:
+                    r[register] = r[base] + offset + i * stride
+                for action in body:
+                    action(r)
+                turn(r)
+            end(r)
+
+        return run
+
+    def _until(self, x: Until) -> Action:
+        cond, body = self._segments(x.cond), self._segments(x.body)
+        begin, turn, end = _carried(self.driver, x.carries, None)
+        read, (base, offset) = self.driver.read, _place(x.holds)
+        flag = np.dtype(bool)
+
+        def run(r: Registers) -> None:
+            begin(r)
+            while True:
+                for action in cond:
+                    action(r)
+                if not read(r[base] + offset, flag):
+                    break
+                for action in body:
+                    action(r)
+                turn(r)
+            end(r)
+
+        return run
+
+    def _choose(self, x: Choose) -> Action:
+        branches = [self._segments(b) for b in x.branches]
+        read, (base, offset) = self.driver.read, _place(x.index)
+
+        def run(r: Registers) -> None:
+            index = int(read(r[base] + offset, x.dtype))
+            inside = index if 0 <= index < len(branches) else len(branches) - 1
+            for action in branches[inside]:
+                action(r)
+
+        return run
+
+
+_GIVEN = 4  # references to a donated buffer: its Array's, of two lists, of the asking
+
+
+def _exclusive(buffers: list[Any], k: int) -> Any:
+    """Return a donated buffer if nobody else can see its memory, else a copy."""
+    alone = sys.getrefcount(buffers[k]) <= _GIVEN and buffers[k].base is None
+    return buffers[k] if alone else buffers[k].copy()
+
+
+def _place(at: At) -> tuple[int, int]:
+    return at.base, at.offset
+
+
+def _seen_as(x: Any, wanted: tuple[tuple[int, ...], np.dtype]) -> Any:
+    """Return memory as an array of another shape or dtype."""
+    shape, dtype = wanted
+    return x.view(dtype).reshape(shape)
+
+
+def _carried(
+    driver: Driver, carries: Sequence[Carry], turns: int | None
+) -> tuple[Action, Action, Action]:
+    """Return what a loop does with its carries before it, after each step, and at its end."""
+    plain = [(c, _place(c.init), _place(c.home)) for c in carries]
+    swapped = [(c.old, c.new) for c in carries if c.old != c.new]
+
+    def begin(r: Registers) -> None:
+        # Where it is known how often they take turns, the last value comes to lie at home.
+        odd = turns is not None and turns % 2
+        for c, (i, io), (h, ho) in plain:
+            init, home = r[i] + io, r[h] + ho
+            first, second = home, home
+            if c.old != c.new and c.spare is not None:
+                spare = r[c.spare.base] + c.spare.offset
+                first, second = (spare, home) if odd else (home, spare)
+            if first != init and c.nbytes:
+                driver.copy(first, init, c.nbytes)
+            r[c.old] = first
+            if c.new != c.old:
+                r[c.new] = second
+
+    def turn(r: Registers) -> None:
+        for old, new in swapped:
+            r[old], r[new] = r[new], r[old]
+
+    def end(r: Registers) -> None:
+        for c, _, (h, ho) in plain:
+            if r[c.old] != r[h] + ho and c.nbytes:
+                driver.copy(r[h] + ho, r[c.old], c.nbytes)
+
+    return begin, turn, end
+
+
+class _Graphed:
+    """Neighbouring actions without decisions: done one by one at first, then as a graph."""
+
+    def __init__(self, driver: Driver, actions: Sequence[Action]) -> None:
+        self.driver, self.actions = driver, actions
+        self.graphs: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+
+    def __call__(self, r: Registers) -> None:
+        key = tuple(r)
+        graph = self.graphs.get(key)
+        if graph is not None:
+            self.graphs.move_to_end(key)
+            if graph is not _SEEN:
+                self.driver.replay(graph)
+                return
+            with self.driver.captured() as found:
+                self._run(list(r))
+            self.graphs[key] = found[0]
+            self.driver.replay(found[0])
+            return
+        self.graphs[key] = _SEEN
+        if len(self.graphs) > _MOST_GRAPHS:
+            self.graphs.popitem(last=False)
+        self._run(r)
+
+    def _run(self, r: Registers) -> None:
+        for action in self.actions:
+            action(r)
+
+
+_SEEN = object()  # stands for a graph that the next run on these addresses makes

@@ -1,0 +1,144 @@
+"""``python -m funtorch doctor``: say what the library finds on this machine, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import funtorch
+from funtorch import hardware, openblas
+from funtorch.backends.cuda import nvrtc
+from funtorch.backends.cuda.driver import find_cudnn, load_blas
+
+__all__ = ["Finding", "doctor", "main"]
+
+
+class Finding(NamedTuple):
+    """One line of what the doctor says: about what, what was found, and what to do."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.what:<10} {self.found}"
+        return f"{text}\n{'':<10}   -> {self.advice}" if self.advice else text
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _versions() -> Finding:
+    names = ("numpy", "ml_dtypes", "llvmlite", "scipy-openblas32")
+    shown = ", ".join(f"{n} {_version(n)}" for n in names)
+    return Finding(
+        "versions", f"funtorch {funtorch.__version__}, Python {sys.version.split()[0]}, {shown}"
+    )
+
+
+def _model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            lines = [line for line in f if line.startswith("model name")]
+        return lines[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def _cpu() -> Finding:
+    count = os.cpu_count() or 1
+    limit = os.environ.get("FUNTORCH_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    advice = f"programs run on {limit} threads, as the environment says" if limit else ""
+    return Finding("CPU", f"{_model()}, {count} processors, {platform.machine()}", advice)
+
+
+def _blas() -> Finding:
+    library = openblas.load()
+    core = library.scipy_openblas_get_corename
+    core.restype = ctypes.c_char_p
+    name = core().decode()
+    told = os.environ.get("OPENBLAS_CORETYPE")
+    advice = (
+        f"OPENBLAS_CORETYPE={told} chose the kernels; unset it unless you mean it" if told else ""
+    )
+    return Finding("BLAS", f"OpenBLAS {_version('scipy-openblas32')} for {name}", advice)
+
+
+def _gpu() -> Finding:
+    found = hardware.gpus()
+    if not found:
+        return Finding("GPU", "none", hardware.absence())
+    return Finding(
+        "GPU", ", ".join(f"{d}: {d.device_kind}" for d in found), "funtorch.device_put(x, 'cuda:0')"
+    )
+
+
+def _driver() -> Finding:
+    made = ", ".join(hardware.cuda_versions()) or "no driver of NVIDIA's"
+    wheels = [n for n in ("cupy-cuda12x", "cupy-cuda13x") if _version(n) != "not installed"]
+    shown = ", ".join(f"{n} {_version(n)}" for n in wheels) or "CuPy is not installed"
+    advice = "" if wheels else "for a GPU: pip install 'funtorch[cuda12]', or [cuda13]"
+    if len(wheels) > 1:
+        advice = "two versions of CuPy hinder each other: uninstall one"
+    return Finding("driver", f"{made}; {shown}", advice)
+
+
+def _nvrtc() -> Finding:
+    try:
+        library = nvrtc.library()
+    except nvrtc.NvrtcError as error:
+        return Finding("NVRTC", "none: programs cannot be compiled for a GPU", str(error))
+    return Finding("NVRTC", f"{library.version[0]}.{library.version[1]} at {library.place}")
+
+
+def _cublas() -> Finding:
+    try:
+        load_blas()
+    except RuntimeError as error:
+        return Finding("cuBLAS", "none", str(error))
+    return Finding("cuBLAS", "found")
+
+
+def _cudnn() -> Finding:
+    place = find_cudnn()
+    if place is None:
+        return Finding("cuDNN", "none: convolutions on a GPU are kernels of our own")
+    return Finding("cuDNN", f"{place}; it is not used yet, convolutions are kernels of our own")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _versions, _cpu, _blas, _gpu, _driver, _nvrtc, _cublas, _cudnn
+)  # fmt: skip
+
+
+def doctor() -> list[Finding]:
+    """Return what the library finds on this machine.
+
+    Example:
+        >>> [finding.what for finding in doctor()][:3]
+        ['versions', 'CPU', 'BLAS']
+    """
+    return [check() for check in _CHECKS]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m funtorch", description=__doc__)
+    parser.add_argument("command", choices=["doctor"], help="what to do")
+    parser.parse_args(arguments)
+    print("\n".join(map(str, doctor())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

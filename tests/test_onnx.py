@@ -1,0 +1,189 @@
+"""ONNX models: every primitive that has one, and networks, run by ONNX's reference evaluator."""
+
+import coverage_matrix
+import numpy as np
+import pytest
+from op_table import arrays
+
+import funtorch as ft
+import funtorch.numpy as jnp
+from funtorch import export, nnx
+from funtorch.backends import to_onnx
+from funtorch.backends.onnx.rules import RULES
+from funtorch.jaxpr import eval_jaxpr, stage
+from funtorch.transforms.export import _portable
+
+KEYS = ft.random.split(ft.random.key(0), 8)
+SPEC = ft.ShapeDtypeStruct
+
+# Exact in ONNX by more than one operator each, and not written yet, or of no operator at all.
+WITHOUT = {
+    "bitcast",
+    "clz",
+    "conj",
+    "complex",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumlogsumexp",
+    "erf_inv",
+    "digamma",
+    "lgamma",
+    "polygamma",
+    "nextafter",
+    "population_count",
+    "imag",
+    "real",
+    "fft",
+    "fft_table",
+    "overlap_add",
+    "reduce_xor",
+    "sort_bits",
+    "threefry2x32",
+    "window_argmax",
+    "window_argmin",
+    "shift_left",
+    "shift_right_arithmetic",
+    "shift_right_logical",
+    "sampled_erf_inv",
+    "sampled_exp",
+    "sampled_log",
+    "sampled_log1p",
+    "pure_callback",
+    "rewind",
+    "custom_lin",
+}
+LINEAR_ALGEBRA = {
+    "cholesky",
+    "det",
+    "eig",
+    "eigh",
+    "geev",
+    "geqp3",
+    "geqrf",
+    "getrf",
+    "hessenberg",
+    "householder_product",
+    "interchange",
+    "lu",
+    "pinv",
+    "qr",
+    "qr_pivoting",
+    "schur",
+    "schur_shift",
+    "slogdet",
+    "solve",
+    "svd",
+    "sylvester",
+    "triangular_solve",
+    "trevc",
+    "tridiagonal",
+    "tridiagonal_solve",
+}
+
+
+def evaluator(model):
+    return pytest.importorskip("onnx.reference").ReferenceEvaluator(model)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_primitive_that_has_a_counterpart():
+    pytest.importorskip("onnx")
+    refused, compared = set(), set()
+    for row in coverage_matrix.all_rows():
+        args = [np.asarray(a) for a in row.samples[0]]
+        narrow = row.name.partition("-")[0] not in ("bitcast", "scan", "while", "cond")
+        if narrow:
+            args = [a.astype("float32") if a.dtype == np.float64 else a for a in args]
+        ins = arrays(args)
+        jaxpr = _portable(stage(row.flat, [x.aval for x in ins]))
+        names = [f"x{k}" for k in range(len(jaxpr.invars))]
+        made = [f"y{k}" for k in range(len(jaxpr.outvars))]
+        try:
+            model = to_onnx(jaxpr, [*names, *made], "row")
+        except NotImplementedError as error:
+            refused.add(str(error).split()[0])
+            continue
+        given = dict(zip(names, (np.asarray(x._data) for x in ins), strict=True))
+        outs = evaluator(model).run(None, given)
+        wanted = eval_jaxpr(jaxpr, *ins)
+        for got, want in zip(outs, wanted, strict=True):
+            got, want = np.asarray(got), np.asarray(want)
+            assert (got.shape, got.dtype) == (want.shape, want.dtype), row.name
+            got, want = got.astype("float64"), want.astype("float64")
+            np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-5, err_msg=row.name)
+        compared.update(eqn.prim.name for eqn in jaxpr.eqns)
+    assert set(RULES) - {"reduce_and", "reduce_or"} <= compared  # those of bools are below
+    assert refused - set(RULES) - {"ONNX"} <= WITHOUT | LINEAR_ALGEBRA
+
+
+def check(function, *types, names, inputs, tol=1e-4):
+    """Compare a function with its model at several inputs."""
+    exported = ft.export(function)(*types)
+    run = evaluator(exported.to_onnx())
+    for values in inputs:
+        given = dict(zip(names, map(np.asarray, values), strict=True))
+        wanted = ft.tree.leaves(exported.call(*values))
+        for got, want in zip(run.run(None, given), wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=tol, atol=1e-5)
+
+
+def test_a_convolutional_network_of_any_batch():
+    pytest.importorskip("onnx")
+    model = nnx.Sequential(
+        nnx.Conv2d(1, 4, 3, key=KEYS[0]), nnx.BatchNorm2d(4), nnx.GELU(), nnx.MaxPool2d(2),
+        nnx.AvgPool2d(2), nnx.Flatten(), nnx.Linear(16, 3, key=KEYS[1]),
+    )  # fmt: skip
+    (b,) = export.symbolic_shape("b")
+
+    def f(x):
+        y = model(x)
+        return ft.nn.softmax(y), y.argmax(-1), y.mean(0)
+
+    inputs = [(ft.random.normal(KEYS[2], (n, 1, 10, 10)),) for n in (1, 5)]
+    check(f, SPEC((b, 1, 10, 10), "float32"), names=["x"], inputs=inputs)
+    made = ft.export(f)(SPEC((b, 1, 10, 10), "float32")).to_onnx()
+    assert made.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "b"
+
+
+def test_recurrent_layers_attention_loops_and_branches():
+    pytest.importorskip("onnx")
+    lstm = nnx.LSTM(4, 8, key=KEYS[3])
+    layer = nnx.TransformerEncoderLayer(8, 2, 16, key=KEYS[4])
+
+    def f(x, n):
+        y = layer(lstm(x)[0])
+        y = ft.lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * 0.5), (0, y))[1]
+        return y, ft.lax.switch(n, [jnp.sum, jnp.max, jnp.min], y)
+
+    x = ft.random.normal(KEYS[5], (5, 3, 4))
+    types = SPEC(x.shape, "float32"), SPEC((), "int32")
+    check(f, *types, names=["x", "n"], inputs=[(x, jnp.int32(n)) for n in (0, 1, 2, 7)])
+
+
+def test_reductions_of_bools():
+    pytest.importorskip("onnx")
+    x = jnp.array([[True, False, True], [True, True, True]])
+    check(lambda x: (x.all(1), x.any(0), (~x).any()), x, names=["x"], inputs=[(x,), (~x,)])
+
+
+def test_a_training_step_is_a_model_too(tmp_path):
+    onnx = pytest.importorskip("onnx")
+
+    def step(w, x, y):
+        return w - 0.1 * ft.grad(lambda w: ((jnp.tanh(x @ w) - y) ** 2).mean())(w)
+
+    w, x, y = (ft.random.normal(k, s) for k, s in zip(KEYS, ((3, 2), (5, 3), (5, 2)), strict=False))
+    check(step, w, x, y, names=["w", "x", "y"], inputs=[(w, x, y), (w + 1, x, y)])
+    ft.export(step)(w, x, y).to_onnx(tmp_path / "step.onnx")
+    assert len(onnx.load(tmp_path / "step.onnx").graph.node) > 5
+
+
+def test_what_has_no_counterpart_is_named():
+    pytest.importorskip("onnx")
+    exported = ft.export(lambda x: jnp.linalg.cholesky(x))(SPEC((2, 2), "float32"))
+    with pytest.raises(NotImplementedError, match=r"cholesky at .*: has no counterpart in ONNX"):
+        exported.to_onnx()
+    exported = ft.export(lambda x: jnp.exp(x))(SPEC((2,), "complex64"))
+    with pytest.raises(NotImplementedError, match="complex64"):
+        exported.to_onnx()

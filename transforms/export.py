@@ -1,0 +1,636 @@
+"""`export`: a function as a program of its own, which runs without the function's code."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funtorch import arraytree as tree
+from funtorch.core import ShapedArray
+from funtorch.dims import NotDynamic, Scope
+from funtorch.io import files, programs, structure
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
+from funtorch.numpy.promotion import asarray
+from funtorch.origins import leaf_names
+
+from ..backends import to_onnx, write_shared
+from .arguments import as_arrays, check_callable
+from .dynamic import Inputs, Sizes, align, fitted
+from .passes import drop_dead, inline, share
+from .programs import jit_p
+from .simplify import simplify
+from .staging import ShapeDtypeStruct, spec_of, stage_tree
+
+__all__ = ["Exported", "deserialize", "export", "load", "symbolic_args_specs", "symbolic_shape"]
+
+_VERSION = 1
+_BASES = (11, 13, 17, 19, 23, 29)
+"""Sizes at which a program of symbolic sizes is traced: prime, so that none is mistaken for what is
+computed from another."""
+
+_MOST_SIZES = 64  # for which an exported program keeps its compiled ones
+
+
+# ------------------------------------------------------------------------------------ sizes
+def symbolic_shape(
+    shape_spec: str,
+    *,
+    constraints: Sequence[str] = (),
+    scope: Scope | None = None,
+    like: Sequence[int | None] | None = None,
+) -> tuple[int, ...]:
+    """Return a shape with sizes that have names, for the types given to `export`.
+
+    Sizes of one name are one size, in all shapes of an export.
+
+    Args:
+        shape_spec: sizes separated by commas: numbers, names, sums, differences, products and
+            floor quotients of these, and ``_`` for the size in ``like``.
+        constraints: comparisons such as ``"b >= 2"``, which calls must fulfil.
+        scope: where the names belong; None: a new one.
+        like: the shape that ``_`` and ``...`` stand for.
+
+    Returns:
+        a tuple of integers, some of which stand for sizes known later.
+
+    Raises:
+        ValueError: the text is no shape.
+
+    Example:
+        >>> import funtorch as ft
+        >>> from funtorch import export
+        >>> batch, features = export.symbolic_shape("b, 3")
+        >>> f = export.export(lambda x: x.sum(0))(ft.ShapeDtypeStruct((batch, 3), "float32"))
+        >>> f.call(ft.numpy.ones((5, 3)))
+        Array([5., 5., 5.], dtype=float32)
+    """
+    scope = Scope() if scope is None else scope
+    if constraints:
+        raise NotImplementedError(
+            f"symbolic_shape: constraints={constraints!r}; sizes are at least 1, and other "
+            "conditions are not kept: check them before the call"
+        )
+    parts = [part.strip() for part in shape_spec.strip().strip("()").split(",") if part.strip()]
+    known = list(like or ())
+    if "..." in parts:
+        at = parts.index("...")
+        parts[at : at + 1] = ["_"] * (len(known) - len(parts) + 1)
+    return tuple(_parsed(part, k, known, scope, shape_spec) for k, part in enumerate(parts))
+
+
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+def _parsed(text: str, place: int, like: Sequence[Any], scope: Scope, whole: str) -> int:
+    def value(node: ast.AST) -> int:
+        if isinstance(node, ast.Name):
+            if node.id != "_":
+                return scope.symbol(node.id, _BASES[0])
+            if place < len(like) and like[place] is not None:
+                return like[place]
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return node.value
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
+        raise ValueError(
+            f"symbolic_shape({whole!r}): {text!r} is no size; sizes are numbers, names, and "
+            "sums, products and floor quotients of these, such as 'b, 2*n + 1'"
+        )
+
+    try:
+        return value(ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        return value(ast.Pass())
+
+
+def symbolic_args_specs(
+    args: Any, shapes_specs: Any, constraints: Sequence[str] = (), scope: Scope | None = None
+) -> Any:
+    """Return the types of arguments, with sizes that have names.
+
+    Args:
+        args: a pytree of arrays or types.
+        shapes_specs: a shape as of `symbolic_shape`, or a prefix tree of them; None: as it is.
+        constraints: as of `symbolic_shape`.
+        scope: as of `symbolic_shape`.
+    """
+    scope = Scope() if scope is None else scope
+    leaves, treedef = tree.flatten(args)
+    specs = tree.broadcast_prefix(
+        shapes_specs, treedef, "shapes_specs", is_leaf=lambda x: x is None
+    )
+    found = []
+    for x, spec in zip(leaves, specs, strict=True):
+        aval = spec_of(x)
+        shape = aval.shape
+        if spec is not None:
+            shape = symbolic_shape(spec, constraints=constraints, scope=scope, like=shape)
+        found.append(ShapeDtypeStruct(shape, aval.dtype))
+    return treedef.unflatten(found)
+
+
+# ------------------------------------------------------------------------------------ exporting
+def export(fun: Callable[..., Any], **options: Any) -> Callable[..., Exported]:
+    """Return a function from types of arguments to ``fun`` as an exported program.
+
+    What ``fun`` closes over is a constant of the program. Calls, custom derivatives and batching
+    rules become their equations, so a derivative of the exported program is that of its equations.
+
+    Args:
+        fun: a function of pytrees of arrays, jitted or not.
+        options: ``platforms`` and ``disabled_checks`` are taken as in JAX; one program serves all.
+
+    Returns:
+        a function of arrays or `ShapeDtypeStruct`, whose shapes may have symbolic sizes
+        (`symbolic_shape`), to an `Exported`.
+
+    Raises:
+        TypeError: ``fun`` calls Python while it runs (callbacks), or returns what is no dict, list
+            or tuple of arrays.
+        ValueError: with symbolic sizes, ``fun`` does not do the same at all sizes.
+
+    Example:
+        >>> import funtorch as ft
+        >>> from funtorch import export
+        >>> w = ft.numpy.arange(3.0)
+        >>> exported = export.export(lambda x: x @ w)(ft.ShapeDtypeStruct((2, 3), "float32"))
+        >>> data = exported.serialize()
+        >>> export.deserialize(data).call(ft.numpy.ones((2, 3)))
+        Array([3., 3.], dtype=float32)
+
+    References:
+        https://docs.jax.dev/en/latest/export/export.html
+    """
+    check_callable(fun, "export")
+    for name in options:
+        if name not in ("platforms", "disabled_checks"):
+            raise TypeError(f"export() got an unexpected keyword argument {name!r}")
+
+    def exporter(*args: Any, **kwargs: Any) -> Exported:
+        leaves, treedef = tree.flatten((args, kwargs))
+        avals = [spec_of(x) for x in leaves]
+        names = leaf_names(fun, args, kwargs)
+        return _exported(fun, treedef, avals, names)
+
+    return exporter
+
+
+def _exported(
+    fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray], names: Sequence[str]
+) -> Exported:
+    inputs = [programs.encode_aval(a) for a in avals]
+    symbols = _symbols(inputs)
+
+    def traced(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
+        here = [programs.decode_aval(a, sizes) for a in inputs]
+        jaxpr, out_tree = stage_tree(fun, treedef, here)
+        return _portable(jaxpr.hoisted()), jaxpr.consts, out_tree
+
+    name = getattr(fun, "__name__", type(fun).__name__)
+    found = _for_all_sizes(name, symbols, traced) if symbols else traced({})
+    jaxpr, consts, out_tree = found
+    outputs = [programs.encode_aval(v.aval) for v in jaxpr.outvars]
+    return Exported(
+        {
+            "name": name,
+            "names": list(names),
+            "symbols": list(symbols),
+            "inputs": inputs,
+            "paths": [tree.keystr(path) for path, _ in _numbered(treedef)],
+            "out_tree": _described(out_tree, name),
+            "outputs": outputs,
+            "program": _encoded(name, jaxpr),
+        },
+        [np.asarray(c) for c in consts],
+    )
+
+
+def _encoded(name: str, jaxpr: Jaxpr) -> Any:
+    try:
+        return programs.encode_jaxpr(jaxpr)
+    except programs.NotPortable as error:
+        raise TypeError(
+            f"export of {name}: {error.place} holds {error}, which is no data. Callbacks and "
+            "debugging have no place in an exported program: leave them out"
+        ) from None
+
+
+def _numbered(treedef: Any) -> list[tuple[Any, Any]]:
+    """Return the paths of a structure's leaves, each with its number."""
+    return tree.leaves_with_path(treedef.unflatten(range(treedef.num_leaves)))
+
+
+def _described(treedef: Any, name: str) -> Any:
+    """Describe the structure of a result, which must not need the user's classes."""
+    try:
+        node, _ = structure.encode(treedef.unflatten(range(treedef.num_leaves)))
+        structure.decode(node, {})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"export of {name}: it returns {treedef}; an exported program returns arrays, and "
+            "dicts, lists and tuples of them"
+        ) from error
+    return node
+
+
+def _portable(jaxpr: Jaxpr) -> Jaxpr:
+    """Return a program without calls, and without what Python functions are parameters of."""
+    jaxpr = inline(jaxpr)
+    eqns, changed = [], False
+    for eqn in jaxpr.eqns:
+        params = eqn.params
+        if sub_jaxprs(params):
+            params = {k: _portable_value(v) for k, v in params.items()}
+            changed = True
+        eqns.append(Eqn(eqn.prim, eqn.invars, params, eqn.outvars, eqn.source))
+    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars) if changed else jaxpr
+
+
+def _portable_value(value: Any) -> Any:
+    if isinstance(value, Jaxpr):
+        return _portable(value)
+    if isinstance(value, tuple):
+        return tuple(map(_portable_value, value))
+    return value
+
+
+# ------------------------------------------------------------------------------------ any size
+def _symbols(nodes: Any) -> dict[str, int]:
+    """Return the symbols in descriptions of types, each with the size it is traced at."""
+    found: dict[str, int] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, str):
+            found.setdefault(node, 0)
+        elif isinstance(node, list):
+            for part in node[1:] if node and isinstance(node[0], str) else node:
+                walk(part)
+
+    for _, shape, _ in nodes:
+        for size in shape:
+            for _, atoms in size if isinstance(size, list) else ():
+                for atom in atoms:
+                    walk(atom)
+    if len(found) > len(_BASES):
+        raise ValueError(f"export takes up to {len(_BASES)} symbolic sizes, got {', '.join(found)}")
+    return dict(zip(found, _BASES, strict=False))
+
+
+def _for_all_sizes(
+    name: str, base: Sizes, traced: Callable[[Sizes], tuple[Jaxpr, Sequence[Any], Any]]
+) -> tuple[Jaxpr, Sequence[Any], Any]:
+    """Return a program for all sizes, its constants, and the structure of its results."""
+    points = [base]
+    for symbol, n in base.items():
+        points += [{**base, symbol: n + 1}, {**base, symbol: 2 * n}]
+    points.append({symbol: 3 * n + 1 for symbol, n in base.items()})
+    found = [traced(sizes) for sizes in points]
+    jaxprs = [jaxpr for jaxpr, _, _ in found]
+    _, consts, out_tree = found[0]
+    for _, others, other_tree in found[1:]:
+        same = len(consts) == len(others) and all(map(_same, consts, others))
+        if not same or other_tree != out_tree:
+            raise ValueError(
+                f"export of {name}: its constants or the structure of its result depend on the "
+                f"sizes {', '.join(base)}"
+            )
+    try:
+        template = align(jaxprs, points, base, _Constants)
+    except NotDynamic as error:
+        raise ValueError(
+            f"export of {name} for any {', '.join(base)}: {error}. Traced at several sizes, it did "
+            "not do the same; give that size a number, or write the function without looking at it"
+        ) from None
+    return template.jaxpr, consts, out_tree
+
+
+def _same(a: Any, b: Any) -> bool:
+    x, y = np.asarray(a), np.asarray(b)
+    return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+
+
+class _Constants(Inputs):
+    """Constants that depend on the sizes: each is a size, or one over a size."""
+
+    def __init__(self, points: Sequence[Sizes], symbols: dict[str, Any]) -> None:
+        super().__init__()
+        self.points, self.symbols = points, symbols
+
+    def input(self, found: Sequence[Any], top: bool) -> Any:
+        if not all(isinstance(v, Lit) for v in found):
+            return None
+        values = [np.asarray(v.val._data) for v in found]
+        if all(_same(values[0], v) for v in values[1:]):
+            return None
+        for inverse in (False, True):
+            sizes = _sizes_of(values, inverse)
+            if sizes is not None:
+                size = fitted(sizes, self.points, self.symbols)
+                return programs.SizeLit(found[0].val, size, inverse)
+        shown, where = ", ".join(map(str, values)), "; ".join(map(str, self.points))
+        raise NotDynamic(f"a constant is {shown} where sizes are {where}")
+
+
+def _sizes_of(values: Sequence[np.ndarray], inverse: bool) -> list[int] | None:
+    """Return the integers that constants are, or are one over; None if they are not."""
+    if inverse and values[0].dtype.kind != "f":
+        return None
+    with np.errstate(all="ignore"):
+        numbers = [float(1 / x if inverse else x.real) for x in values]
+    if not all(map(math.isfinite, numbers)):
+        return None
+    sizes = [round(x) for x in numbers]
+    if inverse and not all(sizes):
+        return None
+    again = [
+        np.asarray(1 / n if inverse else n, x.dtype) for n, x in zip(sizes, values, strict=True)
+    ]
+    return sizes if all(map(_same, again, values)) else None
+
+
+# ------------------------------------------------------------------------------------ exported
+class Exported:
+    """A function as a program: see `export`.
+
+    Attributes:
+        fun_name: the name of the function.
+    """
+
+    platforms = ("cpu",)
+    nr_devices = 1
+
+    def __init__(self, about: dict[str, Any], consts: Sequence[np.ndarray]) -> None:
+        self._about = about
+        self._consts = list(consts)
+        self._programs: dict[tuple[int, ...], Jaxpr] = {}
+        self._out_tree = tree.structure(structure.decode(about["out_tree"], {}))
+        self.fun_name: str = about["name"]
+
+    def __repr__(self) -> str:
+        shown = map(_shown, self._about["inputs"])
+        given = zip(self._about["names"], shown, strict=True)
+        return f"<exported {self.fun_name}({', '.join(': '.join(pair) for pair in given)})>"
+
+    # ---------------------------------------------------------------- types
+    @property
+    def in_avals(self) -> tuple[Any, ...]:
+        """Types of the leaves of the arguments; symbolic sizes belong to a scope of their own."""
+        return self._types(self._about["inputs"])
+
+    @property
+    def out_avals(self) -> tuple[Any, ...]:
+        """Types of the leaves of the result."""
+        return self._types(self._about["outputs"])
+
+    def _types(self, nodes: Any) -> tuple[Any, ...]:
+        sizes = _named_sizes(self._about["symbols"])
+        return tuple(programs.decode_aval(a, sizes) for a in nodes)
+
+    # ---------------------------------------------------------------- running
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program on arguments of the exported types.
+
+        It may be transformed and jitted; outside of them it is compiled for the sizes at hand.
+
+        Raises:
+            TypeError: the arguments have another structure or other types; the message names them.
+        """
+        leaves = as_arrays(self._leaves(args, kwargs), f"argument of {self.fun_name}", None)
+        sizes = self._sizes([x.aval for x in leaves])
+        jaxpr = self._program(sizes)
+        outs = jit_p.bind(*map(asarray, self._consts), *leaves, jaxpr=jaxpr, name=self.fun_name)
+        return self._out_tree.unflatten(outs)
+
+    def _leaves(self, args: Any, kwargs: Any) -> list[Any]:
+        """Return the leaves of arguments, whose places must be those of the exported ones."""
+        found = [(tree.keystr(path), leaf) for path, leaf in tree.leaves_with_path((args, kwargs))]
+        wanted, given = self._about["paths"], [path for path, _ in found]
+        if given != wanted:
+            missing = [self._about["names"][k] for k, p in enumerate(wanted) if p not in given]
+            more = [p for p in given if p not in wanted]
+            raise TypeError(
+                f"{self.fun_name}, an exported program, takes {', '.join(self._about['names'])}; "
+                f"missing: {', '.join(missing) or 'none'}; not expected, where [0] are positional "
+                f"and [1] keyword arguments: {', '.join(more) or 'none'}"
+            )
+        return [leaf for _, leaf in found]
+
+    def _sizes(self, avals: Sequence[ShapedArray]) -> Sizes:
+        """Return the sizes of the symbols in a call, having checked its types."""
+        inputs, names = self._about["inputs"], self._about["names"]
+        sizes: Sizes = {}
+        for aval, (_, shape, _) in zip(avals, inputs, strict=True):
+            for n, node in zip(aval.shape, shape, strict=False):
+                symbol = _alone(node)
+                if symbol is not None:
+                    sizes.setdefault(symbol, n)
+        unknown = [s for s in self._about["symbols"] if s not in sizes]
+        if unknown:
+            raise TypeError(
+                f"{self.fun_name}: no axis tells the size{'s' * (len(unknown) > 1)} "
+                f"{', '.join(unknown)}: {self!r}"
+            )
+        for aval, node, name in zip(avals, inputs, names, strict=True):
+            wanted = programs.decode_aval(node, sizes)
+            if not (aval.shape == wanted.shape and aval.dtype == wanted.dtype):
+                where = f" where {', '.join(f'{k}={n}' for k, n in sizes.items())}" if sizes else ""
+                raise TypeError(
+                    f"{self.fun_name}, an exported program, takes {_shown(node)} as {name}{where}, "
+                    f"got {aval.str_short()}"
+                )
+        return sizes
+
+    def _program(self, sizes: Sizes) -> Jaxpr:
+        key = tuple(sizes[s] for s in self._about["symbols"])
+        found = self._programs.pop(key, None)
+        if found is None:
+            found = programs.decode_jaxpr(self._about["program"], sizes)
+        self._programs[key] = found
+        while len(self._programs) > _MOST_SIZES:
+            del self._programs[next(iter(self._programs))]
+        return found
+
+    # ---------------------------------------------------------------- keeping
+    def serialize(self, vjp_order: int = 0) -> bytearray:
+        """Return the program as bytes, for `deserialize`.
+
+        Args:
+            vjp_order: as in JAX, where a program has no derivatives without it; here every program
+                has those of its equations, of any order, so it says nothing.
+        """
+        return bytearray(files.dumps(self._consts, {**self._about, "version": _VERSION}))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program to one file: equations in JSON, constants in safetensors."""
+        files.write(path, self._consts, {**self._about, "version": _VERSION})
+
+    def to_shared(
+        self, path: str | os.PathLike[str], *, name: str | None = None, **sizes: int
+    ) -> Path:
+        """Write the program as a shared library with a C header beside it (Linux).
+
+        The library has the native code of the program, the products and threads that it uses, and
+        its constants; it needs the C library alone. It is made for this machine's processor.
+
+        Args:
+            path: of the library, such as ``'model.so'``.
+            name: of the C function; None: that of the file.
+            sizes: of the symbolic sizes.
+
+        Returns:
+            the path of the header, which declares the function.
+
+        Raises:
+            TypeError: a symbolic size is missing.
+            NotImplementedError: a step needs Python or LAPACK.
+            RuntimeError: there is no C compiler.
+        """
+        path = Path(path)
+        name = path.stem if name is None else name
+        if not name.isidentifier():
+            raise ValueError(f"to_shared: {name!r} is no name of a C function; give name=")
+        missing = [s for s in self._about["symbols"] if s not in sizes]
+        if missing or len(sizes) != len(self._about["symbols"]):
+            wanted = ", ".join(self._about["symbols"]) or "none"
+            raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
+        closed, names = self._closed(sizes)
+        return write_shared(simplify(closed), names, path, name)
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Return the program as an ONNX model; symbolic sizes stay symbolic.
+
+        Args:
+            path: where to write the model too; None: nowhere.
+
+        Returns:
+            an ``onnx.ModelProto``. Its inputs and outputs have the names of the arguments' and
+            results' leaves.
+
+        Raises:
+            NotImplementedError: a step has no counterpart in ONNX; the message names its line.
+            ImportError: the package onnx is not installed.
+        """
+        try:
+            import onnx
+        except ImportError as error:
+            raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
+        jaxpr, names = self._closed(_named_sizes(self._about["symbols"]))
+        model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
+        if path is not None:
+            onnx.save(model, os.fspath(path))
+        return model
+
+    def _closed(self, sizes: Sizes) -> tuple[Jaxpr, list[str]]:
+        """Return the program with its constants, and the names of its inputs and results."""
+        jaxpr, count = self._program(sizes), len(self._consts)
+        consts = [asarray(c) for c in self._consts]
+        results = tree.leaves_with_path(self._out_tree.unflatten(range(len(jaxpr.outvars))))
+        names = [*self._about["names"], *(f"result{tree.keystr(path)}" for path, _ in results)]
+        own, rest = jaxpr.invars[:count], jaxpr.invars[count:]
+        return Jaxpr(rest, jaxpr.eqns, jaxpr.outvars, own, consts), names
+
+    def has_vjp(self) -> bool:
+        """Tell whether the program has derivatives."""
+        return True
+
+
+def _named_sizes(symbols: Sequence[str]) -> Sizes:
+    """Return sizes that stand for themselves."""
+    scope = Scope()
+    return {name: scope.symbol(name, n) for name, n in zip(symbols, _BASES, strict=False)}
+
+
+def _alone(node: Any) -> str | None:
+    """Return the symbol that a size is, if it is one."""
+    if isinstance(node, list) and len(node) == 1:
+        ((factor, atoms),) = node
+        if factor == 1 and len(atoms) == 1 and isinstance(atoms[0], str):
+            return atoms[0]
+    return None
+
+
+def _shown(node: Any) -> str:
+    dtype, shape, _ = node
+    return f"{dtype}[{','.join(map(_shown_size, shape))}]"
+
+
+def _shown_size(node: Any) -> str:
+    if not isinstance(node, list):
+        return str(node)
+    terms = []
+    for factor, atoms in node:
+        shown = [a if isinstance(a, str) else _shown_atom(a) for a in atoms]
+        terms.append("*".join([str(factor)] * (factor != 1 or not shown) + shown))
+    return "+".join(terms).replace("+-", "-") or "0"
+
+
+def _shown_atom(node: Any) -> str:
+    kind, a, b = node
+    return f"{kind}({_shown_size(a)},{_shown_size(b)})"
+
+
+def deserialize(data: bytes | bytearray) -> Exported:
+    """Return the program in the bytes that `Exported.serialize` gave.
+
+    Raises:
+        ValueError: the bytes are damaged, or of something else. Nothing in them is run.
+    """
+    return _read(bytes(data), "the exported program")
+
+
+def load(path: str | os.PathLike[str]) -> Exported:
+    """Return the program in a file that `Exported.save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds something else. Nothing in it is run.
+
+    Example:
+        >>> import os, tempfile
+        >>> import funtorch as ft
+        >>> from funtorch import export
+        >>> path = os.path.join(tempfile.mkdtemp(), "double.ft")
+        >>> export.export(lambda x: 2 * x)(ft.ShapeDtypeStruct((2,), "float32")).save(path)
+        >>> export.load(path)
+        <exported <lambda>(x: float32[2])>
+    """
+    return _read(Path(path).read_bytes(), str(path))
+
+
+def _read(data: bytes, what: str) -> Exported:
+    consts, about = files.loads(data, what)
+    try:
+        if about["version"] != _VERSION:
+            raise ValueError(
+                f"it was written in version {about['version']} of the format; this funtorch reads "
+                f"version {_VERSION}"
+            )
+        if not all(isinstance(about[k], list) for k in ("symbols", "names", "paths", "inputs")):
+            raise ValueError("its symbols, names, paths and inputs are no lists")
+        found = Exported(about, [np.asarray(c) for c in consts])
+        base = dict(zip(about["symbols"], _BASES, strict=False))
+        jaxpr, types = found._program(base), [c.aval for c in map(asarray, consts)]
+        wanted = types + [programs.decode_aval(a, base) for a in about["inputs"]]
+        given = [len(about[k]) for k in ("inputs", "names", "paths")]
+        fits = len(set(given)) == 1 and len(wanted) == len(jaxpr.invars)
+        fits = fits and all(a.same_type(v.aval) for a, v in zip(wanted, jaxpr.invars, strict=True))
+        if not fits or found._out_tree.num_leaves != len(jaxpr.outvars):
+            raise ValueError("its program does not fit its arguments, constants and results")
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{what} is no exported program: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be read: {error}") from error
+    return found
