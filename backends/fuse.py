@@ -319,7 +319,7 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order.
 
     Args:
-        jaxpr: the program.
+        jaxpr: the program, simplified.
         epilogues: whether kernels may run on blocks of a product while they are made.
         together: elements up to which kernels join that nothing relates. Each has code of its own
             otherwise, and equal ones the same.

@@ -20,6 +20,7 @@ if any(name in os.environ for name in CHOSEN):
 
 from benchmarks import (  # noqa: E402
     compile_time,
+    data,
     dispatch,
     eager,
     elementwise,
@@ -34,7 +35,8 @@ from benchmarks.figure import draw  # noqa: E402
 from benchmarks.harness import HEADER, ROWS, Result, cells, judge, table  # noqa: E402
 
 TOPICS = (
-    elementwise, reductions, products, training, loops, library, dispatch, eager, compile_time,
+    elementwise, reductions, products, training, loops, library, data, dispatch, eager,
+    compile_time,
     foundation,
 )  # fmt: skip
 """The order in which the rows are shown."""

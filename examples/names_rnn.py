@@ -151,7 +151,7 @@ def report(each: Any, names: Names, prior: np.ndarray) -> tuple[float, float, np
     return own.sum() / names.lengths.sum(), float((guesses == names.kinds).mean()), guesses
 
 
-def draw(path: Path, curve: list[float], base: float, confusions: Any, model: Namer) -> Any:
+def draw(path: Path, curve: list[float], base: float, confusions: Any, model: Namer) -> None:
     """Draw the learning curve, the confusions, and the letters in their two main directions."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     left.plot(range(1, len(curve) + 1), curve, label="network")
@@ -171,7 +171,7 @@ def draw(path: Path, curve: list[float], base: float, confusions: Any, model: Na
     right.set(xlim=(places[:, 0].min() - 1, places[:, 0].max() + 1), title="letters")
     right.set(ylim=(places[:, 1].min() - 1, places[:, 1].max() + 1))
     figure.savefig(path, dpi=100)
-    return figure
+    plt.close(figure)
 
 
 def main() -> None:
@@ -236,7 +236,8 @@ def main() -> None:
     confusions = np.zeros((len(KINDS), len(KINDS)))
     np.add.at(confusions, (test.kinds, guesses), 1)
     confusions /= confusions.sum(1, keepdims=True)
-    log.add_figure("names", draw(args.out / "names.png", curve, base, confusions, model))
+    draw(args.out / "names.png", curve, base, confusions, model)
+    log.add_image("confusions", np.kron(confusions, np.ones((40, 40)))[None], args.epochs)
     ft.save(args.out / "names.safetensors", nnx.state_dict(model))
     known = {row.tobytes() for row in train.letters[:, 1:]}
     for number, kind in enumerate(KINDS):

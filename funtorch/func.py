@@ -1,22 +1,14 @@
-"""The names of torch.func: modules as functions of their parameters, and transforms."""
+"""The names of torch.func, as PyTorch means them: modules as functions of their parameters, and
+transforms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from funtorch import numpy, tree
-from funtorch.transforms import (
-    grad,
-    hessian,
-    jacfwd,
-    jacrev,
-    jvp,
-    linearize,
-    value_and_grad,
-    vjp,
-    vmap,
-)
+from funtorch import numpy, transforms, tree
+from funtorch.transforms import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp
 from funtorch.tree_util import GetAttrKey, keystr, tree_leaves_with_path
 
 __all__ = [
@@ -33,8 +25,77 @@ __all__ = [
     "vmap",
 ]
 
-grad_and_value = value_and_grad
-"""As `funtorch.value_and_grad`, whose results come in the other order than PyTorch's."""
+
+def vmap(
+    func: Callable[..., Any],
+    in_dims: Any = 0,
+    out_dims: Any = 0,
+    randomness: str = "error",
+    *,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:
+    """Map a function over an axis of its arguments, as `funtorch.vmap` with PyTorch's names.
+
+    Args:
+        func: a function of arrays or pytrees of arrays.
+        in_dims: the axis of each argument, or for all; None for what is the same in every call.
+        out_dims: where the axis goes in the results.
+        randomness: for compatibility: random numbers follow from keys.
+        chunk_size: how many calls are made at once; None: all.
+
+    Example:
+        >>> import funtorch as ft
+        >>> dots = ft.func.vmap(lambda x, y: x @ y, in_dims=(0, 1), chunk_size=2)
+        >>> dots(ft.numpy.ones((3, 2)), ft.numpy.ones((2, 3)))
+        Array([2., 2., 2.], dtype=float32)
+    """
+    if chunk_size is None:
+        return transforms.vmap(func, in_axes=in_dims, out_axes=out_dims)
+
+    @functools.wraps(func)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        leaves, treedef = tree.flatten((args, kwargs))
+        dims = tree.broadcast_prefix(in_dims, args, "in_dims", lambda x: x is None)
+        dims += [0] * (len(leaves) - len(dims))
+        moved = [
+            numpy.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True) if d is not None
+        ]
+
+        def one(xs: list[Any]) -> Any:
+            given = iter(xs)
+            filled = [x if d is None else next(given) for x, d in zip(leaves, dims, strict=True)]
+            own_args, own_kwargs = treedef.unflatten(filled)
+            return func(*own_args, **own_kwargs)
+
+        out = transforms.map(one, moved, batch_size=chunk_size)
+        return transforms.vmap(lambda y: y, out_axes=out_dims)(out)
+
+    return mapped
+
+
+def grad_and_value(
+    func: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """Make a function that returns a gradient and the value: ``(gradient, value)``.
+
+    Args:
+        func: a function that returns a real scalar; with ``has_aux`` a pair of it and other data.
+        argnums: position, or positions, of what is differentiated.
+        has_aux: whether there are other data; the result is then ``(gradient, (value, data))``.
+
+    Example:
+        >>> import funtorch as ft
+        >>> slope, value = ft.func.grad_and_value(lambda x: x**2)(3.0)
+        >>> float(slope), float(value)
+        (6.0, 9.0)
+    """
+    both = transforms.value_and_grad(func, argnums=argnums, has_aux=has_aux)
+
+    @functools.wraps(func)
+    def swapped(*args: Any, **kwargs: Any) -> Any:
+        return both(*args, **kwargs)[::-1]
+
+    return swapped
 
 
 def functional_call(

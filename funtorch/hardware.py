@@ -18,6 +18,7 @@ __all__ = [
     "Device",
     "NoDevice",
     "absence",
+    "cuda_majors",
     "cuda_versions",
     "cupy",
     "device_of",
@@ -219,6 +220,19 @@ def synchronize(device: Device) -> None:
     if device.platform != "cpu":
         with cupy().cuda.Device(device.id) as current:
             current.synchronize()
+
+
+def cuda_majors() -> tuple[int, ...]:
+    """Return the major version of CUDA that CuPy is for; all that it may be where it is not there.
+
+    Example:
+        >>> set(cuda_majors()) <= {12, 13}
+        True
+    """
+    module = _probe()[0]
+    if module is None:
+        return 12, 13
+    return (int(module.cuda.runtime.runtimeGetVersion()) // 1000,)
 
 
 def cuda_versions() -> list[str]:

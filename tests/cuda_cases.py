@@ -213,7 +213,7 @@ def _numbers(dtype: np.dtype, seed: int) -> np.ndarray:
 
 
 def _signatures(name: str, dtype: np.dtype) -> Iterator[tuple[list[np.dtype], np.dtype, object]]:
-    """Yield the types of operands and result, and the parameters, that a primitive is tried with."""
+    """Yield types of operands and result, and parameters, that a primitive is tried with."""
     given, real = [dtype] * (2 if name in _TWO.split() else 1), np.empty(0, dtype).real.dtype
     if name == "select":
         yield [BOOL, dtype, dtype], dtype, None

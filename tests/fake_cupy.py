@@ -9,6 +9,7 @@ for `run_kernels`: CUDA's text is taken for its machine code.
 import ctypes
 import json
 import re
+import threading
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -342,6 +343,9 @@ class _Cupy(Namespace):
         cuda.calls.append(("set", found.nbytes))
         return out
 
+    def asnumpy(self, a, stream=None, order="C", out=None, *, blocking=True):
+        return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
     def empty(self, shape, dtype=float, order="C"):
         return ndarray(shape, dtype)
 
@@ -566,16 +570,33 @@ class Function:
         cuda._do(("kernel", self.name), run, 0 if stream is None else stream.ptr)
 
 
+class _Own(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self):
+        self._current, self._devices, self._streams = 0, [], []
+        self._capturing, self._captured = 0, []
+
+
+def _of_thread(name):
+    return property(
+        lambda self: getattr(self._own, name), lambda self, value: setattr(self._own, name, value)
+    )
+
+
 class _Cuda:
     """The module cupy.cuda."""
+
+    _current, _devices, _streams, _capturing, _captured = map(
+        _of_thread, ("_current", "_devices", "_streams", "_capturing", "_captured")
+    )
 
     memory = SimpleNamespace(OutOfMemoryError=_OutOfMemory, MemoryPointer=MemoryPointer)
     runtime = _Runtime()
 
     def __init__(self):
         self.calls = []
-        self._current, self._devices, self._streams = 0, [], []
-        self._capturing, self._captured = 0, []
+        self._own = _Own()
         self.limit = 1 << 40  # bytes in the GPU
         self.taken, self.blocks, self.free = 0, {}, {}
 

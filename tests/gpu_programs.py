@@ -1,11 +1,29 @@
 """Programs that run on a GPU as on the CPU: one table for the stand-in and for real ones."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax, nn, optim
+
+
+def _benchmark():
+    """Return benchmarks/gpu.py as a module: with the root on the path, `transforms` would be
+    importable as a second, bare copy."""
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their names
+    spec.loader.exec_module(module)
+    return module
+
+
+benchmark = _benchmark()
 
 
 def normal(*shape, seed=0):
@@ -149,3 +167,56 @@ def assert_same(got, want, tol=2e-5):
         np.testing.assert_allclose(
             np.asarray(g).astype("f8"), np.asarray(w).astype("f8"), loose, loose, err_msg=str(where)
         )
+
+
+def smooth(x):
+    return (fnp.tanh(x) * x).sum()
+
+
+def choosing(x):
+    return (x * x).sum() if x.sum() > 0 else (x**3).sum()
+
+
+@ft.custom_vjp
+def twice(x):
+    return x * 2
+
+
+twice.defvjp(lambda x: (x * 2, x), lambda x, g: (g * 3 + x,))
+
+WORDS = {
+    "jacfwd": lambda x: ft.jacfwd(fnp.sin)(x[0]),
+    "jacrev": lambda x: ft.jacrev(fnp.sin)(x[0]),
+    "hessian": lambda x: ft.hessian(smooth)(x[0]),
+    "jvp": lambda x: ft.jvp(smooth, (x,), (x,)),
+    "vjp": lambda x: ft.vjp(smooth, x)[1](fnp.ones(())),
+    "linearize": lambda x: ft.linearize(smooth, x)[1](x),
+    "remat": lambda x: ft.grad(ft.remat(smooth))(x),
+    "vmap of grad": lambda x: ft.vmap(ft.grad(smooth))(x),
+    "if under grad": lambda x: ft.grad(choosing)(x),
+    "if under vmap": lambda x: ft.vmap(choosing)(x),
+    "custom rule": lambda x: ft.grad(lambda a: twice(a).sum())(x),
+    "while_loop": lambda x: lax.while_loop(lambda c: c.sum() < 50, lambda c: c * 2, fnp.abs(x) + 1),
+    "fori_loop": lambda x: lax.fori_loop(0, 3, lambda i, c: c + i, x),
+    "cond": lambda x: lax.cond(x[0, 0] > 0, lambda a: a, lambda a: a * 2, x),
+    "scan": lambda x: ft.grad(lambda a: lax.scan(lambda c, r: (c + r * r, c), a[0], a)[0].sum())(x),
+    "map": lambda x: lax.map(lambda r: r * 2, x),
+    "associative_scan": lambda x: lax.associative_scan(fnp.add, x),
+    "indexing": lambda x: (x[1], x[:, 0], x[fnp.array([0, 2])], x[x > 0], x[x[:, 0].argmax()]),
+    "updates": lambda x: x.at[0].set(1).at[1].mul(2.0),
+    "sorting": lambda x: (fnp.sort(x), fnp.argsort(x), fnp.argmax(x, 0)),
+    "sums": lambda x: (x.mean(), x.std(0), fnp.median(x), x.argmax(1), x.cumsum(0), x.prod()),
+    "movement": lambda x: (
+        fnp.pad(x, 1),
+        fnp.tile(x, 2),
+        fnp.stack([x, x]),
+        x.T[::-1],
+        fnp.roll(x, 1),
+    ),
+    "products": lambda x: (x @ x.T, fnp.einsum("ij,kj->ik", x, x), fnp.linalg.norm(x)),
+    "NumPy's functions": lambda x: (np.sin(x), np.concatenate([x, x]), np.add(x, x)),
+    "complex numbers": lambda x: (fnp.exp(1j * x).real, abs(fnp.fft.fft(x))),
+    "matrices": lambda x: (fnp.linalg.inv(x[:3]), fnp.linalg.svd(x)[1]),
+    "trees": lambda x: ft.tree.map(lambda a, b: a + b, {"a": x}, {"a": x}),
+}
+"""What users write outside of jit, of an array of shape (4, 3)."""

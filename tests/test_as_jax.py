@@ -208,3 +208,16 @@ def test_errors_of_shapes_are_those_of_numpy_and_of_jax():
     for kind, mistake in itertools.product((ValueError, TypeError), mistakes):
         with pytest.raises(kind):
             mistake()
+
+
+def test_compiled_functions_take_no_static_arguments():
+    f = ft.jit(
+        lambda x, n, y, *, how: x * n + y if how else x, static_argnums=1, static_argnames="how"
+    )
+    x = fnp.arange(3.0)
+    lowered = f.lower(x, 2, y=x, how=True)
+    assert lowered.compile()(x, y=x).tolist() == [0, 3, 6]
+    assert f.lower(x, 2, 1.0, how=True).compile()(x, 1.0).tolist() == [1, 3, 5]
+    assert lowered.args_info[0][0].shape == (3,)
+    with pytest.raises(TypeError, match="takes arguments of structure"):
+        lowered.compile()(x, 2, y=x)

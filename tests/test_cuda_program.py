@@ -3,18 +3,21 @@
 Their kernels are CUDA C++ that g++ compiles; where there is no g++, only the lists are checked.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cuda_shim
 import numpy as np
 import pytest
 from fake_cupy import cuda
-from gpu_programs import LOOPS, STEPS, assert_same, normal, together
+from gpu_programs import LOOPS, STEPS, assert_same, benchmark, normal, together
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from benchmarks.gpu import ROWS, measure
 from funtorch import lax
+from funtorch.backends.cuda import nvrtc
+from funtorch.backends.cuda.code import module_text
 from funtorch.backends.cuda.program import At, Copy, Repeat, Run, check_launches
 from funtorch.backends.cuda.runtime import count_of, plan_for
 from funtorch.transforms.simplify import simplify
@@ -67,6 +70,21 @@ def test_a_step_is_one_graph(cupy):
     np.testing.assert_allclose(
         np.asarray(f(*other)), np.asarray(ft.jit(step)(w * 2, x)), rtol=1e-5, atol=1e-5
     )
+
+
+@compiles
+def test_threads_take_turns(cupy):
+    """What one thread asks for must not get into the graph that another one captures."""
+    f, x = ft.jit(lambda a: fnp.tanh(a @ a) @ a), normal(4, 4)
+    want, there = np.asarray(f(x)), ft.device_put(x, "cuda:0")
+
+    def work(n):
+        return [np.asarray(f(there)) for _ in range(6)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            for got in found:
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @compiles
@@ -132,6 +150,20 @@ def test_eager_scatters_are_compiled(cupy):
         np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=1e-6)
 
 
+@compiles
+def test_callbacks(cupy):
+    x, seen = ft.device_put(normal(3), "cuda:0"), []
+
+    @ft.jit
+    def f(a):
+        ft.debug.callback(lambda v: seen.append(float(v)), a.sum())
+        like = ft.ShapeDtypeStruct(a.shape, a.dtype)
+        return ft.pure_callback(lambda v: np.asarray(v) * 2, like, a) + 1
+
+    np.testing.assert_allclose(np.asarray(f(x)), np.asarray(x) * 2 + 1, rtol=1e-6)
+    assert seen == pytest.approx([float(x.sum())])
+
+
 def test_out_of_memory_names_the_program(cupy, monkeypatch):
     f = ft.jit(lambda a: (a @ a.T).sum() * 1.0)
     x = ft.device_put(normal(100, 3), "cuda:0")
@@ -188,7 +220,18 @@ def test_memory_is_shared_in_time():
 
 @compiles
 def test_the_benchmark_runs(cupy):
-    (row,) = [row for row in ROWS if row.name == "launch"]
-    times = measure(row, quick=True)
+    (row,) = [row for row in benchmark.ROWS if row.name == "launch"]
+    times = benchmark.measure(row, quick=True)
     assert times["ours"] > 0
     assert set(times) <= {"ours", "jax", "torch", "torch.compile"}
+
+
+@pytest.mark.parametrize(("table", "arch"), [(LOOPS, "sm_80"), (LOOPS, "sm_90"), (STEPS, "sm_90")])
+def test_programs_are_accepted_by_nvrtc(table, arch):
+    if table is STEPS and os.environ.get("FUNTORCH_CUDA_TESTS") != "all":
+        pytest.skip("it takes ten seconds: FUNTORCH_CUDA_TESTS=all runs it")
+    if nvrtc.find_library() is None:
+        pytest.skip("the wheel nvidia-cuda-nvrtc-cu12 is not installed")
+    run, args = together(table)
+    text = module_text(plan_of(run, args).codes)
+    assert nvrtc.library().compile(text, arch)[:4] == b"\x7fELF"

@@ -328,6 +328,18 @@ def test_custom_vmap_takes_and_gives_arrays_outside_of_transforms():
     assert all(issubclass(kind, ft.Array) for kinds in seen for kind in kinds)
 
 
+def test_func_has_the_arguments_of_torch():
+    x, w = np.arange(15.0).reshape(5, 3), np.arange(3.0)
+    for chunk in (None, 2, 5):
+        vmap = functools.partial(ft.func.vmap, chunk_size=chunk)
+        close(vmap(lambda x, w: (x @ w, x), (0, None), (0, 1))(x, w), (x @ w, x.T))
+        close(vmap(lambda x, d: x * d["k"], in_dims=(-1, {"k": 0}))(x, {"k": w}), (x * w).T)
+        close(vmap(lambda x, *, y: x + y, out_dims=-1)(x, y=x), 2 * x.T)
+    f = lambda x: ((x**2).sum(), x)
+    close(ft.func.grad_and_value(f, has_aux=True)(w), (2 * w, (5.0, w)))
+    close(ft.func.grad_and_value(lambda a, b: a * b, (0, 1))(2.0, 3.0), ((3.0, 2.0), 6.0))
+
+
 # ------------------------------------------------------------------------------------ linear_call
 def divided(x, by):
     return ft.custom_derivatives.linear_call(

@@ -145,6 +145,25 @@ def test_keys_come_with_the_batch() -> None:
 
 
 # ------------------------------------------------------------------------------------- samplers
+@pytest.mark.parametrize(
+    "values",
+    [[1, 2], [True, 1], [1.5, 2], [1j, 2.0], [True, False], [2**40, 1], [-(2**31) - 1], [2**63]],
+)
+def test_numbers_of_samples_have_the_dtypes_of_arrays_of_them(values: list) -> None:
+    wanted = np.asarray(fnp.asarray(values))
+    for given, pick in ((values, lambda b: b), ([(x,) for x in values], lambda b: b[0])):
+        got = pick(data.default_collate(given))
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_samples_that_differ_say_where() -> None:
+    with pytest.raises(ValueError, match=r"\[1\] of the samples cannot be stacked.*\(2,\), \(3,\)"):
+        data.default_collate([(1, np.ones(2)), (2, np.ones(3))])
+    with pytest.raises(ValueError):
+        data.default_collate([(1, 2), (1, 2, 3)])
+
+
 def test_weights() -> None:
     draws = data.WeightedRandomSampler([1, 0, 3], 4000, seed=2).order(0)
     share = np.bincount(draws, minlength=3) / 4000

@@ -10,6 +10,7 @@ import test_conv
 import test_ops_basic
 import test_ops_more
 from fake_cupy import NAMES, Refused, cuda
+from gpu_programs import WORDS, assert_same, normal
 
 import funtorch as ft
 import funtorch.numpy as fnp
@@ -240,6 +241,19 @@ def test_out_of_memory_names_the_largest(cupy, monkeypatch):
     ):
         on(0, np.ones((7, 100), np.float32))
     del x
+
+
+# ------------------------------------------------------------------------------ words
+def test_transforms_and_functions(cupy):
+    x = normal(4, 3)
+    for name, f in WORDS.items():
+        if name != "updates":  # these are compiled
+            assert_same(f(on(0, x)), f(fnp.array(x)))
+
+
+def test_nans_are_found(cupy):
+    with ft.debug_nans(), pytest.raises(ft.errors.NanError, match="log of"):
+        fnp.log(-on() - 1)
 
 
 # ------------------------------------------------------------------------------ every eager rule

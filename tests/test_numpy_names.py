@@ -344,3 +344,28 @@ def test_parts_that_are_made_first_are_made_in_order():
 
     x = fnp.asarray(RNG.normal(size=(3, 4)))
     np.testing.assert_allclose(np.asarray(ft.jit(program)(x)), np.asarray(program(x)))
+
+
+@pytest.mark.parametrize("precision", ["nonsense", 3, ("high",), "HIGH", ("high", "low")])
+@pytest.mark.parametrize("name", ["matmul", "tensordot", "vdot", "convolve", "lax.dot", "einsum"])
+def test_precision_must_make_sense(name, precision):
+    x = fnp.ones(3)
+    space, f = ft.lax if "lax" in name else fnp, name.rpartition(".")[2]
+    args = ("i,i", x, x) if f == "einsum" else (x, x, 1) if f == "tensordot" else (x, x)
+    with pytest.raises(ValueError, match=f"{f}: precision must be None, one of .*; got"):
+        getattr(space, f)(*args, precision=precision)
+
+
+@pytest.mark.parametrize(
+    "precision", [None, "highest", ("high", None), "BF16_BF16_F32", ft.lax.Precision.HIGH]
+)
+def test_precision_has_no_effect(precision):
+    x = fnp.ones((3, 3)) / 3
+    np.testing.assert_array_equal(fnp.matmul(x, x, precision=precision), x @ x)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, -1), (-1, 0), (-1, -1, 0)])
+def test_reshape_of_nothing_cannot_work_out_a_size(shape):
+    with pytest.raises(ValueError, match=r"reshape: float32\[0,6\] of size 0 does not fit"):
+        fnp.ones((0, 6)).reshape(shape)
+    assert fnp.ones((0, 6)).reshape(-1, 6).shape == (0, 6)

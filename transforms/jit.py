@@ -441,7 +441,10 @@ class Jitted:
             program = program.explored
         elif program is None:
             program = self._stage(key, args, kwargs, explored=True)
-        return Traced(program, treedef, avals, names())
+        gone = {where for where, *_ in static or ()}
+        own = tuple(x for k, x in enumerate(args) if k not in gone)
+        in_tree = tree.structure((own, kwargs)) if gone else treedef
+        return Traced(program, in_tree, avals, names())
 
     def _last_path(self, args: Any, kwargs: Any) -> Program | None:
         """Return the path that the last call took, of those with arguments of such types."""

@@ -58,8 +58,7 @@ def entry_text(brief: bool) -> str:
 
 
 def addresses(printer: Any, which: str, count: int, checked: bool) -> list[str]:
-    """Write the reading of the addresses of the data of a list's arrays, or, where it is not Python
-    that calls, of an array of addresses.
+    """Write the reading of the addresses of the data of a list's arrays.
 
     Args:
         printer: of the program.
@@ -69,10 +68,10 @@ def addresses(printer: Any, which: str, count: int, checked: bool) -> list[str]:
     """
     if not count:
         return []
-    p = printer
-    if not p.python:
-        return [p.op(f"load ptr, ptr {p.shift(f'%{which}', k * POINTER)}") for k in range(count)]
-    items = p.op(f"load ptr, ptr {p.shift(f'%{which}', LIST_ITEMS)}")
+    p, items = printer, f"%{which}"
+    if not p.python:  # a table of addresses
+        return [p.op(f"load ptr, ptr {p.shift(items, k * POINTER)}") for k in range(count)]
+    items = p.op(f"load ptr, ptr {p.shift(items, LIST_ITEMS)}")
     if count < _MANY:
         found = [p.op(f"load ptr, ptr {p.shift(items, k * POINTER)}") for k in range(count)]
         if checked:

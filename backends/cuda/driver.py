@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,9 +44,10 @@ class Driver:
         cuda = self.cupy.cuda
         with cuda.Device(device.id) as found:
             self.arch = f"sm_{found.compute_capability}"
-            self.capturing = cuda.Stream(non_blocking=False)
+            self.capturing = cuda.Stream(non_blocking=True)
         self.runtime = cuda.runtime
         self.stream: Any = None  # while work is captured: the stream that it goes to
+        self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
     # ---------------------------------------------------------------- memory
     @property
@@ -168,8 +170,7 @@ def driver_of(device: Device) -> Driver:
 _STATUS = {1: "not initialised", 3: "out of memory", 7: "an argument is wrong",
            8: "the GPU cannot do that", 11: "access failed", 13: "execution failed",
            14: "internal error", 15: "not supported"}  # fmt: skip
-_NAMES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so", "cublas64_13.dll",
-          "cublas64_12.dll")  # fmt: skip
+_NAMES = ("libcublas.so.{}", "cublas64_{}.dll")  # by the major version of CUDA
 
 
 class Blas:
@@ -251,8 +252,8 @@ def load_blas() -> Any:
     """
     wheels = importlib.util.find_spec("nvidia.cublas")
     folders = list(wheels.submodule_search_locations or ()) if wheels else []
-    places = [os.path.join(f, "lib", name) for f in folders for name in _NAMES]
-    for name in (*_NAMES, *places):
+    names = [name.format(major) for major in hardware.cuda_majors() for name in _NAMES]
+    for name in (*names, *(os.path.join(f, "lib", name) for f in folders for name in names)):
         try:
             return ctypes.CDLL(name)
         except OSError:

@@ -35,6 +35,8 @@ from .spelling import C_TYPES, operand
 __all__ = ["print_kernel"]
 
 _INT_MAX = 2**31 - 1
+_KEPT = 96  # registers of a thread that values of several passes may take
+_JOINERS = 8  # threads that join the totals of a column
 _FEW_IN_ORDER = 64  # stores that one thread may do in order, rather than find out who is last
 
 Pass = tuple[list[int], list[Store]]
@@ -267,7 +269,7 @@ class Printer(Nest):
         if self.plan.turns and not self.serial:
             rest = self.closure([n for p in later for n in self.wanted(p)], known)
             for n in found:
-                if n in rest and self.is_element[n] and self.dear(n):
+                if n in rest and self.is_element[n] and self.dear(n) and self.fits(n):
                     self.keep(n)
         self.running = {n: self.accumulators(n) for n in found if self.body[n].name == "cumulate"}
         read = {*wanted, *(a for n in found for a in self.reads(n))} & {*self.kept} - {*found}
@@ -284,9 +286,9 @@ class Printer(Nest):
                     self.remember(n, here[n], turn)
             for n, lanes in accs.items():
                 (x,) = self.body[n].args
-                for v in range(self.lanes if not self.lanes_are_rows else len(lanes)):
-                    if self.lanes_are_rows or len(here[x]) > 1 or v < self.lanes:
-                        lanes[v if self.lanes_are_rows else 0].take(b, self.get(here, x, v))
+                for v in range(self.lanes):
+                    acc = lanes[v if self.lanes_are_rows else 0]
+                    acc.take(b, self.get(here, x, v))
             for s in done[1]:
                 if s.over_rows:
                     self.take_total(s, here, turn)
@@ -333,6 +335,12 @@ class Printer(Nest):
 
     def width(self, n: int) -> int:
         return self.lanes if self.varies[n] else 1
+
+    def fits(self, n: int) -> bool:
+        """Tell whether there are registers for a value of all turns."""
+        held = sum(len(names) * self.width(m) for m, names in self.kept.items())
+        held += sum(len(names) * self.lanes for names in self.under_way.values())
+        return self.plan.turns * (held + len(self.kinds(n)) * self.width(n)) <= _KEPT
 
     def keep(self, n: int) -> None:
         """Write arrays, which become registers, for what all turns compute of a value."""
@@ -437,11 +445,14 @@ class Printer(Nest):
         """Write a loop over the columns whose totals are a thread's own."""
         p, lanes = self.plan, 1 if self.lanes_are_rows else self.lanes
         own = "t" if p.group > 1 else "0"
-        with self.b.braces(f"for (int e = 0; e < {-(-p.piece // p.step)}; e++)"):
-            with self.b.braces(f"for (int v = 0; v < {lanes}; v++)"):
-                self.b.do(f"const {self.index} j = {p.step} * e + {lanes} * {own} + v;")
-                with self.b.braces(f"if (j < {p.length})"):
-                    yield
+        slots = -(-p.piece // p.step) * lanes
+        if p.turns:
+            self.b.do("#pragma unroll")
+        with self.b.braces(f"for (int n = 0; n < {slots}; n++)"):
+            at = f"{p.step} * (n / {lanes}) + {lanes} * {own} + n % {lanes}"
+            self.b.do(f"const {self.index} j = {at};")
+            with self.b.braces(f"if (j < {p.length})"):
+                yield
 
     def take_total(self, s: Store, env: Env, turn: str) -> None:
         """Write that a total takes in the elements at hand."""
@@ -461,30 +472,35 @@ class Printer(Nest):
         if not self.plan.turns:
             return
         for s in self.totals:
-            lanes = 1 if self.lanes_are_rows else self.lanes
             arrays = self.total_arrays(s)
             with self.every_column():
                 for name, held in zip(arrays, self.under_way[s], strict=True):
-                    self.b.do(f"{name}[g * {self.plan.length} + j] = {held}[e * {lanes} + v];")
+                    self.b.do(f"{name}[g * {self.plan.length} + j] = {held}[n];")
 
-    def join_totals(self) -> None:
-        """Write how a thread joins what all groups left for its column."""
+    def join_totals(self) -> Schedule:
+        """Write how some threads join what all groups left for a column; return their schedule."""
         b, p, index = self.b, self.plan, self.index
-        groups = p.blocks * p.side
-        b.do(f"const {index} j = ({index})blockIdx.x * {THREADS} + threadIdx.x;")
-        with b.braces(f"if (j < {p.length})"):
-            self.decode("j", [k for k, r in enumerate(self.kernel.inner) if r])
-            for s in self.totals:
-                arrays = self.total_arrays(s)
-                acc = accumulator(b, self.total(s).code)
-                with b.braces(f"for (int g = 0; g < {groups}; g++)"):
-                    held = [
-                        b.put(k, f"{name}[({index})g * {p.length} + j]")
-                        for k, name in zip(acc.kinds, arrays, strict=True)
-                    ]
-                    acc.join(b, held)
+        left = p.blocks * p.side
+        group = min(_JOINERS, 1 << (left - 1).bit_length())
+        plan = Schedule(p.length, left, 32 * group, group, True)
+        b.do("const int t = threadIdx.x / 32;")
+        b.do(f"const {index} mine = ({index})blockIdx.x * 32 + threadIdx.x % 32;")
+        b.do(f"const {index} j = mine < {p.length} ? mine : {p.length - 1};")
+        self.decode("j", [k for k, r in enumerate(self.kernel.inner) if r])
+        accs = {s: accumulator(b, self.total(s).code) for s in self.totals}
+        with b.braces(f"for (int g = t; g < {left}; g += {group})"):
+            for s, acc in accs.items():
+                held = [
+                    b.put(k, f"{name}[({index})g * {p.length} + j]")
+                    for k, name in zip(acc.kinds, self.total_arrays(s), strict=True)
+                ]
+                acc.join(b, held)
+        self.shared = join_group(b, plan, list(accs.values()))
+        with b.braces(f"if (t == 0 && mine < {p.length})"):
+            for s, acc in accs.items():
                 env = {s.value: [acc.end(b)]}
                 self.write(replace(s, how="set"), env, 0, self.kernel.buffers[s.buffer])
+        return plan
 
     # ---------------------------------------------------------------- the text
     def function(self, name: str, threads: int) -> str:
@@ -570,8 +586,8 @@ class _Launches:
                 self.add(p, "_end", (plan.blocks, 1, 1), plan.threads)
         if first.totals:
             p = self.printer()
-            p.join_totals()
-            self.add(p, "_totals", (-(-plan.length // THREADS), 1, 1), THREADS)
+            joining = p.join_totals()
+            self.add(p, "_totals", (joining.blocks, 1, 1), joining.threads)
         text = "\n\n".join(self.texts)
         return CudaCode(text, tuple(self.launches), self.scratch.size, self.declared)
 

@@ -56,7 +56,7 @@ _LEAST_NODES = 2
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        plan = fuse(jaxpr, epilogues=False)
+        plan = fuse(jaxpr, epilogues=False, together=1 << 12)  # launches cost more than code
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:
             print(plan, layout, sep="\n", file=sys.stderr)
@@ -137,7 +137,7 @@ class _Program:
             raise TypeError(
                 f"the program takes {self.count - len(self.consts)} arrays, got {len(args)}"
             )
-        with driver.here():
+        with driver.lock, driver.here():
             for i in self.given.values():
                 buffers[i] = _exclusive(buffers, i)
             buffers = [self._plain(b) for b in buffers]

@@ -27,13 +27,15 @@ from .nest import is_aligned
 __all__ = ["Schedule", "schedule"]
 
 THREADS = 256  # of a block, usually
-_BUSY = 1 << 15  # threads that keep a GPU busy
+_BUSY = 1 << 15  # threads that keep a GPU busy with arithmetic, and
+_LOADS = 1 << 17  # with memory, each reading one number at a time
+_FULL = 264  # blocks that keep it busy
 _BRIEF = 8  # elements up to which one thread does a row
 _REGISTERS = 32  # elements of a row that a thread may keep of each value
 _TURNS = 8  # turns of a loop that is written out for that
 _MOST_BLOCKS = 1 << 16
 _LONGEST = 900  # operations that a thread's lanes may have
-_ROWS = 32  # rows that a group does at least for a total
+_ROWS = 8  # rows that a group does at least for a total
 _TOTALS = 512  # most groups that do
 BYTES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "float": 4, "double": 8}
 
@@ -142,7 +144,8 @@ def schedule(
         return Schedule(rows // lanes, 1, _few(rows // lanes), lanes=lanes, piece=1)
     if totals:
         lanes = _lanes(kernel, used) if inner_last and not runs else 1
-        return _with_totals(rows, length, lanes, 1 if runs else max(32, _group(length, lanes)))
+        group = max(128 if length >= 32 * _TURNS else 32, _group(length, lanes))
+        return _with_totals(rows, length, lanes, 1 if runs else group)
     whole = whole or _in_place(kernel)
     if inner_last:
         return _along(kernel, used, rows, length, whole)
@@ -193,8 +196,8 @@ def _along(kernel: Kernel, used: list[int], rows: int, length: int, whole: bool)
 
 def _cut(rows: int, length: int, threads: int, step: int, whole: bool) -> tuple[int, int]:
     """Return how many parts few long rows have, and how long these are."""
-    wanted = min(max(1, 512 // max(rows, 1)), -(-length // (8 * step)))
-    if whole or wanted <= 1 or rows * threads >= _BUSY:
+    wanted = min(max(1, 2 * _FULL // max(rows, 1)), -(-length // (8 * step)))
+    if whole or wanted <= 1 or rows >= _FULL:
         return 1, -(-length // step) * step
     piece = -(-length // (wanted * step)) * step
     return -(-length // piece), piece
@@ -204,15 +207,15 @@ def _across(kernel: Kernel, rows: int, length: int, whole: bool) -> Schedule:
     """Choose for rows that lie across memory."""
     width = min(32, _above(int(kernel.sizes[-1])))
     group = 1
-    while group * width < THREADS and rows * group < 4 * _BUSY and 16 * group < length:
+    while group * width < THREADS and rows * group < _LOADS and 16 * group < length:
         group *= 2
     if group == 1:
         return Schedule(rows, length, _few(rows), piece=length)
     threads = width * group
     parts, piece = 1, -(-length // group) * group
     blocks = -(-rows // width)
-    if not whole and blocks * threads < _BUSY and length >= 64 * group:
-        wanted = min(-(-_BUSY // (blocks * threads)), -(-length // (16 * group)), 512)
+    if not whole and blocks * threads < _LOADS and length >= 64 * group:
+        wanted = min(-(-_LOADS // (blocks * threads)), -(-length // (16 * group)), 512)
         piece = -(-length // (wanted * group)) * group
         parts = -(-length // piece)
     return Schedule(rows, length, threads, group, True, parts, piece)

@@ -132,8 +132,9 @@ def _tiled(p: _Product, name: str) -> CudaCode:
             f"{slow} = {begins[slow]} + {slow}s;"
         )
 
-    text = f"""extern "C" __global__ void __launch_bounds__({THREADS}) {name}(GLOBAL(const {kind}) b0, \
-GLOBAL(const {kind}) b1, GLOBAL({kind}) b2, GLOBAL(u8) scratch) {{
+    bounds = f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}'
+    given = f"GLOBAL(const {kind}) b0, GLOBAL(const {kind}) b1, GLOBAL({kind}) b2"
+    text = f"""{bounds}({given}, GLOBAL(u8) scratch) {{
   SHARED({kind}, sa, 0, {shared[0]});
   SHARED({kind}, sb, {first}, {shared[1]});{declared}
   const int tx = threadIdx.x % {_SIDE}, ty = threadIdx.x / {_SIDE};
@@ -192,8 +193,7 @@ GLOBAL(const {kind}) b1, GLOBAL({kind}) b2, GLOBAL(u8) scratch) {{
         return CudaCode(text, tuple(launches), 0)
     text += f"""
 
-extern "C" __global__ void __launch_bounds__({THREADS}) {name}_end(GLOBAL(const {kind}) b0, \
-GLOBAL(const {kind}) b1, GLOBAL({kind}) b2, GLOBAL(u8) scratch) {{
+{bounds}_end({given}, GLOBAL(u8) scratch) {{
   PART({kind}, part, scratch, 0, {pieces * size});
   const {index} at = ({index})blockIdx.x * {THREADS} + threadIdx.x;
   if (at < {size}) {{

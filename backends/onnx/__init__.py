@@ -1,5 +1,5 @@
 """Programs as ONNX models."""
 
-from .graph import to_onnx
+from .model import to_onnx
 
 __all__ = ["to_onnx"]

@@ -13,11 +13,10 @@ from funtorch import dtypes
 from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn
 
-from .graph import Graph, NotExpressible
+from .graph import Graph, NotExpressible, Rule
 
 __all__ = ["ARRAYS"]
 
-Rule = Callable[..., Any]
 _END = np.iinfo(np.int64).max
 
 

@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from funtorch.dims import Dim
 from funtorch.io.programs import SizeLit
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-__all__ = ["OPSET", "Graph", "NotExpressible", "to_onnx"]
+__all__ = ["OPSET", "Graph", "NotExpressible", "Rule", "symbol_of", "value_info"]
 
 OPSET = 21
 """The version of the operators that graphs are written in."""
@@ -28,6 +28,10 @@ _TYPES = {
     "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
     "bool": 9, "float16": 10, "float64": 11, "uint32": 12, "uint64": 13, "bfloat16": 16,
 }  # fmt: skip
+
+
+Rule = Callable[..., Any]
+"""``rule(graph, equation, *names of operands)`` gives the names of its results."""
 
 
 class NotExpressible(NotImplementedError):
@@ -46,12 +50,14 @@ class Graph:
 
     Args:
         outer: the graph that this one is inside of, whose values it may read.
+        rules: by primitive, of the outermost graph.
     """
 
-    def __init__(self, outer: Graph | None = None) -> None:
+    def __init__(self, outer: Graph | None = None, rules: Mapping[str, Rule] | None = None) -> None:
         self.nodes: list[Any] = []
         self.names: dict[Var, str] = {}
         self.outer = outer
+        self.rules = rules or {}
         self.root: Graph = outer.root if outer is not None else self
         self.initializers: list[Any] = []  # of the root
         self.known: dict[Any, str] = {}  # constants of the root
@@ -169,11 +175,9 @@ class Graph:
     # ---------------------------------------------------------------- programs
     def run(self, jaxpr: Jaxpr, inputs: Sequence[str]) -> list[str]:
         """Write a program's equations; return the names of its results."""
-        from .rules import RULES
-
         self.names.update(zip(jaxpr.invars, inputs, strict=True))
         for eqn in jaxpr.eqns:
-            rule = RULES.get(eqn.prim.name)
+            rule = self.root.rules.get(eqn.prim.name)
             if rule is None:
                 raise NotExpressible(_why(eqn, "has no counterpart"))
             try:
@@ -225,11 +229,11 @@ def value_info(name: str, aval: ShapedArray) -> Any:
     """Describe a value's type; sizes that are not numbers or symbols are left open."""
     import onnx
 
-    shape = [_symbol(n) if isinstance(n, Dim) else n for n in aval.shape]
+    shape = [symbol_of(n) if isinstance(n, Dim) else n for n in aval.shape]
     return onnx.helper.make_tensor_value_info(name, type_of(aval.dtype), shape)
 
 
-def _symbol(n: Any) -> str | None:
+def symbol_of(n: Any) -> str | None:
     """Return the name of a size that is a symbol."""
     if not isinstance(n, Dim) or len(n.terms) != 1:
         return None
@@ -237,45 +241,3 @@ def _symbol(n: Any) -> str | None:
     if factor != 1 or len(atoms) != 1 or n.scope.atoms[atoms[0]][0] != "symbol":
         return None
     return n.scope.atoms[atoms[0]][1]
-
-
-def to_onnx(jaxpr: Jaxpr, names: Sequence[str], title: str) -> Any:
-    """Return a program as an ONNX model.
-
-    Args:
-        jaxpr: the program; its sizes may be Dims, each of which is some input's axis.
-        names: of its inputs and results.
-        title: of the model.
-
-    Returns:
-        an ``onnx.ModelProto``, checked.
-
-    Raises:
-        NotExpressible: a step has no counterpart; the message names it and its line.
-    """
-    import onnx
-
-    graph = Graph()
-    given, made = names[: len(jaxpr.invars)], names[len(jaxpr.invars) :]
-    consts = [graph.const(np.asarray(c._data)) for c in jaxpr.consts]
-    graph.names.update(zip(jaxpr.constvars, consts, strict=True))
-    for name, v in zip(given, jaxpr.invars, strict=True):
-        for axis, n in enumerate(v.aval.shape):
-            symbol = _symbol(n)
-            if symbol is not None and symbol not in graph.sizes:
-                shape = graph.op("Shape", name)
-                graph.sizes[symbol] = graph.op("Gather", shape, graph.const(axis, np.int64))
-    outs = graph.run(jaxpr, given)
-    for name, out in zip(made, outs, strict=True):
-        graph.nodes.append(onnx.helper.make_node("Identity", [out], [name]))
-    found = graph.made(
-        title,
-        [value_info(n, v.aval) for n, v in zip(given, jaxpr.invars, strict=True)],
-        [value_info(n, v.aval) for n, v in zip(made, jaxpr.outvars, strict=True)],
-    )
-    model = onnx.helper.make_model(
-        found, producer_name="funtorch", opset_imports=[onnx.helper.make_opsetid("", OPSET)]
-    )
-    model.ir_version = 10
-    onnx.checker.check_model(model)
-    return model

@@ -12,11 +12,9 @@ from funtorch import dtypes
 from funtorch.jaxpr import Eqn, Jaxpr
 
 from .arrays import ARRAYS
-from .graph import Graph, NotExpressible, value_info
+from .graph import Graph, NotExpressible, Rule, value_info
 
 __all__ = ["RULES"]
-
-Rule = Callable[..., Any]
 
 
 def _kind(eqn: Eqn, k: int = 0) -> str:

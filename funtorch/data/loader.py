@@ -28,6 +28,10 @@ class Job(NamedTuple):
     indices: np.ndarray
 
 
+_NUMBERS = frozenset((bool, int, float, complex))
+_LEAVES = _NUMBERS | {np.ndarray, np.float32, np.float64, np.int64, str, bytes}
+
+
 class Recipe(NamedTuple):
     """How batches are made; a worker needs nothing else."""
 
@@ -235,18 +239,29 @@ def default_collate(samples: list[Any]) -> Any:
         {'name': ['a', 'b'], 'x': array([1.5, 2.5], dtype=float32)}
     """
     paths, treedef = tree.flatten_with_path(samples[0])
-    rows = [treedef.flatten_up_to(sample) for sample in samples]
-    columns = zip(*rows, strict=True)
+    columns = _plain_columns(samples)
+    if columns is None:
+        rows = [treedef.flatten_up_to(sample) for sample in samples]
+        columns = list(zip(*rows, strict=True))
     return tree.unflatten(
         treedef, [_stack(path, list(xs)) for (path, _), xs in zip(paths, columns, strict=True)]
     )
 
 
+def _plain_columns(samples: list[Any]) -> list[tuple[Any, ...]] | None:
+    """Return the leaves of tuples of arrays, numbers and texts, side by side; else None."""
+    if {type(sample) for sample in samples} != {tuple} or len({len(s) for s in samples}) != 1:
+        return None
+    columns = list(zip(*samples, strict=True))
+    return columns if all(_LEAVES.issuperset(map(type, xs)) for xs in columns) else None
+
+
 def _stack(path: Any, values: list[Any]) -> Any:
     if isinstance(values[0], (str, bytes)):
         return values
-    if all(type(x) in (bool, int, float, complex) for x in values):
-        return np.asarray(fnp.asarray(values))
+    kinds = set(map(type, values))
+    if _NUMBERS.issuperset(kinds):
+        return _numbers(values, kinds)
     arrays = [np.asarray(x) for x in values]
     if len({x.shape for x in arrays}) > 1:
         shapes = sorted({x.shape for x in arrays})
@@ -256,6 +271,19 @@ def _stack(path: Any, values: list[Any]) -> Any:
             "them in the data set, or give DataLoader(collate=...)"
         )
     return np.stack(arrays)
+
+
+def _numbers(values: list[Any], kinds: set[type]) -> np.ndarray:
+    """Return an array of Python's numbers in the default dtype of their kinds."""
+    found = np.asarray(values)
+    dtype = fnp.asarray([kind(0) for kind in kinds]).dtype
+    if found.dtype.kind == "i" and dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        if not limits.min <= found.min() <= found.max() <= limits.max:
+            return np.asarray(fnp.asarray(values))
+    elif found.dtype.kind != dtype.kind:
+        return np.asarray(fnp.asarray(values))
+    return found.astype(dtype)
 
 
 def adapt(iterable: Iterable[Any]) -> Iterator[Any]:

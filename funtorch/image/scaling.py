@@ -16,6 +16,7 @@ import numpy as np
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.numpy import promotion
+from funtorch.numpy.promotion import check_precision
 
 __all__ = ["ResizeMethod", "resize", "scale_and_translate"]
 
@@ -185,6 +186,7 @@ def scale_and_translate(
     References:
         jax.image.scale_and_translate
     """
+    check_precision(precision, "scale_and_translate")
     name = "scale_and_translate"
     x = promotion.to_array(image, name, "image")
     sizes = promotion.canonical_shape(shape, name)
@@ -244,6 +246,7 @@ def resize(
     References:
         jax.image.resize
     """
+    check_precision(precision, "resize")
     x = promotion.to_array(image, "resize", "image")
     sizes = promotion.canonical_shape(shape, "resize")
     if len(sizes) != x.ndim:

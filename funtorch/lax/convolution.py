@@ -13,7 +13,7 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.lax.windows import pads_per_axis, per_axis, spans
 from funtorch.numpy import manipulation
-from funtorch.numpy.promotion import describe, static_int, to_array
+from funtorch.numpy.promotion import check_precision, describe, static_int, to_array
 from funtorch.ops.conv import conv_general_dilated_p
 from funtorch.ops.window import windows
 
@@ -186,6 +186,7 @@ def conv_general_dilated(
     References:
         jax.lax.conv_general_dilated
     """
+    check_precision(precision, "conv_general_dilated")
     name = "conv_general_dilated"
     lhs, rhs = _two(name, lhs, rhs)
     dims = conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
@@ -266,6 +267,7 @@ def conv(
     References:
         jax.lax.conv
     """
+    check_precision(precision, "conv")
     return conv_general_dilated(
         lhs,
         rhs,
@@ -291,6 +293,7 @@ def conv_with_general_padding(
     References:
         jax.lax.conv_with_general_padding
     """
+    check_precision(precision, "conv_with_general_padding")
     return conv_general_dilated(
         lhs,
         rhs,
@@ -365,6 +368,7 @@ def conv_transpose(
     References:
         jax.lax.conv_transpose
     """
+    check_precision(precision, "conv_transpose")
     lhs, rhs = _two("conv_transpose", lhs, rhs)
     if dimension_numbers is None:
         dimension_numbers = _TRANSPOSED_LAYOUTS.get(lhs.ndim)
@@ -436,6 +440,7 @@ def conv_general_dilated_patches(
     References:
         jax.lax.conv_general_dilated_patches
     """
+    check_precision(precision, "conv_general_dilated_patches")
     lhs, name = to_array(lhs, "conv_general_dilated_patches", "lhs"), "conv_general_dilated_patches"
     if lhs.ndim < 2:
         raise TypeError(f"lax.{name}: lhs must have at least 2 axes, got {describe(lhs)}")
@@ -500,6 +505,7 @@ def conv_general_dilated_local(
     References:
         jax.lax.conv_general_dilated_local
     """
+    check_precision(precision, "conv_general_dilated_local")
     lhs, rhs = _two("conv_general_dilated_local", lhs, rhs)
     dims = conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     patches = conv_general_dilated_patches(

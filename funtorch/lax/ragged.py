@@ -11,7 +11,7 @@ from funtorch import dtypes
 from funtorch.lax.structured import dot_general
 from funtorch.numpy import elementwise, manipulation
 from funtorch.numpy.creation import arange
-from funtorch.numpy.promotion import broadcast_to, convert, describe, to_array
+from funtorch.numpy.promotion import broadcast_to, check_precision, convert, describe, to_array
 from funtorch.numpy.reductions import cumsum
 
 __all__ = ["RaggedDotDimensionNumbers", "ragged_dot", "ragged_dot_general"]
@@ -63,6 +63,7 @@ def ragged_dot(
     References:
         jax.lax.ragged_dot
     """
+    check_precision(precision, "ragged_dot")
     return ragged_dot_general(
         lhs, rhs, group_sizes, _PLAIN, precision, preferred_element_type, group_offset
     )
@@ -94,6 +95,7 @@ def ragged_dot_general(
     References:
         jax.lax.ragged_dot_general
     """
+    check_precision(precision, "ragged_dot_general")
     name = "ragged_dot_general"
     x, y = to_array(lhs, name, "lhs"), to_array(rhs, name, "rhs")
     sizes = to_array(group_sizes, name, "group_sizes")

@@ -15,6 +15,7 @@ from funtorch.numpy.promotion import (
     asarray,
     canonical_axes,
     canonical_axis,
+    check_precision,
     convert,
     describe,
     moves,
@@ -518,6 +519,7 @@ def dot_general(
     References:
         jax.lax.dot_general
     """
+    check_precision(precision, "dot_general")
     x, y = promote(
         "dot_general", to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
     )
@@ -544,6 +546,7 @@ def dot(
     References:
         jax.lax.dot
     """
+    check_precision(precision, "dot")
     if dimension_numbers is not None:
         return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
     x, y = to_array(lhs, "dot", "lhs"), to_array(rhs, "dot", "rhs")
@@ -561,6 +564,7 @@ def batch_matmul(lhs: Any, rhs: Any, precision: Any = None) -> Any:
     References:
         jax.lax.batch_matmul
     """
+    check_precision(precision, "batch_matmul")
     x, y = to_array(lhs, "batch_matmul", "lhs"), to_array(rhs, "batch_matmul", "rhs")
     batch = tuple(range(x.ndim - 2))
     return dot_general(x, y, (((x.ndim - 1,), (y.ndim - 2,)), (batch, batch)), precision)

@@ -28,6 +28,7 @@ from funtorch.numpy.promotion import (
     broadcast_to,
     canonical_axes,
     canonical_axis,
+    check_precision,
     convert,
     describe,
     promote,
@@ -316,6 +317,7 @@ def convolve(
     References:
         numpy.convolve
     """
+    check_precision(precision, "convolve")
     x, y = _factors("convolve", a, v, preferred_element_type)
     if mode == "same" and x.shape[0] < y.shape[0]:
         x, y = y, x
@@ -336,6 +338,7 @@ def correlate(
     References:
         numpy.correlate
     """
+    check_precision(precision, "correlate")
     x, y = _factors("correlate", a, v, preferred_element_type)
     if x.shape[0] < y.shape[0]:
         # The shorter one slides over the longer one; the lags then run the other way.

@@ -18,6 +18,7 @@ from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
     canonical_axis,
+    check_precision,
     convert,
     describe,
     no_out,
@@ -85,6 +86,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     References:
         numpy.matmul
     """
+    check_precision(precision, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -129,6 +131,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     References:
         numpy.dot
     """
+    check_precision(precision, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -155,6 +158,7 @@ def tensordot(
     References:
         numpy.tensordot
     """
+    check_precision(precision, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -179,6 +183,7 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     References:
         numpy.inner
     """
+    check_precision(precision, "inner")
     x, y = to_arrays("inner", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -207,6 +212,7 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     References:
         numpy.vdot
     """
+    check_precision(precision, "vdot")
     x, y = to_arrays("vdot", a=a, b=b)
     return dot(conjugate(ravel(x)), ravel(y), preferred_element_type=preferred_element_type)
 
@@ -225,6 +231,7 @@ def vecdot(
     References:
         numpy.vecdot
     """
+    check_precision(precision, "vecdot")
     x, y = (moveaxis(a, axis, -1) for a in to_arrays("vecdot", x1=x1, x2=x2))
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(
@@ -379,6 +386,7 @@ def einsum(
     References:
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
+    check_precision(precision, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum
@@ -512,6 +520,7 @@ def multi_dot(arrays: Sequence[Any], *, precision: Any = None) -> Any:
     References:
         numpy.linalg.multi_dot
     """
+    check_precision(precision, "multi_dot")
     import opt_einsum
 
     xs = [to_array(a, "multi_dot", f"arrays[{k}]") for k, a in enumerate(arrays)]

@@ -20,7 +20,7 @@ from funtorch.core import (
     primitives,
 )
 from funtorch.hardware import cupy
-from funtorch.numpy.direct import FLOATS, direct
+from funtorch.numpy.direct import direct
 from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -533,7 +533,6 @@ def diagflat(v: Any, k: int = 0) -> Any:
     return diag(to_array(v, "diagflat", "v").reshape(-1), k)
 
 
-@direct(np.vander, FLOATS)
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Make the Vandermonde matrix: columns are powers of a vector.
 

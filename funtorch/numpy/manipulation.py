@@ -104,12 +104,11 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
-        if sizes.count(-1) > 1 or (known and x.size % known) or (not known and x.size):
+        if sizes.count(-1) > 1 or not known or x.size % known:
             raise ValueError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
             )
-        missing = x.size // known if known else 0
-        sizes = tuple(missing if n == -1 else n for n in sizes)
+        sizes = tuple(x.size // known if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
     total = math.prod(sizes)

@@ -189,6 +189,28 @@ def no_out(out: Any, function: str) -> None:
         )
 
 
+_PRECISIONS = frozenset(
+    ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "high", "float32", "highest"]
+)
+
+
+def check_precision(precision: Any, function: str) -> None:
+    """Check the argument ``precision`` of a product, which has no effect but must make sense.
+
+    It is None, a name, that of an algorithm such as 'BF16_BF16_F32', or one of these per operand.
+    """
+    if precision is None:
+        return
+    pair = type(precision) is tuple and len(precision) == 2
+    for one in precision if pair else (precision,):
+        known = one is None or (isinstance(one, str) and (one in _PRECISIONS or one.count("_") > 1))
+        if not known:
+            raise ValueError(
+                f"{function}: precision must be None, one of {', '.join(sorted(_PRECISIONS))}, the "
+                f"name of an algorithm such as 'F32_F32_F32', or a pair of these; got {precision!r}"
+            )
+
+
 def shape_of(x: Any) -> tuple[int, ...]:
     return x.shape if isinstance(x, (Array, np.ndarray)) else np.shape(x)
 

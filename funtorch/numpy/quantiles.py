@@ -89,7 +89,7 @@ def _quantile(
     weight = subtract(at, low)
     if method == "linear":
         # Where both ends are equal, infinities included, there is nothing to interpolate.
-        between = below + multiply(subtract(above, below), weight)
+        between = multiply(below, subtract(1, weight)) + multiply(above, weight)
         out = where(elementwise.equal(above, below), below, between)
     elif method == "midpoint":
         out = where(elementwise.equal(weight, 0), below, (below + above) / 2)

@@ -163,6 +163,7 @@ def convolve(
     References:
         scipy.signal.convolve
     """
+    promotion.check_precision(precision, "convolve")
     _check("convolve", "mode", mode, _MODES)
     _check("convolve", "method", method, ("auto", "direct", "fft"))
     if method == "fft":
@@ -189,6 +190,7 @@ def correlate(
     References:
         scipy.signal.correlate
     """
+    promotion.check_precision(precision, "correlate")
     _check("correlate", "mode", mode, _MODES)
     y = promotion.to_array(in2, "correlate", "in2")
     return convolve(in1, fnp.flip(fnp.conj(y)), mode, method)
@@ -233,6 +235,7 @@ def convolve2d(
     References:
         scipy.signal.convolve2d
     """
+    promotion.check_precision(precision, "convolve2d")
     return _planar("convolve2d", in1, in2, mode, boundary, fillvalue, False)
 
 
@@ -249,6 +252,7 @@ def correlate2d(
     References:
         scipy.signal.correlate2d
     """
+    promotion.check_precision(precision, "correlate2d")
     y = promotion.to_array(in2, "correlate2d", "in2")
     return _planar("correlate2d", in1, fnp.flip(fnp.conj(y)), mode, boundary, fillvalue, True)
 

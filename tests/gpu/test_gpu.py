@@ -5,12 +5,11 @@ Nothing here runs where there is no GPU; the same functions run against the stan
 
 import numpy as np
 import pytest
-from gpu_programs import LOOPS, STEPS, assert_same
+from gpu_programs import LOOPS, STEPS, WORDS, assert_same, benchmark, normal
 from test_devices import COMPILED_THERE, table
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from benchmarks.gpu import ROWS, measure
 from funtorch.core import ArrayImpl
 from funtorch.placement import DeviceArray, put
 
@@ -44,6 +43,12 @@ def test_every_eager_rule():
             bad.append(f"{name}: {type(error).__name__}: {error}"[:300])
     assert not bad, "\n".join(bad)
     assert COMPILED_THERE
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words(name):
+    x = normal(4, 3)
+    assert_same(WORDS[name](ft.device_put(x, "cuda:0")), WORDS[name](fnp.array(x)), 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,6 @@ def test_copies_to_the_host():
     np.testing.assert_array_equal(np.asarray(x), np.arange(1 << 20, dtype=np.float32) * 2)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", benchmark.ROWS, ids=lambda row: row.name)
 def test_benchmark_rows_run(row):
-    assert measure(row, quick=True)["ours"] > 0
+    assert benchmark.measure(row, quick=True)["ours"] > 0

@@ -1,0 +1,57 @@
+"""A program as an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funtorch.jaxpr import Jaxpr
+
+from .graph import OPSET, Graph, symbol_of, value_info
+from .rules import RULES
+
+__all__ = ["to_onnx"]
+
+
+def to_onnx(jaxpr: Jaxpr, names: Sequence[str], title: str) -> Any:
+    """Return a program as an ONNX model.
+
+    Args:
+        jaxpr: the program; its sizes may be Dims, each of which is some input's axis.
+        names: of its inputs and results.
+        title: of the model.
+
+    Returns:
+        an ``onnx.ModelProto``, checked.
+
+    Raises:
+        NotExpressible: a step has no counterpart; the message names it and its line.
+    """
+    import onnx
+
+    graph = Graph(rules=RULES)
+    given, made = names[: len(jaxpr.invars)], names[len(jaxpr.invars) :]
+    consts = [graph.const(np.asarray(c._data)) for c in jaxpr.consts]
+    graph.names.update(zip(jaxpr.constvars, consts, strict=True))
+    for name, v in zip(given, jaxpr.invars, strict=True):
+        for axis, n in enumerate(v.aval.shape):
+            symbol = symbol_of(n)
+            if symbol is not None and symbol not in graph.sizes:
+                shape = graph.op("Shape", name)
+                graph.sizes[symbol] = graph.op("Gather", shape, graph.const(axis, np.int64))
+    outs = graph.run(jaxpr, given)
+    for name, out in zip(made, outs, strict=True):
+        graph.nodes.append(onnx.helper.make_node("Identity", [out], [name]))
+    found = graph.made(
+        title,
+        [value_info(n, v.aval) for n, v in zip(given, jaxpr.invars, strict=True)],
+        [value_info(n, v.aval) for n, v in zip(made, jaxpr.outvars, strict=True)],
+    )
+    model = onnx.helper.make_model(
+        found, producer_name="funtorch", opset_imports=[onnx.helper.make_opsetid("", OPSET)]
+    )
+    model.ir_version = 10
+    onnx.checker.check_model(model)
+    return model
