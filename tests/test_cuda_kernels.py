@@ -223,8 +223,7 @@ def test_a_missing_barrier_is_found():
         try:
             module.run(code, [b.copy() for b in memory])
         except ShimError as error:
-            assert re.search("a race of a|a read of what nobody wrote", str(error))
-            found.append(True)
+            found.append(bool(re.search("a race of a|a read of what nobody wrote", str(error))))
         else:
             found.append(False)
     # Nothing comes before the first one of the last launch, which other schedules need.
