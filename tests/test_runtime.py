@@ -1,6 +1,7 @@
 """Compiled programs among threads, processes and over time."""
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.backends.buffers import pool
 from funtorch.backends.cpu.codegen import object_code
-from funtorch.backends.cpu.runtime import load
+from funtorch.backends.cpu.runtime import _builtin, load
 from funtorch.backends.cpu.threads import default_threads, thread_count
 
 DIGEST = """
@@ -326,3 +327,15 @@ def test_a_program_may_run_in_a_thread_while_another_is_staged():
         return inner(x) + known
 
     assert np.allclose(outer(one), 4 * np.sin(1))
+
+
+def test_what_a_native_function_is_made_of_is_freed_after_it():
+    """The garbage collector clears the objects of a cycle in any order, and freeing a built-in
+    function reads its PyMethodDef: that memory must be nothing that can be cleared."""
+    function = _builtin(1)  # never called
+    assert type(function.__self__) is bytes
+    assert not gc.is_tracked(function.__self__)
+    cycle = [function]
+    cycle.append(cycle)
+    del cycle, function
+    assert gc.collect() > 0

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import platform
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -215,27 +216,24 @@ def _callback(run: _Run, number: int, table: int) -> int:
 
 
 # ---------------------------------------------------------------------- address -> function
-class _Method(ctypes.Structure):
-    """CPython's PyMethodDef: what a built-in function is made of."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
+_METHOD = struct.Struct("PPiP")  # CPython's PyMethodDef: name, function, flags, documentation
 _FASTCALL = 0x80  # METH_FASTCALL: function(self, array of arguments, their number)
+_BYTES = bytes.__basicsize__ - 1  # where the content of a bytes object lies
+_NAME = ctypes.create_string_buffer(b"program")
 
 
-def _builtin(address: int) -> tuple[Callable[..., int], _Method]:
-    """Return a native function as a built-in one, and what must live as long as that."""
+def _builtin(address: int) -> Callable[..., int]:
+    """Return a native function as a built-in one.
+
+    What it is made of lives in the bytes object that is its ``self``: the function reads it up to
+    its last moment, so nothing may free it before, and the garbage collector, which clears the
+    objects of a cycle in any order, knows nothing of bytes.
+    """
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype = ctypes.py_object
-    new.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-    method = _Method(b"program", address, _FASTCALL, None)
-    return new(ctypes.addressof(method), None, None), method
+    new.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    method = _METHOD.pack(ctypes.addressof(_NAME), address, _FASTCALL, 0)
+    return new(id(method) + _BYTES, method, None)
 
 
 @dataclass(frozen=True)
@@ -394,8 +392,7 @@ def bind(
         address: of the native function.
         library: what keeps that in memory.
     """
-    function, method = _builtin(address)
-    native = function, method, library  # a run in progress keeps all of them
+    native = _builtin(address), library  # a run in progress keeps both
     memory = entry.memory
     consts = [np.ascontiguousarray(c._data) for c in jaxpr.consts]
     count, size, parallel = len(consts) + len(jaxpr.invars), entry.arena, entry.parallel
