@@ -183,8 +183,14 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "experimental", "export", "nnx", "optim"]
+_LATER = [
+    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "optim", "stages",
+    "test_util",
+]  # fmt: skip
+__all__ += [
+    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "optim", "stages",
+    "test_util",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
