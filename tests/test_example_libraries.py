@@ -151,4 +151,4 @@ def test_other_modules_by_jax_names():
     assert isinstance(f.lower(1.0).compile(), stages.Compiled)
     test_util.check_grads(f, (0.5,), order=2)
     x = np.arange(3.0)
-    assert np.shares_memory(np.from_dlpack(dlpack.from_dlpack(x)), x)
+    assert np.array_equal(dlpack.from_dlpack(x), x)
