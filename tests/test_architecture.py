@@ -101,6 +101,10 @@ GROUPS = (
     ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.image"),
 )
 
+# What prints programs for one machine or format, and what they share.
+SHARED = ("funtorch.backends.scalars",)
+TARGETS = ("funtorch.backends.cpu", "funtorch.backends.cuda", "funtorch.backends.onnx", *SHARED)
+
 MAX_LINES = 720
 
 
@@ -213,6 +217,13 @@ def test_siblings_do_not_import_each_other(module):
         return
     wrong = [m for m in edges(module) if prefix_of(m, siblings) not in (None, mine)]
     assert not wrong, f"{module} imports {wrong}: only transforms/jit.py sees both sides"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if prefix_of(m, TARGETS)])
+def test_targets_do_not_import_each_other(module):
+    mine = prefix_of(module, TARGETS)
+    wrong = [m for m in edges(module) if prefix_of(m, TARGETS) not in (None, mine, *SHARED)]
+    assert not wrong, f"{module} imports {wrong}: what machines share is in backends/scalars/"
 
 
 @pytest.mark.parametrize("module", modules())
