@@ -20,7 +20,7 @@ from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import FLOATS, SUMMED, destination, in_order, product, source
+from .products import FLOATS, destination, in_order, product, source, sums_to
 from .spectral import transform
 from .structure import STRUCTURED
 
@@ -85,9 +85,9 @@ def kind(eqn: Eqn) -> str:
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
         combined = UPDATES[name][1]
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
-    if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
+    if name == "dot_general" and avals[0].dtype == avals[1].dtype:
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in SUMMED and whole else "call"
+        return "dot" if sums_to(avals[0].dtype, avals[-1].dtype) and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
