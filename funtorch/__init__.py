@@ -1,6 +1,7 @@
-"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays,
-transformed by
-`grad`, `vmap` and `jit`."""
+"""FunTorch: functional arrays and transformations.
+
+Pure functions over immutable arrays, transformed by `grad`, `vmap` and `jit`.
+"""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 import importlib as _importlib
