@@ -183,13 +183,15 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "experimental", "export", "nnx", "optim"]
+_LATER = ["data", "experimental", "export", "nnx", "onnx", "optim"]
+__all__ += ["data", "experimental", "export", "from_onnx", "nnx", "onnx", "optim"]
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name == "from_onnx":
+        return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 
