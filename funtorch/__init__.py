@@ -185,18 +185,20 @@ __all__ = [
 
 # Imported when they are first asked for, since not every program trains.
 _LATER = [
-    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "optim", "stages",
-    "test_util",
+    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx", "optim",
+    "stages", "test_util",
 ]  # fmt: skip
 __all__ += [
-    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "optim", "stages",
-    "test_util",
+    "data", "dlpack", "example_libraries", "experimental", "export", "from_onnx", "nnx", "onnx",
+    "optim", "stages", "test_util",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name == "from_onnx":
+        return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 
