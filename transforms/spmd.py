@@ -149,12 +149,13 @@ def _of_broadcast(prim: Primitive, pieces: Sequence[Piece], params: dict[str, An
     (piece,) = pieces
     x, sharding = piece
     assert sharding is not None
-    shape, names = list(params["shape"]), [()] * len(params["shape"])
+    shape = list(params["shape"])
+    names: list[tuple[Hashable, ...]] = [()] * len(shape)
     for k, (axis, own) in enumerate(
         zip(params["dims"], axes_of(sharding.spec, x.ndim), strict=True)
     ):
         if own:
-            shape[axis], names[axis] = x.shape[k], own  # type: ignore[call-overload]
+            shape[axis], names[axis] = x.shape[k], own
     out = prim.bind(x, shape=tuple(shape), dims=params["dims"])
     return [Piece(out, _renamed(sharding, names))]
 
