@@ -84,12 +84,7 @@ def _mixed(ft):
 CASES = {
     "psum": (lambda ft: lambda x: ft.lax.psum(x, "a"), [("a", "b")], (None, "b"), "X"),
     "psum of two": (lambda ft: lambda x: ft.lax.psum(x, NAMES), [("a", "b")], (), "X"),
-    "psum of the same": (
-        lambda ft: lambda x, v: x * ft.lax.psum(v, "a"),
-        [AB, ()],
-        AB,
-        "XV",
-    ),
+    "psum of the same": (lambda ft: lambda x, v: x * ft.lax.psum(v, "a"), [AB, ()], AB, "XV"),
     "pmean": (lambda ft: lambda x: x - ft.lax.pmean(x, NAMES), [("a", "b")], ("a", "b"), "X"),
     "pmax pmin": (
         lambda ft: lambda x: ft.lax.pmax(x, "a") - ft.lax.pmin(x, "a"),
@@ -127,25 +122,20 @@ CASES = {
         ("a", "b"),
         "X",
     ),
-    "pshuffle": (lambda ft: lambda x: ft.lax.pshuffle(x, "b", [1, 0]), [("a", "b")], ("a", "b"), "X"),
-    "pswapaxes": (
-        lambda ft: lambda x: ft.lax.pswapaxes(x, "b", 1),
-        [("b", "a")],
-        ("b", "a"),
+    "pshuffle": (
+        lambda ft: lambda x: ft.lax.pshuffle(x, "b", [1, 0]),
+        [("a", "b")],
+        ("a", "b"),
         "X",
     ),
+    "pswapaxes": (lambda ft: lambda x: ft.lax.pswapaxes(x, "b", 1), [("b", "a")], ("b", "a"), "X"),
     "axis_index": (
         lambda ft: lambda x: x * (ft.lax.axis_index(NAMES) + ft.lax.axis_size("a")),
         [("b", "a")],
         ("b", "a"),
         "X",
     ),
-    "matmul": (
-        lambda ft: lambda x, w: ft.lax.psum(x @ w, "b"),
-        [("a", "b"), ("b",)],
-        ("a",),
-        "XW",
-    ),
+    "matmul": (lambda ft: lambda x, w: ft.lax.psum(x @ w, "b"), [("a", "b"), ("b",)], ("a",), "XW"),
     "grad inside, own loss": (
         lambda ft: lambda x, w: ft.grad(_mlp(ft, lambda lax, v: v))(w, x),
         [AB, ()],
@@ -177,9 +167,11 @@ CASES = {
         "XW",
     ),
     "grad of grad inside": (
-        lambda ft: lambda x, w: ft.grad(
-            lambda w: (ft.grad(_mlp(ft, lambda lax, v: v))(w, x) ** 2).sum()
-        )(w),
+        lambda ft: (
+            lambda x, w: ft.grad(lambda w: (ft.grad(_mlp(ft, lambda lax, v: v))(w, x) ** 2).sum())(
+                w
+            )
+        ),
         [AB, ()],
         (),
         "XW",
