@@ -26,10 +26,14 @@ from funtorch.device import (
     device_get,
     device_put,
     devices,
+    local_device_count,
     local_devices,
+    process_count,
+    process_index,
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, make_mesh, set_mesh
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
@@ -64,9 +68,11 @@ from funtorch.transforms import (
     named_scope,
     per_example_norms,
     plant,
+    pmap,
     pure_callback,
     reap,
     remat,
+    shard_map,
     sow,
     sparse_hessian,
     sparse_jacobian,
@@ -94,6 +100,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Array",
     "Device",
+    "Mesh",
+    "NamedSharding",
+    "P",
+    "PartitionSpec",
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
@@ -149,9 +159,11 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "local_device_count",
     "local_devices",
     "log_compiles",
     "make_jaxpr",
+    "make_mesh",
     "named_call",
     "named_scope",
     "nn",
@@ -160,12 +172,17 @@ __all__ = [
     "ops",
     "per_example_norms",
     "plant",
+    "pmap",
+    "process_count",
+    "process_index",
     "pure_callback",
     "random",
     "reap",
     "remat",
     "save",
     "scipy",
+    "set_mesh",
+    "shard_map",
     "sharding",
     "sow",
     "sparse_hessian",
@@ -183,8 +200,8 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "experimental", "export", "nnx", "optim"]
+_LATER = ["data", "distributed", "experimental", "export", "nnx", "optim"]
+__all__ += ["data", "distributed", "experimental", "export", "nnx", "optim"]
 
 
 def __getattr__(name: str) -> _Any:
