@@ -10,6 +10,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes, lax, tree
 from funtorch.core import _state
 from funtorch.optim.base import EmptyState, GradientTransformation
+from funtorch.transforms import pvary
 from funtorch.transforms.varying import in_body, varying
 
 __all__ = [
@@ -203,7 +204,7 @@ def per_process(value_and_grad: Callable[..., Any], axis_name: Any = "data") -> 
 def _own(x: Any, axis_name: Any) -> Any:
     """Count a value as different in each process."""
     names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
-    return lax.pvary(x, tuple(n for n in names if n not in varying(x)))
+    return pvary(x, tuple(n for n in names if n not in varying(x)))
 
 
 def averaged(
