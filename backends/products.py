@@ -25,7 +25,10 @@ from .moves import combine, identity, moved
 from .plan import Dot
 
 __all__ = [
+    "BYTES",
     "FLOATS",
+    "INT32",
+    "QUAD",
     "convert_to",
     "destination",
     "dot",
