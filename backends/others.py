@@ -51,7 +51,7 @@ __all__ = [
 
 Written = Callable[..., Any]
 
-_WIDE = 8  # out features from which a convolution of int8 is a product
+_WIDE = 8  # features from which a convolution of int8 is a product
 _EXACT = 1024  # products of int8 whose sum is exact in float32
 
 
@@ -177,7 +177,7 @@ def _of_bytes(x: Any, w: Any, p: dict[str, Any]) -> Any:
     fours; the border is written. Few features are convolved as floats, in which the sums are exact.
     """
     groups, (outs, inner, *taps), m = p["groups"], w.shape, x.ndim - 2
-    if outs // groups < _WIDE:
+    if min(outs // groups, inner) < _WIDE:
         exact = np.dtype("float32" if inner * math.prod(taps) <= _EXACT else "float64")
         made = conv_general_dilated(_as(x, exact), _as(w, exact), **p, out_dtype=None)
         return _as(made, INT32)
@@ -192,11 +192,16 @@ def _of_bytes(x: Any, w: Any, p: dict[str, Any]) -> Any:
     w = transpose(reshape(w, shape=(groups, outs // groups, inner, *taps)), perm=(0, 1, *last, 2))
     none = (0,) * w.ndim
     w = pad(w, zero, lo=none, hi=(*none[1:], more), interior=none) if more else w
-    # Windows as (batch, groups, features, *taps, *places), places before taps, as they are summed.
-    x = transpose(x, perm=(0, 1 + m, 2 + m, *range(1, 1 + m)))
-    x = windows(x, window=tuple(taps), strides=p["strides"], dilation=p["rhs_dilation"])
-    summed = (*range(3, 3 + m), 2), tuple(range(2, 3 + m))
-    y = dot_general(x, w, dimension_numbers=(summed, ((1,), (0,))), out_dtype=INT32)
+    x = windows(
+        transpose(x, perm=(0, 1 + m, 2 + m, *range(1, 1 + m))),
+        window=tuple(taps),
+        strides=p["strides"],
+        dilation=p["rhs_dilation"],
+    )
+    # Terms last, as products of int8 want them: (groups, batch, *places, *taps, features).
+    x = transpose(x, perm=(1, 0, *range(3 + m, 3 + 2 * m), *last, 2))
+    summed = tuple(range(x.ndim - m - 1, x.ndim)), tuple(range(2, 3 + m))
+    y = dot_general(x, w, dimension_numbers=(summed, ((0,), (0,))), out_dtype=INT32)
     # The result's axes: groups, batch, *places, out features of the group.
     y = transpose(y, perm=(1, 0, y.ndim - 1, *range(2, y.ndim - 1)))
     return reshape(y, shape=(y.shape[0], outs, *y.shape[3:]))
