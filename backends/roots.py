@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Container, Iterable
 
@@ -212,12 +213,11 @@ class Program:
             last, strides, passed = destination(out, readers, moves, self.outputs)
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
-            choices = (
-                (*inputs, (last, (0, strides))),
-                (*inputs, plain[2]),
-                (*plain[:2], (last, (0, strides))),
-                plain,
+            # Where one operand lies as it should not, the other may be read in place all the same.
+            pairs = itertools.product(
+                *([there, made] for there, made in zip(inputs, plain[:2], strict=True))
             )
+            choices = ((*pair, to) for pair in pairs for to in ((last, (0, strides)), plain[2]))
             for choice in choices:
                 dot = product(eqn, *choice)
                 if dot is not None:
