@@ -15,7 +15,7 @@ from funtorch import tree
 from funtorch import dtypes
 
 from .graph import Context, expanded, operators, opset_versions, run_nodes, unknown_operator
-from .node import DTYPES, OnnxError, UnsupportedOnnx
+from .node import DTYPES, NARROW, OnnxError, UnsupportedOnnx
 from .table import RULES
 from .tensors import sparse, tensor
 
@@ -130,8 +130,10 @@ def _inputs(program: _Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 def _input(info: Any, x: Any, sizes: dict[str, int]) -> Any:
     if not info.type.HasField("tensor_type"):
         return [fnp.asarray(part) for part in x] if isinstance(x, (list, tuple)) else x
-    x, kind = fnp.asarray(x), info.type.tensor_type
-    fits = kind.elem_type not in DTYPES or _kept(kind.elem_type) == x.dtype
+    kind = info.type.tensor_type
+    x = x if isinstance(x, np.ndarray) and x.dtype in NARROW else fnp.asarray(x)
+    wanted = np.dtype(DTYPES.get(kind.elem_type, x.dtype))
+    fits = x.dtype in (wanted, NARROW.get(wanted))
     if kind.HasField("shape"):
         fits = fits and len(kind.shape.dim) == x.ndim
         for d, size in zip(kind.shape.dim, x.shape, strict=False):
@@ -146,11 +148,6 @@ def _input(info: Any, x: Any, sizes: dict[str, int]) -> Any:
             f"{x.dtype.name}[{','.join(map(str, x.shape))}]"
         )
     return x
-
-
-def _kept(number: int) -> np.dtype:
-    dtype = np.dtype(DTYPES[number])
-    return np.dtype(dtype.name.replace("int4", "int8")) if "int4" in dtype.name else dtype
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -282,11 +279,6 @@ def _check_versions(opsets: Mapping[str, int]) -> None:
     import onnx
 
     version, newest = opsets.get("", OLDEST), onnx.defs.onnx_opset_version()
-    if version < OLDEST:
-        raise UnsupportedOnnx(
-            f"it is written in version {version} of the operators; {OLDEST} to {newest} are read. "
-            "Convert it: onnx.version_converter.convert_version(model, 13)"
-        )
     if version > newest:
         raise UnsupportedOnnx(
             f"it is written in version {version} of the operators; the installed onnx "
@@ -302,6 +294,8 @@ def _check_operators(
 
     def visit(node: Any, place: str) -> None:
         domain = "" if node.domain == "ai.onnx" else node.domain
+        if not domain and opsets.get("", OLDEST) < OLDEST:
+            _check_age(node.op_type, opsets[""], place)
         if (domain, node.op_type) in functions or node.op_type in (rules if not domain else own):
             return
         version = opsets.get(domain, 1)
@@ -314,6 +308,22 @@ def _check_operators(
     operators(proto.graph.node, visit)
     for function in functions.values():
         operators(function.node, visit, f"function {function.name}: ")
+
+
+def _check_age(op: str, version: int, place: str) -> None:
+    """Check that an operator of an old version means what it means in the oldest that is read."""
+    import onnx
+
+    ages = [
+        onnx.defs.get_schema(op, v, "").since_version if onnx.defs.has(op, v, "") else 0
+        for v in (version, OLDEST)
+    ]
+    if ages[0] != ages[1]:
+        raise UnsupportedOnnx(
+            f"{place}: it is written in version {version} of the operators, and means something "
+            f"else from version {OLDEST} on. Convert the model: "
+            "onnx.version_converter.convert_version(model, 13)"
+        )
 
 
 def _check_graph(proto: Any) -> None:

@@ -108,7 +108,7 @@ def _conv_transpose(n: Node, x: Any, w: Any, bias: Any = None) -> Any:
             lo = hi = 0
         pads.append((span - 1 - lo, span - 1 - hi + more[k]))
     parts = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    flipped = fnp.flip(fnp.swapaxes(parts, 1, 2), range(3, 3 + count))
+    flipped = fnp.flip(fnp.swapaxes(parts, 1, 2), tuple(range(3, 3 + count)))
     y = lax.conv_general_dilated(
         x, flipped.reshape(-1, w.shape[0] // groups, *kernel), [1] * count, pads,
         lhs_dilation=strides, rhs_dilation=dilations, feature_group_count=groups,

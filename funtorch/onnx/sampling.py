@@ -40,7 +40,8 @@ def _places(way: str, size: int, out: int, scale: float, roi: tuple[float, float
     if way == "asymmetric":
         return k / scale
     if way == "align_corners":
-        return np.zeros(1) if out == 1 else k * (size - 1) / (out - 1)
+        wide = scale * size
+        return np.zeros(out) if wide == 1 else k * (size - 1) / (wide - 1)
     if way == "pytorch_half_pixel":
         return (k + 0.5) / scale - 0.5 if out > 1 else np.zeros(out)
     if way == "tf_half_pixel_for_nn":
@@ -78,7 +79,7 @@ def _taps(n: Node, at: np.ndarray, size: int, scale: float) -> tuple[np.ndarray,
     else:
         weight = np.maximum(1 - np.abs(away), 0)
     outside = (index < 0) | (index >= size)
-    if n.get("exclude_outside", 0) or wide != 1:
+    if n.get("exclude_outside", 0):
         weight = np.where(outside, 0, weight)
     total = weight.sum(0)
     return index, weight / np.where(total == 0, 1, total)
@@ -346,7 +347,7 @@ def _mel_weights(n: Node, bins: Any, length: Any, rate: Any, low: Any, high: Any
     if not (0 < count < 1 << 16 and 0 < size < 1 << 24):
         raise n.error(f"{count} mel bins of a spectrum of {size} are none")
     mels = 2595 * np.log10(1 + np.asarray(edges) / 700)
-    steps = np.linspace(*mels, count + 2)
+    steps = mels[0] + np.arange(count + 2) * (mels[1] - mels[0]) / (count + 2)
     places = np.floor((size + 1) * (700 * (10 ** (steps / 2595) - 1)) / hertz).astype(int)
     out = np.zeros((size // 2 + 1, count))
     for k in range(count):

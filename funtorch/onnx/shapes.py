@@ -40,7 +40,7 @@ def _constant_of_shape(n: Node, shape: Any) -> Any:
 
 
 def _range(n: Node, start: Any, limit: Any, delta: Any) -> Any:
-    a, b, step = (n.static(x, w) for x, w in ((start, "start"), (limit, "limit"), (delta, "delta")))
+    a, b, step = (n.static(x, w).reshape(()) for x, w in ((start, "start"), (limit, "limit"), (delta, "delta")))
     if step == 0:
         raise n.error("its delta is 0")
     wide = np.float64 if a.dtype.kind not in "iu" else np.int64
@@ -137,9 +137,6 @@ def _slice(n: Node, x: Any, *bounds: Any) -> Any:
     return x[tuple(cut)]
 
 
-_PADS = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
 def _pad(n: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None) -> Any:
     x = array(x)
     found = n.axes(pads, "pads")
@@ -153,7 +150,7 @@ def _pad(n: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None)
     if mode != "constant" or not any(min(pair) < 0 for pair in width):
         cut = x
     else:
-        cut = x[tuple(slice(max(-a, 0), m - max(-b, 0)) for (a, b), m in zip(width, x.shape))]
+        cut = x[tuple(slice(max(-a, 0), m - max(-b, 0)) for (a, b), m in zip(width, x.shape, strict=True))]
         width = [(max(a, 0), max(b, 0)) for a, b in width]
     if mode != "constant":
         return fnp.pad(cut, width, mode=mode)
