@@ -117,7 +117,7 @@ def narrow_float(x: Any, dtype: np.dtype, saturate: bool) -> Any:
     most = float(info.max)
     over = math.inf if has_inf else math.nan
     if dtype.name.startswith("float4"):
-        return fnp.where(fnp.isnan(x), most, fnp.clip(rounded, -most, most))
+        return fnp.where(fnp.isnan(x), -0.0, fnp.clip(rounded, -most, most))
     if saturate:
         return fnp.where(fnp.isnan(x), x, fnp.clip(rounded, -most, most))
     return fnp.where(fnp.abs(rounded) > most, fnp.copysign(over, x), rounded)

@@ -1,8 +1,8 @@
 """Run an ONNX graph with our operations: names to values, node by node.
 
-What is known is computed at once, so that shapes are numbers: constants, shapes of arrays, and small
-arrays computed from these. All else goes through the public functions of FunTorch, so a graph can
-be transformed and compiled like any function.
+What is known is computed at once, so that shapes are numbers: constants, shapes of arrays, and
+small arrays computed from these. All else goes through the public functions of FunTorch, so a
+graph can be transformed and compiled like any function.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Context:
 
     Args:
         rules: by operator, of ONNX's own domain.
+        own: by operator, of any domain; they come first.
         opsets: the versions of the domains.
         functions: of the model, by domain and name.
         attributes: that the function around the nodes was called with, as ``AttributeProto``.
@@ -45,12 +46,13 @@ class Context:
     def __init__(
         self,
         rules: Mapping[str, Rule],
+        own: Mapping[str, Rule],
         opsets: Mapping[str, int],
         functions: Mapping[tuple[str, str], Any],
         attributes: Mapping[str, Any] | None = None,
         depth: int = 0,
     ) -> None:
-        self.rules, self.opsets, self.functions = rules, opsets, functions
+        self.rules, self.own, self.opsets, self.functions = rules, own, opsets, functions
         self.attributes, self.depth = attributes, depth
 
     def inside(self, function: Any, attributes: Mapping[str, Any]) -> Context:
@@ -58,7 +60,7 @@ class Context:
         if self.depth >= DEEPEST:
             raise OnnxError(f"the function {function.name} calls itself, or {DEEPEST} others deep")
         opsets = {**self.opsets, **opset_versions(function.opset_import)}
-        return Context(self.rules, opsets, self.functions, attributes, self.depth + 1)
+        return Context(self.rules, self.own, opsets, self.functions, attributes, self.depth + 1)
 
 
 def opset_versions(imports: Any) -> dict[str, int]:
@@ -160,7 +162,9 @@ def _shown(x: Any) -> str:
 def _results(context: Context, node: Node, proto: Any, operands: list[Any]) -> Sequence[Any]:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     function = context.functions.get((domain, proto.op_type))
-    rule = context.rules.get(proto.op_type) if domain == "" and function is None else None
+    rule = context.own.get(proto.op_type)
+    if rule is None and domain == "" and function is None:
+        rule = context.rules.get(proto.op_type)
     if rule is None:
         attributes = {a.name: a for a in _resolved(context, proto, node.place)}
         if function is None:
@@ -221,7 +225,7 @@ def _schema_function(
 
     if not onnx.defs.has(proto.op_type, node.opset, domain):
         raise unknown_operator(node.place, domain, proto.op_type)
-    schema = onnx.defs.get_schema(proto.op_type, node.opset, domain)
+    schema: Any = onnx.defs.get_schema(proto.op_type, node.opset, domain)
     for name, attribute in schema.attributes.items():
         if attribute.default_value.name:
             attributes.setdefault(name, attribute.default_value)

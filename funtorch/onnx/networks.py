@@ -54,9 +54,9 @@ def window(n: Node, space: Sequence[int], kernel: Sequence[int]) -> tuple[Any, A
         raise n.error(f"its strides, dilations or pads are not for {count} axes of space")
     way = n.one_of("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     if not way.startswith("SAME"):
-        pads = [(0, 0)] * count if way == "VALID" else list(zip(given[:count], given[count:]))
-        return strides, dilations, pads
-    pads = []
+        given = [0] * 2 * count if way == "VALID" else given
+        return strides, dilations, list(zip(given[:count], given[count:], strict=True))
+    pads: Pads = []
     for size, k, s, d in zip(space, kernel, strides, dilations, strict=True):
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
         small, large = total // 2, total - total // 2
@@ -142,9 +142,8 @@ def _deform_conv(n: Node, x: Any, w: Any, offset: Any, bias: Any = None, mask: A
         for p, q in zip(places, near, strict=True):
             weight = weight * (1 - fnp.abs(p - q))
         inside = (near[0] >= 0) & (near[0] < height) & (near[1] >= 0) & (near[1] < width)
-        rows, columns = (
-            fnp.clip(q, 0, m - 1).astype("int32") for q, m in zip(near, (height, width))
-        )
+        rows = fnp.clip(near[0], 0, height - 1).astype("int32")
+        columns = fnp.clip(near[1], 0, width - 1).astype("int32")
         b = fnp.arange(batch).reshape(-1, 1, 1, 1, 1)
         o = fnp.arange(of_offsets).reshape(1, -1, 1, 1, 1)
         found = fnp.moveaxis(planes, 2, -1)[b, o, rows, columns]

@@ -143,9 +143,9 @@ class Node:
         """Return a value that must be known while the model is traced."""
         if not known(x):
             raise self.unsupported(
-                f"its {what} depends on the values of inputs, and programs here have shapes that "
-                "do not; outside of jit, grad and vmap the model runs, or else fix that input: "
-                "give its value as a constant (an initializer, or functools.partial)"
+                f"its operand {what} depends on the values of traced inputs, and programs have "
+                "shapes that do not. Give an input of integers as a NumPy array that is not "
+                "traced, make it an initializer, or call the model outside of jit, grad and vmap"
             )
         return np.asarray(x)
 

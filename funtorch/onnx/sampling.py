@@ -29,9 +29,11 @@ def _cubic(t: np.ndarray, a: float) -> np.ndarray:
 
 
 _ROUNDINGS: dict[str, Callable[[Any], Any]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5), "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": np.floor, "ceil": np.ceil,
-}  # fmt: skip
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
 
 
 def _places(way: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> np.ndarray:
@@ -112,9 +114,9 @@ def _axis_resized(
 def _resize(n: Node, x: Any, *given: Any) -> Any:
     x = array(x)
     if n.opset < 11:
-        roi, scales, sizes = None, given[0], None
-    else:
-        roi, scales, sizes = (*given, *[None] * (3 - len(given)))
+        given = (None, given[0])
+    operands: list[Any] = [*given, *[None] * (3 - len(given))]
+    roi, scales, sizes = operands
     axes = [n.place_of(int(a), x.ndim) for a in n.get("axes", range(x.ndim))]
     old = [x.shape[d] for d in axes]
     if sizes is not None and np.size(sizes):
@@ -171,7 +173,8 @@ def _grid_sample(n: Node, x: Any, grid: Any) -> Any:
         places = [fnp.round(p) for p in places]
     limits = list(zip(low, high, strict=True))
     if "cubic" not in mode:
-        places = [_bordered(p, m, lim, border) for p, m, lim in zip(places, space, limits)]
+        bounded = zip(places, space, limits, strict=True)
+        places = [_bordered(p, m, lim, border) for p, m, lim in bounded]
     reach = {"nearest": [0], "cubic": [-1, 0, 1, 2], "bicubic": [-1, 0, 1, 2]}.get(mode, [0, 1])
     first = [p if mode == "nearest" else fnp.floor(p) for p in places]
     rows = fnp.moveaxis(x, 1, -1)
