@@ -206,8 +206,8 @@ _LATER = [
     "optim", "stages", "test_util",
 ]  # fmt: skip
 __all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx", "nnx", "onnx",
-    "optim", "stages", "test_util",
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
+    "nnx", "onnx", "optim", "stages", "test_util",
 ]  # fmt: skip
 
 

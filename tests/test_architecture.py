@@ -94,6 +94,7 @@ FLOORS = {
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
+    "funtorch.onnx": 5,
     "funtorch.nnx": 6,
 }
 
