@@ -200,8 +200,8 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "distributed", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "distributed", "experimental", "export", "nnx", "optim"]
+_LATER = ["data", "distributed", "experimental", "export", "nnx", "optim", "parallel"]
+__all__ += ["data", "distributed", "experimental", "export", "nnx", "optim", "parallel"]
 
 
 def __getattr__(name: str) -> _Any:

@@ -87,9 +87,11 @@ FLOORS = {
     "funtorch.export": 5,
     "funtorch.extend": 5,
     "funtorch.func": 5,
+    "funtorch.parallel": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
+    "funtorch.launch": 6,
     "funtorch.nnx": 6,
 }
 
