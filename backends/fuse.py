@@ -26,10 +26,11 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Nothing, Plan, Step
+from .plan import Call, Library, Nothing, Plan, Step, Talk
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
+from .talk import overlapped
 
 __all__ = ["fuse"]
 
@@ -345,6 +346,8 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
             planner.update(eqn)
         elif how == "library":
             planner.append(_library(eqn), eqn.outvars, operands)
+        elif how == "talk":
+            planner.append(Talk(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "table":
@@ -375,4 +378,4 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
         if made is not None:
             steps.append(made)
     plan = Plan(jaxpr, tuple(steps))
-    return with_epilogues(plan) if epilogues else plan
+    return overlapped(with_epilogues(plan) if epilogues else plan)

@@ -23,11 +23,22 @@ from .plan import Conv, Dot
 from .products import FLOATS, SUMMED, destination, in_order, product, source
 from .spectral import transform
 from .structure import STRUCTURED
+from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
+_STEPS = (
+    "nothing",
+    "call",
+    "library",
+    "talk",
+    "dot",
+    "fft",
+    "table",
+    "running",
+    "sort",
+)  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -46,8 +57,8 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
-    nothing to do.
+    'fft', 'table', 'running', 'sort', 'library', 'talk', 'call', 'barrier', or 'nothing' where
+    there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -61,6 +72,8 @@ def kind(eqn: Eqn) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in TALKS and talks(eqn):
+        return "talk"
     if name == "fft_table":
         return "table"
     if name == "sort_bits":
@@ -316,7 +329,7 @@ class Program:
                     several = sinks.setdefault(v, set())
                     if len(several) < 2:
                         several |= ends
-                    if how not in ("call", "library") and (
+                    if how not in ("call", "library", "talk") and (
                         spread or int(eqn.outvars[0].aval.size) > int(v.aval.size)
                     ):
                         repeated.add(v)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,12 @@ class GlobalArray(ArrayImpl):
         """Return the array, which is computed."""
         return self
 
-    def _refused(self, *args: Any, **kwargs: Any) -> Any:
+    def host(self) -> np.ndarray:
+        """Refuse: the values are not all in this process.
+
+        Raises:
+            RuntimeError: always; it says how to get them.
+        """
         raise RuntimeError(
             f"this process holds a part, {self._local.aval.str_short()}, of an array "
             f"{self.aval.str_short()} that is spread over processes ({self._sharding}). "
@@ -121,7 +125,9 @@ class GlobalArray(ArrayImpl):
             "x.addressable_data(0) is the part"
         )
 
-    host: Callable[[], np.ndarray] = _refused
+    def _refused(self, *args: Any, **kwargs: Any) -> Any:
+        self.host()
+
     __array__ = __float__ = __int__ = __bool__ = __complex__ = __index__ = _refused
     __iter__ = item = tolist = tobytes = __dlpack__ = __buffer__ = __reduce__ = _refused
 

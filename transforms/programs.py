@@ -34,6 +34,7 @@ from .arguments import as_arrays
 from .dynamic import Sizes
 from .families import Bound, Family, TraceAt
 from .loops import run_while, while_p
+from .ranks import meet
 from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
@@ -329,7 +330,9 @@ def _spread_program(jaxpr: Jaxpr, pieces: Sequence[Piece]) -> tuple[Jaxpr, list[
         after[:] = [p.sharding for p in outs]
         return [p.value for p in outs]
 
-    return stage(run, [p.value.aval for p in pieces]), after
+    local = stage(run, [p.value.aval for p in pieces])
+    meet(local)
+    return local, after
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:

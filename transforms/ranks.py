@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch.core import Primitive, _state
 from funtorch.hardware import cpus
-from funtorch.jaxpr import Jaxpr, Lit, stage
+from funtorch.jaxpr import Jaxpr, Lit, stage, sub_jaxprs
 from funtorch.ops.elementwise import (
     bitcast,
     bitwise_and,
@@ -30,7 +30,7 @@ from funtorch.ops.families import full_like
 from funtorch.processes import Ranks
 from funtorch.sharding import Mesh
 
-__all__ = ["bound", "check_mesh", "ranks_along"]
+__all__ = ["bound", "check_mesh", "meet", "ranks_along"]
 
 
 def check_mesh(what: str, mesh: Mesh) -> None:
@@ -135,6 +135,26 @@ def _bound(jaxpr: Jaxpr, mesh: Mesh) -> Jaxpr:
         return stage(run, jaxpr.in_avals)
     finally:
         _state.source = line
+
+
+def meet(jaxpr: Jaxpr) -> None:
+    """Find the groups of processes that a program's collectives are between.
+
+    All processes of a group must do so at once, so it is done before anything that may take
+    another time, or another way, in each.
+    """
+    if "ranks" not in jaxpr.memo:
+        found: dict[Ranks, None] = {}
+        for eqn in jaxpr.eqns:
+            ranks = eqn.params.get("axis_name")
+            if type(ranks) is Ranks:
+                found[ranks] = None
+            for sub in sub_jaxprs(eqn.params):
+                meet(sub)
+                found.update(dict.fromkeys(sub.memo["ranks"]))
+        jaxpr.memo["ranks"] = tuple(found)
+    for ranks in jaxpr.memo["ranks"]:
+        ranks.communicator()
 
 
 def _bound_value(value: Any, mesh: Mesh) -> Any:

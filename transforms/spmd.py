@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funtorch.core import Primitive, _state, primitives
+from funtorch.core import ArrayImpl, Primitive, _state, primitives
 from funtorch.jaxpr import Jaxpr, Lit, eval_jaxpr, stage, sub_jaxprs
 from funtorch.ops.elementwise import mul
 from funtorch.ops.families import ELEMENTWISE, full_like, scalar
@@ -25,7 +25,7 @@ from funtorch.spread import GlobalArray
 
 from .batching import move_axis
 from .collectives import all_gather_p, axis_index_p
-from .ranks import bound, ranks_along
+from .ranks import bound, meet, ranks_along
 from .shard_map import OWN, local_aval
 
 __all__ = ["Piece", "divided", "gathered", "has_shard_map", "piece_of", "spread_jaxpr", "whole_of"]
@@ -112,7 +112,10 @@ def _of_shard_map(prim: Primitive, pieces: Sequence[Piece], params: dict[str, An
     mesh, outs = params["mesh"], params["out_specs"]
     pairs = zip(pieces, params["in_specs"], strict=True)
     parts = [divided(p, mesh, spec) for p, spec in pairs]
-    results = eval_jaxpr(bound(params["jaxpr"], mesh), *parts)
+    program = bound(params["jaxpr"], mesh)
+    if all(isinstance(x, ArrayImpl) for x in parts):
+        meet(program)
+    results = eval_jaxpr(program, *parts)
     return [Piece(x, _sharding(mesh, spec)) for x, spec in zip(results, outs, strict=True)]
 
 
@@ -149,12 +152,13 @@ def _of_broadcast(prim: Primitive, pieces: Sequence[Piece], params: dict[str, An
     (piece,) = pieces
     x, sharding = piece
     assert sharding is not None
-    shape, names = list(params["shape"]), [()] * len(params["shape"])
+    shape = list(params["shape"])
+    names: list[tuple[Hashable, ...]] = [()] * len(shape)
     for k, (axis, own) in enumerate(
         zip(params["dims"], axes_of(sharding.spec, x.ndim), strict=True)
     ):
         if own:
-            shape[axis], names[axis] = x.shape[k], own  # type: ignore[call-overload]
+            shape[axis], names[axis] = x.shape[k], own
     out = prim.bind(x, shape=tuple(shape), dims=params["dims"])
     return [Piece(out, _renamed(sharding, names))]
 

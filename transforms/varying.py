@@ -23,6 +23,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, StageTracer, Var, sub_jaxprs
 
 from .batching import BatchTracer
 from .forward import JVPTracer
+from .paths import PathStage
 
 __all__ = ["Body", "axes_to_share", "given", "in_body", "inside", "varying", "varying_outputs"]
 
@@ -71,7 +72,8 @@ class Body:
         for v, value in list(trace.constvars.values()):
             if v not in known:
                 known[v] = self.of(value)
-        for eqn in trace.eqns:
+        past = trace.tree.nodes() if isinstance(trace, PathStage) else ()
+        for eqn in (*[e for node in past for e in node.eqns], *trace.eqns):
             if any(v not in known for v in eqn.outvars):
                 ins = [_NONE if type(v) is Lit else known.get(v, self.all) for v in eqn.invars]
                 known.update(zip(eqn.outvars, _of_equation(eqn, ins), strict=True))

@@ -35,6 +35,7 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Wait,
     While,
 )
 from .code import CudaCode
@@ -470,7 +471,10 @@ class _Writer:
         eqn = step.eqn
         self.rule(frame, eqn.prim.name, dict(eqn.params), eqn.invars, eqn.outvars, None)
 
-    library = call
+    library = talk = call
+
+    def wait(self, frame: _Frame, step: Wait) -> None:
+        """Do nothing: on a GPU, collectives end in the order of its stream."""
 
     # ---------------------------------------------------------------- loops
     def carries(
