@@ -16,17 +16,19 @@ import numpy as np
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.contract import dot_general, free_axes, inner_dtype
 from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
-from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.families import broadcast_in_dim, scalar
 from funtorch.ops.reduce import reduce_sum
-from funtorch.ops.shape import reshape, transpose
+from funtorch.ops.shape import pad, reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
 __all__ = [
+    "BYTES",
     "FLOATS",
-    "SUMMED",
+    "INT32",
+    "QUAD",
     "convert_to",
     "destination",
     "dot",
@@ -34,6 +36,7 @@ __all__ = [
     "product",
     "rewritten",
     "source",
+    "sums_to",
 ]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
@@ -42,8 +45,18 @@ FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
 """The dtypes of which there are products."""
 
+BYTES, INT32 = np.dtype("int8"), np.dtype("int32")
+QUAD = 4
+"""Products of int8 are summed in int32, four terms at a time, which lie side by side."""
+
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
+
+
+def sums_to(dtype: np.dtype, out: np.dtype) -> bool:
+    """Tell whether there are products of arrays of a dtype that are summed in another one."""
+    return (dtype in SUMMED and out == dtype) or (dtype == BYTES and out == INT32)
+
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
 _SHORT = 6  # terms that the innermost of several axes of a sum has at least
@@ -65,7 +78,8 @@ def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> t
         if found is None:
             break
         where, at = found, x
-    if at not in held:
+    # What windows or broadcasts repeat is stored once instead.
+    if at not in held and int(at.aval.size) >= int(v.aval.size):
         return in_order(v)
     place = combine(list(zip(row_major(at.aval.shape), where, strict=True)), len(shape))
     return at, (place.offset, place.strides)
@@ -190,6 +204,8 @@ def _made(
         return None
     if bn != 1 and bk != 1 and sums[-1][0] != 1:
         return None
+    if arrays[0].aval.dtype == BYTES and not _in_quads(offsets, batches, rows, columns, sums):
+        return None
     if len(sums) > 1 and int(sums[-1][0]) < _SHORT:
         return None
     steps = (
@@ -200,6 +216,16 @@ def _made(
     places = tuple(Affine(at, tuple(s)) for at, s in zip(offsets, steps, strict=True))
     sizes = [tuple(x[0] for x in axes) for axes in (batches, rows, sums)]
     return Dot(*arrays, sizes[0], sizes[1], sizes[2], n, (places[0], places[1], places[2]))
+
+
+def _in_quads(offsets: Sequence[int], *axes: Sequence[Axis]) -> bool:
+    """Tell whether the terms of a product of int8 lie side by side by fours, in both operands."""
+    batches, rows, columns, sums = axes
+    inner, *along = sums[-1]
+    steps = [*offsets[:2], inner, *(x for _, *two in sums[:-1] for x in two)]
+    steps += [x for _, i, j, _ in batches for x in (i, j)]
+    steps += [x for n, x, _ in (*rows, *columns) if n != 1]
+    return along == [1, 1] and all(x % QUAD == 0 for x in steps)
 
 
 def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
@@ -216,9 +242,15 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
     given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     inner = inner_dtype(given, out)
     if inner.kind in "iu" and inner.itemsize < 4:
-        inner = np.dtype("int32")  # what is above the narrow type's bits changes none of them
-    if inner == given == out:
+        inner = INT32  # what is above the narrow type's bits changes none of them
+    narrow = given == BYTES and inner == INT32 and not _is_elementwise(eqn)
+    if inner == given == out or (narrow and out == inner):
         return None
+    if narrow:
+        return lambda x, y: convert_to(
+            dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner),
+            out,
+        )
 
     def converted(x: Any, y: Any) -> Any:
         x, y = (convert_to(z, inner) for z in (x, y))
@@ -226,6 +258,14 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
         return convert_to(made, out)
 
     return converted
+
+
+def _is_elementwise(eqn: Eqn) -> bool:
+    """Tell whether a contraction is one without a sum, or with a vector."""
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b = (v.aval for v in eqn.invars)
+    axes = (a, ca), (a, free_axes(a.ndim, ca, ba)), (b, free_axes(b.ndim, cb, bb))
+    return any(math.prod(x.shape[d] for d in found) == 1 for x, found in axes)
 
 
 def convert_to(x: Any, dtype: np.dtype) -> Any:
@@ -312,7 +352,8 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     transpose moves whole runs of memory.
     """
     a, b = (v.aval for v in eqn.invars)
-    if a.dtype not in SUMMED or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
+    inner = eqn.outvars[0].aval.dtype
+    if b.dtype != a.dtype or not sums_to(a.dtype, inner):
         return None
     if any(isinstance(v, Lit) for v in eqn.invars):
         return None
@@ -321,6 +362,8 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
         return None
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))
+    if a.dtype == BYTES:
+        return lambda x, y: _by_quads(x, y, eqn, pairs)
     left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
     right = _turned(b.shape, bb, tuple(j for _, j in pairs))
     if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
@@ -332,10 +375,26 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
             reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
             for z, (perm, shape, _) in ((x, left), (y, right))
         )
-        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
+        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=inner)
         return reshape(out, shape=eqn.outvars[0].aval.shape)
 
     return turned
+
+
+def _by_quads(x: Any, y: Any, eqn: Eqn, pairs: Sequence[tuple[int, int]]) -> Any:
+    """Return a product of int8 whose terms are the last axis of both, filled up to whole quads."""
+    _, (ba, bb) = eqn.params["dimension_numbers"]
+    made = []
+    for z, batch, summed in ((x, ba, [i for i, _ in pairs]), (y, bb, [j for _, j in pairs])):
+        groups = (batch, free_axes(len(z.shape), summed, batch), summed)
+        perm = tuple(d for group in groups for d in group)
+        sizes = tuple(math.prod(z.shape[d] for d in group) for group in groups)
+        z = z if perm == tuple(range(len(perm))) else transpose(z, perm=perm)
+        z = z if z.shape == sizes else reshape(z, shape=sizes)
+        none, more = (0, 0, 0), (0, 0, -sizes[2] % QUAD)
+        made.append(pad(z, scalar(0, BYTES), lo=none, hi=more, interior=none) if more[2] else z)
+    out = dot_general(*made, dimension_numbers=(((2,), (2,)), ((0,), (0,))), out_dtype=INT32)
+    return reshape(out, shape=eqn.outvars[0].aval.shape)
 
 
 def _turned(

@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Container, Iterable
 
@@ -20,7 +21,7 @@ from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import FLOATS, SUMMED, destination, in_order, product, source
+from .products import FLOATS, destination, in_order, product, source, sums_to
 from .spectral import transform
 from .structure import STRUCTURED
 from .talk import TALKS, talks
@@ -98,9 +99,9 @@ def kind(eqn: Eqn) -> str:
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
         combined = UPDATES[name][1]
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
-    if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
+    if name == "dot_general" and avals[0].dtype == avals[1].dtype:
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in SUMMED and whole else "call"
+        return "dot" if sums_to(avals[0].dtype, avals[-1].dtype) and whole else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
@@ -212,12 +213,11 @@ class Program:
             last, strides, passed = destination(out, readers, moves, self.outputs)
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
-            choices = (
-                (*inputs, (last, (0, strides))),
-                (*inputs, plain[2]),
-                (*plain[:2], (last, (0, strides))),
-                plain,
+            # Where one operand lies as it should not, the other may be read in place all the same.
+            pairs = itertools.product(
+                *([there, made] for there, made in zip(inputs, plain[:2], strict=True))
             )
+            choices = ((*pair, to) for pair in pairs for to in ((last, (0, strides)), plain[2]))
             for choice in choices:
                 dot = product(eqn, *choice)
                 if dot is not None:

@@ -1,6 +1,7 @@
-"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays,
-transformed by
-`grad`, `vmap` and `jit`."""
+"""FunTorch: functional arrays and transformations.
+
+Pure functions over immutable arrays, transformed by `grad`, `vmap` and `jit`.
+"""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 import importlib as _importlib
@@ -200,13 +201,21 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "distributed", "experimental", "export", "nnx", "optim", "parallel"]
-__all__ += ["data", "distributed", "experimental", "export", "nnx", "optim", "parallel"]
+_LATER = [
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx",
+    "optim", "parallel", "stages", "test_util",
+]  # fmt: skip
+__all__ += [
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx", "nnx", "onnx",
+    "optim", "parallel", "stages", "test_util",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name == "from_onnx":
+        return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 

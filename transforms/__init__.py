@@ -1,5 +1,6 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
+from . import attention as _attention
 from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .autocast import autocast

@@ -420,7 +420,8 @@ class _Writer:
         a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
         found = gemms(step)
         if found is None:
-            fields = (step.batches, step.rows, step.sums, step.n, step.places, step.out.aval.dtype)
+            dtypes = (step.a.aval.dtype, step.out.aval.dtype)
+            fields = (step.batches, step.rows, step.sums, step.n, step.places, dtypes)
             given = [(a, step.a), (b, step.b), (out, step.out)]
             self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return

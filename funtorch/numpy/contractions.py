@@ -153,7 +153,7 @@ def tensordot(
     Args:
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
-        and b.
+            and b.
 
     References:
         numpy.tensordot
@@ -393,7 +393,11 @@ def einsum(
 
         given = (subscripts, *operands)
         arrays: list[Any] = [
-            asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
+            asarray(a)
+            if k % 2 == 0 and k < len(given) - (len(given) % 2)
+            else np.asarray(a).tolist()
+            if hasattr(a, "__array__")
+            else a
             for k, a in enumerate(given)
         ]
         try:

@@ -12,7 +12,11 @@ from typing import Any
 
 import funtorch.numpy as fnp
 from funtorch import lax, tree
-from funtorch.optim.base import GradientTransformationExtraArgs, check_positive, with_extra_args_support
+from funtorch.optim.base import (
+    GradientTransformationExtraArgs,
+    check_positive,
+    with_extra_args_support,
+)
 from funtorch.optim.clipping import shrunk
 from funtorch.optim.norms import global_norm, squared_norm
 from funtorch.sharding import PartitionSpec
@@ -92,9 +96,7 @@ def _from_rows(rows: Any, shape: Sequence[int], axis: int) -> Any:
     return fnp.moveaxis(rows.reshape(moved), 0, axis)
 
 
-def scattered(
-    grads: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES
-) -> Any:
+def scattered(grads: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES) -> Any:
     """Average gradients over processes, and keep this process's part of each.
 
     The parts are those of `own_part`; together they cost half the communication of `average`.
@@ -142,11 +144,7 @@ def scattered(
 
 
 def gathered(
-    values: Any,
-    like: Any,
-    axis_name: Hashable = "data",
-    *,
-    bucket_bytes: int = BUCKET_BYTES,
+    values: Any, like: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES
 ) -> Any:
     """Put the parts that all processes have together to whole arrays: the inverse of `own_part`.
 
@@ -265,4 +263,3 @@ def zero(
         return gathered(updates, grads, axis_name, bucket_bytes=bucket_bytes), state
 
     return GradientTransformationExtraArgs(inner.init, update)
-
