@@ -89,11 +89,13 @@ FLOORS = {
     "funtorch.export": 5,
     "funtorch.extend": 5,
     "funtorch.func": 5,
+    "funtorch.parallel": 5,
     "funtorch.stages": 5,
     "funtorch.test_util": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
+    "funtorch.launch": 6,
     "funtorch.onnx": 5,
     "funtorch.nnx": 6,
 }

@@ -29,6 +29,9 @@ __all__ = [
 
 BUCKET_BYTES = 25 << 20
 """Where a bucket is full: large enough that starting a message costs nothing beside it."""
+ALONE_BYTES = 1 << 20
+"""Arrays from here on have a message of their own: it needs no copy, and begins while the backward
+pass still computes others."""
 
 
 def is_mapped(axis_name: Any) -> bool:
@@ -48,7 +51,8 @@ def is_mapped(axis_name: Any) -> bool:
 
 def buckets(leaves: Sequence[Any], limit: int) -> Iterator[list[int]]:
     """Group arrays for common messages: the last ones first, since backward passes end with those
-    that were used first; arrays of one dtype, until a group has ``limit`` bytes.
+    that were used first; arrays of one dtype, until a group has ``limit`` bytes. Large ones are
+    groups of their own.
 
     Args:
         leaves: the arrays.
@@ -66,6 +70,9 @@ def buckets(leaves: Sequence[Any], limit: int) -> Iterator[list[int]]:
     for place in reversed(range(len(leaves))):
         x = leaves[place]
         size = math.prod(x.shape) * x.dtype.itemsize
+        if size >= ALONE_BYTES:
+            yield [place]
+            continue
         group, total = open_ones.pop(x.dtype, ([], 0))
         if group and total + size > limit:
             yield group
@@ -126,14 +133,15 @@ def joined(parts: Sequence[Any], axis: int) -> Any:
 def average(x: Any, axis_name: Any = "data", *, bucket_bytes: int = BUCKET_BYTES) -> Any:
     """Average a pytree of arrays over a mapped axis, as `lax.pmean` does, with few messages.
 
-    Arrays are joined to buckets in the reverse of their order; what is known to be the same in all
+    Arrays are joined to buckets in the reverse of their order, but for those of 1 MB and more; in a
+    compiled program each message begins when its arrays are there. What is known to be the same in all
     processes stays as it is. float16 and bfloat16 are summed
     and divided in float32, and rounded once. Outside of any mapped axis, nothing changes.
 
     Args:
         x: pytree of arrays of floats, such as gradients; None is left alone.
         axis_name: the axis, or several.
-        bucket_bytes: how large a bucket gets; a larger array has one of its own.
+        bucket_bytes: how large a bucket gets.
 
     Returns:
         The averages, the same everywhere.
