@@ -25,14 +25,31 @@ def shim_kernels(text, function, grid, block, shared, args):
 _module = functools.cache(cuda_shim.Module)
 
 
+def tf32(x):
+    """Round float32 numbers to 10 bits after the point, as tensor cores do."""
+    bits = np.ascontiguousarray(x).view(np.uint32) + 0x1000
+    return (bits & np.uint32(0xFFFFE000)).view(np.float32)
+
+
 class FakeBlas:
     """cuBLAS: products of matrices that lie column by column in memory, through NumPy."""
 
+    # cudaDataType_t of library_types.h, CUDA 12.9 (CUDA_R_32F, _64F, _16F, _8I, CUDA_C_32F, ...)
     DTYPES: ClassVar = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: BF16,
-              4: np.dtype("c8"), 5: np.dtype("c16")}  # fmt: skip
+              4: np.dtype("c8"), 5: np.dtype("c16"), 3: np.dtype("i1"),
+              10: np.dtype("i4")}  # fmt: skip
+    # cublasComputeType_t of cublas_api.h 12.9, and the types of A and B, C, alpha and beta that
+    # the table of cublasGemmEx in cuBLAS's documentation has for it
+    COMPUTE: ClassVar = {
+        (68, 0, 0): "f4", (77, 0, 0): "f4", (70, 1, 1): "f8", (68, 2, 2): "f4", (68, 2, 0): "f4",
+        (68, 14, 14): "f4", (68, 14, 0): "f4", (68, 4, 4): "c8", (70, 5, 5): "c16",
+        (72, 3, 10): "i4",
+    }  # fmt: skip
 
     def __init__(self):
-        names = ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2")
+        names = (
+            "cublasCreate_v2", "cublasSetMathMode", "cublasSetStream_v2", "cublasSetWorkspace_v2"
+        )  # fmt: skip
         for name in names:
             setattr(self, name, self._call(getattr(self, f"_{name}")))
         self.cublasGemmStridedBatchedEx = self._call(self._gemm)
@@ -52,6 +69,10 @@ class FakeBlas:
 
     def _cublasCreate_v2(self, handle):
         handle._obj.value = 77
+        return 0
+
+    def _cublasSetMathMode(self, handle, mode):
+        assert mode == 16  # CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION
         return 0
 
     def _cublasSetStream_v2(self, handle, stream):
@@ -79,20 +100,27 @@ class FakeBlas:
         assert ta in (0, 1)
         assert tb in (0, 1)
         assert algorithm == -1
-        assert compute == (70 if kc in (1, 5) else 68)
+        assert ka == kb
+        factor = np.dtype(self.COMPUTE[compute, ka, kc])
+        one, zero = (np.ctypeslib.as_array((ctypes.c_uint8 * factor.itemsize).from_address(x))
+                     .view(factor)[0] for x in (alpha, beta))  # fmt: skip
+        assert (one, zero) == (1, 0)
+        if ka == 3:
+            assert not any(n % 4 for n in (lda, ldb, a, b, sa, sb, m, n, k))
 
         def run():
             left = self._matrices(a, ka, lda, sa, *((k, m) if ta else (m, k)), batch)
             right = self._matrices(b, kb, ldb, sb, *((n, k) if tb else (k, n)), batch)
             out = self._matrices(c, kc, ldc, sc, m, n, batch)
-            wide = {2: np.float32, 14: np.float32}.get(kc, self.DTYPES[kc])
-            left, right = (x.astype(wide) for x in (left, right))
+            left, right = (x.astype(factor) for x in (left, right))
+            if compute == 77:
+                left, right = (tf32(x) for x in (left, right))
             left = left.transpose(0, 2, 1) if ta else left
             right = right.transpose(0, 2, 1) if tb else right
             with np.errstate(all="ignore"):
                 out[...] = np.matmul(left, right)
 
-        cuda._do(("gemm", batch, m, n, k), run, self.stream)
+        cuda._do(("gemm", batch, m, n, k, compute, ka, kc), run, self.stream)
         return 0
 
 

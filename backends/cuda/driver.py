@@ -29,10 +29,14 @@ __all__ = ["Driver", "driver_of", "find_cudnn", "load_blas"]
 Kernel = Callable[[Sequence[int]], None]
 
 _WORKSPACE = 32 << 20  # bytes that cuBLAS may use; what it needs on the newest GPUs
-_REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14, "complex64": 4, "complex128": 5}
-_SUMS = {"float64": 70, "complex128": 70}  # CUBLAS_COMPUTE_64F; all others are added in float32
-_COMPUTE_32F, _DEFAULT_ALGORITHM = 68, -1
-_SCALARS = {"complex64": np.complex64, "complex128": np.complex128, "float64": np.float64}
+_KINDS = {"float32": 0, "float64": 1, "float16": 2, "int8": 3, "complex64": 4, "complex128": 5,
+          "int32": 10, "bfloat16": 14}  # fmt: skip
+"""CUDA_R_32F and so on: cudaDataType_t by dtype."""
+_SUMS = {"float64": (70, np.float64), "complex128": (70, np.complex128),
+         "complex64": (68, np.complex64), "int32": (72, np.int32)}  # fmt: skip
+"""CUBLAS_COMPUTE_64F, _32F, _32I: in what products are added up, and dtypes of their factors."""
+_COMPUTE_32F, _COMPUTE_32F_FAST_TF32 = 68, 77
+_DEFAULT_ALGORITHM, _FULL_SUMS = -1, 16  # CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION
 
 
 class Driver:
@@ -120,16 +124,18 @@ class Driver:
 
     def product(self, gemm: Gemm) -> Callable[[int, int, int], None]:
         """Return what makes products of matrices of three addresses: a, b and their product."""
-        blas, name = _blas(self.device), gemm.dtype.name
-        kind, compute = _REAL[name], _SUMS.get(name, _COMPUTE_32F)
-        one, zero = (np.array(x, _SCALARS.get(name, np.float32)) for x in (1, 0))
+        blas = _blas(self.device)
+        kind, made = _KINDS[gemm.dtype.name], _KINDS[gemm.made.name]
+        compute, factor = _SUMS.get(gemm.made.name, (_COMPUTE_32F, np.float32))
+        compute = _COMPUTE_32F_FAST_TF32 if gemm.tf32 else compute
+        one, zero = (np.array(x, factor) for x in (1, 0))
         a, b, c = gemm.strides
 
         def run(left: int, right: int, out: int) -> None:
             blas.gemm(
                 self.current, gemm.turned_b, gemm.turned_a, gemm.n, gemm.m, gemm.k,
                 one, (right, kind, gemm.ldb, b), (left, kind, gemm.lda, a), zero,
-                (out, kind, gemm.ldc, c), gemm.batch, compute,
+                (out, made, gemm.ldc, c), gemm.batch, compute,
             )  # fmt: skip
 
         return run
@@ -184,6 +190,7 @@ class Blas:
         xp = hardware.cupy()
         with xp.cuda.Device(device.id):
             self.check(library.cublasCreate_v2(ctypes.byref(self.handle)))
+            self.check(library.cublasSetMathMode(self.handle, _FULL_SUMS))
             self.workspace = xp.empty((_WORKSPACE,), np.dtype(np.uint8))
 
     def check(self, status: int) -> None:
@@ -236,6 +243,7 @@ class Blas:
 _P, _I, _L, _Z = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong, ctypes.c_size_t
 _SIGNATURES = {
     "cublasCreate_v2": (ctypes.POINTER(ctypes.c_void_p),),
+    "cublasSetMathMode": (_P, _I),
     "cublasSetStream_v2": (_P, _P),
     "cublasSetWorkspace_v2": (_P, _P, _Z),
     "cublasGemmStridedBatchedEx": (
