@@ -30,6 +30,8 @@ __all__ = [
     "collapse",
     "in_memory",
     "levels",
+    "needs",
+    "operands",
     "row_major",
     "run_kernel",
     "serial_axes",
@@ -133,8 +135,15 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
-def _operands(op: Op) -> tuple[int, ...]:
+def operands(op: Op) -> tuple[int, ...]:
+    """Return the numbers of the values that an operation needs."""
     return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
+
+
+def needs(s: Store) -> tuple[int, ...]:
+    """Return the numbers of the values that a store needs."""
+    mask = () if s.mask is None else (s.mask,)
+    return (s.value, *mask, *(n for n, _ in s.where.dynamic))
 
 
 def axes_of(kernel: Kernel) -> list[frozenset[int]]:
@@ -143,7 +152,7 @@ def axes_of(kernel: Kernel) -> list[frozenset[int]]:
     axes: list[frozenset[int]] = []
     for op in kernel.body:
         found = frozenset(k for k, s in enumerate(op.where.strides) if s) if op.where else ()
-        found = frozenset(found).union(*(axes[a] for a in _operands(op)))
+        found = frozenset(found).union(*(axes[a] for a in operands(op)))
         found = found | inner if op.name == "cumulate" else found
         axes.append(found - inner if op.name == "reduce" else found)
     return axes
@@ -153,7 +162,7 @@ def levels(kernel: Kernel) -> tuple[list[int], list[bool]]:
     """Return each value's stage, and whether it is an element's (or else a row's)."""
     stages: list[int] = []
     for op in kernel.body:
-        stage = max((stages[a] for a in _operands(op)), default=0)
+        stage = max((stages[a] for a in operands(op)), default=0)
         stages.append(stage + (op.name == "reduce"))
     inner = {k for k, r in enumerate(kernel.inner) if r}
     return stages, [not inner.isdisjoint(axes) for axes in axes_of(kernel)]
@@ -189,7 +198,7 @@ def check_kernel(kernel: Kernel) -> None:
     if len(kernel.sizes) != len(kernel.inner):
         raise ValueError(f"sizes {kernel.sizes} and inner {kernel.inner} differ in length")
     for k, op in enumerate(body):
-        need(all(0 <= a < k for a in _operands(op)), f"v{k} uses a later value")
+        need(all(0 <= a < k for a in operands(op)), f"v{k} uses a later value")
         if op.where is not None:
             need(len(op.where.strides) == len(kernel.sizes), f"v{k} has other axes")
             need(

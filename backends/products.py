@@ -17,9 +17,9 @@ import numpy as np
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.contract import dot_general, free_axes, inner_dtype
 from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
-from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.families import broadcast_in_dim, scalar
 from funtorch.ops.reduce import reduce_sum
-from funtorch.ops.shape import reshape, transpose
+from funtorch.ops.shape import pad, reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
@@ -46,6 +46,10 @@ FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
 """The dtypes of which there are products."""
 
+BYTES, INT32 = np.dtype("int8"), np.dtype("int32")
+QUAD = 4
+"""Products of int8 are summed in int32, four terms at a time, which lie side by side."""
+
 
 @dataclass(frozen=True)
 class Products:
@@ -68,11 +72,12 @@ class Products:
         return whole and a == b and (a, out) in self.pairs
 
 
-CPU_PRODUCTS = Products(frozenset((d, d) for d in SUMMED), lambda step: True)
+CPU_PRODUCTS = Products(frozenset([*((d, d) for d in SUMMED), (BYTES, INT32)]), lambda step: True)
 """What the CPU's kernels and BLAS make."""
 
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
+
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
 _SHORT = 6  # terms that the innermost of several axes of a sum has at least
@@ -222,6 +227,8 @@ def _made(
         return None
     if bn != 1 and bk != 1 and sums[-1][0] != 1:
         return None
+    if arrays[0].aval.dtype == BYTES and not _in_quads(offsets, batches, rows, columns, sums):
+        return None
     if len(sums) > 1 and int(sums[-1][0]) < _SHORT:
         return None
     steps = (
@@ -234,13 +241,24 @@ def _made(
     return Dot(*arrays, sizes[0], sizes[1], sizes[2], n, (places[0], places[1], places[2]))
 
 
+def _in_quads(offsets: Sequence[int], *axes: Sequence[Axis]) -> bool:
+    """Tell whether the terms of a product of int8 lie side by side by fours, in both operands."""
+    batches, rows, columns, sums = axes
+    inner, *along = sums[-1]
+    steps = [*offsets[:2], inner, *(x for _, *two in sums[:-1] for x in two)]
+    steps += [x for _, i, j, _ in batches for x in (i, j)]
+    steps += [x for n, x, _ in (*rows, *columns) if n != 1]
+    return along == [1, 1] and all(x % QUAD == 0 for x in steps)
+
+
 def rewritten(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> Callable[..., Any] | None:
     """Return a contraction written in what is compiled well; None if it is that already."""
     if machine.makes(eqn) and _elementwise(eqn) is None:
         step = product(eqn, *(in_order(v) for v in (*eqn.invars, *eqn.outvars)))
         if step is not None and machine.takes(step):
             return None
-        turned = _as_matrices(eqn)
+        known = step is not None and eqn.invars[0].aval.dtype == BYTES
+        turned = None if known else _as_matrices(eqn)
         if turned is not None or (step is not None and is_summed(eqn)):
             return turned
     for rule in (_in_one_dtype, _elementwise, _in_parts):
@@ -261,9 +279,15 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
     given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     inner = inner_dtype(given, out)
     if inner.kind in "iu" and inner.itemsize < 4:
-        inner = np.dtype("int32")  # what is above the narrow type's bits changes none of them
-    if inner == given == out:
+        inner = INT32  # what is above the narrow type's bits changes none of them
+    narrow = given == BYTES and inner == INT32 and not _is_elementwise(eqn)
+    if inner == given == out or (narrow and out == inner):
         return None
+    if narrow:
+        return lambda x, y: convert_to(
+            dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner),
+            out,
+        )
 
     def converted(x: Any, y: Any) -> Any:
         x, y = (convert_to(z, inner) for z in (x, y))
@@ -271,6 +295,14 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
         return convert_to(made, out)
 
     return converted
+
+
+def _is_elementwise(eqn: Eqn) -> bool:
+    """Tell whether a contraction is one without a sum, or with a vector."""
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b = (v.aval for v in eqn.invars)
+    axes = (a, ca), (a, free_axes(a.ndim, ca, ba)), (b, free_axes(b.ndim, cb, bb))
+    return any(math.prod(x.shape[d] for d in found) == 1 for x, found in axes)
 
 
 def convert_to(x: Any, dtype: np.dtype) -> Any:
@@ -359,6 +391,8 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))
+    if a.dtype == BYTES:
+        return lambda x, y: _by_quads(x, y, eqn, pairs)
     left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
     right = _turned(b.shape, bb, tuple(j for _, j in pairs))
     if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
@@ -374,6 +408,22 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
         return reshape(made, shape=out.shape)
 
     return turned
+
+
+def _by_quads(x: Any, y: Any, eqn: Eqn, pairs: Sequence[tuple[int, int]]) -> Any:
+    """Return a product of int8 whose terms are the last axis of both, filled up to whole quads."""
+    _, (ba, bb) = eqn.params["dimension_numbers"]
+    made = []
+    for z, batch, summed in ((x, ba, [i for i, _ in pairs]), (y, bb, [j for _, j in pairs])):
+        groups = (batch, free_axes(len(z.shape), summed, batch), summed)
+        perm = tuple(d for group in groups for d in group)
+        sizes = tuple(math.prod(z.shape[d] for d in group) for group in groups)
+        z = z if perm == tuple(range(len(perm))) else transpose(z, perm=perm)
+        z = z if z.shape == sizes else reshape(z, shape=sizes)
+        none, more = (0, 0, 0), (0, 0, -sizes[2] % QUAD)
+        made.append(pad(z, scalar(0, BYTES), lo=none, hi=more, interior=none) if more[2] else z)
+    out = dot_general(*made, dimension_numbers=(((2,), (2,)), ((0,), (0,))), out_dtype=INT32)
+    return reshape(out, shape=eqn.outvars[0].aval.shape)
 
 
 def _turned(

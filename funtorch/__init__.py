@@ -1,6 +1,7 @@
-"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays,
-transformed by
-`grad`, `vmap` and `jit`."""
+"""FunTorch: functional arrays and transformations.
+
+Pure functions over immutable arrays, transformed by `grad`, `vmap` and `jit`.
+"""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 import importlib as _importlib
@@ -183,13 +184,21 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "experimental", "export", "nnx", "optim"]
+_LATER = [
+    "data", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx", "optim",
+    "stages", "test_util",
+]  # fmt: skip
+__all__ += [
+    "data", "dlpack", "example_libraries", "experimental", "export", "from_onnx", "nnx", "onnx",
+    "optim", "stages", "test_util",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name == "from_onnx":
+        return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 

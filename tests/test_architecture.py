@@ -80,10 +80,14 @@ FLOORS = {
     "funtorch.custom_derivatives": 5,
     "funtorch.data": 5,
     "funtorch.debug": 5,
+    "funtorch.dlpack": 5,
+    "funtorch.example_libraries": 5,
     "funtorch.experimental": 5,
     "funtorch.export": 5,
     "funtorch.extend": 5,
     "funtorch.func": 5,
+    "funtorch.stages": 5,
+    "funtorch.test_util": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
@@ -100,6 +104,10 @@ GROUPS = (
     ("funtorch.numpy",),
     ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.image"),
 )
+
+# What prints programs for one machine or format, and what they share.
+SHARED = ("funtorch.backends.scalars",)
+TARGETS = ("funtorch.backends.cpu", "funtorch.backends.cuda", "funtorch.backends.onnx", *SHARED)
 
 MAX_LINES = 720
 
@@ -213,6 +221,13 @@ def test_siblings_do_not_import_each_other(module):
         return
     wrong = [m for m in edges(module) if prefix_of(m, siblings) not in (None, mine)]
     assert not wrong, f"{module} imports {wrong}: only transforms/jit.py sees both sides"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if prefix_of(m, TARGETS)])
+def test_targets_do_not_import_each_other(module):
+    mine = prefix_of(module, TARGETS)
+    wrong = [m for m in edges(module) if prefix_of(m, TARGETS) not in (None, mine, *SHARED)]
+    assert not wrong, f"{module} imports {wrong}: what machines share is in backends/scalars/"
 
 
 @pytest.mark.parametrize("module", modules())

@@ -110,20 +110,23 @@ def test_products_with_vectors_stay_kernels():
 
 
 def test_int8(cupy):
-    """cuBLAS takes matrices of int8 whose rows begin at multiples of 4; others are converted."""
+    """cuBLAS takes int8 with the terms of sums side by side, by fours: others are moved first."""
     f = lambda a, b: fnp.matmul(a, b, preferred_element_type="int32")
-    a, b = some(np.int8, 2, 8, 12), some(np.int8, 2, 12, 16)
-    (step,) = plan_of(f, a, b)
-    assert str(step.gemm) == "2 x 8 x 16 x 12 int8->int32 NN"
-    got = ft.jit(f)(*there(a, b))
-    np.testing.assert_array_equal(np.asarray(got), a.astype("i4") @ b.astype("i4"))
-    assert asked("gemm")[0][5:] == (72, 3, 10)
-    for shapes in (((8, 9), (9, 16)), ((6, 8), (8, 4)), ((8, 8), (8, 2))):
-        odd = [some(np.int8, *s) for s in shapes]
-        assert not any(isinstance(s, Product) for s in plan_of(f, *odd)), shapes
-    turned = lambda a, b: f(a[:, 2:], b[2:])
-    odd = some(np.int8, 8, 14), some(np.int8, 14, 8)
-    assert [type(s) for s in plan_of(turned, *odd)][-1] is Product  # of a part that was copied
+    for shapes, moved in (
+        (((2, 8, 12), (2, 16, 12)), 0),
+        (((2, 8, 12), (2, 12, 16)), 1),
+        (((5, 9), (9, 3)), 2),
+        (((8, 12), (2, 12, 16)), 2),
+    ):
+        a, b = (some(np.int8, *s) for s in shapes)
+        g = f if moved else lambda a, b: f(a, b.swapaxes(-1, -2))
+        steps = plan_of(g, a, b)
+        assert [type(s) for s in steps] == [Run] * moved + [Product], shapes
+        assert "int8->int32 NT" in str(steps[-1].gemm)
+        got, want = ft.jit(g)(*there(a, b)), ft.jit(g)(a, b)
+        assert got.dtype == np.int32
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+        assert asked("gemm")[-1][5:] == (72, 3, 10)
 
 
 def test_tf32_is_asked_for(cupy):

@@ -24,7 +24,7 @@ __all__ = ["GPU_PRODUCTS", "Gemm", "gemms"]
 _MOST = 64  # calls that a product with several batch axes may need
 _LIMIT = 1 << 31  # sizes and strides of rows are 32-bit numbers
 _LARGE = 1 << 22  # multiplications from which the library's kernels are worth a copy
-_INT8 = 4  # elements of int8 that matrices begin at multiples of, and rows and columns have
+_INT8 = 4  # elements of int8 whose multiples are where matrices and their rows begin, and end
 _PAIRS = frozenset(
     (np.dtype(a), np.dtype(out))
     for a, out in (
@@ -146,7 +146,7 @@ def gemms(step: Dot) -> list[tuple[Gemm, tuple[int, int, int]]] | None:
 def _aligned(calls: list[tuple[Gemm, tuple[int, int, int]]]) -> bool:
     """Tell whether matrices of int8 lie as the library wants them."""
     gemm = calls[0][0]
-    sizes = gemm.m, gemm.n, gemm.k, gemm.lda, gemm.ldb, *gemm.strides[:2]
+    sizes = gemm.k, gemm.lda, gemm.ldb, *gemm.strides[:2]
     return not any(n % _INT8 for n in (*sizes, *(n for _, (a, b, _) in calls for n in (a, b))))
 
 

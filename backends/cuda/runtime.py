@@ -21,9 +21,9 @@ from funtorch.hardware import Device
 from funtorch.jaxpr import Jaxpr
 from funtorch.placement import SYNC, array_of, buffer_of, largest_arrays
 
-from ..cpu.runtime import Memory, memory_of
 from ..fuse import fuse
 from ..layout import lay_out
+from ..memory import Memory, memory_of
 from .code import module_text
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS

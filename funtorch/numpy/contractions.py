@@ -158,7 +158,7 @@ def tensordot(
     Args:
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
-        and b.
+            and b.
 
     References:
         numpy.tensordot

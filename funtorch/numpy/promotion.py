@@ -390,8 +390,7 @@ def asarray(
     Args:
         a: as for `array`.
         dtype: dtype of the result; None keeps the one the values have. A bare Python scalar
-        without a
-            dtype becomes weakly typed.
+            without a dtype becomes weakly typed.
         order: only 'C' and 'K' layouts exist.
         copy: Arrays are immutable, so None and True are alike; False raises where the values
             have to be copied.
