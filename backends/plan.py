@@ -93,6 +93,7 @@ class Dot:
             (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
             stride of out is 1, and one of the last two of b.
         after: what is done with each block of out; out itself is not written then.
+        tf32: whether GPUs may round float32 operands to TF32.
     """
 
     a: Var
@@ -104,6 +105,7 @@ class Dot:
     n: int
     places: tuple[Affine, Affine, Affine]
     after: Epilogue | None = None
+    tf32: bool = False
 
     @property
     def batch(self) -> int:

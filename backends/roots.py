@@ -21,7 +21,16 @@ from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import FLOATS, destination, in_order, product, source, sums_to
+from .products import (
+    CPU_PRODUCTS,
+    FLOATS,
+    Products,
+    destination,
+    in_order,
+    is_summed,
+    product,
+    source,
+)
 from .spectral import transform
 from .structure import STRUCTURED
 from .talk import TALKS, talks
@@ -54,7 +63,7 @@ MADE = (*_STEPS, "update", "cumulate")
 
 
 # ---------------------------------------------------------------------- kinds
-def kind(eqn: Eqn) -> str:
+def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
@@ -99,9 +108,8 @@ def kind(eqn: Eqn) -> str:
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
         combined = UPDATES[name][1]
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
-    if name == "dot_general" and avals[0].dtype == avals[1].dtype:
-        whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if sums_to(avals[0].dtype, avals[-1].dtype) and whole else "call"
+    if name == "dot_general":
+        return "dot" if machine.makes(eqn) else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
@@ -111,10 +119,10 @@ def kind(eqn: Eqn) -> str:
 class Program:
     """What is known of a program before its kernels are made."""
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
-        self.jaxpr = jaxpr
+    def __init__(self, jaxpr: Jaxpr, machine: Products = CPU_PRODUCTS) -> None:
+        self.jaxpr, self.machine = jaxpr, machine
         self.eqn_of: dict[Var, Eqn] = {v: e for e in jaxpr.eqns for v in e.outvars}
-        self.kinds = {e: kind(e) for e in jaxpr.eqns}
+        self.kinds = {e: kind(e, machine) for e in jaxpr.eqns}
         self.outputs = {v for v in jaxpr.outvars if isinstance(v, Var)}
         self.wanted = set(self.outputs)  # must be in memory
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
@@ -218,10 +226,14 @@ class Program:
                 *([there, made] for there, made in zip(inputs, plain[:2], strict=True))
             )
             choices = ((*pair, to) for pair in pairs for to in ((last, (0, strides)), plain[2]))
+            dot = first = None
             for choice in choices:
                 dot = product(eqn, *choice)
-                if dot is not None:
+                if dot is not None and self.machine.takes(dot):
                     break
+                first = first or dot
+            else:
+                dot = first if is_summed(eqn) else None
             if dot is None:
                 self.kinds[eqn] = "call"
                 continue

@@ -12,13 +12,14 @@ import math
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from funtorch import hardware
-from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete
+from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete, primitives
 from funtorch.hardware import CPU, Device
 from funtorch.spread import MESH, GlobalArray
 
@@ -37,19 +38,26 @@ __all__ = [
     "meeting",
     "moved",
     "on_gpu",
+    "on_host",
     "own_rules",
     "placed",
     "put",
     "spread_rules",
 ]
 
-HOST = frozenset(
-    ("cholesky", "det", "eig", "eigh", "geev", "geqp3", "geqrf", "getrf", "hessenberg")
-    + ("householder_product", "interchange", "lu", "matrix_function", "pinv", "qr", "qr_pivoting")
-    + ("schur", "schur_shift", "slogdet", "solve", "svd", "sylvester", "trevc")
-    + ("triangular_solve", "tridiagonal", "tridiagonal_solve")
+_SERIAL = "the algorithm goes step by step, and NVIDIA's libraries do not have it"
+HOST: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("hessenberg", "schur", "schur_shift", "sylvester", "trevc"), _SERIAL),
+        **dict.fromkeys(("geqp3", "qr_pivoting"), "cuSOLVER has no pivoting in it"),
+        **dict.fromkeys(("eig", "geev"), "cuSOLVER has no left eigenvectors"),
+        "interchange": "it follows pivots, one after the other",
+        "matrix_function": "it goes by Schur forms",
+        "tridiagonal": "its reflectors are of use to LAPACK only",
+        "tridiagonal_solve": "cuSPARSE's solver of many systems exchanges no rows",
+    }
 )
-"""Primitives whose eager rule runs on the CPU, on copies: LAPACK's own, and what calls it."""
+"""Primitives whose eager rule runs on the CPU, on copies, and why."""
 
 SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 """Whether the host waits after each thing that a GPU is asked to do, so that errors name it."""
@@ -306,8 +314,9 @@ def meeting(arrays: Sequence[Any], what: str, names: Sequence[str] = ()) -> Devi
 
 
 # ------------------------------------------------------------------------------------ operations
-def _on_host(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Any:
-    """Compute on copies in the CPU's memory."""
+def on_host(name: str, buffers: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Compute a primitive on copies in the CPU's memory."""
+    prim = primitives[name]
     data = [np.asarray(b.get()) for b in buffers]
     with np.errstate(all="ignore"):
         return prim.eager(np, *data, **params)
@@ -368,7 +377,7 @@ def _computed(
     prim: Primitive, xp: Any, device: Device, buffers: Sequence[Any], params: dict[str, Any]
 ) -> Any:
     if prim.name in HOST:
-        return _on_host(prim, buffers, params)
+        return on_host(prim.name, buffers, params)
     rule = own_rules.get(prim.name)
     return prim.eager(xp, *buffers, **params) if rule is None else rule(device, *buffers, **params)
 

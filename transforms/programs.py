@@ -169,6 +169,23 @@ def _compiled_there(prim: Primitive) -> Callable[..., Any]:
 own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
 
 
+def _narrow_products(prim: Primitive) -> Callable[..., Any]:
+    """Return the rule of products: CuPy converts float16 and fails for stacks of bfloat16, so that
+    products of narrow dtypes, and those that are to be quick, are compiled."""
+    there = _compiled_there(prim)
+
+    def rule(device: Device, a: Any, b: Any, **params: Any) -> Any:
+        if a.dtype in _NARROW or "precision" in params:
+            return there(device, a, b, **params)
+        return prim.eager(cupy(), a, b, **params)
+
+    return rule
+
+
+_NARROW = (dtypes.float16, dtypes.bfloat16, dtypes.int8)
+own_rules["dot_general"] = _narrow_products(primitives["dot_general"])
+
+
 # -------------------------------------------------------------------------------------- one program
 class Record:
     """Why a program was made, how long it took until it could run, and how it fits in memory."""

@@ -425,9 +425,9 @@ class _Writer:
             given = [(a, step.a), (b, step.b), (out, step.out)]
             self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return
-        size = step.out.aval.dtype.itemsize
-        for gemm, (x, y, z) in found:
-            self.out.append(Product(gemm, a + x * size, b + y * size, out + z * size))
+        for gemm, starts in found:
+            places = zip((a, b, out), starts, gemm.dtypes, strict=True)
+            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
