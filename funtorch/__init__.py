@@ -183,8 +183,8 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "optim"]
-__all__ += ["data", "experimental", "export", "nnx", "optim"]
+_LATER = ["data", "experimental", "export", "nnx", "optim", "quant"]
+__all__ += ["data", "experimental", "export", "nnx", "optim", "quant"]
 
 
 def __getattr__(name: str) -> _Any:

@@ -37,6 +37,7 @@ from . import (
     patches,
     piecewise,
     pooling,
+    quantized,
     recurrent,
     resize,
     selection,
@@ -78,6 +79,7 @@ from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
+from .quantized import *
 from .recurrent import *
 from .resize import *
 from .selection import *
@@ -120,6 +122,7 @@ __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
+__all__ += quantized.__all__
 __all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__
