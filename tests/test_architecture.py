@@ -78,6 +78,7 @@ FLOORS = {
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
     "funtorch.amp": 5,
+    "funtorch.quant": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
     "funtorch.data": 5,
