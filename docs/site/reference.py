@@ -240,7 +240,7 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
     """Yield the documented public methods and properties that a class of ours has itself."""
     seen = set()
     for base in cls.__mro__:
-        if base is not cls and not (cls.__name__ == base.__name__):  # Array stands for core's Array
+        if base is not cls and cls.__name__ != base.__name__:  # Array stands for core's Array
             continue
         for name, value in vars(base).items():
             fun = getattr(value, "__func__", value)
@@ -267,7 +267,9 @@ def doc_of(value: Any) -> str:
         return ""
     own = str(getattr(value, "__module__", "") or type(value).__module__).startswith("funtorch")
     own = own or isinstance(value, (property, classmethod, staticmethod, types.ModuleType))
-    of_type = not isinstance(value, type) and doc == getattr(type(value), "__doc__", None)
+    of_type = type(value).__module__.partition(".")[0] != "funtorch" and (
+        not isinstance(value, type) and doc == getattr(type(value), "__doc__", None)
+    )
     if doc == getattr(getattr(np, getattr(value, "__name__", ""), None), "__doc__", None):
         return ""  # NumPy's own
     if inspect.isclass(value) and doc.startswith((f"{value.__name__}(", "Create a collection")):
