@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import pkgutil
 import re
 import types
+import typing
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,7 +167,7 @@ class Reference:
         hidden += [f"   {b}\n" for b in below]
         if hidden:
             parts += ["\n.. toctree::\n   :hidden:\n   :titlesonly:\n\n", *hidden, "\n"]
-        if "" in groups and groups[""]:
+        if groups.get(""):
             parts += [heading("Reference", "-"), *map(self._entry, groups[""])]
         return "".join(parts)
 
@@ -299,6 +301,8 @@ def signature(value: Any, bound: bool = False) -> str:
     """Return the signature of a callable in one line, without annotations that say nothing."""
     if inspect.isclass(value):
         value, bound = value.__dict__.get("__init__") or value, "__init__" in value.__dict__
+    if isinstance(value, enum.EnumType):
+        return ""
     try:
         sig = inspect.signature(value)
     except (TypeError, ValueError):
@@ -312,6 +316,8 @@ def signature(value: Any, bound: bool = False) -> str:
 def written(annotation: Any) -> Any:
     if annotation in (inspect.Parameter.empty, "Any", Any):
         return inspect.Parameter.empty
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return Written(re.sub(r"\b(funtorch|typing|numpy)\.(\w+\.)*", "", text).replace("'", ""))
 
