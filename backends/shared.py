@@ -86,23 +86,52 @@ void {name}_threads(int count);
 #endif
 """
 
-_BODY = """#include <stdlib.h>
+_BODY = """#define _GNU_SOURCE
+#include <sys/mman.h>
 #include "{header}"
 extern int run(void **, void **, void *, void *, int) __attribute__((visibility("hidden")));
 {data}
 static int threads = 1;
+{memory}
 
 void {name}_threads(int count) {{ threads = count > 0 ? count : 1; }}
 
 int {name}({declarations}) {{
   void *inputs[] = {{{inputs}}};
   void *outputs[] = {{{outputs}}};
-  void *memory = {memory};
-  if ({size} && !memory) return 1;
+  void *memory = take();
+  if (!memory) return 1;
   run(inputs, outputs, memory, 0, threads);
-  free(memory);
+  give(memory);
   return 0;
 }}
+"""
+
+# The last call's memory is kept for the next: new pages cost more than a small network. Calls at
+# the same time have memory of their own.
+_MEMORY = """
+static void *kept;
+
+static void *take(void) {{
+  void *memory = __atomic_exchange_n(&kept, (void *)0, __ATOMIC_ACQUIRE);
+  if (memory) return memory;
+  memory = mmap(0, {size}, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  return memory == MAP_FAILED ? (void *)0 : memory;
+}}
+
+static void give(void *memory) {{
+  memory = __atomic_exchange_n(&kept, memory, __ATOMIC_ACQ_REL);
+  if (memory) munmap(memory, {size});
+}}
+
+__attribute__((destructor)) static void forget(void) {{ give((void *)0); }}
+"""
+
+_NO_MEMORY = """
+static void *take(void) {{ return &threads; }}
+
+static void give(void *memory) {{ (void)memory; }}
 """
 
 _DATA = """  .section .rodata
@@ -249,6 +278,5 @@ def _source(program: Program, parameters: Sequence[_Parameter], name: str, heade
         declarations=", ".join(p.declaration for p in parameters),
         inputs=", ".join(f"(void *){x}" for x in given) or "0",
         outputs=", ".join(made) or "0",
-        size=program.arena,
-        memory=f"malloc({program.arena})" if program.arena else "0",
+        memory=(_MEMORY if program.arena else _NO_MEMORY).format(size=program.arena),
     )
