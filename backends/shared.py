@@ -2,6 +2,7 @@
 
 The program's object code is linked, by the C compiler of the machine, with the library of matrix
 products and the thread pool, its constants, and a few lines of C that the header declares.
+Programs of linear algebra call LAPACK, which is a library of its own, put beside.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import Jaxpr
+from funtorch.openblas import library_file
 
 from .cpu.codegen import files, object_code
 from .cpu.fourier import TABLE, table
@@ -134,6 +136,16 @@ static void *take(void) {{ return &threads; }}
 static void give(void *memory) {{ (void)memory; }}
 """
 
+# The steps of a program share out the work; the library computes on its caller's thread.
+_ONE_THREAD = """
+extern void scipy_openblas_set_num_threads(int);
+
+__attribute__((constructor)) static void one_thread(void) { scipy_openblas_set_num_threads(1); }
+"""
+
+_LAPACK = "scipy_"
+"""What the names in the library of LAPACK begin with."""
+
 _DATA = """  .section .rodata
   .hidden {symbol}
   .globl {symbol}
@@ -144,7 +156,11 @@ _DATA = """  .section .rodata
 
 
 def write_shared(
-    jaxpr: Jaxpr, names: Sequence[str], path: str | os.PathLike[str], name: str
+    jaxpr: Jaxpr,
+    names: Sequence[str],
+    path: str | os.PathLike[str],
+    name: str,
+    bundle: bool = False,
 ) -> Path:
     """Write a program as a shared library, with a C header beside it.
 
@@ -153,12 +169,14 @@ def write_shared(
         names: of its inputs and outputs, in order.
         path: of the library.
         name: of the C function.
+        bundle: put the library of LAPACK beside, if the program calls it.
 
     Returns:
         the path of the header.
 
     Raises:
-        NotImplementedError: the program has steps that run in Python or in LAPACK.
+        NotImplementedError: the program has steps that run in Python, or in LAPACK without
+            ``bundle``.
         RuntimeError: there is no C compiler, or this is not Linux.
     """
     import tempfile
@@ -166,6 +184,12 @@ def write_shared(
     compiler = _compiler()
     plan = fuse(jaxpr)
     program = print_program(plan, lay_out(plan, frozenset()), python=False)
+    lapack = [symbol for symbol in program.externals if symbol.startswith(_LAPACK)]
+    if lapack and not bundle:
+        raise NotImplementedError(
+            f"{name} calls LAPACK's {lapack[0].removeprefix(_LAPACK)}, which a library that stands "
+            "alone does not have; to_shared(..., link='bundle') puts the library of LAPACK beside"
+        )
     objects = [*files(object_code(program.text)), *_outside(program, name)]
     parameters = _parameters(jaxpr, names)
     path = Path(path).absolute()
@@ -181,7 +205,7 @@ def write_shared(
             (made / symbol).write_bytes(content)
         spelt = [_DATA.format(symbol=s, file=made / s) for s in data]
         (made / "data.S").write_text("\n".join([*spelt, _NO_STACK]), encoding="utf-8")
-        text = _source(program, parameters, name, header.name)
+        text = _source(program, parameters, name, header.name) + (_ONE_THREAD if lapack else "")
         (made / "main.c").write_text(text, encoding="utf-8")
         (made / "symbols").write_text(f"{{ global: {name}; {name}_threads; local: *; }};")
         header.write_text(_header(program, parameters, name), encoding="utf-8")
@@ -190,6 +214,9 @@ def write_shared(
             *(f"{k}.o" for k in range(len(objects))), "-I", str(path.parent),
             "-Wl,--version-script=symbols", "-lm", "-lpthread",
         ]  # fmt: skip
+        if lapack:
+            shutil.copy(library_file(), path.parent)
+            command += [f"-L{path.parent}", f"-l:{library_file().name}", "-Wl,-rpath,$ORIGIN"]
         result = subprocess.run(command, cwd=made, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{compiler} does not link {path.name}: {result.stderr.strip()[:2000]}")
@@ -224,10 +251,8 @@ def _outside(program: Program, name: str) -> list[bytes]:
         elif symbol.startswith(PRODUCTS):
             module = symbol.removesuffix("_end")
             found[module] = files(products_code(module))
-        elif not symbol.startswith(TABLE):
-            raise NotImplementedError(
-                f"{name} calls LAPACK's {symbol}, which a library of its own does not have"
-            )
+        elif not symbol.startswith((TABLE, _LAPACK)):
+            raise NotImplementedError(f"{name} uses {symbol}, which is no part of a library")
     return [code for codes in found.values() for code in codes]
 
 
