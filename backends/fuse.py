@@ -26,11 +26,12 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Nothing, Plan, Step
+from .plan import Call, Library, Nothing, Plan, Step, Talk
 from .products import CPU_PRODUCTS, Products
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
+from .talk import overlapped
 
 __all__ = ["fuse"]
 
@@ -352,6 +353,8 @@ def fuse(
             planner.update(eqn)
         elif how == "library":
             planner.append(_library(eqn), eqn.outvars, operands)
+        elif how == "talk":
+            planner.append(Talk(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "table":
@@ -382,4 +385,4 @@ def fuse(
         if made is not None:
             steps.append(made)
     plan = Plan(jaxpr, tuple(steps))
-    return with_epilogues(plan) if epilogues else plan
+    return overlapped(with_epilogues(plan) if epilogues else plan)

@@ -339,11 +339,11 @@ def in_memory(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[in
 # ---------------------------------------------------------------------- the meaning of a kernel
 _UPDATES = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 _RUNNING = {
-    "reduce_sum": np.add,
-    "reduce_prod": np.multiply,
-    "reduce_max": np.maximum,
-    "reduce_min": np.minimum,
-    "reduce_logaddexp": np.logaddexp,
+    "reduce_sum": "cumsum",
+    "reduce_prod": "cumprod",
+    "reduce_max": "cummax",
+    "reduce_min": "cummin",
+    "reduce_logaddexp": "cumlogsumexp",
 }
 
 
@@ -410,7 +410,8 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
                 value = np.expand_dims(np.asarray(value), axes)
             elif op.name == "cumulate":
                 wide = np.broadcast_to(args[0], kernel.sizes)
-                value = _RUNNING[op.attr].accumulate(wide, axes[0], dtype=op.dtype)
+                running = primitives[_RUNNING[op.attr]]
+                value = running.eager(np, wide, axis=axes[0], reverse=False)
             else:
                 params = dict(op.attr or {})
                 result = params.pop("result", None)

@@ -26,8 +26,11 @@ from .moves import combine, identity, moved
 from .plan import Dot
 
 __all__ = [
+    "BYTES",
     "CPU_PRODUCTS",
     "FLOATS",
+    "INT32",
+    "QUAD",
     "SUMMED",
     "Products",
     "convert_to",
@@ -99,7 +102,8 @@ def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> t
         if found is None:
             break
         where, at = found, x
-    if at not in held:
+    # What windows or broadcasts repeat is stored once instead.
+    if at not in held and int(at.aval.size) >= int(v.aval.size):
         return in_order(v)
     place = combine(list(zip(row_major(at.aval.shape), where, strict=True)), len(shape))
     return at, (place.offset, place.strides)

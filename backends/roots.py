@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Container, Iterable
 
@@ -32,11 +33,22 @@ from .products import (
 )
 from .spectral import transform
 from .structure import STRUCTURED
+from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
+_STEPS = (
+    "nothing",
+    "call",
+    "library",
+    "talk",
+    "dot",
+    "fft",
+    "table",
+    "running",
+    "sort",
+)  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -55,8 +67,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
-    nothing to do.
+    'fft', 'table', 'running', 'sort', 'library', 'talk', 'call', 'barrier', or 'nothing' where
+    there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -70,6 +82,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in TALKS and talks(eqn):
+        return "talk"
     if name == "fft_table":
         return "table"
     if name == "sort_bits":
@@ -207,12 +221,11 @@ class Program:
             last, strides, passed = destination(out, readers, moves, self.outputs)
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
-            choices = (
-                (*inputs, (last, (0, strides))),
-                (*inputs, plain[2]),
-                (*plain[:2], (last, (0, strides))),
-                plain,
+            # Where one operand lies as it should not, the other may be read in place all the same.
+            pairs = itertools.product(
+                *([there, made] for there, made in zip(inputs, plain[:2], strict=True))
             )
+            choices = ((*pair, to) for pair in pairs for to in ((last, (0, strides)), plain[2]))
             dot = first = None
             for choice in choices:
                 dot = product(eqn, *choice)
@@ -328,7 +341,7 @@ class Program:
                     several = sinks.setdefault(v, set())
                     if len(several) < 2:
                         several |= ends
-                    if how not in ("call", "library") and (
+                    if how not in ("call", "library", "talk") and (
                         spread or int(eqn.outvars[0].aval.size) > int(v.aval.size)
                     ):
                         repeated.add(v)

@@ -92,6 +92,15 @@ def _debug_from_environment() -> int:
     )
 
 
+def _devices_from_environment() -> int | None:
+    text = os.environ.get("FUNTORCH_NUM_CPU_DEVICES", "").strip()
+    return _devices("num_cpu_devices", int(text) if text.lstrip("-").isdecimal() else text or None)
+
+
+def _devices(name: str, value: Any) -> int | None:
+    return _count(name, None if value == -1 else value)  # what JAX calls no number
+
+
 _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "default_float": _one_of(_FLOATS),
     "default_int": _one_of(_INTS),
@@ -107,6 +116,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "traceback_filtering": _filtering,
     "debug": _level,
     "threads": _count,
+    "num_cpu_devices": _devices,
 }
 
 
@@ -118,6 +128,7 @@ _TRACED = (
 _UNTRACED = {
     "debug",
     "dynamic_sizes",
+    "num_cpu_devices",
     "threads",
     "traceback_filtering",
 }  # and what it does not, nor whether it is traced at all
@@ -198,6 +209,8 @@ class Config(threading.local):
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
+        num_cpu_devices: how many devices a single process pretends to have, so that programs for
+            several run in one (environment variable FUNTORCH_NUM_CPU_DEVICES); None: one.
 
     Example:
         >>> from funtorch.config import config
@@ -222,6 +235,7 @@ class Config(threading.local):
     traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()
     threads: int | None = None
+    num_cpu_devices: int | None = _devices_from_environment()
 
     traced: tuple[str, ...] = _TRACED
     """Names of the settings that change what a traced program records."""

@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -222,6 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False)
     start = command(mpirun, asked.stdout + asked.stderr, ranks, hosts, sorted(carried))
     start += options.mpi_args.split()
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="funtorch-launch-") as folder:
         # Other machines do not see the folder: their lines come through mpirun.
         place = "" if hosts else folder

@@ -21,6 +21,7 @@ import numpy as np
 from funtorch import hardware
 from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete, primitives
 from funtorch.hardware import CPU, Device
+from funtorch.spread import MESH, GlobalArray
 
 __all__ = [
     "HOST",
@@ -41,6 +42,7 @@ __all__ = [
     "own_rules",
     "placed",
     "put",
+    "spread_rules",
 ]
 
 _SERIAL = "the algorithm goes step by step, and NVIDIA's libraries do not have it"
@@ -63,6 +65,9 @@ SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 own_rules: dict[str, Callable[..., Any]] = {}
 """How primitives are computed on a GPU where neither CuPy nor the CPU does it: (device, *buffers,
 **params) -> results."""
+
+spread_rules: list[Callable[..., Any]] = []
+"""How a primitive is computed among processes: (primitive, arrays, params) -> results."""
 
 
 class Deleted:
@@ -181,6 +186,8 @@ def array_of(buffer: Any, weak_type: bool = False) -> ArrayImpl:
 
 def buffer_of(x: Any) -> Any:
     """Return the buffer of a concrete array."""
+    if type(x) is GlobalArray:
+        x.host()
     return x._buffer if type(x) is DeviceArray else x._data
 
 
@@ -188,7 +195,7 @@ def device_of(x: Any) -> Device:
     """Return the device of a concrete array."""
     if type(x) is DeviceArray and type(x._buffer) is not Deleted:
         return hardware.device_of(x._buffer)
-    return CPU
+    return MESH if type(x) is GlobalArray else CPU
 
 
 def delete(x: Any, why: str) -> None:
@@ -206,6 +213,7 @@ def delete(x: Any, why: str) -> None:
 
 def is_deleted(x: Any) -> bool:
     """Tell whether an array's buffer was given away."""
+    x = x._local if type(x) is GlobalArray else x
     return isinstance(x, ArrayImpl) and type(buffer_of(x)) is Deleted
 
 
@@ -269,7 +277,7 @@ def put(x: Any, device: Device) -> Any:
 
 def _stays(x: Any) -> bool:
     """Tell whether an array must not move by itself: on a GPU, or put on the CPU by name."""
-    return type(x) is DeviceArray or getattr(x, "_stays", False)
+    return type(x) in (DeviceArray, GlobalArray) or getattr(x, "_stays", False)
 
 
 def meeting(arrays: Sequence[Any], what: str, names: Sequence[str] = ()) -> Device | None:
@@ -335,6 +343,8 @@ def process(
         if is_deleted(a):
             raise buffer_of(a).error()
     device = meeting(args, prim.name) or default or CPU
+    if device == MESH or prim.spreads:
+        return spread_rules[0](prim, args, params)
     if device == CPU:
         return Eval.process(_plain, prim, args, params)
     with on_gpu(device, prim.name) as xp:

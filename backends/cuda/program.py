@@ -35,6 +35,7 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Wait,
     While,
 )
 from .code import CudaCode
@@ -419,7 +420,8 @@ class _Writer:
         a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
         found = gemms(step)
         if found is None:
-            fields = (step.batches, step.rows, step.sums, step.n, step.places, step.out.aval.dtype)
+            dtypes = (step.a.aval.dtype, step.out.aval.dtype)
+            fields = (step.batches, step.rows, step.sums, step.n, step.places, dtypes)
             given = [(a, step.a), (b, step.b), (out, step.out)]
             self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return
@@ -470,7 +472,10 @@ class _Writer:
         eqn = step.eqn
         self.rule(frame, eqn.prim.name, dict(eqn.params), eqn.invars, eqn.outvars, None)
 
-    library = call
+    library = talk = call
+
+    def wait(self, frame: _Frame, step: Wait) -> None:
+        """Do nothing: on a GPU, collectives end in the order of its stream."""
 
     # ---------------------------------------------------------------- loops
     def carries(

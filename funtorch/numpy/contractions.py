@@ -401,7 +401,11 @@ def einsum(
 
         given = (subscripts, *operands)
         arrays: list[Any] = [
-            asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
+            asarray(a)
+            if k % 2 == 0 and k < len(given) - (len(given) % 2)
+            else np.asarray(a).tolist()
+            if hasattr(a, "__array__")
+            else a
             for k, a in enumerate(given)
         ]
         try:

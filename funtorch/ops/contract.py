@@ -88,6 +88,7 @@ def _mismatch(
 
 
 # -------------------------------------------------------------------------------------------- eager
+_BYTES = np.dtype(np.int8)
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 
 
@@ -111,6 +112,11 @@ def _eager(
     dtype = a.dtype
     out_dtype = dtype if out_dtype is None else out_dtype
     inner = inner_dtype(dtype, out_dtype)
+    if dtype == _BYTES and inner.kind == "i" and inner.itemsize <= 4:
+        # Sums of products of bytes are exact in float64, in which there is BLAS. What is too large
+        # for the result wraps around on the way there.
+        out = _contract(xp, *(x.astype(dtypes.float64) for x in (a, b)), dimension_numbers)
+        return out.astype(xp.int64).astype(out_dtype)
     if inner != dtype:
         a, b = a.astype(inner), b.astype(inner)
     out = _contract(xp, a, b, dimension_numbers)

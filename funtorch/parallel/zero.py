@@ -12,12 +12,16 @@ from typing import Any
 
 import funtorch.numpy as fnp
 from funtorch import lax, tree
-from funtorch.optim.base import GradientTransformationExtraArgs, check_positive, with_extra_args_support
+from funtorch.optim.base import (
+    GradientTransformationExtraArgs,
+    check_positive,
+    with_extra_args_support,
+)
 from funtorch.optim.clipping import shrunk
 from funtorch.optim.norms import global_norm, squared_norm
 from funtorch.sharding import PartitionSpec
 
-from .averaging import BUCKET_BYTES, average, buckets, checked, is_mapped, joined
+from .averaging import BUCKET_BYTES, average, buckets, check_own, checked, is_mapped, joined
 
 __all__ = ["divided_axis", "divided_specs", "gathered", "own_part", "scattered", "zero"]
 
@@ -33,7 +37,7 @@ def divided_axis(shape: Sequence[int], parts: int) -> int | None:
         The first of the longest axes whose size is a multiple of ``parts``; None if there is none.
 
     Example:
-        >>> from funtorch.distributed.zero import divided_axis
+        >>> from funtorch.parallel import divided_axis
         >>> divided_axis((10, 64), 4), divided_axis((10,), 4), divided_axis((), 4)
         (1, None, None)
     """
@@ -54,7 +58,7 @@ def divided_specs(values: Any, parts: int, axis_name: Hashable = "data") -> Any:
 
     Example:
         >>> import numpy as np
-        >>> from funtorch.distributed.zero import divided_specs
+        >>> from funtorch.parallel import divided_specs
         >>> divided_specs({"w": np.ones((3, 4)), "b": np.ones(3)}, 2)
         {'b': PartitionSpec(), 'w': PartitionSpec(None, 'data')}
     """
@@ -92,9 +96,7 @@ def _from_rows(rows: Any, shape: Sequence[int], axis: int) -> Any:
     return fnp.moveaxis(rows.reshape(moved), 0, axis)
 
 
-def scattered(
-    grads: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES
-) -> Any:
+def scattered(grads: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES) -> Any:
     """Average gradients over processes, and keep this process's part of each.
 
     The parts are those of `own_part`; together they cost half the communication of `average`.
@@ -113,7 +115,7 @@ def scattered(
     Example:
         >>> import funtorch as ft
         >>> import funtorch.numpy as fnp
-        >>> from funtorch.distributed.zero import scattered
+        >>> from funtorch.parallel import scattered
         >>> ft.vmap(scattered, axis_name="data")(fnp.array([[1.0, 2.0], [3.0, 4.0]]))
         Array([[2.],
                [3.]], dtype=float32)
@@ -142,11 +144,7 @@ def scattered(
 
 
 def gathered(
-    values: Any,
-    like: Any,
-    axis_name: Hashable = "data",
-    *,
-    bucket_bytes: int = BUCKET_BYTES,
+    values: Any, like: Any, axis_name: Hashable = "data", *, bucket_bytes: int = BUCKET_BYTES
 ) -> Any:
     """Put the parts that all processes have together to whole arrays: the inverse of `own_part`.
 
@@ -162,7 +160,7 @@ def gathered(
     Example:
         >>> import funtorch as ft
         >>> import funtorch.numpy as fnp
-        >>> from funtorch.distributed.zero import gathered
+        >>> from funtorch.parallel import gathered
         >>> gather = ft.vmap(lambda x: gathered(x, fnp.zeros(2)), axis_name="data")
         >>> gather(fnp.array([[1.0], [2.0]]))
         Array([[1., 2.],
@@ -232,7 +230,7 @@ def zero(
         >>> import funtorch as ft
         >>> import funtorch.numpy as fnp
         >>> from funtorch import optim
-        >>> from funtorch.distributed.zero import zero
+        >>> from funtorch.parallel import zero
         >>> optimizer = zero(optim.sgd(1.0, momentum=0.9), "data")
         >>> params = fnp.zeros(2)
         >>> state = optimizer.init(params)  # of two entries; each process has one of them
@@ -256,6 +254,7 @@ def zero(
             if max_norm is not None:
                 grads = shrunk(grads, global_norm(grads), max_norm)
             return inner.update(grads, state, params, **extra)
+        check_own("zero", grads, axis_name)
         parts = scattered(grads, axis_name, bucket_bytes=bucket_bytes)
         if max_norm is not None:
             parts = shrunk(parts, _global_norm(parts, grads, axis_name), max_norm)
@@ -264,4 +263,3 @@ def zero(
         return gathered(updates, grads, axis_name, bucket_bytes=bucket_bytes), state
 
     return GradientTransformationExtraArgs(inner.init, update)
-
