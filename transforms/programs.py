@@ -259,8 +259,10 @@ class Program:
             return functools.partial(_call_spread, self.jaxpr, self.consts, builder(self.out_tree))
         (run, scalars), build = self._runnable(), builder(self.out_tree)
         avals, place = self.jaxpr.out_avals, None if self.device == CPU else self.device
-        buffer = functools.partial(_buffer_on, self.device)
-        consts = [buffer(prepared(c)) for c in (*scalars, *self.consts)]
+        if place is None:
+            consts = [_buffer_here(prepared(c)) for c in (*scalars, *self.consts)]
+        else:
+            consts = [_array_on(place, prepared(c)) for c in (*scalars, *self.consts)]
         weak = [a.weak_type for a in avals]
         kinds = [kind_of(a.shape, a.dtype, a.weak_type, place) for a in avals]
         gone = [k - len(self.consts) for k in sorted(self.donated)]
@@ -271,8 +273,9 @@ class Program:
             return build([*map(ArrayImpl, outs, weak, kinds)])
 
         def call_there(arrays: Sequence[ArrayImpl]) -> Any:
-            outs = run([*consts, *map(buffer, arrays)])
-            return build([*map(DeviceArray, outs, weak, kinds)])
+            given = [x if type(x) is DeviceArray else _array_on(place, x) for x in arrays]
+            outs, where = run.on_arrays([*consts, *given])  # type: ignore[attr-defined]
+            return build([*map(DeviceArray, outs, weak, kinds, where)])
 
         if place is not None:
             call = call_there
@@ -403,8 +406,11 @@ def _prepared_there(x: DeviceArray) -> DeviceArray:
     return x
 
 
-def _buffer_on(device: Device, x: ArrayImpl) -> Any:
-    """Return an array's buffer for a program on a device, moved there if need be."""
-    if type(x) is not DeviceArray:
-        return x._data if device == CPU else moved(x._data, device)
-    return x.host() if device == CPU else x._buffer
+def _buffer_here(x: ArrayImpl) -> Any:
+    """Return an array's buffer in the CPU's memory."""
+    return x.host() if type(x) is DeviceArray else x._data
+
+
+def _array_on(device: Device, x: ArrayImpl) -> DeviceArray:
+    """Return an array in the memory of a GPU, moved there if need be."""
+    return x if type(x) is DeviceArray else DeviceArray(moved(x._data, device))
