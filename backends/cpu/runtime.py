@@ -33,7 +33,8 @@ from .entry import CONTIGUOUS, DATA, FLAGS, LIST_ITEMS, TYPE
 from .fourier import TABLE, table_address
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
-from .program import COPY, RAISED, Program
+from .program import COPY, FAILED, RAISED, Program
+from .talk import TALK, talk_address
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
 __all__ = ["PRODUCTS", "Entry", "bind", "entry_of", "load"]
@@ -107,6 +108,8 @@ def _address(name: str) -> int:
         return _gemm(name.removesuffix("_end"))[name]
     if name.startswith(TABLE):
         return table_address(name)
+    if name.startswith(TALK):
+        return talk_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
@@ -363,6 +366,11 @@ def bind(
     def failed(code: int, state: Any, buffers: list[Any]) -> list[Any]:
         if code == RAISED:
             raise state.error
+        if code == FAILED:
+            raise RuntimeError(
+                "MPI has failed in a collective of a compiled program: another rank has ended, or "
+                "the connection to it"
+            )
         assert code == COPY
         return run([_plain(x) for x in buffers[len(consts) :]])
 
