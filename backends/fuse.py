@@ -26,7 +26,7 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Nothing, Plan, Step
+from .plan import Attention, Call, Library, Nothing, Plan, Step
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
@@ -353,6 +353,8 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
             planner.append(running(eqn), eqn.outvars, operands)
         elif how == "nothing":
             planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
+        elif how == "attention":
+            planner.append(Attention(eqn), eqn.outvars, operands)
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":

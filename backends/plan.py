@@ -15,6 +15,7 @@ from funtorch.ops.lapack import Recipe
 from .kernel import Affine, Kernel
 
 __all__ = [
+    "Attention",
     "Branch",
     "Call",
     "Conv",
@@ -252,6 +253,13 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True)
 class Scan:
     """Run ``body`` ``length`` times; the equation is one of the scan primitive."""
 
@@ -277,8 +285,8 @@ class Branch:
 
 
 Step = (
-    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
-    | While | Branch
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call
+    | Attention | Scan | While | Branch
 )  # fmt: skip
 
 

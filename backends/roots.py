@@ -26,8 +26,10 @@ from .structure import STRUCTURED
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+KEPT = ("attention", "attention_grad")
+"""What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
+_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort", "attention")
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -46,8 +48,8 @@ def kind(eqn: Eqn) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
-    nothing to do.
+    'fft', 'table', 'running', 'sort', 'attention', 'library', 'call', 'barrier', or 'nothing'
+    where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -61,6 +63,8 @@ def kind(eqn: Eqn) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in KEPT:
+        return "attention"
     if name == "fft_table":
         return "table"
     if name == "sort_bits":
