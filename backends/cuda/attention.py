@@ -23,8 +23,8 @@ import numpy as np
 from funtorch.jaxpr import Eqn
 from funtorch.ops.attention import LOWEST, wide_of
 
-from ..cpu.elements import TYPES
-from ..cpu.scalar import scalar
+from ..scalars.elements import TYPES
+from ..scalars.scalar import scalar
 from .code import CudaCode, KernelLaunch
 from .memory import from_memory, memory_type, to_memory
 from .schedules import BYTES, THREADS
