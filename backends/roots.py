@@ -37,6 +37,8 @@ from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+KEPT = ("attention", "attention_grad")
+"""What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 _STEPS = (
     "nothing",
@@ -48,6 +50,7 @@ _STEPS = (
     "table",
     "running",
     "sort",
+    "attention",
 )  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
@@ -67,8 +70,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'talk', 'call', 'barrier', or 'nothing' where
-    there is nothing to do.
+    'fft', 'table', 'running', 'sort', 'attention', 'library', 'talk', 'call', 'barrier', or
+    'nothing' where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -82,6 +85,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in KEPT:
+        return "attention"
     if name in TALKS and talks(eqn):
         return "talk"
     if name == "fft_table":

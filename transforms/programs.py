@@ -27,6 +27,7 @@ from ..backends import (
     cost_analysis,
     explain_program,
     fit,
+    kept_by,
     memory_analysis,
     spelled,
 )
@@ -48,12 +49,17 @@ jit_p = Primitive("jit", multiple_results=True)
 call_rules(jit_p)
 
 
+def simplified(jaxpr: Jaxpr, device: Device) -> Jaxpr:
+    """Return a program as it is compiled for a device."""
+    return simplify(jaxpr, kept_by(device))
+
+
 def compiled(
     jaxpr: Jaxpr, donated: frozenset[int] = frozenset(), device: Device = CPU
 ) -> Callable[[Sequence[Any]], list[Any]]:
     run = jaxpr.memo.get(("compiled", donated, device))
     if run is None:
-        run = compile_jaxpr(simplify(jaxpr), donated, device)
+        run = compile_jaxpr(simplified(jaxpr, device), donated, device)
         jaxpr.memo["compiled", donated, device] = run
     return run
 
@@ -76,7 +82,9 @@ def segment(
         a function of buffers, and the positions of inputs that it overwrites.
     """
     gone = _usable(jaxpr, donated)
-    spelling = None if config.debug_nans or config.debug_infs else spelled(simplify(jaxpr))
+    spelling = (
+        None if config.debug_nans or config.debug_infs else spelled(simplified(jaxpr, device))
+    )
     key = spelling, gone, device
     run = _segments.get(key)
     if run is None or spelling is None:
@@ -152,21 +160,30 @@ COMPILED_THERE = ("scatter", "scatter_add", "scatter_max", "scatter_min", "scatt
 def _compiled_there(prim: Primitive) -> Callable[..., Any]:
     """Return the rule that compiles a primitive, for each type of its arguments, and runs it."""
 
+    many = prim.multiple_results
+
     def rule(device: Device, *buffers: Any, **params: Any) -> Any:
         types = tuple((b.shape, b.dtype) for b in buffers)
         key = prim.name, types, tuple(sorted(params.items()))
         if key not in _singles:
             avals = [ShapedArray(*t) for t in types]
-            ins, out = [Var(a) for a in avals], Var(prim.type(*avals, **params))
-            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, [out])], [out])
+            made = prim.type(*avals, **params)
+            ins, outs = [Var(a) for a in avals], [Var(a) for a in (made if many else [made])]
+            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
             if len(_singles) > _MOST_SINGLES:
                 _singles.popitem(last=False)
-        return compiled(_singles[key], device=device)(list(buffers))[0]
+        found = compiled(_singles[key], device=device)(list(buffers))
+        return found if many else found[0]
 
     return rule
 
 
-own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
+ATTENTION = ("attention", "attention_grad")
+"""Primitives that have kernels on a GPU, but no eager rule that is as good."""
+
+own_rules.update(
+    {name: _compiled_there(primitives[name]) for name in (*COMPILED_THERE, *ATTENTION)}
+)
 
 
 def _narrow_products(prim: Primitive) -> Callable[..., Any]:
@@ -243,7 +260,7 @@ class Program:
 
     def simplified(self) -> Jaxpr:
         """Return the program that is compiled."""
-        jaxpr = simplify(self.jaxpr)
+        jaxpr = simplified(self.jaxpr, self.device)
         if self.budget is not None and self.record.memory is None:
             self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
         return jaxpr if self.record.memory is None else self.record.memory.jaxpr
