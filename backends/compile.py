@@ -17,6 +17,7 @@ from .cpu.blas import library_of
 from .cpu.codegen import kept_code, object_code, start_compiler
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
+from .cuda import linalg  # noqa: F401  (registers its rules)
 from .cuda.runtime import compile_for
 from .eager import eager_program
 from .fuse import fuse

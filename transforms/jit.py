@@ -35,6 +35,7 @@ from .programs import Program, Record, jit_p, prepared, segment
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
+from .varying import in_body
 
 __all__ = [
     "Compiled",
@@ -160,7 +161,7 @@ class Jitted:
 
     def _call(self, args: Any, kwargs: Any) -> Any:
         """Look the program up by structure, types and values; stage it if there is none."""
-        if config.disable_jit:
+        if config.disable_jit or in_body():
             return self._fun(*args, **kwargs)
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))

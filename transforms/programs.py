@@ -14,9 +14,10 @@ from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, primitives
 from funtorch.dims import NotDynamic
-from funtorch.hardware import CPU, Device, cupy
-from funtorch.jaxpr import Eqn, Jaxpr, Var
+from funtorch.hardware import CPU, Device, cupy, processes
+from funtorch.jaxpr import Eqn, Jaxpr, Var, stage
 from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
+from funtorch.spread import MESH
 from funtorch.treecode import builder
 
 from ..backends import (
@@ -33,9 +34,11 @@ from .arguments import as_arrays
 from .dynamic import Sizes
 from .families import Bound, Family, TraceAt
 from .loops import run_while, while_p
+from .ranks import meet
 from .restage import call_rules
 from .scan import scan_p
 from .simplify import simplify
+from .spmd import Piece, has_shard_map, piece_of, spread_jaxpr, whole_of
 
 __all__ = ["Program", "Record", "compiled", "jit_p", "prepared", "segment"]
 
@@ -166,6 +169,23 @@ def _compiled_there(prim: Primitive) -> Callable[..., Any]:
 own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
 
 
+def _narrow_products(prim: Primitive) -> Callable[..., Any]:
+    """Return the rule of products: CuPy converts float16 and fails for stacks of bfloat16, so that
+    products of narrow dtypes, and those that are to be quick, are compiled."""
+    there = _compiled_there(prim)
+
+    def rule(device: Device, a: Any, b: Any, **params: Any) -> Any:
+        if a.dtype in _NARROW or "precision" in params:
+            return there(device, a, b, **params)
+        return prim.eager(cupy(), a, b, **params)
+
+    return rule
+
+
+_NARROW = (dtypes.float16, dtypes.bfloat16, dtypes.int8)
+own_rules["dot_general"] = _narrow_products(primitives["dot_general"])
+
+
 # -------------------------------------------------------------------------------------- one program
 class Record:
     """Why a program was made, how long it took until it could run, and how it fits in memory."""
@@ -202,6 +222,8 @@ class Program:
     ) -> None:
         self.record = record
         self.device = meeting(jaxpr.consts, f"what {name} closes over") or device
+        if has_shard_map(jaxpr) and processes.count > 1:
+            self.device = MESH
         self.budget = budget
         self.consts = jaxpr.consts
         self.jaxpr = jaxpr.hoisted()
@@ -233,6 +255,8 @@ class Program:
 
     def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
         """Return the function from arrays, of the program's types and contiguous, to the result."""
+        if self.device == MESH:
+            return functools.partial(_call_spread, self.jaxpr, self.consts, builder(self.out_tree))
         (run, scalars), build = self._runnable(), builder(self.out_tree)
         avals, place = self.jaxpr.out_avals, None if self.device == CPU else self.device
         buffer = functools.partial(_buffer_on, self.device)
@@ -288,6 +312,44 @@ class Program:
     def explain(self) -> Explanation:
         jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
         return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
+
+
+# ------------------------------------------------------------------------------ spread programs
+def _call_spread(
+    jaxpr: Jaxpr, consts: Sequence[Any], build: Callable[[Any], Any], arrays: Sequence[Any]
+) -> Any:
+    """Run the program of this process."""
+    return build(_run_spread(jaxpr, [*consts, *arrays]))
+
+
+def _run_spread(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
+    """Run this process's part of a program of whole arrays, compiled for where their parts are."""
+    pieces = [piece_of(x) for x in arrays]
+    shardings = tuple(p.sharding for p in pieces)
+    found = jaxpr.memo.get(("spread", shardings))
+    if found is None:
+        found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, pieces)
+    local, after = found
+    buffers = [prepared(p.value)._data for p in pieces]
+    outs = compiled(local)([*local.consts, *buffers] if local.consts else buffers)
+    weak = [a.weak_type for a in local.out_avals]
+    values = map(ArrayImpl, outs, weak)
+    return [whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)]
+
+
+def _spread_program(jaxpr: Jaxpr, pieces: Sequence[Piece]) -> tuple[Jaxpr, list[Any]]:
+    """Return the program of this process, and where its results are."""
+    after: list[Any] = []
+
+    def run(*values: Any) -> list[Any]:
+        ins = [Piece(v, p.sharding) for v, p in zip(values, pieces, strict=True)]
+        outs = spread_jaxpr(jaxpr, ins)
+        after[:] = [p.sharding for p in outs]
+        return [p.value for p in outs]
+
+    local = stage(run, [p.value.aval for p in pieces])
+    meet(local)
+    return local, after
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:

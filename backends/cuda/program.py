@@ -35,6 +35,7 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Wait,
     While,
 )
 from .code import CudaCode
@@ -419,13 +420,14 @@ class _Writer:
         a, b, out = (self.at(frame, v) for v in (step.a, step.b, step.out))
         found = gemms(step)
         if found is None:
-            fields = (step.batches, step.rows, step.sums, step.n, step.places, step.out.aval.dtype)
+            dtypes = (step.a.aval.dtype, step.out.aval.dtype)
+            fields = (step.batches, step.rows, step.sums, step.n, step.places, dtypes)
             given = [(a, step.a), (b, step.b), (out, step.out)]
             self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return
-        size = step.out.aval.dtype.itemsize
-        for gemm, (x, y, z) in found:
-            self.out.append(Product(gemm, a + x * size, b + y * size, out + z * size))
+        for gemm, starts in found:
+            places = zip((a, b, out), starts, gemm.dtypes, strict=True)
+            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -470,7 +472,10 @@ class _Writer:
         eqn = step.eqn
         self.rule(frame, eqn.prim.name, dict(eqn.params), eqn.invars, eqn.outvars, None)
 
-    library = call
+    library = talk = call
+
+    def wait(self, frame: _Frame, step: Wait) -> None:
+        """Do nothing: on a GPU, collectives end in the order of its stream."""
 
     # ---------------------------------------------------------------- loops
     def carries(

@@ -21,11 +21,12 @@ from funtorch.hardware import Device
 from funtorch.jaxpr import Jaxpr
 from funtorch.placement import SYNC, array_of, buffer_of, largest_arrays
 
-from ..cpu.runtime import Memory, memory_of
 from ..fuse import fuse
 from ..layout import lay_out
+from ..memory import Memory, memory_of
 from .code import module_text
 from .driver import Driver, driver_of
+from .gemm import GPU_PRODUCTS
 from .program import (
     VECTOR,
     At,
@@ -56,7 +57,8 @@ _LEAST_NODES = 2
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        plan = fuse(jaxpr, epilogues=False, together=1 << 12)  # launches cost more than code
+        together = 1 << 12  # launches cost more than code
+        plan = fuse(jaxpr, epilogues=False, together=together, machine=GPU_PRODUCTS)
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:
             print(plan, layout, sep="\n", file=sys.stderr)
