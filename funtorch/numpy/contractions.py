@@ -19,6 +19,7 @@ from funtorch.numpy.promotion import (
     broadcast_shapes,
     canonical_axis,
     check_precision,
+    check_sharding,
     convert,
     describe,
     no_out,
@@ -66,7 +67,14 @@ def _result(out: Any, preferred: Any) -> Any:
 
 
 @direct(np.matmul, FLOATS, pair)
-def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
     Args:
@@ -90,6 +98,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         numpy.matmul
     """
     check_precision(precision, "matmul")
+    check_sharding(out_sharding, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -125,7 +134,14 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
 
 
 @direct(np.dot, FLOATS, pair)
-def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def dot(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
     Args:
@@ -135,6 +151,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
         numpy.dot
     """
     check_precision(precision, "dot")
+    check_sharding(out_sharding, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -151,7 +168,13 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
 
 
 def tensordot(
-    a: Any, b: Any, axes: Any = 2, *, precision: Any = None, preferred_element_type: Any = None
+    a: Any,
+    b: Any,
+    axes: Any = 2,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Contract several axes of two arrays.
 
@@ -164,6 +187,7 @@ def tensordot(
         numpy.tensordot
     """
     check_precision(precision, "tensordot")
+    check_sharding(out_sharding, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -373,6 +397,7 @@ def einsum(
     optimize: Any = "auto",
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Sum products of arrays along named axes.
 
@@ -395,6 +420,7 @@ def einsum(
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
     check_precision(precision, "einsum")
+    check_sharding(out_sharding, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum
