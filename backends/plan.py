@@ -15,6 +15,7 @@ from funtorch.ops.lapack import Recipe
 from .kernel import Affine, Kernel
 
 __all__ = [
+    "Attention",
     "Branch",
     "Call",
     "Conv",
@@ -93,6 +94,7 @@ class Dot:
             (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
             stride of out is 1, and one of the last two of b.
         after: what is done with each block of out; out itself is not written then.
+        tf32: whether GPUs may round float32 operands to TF32.
     """
 
     a: Var
@@ -104,6 +106,7 @@ class Dot:
     n: int
     places: tuple[Affine, Affine, Affine]
     after: Epilogue | None = None
+    tf32: bool = False
 
     @property
     def batch(self) -> int:
@@ -275,6 +278,13 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True)
 class Scan:
     """Run ``body`` ``length`` times; the equation is one of the scan primitive."""
 
@@ -301,7 +311,7 @@ class Branch:
 
 Step = (
     Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Talk | Wait | Nothing | Call
-    | Scan | While | Branch
+    | Attention | Scan | While | Branch
 )  # fmt: skip
 
 

@@ -203,11 +203,11 @@ __all__ = [
 # Imported when they are first asked for, since not every program trains.
 _LATER = [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx",
-    "optim", "parallel", "stages", "test_util",
+    "optim", "parallel", "quant", "stages", "test_util",
 ]  # fmt: skip
 __all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx", "nnx", "onnx",
-    "optim", "parallel", "stages", "test_util",
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
+    "nnx", "onnx", "optim", "parallel", "quant", "stages", "test_util",
 ]  # fmt: skip
 
 

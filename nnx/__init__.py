@@ -38,6 +38,7 @@ from . import (
     patches,
     piecewise,
     pooling,
+    quantized,
     recurrent,
     resize,
     selection,
@@ -80,6 +81,7 @@ from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
+from .quantized import *
 from .recurrent import *
 from .resize import *
 from .selection import *
@@ -123,6 +125,7 @@ __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
+__all__ += quantized.__all__
 __all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__

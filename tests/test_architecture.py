@@ -79,6 +79,7 @@ FLOORS = {
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
     "funtorch.amp": 5,
+    "funtorch.quant": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
     "funtorch.data": 5,
@@ -97,6 +98,7 @@ FLOORS = {
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
     "funtorch.launch": 6,
+    "funtorch.onnx": 5,
     "funtorch.nnx": 6,
 }
 

@@ -62,7 +62,8 @@ def relinked(text: str) -> str:
     text = re.sub(r"\]\((?:\.\./)?README\.md\)", "](index.md)", text)
     for file, page in FROM_ROOT.items():
         text = re.sub(rf"\]\((?:\.\./)?{file}", f"]({page}.md", text)
-    return text
+    known = "|".join(p.stem for p in (ROOT / "examples").glob("*.py"))
+    return re.sub(rf"(?<!\[)`({known})\.py`(?!\])", r"[`\1.py`](examples/\1.md)", text)
 
 
 def toctree(caption: str, pages: list[str]) -> str:

@@ -30,6 +30,30 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Pages of each section, in order; those that are not written yet are left out."""
 
+TITLES = {
+    "coming-from": "What you know already",
+    "jvp": "Forward mode",
+    "vmap": "Mapping",
+    "sow-and-reap": "Sow, reap, plant",
+    "checks": "Checks",
+    "callbacks": "Callbacks",
+    "checkpointing": "Recomputing",
+    "custom-rules": "Custom rules",
+    "dynamic-axes": "Several sizes",
+    "nnx": "Layers",
+    "nnx-training": "Training",
+    "nnx-sequences": "Sequences",
+    "data": "Data",
+    "howto-own-rules": "Own rules",
+    "howto-resume": "Resume a run",
+    "howto-gpu": "Use a GPU",
+    "howto-nans": "Find nans",
+    "howto-saving": "Load weights",
+    "howto-speed": "Make it fast",
+    "extending": "New primitives",
+}
+"""What the side bar calls pages whose own titles are long."""
+
 OTHERS = "Inside"
 """The section that takes pages which no section names."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import pkgutil
 import re
 import types
+import typing
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,7 +167,7 @@ class Reference:
         hidden += [f"   {b}\n" for b in below]
         if hidden:
             parts += ["\n.. toctree::\n   :hidden:\n   :titlesonly:\n\n", *hidden, "\n"]
-        if "" in groups and groups[""]:
+        if groups.get(""):
             parts += [heading("Reference", "-"), *map(self._entry, groups[""])]
         return "".join(parts)
 
@@ -240,7 +242,7 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
     """Yield the documented public methods and properties that a class of ours has itself."""
     seen = set()
     for base in cls.__mro__:
-        if base is not cls and not (cls.__name__ == base.__name__):  # Array stands for core's Array
+        if base is not cls and cls.__name__ != base.__name__:  # Array stands for core's Array
             continue
         for name, value in vars(base).items():
             fun = getattr(value, "__func__", value)
@@ -267,7 +269,9 @@ def doc_of(value: Any) -> str:
         return ""
     own = str(getattr(value, "__module__", "") or type(value).__module__).startswith("funtorch")
     own = own or isinstance(value, (property, classmethod, staticmethod, types.ModuleType))
-    of_type = not isinstance(value, type) and doc == getattr(type(value), "__doc__", None)
+    of_type = type(value).__module__.partition(".")[0] != "funtorch" and (
+        not isinstance(value, type) and doc == getattr(type(value), "__doc__", None)
+    )
     if doc == getattr(getattr(np, getattr(value, "__name__", ""), None), "__doc__", None):
         return ""  # NumPy's own
     if inspect.isclass(value) and doc.startswith((f"{value.__name__}(", "Create a collection")):
@@ -297,6 +301,8 @@ def signature(value: Any, bound: bool = False) -> str:
     """Return the signature of a callable in one line, without annotations that say nothing."""
     if inspect.isclass(value):
         value, bound = value.__dict__.get("__init__") or value, "__init__" in value.__dict__
+    if isinstance(value, enum.EnumType):
+        return ""
     try:
         sig = inspect.signature(value)
     except (TypeError, ValueError):
@@ -310,6 +316,8 @@ def signature(value: Any, bound: bool = False) -> str:
 def written(annotation: Any) -> Any:
     if annotation in (inspect.Parameter.empty, "Any", Any):
         return inspect.Parameter.empty
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return Written(re.sub(r"\b(funtorch|typing|numpy)\.(\w+\.)*", "", text).replace("'", ""))
 

@@ -1,7 +1,7 @@
 """The side bar: all sections, and of nested pages those on the way to the one that is shown.
 
-Furo asks Sphinx for the whole tree of pages on every page, which takes most of the time of a build and
-of every page's size. It is written here from the same tables.
+Furo asks Sphinx for the whole tree of pages on every page, which takes most of the time of a build
+and of every page's size. It is written here from the same tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import html
 from collections.abc import Callable
 from typing import Any
 
-from navigation import sections
+from navigation import TITLES, sections
 
 
 def setup(app: Any) -> None:
@@ -42,7 +42,7 @@ def tree(env: Any, shown: str, path_to: Callable[[str], str]) -> str:
         for page in pages:
             below = env.toctree_includes.get(page, []) if page in above else []
             mark = " current" if page in above else ""
-            title = html.escape(env.titles[page].astext())
+            title = html.escape(TITLES.get(page) or env.titles[page].astext())
             out.append(
                 f'<li class="toctree-l{level}{mark}"><a class="reference internal" '
                 f'href="{path_to(page)}">{title}</a>{items(below, level + 1)}</li>'

@@ -23,6 +23,7 @@ from funtorch.numpy.promotion import (
     describe,
     no_out,
     promote,
+    rounded,
     spread_to,
     to_array,
     to_arrays,
@@ -48,14 +49,15 @@ __all__ = [
 ]
 
 
-def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None) -> Any:
+def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None, precision: Any = None) -> Any:
     """Bind dot_general on two Arrays of any dtypes; bool and small integers stay in their dtype."""
     a, b = promote("dot_general", a, b)
     if a.dtype == dtypes.bool_:
         wide = contract(convert(a, dtypes.int32), convert(b, dtypes.int32), dims)
         return elementwise.not_equal(wide, 0)
+    out_dtype = a.dtype if out_dtype is None else out_dtype
     return primitives["dot_general"].bind(
-        a, b, dimension_numbers=dims, out_dtype=a.dtype if out_dtype is None else out_dtype
+        a, b, dimension_numbers=dims, out_dtype=out_dtype, **rounded(precision)
     )
 
 
@@ -70,7 +72,8 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     Args:
         a: array of shape (..., n, k) or (k,).
         b: array of shape (..., k, m) or (k,).
-        precision: accepted for JAX's sake; products are always computed in full precision.
+        precision: by JAX's names; 'high' and the like let GPUs round float32 operands to TF32,
+            CPUs always compute in full precision.
         preferred_element_type: dtype of the result.
 
     Returns:
@@ -102,11 +105,11 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     if x.ndim <= 2 and y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if x.ndim == 1:
-        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype)
+        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype, precision)
         return out
     batch_x, batch_y = x.shape[:-2], y.shape[:-2]
     try:
@@ -118,7 +121,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     x, y = spread_to(x, batch + x.shape[-2:]), spread_to(y, batch + y.shape[-2:])
     n = len(batch)
     axes = tuple(range(n))
-    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype)
+    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype, precision)
 
 
 @direct(np.dot, FLOATS, pair)
@@ -142,7 +145,9 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
+    return _result(
+        contract(x, y, (((ka,), (kb,)), ((), ())), None, precision), preferred_element_type
+    )
 
 
 def tensordot(
@@ -174,7 +179,8 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    return _result(contract(x, y, ((ca, cb), ((), ()))), preferred_element_type)
+    out = contract(x, y, ((ca, cb), ((), ())), None, precision)
+    return _result(out, preferred_element_type)
 
 
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
@@ -187,7 +193,8 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     x, y = to_arrays("inner", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
-    return tensordot(x, y, (-1, -1), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return tensordot(x, y, (-1, -1), **options)
 
 
 def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -214,7 +221,8 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     """
     check_precision(precision, "vdot")
     x, y = to_arrays("vdot", a=a, b=b)
-    return dot(conjugate(ravel(x)), ravel(y), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return dot(conjugate(ravel(x)), ravel(y), **options)
 
 
 def vecdot(
@@ -237,7 +245,7 @@ def vecdot(
         raise ValueError(
             f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
         )
-    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1))
+    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1), precision=precision)
     return _result(out[..., 0, 0], preferred_element_type)
 
 
@@ -423,21 +431,21 @@ def einsum(
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output))
+        xs.append(_einsum_step(taken, inputs.split(","), output, precision))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
+def _einsum_step(xs: list[Any], names: list[str], output: str, precision: Any = None) -> Any:
     """Compute one step: of one array, or of two (of more by turns)."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims)
+        out = contract(a, b, dims, None, precision)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, precision)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -451,7 +459,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims)
+    out = contract(a, b, dims, None, precision)
     return out if perm is None else transpose(out, perm)
 
 

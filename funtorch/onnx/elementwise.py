@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import funtorch.numpy as fnp
@@ -89,13 +90,37 @@ def _is_inf(n: Node, x: Any) -> Any:
 
 
 def _cast_to(n: Node, x: Any, dtype: Any) -> Any:
-    x = array(x) if not (isinstance(x, np.ndarray) and x.dtype.kind == "O") else x
-    if isinstance(x, np.ndarray):
-        raise n.unsupported("strings become no numbers here")
-    dtype = np.dtype(dtype)
-    if dtype in NARROW:
-        raise n.unsupported(f"{dtype.name} is what weights are kept in; casts to it are not done")
-    return x.astype(dtype)
+    x, dtype = array(x), np.dtype(dtype)
+    kept = NARROW.get(dtype)
+    if kept is None:
+        return x.astype(dtype)
+    if kept == np.float32:
+        return narrow_float(x.astype("float32"), dtype, bool(n.get("saturate", 1)))
+    low, high = int(ml_dtypes.iinfo(dtype).min), int(ml_dtypes.iinfo(dtype).max)
+    return (((x.astype("int32") - low) & (high - low)) + low).astype(kept)
+
+
+def narrow_float(x: Any, dtype: np.dtype, saturate: bool) -> Any:
+    """Round to the values of a float of 8 bits or fewer.
+
+    Args:
+        x: float32.
+        dtype: the type.
+        saturate: whether what is too large becomes the largest value.
+    """
+    info = ml_dtypes.finfo(dtype)
+    has_inf = bool(np.isinf(np.float32(np.inf).astype(dtype).astype(np.float32)))
+    _, exponent = fnp.frexp(x)
+    least = math.frexp(float(info.smallest_normal))[1]
+    step = fnp.ldexp(fnp.ones_like(x), fnp.maximum(exponent, least) - 1 - int(info.nmant))
+    rounded = fnp.round(x / step) * step
+    most = float(info.max)
+    over = math.inf if has_inf else math.nan
+    if dtype.name.startswith("float4"):
+        return fnp.where(fnp.isnan(x), -0.0, fnp.clip(rounded, -most, most))
+    if saturate:
+        return fnp.where(fnp.isnan(x), x, fnp.clip(rounded, -most, most))
+    return fnp.where(fnp.abs(rounded) > most, fnp.copysign(over, x), rounded)
 
 
 def _cast(n: Node, x: Any) -> Any:

@@ -1,8 +1,8 @@
 """Run an ONNX graph with our operations: names to values, node by node.
 
-What is known is computed at once, so that shapes are numbers: constants, shapes of arrays, and small
-arrays computed from these. All else goes through the public functions of FunTorch, so a graph can
-be transformed and compiled like any function.
+What is known is computed at once, so that shapes are numbers: constants, shapes of arrays, and
+small arrays computed from these. All else goes through the public functions of FunTorch, so a
+graph can be transformed and compiled like any function.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ class Context:
 
     Args:
         rules: by operator, of ONNX's own domain.
+        own: by operator, of any domain; they come first.
         opsets: the versions of the domains.
         functions: of the model, by domain and name.
-        attributes: that the function around the nodes was called with.
+        attributes: that the function around the nodes was called with, as ``AttributeProto``.
         depth: how many functions are around the nodes.
     """
 
     def __init__(
         self,
         rules: Mapping[str, Rule],
+        own: Mapping[str, Rule],
         opsets: Mapping[str, int],
         functions: Mapping[tuple[str, str], Any],
         attributes: Mapping[str, Any] | None = None,
         depth: int = 0,
     ) -> None:
-        self.rules, self.opsets, self.functions = rules, opsets, functions
+        self.rules, self.own, self.opsets, self.functions = rules, own, opsets, functions
         self.attributes, self.depth = attributes, depth
 
     def inside(self, function: Any, attributes: Mapping[str, Any]) -> Context:
@@ -58,7 +60,7 @@ class Context:
         if self.depth >= DEEPEST:
             raise OnnxError(f"the function {function.name} calls itself, or {DEEPEST} others deep")
         opsets = {**self.opsets, **opset_versions(function.opset_import)}
-        return Context(self.rules, opsets, self.functions, attributes, self.depth + 1)
+        return Context(self.rules, self.own, opsets, self.functions, attributes, self.depth + 1)
 
 
 def opset_versions(imports: Any) -> dict[str, int]:
@@ -95,7 +97,7 @@ def run_nodes(context: Context, nodes: Any, values: Values, wanted: Sequence[str
         missing = [name for name in proto.output[len(results) :] if name]
         if missing:
             raise node.unsupported(f"its result {missing[0]!r} is not computed")
-    return [_value(values, name, "the graph's outputs") for name in wanted]
+    return [_value(values, name, "the graph's outputs") if name else None for name in wanted]
 
 
 def _value(values: Values, name: str, place: str) -> Any:
@@ -108,15 +110,7 @@ def _node(context: Context, proto: Any, number: int, values: Values) -> Node:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     shown = f"{domain}:{proto.op_type}" if domain else proto.op_type
     place = f"node {number}, {shown}" + (f" {proto.name!r}" if proto.name else "")
-    attributes = {}
-    for given in proto.attribute:
-        if given.ref_attr_name:
-            if context.attributes is None:
-                raise OnnxError(f"{place}: it refers to an attribute outside of a function")
-            if given.ref_attr_name in context.attributes:
-                attributes[given.name] = context.attributes[given.ref_attr_name]
-        else:
-            attributes[given.name] = attribute_value(given, place)
+    attributes = {a.name: attribute_value(a, place) for a in _resolved(context, proto, place)}
 
     def run(graph: Any, inputs: Sequence[Any]) -> list[Any]:
         return run_graph(context, graph, inputs, values)
@@ -124,6 +118,23 @@ def _node(context: Context, proto: Any, number: int, values: Values) -> Node:
     wanted = [bool(name) for name in proto.output]
     opset = context.opsets.get(domain, 1)
     return Node(proto.op_type, place, opset, attributes, wanted, run, number)
+
+
+def _resolved(context: Context, proto: Any, place: str) -> list[Any]:
+    """Return the attributes of a node, those of the function around it put in their places."""
+    found = []
+    for given in proto.attribute:
+        if not given.ref_attr_name:
+            found.append(given)
+            continue
+        if context.attributes is None:
+            raise OnnxError(f"{place}: it refers to an attribute outside of a function")
+        if given.ref_attr_name in context.attributes:
+            attribute = type(given)()
+            attribute.CopyFrom(context.attributes[given.ref_attr_name])
+            attribute.name = given.name
+            found.append(attribute)
+    return found
 
 
 # ------------------------------------------------------------------------------------ one node
@@ -151,13 +162,21 @@ def _shown(x: Any) -> str:
 def _results(context: Context, node: Node, proto: Any, operands: list[Any]) -> Sequence[Any]:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     function = context.functions.get((domain, proto.op_type))
-    rule = context.rules.get(proto.op_type) if domain == "" and function is None else None
+    rule = context.own.get(proto.op_type)
+    if rule is None and domain == "" and function is None:
+        rule = context.rules.get(proto.op_type)
     if rule is None:
-        function = function or schema_function(node, proto, domain, operands)
-        inside = context.inside(function, {**_defaults(function), **node.attributes})
+        attributes = {a.name: a for a in _resolved(context, proto, node.place)}
+        if function is None:
+            function = _schema_function(node, proto, domain, operands, attributes)
+        attributes = {a.name: a for a in function.attribute_proto} | attributes
+        inside = context.inside(function, attributes)
         given = [*operands, *[None] * (len(function.input) - len(operands))]
         values = ChainMap(dict(zip(function.input, given, strict=False)))
-        return run_nodes(inside, function.node, values, list(function.output)[: node.outputs])
+        wanted = [
+            name if asked else "" for name, asked in zip(function.output, node.wanted, strict=False)
+        ]
+        return run_nodes(inside, function.node, values, wanted)
     if _at_once(node, rule, operands):
         with ensure_compile_time_eval():
             found = _tuple(rule(node, *operands))
@@ -198,23 +217,24 @@ def _constant(x: Any) -> Any:
     return np.asarray(x) if isinstance(x, ArrayImpl) and x.size <= SMALL else x
 
 
-def _defaults(function: Any) -> dict[str, Any]:
-    return {a.name: attribute_value(a, function.name) for a in function.attribute_proto}
-
-
-def schema_function(node: Node, proto: Any, domain: str, operands: Sequence[Any]) -> Any:
+def _schema_function(
+    node: Node, proto: Any, domain: str, operands: Sequence[Any], attributes: dict[str, Any]
+) -> Any:
     """Return the function of other operators that an operator's definition says it is."""
     import onnx
 
     if not onnx.defs.has(proto.op_type, node.opset, domain):
         raise unknown_operator(node.place, domain, proto.op_type)
-    schema = onnx.defs.get_schema(proto.op_type, node.opset, domain)
+    schema: Any = onnx.defs.get_schema(proto.op_type, node.opset, domain)
+    for name, attribute in schema.attributes.items():
+        if attribute.default_value.name:
+            attributes.setdefault(name, attribute.default_value)
     types = [type_proto(x).SerializeToString() for x in operands]
     plain = [v for v in schema.function_opset_versions if v <= node.opset]
     depends = [v for v in schema.context_dependent_function_opset_versions if v <= node.opset]
     if depends and not plain:
         made = schema.get_context_dependent_function_with_opset_version(
-            depends[-1], proto.SerializeToString(), types
+            depends[-1], _with_attributes(proto, attributes).SerializeToString(), types
         )
     elif plain:
         made = schema.get_function_with_opset_version(plain[-1])
@@ -222,11 +242,15 @@ def schema_function(node: Node, proto: Any, domain: str, operands: Sequence[Any]
         raise unknown_operator(node.place, domain, proto.op_type)
     if not made:
         raise node.unsupported("its definition gives no function for these operands")
-    function = onnx.FunctionProto.FromString(made)
-    for name, attribute in schema.attributes.items():
-        if attribute.default_value.name and name not in node.attributes:
-            node.attributes[name] = attribute_value(attribute.default_value, node.place)
-    return function
+    return onnx.FunctionProto.FromString(made)
+
+
+def _with_attributes(proto: Any, attributes: Mapping[str, Any]) -> Any:
+    found = type(proto)()
+    found.CopyFrom(proto)
+    del found.attribute[:]
+    found.attribute.extend(attributes.values())
+    return found
 
 
 def unknown_operator(place: str, domain: str, op: str) -> UnsupportedOnnx:

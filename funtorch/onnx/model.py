@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 import funtorch.numpy as fnp
-from funtorch import tree
-from funtorch import dtypes
+from funtorch import dtypes, tree
 
 from .graph import Context, expanded, operators, opset_versions, run_nodes, unknown_operator
-from .node import DTYPES, OnnxError, UnsupportedOnnx
+from .node import DTYPES, NARROW, OnnxError, UnsupportedOnnx
 from .table import RULES
 from .tensors import sparse, tensor
 
 __all__ = ["OnnxModel", "from_onnx"]
 
-OLDEST, MOST_BYTES = 7, 1 << 31
+OLDEST = 7
+"""Version of the operators from which on they mean what they mean today, nearly."""
 
 
 class _Program:
@@ -130,8 +130,14 @@ def _inputs(program: _Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 def _input(info: Any, x: Any, sizes: dict[str, int]) -> Any:
     if not info.type.HasField("tensor_type"):
         return [fnp.asarray(part) for part in x] if isinstance(x, (list, tuple)) else x
-    x, kind = fnp.asarray(x), info.type.tensor_type
-    fits = kind.elem_type not in DTYPES or _kept(kind.elem_type) == x.dtype
+    kind = info.type.tensor_type
+    wanted = np.dtype(DTYPES[kind.elem_type]) if kind.elem_type in DTYPES else None
+    if isinstance(x, (bool, int, float)) and wanted is not None:
+        x = np.asarray(x, wanted)
+    if not _stays(x):
+        x = fnp.asarray(x)
+    wanted = x.dtype if wanted is None else wanted
+    fits = x.dtype in (wanted, NARROW.get(wanted))
     if kind.HasField("shape"):
         fits = fits and len(kind.shape.dim) == x.ndim
         for d, size in zip(kind.shape.dim, x.shape, strict=False):
@@ -148,9 +154,9 @@ def _input(info: Any, x: Any, sizes: dict[str, int]) -> Any:
     return x
 
 
-def _kept(number: int) -> np.dtype:
-    dtype = np.dtype(DTYPES[number])
-    return np.dtype(dtype.name.replace("int4", "int8")) if "int4" in dtype.name else dtype
+def _stays(x: Any) -> bool:
+    """Tell whether an input is known while the model is traced: integers that NumPy holds."""
+    return isinstance(x, np.ndarray) and (x.dtype in NARROW or x.dtype.kind in "iub")
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -158,10 +164,11 @@ def from_onnx(
     model: str | os.PathLike[str] | bytes | Any,
     *,
     operators: Mapping[str, Callable[..., Any]] | None = None,
+    trainable: Callable[[str, np.ndarray], bool] | None = None,
 ) -> OnnxModel:
     """Return an ONNX model as a function of arrays, with its weights as parameters.
 
-    The result is a pytree whose leaves are the model's floating-point initializers, so it can be
+    The result is a pytree whose leaves are the model's floating-point weights, so it can be
     differentiated, trained, mapped, compiled and exported like a layer of `nnx`. Shapes that are
     computed in the graph are numbers by the time that it is traced. Nothing in the file is run
     while it is read.
@@ -172,6 +179,9 @@ def from_onnx(
         operators: meanings of operators that have none here or shall have another:
             ``{"Name": function}``, called as ``function(node, *values)``, where ``node.get(name,
             default)`` gives an attribute.
+        trainable: ``(name, array) -> bool`` chooses the parameters among the floating-point
+            initializers; None: those with axes, but for running statistics and what shapes are
+            computed from. All else is constant.
 
     Returns:
         an `OnnxModel`.
@@ -196,7 +206,7 @@ def from_onnx(
     """
     proto, what = _read(model)
     try:
-        return _built(proto, dict(operators or {}))
+        return _built(proto, dict(operators or {}), trainable)
     except OnnxError as error:
         raise type(error)(f"{what}: {error}") from error.__cause__
 
@@ -254,27 +264,26 @@ def _fetch(t: Any, folder: Path, what: str) -> None:
     del t.external_data[:]
 
 
-def _built(proto: Any, own: dict[str, Any]) -> OnnxModel:
+def _built(proto: Any, own: dict[str, Any], trainable: Any) -> OnnxModel:
     opsets = opset_versions(proto.opset_import)
     _check_versions(opsets)
     functions = {("" if f.domain == "ai.onnx" else f.domain, f.name): f for f in proto.functions}
-    rules = {**RULES, **own}
-    _check_operators(proto, rules, own, functions, opsets)
+    _check_operators(proto, own, functions, opsets)
     expanded(functions, proto.graph.node)
     for t in proto.graph.initializer:
         if t.data_type == 8:
             raise UnsupportedOnnx(f"tensor {t.name!r} is of strings; arrays hold numbers")
     values = {t.name: tensor(t) for t in proto.graph.initializer}
     values |= {t.values.name: sparse(t) for t in proto.graph.sparse_initializer}
-    _check_graph(proto)
-    fixed = _shape_operands(proto.graph)
+    fixed = _constant_operands(proto.graph)
+    chosen = trainable or (lambda name, x: x.ndim > 0 and name not in fixed)
     params = {
         name: fnp.asarray(x)
         for name, x in values.items()
-        if name not in fixed and dtypes.is_inexact(x.dtype)
+        if x.dtype not in NARROW and dtypes.is_inexact(x.dtype) and chosen(name, x)
     }
     constants = {name: x for name, x in values.items() if name not in params}
-    context = Context(rules, opsets, functions)
+    context = Context(RULES, own, opsets, functions)
     return OnnxModel(params, _Program(proto, context, constants))
 
 
@@ -282,11 +291,6 @@ def _check_versions(opsets: Mapping[str, int]) -> None:
     import onnx
 
     version, newest = opsets.get("", OLDEST), onnx.defs.onnx_opset_version()
-    if version < OLDEST:
-        raise UnsupportedOnnx(
-            f"it is written in version {version} of the operators; {OLDEST} to {newest} are read. "
-            "Convert it: onnx.version_converter.convert_version(model, 13)"
-        )
     if version > newest:
         raise UnsupportedOnnx(
             f"it is written in version {version} of the operators; the installed onnx "
@@ -295,18 +299,24 @@ def _check_versions(opsets: Mapping[str, int]) -> None:
 
 
 def _check_operators(
-    proto: Any, rules: Any, own: Any, functions: Mapping[Any, Any], opsets: Mapping[str, int]
+    proto: Any, own: Any, functions: Mapping[Any, Any], opsets: Mapping[str, int]
 ) -> None:
     """Name the first operator that is not translated."""
     import onnx
 
     def visit(node: Any, place: str) -> None:
         domain = "" if node.domain == "ai.onnx" else node.domain
-        if (domain, node.op_type) in functions or node.op_type in (rules if not domain else own):
+        if not domain and opsets.get("", OLDEST) < OLDEST:
+            _check_age(node.op_type, opsets[""], place)
+        if (domain, node.op_type) in functions or node.op_type in own:
+            return
+        if not domain:
+            _check_node(node, place, opsets)
+        if not domain and node.op_type in RULES:
             return
         version = opsets.get(domain, 1)
         if onnx.defs.has(node.op_type, version, domain):
-            schema = onnx.defs.get_schema(node.op_type, version, domain)
+            schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
             if schema.has_function or schema.has_context_dependent_function:
                 return
         raise unknown_operator(place, domain, node.op_type)
@@ -316,33 +326,54 @@ def _check_operators(
         operators(function.node, visit, f"function {function.name}: ")
 
 
-def _check_graph(proto: Any) -> None:
-    """Have onnx's checker look at the model; what it says is about nodes and their attributes."""
+def _check_age(op: str, version: int, place: str) -> None:
+    """Check that an operator of an old version means what it means in the oldest that is read."""
     import onnx
 
-    if proto.ByteSize() < MOST_BYTES:
-        try:
-            onnx.checker.check_model(proto)
-        except onnx.checker.ValidationError as error:
-            raise OnnxError(f"the model is damaged: {str(error).strip()}") from error
-        except (RuntimeError, TypeError, ValueError, UnicodeError) as error:
-            raise OnnxError(f"the model is damaged: {error}") from error
+    ages = [
+        onnx.defs.get_schema(op, v, "").since_version if onnx.defs.has(op, v, "") else 0
+        for v in (version, OLDEST)
+    ]
+    if ages[0] != ages[1]:
+        raise UnsupportedOnnx(
+            f"{place}: it is written in version {version} of the operators, and means something "
+            f"else from version {OLDEST} on. Convert the model: "
+            "onnx.version_converter.convert_version(model, 13)"
+        )
 
 
-# Operands whose values decide shapes, by operator; all of the others' are data.
-_DECIDE = {
+def _check_node(node: Any, place: str, opsets: Mapping[str, int]) -> None:
+    """Have onnx's checker compare a node with the definition of its operator."""
+    import onnx
+
+    if any(a.HasField("g") or a.graphs for a in node.attribute):
+        return  # what these read lies around them
+    checks = onnx.checker.C.CheckerContext()
+    checks.ir_version = onnx.IR_VERSION
+    checks.opset_imports = {"": OLDEST, **opsets}
+    try:
+        onnx.checker.check_node(node, checks)
+    except onnx.checker.ValidationError as error:
+        raise OnnxError(f"{place}: {str(error).strip()}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise OnnxError(f"{place} is damaged: {error}") from error
+
+
+# Operands that are no parameters, by operator: they decide shapes, or are running statistics.
+_FIXED = {
+    "BatchNormalization": (3, 4), "QuantizeLinear": (1,), "DequantizeLinear": (1,),
     "Resize": (1, 2, 3), "Upsample": (1,), "Range": (0, 1, 2), "Dropout": (1, 2),
     "NonMaxSuppression": (3, 4), "MelWeightMatrix": (3, 4),
 }  # fmt: skip
 
 
-def _shape_operands(graph: Any) -> set[str]:
-    """Return the initializers that shapes are computed from; floats among them are no parameters."""
+def _constant_operands(graph: Any) -> set[str]:
+    """Return the values that such operands are computed from."""
     made = {name: node for node in graph.node for name in node.output if name}
     wanted = [
         node.input[k]
         for node in graph.node
-        for k in _DECIDE.get(node.op_type, ())
+        for k in _FIXED.get(node.op_type, ())
         if k < len(node.input)
     ]
     found: set[str] = set()

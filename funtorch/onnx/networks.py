@@ -54,9 +54,9 @@ def window(n: Node, space: Sequence[int], kernel: Sequence[int]) -> tuple[Any, A
         raise n.error(f"its strides, dilations or pads are not for {count} axes of space")
     way = n.one_of("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     if not way.startswith("SAME"):
-        pads = [(0, 0)] * count if way == "VALID" else list(zip(given[:count], given[count:]))
-        return strides, dilations, pads
-    pads = []
+        given = [0] * 2 * count if way == "VALID" else given
+        return strides, dilations, list(zip(given[:count], given[count:], strict=True))
+    pads: Pads = []
     for size, k, s, d in zip(space, kernel, strides, dilations, strict=True):
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
         small, large = total // 2, total - total // 2
@@ -108,7 +108,7 @@ def _conv_transpose(n: Node, x: Any, w: Any, bias: Any = None) -> Any:
             lo = hi = 0
         pads.append((span - 1 - lo, span - 1 - hi + more[k]))
     parts = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    flipped = fnp.flip(fnp.swapaxes(parts, 1, 2), range(3, 3 + count))
+    flipped = fnp.flip(fnp.swapaxes(parts, 1, 2), tuple(range(3, 3 + count)))
     y = lax.conv_general_dilated(
         x, flipped.reshape(-1, w.shape[0] // groups, *kernel), [1] * count, pads,
         lhs_dilation=strides, rhs_dilation=dilations, feature_group_count=groups,
@@ -142,9 +142,8 @@ def _deform_conv(n: Node, x: Any, w: Any, offset: Any, bias: Any = None, mask: A
         for p, q in zip(places, near, strict=True):
             weight = weight * (1 - fnp.abs(p - q))
         inside = (near[0] >= 0) & (near[0] < height) & (near[1] >= 0) & (near[1] < width)
-        rows, columns = (
-            fnp.clip(q, 0, m - 1).astype("int32") for q, m in zip(near, (height, width))
-        )
+        rows = fnp.clip(near[0], 0, height - 1).astype("int32")
+        columns = fnp.clip(near[1], 0, width - 1).astype("int32")
         b = fnp.arange(batch).reshape(-1, 1, 1, 1, 1)
         o = fnp.arange(of_offsets).reshape(1, -1, 1, 1, 1)
         found = fnp.moveaxis(planes, 2, -1)[b, o, rows, columns]

@@ -35,20 +35,31 @@ class UnsupportedOnnx(OnnxError, NotImplementedError):
 DTYPES: dict[int, Any] = {
     1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64,
     9: np.bool_, 10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64, 14: np.complex64,
-    15: np.complex128, 16: ml_dtypes.bfloat16, 21: ml_dtypes.uint4, 22: ml_dtypes.int4,
+    15: np.complex128, 16: ml_dtypes.bfloat16,
+    17: ml_dtypes.float8_e4m3fn, 18: ml_dtypes.float8_e4m3fnuz, 19: ml_dtypes.float8_e5m2,
+    20: ml_dtypes.float8_e5m2fnuz, 21: ml_dtypes.uint4, 22: ml_dtypes.int4,
+    23: ml_dtypes.float4_e2m1fn, 25: ml_dtypes.uint2, 26: ml_dtypes.int2,
 }  # fmt: skip
 """By ONNX's number of a type."""
 
-NARROW = {np.dtype(ml_dtypes.uint4): np.uint8, np.dtype(ml_dtypes.int4): np.int8}
-"""What arrays of four bits are kept in, once they are arrays of ours."""
+NARROW = {
+    np.dtype(kind): np.dtype(kept)
+    for kept, kinds in {
+        np.uint8: (ml_dtypes.uint4, ml_dtypes.uint2),
+        np.int8: (ml_dtypes.int4, ml_dtypes.int2),
+        np.float32: tuple(DTYPES[k] for k in (17, 18, 19, 20, 23)),
+    }.items()
+    for kind in kinds
+}
+"""What arrays of types that we have no arrays of are kept in, with the same values."""
 
 
 def dtype_of(number: int, where: Any) -> np.dtype:
     """Return the dtype that a number of ONNX's stands for."""
     if number not in DTYPES:
         raise UnsupportedOnnx(
-            f"{where}: the type {type_name(number)} is not supported; models of numbers of "
-            "4, 8, 16, 32 and 64 bits and complex ones are (of floats, none of 8 bits or fewer)"
+            f"{where}: the type {type_name(number)} is not supported; numbers of 2 to 64 bits are, "
+            "but strings, exponents alone (FLOAT8E8M0) and the like are not: export without them"
         )
     return np.dtype(DTYPES[number])
 
@@ -132,9 +143,9 @@ class Node:
         """Return a value that must be known while the model is traced."""
         if not known(x):
             raise self.unsupported(
-                f"its {what} depends on the values of inputs, and programs here have shapes that "
-                "do not; outside of jit, grad and vmap the model runs, or else fix that input: "
-                "give its value as a constant (an initializer, or functools.partial)"
+                f"its operand {what} depends on the values of traced inputs, and programs have "
+                "shapes that do not. Give an input of integers as a NumPy array that is not "
+                "traced, make it an initializer, or call the model outside of jit, grad and vmap"
             )
         return np.asarray(x)
 

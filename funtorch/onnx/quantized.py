@@ -9,6 +9,7 @@ import numpy as np
 
 import funtorch.numpy as fnp
 
+from .elementwise import narrow_float
 from .networks import convolution
 from .node import NARROW, Node, Rule, array, dtype_of
 
@@ -38,7 +39,9 @@ def _quantize(n: Node, x: Any, scale: Any, zero: Any = None) -> Any:
 
 
 def _rounded(x: Any, zero: Any, dtype: np.dtype) -> Any:
-    """Round to even, move, and stay within an integer type."""
+    """Round to even, move, and stay within a type."""
+    if NARROW.get(dtype) == np.float32:
+        return narrow_float(x.astype("float32"), dtype, True)
     wide = x.astype("float32") if x.dtype.itemsize < 4 else x
     moved = fnp.round(wide)
     moved = moved if zero is None else moved + zero.astype(moved.dtype)

@@ -19,7 +19,9 @@ _ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "Affine": lambda x, a, b: (1.0 if a is None else a) * x + (0.0 if b is None else b),
     "LeakyRelu": lambda x, a, b: fnp.where(x >= 0, x, (0.01 if a is None else a) * x),
     "ThresholdedRelu": lambda x, a, b: fnp.where(x > (1.0 if a is None else a), x, 0.0),
-    "ScaledTanh": lambda x, a, b: (1.0 if a is None else a) * fnp.tanh((1.0 if b is None else b) * x),
+    "ScaledTanh": lambda x, a, b: (
+        (1.0 if a is None else a) * fnp.tanh((1.0 if b is None else b) * x)
+    ),
     "HardSigmoid": lambda x, a, b: fnp.clip(
         (0.2 if a is None else a) * x + (0.5 if b is None else b), 0, 1
     ),

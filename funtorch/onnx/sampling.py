@@ -29,9 +29,11 @@ def _cubic(t: np.ndarray, a: float) -> np.ndarray:
 
 
 _ROUNDINGS: dict[str, Callable[[Any], Any]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5), "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": np.floor, "ceil": np.ceil,
-}  # fmt: skip
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
 
 
 def _places(way: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> np.ndarray:
@@ -40,7 +42,8 @@ def _places(way: str, size: int, out: int, scale: float, roi: tuple[float, float
     if way == "asymmetric":
         return k / scale
     if way == "align_corners":
-        return np.zeros(1) if out == 1 else k * (size - 1) / (out - 1)
+        wide = scale * size
+        return np.zeros(out) if wide == 1 else k * (size - 1) / (wide - 1)
     if way == "pytorch_half_pixel":
         return (k + 0.5) / scale - 0.5 if out > 1 else np.zeros(out)
     if way == "tf_half_pixel_for_nn":
@@ -78,7 +81,7 @@ def _taps(n: Node, at: np.ndarray, size: int, scale: float) -> tuple[np.ndarray,
     else:
         weight = np.maximum(1 - np.abs(away), 0)
     outside = (index < 0) | (index >= size)
-    if n.get("exclude_outside", 0) or wide != 1:
+    if n.get("exclude_outside", 0):
         weight = np.where(outside, 0, weight)
     total = weight.sum(0)
     return index, weight / np.where(total == 0, 1, total)
@@ -111,9 +114,9 @@ def _axis_resized(
 def _resize(n: Node, x: Any, *given: Any) -> Any:
     x = array(x)
     if n.opset < 11:
-        roi, scales, sizes = None, given[0], None
-    else:
-        roi, scales, sizes = (*given, *[None] * (3 - len(given)))
+        given = (None, given[0])
+    operands: list[Any] = [*given, *[None] * (3 - len(given))]
+    roi, scales, sizes = operands
     axes = [n.place_of(int(a), x.ndim) for a in n.get("axes", range(x.ndim))]
     old = [x.shape[d] for d in axes]
     if sizes is not None and np.size(sizes):
@@ -170,7 +173,8 @@ def _grid_sample(n: Node, x: Any, grid: Any) -> Any:
         places = [fnp.round(p) for p in places]
     limits = list(zip(low, high, strict=True))
     if "cubic" not in mode:
-        places = [_bordered(p, m, lim, border) for p, m, lim in zip(places, space, limits)]
+        bounded = zip(places, space, limits, strict=True)
+        places = [_bordered(p, m, lim, border) for p, m, lim in bounded]
     reach = {"nearest": [0], "cubic": [-1, 0, 1, 2], "bicubic": [-1, 0, 1, 2]}.get(mode, [0, 1])
     first = [p if mode == "nearest" else fnp.floor(p) for p in places]
     rows = fnp.moveaxis(x, 1, -1)
@@ -346,7 +350,7 @@ def _mel_weights(n: Node, bins: Any, length: Any, rate: Any, low: Any, high: Any
     if not (0 < count < 1 << 16 and 0 < size < 1 << 24):
         raise n.error(f"{count} mel bins of a spectrum of {size} are none")
     mels = 2595 * np.log10(1 + np.asarray(edges) / 700)
-    steps = np.linspace(*mels, count + 2)
+    steps = mels[0] + np.arange(count + 2) * (mels[1] - mels[0]) / (count + 2)
     places = np.floor((size + 1) * (700 * (10 ** (steps / 2595) - 1)) / hertz).astype(int)
     out = np.zeros((size // 2 + 1, count))
     for k in range(count):

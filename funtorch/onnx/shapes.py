@@ -40,7 +40,10 @@ def _constant_of_shape(n: Node, shape: Any) -> Any:
 
 
 def _range(n: Node, start: Any, limit: Any, delta: Any) -> Any:
-    a, b, step = (n.static(x, w) for x, w in ((start, "start"), (limit, "limit"), (delta, "delta")))
+    a, b, step = (
+        n.static(x, w).reshape(())
+        for x, w in ((start, "start"), (limit, "limit"), (delta, "delta"))
+    )
     if step == 0:
         raise n.error("its delta is 0")
     wide = np.float64 if a.dtype.kind not in "iu" else np.int64
@@ -51,7 +54,8 @@ def _range(n: Node, start: Any, limit: Any, delta: Any) -> Any:
 
 def _eye_like(n: Node, x: Any) -> Any:
     dtype = dtype_of(n.get("dtype"), n.place) if n.get("dtype") else x.dtype
-    return fnp.eye(*x.shape, k=int(n.get("k", 0)), dtype=dtype)
+    rows, columns = x.shape
+    return fnp.eye(rows, columns, int(n.get("k", 0)), dtype)
 
 
 def _one_hot(n: Node, indices: Any, depth: Any, values: Any) -> Any:
@@ -120,7 +124,8 @@ def _slice(n: Node, x: Any, *bounds: Any) -> Any:
     x = array(x)
     if not bounds:
         bounds = tuple(_vector(n.get(k)) for k in ("starts", "ends", "axes") if k in n.attributes)
-    start, stop, axes, step = (*bounds, *[None] * (4 - len(bounds)))
+    given: list[Any] = [*bounds, *[None] * (4 - len(bounds))]
+    start, stop, axes, step = given
     starts, stops = n.numbers(start, "starts"), n.numbers(stop, "ends")
     places = range(len(starts)) if axes is None else n.numbers(axes, "axes")
     steps = [1] * len(starts) if step is None else n.numbers(step, "steps")
@@ -137,9 +142,6 @@ def _slice(n: Node, x: Any, *bounds: Any) -> Any:
     return x[tuple(cut)]
 
 
-_PADS = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
 def _pad(n: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None) -> Any:
     x = array(x)
     found = n.axes(pads, "pads")
@@ -153,7 +155,11 @@ def _pad(n: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None)
     if mode != "constant" or not any(min(pair) < 0 for pair in width):
         cut = x
     else:
-        cut = x[tuple(slice(max(-a, 0), m - max(-b, 0)) for (a, b), m in zip(width, x.shape))]
+        cut = x[
+            tuple(
+                slice(max(-a, 0), m - max(-b, 0)) for (a, b), m in zip(width, x.shape, strict=True)
+            )
+        ]
         width = [(max(a, 0), max(b, 0)) for a, b in width]
     if mode != "constant":
         return fnp.pad(cut, width, mode=mode)

@@ -1,4 +1,4 @@
-"""Tensors and attributes of ONNX as NumPy arrays and Python values, checked before they are read."""
+"""Tensors and attributes of ONNX as arrays and Python values, checked before they are read."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ def tensor(proto: Any) -> np.ndarray:
     if proto.data_location == onnx.TensorProto.EXTERNAL:
         raise OnnxError(f"{place} has its data in another file; give from_onnx the model's path")
     count = math.prod(proto.dims)
-    bits = 4 if "int4" in dtype.name else 8 * dtype.itemsize
+    bits = _bits(dtype)
     if proto.HasField("raw_data"):
         given, wanted = len(proto.raw_data), (count * bits + 7) // 8
     else:
         given = len(getattr(proto, _TYPED.get(proto.data_type, "int32_data")))
-        wanted = (count + 1) // 2 if bits == 4 else count * (2 if dtype.kind == "c" else 1)
+        each = 8 // bits if bits < 8 else 1
+        wanted = -(-count // each) * (2 if dtype.kind == "c" else 1)
     if given != wanted:
         raise OnnxError(
             f"{place}, {dtype.name} of shape {list(proto.dims)}, has {given} bytes or numbers of "
@@ -55,6 +56,14 @@ def tensor(proto: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         raise OnnxError(f"{place}: {error}") from error
     return found
+
+
+def _bits(dtype: np.dtype) -> int:
+    """Return how many bits an element has in a file."""
+    for name, bits in (("int4", 4), ("float4", 4), ("int2", 2)):
+        if name in dtype.name:
+            return bits
+    return 8 * dtype.itemsize
 
 
 def sparse(proto: Any) -> np.ndarray:
