@@ -105,7 +105,7 @@ def test_threads_are_shared_unless_somebody_has_decided(monkeypatch: pytest.Monk
     assert launch._environment(3, (), 7)["OMP_NUM_THREADS"] == "7"
 
 
-# ------------------------------------------------------------------------------------ real processes
+# -------------------------------------------------------------------------- real processes
 def launched(folder: Path, script: str, *arguments: str, ranks: int = 2) -> list[str]:
     path = folder / "script.py"
     path.write_text("import os, signal, sys, time\nfrom mpi4py import MPI\n"
@@ -201,7 +201,7 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
                 process.terminate()
 
 
-# ------------------------------------------------------------------------------------ separate hosts
+# -------------------------------------------------------------------------- separate hosts
 NET = "10.213.77"
 AGENT = """#!/bin/sh
 # In the place of ssh: HOST COMMAND..., in a network and with a name of its own.

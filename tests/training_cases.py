@@ -132,7 +132,7 @@ def bfloat16_sums() -> float:
     return difference(mean, np.asarray(narrow, np.float32).mean(0).astype(fnp.bfloat16))
 
 
-# ---------------------------------------------------------------------------------- of the optimizer
+# ------------------------------------------------------------------------ of the optimizer
 @case
 def zero() -> float:
     optimizer = parallel.zero(OPTIMIZER, max_norm=0.1, bucket_bytes=300)
