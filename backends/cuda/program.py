@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ from ..plan import (
     Wait,
     While,
 )
+from ..together import Memory, in_sets
 from .attention import print_attention
 from .code import CudaCode
 from .gemm import Gemm, gemms
@@ -46,6 +48,7 @@ from .kernels import print_kernel
 from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_conv, print_dot
+from .together import Member, in_launches, member_of, print_group
 
 __all__ = [
     "At",
@@ -300,6 +303,10 @@ class _Writer:
         self.known: dict[bytes, int] = {}
         self.codes: list[CudaCode] = []
         self.numbers: dict[Any, int] = {}
+        self.members: dict[int, Member] = {}  # codes that may be a part of a launch
+        self.seen: set[int] = set()
+        results = len(self.inputs)
+        self.same = {results + j: i for i, j in layout.pairs}  # registers of one address
         self.scratch = 0
         self.tail = -(-layout.arena // ALIGN) * ALIGN
         self.out: list[Instruction] = []
@@ -308,6 +315,8 @@ class _Writer:
         params = [At(k) for k in range(len(self.inputs))]
         results = [At(len(params) + k) for k in range(len(self.outputs))]
         self.plan(self.layout, params, results, At(self.memory))
+        self.out = self.together(self.out)
+        codes, instructions = _used(self.codes, tuple(self.out))
         arena = self.tail + self.scratch
         return LaunchPlan(
             self.inputs,
@@ -316,8 +325,8 @@ class _Writer:
             bytes(self.constants),
             tuple((j, i) for i, j in sorted(self.layout.pairs)),
             self.registers,
-            tuple(self.codes),
-            _with_scratch(tuple(self.out), At(self.memory, self.tail)),
+            codes,
+            _with_scratch(instructions, At(self.memory, self.tail)),
         )
 
     # ---------------------------------------------------------------- memory
@@ -359,8 +368,64 @@ class _Writer:
         """Return the list of a program inside of a loop or branch."""
         outer, self.out = self.out, []
         self.plan(layout, params, results, arena)
-        inner, self.out = self.out, outer
+        inner, self.out = self.together(self.out), outer
         return inner
+
+    # ---------------------------------------------------------------- launches together
+    def together(self, instructions: Sequence[Instruction]) -> list[Instruction]:
+        """Return a list whose equal elementwise kernels, where they follow each other, are one."""
+        found: list[Instruction] = []
+        for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
+            found += self.joined(list(run)) if launches else run  # type: ignore[arg-type]
+        return found
+
+    def joined(self, runs: Sequence[Run]) -> list[Run]:
+        """Return launches in an order in which equal ones are together, and these as one."""
+        if sum(x.code in self.members for x in runs) < 2:
+            return list(runs)
+        steps = []
+        for x in runs:
+            member = self.members.get(x.code)
+            used = [self.bytes_of(at, n) for at, n in zip(x.args, x.sizes, strict=True)]
+            if member is None:
+                steps.append((None, (), used))
+            else:
+                reads = [m for k, m in enumerate(used) if k not in member.stored]
+                writes = [m for k, m in enumerate(used) if k in member.stored]
+                steps.append((member.key, reads, writes))
+        found: list[Run] = []
+        for numbers in in_sets(steps):
+            alike = [runs[k] for k in numbers]
+            if len(alike) == 1:
+                found += alike
+                continue
+            members = [self.members[x.code] for x in alike]
+            for low, high in in_launches(members, [x.args for x in alike]):
+                found.append(self.one(alike[low:high], members[low:high]))
+        return found
+
+    def bytes_of(self, at: At, count: int) -> Memory:
+        """Return memory by a name, the same for a result and the donated input that it is."""
+        return Memory(str(self.same.get(at.base, at.base)), at.offset, at.offset + count)
+
+    def one(self, runs: Sequence[Run], members: Sequence[Member]) -> Run:
+        """Return several launches as one."""
+        if len(runs) == 1:
+            return runs[0]
+        args: dict[At, int] = {}
+        sizes: list[int] = []
+        for x in runs:
+            for at, n in zip(x.args, x.sizes, strict=True):
+                if at not in args:
+                    args[at] = len(args)
+                    sizes.append(n)
+                sizes[args[at]] = max(sizes[args[at]], n)
+        pointers = [tuple(args[at] for at in x.args) for x in runs]
+        key = "group", members[0].key, tuple(m.units for m in members), tuple(pointers)
+        if key not in self.numbers:
+            self.numbers[key] = len(self.codes)
+            self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
+        return Run(self.numbers[key], tuple(args), tuple(sizes))
 
     # ---------------------------------------------------------------- steps
     def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
@@ -385,6 +450,12 @@ class _Writer:
         lengths = tuple(int(v.aval.size) for _, v in given)
         key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         self.run(key, lambda name: print_kernel(replace(kernel, name=name), lengths), given)
+        number = self.numbers[key]
+        if number not in self.seen:
+            self.seen.add(number)
+            member = member_of(kernel, lengths)
+            if member is not None:
+                self.members[number] = member
 
     def run(
         self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]
@@ -567,6 +638,27 @@ class _Held:
     def __init__(self, data: np.ndarray) -> None:
         self._data = data
         self.aval = data
+
+
+def _used(
+    codes: Sequence[CudaCode], instructions: tuple[Instruction, ...]
+) -> tuple[tuple[CudaCode, ...], tuple[Instruction, ...]]:
+    """Return the codes that a list launches, and the list with their numbers."""
+    numbers: dict[int, int] = {}
+
+    def one(x: Instruction) -> Instruction:
+        if isinstance(x, Run):
+            return replace(x, code=numbers.setdefault(x.code, len(numbers)))
+        if isinstance(x, Repeat):
+            return replace(x, body=tuple(map(one, x.body)))
+        if isinstance(x, Until):
+            return replace(x, cond=tuple(map(one, x.cond)), body=tuple(map(one, x.body)))
+        if isinstance(x, Choose):
+            return replace(x, branches=tuple(tuple(map(one, b)) for b in x.branches))
+        return x
+
+    again = tuple(map(one, instructions))
+    return tuple(codes[k] for k in numbers), again
 
 
 def _with_scratch(instructions: tuple[Instruction, ...], scratch: At) -> tuple[Instruction, ...]:
