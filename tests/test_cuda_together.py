@@ -1,4 +1,4 @@
-"""Equal elementwise kernels on different arrays are one launch, in an order that changes nothing."""
+"""Equal elementwise kernels on different arrays are one launch, in an order that is right."""
 
 import pytest
 from fake_gpu import cupy  # noqa: F401

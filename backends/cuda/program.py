@@ -40,7 +40,6 @@ from ..plan import (
     Wait,
     While,
 )
-from ..together import Memory, in_sets
 from .attention import print_attention
 from .code import CudaCode
 from .gemm import Gemm, gemms
@@ -48,7 +47,7 @@ from .kernels import print_kernel
 from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_conv, print_dot
-from .together import Member, in_launches, member_of, print_group
+from .together import Member, member_of, print_group, sets_of
 
 __all__ = [
     "At",
@@ -303,8 +302,7 @@ class _Writer:
         self.known: dict[bytes, int] = {}
         self.codes: list[CudaCode] = []
         self.numbers: dict[Any, int] = {}
-        self.members: dict[int, Member] = {}  # codes that may be a part of a launch
-        self.seen: set[int] = set()
+        self.members: dict[int, Member | None] = {}  # by code, if it may be a part of a launch
         results = len(self.inputs)
         self.same = {results + j: i for i, j in layout.pairs}  # registers of one address
         self.scratch = 0
@@ -376,56 +374,25 @@ class _Writer:
         """Return a list whose equal elementwise kernels, where they follow each other, are one."""
         found: list[Instruction] = []
         for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
-            found += self.joined(list(run)) if launches else run  # type: ignore[arg-type]
+            part: list[Any] = list(run)
+            groups = sets_of(part, self.members, self.same) if launches else [[x] for x in part]
+            found += [self.one(alike) if len(alike) > 1 else alike[0] for alike in groups]
         return found
 
-    def joined(self, runs: Sequence[Run]) -> list[Run]:
-        """Return launches in an order in which equal ones are together, and these as one."""
-        if sum(x.code in self.members for x in runs) < 2:
-            return list(runs)
-        steps = []
-        for x in runs:
-            member = self.members.get(x.code)
-            used = [self.bytes_of(at, n) for at, n in zip(x.args, x.sizes, strict=True)]
-            if member is None:
-                steps.append((None, (), used))
-            else:
-                reads = [m for k, m in enumerate(used) if k not in member.stored]
-                writes = [m for k, m in enumerate(used) if k in member.stored]
-                steps.append((member.key, reads, writes))
-        found: list[Run] = []
-        for numbers in in_sets(steps):
-            alike = [runs[k] for k in numbers]
-            if len(alike) == 1:
-                found += alike
-                continue
-            members = [self.members[x.code] for x in alike]
-            for low, high in in_launches(members, [x.args for x in alike]):
-                found.append(self.one(alike[low:high], members[low:high]))
-        return found
-
-    def bytes_of(self, at: At, count: int) -> Memory:
-        """Return memory by a name, the same for a result and the donated input that it is."""
-        return Memory(str(self.same.get(at.base, at.base)), at.offset, at.offset + count)
-
-    def one(self, runs: Sequence[Run], members: Sequence[Member]) -> Run:
+    def one(self, runs: Sequence[Run]) -> Run:
         """Return several launches as one."""
-        if len(runs) == 1:
-            return runs[0]
-        args: dict[At, int] = {}
-        sizes: list[int] = []
+        sizes: dict[At, int] = {}
         for x in runs:
             for at, n in zip(x.args, x.sizes, strict=True):
-                if at not in args:
-                    args[at] = len(args)
-                    sizes.append(n)
-                sizes[args[at]] = max(sizes[args[at]], n)
-        pointers = [tuple(args[at] for at in x.args) for x in runs]
+                sizes[at] = max(n, sizes.get(at, 0))
+        number = {at: k for k, at in enumerate(sizes)}
+        members: list[Any] = [self.members[x.code] for x in runs]
+        pointers = [tuple(number[at] for at in x.args) for x in runs]
         key = "group", members[0].key, tuple(m.units for m in members), tuple(pointers)
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
-        return Run(self.numbers[key], tuple(args), tuple(sizes))
+        return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()))
 
     # ---------------------------------------------------------------- steps
     def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
@@ -451,11 +418,8 @@ class _Writer:
         key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         self.run(key, lambda name: print_kernel(replace(kernel, name=name), lengths), given)
         number = self.numbers[key]
-        if number not in self.seen:
-            self.seen.add(number)
-            member = member_of(kernel, lengths)
-            if member is not None:
-                self.members[number] = member
+        if number not in self.members:
+            self.members[number] = member_of(kernel, lengths)
 
     def run(
         self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]

@@ -8,17 +8,19 @@ that a captured graph has them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..kernel import Kernel
+from ..together import Memory, in_sets
 from .code import CudaCode, KernelLaunch
 from .kernels import Printer, Scratch, is_wide, prepared
 from .memory import memory_type
 from .nest import Nest, scatters
 from .schedules import THREADS, Schedule, schedule
 
-__all__ = ["MOST_POINTERS", "Member", "in_launches", "member_of", "print_group"]
+__all__ = ["MOST_POINTERS", "Member", "member_of", "print_group", "sets_of"]
 
 MOST_POINTERS = 500  # of a launch: its parameters are at most 4 KB
 _MOST_BLOCKS = 1 << 30
@@ -136,15 +138,51 @@ def _choice(
         _choice(p, members, pointers, shared, begins, middle, high)
 
 
-def in_launches(
-    members: Sequence[Member], args: Sequence[Sequence[Hashable]]
-) -> list[tuple[int, int]]:
-    """Return members of one key in runs, from and to, that one launch has parameters for."""
-    runs, begin, known, blocks = [], 0, set[Hashable](), 0
-    for k, (member, own) in enumerate(zip(members, args, strict=True)):
-        if len(known | {*own}) > MOST_POINTERS or blocks + member.blocks > _MOST_BLOCKS:
-            runs.append((begin, k))
-            begin, known, blocks = k, set(), 0
-        known |= {*own}
+# ---------------------------------------------------------------------- which ones
+def sets_of(
+    runs: Sequence[Any], members: Mapping[int, Member | None], same: Mapping[int, int]
+) -> list[list[Any]]:
+    """Return launches that follow each other, in an order in which equal ones are together.
+
+    Args:
+        runs: the launches: their ``code``, ``args`` and ``sizes``.
+        members: by code, what may be one of a group.
+        same: registers that hold the address of another one.
+
+    Returns:
+        Sets of launches, each of which is one launch.
+    """
+    if sum(members.get(x.code) is not None for x in runs) < 2:
+        return [[x] for x in runs]
+    steps: list[tuple[Hashable | None, list[Memory], list[Memory]]] = []
+    for x in runs:
+        used = [
+            Memory(str(same.get(at.base, at.base)), at.offset, at.offset + n)
+            for at, n in zip(x.args, x.sizes, strict=True)
+        ]
+        member = members.get(x.code)
+        stored = member.stored if member is not None else range(len(used))  # all of them, maybe
+        reads = [m for k, m in enumerate(used) if k not in stored]
+        writes = [m for k, m in enumerate(used) if k in stored]
+        steps.append((None if member is None else member.key, reads, writes))
+    found = []
+    for numbers in in_sets(steps):
+        alike = [runs[k] for k in numbers]
+        found += _in_launches(alike, members) if len(alike) > 1 else [alike]
+    return found
+
+
+def _in_launches(runs: Sequence[Any], members: Mapping[int, Member | None]) -> list[list[Any]]:
+    """Return equal kernels in sets for which one launch has parameters."""
+    found: list[list[Any]] = [[]]
+    known, blocks = set[Hashable](), 0
+    for x in runs:
+        member = members[x.code]
+        assert member is not None
+        if len(known | {*x.args}) > MOST_POINTERS or blocks + member.blocks > _MOST_BLOCKS:
+            found.append([])
+            known, blocks = set(), 0
+        found[-1].append(x)
+        known |= {*x.args}
         blocks += member.blocks
-    return [*runs, (begin, len(members))]
+    return found
