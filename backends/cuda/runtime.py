@@ -7,6 +7,7 @@ the same few addresses again and again.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import OrderedDict
@@ -27,6 +28,7 @@ from ..memory import Memory, memory_of
 from .code import module_text
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS
+from .nvrtc import NvrtcError
 from .program import (
     VECTOR,
     At,
@@ -41,6 +43,7 @@ from .program import (
     Rule,
     Run,
     Until,
+    each,
     launch_plan,
 )
 
@@ -117,7 +120,10 @@ class _Program:
     def __init__(self, driver: Driver, jaxpr: Jaxpr, plan: LaunchPlan, memory: Memory) -> None:
         self.driver, self.plan, self.memory = driver, plan, memory
         text = module_text(plan.codes)
-        self.launches = driver.kernels(plan, text)
+        try:
+            self.launches = driver.kernels(plan, text)
+        except NvrtcError as error:
+            raise NvrtcError(f"{error}{_whose(plan, str(error))}") from None
         self.consts = [self._there(c) for c in jaxpr.consts]
         self.constants = driver.upload(plan.constants)
         self.count = len(self.consts) + len(jaxpr.invars)
@@ -204,11 +210,16 @@ class _Program:
         action = self._action(x)
 
         def checked(r: Registers) -> None:
-            action(r)
             try:
+                action(r)
                 self.driver.synchronize()
+            except MemoryError:
+                raise
             except Exception as error:
-                raise RuntimeError(f"the GPU failed in the instruction: {x}") from error
+                where = f", for {x.source}" if x.source else ""
+                raise RuntimeError(
+                    f"the GPU failed in the instruction: {x}{where}: {error}"
+                ) from error
 
         return checked
 
@@ -219,7 +230,7 @@ class _Program:
             places = [(at.base, at.offset) for at in x.args]
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
-            (t, to), (s, so), n = _place(x.target), _place(x.source), x.nbytes
+            (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
 
             def copy(r: Registers) -> None:
                 if r[t] + to != r[s] + so:
@@ -306,6 +317,17 @@ class _Program:
                 action(r)
 
         return run
+
+
+def _whose(plan: LaunchPlan, said: str) -> str:
+    """Return which lines the kernels are for that NVRTC's messages name."""
+    names = set(re.findall(r"\bk(\d+)(?=_|\()", said))
+    lines = {
+        f"  k{x.code} is for {x.source}"
+        for x in each(plan.instructions)
+        if isinstance(x, Run) and x.source and str(x.code) in names
+    }
+    return "\n".join(["", *sorted(lines)])
 
 
 _GIVEN = 4  # references to a donated buffer: its Array's, of two lists, of the asking
