@@ -195,7 +195,7 @@ def test_what_fails_is_traced_to_the_line(cupy, monkeypatch):
             raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access")
 
     monkeypatch.setattr(Stream, "synchronize", synchronize)
-    line = f.__code__.co_firstlineno + 1
+    line = f.__code__.co_firstlineno + 2  # what the kernel makes is wanted there
     said = rf"in the instruction: run 0 .*, for .*test_cuda_program.py:{line}.*: cudaErrorIll"
     with pytest.raises(RuntimeError, match=said):
         ft.jit(f)(ft.device_put(normal(5, 5), "cuda:0"))
