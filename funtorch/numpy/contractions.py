@@ -59,6 +59,11 @@ def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None) -> Any:
     )
 
 
+def _wanted(preferred: Any) -> Any:
+    """Return the dtype that products are summed for."""
+    return None if preferred is None else dtypes.canonical(preferred)
+
+
 def _result(out: Any, preferred: Any) -> Any:
     return out if preferred is None else convert(out, dtypes.canonical(preferred))
 
@@ -142,7 +147,8 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
+    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type))
+    return _result(out, preferred_element_type)
 
 
 def tensordot(
@@ -174,7 +180,8 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    return _result(contract(x, y, ((ca, cb), ((), ()))), preferred_element_type)
+    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type))
+    return _result(out, preferred_element_type)
 
 
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
@@ -237,8 +244,12 @@ def vecdot(
         raise ValueError(
             f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
         )
-    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1))
-    return _result(out[..., 0, 0], preferred_element_type)
+    out = matmul(
+        expand_dims(conjugate(x), -2),
+        expand_dims(y, -1),
+        preferred_element_type=preferred_element_type,
+    )
+    return out[..., 0, 0]
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
@@ -415,25 +426,25 @@ def einsum(
         raise ValueError(
             f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
         ) from None
-    xs = promote("einsum", *xs)
+    xs, wanted = promote("einsum", *xs), _wanted(preferred_element_type)
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output))
+        xs.append(_einsum_step(taken, inputs.split(","), output, wanted))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
-    """Compute one step: of one array, or of two (of more by turns)."""
+def _einsum_step(xs: list[Any], names: list[str], output: str, wanted: Any) -> Any:
+    """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims)
+        out = contract(a, b, dims, wanted)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -447,7 +458,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims)
+    out = contract(a, b, dims, wanted)
     return out if perm is None else transpose(out, perm)
 
 
