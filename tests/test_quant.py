@@ -338,7 +338,7 @@ def test_calibration():
 
 def test_bad_calibration_is_named():
     x = floats(2, 66)
-    with pytest.raises(ValueError, match="takes method 'largest', .*; got 'best'"):
+    with pytest.raises(ValueError, match=r"takes method 'largest', .*; got 'best'"):
         quant.calibrate(network, PARAMS, [x], method="best")
     with pytest.raises(ValueError, match="at least one batch"):
         quant.calibrate(network, PARAMS, [])
