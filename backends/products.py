@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,20 @@ from .plan import Dot
 
 __all__ = [
     "BYTES",
+    "CPU_PRODUCTS",
     "FLOATS",
     "INT32",
     "QUAD",
+    "SUMMED",
+    "Products",
     "convert_to",
     "destination",
     "dot",
     "in_order",
+    "is_summed",
     "product",
     "rewritten",
     "source",
-    "sums_to",
 ]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
@@ -49,13 +53,33 @@ BYTES, INT32 = np.dtype("int8"), np.dtype("int32")
 QUAD = 4
 """Products of int8 are summed in int32, four terms at a time, which lie side by side."""
 
+
+@dataclass(frozen=True)
+class Products:
+    """Which products a machine makes by itself; others are written in these.
+
+    Attributes:
+        pairs: dtypes of the operands and of the result.
+        takes: whether the machine makes a step well, given where its matrices lie. It must, if
+            operands and result lie row-major and are matrices with one batch axis, whatever is no
+            plain product of one of the dtypes `SUMMED`, or that is not of the machine's own.
+    """
+
+    pairs: frozenset[tuple[np.dtype, np.dtype]]
+    takes: Callable[[Dot], bool]
+
+    def makes(self, eqn: Eqn) -> bool:
+        """Tell whether a dot_general of these dtypes may be one of the machine's."""
+        a, b, out = (v.aval.dtype for v in (*eqn.invars, *eqn.outvars))
+        whole = not any(isinstance(v, Lit) for v in eqn.invars)
+        return whole and a == b and (a, out) in self.pairs
+
+
+CPU_PRODUCTS = Products(frozenset([*((d, d) for d in SUMMED), (BYTES, INT32)]), lambda step: True)
+"""What the CPU's kernels and BLAS make."""
+
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
-
-
-def sums_to(dtype: np.dtype, out: np.dtype) -> bool:
-    """Tell whether there are products of arrays of a dtype that are summed in another one."""
-    return (dtype in SUMMED and out == dtype) or (dtype == BYTES and out == INT32)
 
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
@@ -151,7 +175,10 @@ def product(
     rows = [(left[d], sa[d], sc[nb + k]) for k, d in enumerate(free_a)]
     columns = [(right[d], sb[d], sc[nb + len(free_a) + k]) for k, d in enumerate(free_b)]
     sums = [(left[i], sa[i], sb[j]) for i, j in zip(ca, cb, strict=True)]
-    return dot((a[0], b[0], out[0]), [x[1][0] for x in (a, b, out)], batches, rows, columns, sums)
+    offsets = [x[1][0] for x in (a, b, out)]
+    step = dot((a[0], b[0], out[0]), offsets, batches, rows, columns, sums)
+    tf32 = eqn.params.get("precision") == "tf32"
+    return replace(step, tf32=True) if step is not None and tf32 else step
 
 
 def dot(
@@ -230,13 +257,27 @@ def _in_quads(offsets: Sequence[int], *axes: Sequence[Axis]) -> bool:
     return along == [1, 1] and all(x % QUAD == 0 for x in steps)
 
 
-def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
+def rewritten(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> Callable[..., Any] | None:
     """Return a contraction written in what is compiled well; None if it is that already."""
-    for rule in (_in_one_dtype, _elementwise, _in_parts, _as_matrices):
+    if machine.makes(eqn) and _elementwise(eqn) is None:
+        step = product(eqn, *(in_order(v) for v in (*eqn.invars, *eqn.outvars)))
+        if step is not None and machine.takes(step):
+            return None
+        known = step is not None and eqn.invars[0].aval.dtype == BYTES
+        turned = None if known else _as_matrices(eqn)
+        if turned is not None or (step is not None and is_summed(eqn)):
+            return turned
+    for rule in (_in_one_dtype, _elementwise, _in_parts):
         found = rule(eqn)
         if found is not None:
             return found
     return None
+
+
+def is_summed(eqn: Eqn) -> bool:
+    """Tell whether a dot_general is one of those that every machine has kernels for."""
+    dtype = eqn.invars[0].aval.dtype
+    return dtype in SUMMED and eqn.outvars[0].aval.dtype == dtype
 
 
 def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
@@ -256,7 +297,7 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
 
     def converted(x: Any, y: Any) -> Any:
         x, y = (convert_to(z, inner) for z in (x, y))
-        made = dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner)
+        made = dot_general(x, y, **{**eqn.params, "out_dtype": inner})
         return convert_to(made, out)
 
     return converted
@@ -335,11 +376,11 @@ def _in_parts(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction of complex numbers as four of real ones."""
     if eqn.invars[0].aval.dtype.kind != "c":
         return None
-    numbers = eqn.params["dimension_numbers"]
+    params = {k: v for k, v in eqn.params.items() if k != "out_dtype"}
 
     def parts(x: Any, y: Any) -> Any:
         rr, ii, ri, ir = (
-            dot_general(f(x), g(y), dimension_numbers=numbers)
+            dot_general(f(x), g(y), **params)
             for f, g in ((real, real), (imag, imag), (real, imag), (imag, real))
         )
         return complex(sub(rr, ii), add(ri, ir))
@@ -353,15 +394,7 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
     transpose moves whole runs of memory.
     """
-    a, b = (v.aval for v in eqn.invars)
-    inner = eqn.outvars[0].aval.dtype
-    if b.dtype != a.dtype or not sums_to(a.dtype, inner):
-        return None
-    if any(isinstance(v, Lit) for v in eqn.invars):
-        return None
-    x, y, out = (in_order(v) for v in (*eqn.invars, *eqn.outvars))
-    if product(eqn, x, y, out):
-        return None
+    a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))
     if a.dtype == BYTES:
@@ -377,8 +410,8 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
             reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
             for z, (perm, shape, _) in ((x, left), (y, right))
         )
-        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=inner)
-        return reshape(out, shape=eqn.outvars[0].aval.shape)
+        made = dot_general(x, y, **{**eqn.params, "dimension_numbers": numbers})
+        return reshape(made, shape=out.shape)
 
     return turned
 

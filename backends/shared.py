@@ -2,6 +2,7 @@
 
 The program's object code is linked, by the C compiler of the machine, with the library of matrix
 products and the thread pool, its constants, and a few lines of C that the header declares.
+Programs of linear algebra call LAPACK, which is a library of its own, put beside.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import Jaxpr
+from funtorch.openblas import library_file
 
 from .cpu.codegen import files, object_code
 from .cpu.fourier import TABLE, table
@@ -86,24 +88,63 @@ void {name}_threads(int count);
 #endif
 """
 
-_BODY = """#include <stdlib.h>
+_BODY = """#define _GNU_SOURCE
+#include <sys/mman.h>
 #include "{header}"
 extern int run(void **, void **, void *, void *, int) __attribute__((visibility("hidden")));
 {data}
 static int threads = 1;
+{memory}
 
 void {name}_threads(int count) {{ threads = count > 0 ? count : 1; }}
 
 int {name}({declarations}) {{
   void *inputs[] = {{{inputs}}};
   void *outputs[] = {{{outputs}}};
-  void *memory = {memory};
-  if ({size} && !memory) return 1;
+  void *memory = take();
+  if (!memory) return 1;
   run(inputs, outputs, memory, 0, threads);
-  free(memory);
+  give(memory);
   return 0;
 }}
 """
+
+# The last call's memory is kept for the next: new pages cost more than a small network. Calls at
+# the same time have memory of their own.
+_MEMORY = """
+static void *kept;
+
+static void *take(void) {{
+  void *memory = __atomic_exchange_n(&kept, (void *)0, __ATOMIC_ACQUIRE);
+  if (memory) return memory;
+  memory = mmap(0, {size}, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  return memory == MAP_FAILED ? (void *)0 : memory;
+}}
+
+static void give(void *memory) {{
+  memory = __atomic_exchange_n(&kept, memory, __ATOMIC_ACQ_REL);
+  if (memory) munmap(memory, {size});
+}}
+
+__attribute__((destructor)) static void forget(void) {{ give((void *)0); }}
+"""
+
+_NO_MEMORY = """
+static void *take(void) {{ return &threads; }}
+
+static void give(void *memory) {{ (void)memory; }}
+"""
+
+# The steps of a program share out the work; the library computes on its caller's thread.
+_ONE_THREAD = """
+extern void scipy_openblas_set_num_threads(int);
+
+__attribute__((constructor)) static void one_thread(void) { scipy_openblas_set_num_threads(1); }
+"""
+
+_LAPACK = "scipy_"
+"""What the names in the library of LAPACK begin with."""
 
 _DATA = """  .section .rodata
   .hidden {symbol}
@@ -115,7 +156,11 @@ _DATA = """  .section .rodata
 
 
 def write_shared(
-    jaxpr: Jaxpr, names: Sequence[str], path: str | os.PathLike[str], name: str
+    jaxpr: Jaxpr,
+    names: Sequence[str],
+    path: str | os.PathLike[str],
+    name: str,
+    bundle: bool = False,
 ) -> Path:
     """Write a program as a shared library, with a C header beside it.
 
@@ -124,12 +169,14 @@ def write_shared(
         names: of its inputs and outputs, in order.
         path: of the library.
         name: of the C function.
+        bundle: put the library of LAPACK beside, if the program calls it.
 
     Returns:
         the path of the header.
 
     Raises:
-        NotImplementedError: the program has steps that run in Python or in LAPACK.
+        NotImplementedError: the program has steps that run in Python, or in LAPACK without
+            ``bundle``.
         RuntimeError: there is no C compiler, or this is not Linux.
     """
     import tempfile
@@ -137,6 +184,12 @@ def write_shared(
     compiler = _compiler()
     plan = fuse(jaxpr)
     program = print_program(plan, lay_out(plan, frozenset()), python=False)
+    lapack = [symbol for symbol in program.externals if symbol.startswith(_LAPACK)]
+    if lapack and not bundle:
+        raise NotImplementedError(
+            f"{name} calls LAPACK's {lapack[0].removeprefix(_LAPACK)}, which a library that stands "
+            "alone does not have; to_shared(..., link='bundle') puts the library of LAPACK beside"
+        )
     objects = [*files(object_code(program.text)), *_outside(program, name)]
     parameters = _parameters(jaxpr, names)
     path = Path(path).absolute()
@@ -152,7 +205,7 @@ def write_shared(
             (made / symbol).write_bytes(content)
         spelt = [_DATA.format(symbol=s, file=made / s) for s in data]
         (made / "data.S").write_text("\n".join([*spelt, _NO_STACK]), encoding="utf-8")
-        text = _source(program, parameters, name, header.name)
+        text = _source(program, parameters, name, header.name) + (_ONE_THREAD if lapack else "")
         (made / "main.c").write_text(text, encoding="utf-8")
         (made / "symbols").write_text(f"{{ global: {name}; {name}_threads; local: *; }};")
         header.write_text(_header(program, parameters, name), encoding="utf-8")
@@ -161,6 +214,9 @@ def write_shared(
             *(f"{k}.o" for k in range(len(objects))), "-I", str(path.parent),
             "-Wl,--version-script=symbols", "-lm", "-lpthread",
         ]  # fmt: skip
+        if lapack:
+            shutil.copy(library_file(), path.parent)
+            command += [f"-L{path.parent}", f"-l:{library_file().name}", "-Wl,-rpath,$ORIGIN"]
         result = subprocess.run(command, cwd=made, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{compiler} does not link {path.name}: {result.stderr.strip()[:2000]}")
@@ -195,10 +251,8 @@ def _outside(program: Program, name: str) -> list[bytes]:
         elif symbol.startswith(PRODUCTS):
             module = symbol.removesuffix("_end")
             found[module] = files(products_code(module))
-        elif not symbol.startswith(TABLE):
-            raise NotImplementedError(
-                f"{name} calls LAPACK's {symbol}, which a library of its own does not have"
-            )
+        elif not symbol.startswith((TABLE, _LAPACK)):
+            raise NotImplementedError(f"{name} uses {symbol}, which is no part of a library")
     return [code for codes in found.values() for code in codes]
 
 
@@ -249,6 +303,5 @@ def _source(program: Program, parameters: Sequence[_Parameter], name: str, heade
         declarations=", ".join(p.declaration for p in parameters),
         inputs=", ".join(f"(void *){x}" for x in given) or "0",
         outputs=", ".join(made) or "0",
-        size=program.arena,
-        memory=f"malloc({program.arena})" if program.arena else "0",
+        memory=(_MEMORY if program.arena else _NO_MEMORY).format(size=program.arena),
     )

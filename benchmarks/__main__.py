@@ -24,6 +24,7 @@ from benchmarks import (  # noqa: E402
     dispatch,
     eager,
     elementwise,
+    exported,
     foundation,
     library,
     loops,
@@ -36,7 +37,7 @@ from benchmarks.harness import HEADER, ROWS, Result, cells, judge, table  # noqa
 
 TOPICS = (
     elementwise, reductions, products, training, loops, library, data, dispatch, eager,
-    compile_time,
+    compile_time, exported,
     foundation,
 )  # fmt: skip
 """The order in which the rows are shown."""

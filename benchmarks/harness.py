@@ -35,7 +35,7 @@ Maker = Callable[[ModuleType], Run]
 PEERS = ("jax", "torch")
 """Those whose better one is "the best"."""
 
-MODULES = {"copy": "numpy"}
+MODULES = {"copy": "numpy", "jit": "funtorch", "limit": "numpy"}
 """The module a contender needs, where it has another name."""
 
 

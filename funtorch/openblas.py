@@ -6,16 +6,13 @@ import ctypes
 import functools
 import glob
 import os
+from pathlib import Path
 
-__all__ = ["load"]
+__all__ = ["library_file", "load"]
 
 
-@functools.cache
-def load() -> ctypes.CDLL:
-    """Return the library that scipy-openblas32 brings; its symbols begin with ``scipy_``.
-
-    It computes on its caller's thread alone: the threads are ours.
-    """
+def library_file() -> Path:
+    """Return the file of the library that scipy-openblas32 brings."""
     import scipy_openblas32
 
     # The package's own loader gives a path only on some platforms, the folder on all.
@@ -25,6 +22,15 @@ def load() -> ctypes.CDLL:
         for p in glob.glob(os.path.join(folder, "*scipy_openblas*"))
         if p.endswith((".so", ".dylib", ".dll"))
     ]
-    found = ctypes.CDLL(sorted(names)[0])
+    return Path(sorted(names)[0])
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """Return the library that scipy-openblas32 brings; its symbols begin with ``scipy_``.
+
+    It computes on its caller's thread alone: the threads are ours.
+    """
+    found = ctypes.CDLL(str(library_file()))
     found.scipy_openblas_set_num_threads(1)
     return found

@@ -33,6 +33,7 @@ from . import (
     multihead,
     normalization,
     padding,
+    parallel,
     parametrize,
     patches,
     piecewise,
@@ -75,6 +76,7 @@ from .module import *
 from .multihead import *
 from .normalization import *
 from .padding import *
+from .parallel import *
 from .parametrize import *
 from .patches import *
 from .piecewise import *
@@ -118,6 +120,7 @@ __all__ += module.__all__
 __all__ += multihead.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
+__all__ += parallel.__all__
 __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__

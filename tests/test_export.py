@@ -1,10 +1,12 @@
 """Exported programs: what they give, any size of an axis, files that are damaged or hostile."""
 
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import coverage_matrix
@@ -195,10 +197,41 @@ def test_a_c_program_runs_a_model(tmp_path):
     assert not any(word in needs for word in ("python", "LLVM", "openblas", "stdc++"))
 
 
+@pytest.mark.skipif(not (sys.platform == "linux" and shutil.which("cc")), reason="no C compiler")
+def test_threads_call_a_library_that_solves(tmp_path):
+    """LAPACK lies beside; calls at the same time have memory of their own."""
+
+    def f(a, b):
+        w, v = jnp.linalg.eigh(a @ a.T)
+        return jnp.linalg.solve(a, b), (v * w) @ v.T
+
+    exported = export.export(f)(SPEC((6, 6), "float64"), SPEC((6, 2), "float64"))
+    exported.to_shared(tmp_path / "solve.so", link="bundle")
+    (other,) = (p for p in tmp_path.iterdir() if "openblas" in p.name)
+    needs = subprocess.run(["ldd", tmp_path / "solve.so"], capture_output=True, text=True).stdout
+    assert str(other) in needs
+    function = ctypes.CDLL(str(tmp_path / "solve.so")).solve
+
+    def solved(seed):
+        rng = np.random.default_rng(seed)
+        a, b = rng.normal(size=(6, 6)), rng.normal(size=(6, 2))
+        x, power = np.empty_like(b), np.empty_like(a)
+        for _ in range(50):
+            assert function(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, x, power))) == 0
+        np.testing.assert_allclose(a @ x, b, atol=1e-9)
+        np.testing.assert_allclose(power, a @ a.T, atol=1e-9)
+        return seed
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(solved, range(8))) == list(range(8))
+
+
 def test_what_a_library_cannot_hold_is_named(tmp_path):
     exported = export.export(jnp.linalg.eigh)(SPEC((3, 3), "float32"))
-    with pytest.raises(NotImplementedError, match="calls LAPACK's"):
+    with pytest.raises(NotImplementedError, match=r"calls LAPACK's .* link='bundle'"):
         exported.to_shared(tmp_path / "m.so")
+    with pytest.raises(ValueError, match="link='static' is neither 'alone' nor 'bundle'"):
+        exported.to_shared(tmp_path / "m.so", link="static")
     with pytest.raises(ValueError, match="is no name of a C function"):
         exported.to_shared(tmp_path / "my-model.so")
     (b,) = export.symbolic_shape("b")

@@ -478,7 +478,12 @@ class Exported:
         files.write(path, self._consts, {**self._about, "version": _VERSION})
 
     def to_shared(
-        self, path: str | os.PathLike[str], *, name: str | None = None, **sizes: int
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        link: str = "alone",
+        **sizes: int,
     ) -> Path:
         """Write the program as a shared library with a C header beside it (Linux).
 
@@ -488,6 +493,8 @@ class Exported:
         Args:
             path: of the library, such as ``'model.so'``.
             name: of the C function; None: that of the file.
+            link: ``'alone'``, or ``'bundle'``: programs of linear algebra take the library of
+                LAPACK along, as a file that must stay beside theirs.
             sizes: of the symbolic sizes.
 
         Returns:
@@ -495,19 +502,21 @@ class Exported:
 
         Raises:
             TypeError: a symbolic size is missing.
-            NotImplementedError: a step needs Python or LAPACK.
+            NotImplementedError: a step needs Python, or LAPACK without ``link='bundle'``.
             RuntimeError: there is no C compiler.
         """
         path = Path(path)
         name = path.stem if name is None else name
         if not name.isidentifier():
             raise ValueError(f"to_shared: {name!r} is no name of a C function; give name=")
+        if link not in ("alone", "bundle"):
+            raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
         missing = [s for s in self._about["symbols"] if s not in sizes]
         if missing or len(sizes) != len(self._about["symbols"]):
             wanted = ", ".join(self._about["symbols"]) or "none"
             raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
         closed, names = self._closed(sizes)
-        return write_shared(simplify(closed), names, path, name)
+        return write_shared(simplify(closed), names, path, name, link == "bundle")
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Return the program as an ONNX model; symbolic sizes stay symbolic.

@@ -20,11 +20,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..coverage import ELEMENTWISE
-from ..cpu.elements import TYPES, joined, part_kind, parts, register_dtype
-from ..cpu.nest import needs
-from ..cpu.quicker import HEAVY, quicker
-from ..cpu.reduce import reduction
-from ..kernel import Affine, Kernel, Op, Store, collapse, serial_axes
+from ..kernel import Affine, Kernel, Op, Store, collapse, needs, serial_axes
+from ..scalars.elements import TYPES, joined, part_kind, parts, register_dtype
+from ..scalars.quicker import HEAVY, quicker
+from ..scalars.reduce import reduction
 from .code import CudaCode, KernelLaunch
 from .groups import Accumulator, accumulator, join_group, number_kinds
 from .memory import memory_type, numbers

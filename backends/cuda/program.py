@@ -22,6 +22,7 @@ from funtorch.jaxpr import Lit, Var
 from ..kernel import Kernel, in_memory, is_row_store, levels
 from ..layout import Layout, Loop, carries, nbytes
 from ..plan import (
+    Attention,
     Branch,
     Call,
     Conv,
@@ -35,8 +36,10 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Wait,
     While,
 )
+from .attention import print_attention
 from .code import CudaCode
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
@@ -424,9 +427,9 @@ class _Writer:
             given = [(a, step.a), (b, step.b), (out, step.out)]
             self.run(("dot", *fields), functools.partial(print_dot, step), given)
             return
-        size = step.out.aval.dtype.itemsize
-        for gemm, (x, y, z) in found:
-            self.out.append(Product(gemm, a + x * size, b + y * size, out + z * size))
+        for gemm, starts in found:
+            places = zip((a, b, out), starts, gemm.dtypes, strict=True)
+            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -444,6 +447,12 @@ class _Writer:
         self.run(key, functools.partial(printed, step), given)  # type: ignore[arg-type]
 
     sort = running
+
+    def attention(self, frame: _Frame, step: Attention) -> None:
+        eqn = step.eqn
+        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
+        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        self.run(key, functools.partial(print_attention, eqn), given)
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
@@ -471,7 +480,10 @@ class _Writer:
         eqn = step.eqn
         self.rule(frame, eqn.prim.name, dict(eqn.params), eqn.invars, eqn.outvars, None)
 
-    library = call
+    library = talk = call
+
+    def wait(self, frame: _Frame, step: Wait) -> None:
+        """Do nothing: on a GPU, collectives end in the order of its stream."""
 
     # ---------------------------------------------------------------- loops
     def carries(

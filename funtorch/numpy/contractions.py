@@ -23,6 +23,7 @@ from funtorch.numpy.promotion import (
     describe,
     no_out,
     promote,
+    rounded,
     spread_to,
     to_array,
     to_arrays,
@@ -48,14 +49,15 @@ __all__ = [
 ]
 
 
-def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None) -> Any:
+def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None, precision: Any = None) -> Any:
     """Bind dot_general on two Arrays of any dtypes; bool and small integers stay in their dtype."""
     a, b = promote("dot_general", a, b)
     if a.dtype == dtypes.bool_:
         wide = contract(convert(a, dtypes.int32), convert(b, dtypes.int32), dims)
         return elementwise.not_equal(wide, 0)
+    out_dtype = a.dtype if out_dtype is None else out_dtype
     return primitives["dot_general"].bind(
-        a, b, dimension_numbers=dims, out_dtype=a.dtype if out_dtype is None else out_dtype
+        a, b, dimension_numbers=dims, out_dtype=out_dtype, **rounded(precision)
     )
 
 
@@ -75,7 +77,8 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     Args:
         a: array of shape (..., n, k) or (k,).
         b: array of shape (..., k, m) or (k,).
-        precision: accepted for JAX's sake; products are always computed in full precision.
+        precision: by JAX's names; 'high' and the like let GPUs round float32 operands to TF32,
+            CPUs always compute in full precision.
         preferred_element_type: dtype of the result.
 
     Returns:
@@ -107,11 +110,11 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     if x.ndim <= 2 and y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if x.ndim == 1:
-        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype)
+        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype, precision)
         return out
     batch_x, batch_y = x.shape[:-2], y.shape[:-2]
     try:
@@ -123,7 +126,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     x, y = spread_to(x, batch + x.shape[-2:]), spread_to(y, batch + y.shape[-2:])
     n = len(batch)
     axes = tuple(range(n))
-    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype)
+    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype, precision)
 
 
 @direct(np.dot, FLOATS, pair)
@@ -147,7 +150,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type))
+    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type), precision)
     return _result(out, preferred_element_type)
 
 
@@ -159,7 +162,7 @@ def tensordot(
     Args:
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
-        and b.
+            and b.
 
     References:
         numpy.tensordot
@@ -180,7 +183,7 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type))
+    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type), precision)
     return _result(out, preferred_element_type)
 
 
@@ -194,7 +197,8 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     x, y = to_arrays("inner", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
-    return tensordot(x, y, (-1, -1), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return tensordot(x, y, (-1, -1), **options)
 
 
 def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -221,7 +225,8 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     """
     check_precision(precision, "vdot")
     x, y = to_arrays("vdot", a=a, b=b)
-    return dot(conjugate(ravel(x)), ravel(y), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return dot(conjugate(ravel(x)), ravel(y), **options)
 
 
 def vecdot(
@@ -247,6 +252,7 @@ def vecdot(
     out = matmul(
         expand_dims(conjugate(x), -2),
         expand_dims(y, -1),
+        precision=precision,
         preferred_element_type=preferred_element_type,
     )
     return out[..., 0, 0]
@@ -404,7 +410,11 @@ def einsum(
 
         given = (subscripts, *operands)
         arrays: list[Any] = [
-            asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
+            asarray(a)
+            if k % 2 == 0 and k < len(given) - (len(given) % 2)
+            else np.asarray(a).tolist()
+            if hasattr(a, "__array__")
+            else a
             for k, a in enumerate(given)
         ]
         try:
@@ -430,21 +440,23 @@ def einsum(
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output, wanted))
+        xs.append(_einsum_step(taken, inputs.split(","), output, wanted, precision))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str, wanted: Any) -> Any:
+def _einsum_step(
+    xs: list[Any], names: list[str], output: str, wanted: Any, precision: Any = None
+) -> Any:
     """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims, wanted)
+        out = contract(a, b, dims, wanted, precision)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted, precision)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -458,7 +470,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str, wanted: Any) -> A
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims, wanted)
+    out = contract(a, b, dims, wanted, precision)
     return out if perm is None else transpose(out, perm)
 
 
