@@ -194,8 +194,9 @@ def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
     out = eqn.outvars[0].aval.dtype
     if out != dtype and not of_bytes:
         x, w = g.cast(x, out), g.cast(w, out)
+    operator = "ConvInteger" if of_bytes else "Conv"
     return g.op(
-        "ConvInteger" if of_bytes else "Conv", x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
+        operator, x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
         pads=[pair[k] for k in (0, 1) for pair in padding],
     )  # fmt: skip
 
