@@ -62,6 +62,11 @@ def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None, precision: Any = 
     )
 
 
+def _wanted(preferred: Any) -> Any:
+    """Return the dtype that products are summed for."""
+    return None if preferred is None else dtypes.canonical(preferred)
+
+
 def _result(out: Any, preferred: Any) -> Any:
     return out if preferred is None else convert(out, dtypes.canonical(preferred))
 
@@ -162,9 +167,8 @@ def dot(
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    return _result(
-        contract(x, y, (((ka,), (kb,)), ((), ())), None, precision), preferred_element_type
-    )
+    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type), precision)
+    return _result(out, preferred_element_type)
 
 
 def tensordot(
@@ -203,7 +207,7 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    out = contract(x, y, ((ca, cb), ((), ())), None, precision)
+    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type), precision)
     return _result(out, preferred_element_type)
 
 
@@ -269,8 +273,13 @@ def vecdot(
         raise ValueError(
             f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
         )
-    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1), precision=precision)
-    return _result(out[..., 0, 0], preferred_element_type)
+    out = matmul(
+        expand_dims(conjugate(x), -2),
+        expand_dims(y, -1),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+    return out[..., 0, 0]
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
@@ -453,25 +462,27 @@ def einsum(
         raise ValueError(
             f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
         ) from None
-    xs = promote("einsum", *xs)
+    xs, wanted = promote("einsum", *xs), _wanted(preferred_element_type)
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output, precision))
+        xs.append(_einsum_step(taken, inputs.split(","), output, wanted, precision))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str, precision: Any = None) -> Any:
-    """Compute one step: of one array, or of two (of more by turns)."""
+def _einsum_step(
+    xs: list[Any], names: list[str], output: str, wanted: Any, precision: Any = None
+) -> Any:
+    """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims, None, precision)
+        out = contract(a, b, dims, wanted, precision)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, precision)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted, precision)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -485,7 +496,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str, precision: Any = 
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims, None, precision)
+    out = contract(a, b, dims, wanted, precision)
     return out if perm is None else transpose(out, perm)
 
 
