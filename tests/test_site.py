@@ -182,7 +182,8 @@ def served(folder: Path) -> Iterator[str]:
 
 RESULTS = "[...document.querySelectorAll('#search-results li a')].map(a => a.getAttribute('href'))"
 SEARCHES = {  # what is typed, and a page that must be among the first results
-    "vmap": "api/funtorch.html#funtorch.vmap",
+    "vmap": "vmap.html",
+    "funtorch.vmap": "api/funtorch.html#funtorch.vmap",
     "per-example gradients": "howto-per-example-gradients.html",
     "MultiheadAttention": "funtorch.nnx.MultiheadAttention",
     "straight-through": "howto-own-rules.html",
