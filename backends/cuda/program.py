@@ -22,6 +22,7 @@ from funtorch.jaxpr import Lit, Var
 from ..kernel import Kernel, in_memory, is_row_store, levels
 from ..layout import Layout, Loop, carries, nbytes
 from ..plan import (
+    Attention,
     Branch,
     Call,
     Conv,
@@ -38,6 +39,7 @@ from ..plan import (
     Wait,
     While,
 )
+from .attention import print_attention
 from .code import CudaCode
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
@@ -445,6 +447,12 @@ class _Writer:
         self.run(key, functools.partial(printed, step), given)  # type: ignore[arg-type]
 
     sort = running
+
+    def attention(self, frame: _Frame, step: Attention) -> None:
+        eqn = step.eqn
+        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
+        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        self.run(key, functools.partial(print_attention, eqn), given)
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
