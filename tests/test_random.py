@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import funtorch as ft
+import funtorch.numpy as fnp
 from funtorch import arraytree, random, tree
 from funtorch import numpy as jnp
 from funtorch.ops import special
