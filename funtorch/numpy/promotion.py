@@ -196,6 +196,15 @@ _PRECISIONS = frozenset(
 )
 
 
+def check_sharding(out_sharding: Any, function: str) -> None:
+    """Check the argument ``out_sharding`` of JAX's functions: results are as their operands are."""
+    if out_sharding is not None and not out_sharding.is_fully_replicated:
+        raise NotImplementedError(
+            f"{function}: out_sharding={out_sharding} divides the result, which functions of whole "
+            "arrays do not: use funtorch.shard_map, or funtorch.device_put on the result"
+        )
+
+
 def check_precision(precision: Any, function: str) -> None:
     """Check the argument ``precision`` of a product, which must make sense.
 
