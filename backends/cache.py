@@ -26,6 +26,7 @@ from funtorch import ops
 from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import Jaxpr, Lit, Var
+from funtorch.processes import Ranks
 
 __all__ = ["LIMIT", "clear", "environment", "folder", "key", "load", "save", "spelled"]
 
@@ -178,6 +179,8 @@ def _value(x: Any) -> str:
         return f"<{_spelled(x)}>"
     if isinstance(x, np.generic):
         return _array(x)
+    if kind is Ranks:
+        return repr(x)
     raise _NotSpelled
 
 

@@ -16,6 +16,7 @@ from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
 from .plan import (
+    Attention,
     Branch,
     Call,
     Conv,
@@ -30,6 +31,8 @@ from .plan import (
     Sort,
     Step,
     Table,
+    Talk,
+    Wait,
     While,
     reads,
     writes,
@@ -110,8 +113,11 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Conv: ("convolution", lambda s: _with_epilogue("conv_general_dilated", s)),
     Fourier: ("transform", lambda s: "ifft" if s.inverse else "fft"),  # type: ignore[union-attr]
     Library: ("library", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Talk: ("talk", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
+    Wait: ("wait", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
     Running: ("running", lambda s: s.name),  # type: ignore[union-attr]
+    Attention: ("attention", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]
@@ -141,7 +147,7 @@ def _cost(step: Step) -> Cost:
         return Cost(5.0 * step.batch * step.inner * step.n * math.log2(step.n))
     if isinstance(step, Running):
         return Cost(float(step.rows * step.n))
-    if isinstance(step, (Nothing, Sort, Table)):
+    if isinstance(step, (Nothing, Sort, Table, Talk, Wait)):
         return Cost()
     return equation_cost(step.eqn)
 

@@ -26,10 +26,12 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Nothing, Plan, Step
+from .plan import Attention, Call, Library, Nothing, Plan, Step, Talk
+from .products import CPU_PRODUCTS, Products
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
 from .structure import structured
+from .talk import overlapped
 
 __all__ = ["fuse"]
 
@@ -315,7 +317,12 @@ def _late_totals(program: Program) -> list[Eqn]:
     return order
 
 
-def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Plan:
+def fuse(
+    jaxpr: Jaxpr,
+    epilogues: bool = True,
+    together: int = _TOGETHER,
+    machine: Products = CPU_PRODUCTS,
+) -> Plan:
     """Return the plan of a program: kernels, matrix products and calls of eager rules, in order.
 
     Args:
@@ -323,11 +330,12 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
         epilogues: whether kernels may run on blocks of a product while they are made.
         together: elements up to which kernels join that nothing relates. Each has code of its own
             otherwise, and equal ones the same.
+        machine: which matrix products the machine makes by itself.
     """
-    jaxpr = lower(jaxpr)
-    program = Program(jaxpr)
+    jaxpr = lower(jaxpr, machine)
+    program = Program(jaxpr, machine)
     planner = _Planner(program, together)
-    inside = functools.partial(fuse, epilogues=epilogues, together=together)
+    inside = functools.partial(fuse, epilogues=epilogues, together=together, machine=machine)
     for eqn in _late_totals(program):
         how = program.kinds[eqn]
         if eqn in program.operands:
@@ -345,6 +353,8 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
             planner.update(eqn)
         elif how == "library":
             planner.append(_library(eqn), eqn.outvars, operands)
+        elif how == "talk":
+            planner.append(Talk(eqn), eqn.outvars, operands)
         elif how == "fft":
             planner.append(transform(eqn), eqn.outvars, operands)  # type: ignore[arg-type]
         elif how == "table":
@@ -353,6 +363,8 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
             planner.append(running(eqn), eqn.outvars, operands)
         elif how == "nothing":
             planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
+        elif how == "attention":
+            planner.append(Attention(eqn), eqn.outvars, operands)
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":
@@ -375,4 +387,4 @@ def fuse(jaxpr: Jaxpr, epilogues: bool = True, together: int = _TOGETHER) -> Pla
         if made is not None:
             steps.append(made)
     plan = Plan(jaxpr, tuple(steps))
-    return with_epilogues(plan) if epilogues else plan
+    return overlapped(with_epilogues(plan) if epilogues else plan)

@@ -30,6 +30,8 @@ __all__ = [
     "collapse",
     "in_memory",
     "levels",
+    "needs",
+    "operands",
     "row_major",
     "run_kernel",
     "serial_axes",
@@ -133,8 +135,15 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
-def _operands(op: Op) -> tuple[int, ...]:
+def operands(op: Op) -> tuple[int, ...]:
+    """Return the numbers of the values that an operation needs."""
     return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
+
+
+def needs(s: Store) -> tuple[int, ...]:
+    """Return the numbers of the values that a store needs."""
+    mask = () if s.mask is None else (s.mask,)
+    return (s.value, *mask, *(n for n, _ in s.where.dynamic))
 
 
 def axes_of(kernel: Kernel) -> list[frozenset[int]]:
@@ -143,7 +152,7 @@ def axes_of(kernel: Kernel) -> list[frozenset[int]]:
     axes: list[frozenset[int]] = []
     for op in kernel.body:
         found = frozenset(k for k, s in enumerate(op.where.strides) if s) if op.where else ()
-        found = frozenset(found).union(*(axes[a] for a in _operands(op)))
+        found = frozenset(found).union(*(axes[a] for a in operands(op)))
         found = found | inner if op.name == "cumulate" else found
         axes.append(found - inner if op.name == "reduce" else found)
     return axes
@@ -153,7 +162,7 @@ def levels(kernel: Kernel) -> tuple[list[int], list[bool]]:
     """Return each value's stage, and whether it is an element's (or else a row's)."""
     stages: list[int] = []
     for op in kernel.body:
-        stage = max((stages[a] for a in _operands(op)), default=0)
+        stage = max((stages[a] for a in operands(op)), default=0)
         stages.append(stage + (op.name == "reduce"))
     inner = {k for k, r in enumerate(kernel.inner) if r}
     return stages, [not inner.isdisjoint(axes) for axes in axes_of(kernel)]
@@ -189,7 +198,7 @@ def check_kernel(kernel: Kernel) -> None:
     if len(kernel.sizes) != len(kernel.inner):
         raise ValueError(f"sizes {kernel.sizes} and inner {kernel.inner} differ in length")
     for k, op in enumerate(body):
-        need(all(0 <= a < k for a in _operands(op)), f"v{k} uses a later value")
+        need(all(0 <= a < k for a in operands(op)), f"v{k} uses a later value")
         if op.where is not None:
             need(len(op.where.strides) == len(kernel.sizes), f"v{k} has other axes")
             need(
@@ -330,11 +339,11 @@ def in_memory(kernel: Kernel, places: Sequence[object]) -> tuple[Kernel, list[in
 # ---------------------------------------------------------------------- the meaning of a kernel
 _UPDATES = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 _RUNNING = {
-    "reduce_sum": np.add,
-    "reduce_prod": np.multiply,
-    "reduce_max": np.maximum,
-    "reduce_min": np.minimum,
-    "reduce_logaddexp": np.logaddexp,
+    "reduce_sum": "cumsum",
+    "reduce_prod": "cumprod",
+    "reduce_max": "cummax",
+    "reduce_min": "cummin",
+    "reduce_logaddexp": "cumlogsumexp",
 }
 
 
@@ -401,11 +410,12 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
                 value = np.expand_dims(np.asarray(value), axes)
             elif op.name == "cumulate":
                 wide = np.broadcast_to(args[0], kernel.sizes)
-                value = _RUNNING[op.attr].accumulate(wide, axes[0], dtype=op.dtype)
+                running = primitives[_RUNNING[op.attr]]
+                value = running.eager(np, wide, axis=axes[0], reverse=False)
             else:
                 params = dict(op.attr or {})
                 result = params.pop("result", None)
-                value = primitives[op.name].eager(np, *args, **params)
+                value = primitives[op.name].eager(np, *np.broadcast_arrays(*args), **params)
                 value = value if result is None else value[result]
             values.append(np.asarray(value))
         for s in kernel.stores:

@@ -205,7 +205,7 @@ LOWERINGS: dict[str, Rule] = {
     "window_argmax": _window_arg(True),
     "window_argmin": _window_arg(False),
     "overlap_add": _overlap_add,
-    "dot_general": lambda eqn: contracted_bools(eqn) or products.rewritten(eqn),
+    "dot_general": contracted_bools,
     "conv_general_dilated": convolved,
     "bitcast": bits_of_halves,
     "is_finite": is_finite_number,
@@ -237,10 +237,14 @@ def _is_empty(eqn: Eqn) -> bool:
     return any(v.aval.size == 0 for v in (*eqn.invars, *eqn.outvars))
 
 
-def lower(jaxpr: Jaxpr) -> Jaxpr:
+def lower(jaxpr: Jaxpr, machine: products.Products = products.CPU_PRODUCTS) -> Jaxpr:
     """Return an equal program in which every equation with a row is written in other primitives.
 
     Barriers stay as equations of nothing: what they change is the order of steps.
+
+    Args:
+        jaxpr: the program.
+        machine: which matrix products the machine makes by itself.
     """
     rewritten = {*LOWERINGS, *AFTER, BARRIER}
     if not any(eqn.prim.name in rewritten or _is_empty(eqn) for eqn in jaxpr.eqns):
@@ -261,6 +265,8 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
         atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
         written = None if rule is None else rule(eqn)
+        if written is None and eqn.prim.name == "dot_general":
+            written = products.rewritten(eqn, machine)
         if written is None and eqn.prim.name in AFTER and not _is_empty(eqn):
             written, atoms = AFTER[eqn.prim.name](new, makers) or (None, args)
         if written is None:
@@ -269,7 +275,7 @@ def lower(jaxpr: Jaxpr) -> Jaxpr:
             continue
         sub = stage(lambda *xs, f=written: _listed(f(*xs)), [v.aval for v in atoms])
         inner: dict[Var, Var | Lit] = dict(zip(sub.invars, atoms, strict=True))
-        sub = lower(sub)
+        sub = lower(sub, machine)
         for e in sub.eqns:
             new = Eqn(e.prim, renamed(e.invars, inner), e.params, e.outvars, eqn.source)
             eqns.append(new)

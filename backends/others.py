@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,10 @@ from funtorch.ops.elementwise import (
 from funtorch.ops.families import broadcast_in_dim, full_like, scalar, zeros_like
 from funtorch.ops.indexing import scatter_max, scatter_min
 from funtorch.ops.reduce import reduce_sum
-from funtorch.ops.shape import pad, reshape
+from funtorch.ops.shape import pad, reshape, transpose
 from funtorch.ops.window import windows
+
+from .products import BYTES, INT32, QUAD
 
 __all__ = [
     "bits_of_halves",
@@ -48,9 +51,12 @@ __all__ = [
 
 Written = Callable[..., Any]
 
+_WIDE = 8  # features from which a convolution of int8 is a product
+_EXACT = 1024  # products of int8 whose sum is exact in float32
+
 
 def _as(x: Any, dtype: Any) -> Any:
-    return convert(x, dtype=np.dtype(dtype), weak_type=False)
+    return x if x.dtype == dtype else convert(x, dtype=np.dtype(dtype), weak_type=False)
 
 
 # ---------------------------------------------------------------------- elementwise
@@ -153,6 +159,8 @@ def convolved(eqn: Eqn) -> Written | None:
     if not list(phases(lhs.shape[2:], rhs.shape[2:], *geometry)):
         return lambda *xs: broadcast_in_dim(scalar(0, out.dtype), shape=out.shape, dims=())
     inner = inner_dtype(lhs.dtype, out.dtype)
+    if lhs.dtype == BYTES and inner.kind == "i" and inner.itemsize <= 4:
+        return lambda x, w: _as(_of_bytes(x, w, p), out.dtype)
     if {lhs.dtype, out.dtype} != {inner}:
         return lambda x, w: _as(
             conv_general_dilated(_as(x, inner), _as(w, inner), **p, out_dtype=None), out.dtype
@@ -160,6 +168,43 @@ def convolved(eqn: Eqn) -> Written | None:
     if dtypes.is_complex(inner):
         return lambda x, w: _by_parts(x, w, p)
     return None if inner.kind == "f" else lambda x, w: _by_sums(x, w, p)
+
+
+def _of_bytes(x: Any, w: Any, p: dict[str, Any]) -> Any:
+    """Convolve int8, in int32.
+
+    It is a product of matrices, whose terms are features that lie next to each other, filled up to
+    fours; the border is written. Few features are convolved as floats, in which the sums are exact.
+    """
+    groups, (outs, inner, *taps), m = p["groups"], w.shape, x.ndim - 2
+    if min(outs // groups, inner) < _WIDE:
+        exact = np.dtype("float32" if inner * math.prod(taps) <= _EXACT else "float64")
+        made = conv_general_dilated(_as(x, exact), _as(w, exact), **p, out_dtype=None)
+        return _as(made, INT32)
+    more = -inner % QUAD
+    lo, hi = ((0, *(pair[k] for pair in p["padding"]), 0, k * more) for k in (0, 1))
+    gaps = (0, *(d - 1 for d in p["lhs_dilation"]), 0, 0)
+    zero, last = scalar(0, BYTES), tuple(range(3, 3 + m))
+    x = transpose(
+        reshape(x, shape=(x.shape[0], groups, inner, *x.shape[2:])), perm=(0, *last, 1, 2)
+    )
+    x = pad(x, zero, lo=lo, hi=hi, interior=gaps)
+    w = transpose(reshape(w, shape=(groups, outs // groups, inner, *taps)), perm=(0, 1, *last, 2))
+    none = (0,) * w.ndim
+    w = pad(w, zero, lo=none, hi=(*none[1:], more), interior=none) if more else w
+    x = windows(
+        transpose(x, perm=(0, 1 + m, 2 + m, *range(1, 1 + m))),
+        window=tuple(taps),
+        strides=p["strides"],
+        dilation=p["rhs_dilation"],
+    )
+    # Terms last, as products of int8 want them: (groups, batch, *places, *taps, features).
+    x = transpose(x, perm=(1, 0, *range(3 + m, 3 + 2 * m), *last, 2))
+    summed = tuple(range(x.ndim - m - 1, x.ndim)), tuple(range(2, 3 + m))
+    y = dot_general(x, w, dimension_numbers=(summed, ((0,), (0,))), out_dtype=INT32)
+    # The result's axes: groups, batch, *places, out features of the group.
+    y = transpose(y, perm=(1, 0, y.ndim - 1, *range(2, y.ndim - 1)))
+    return reshape(y, shape=(y.shape[0], outs, *y.shape[3:]))
 
 
 def _by_parts(x: Any, w: Any, p: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from funtorch.ops.lapack import Recipe
 from .kernel import Affine, Kernel
 
 __all__ = [
+    "Attention",
     "Branch",
     "Call",
     "Conv",
@@ -31,6 +32,8 @@ __all__ = [
     "Sort",
     "Step",
     "Table",
+    "Talk",
+    "Wait",
     "While",
     "plans_of",
     "reads",
@@ -91,6 +94,7 @@ class Dot:
             (*batches, *sums, columns), and those of out, over (*batches, *rows, columns). The last
             stride of out is 1, and one of the last two of b.
         after: what is done with each block of out; out itself is not written then.
+        tf32: whether GPUs may round float32 operands to TF32.
     """
 
     a: Var
@@ -102,6 +106,7 @@ class Dot:
     n: int
     places: tuple[Affine, Affine, Affine]
     after: Epilogue | None = None
+    tf32: bool = False
 
     @property
     def batch(self) -> int:
@@ -238,6 +243,27 @@ class Library:
 
 
 @dataclass(frozen=True)
+class Talk:
+    """Run a collective between processes.
+
+    Attributes:
+        eqn: the equation.
+        later: whether it only begins here, and a `Wait` ends it.
+    """
+
+    eqn: Eqn
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait for a collective that has begun; with ``only_look``, give it a chance to go on."""
+
+    eqn: Eqn
+    only_look: bool = False
+
+
+@dataclass(frozen=True)
 class Nothing:
     """Make empty arrays."""
 
@@ -247,6 +273,13 @@ class Nothing:
 @dataclass(frozen=True)
 class Call:
     """Run an equation by its eager rule."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
 
     eqn: Eqn
 
@@ -277,8 +310,8 @@ class Branch:
 
 
 Step = (
-    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Nothing | Call | Scan
-    | While | Branch
+    Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Talk | Wait | Nothing | Call
+    | Attention | Scan | While | Branch
 )  # fmt: skip
 
 
@@ -382,6 +415,8 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield step.x
     elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
+        if isinstance(step, Wait):
+            yield from step.eqn.outvars
 
 
 def writes(step: Step) -> Iterator[Var]:
@@ -394,5 +429,5 @@ def writes(step: Step) -> Iterator[Var]:
         yield step.out
     elif isinstance(step, Nothing):
         yield from step.outs
-    else:
+    elif not isinstance(step, Wait):
         yield from step.eqn.outvars

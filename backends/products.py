@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,27 @@ import numpy as np
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.contract import dot_general, free_axes, inner_dtype
 from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
-from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.families import broadcast_in_dim, scalar
 from funtorch.ops.reduce import reduce_sum
-from funtorch.ops.shape import reshape, transpose
+from funtorch.ops.shape import pad, reshape, transpose
 
 from .kernel import Affine, row_major
 from .moves import combine, identity, moved
 from .plan import Dot
 
 __all__ = [
+    "BYTES",
+    "CPU_PRODUCTS",
     "FLOATS",
+    "INT32",
+    "QUAD",
     "SUMMED",
+    "Products",
     "convert_to",
     "destination",
     "dot",
     "in_order",
+    "is_summed",
     "product",
     "rewritten",
     "source",
@@ -42,8 +49,38 @@ FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
 """The dtypes of which there are products."""
 
+BYTES, INT32 = np.dtype("int8"), np.dtype("int32")
+QUAD = 4
+"""Products of int8 are summed in int32, four terms at a time, which lie side by side."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """Which products a machine makes by itself; others are written in these.
+
+    Attributes:
+        pairs: dtypes of the operands and of the result.
+        takes: whether the machine makes a step well, given where its matrices lie. It must, if
+            operands and result lie row-major and are matrices with one batch axis, whatever is no
+            plain product of one of the dtypes `SUMMED`, or that is not of the machine's own.
+    """
+
+    pairs: frozenset[tuple[np.dtype, np.dtype]]
+    takes: Callable[[Dot], bool]
+
+    def makes(self, eqn: Eqn) -> bool:
+        """Tell whether a dot_general of these dtypes may be one of the machine's."""
+        a, b, out = (v.aval.dtype for v in (*eqn.invars, *eqn.outvars))
+        whole = not any(isinstance(v, Lit) for v in eqn.invars)
+        return whole and a == b and (a, out) in self.pairs
+
+
+CPU_PRODUCTS = Products(frozenset([*((d, d) for d in SUMMED), (BYTES, INT32)]), lambda step: True)
+"""What the CPU's kernels and BLAS make."""
+
 Strides = tuple[int, tuple[int, ...]]
 """Where the elements of an array are: an offset and a stride per axis."""
+
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
 _SHORT = 6  # terms that the innermost of several axes of a sum has at least
@@ -61,11 +98,14 @@ def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> t
     while at not in held and at in eqn_of and eqn_of[at] in moves:
         eqn = eqn_of[at]
         x = eqn.invars[0]
-        found = moved(eqn, where, len(shape)) if isinstance(x, Var) else None
+        if not isinstance(x, Var):
+            break
+        found = moved(eqn, where, len(shape))
         if found is None:
             break
         where, at = found, x
-    if at not in held:
+    # What windows or broadcasts repeat is stored once instead.
+    if at not in held and int(at.aval.size) >= int(v.aval.size):
         return in_order(v)
     place = combine(list(zip(row_major(at.aval.shape), where, strict=True)), len(shape))
     return at, (place.offset, place.strides)
@@ -135,7 +175,10 @@ def product(
     rows = [(left[d], sa[d], sc[nb + k]) for k, d in enumerate(free_a)]
     columns = [(right[d], sb[d], sc[nb + len(free_a) + k]) for k, d in enumerate(free_b)]
     sums = [(left[i], sa[i], sb[j]) for i, j in zip(ca, cb, strict=True)]
-    return dot((a[0], b[0], out[0]), [x[1][0] for x in (a, b, out)], batches, rows, columns, sums)
+    offsets = [x[1][0] for x in (a, b, out)]
+    step = dot((a[0], b[0], out[0]), offsets, batches, rows, columns, sums)
+    tf32 = eqn.params.get("precision") == "tf32"
+    return replace(step, tf32=True) if step is not None and tf32 else step
 
 
 def dot(
@@ -190,6 +233,8 @@ def _made(
         return None
     if bn != 1 and bk != 1 and sums[-1][0] != 1:
         return None
+    if arrays[0].aval.dtype == BYTES and not _in_quads(offsets, batches, rows, columns, sums):
+        return None
     if len(sums) > 1 and int(sums[-1][0]) < _SHORT:
         return None
     steps = (
@@ -202,13 +247,37 @@ def _made(
     return Dot(*arrays, sizes[0], sizes[1], sizes[2], n, (places[0], places[1], places[2]))
 
 
-def rewritten(eqn: Eqn) -> Callable[..., Any] | None:
+def _in_quads(offsets: Sequence[int], *axes: Sequence[Axis]) -> bool:
+    """Tell whether the terms of a product of int8 lie side by side by fours, in both operands."""
+    batches, rows, columns, sums = axes
+    inner, *along = sums[-1]
+    steps = [*offsets[:2], inner, *(x for _, *two in sums[:-1] for x in two)]
+    steps += [x for _, i, j, _ in batches for x in (i, j)]
+    steps += [x for n, x, _ in (*rows, *columns) if n != 1]
+    return along == [1, 1] and all(x % QUAD == 0 for x in steps)
+
+
+def rewritten(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> Callable[..., Any] | None:
     """Return a contraction written in what is compiled well; None if it is that already."""
-    for rule in (_in_one_dtype, _elementwise, _in_parts, _as_matrices):
+    if machine.makes(eqn) and _elementwise(eqn) is None:
+        step = product(eqn, *(in_order(v) for v in (*eqn.invars, *eqn.outvars)))
+        if step is not None and machine.takes(step):
+            return None
+        known = step is not None and eqn.invars[0].aval.dtype == BYTES
+        turned = None if known else _as_matrices(eqn)
+        if turned is not None or (step is not None and is_summed(eqn)):
+            return turned
+    for rule in (_in_one_dtype, _elementwise, _in_parts):
         found = rule(eqn)
         if found is not None:
             return found
     return None
+
+
+def is_summed(eqn: Eqn) -> bool:
+    """Tell whether a dot_general is one of those that every machine has kernels for."""
+    dtype = eqn.invars[0].aval.dtype
+    return dtype in SUMMED and eqn.outvars[0].aval.dtype == dtype
 
 
 def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
@@ -216,16 +285,30 @@ def _in_one_dtype(eqn: Eqn) -> Callable[..., Any] | None:
     given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     inner = inner_dtype(given, out)
     if inner.kind in "iu" and inner.itemsize < 4:
-        inner = np.dtype("int32")  # what is above the narrow type's bits changes none of them
-    if inner == given == out:
+        inner = INT32  # what is above the narrow type's bits changes none of them
+    narrow = given == BYTES and inner == INT32 and not _is_elementwise(eqn)
+    if inner == given == out or (narrow and out == inner):
         return None
+    if narrow:
+        return lambda x, y: convert_to(
+            dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner),
+            out,
+        )
 
     def converted(x: Any, y: Any) -> Any:
         x, y = (convert_to(z, inner) for z in (x, y))
-        made = dot_general(x, y, dimension_numbers=eqn.params["dimension_numbers"], out_dtype=inner)
+        made = dot_general(x, y, **{**eqn.params, "out_dtype": inner})
         return convert_to(made, out)
 
     return converted
+
+
+def _is_elementwise(eqn: Eqn) -> bool:
+    """Tell whether a contraction is one without a sum, or with a vector."""
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b = (v.aval for v in eqn.invars)
+    axes = (a, ca), (a, free_axes(a.ndim, ca, ba)), (b, free_axes(b.ndim, cb, bb))
+    return any(math.prod(x.shape[d] for d in found) == 1 for x, found in axes)
 
 
 def convert_to(x: Any, dtype: np.dtype) -> Any:
@@ -293,11 +376,11 @@ def _in_parts(eqn: Eqn) -> Callable[..., Any] | None:
     """Return a contraction of complex numbers as four of real ones."""
     if eqn.invars[0].aval.dtype.kind != "c":
         return None
-    numbers = eqn.params["dimension_numbers"]
+    params = {k: v for k, v in eqn.params.items() if k != "out_dtype"}
 
     def parts(x: Any, y: Any) -> Any:
         rr, ii, ri, ir = (
-            dot_general(f(x), g(y), dimension_numbers=numbers)
+            dot_general(f(x), g(y), **params)
             for f, g in ((real, real), (imag, imag), (real, imag), (imag, real))
         )
         return complex(sub(rr, ii), add(ri, ir))
@@ -311,16 +394,11 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
     Each operand becomes (batch, rows, columns), its last axis staying last where it can: then the
     transpose moves whole runs of memory.
     """
-    a, b = (v.aval for v in eqn.invars)
-    if a.dtype not in SUMMED or b.dtype != a.dtype or eqn.outvars[0].aval.dtype != a.dtype:
-        return None
-    if any(isinstance(v, Lit) for v in eqn.invars):
-        return None
-    x, y, out = (in_order(v) for v in (*eqn.invars, *eqn.outvars))
-    if product(eqn, x, y, out):
-        return None
+    a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     pairs = sorted(zip(ca, cb, strict=True))
+    if a.dtype == BYTES:
+        return lambda x, y: _by_quads(x, y, eqn, pairs)
     left = _turned(a.shape, ba, tuple(i for i, _ in pairs))
     right = _turned(b.shape, bb, tuple(j for _, j in pairs))
     if left[0] == tuple(range(a.ndim)) and right[0] == tuple(range(b.ndim)):
@@ -332,10 +410,26 @@ def _as_matrices(eqn: Eqn) -> Callable[..., Any] | None:
             reshape(z if perm == tuple(range(len(perm))) else transpose(z, perm=perm), shape=shape)
             for z, (perm, shape, _) in ((x, left), (y, right))
         )
-        out = dot_general(x, y, dimension_numbers=numbers, out_dtype=a.dtype)
-        return reshape(out, shape=eqn.outvars[0].aval.shape)
+        made = dot_general(x, y, **{**eqn.params, "dimension_numbers": numbers})
+        return reshape(made, shape=out.shape)
 
     return turned
+
+
+def _by_quads(x: Any, y: Any, eqn: Eqn, pairs: Sequence[tuple[int, int]]) -> Any:
+    """Return a product of int8 whose terms are the last axis of both, filled up to whole quads."""
+    _, (ba, bb) = eqn.params["dimension_numbers"]
+    made = []
+    for z, batch, summed in ((x, ba, [i for i, _ in pairs]), (y, bb, [j for _, j in pairs])):
+        groups = (batch, free_axes(len(z.shape), summed, batch), summed)
+        perm = tuple(d for group in groups for d in group)
+        sizes = tuple(math.prod(z.shape[d] for d in group) for group in groups)
+        z = z if perm == tuple(range(len(perm))) else transpose(z, perm=perm)
+        z = z if z.shape == sizes else reshape(z, shape=sizes)
+        none, more = (0, 0, 0), (0, 0, -sizes[2] % QUAD)
+        made.append(pad(z, scalar(0, BYTES), lo=none, hi=more, interior=none) if more[2] else z)
+    out = dot_general(*made, dimension_numbers=(((2,), (2,)), ((0,), (0,))), out_dtype=INT32)
+    return reshape(out, shape=eqn.outvars[0].aval.shape)
 
 
 def _turned(

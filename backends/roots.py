@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Container, Iterable
 
@@ -20,14 +21,38 @@ from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
-from .products import FLOATS, SUMMED, destination, in_order, product, source
+from .products import (
+    BYTES,
+    CPU_PRODUCTS,
+    FLOATS,
+    Products,
+    destination,
+    in_order,
+    is_summed,
+    product,
+    source,
+)
 from .spectral import transform
 from .structure import STRUCTURED
+from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+KEPT = ("attention", "attention_grad")
+"""What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
-_STEPS = ("nothing", "call", "library", "dot", "fft", "table", "running", "sort")  # have steps
+_STEPS = (
+    "nothing",
+    "call",
+    "library",
+    "talk",
+    "dot",
+    "fft",
+    "table",
+    "running",
+    "sort",
+    "attention",
+)  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -42,12 +67,12 @@ MADE = (*_STEPS, "update", "cumulate")
 
 
 # ---------------------------------------------------------------------- kinds
-def kind(eqn: Eqn) -> str:
+def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'call', 'barrier', or 'nothing' where there is
-    nothing to do.
+    'fft', 'table', 'running', 'sort', 'attention', 'library', 'talk', 'call', 'barrier', or
+    'nothing' where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -61,6 +86,10 @@ def kind(eqn: Eqn) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in KEPT:
+        return "attention"
+    if name in TALKS and talks(eqn):
+        return "talk"
     if name == "fft_table":
         return "table"
     if name == "sort_bits":
@@ -85,22 +114,27 @@ def kind(eqn: Eqn) -> str:
     if name in UPDATES and not any(isinstance(v, Lit) for v in eqn.invars[:1]):
         combined = UPDATES[name][1]
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
-    if name == "dot_general" and all(a.dtype == avals[0].dtype for a in avals):
-        whole = not any(isinstance(v, Lit) for v in eqn.invars)
-        return "dot" if avals[0].dtype in SUMMED and whole else "call"
+    if name == "dot_general":
+        return "dot" if machine.makes(eqn) else "call"
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
+
+
+def _narrows(eqn: Eqn) -> bool:
+    """Tell whether floats become bytes: these are quicker to read than to make again."""
+    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    return eqn.prim.name == "convert" and given.kind == "f" and out == BYTES
 
 
 # ---------------------------------------------------------------------- roots
 class Program:
     """What is known of a program before its kernels are made."""
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
-        self.jaxpr = jaxpr
+    def __init__(self, jaxpr: Jaxpr, machine: Products = CPU_PRODUCTS) -> None:
+        self.jaxpr, self.machine = jaxpr, machine
         self.eqn_of: dict[Var, Eqn] = {v: e for e in jaxpr.eqns for v in e.outvars}
-        self.kinds = {e: kind(e) for e in jaxpr.eqns}
+        self.kinds = {e: kind(e, machine) for e in jaxpr.eqns}
         self.outputs = {v for v in jaxpr.outvars if isinstance(v, Var)}
         self.wanted = set(self.outputs)  # must be in memory
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
@@ -199,16 +233,19 @@ class Program:
             last, strides, passed = destination(out, readers, moves, self.outputs)
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
-            choices = (
-                (*inputs, (last, (0, strides))),
-                (*inputs, plain[2]),
-                (*plain[:2], (last, (0, strides))),
-                plain,
+            # Where one operand lies as it should not, the other may be read in place all the same.
+            pairs = itertools.product(
+                *([there, made] for there, made in zip(inputs, plain[:2], strict=True))
             )
+            choices = ((*pair, to) for pair in pairs for to in ((last, (0, strides)), plain[2]))
+            dot = first = None
             for choice in choices:
                 dot = product(eqn, *choice)
-                if dot is not None:
+                if dot is not None and self.machine.takes(dot):
                     break
+                first = first or dot
+            else:
+                dot = first if is_summed(eqn) else None
             if dot is None:
                 self.kinds[eqn] = "call"
                 continue
@@ -302,7 +339,7 @@ class Program:
         repeated: set[Var] = set()  # spread out by a broadcast
         for eqn in reversed(self.jaxpr.eqns):
             how = self.kinds[eqn]
-            heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
+            heavy = how == "scalar" and (ELEMENTWISE[eqn.prim.name].heavy or _narrows(eqn))
             for v in eqn.outvars:
                 often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size != 1)
                 if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):
@@ -316,7 +353,7 @@ class Program:
                     several = sinks.setdefault(v, set())
                     if len(several) < 2:
                         several |= ends
-                    if how not in ("call", "library") and (
+                    if how not in ("call", "library", "talk") and (
                         spread or int(eqn.outvars[0].aval.size) > int(v.aval.size)
                     ):
                         repeated.add(v)

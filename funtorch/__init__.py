@@ -1,6 +1,7 @@
-"""FunTorch: functional arrays and transformations. Pure functions over immutable arrays,
-transformed by
-`grad`, `vmap` and `jit`."""
+"""FunTorch: functional arrays and transformations.
+
+Pure functions over immutable arrays, transformed by `grad`, `vmap` and `jit`.
+"""
 
 from funtorch import dtypes, errors, numpy, random, tree, tree_util  # noqa: I001  (numpy first: it attaches Array's methods)
 import importlib as _importlib
@@ -26,10 +27,14 @@ from funtorch.device import (
     device_get,
     device_put,
     devices,
+    local_device_count,
     local_devices,
+    process_count,
+    process_index,
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, make_mesh, set_mesh
 from funtorch.leaks import check_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
@@ -64,9 +69,11 @@ from funtorch.transforms import (
     named_scope,
     per_example_norms,
     plant,
+    pmap,
     pure_callback,
     reap,
     remat,
+    shard_map,
     sow,
     sparse_hessian,
     sparse_jacobian,
@@ -94,6 +101,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Array",
     "Device",
+    "Mesh",
+    "NamedSharding",
+    "P",
+    "PartitionSpec",
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
@@ -149,9 +160,11 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "load",
+    "local_device_count",
     "local_devices",
     "log_compiles",
     "make_jaxpr",
+    "make_mesh",
     "named_call",
     "named_scope",
     "nn",
@@ -160,12 +173,17 @@ __all__ = [
     "ops",
     "per_example_norms",
     "plant",
+    "pmap",
+    "process_count",
+    "process_index",
     "pure_callback",
     "random",
     "reap",
     "remat",
     "save",
     "scipy",
+    "set_mesh",
+    "shard_map",
     "sharding",
     "sow",
     "sparse_hessian",
@@ -183,8 +201,14 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, since not every program trains.
-_LATER = ["data", "experimental", "export", "nnx", "onnx", "optim"]
-__all__ += ["data", "experimental", "export", "from_onnx", "nnx", "onnx", "optim"]
+_LATER = [
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx",
+    "optim", "parallel", "quant", "stages", "test_util",
+]  # fmt: skip
+__all__ += [
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
+    "nnx", "onnx", "optim", "parallel", "quant", "stages", "test_util",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import funtorch
 from funtorch import hardware, openblas
 from funtorch.backends.cuda import nvrtc
-from funtorch.backends.cuda.driver import find_cudnn, load_blas
+from funtorch.backends.cuda.libraries import find_cudnn, load
 
 __all__ = ["Finding", "doctor", "main"]
 
@@ -101,12 +101,15 @@ def _nvrtc() -> Finding:
     return Finding("NVRTC", f"{library.version[0]}.{library.version[1]} at {library.place}")
 
 
-def _cublas() -> Finding:
-    try:
-        load_blas()
-    except RuntimeError as error:
-        return Finding("cuBLAS", "none", str(error))
-    return Finding("cuBLAS", "found")
+def _library(name: str, title: str) -> Callable[[], Finding]:
+    def check() -> Finding:
+        try:
+            load(name)
+        except RuntimeError as error:
+            return Finding(title, "none", str(error))
+        return Finding(title, "found")
+
+    return check
 
 
 def _cudnn() -> Finding:
@@ -117,7 +120,8 @@ def _cudnn() -> Finding:
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _versions, _cpu, _blas, _gpu, _driver, _nvrtc, _cublas, _cudnn
+    _versions, _cpu, _blas, _gpu, _driver, _nvrtc,
+    _library("cublas", "cuBLAS"), _library("cusolver", "cuSOLVER"), _cudnn
 )  # fmt: skip
 
 

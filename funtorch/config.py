@@ -19,6 +19,7 @@ from funtorch.flags import NOTED, SETTLED, check_settled
 
 __all__ = [
     "Config",
+    "allows_tf32",
     "config",
     "default_matmul_precision",
     "enable_x64",
@@ -91,6 +92,15 @@ def _debug_from_environment() -> int:
     )
 
 
+def _devices_from_environment() -> int | None:
+    text = os.environ.get("FUNTORCH_NUM_CPU_DEVICES", "").strip()
+    return _devices("num_cpu_devices", int(text) if text.lstrip("-").isdecimal() else text or None)
+
+
+def _devices(name: str, value: Any) -> int | None:
+    return _count(name, None if value == -1 else value)  # what JAX calls no number
+
+
 _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "default_float": _one_of(_FLOATS),
     "default_int": _one_of(_INTS),
@@ -102,20 +112,23 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "python_control_flow": _flag,
     "narrow": _flag,
     "dynamic_sizes": _flag,
+    "tf32": _flag,
     "traceback_filtering": _filtering,
     "debug": _level,
     "threads": _count,
+    "num_cpu_devices": _devices,
 }
 
 
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "debug_infs", "strict_gradients",
-    "numpy_dispatch", "narrow", "python_control_flow",
+    "numpy_dispatch", "narrow", "python_control_flow", "tf32",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
     "dynamic_sizes",
+    "num_cpu_devices",
     "threads",
     "traceback_filtering",
 }  # and what it does not, nor whether it is traced at all
@@ -143,6 +156,28 @@ _COMPOUND: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain_cache_misses": _log_compiles,
 }
 _noted: dict[str, Any] = {}
+_ROUNDED = frozenset(
+    ("default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "tf32", "high")
+    + ("TF32_TF32_F32",)
+)
+
+
+def allows_tf32(precision: Any) -> bool:
+    """Tell whether a precision of products, by JAX's names, lets GPUs round operands to TF32.
+
+    Example:
+        >>> allows_tf32("high"), allows_tf32("highest"), allows_tf32(None)
+        (True, False, False)
+    """
+    if isinstance(precision, tuple):
+        return bool(precision) and all(map(allows_tf32, precision))
+    return isinstance(precision, str) and precision in _ROUNDED
+
+
+# What flags of JAX's mean here, besides being noted.
+_MEANING: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "default_matmul_precision": lambda value: {"tf32": allows_tf32(value)}
+}
 
 
 class Config(threading.local):
@@ -169,9 +204,13 @@ class Config(threading.local):
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
         dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
             for all sizes of that axis.
+        tf32: let GPUs round the operands of float32 products to TF32 (10 bits after the point), as
+            `default_matmul_precision("high")` does; CPUs never do.
         debug: how much to print, 0 to 4 (environment variable FUNTORCH_DEBUG).
         threads: most threads that compiled code runs on; None: FUNTORCH_NUM_THREADS,
             OMP_NUM_THREADS or the number of processors.
+        num_cpu_devices: how many devices a single process pretends to have, so that programs for
+            several run in one (environment variable FUNTORCH_NUM_CPU_DEVICES); None: one.
 
     Example:
         >>> from funtorch.config import config
@@ -192,9 +231,11 @@ class Config(threading.local):
     python_control_flow: bool = True
     narrow: bool = False
     dynamic_sizes: bool = True
+    tf32: bool = False
     traceback_filtering: bool = _filtering_from_environment()
     debug: int = _debug_from_environment()
     threads: int | None = None
+    num_cpu_devices: int | None = _devices_from_environment()
 
     traced: tuple[str, ...] = _TRACED
     """Names of the settings that change what a traced program records."""
@@ -303,6 +344,7 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
             check_settled(plain, value)
         elif plain in NOTED:
             _noted[plain] = value
+            resolved.update(_MEANING[plain](value) if plain in _MEANING else {})
         else:
             raise _unknown(name)
     return resolved
@@ -363,7 +405,17 @@ def enable_x64(new_val: bool = True) -> contextlib.AbstractContextManager[Config
 
 
 def default_matmul_precision(precision: Any) -> contextlib.AbstractContextManager[Config]:
-    """Return a context that changes nothing: products have the full precision of their dtype."""
+    """Return a context in which products without a ``precision`` have this one.
+
+    On a GPU, products of float32 may then be computed in TF32: for 'default', 'fastest', 'high',
+    'tensorfloat32', 'tf32', 'bfloat16' and 'bfloat16_3x'. Without any, and for other names, they
+    have their full precision, as they have on a CPU in any case.
+
+    Example:
+        >>> with default_matmul_precision("high"):
+        ...     config.tf32
+        True
+    """
     return config.override(default_matmul_precision=precision)
 
 

@@ -29,6 +29,7 @@ from funtorch.errors import (
     function_name,
     user_frame,
 )
+from funtorch.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
     "Array",
@@ -75,6 +76,11 @@ class ShapedArray:
         for n in self.shape:
             size *= n
         return size
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """How the array is divided: not at all, in programs."""
+        return NamedSharding(Mesh((), ()), PartitionSpec(*[None] * self.ndim))
 
     def update(self, **changes: Any) -> ShapedArray:
         """Return a copy with some of ``shape``, ``dtype``, ``weak_type`` replaced."""
@@ -298,6 +304,8 @@ class Eval(Trace):
         except AttributeError:
             return self.elsewhere(prim, args, params)
         if prim.nests:  # and a context runs only once
+            if prim.spreads:
+                return self.elsewhere(prim, args, params)
             with np.errstate(all="ignore"):
                 out = prim.eager(np, *data, **params)
             many = prim.multiple_results
@@ -595,6 +603,7 @@ class Primitive:
     ``recall``: recall(params then, params now), where parameters are told something by a call, and
         its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
+    ``spreads``: its results may be spread over processes (`funtorch.spread`).
     """
 
     __slots__ = (
@@ -613,6 +622,7 @@ class Primitive:
         "nests",
         "none",
         "recall",
+        "spreads",
         "transpose",
         "type",
         "weak_args",
@@ -626,6 +636,7 @@ class Primitive:
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
         self.call = False
+        self.spreads = False
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")

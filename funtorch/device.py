@@ -12,15 +12,20 @@ from typing import Any
 
 from funtorch import arraytree
 from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
-from funtorch.hardware import CPU, Device, absence, find, gpus, synchronize
+from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
 from funtorch.placement import DeviceArray, Placed, device_of, put
+from funtorch.sharding import NamedSharding, check_spec
+from funtorch.spread import GlobalArray, own_part
 
 __all__ = [
     "copy_to_host_async",
     "default_device",
     "device_count",
+    "local_device_count",
     "local_devices",
+    "process_count",
+    "process_index",
     "Device",
     "block_until_ready",
     "default_backend",
@@ -45,9 +50,9 @@ def devices(backend: str | None = None) -> list[Device]:
         (Device(platform='cpu', id=0), [Device(platform='cpu', id=0)])
     """
     if backend is None:
-        return [CPU, *gpus()]
+        return [*cpus(), *gpus()]
     if backend == "cpu":
-        return [CPU]
+        return list(cpus())
     if backend not in ("cuda", "gpu"):
         raise RuntimeError(f"there is no {backend!r} device: platforms are 'cpu' and 'cuda'")
     if not gpus():
@@ -69,15 +74,43 @@ def device_count(backend: str | None = None) -> int:
 def local_devices(
     process_index: int | None = None, backend: str | None = None, host_id: int | None = None
 ) -> list[Device]:
-    """Return the devices of this process: all there are.
+    """Return the devices of this process, or of another.
 
     Raises:
-        ValueError: for another process than 0.
+        ValueError: there is no such process.
     """
-    for index in (process_index, host_id):
-        if index not in (None, 0):
-            raise ValueError(f"local_devices: there is one process, of index 0; got {index}")
-    return devices(backend)
+    wanted = {i for i in (process_index, host_id) if i is not None} or {processes.index}
+    if len(wanted) > 1 or not wanted <= set(range(processes.count)):
+        raise ValueError(
+            f"local_devices: processes have the numbers 0 to {processes.count - 1}; got "
+            f"{' and '.join(map(str, sorted(wanted)))}"
+        )
+    return [d for d in devices(backend) if d.process_index in wanted]
+
+
+def local_device_count(backend: str | None = None) -> int:
+    """Return how many devices this process has."""
+    return len(local_devices(backend=backend))
+
+
+def process_index() -> int:
+    """Return the number of this process; `funtorch.distributed.initialize` finds the others.
+
+    Example:
+        >>> process_index()
+        0
+    """
+    return processes.index
+
+
+def process_count() -> int:
+    """Return how many processes the program runs as, once they know of each other.
+
+    Example:
+        >>> process_count()
+        1
+    """
+    return processes.count
 
 
 @contextlib.contextmanager
@@ -140,7 +173,8 @@ def device_put(x: Any, device: Any = None) -> Any:
     Args:
         x: pytree of arrays and numbers.
         device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
-            else the default.
+            else the default. With a `NamedSharding`, or a pytree prefix of them, each process keeps
+            its part of arrays that all of them have.
 
     Raises:
         RuntimeError: for a device that is not there; it says why.
@@ -152,8 +186,31 @@ def device_put(x: Any, device: Any = None) -> Any:
     """
     if device is None:
         return arraytree.map(asarray, x)
+    leaves = arraytree.leaves(device)
+    if leaves and all(isinstance(s, NamedSharding) for s in leaves):
+        treedef = arraytree.structure(x)
+        places = arraytree.broadcast_prefix(device, x, "device_put: shardings")
+        pairs = zip(arraytree.leaves(x), places, strict=True)
+        return treedef.unflatten([_spread(asarray(leaf), s) for leaf, s in pairs])
     place = find(device, "device_put")
     return arraytree.map(lambda leaf: _put(asarray(leaf), place), x)
+
+
+def _spread(x: Any, sharding: NamedSharding) -> Any:
+    """Return an array divided: this process's part of it, where there are several."""
+    check_spec("device_put", sharding.mesh, sharding.spec, x.shape)
+    if not sharding.mesh.is_multi_process or not isinstance(x, ArrayImpl):
+        return x
+    if type(x) is GlobalArray:
+        if sharding.is_equivalent_to(x.sharding, x.ndim):
+            return x
+        raise ValueError(
+            f"device_put: {x!r} is spread over processes in another way: gather it first "
+            "(funtorch.distributed.gather), or reshard it in a jitted function"
+        )
+    if sharding.is_fully_replicated:
+        return x
+    return GlobalArray(asarray(own_part(x, sharding)), x.shape, sharding)
 
 
 def _put(x: Any, place: Device) -> Any:

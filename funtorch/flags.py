@@ -40,7 +40,6 @@ NOTED = frozenset(
         "enable_checks",
         "enable_compilation_cache",
         "enable_custom_prng",
-        "num_cpu_devices",
         "persistent_cache_enable_xla_caches",
         "persistent_cache_min_compile_time_secs",
         "persistent_cache_min_entry_size_bytes",

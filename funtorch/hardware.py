@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from funtorch.config import config
+
 __all__ = [
     "CPU",
     "Device",
@@ -20,10 +22,12 @@ __all__ = [
     "absence",
     "cuda_majors",
     "cuda_versions",
+    "cpus",
     "cupy",
     "device_of",
     "find",
     "gpus",
+    "processes",
     "synchronize",
 ]
 
@@ -60,7 +64,7 @@ class Device:
     @property
     def process_index(self) -> int:
         """Number of the process that owns the device."""
-        return 0
+        return self.id if self.platform == "cpu" and processes.count > 1 else processes.index
 
     @property
     def name(self) -> str:
@@ -85,6 +89,33 @@ class Device:
 
 
 CPU = Device("cpu")
+
+
+class _Processes:
+    """The processes of the program, each of which is one device; `funtorch.processes` counts
+    them."""
+
+    index = 0
+    count = 1
+
+
+processes = _Processes()
+
+
+@functools.cache
+def _cpus(count: int) -> tuple[Device, ...]:
+    return tuple(Device("cpu", k) for k in range(count))
+
+
+def cpus() -> tuple[Device, ...]:
+    """Return the devices that are processors: one for each process, or, in a single one, as many
+    as ``config.num_cpu_devices`` says.
+
+    Example:
+        >>> cpus()
+        (Device(platform='cpu', id=0),)
+    """
+    return _cpus(processes.count if processes.count > 1 else config.num_cpu_devices or 1)
 
 
 # ------------------------------------------------------------------------------------ what is there
@@ -197,10 +228,10 @@ def find(device: Any, function: str) -> Device:
     """
     name = str(device)
     platform, _, number = name.partition(":")
-    if platform == "cpu" and number in ("", "0"):
-        return CPU
+    if platform == "cpu" and (number or "0").isdecimal() and int(number or 0) < len(cpus()):
+        return CPU  # they are one memory
     if platform not in ("cpu", *_CUDA) or not (number or "0").isdecimal():
-        known = ", ".join(str(d) for d in (CPU, *gpus()))
+        known = ", ".join(str(d) for d in (*cpus(), *gpus()))
         raise NoDevice(f"{function}: there is no device {name}; devices are {known}")
     there = (CPU,) if platform == "cpu" else gpus()
     if int(number or 0) < len(there):

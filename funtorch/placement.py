@@ -8,18 +8,20 @@ arrays on the CPU pay nothing for there being others.
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from funtorch import hardware
-from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete
+from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete, primitives
 from funtorch.hardware import CPU, Device
+from funtorch.spread import MESH, GlobalArray
 
 __all__ = [
     "HOST",
@@ -36,18 +38,26 @@ __all__ = [
     "meeting",
     "moved",
     "on_gpu",
+    "on_host",
     "own_rules",
     "placed",
     "put",
+    "spread_rules",
 ]
 
-HOST = frozenset(
-    ("cholesky", "det", "eig", "eigh", "geev", "geqp3", "geqrf", "getrf", "hessenberg")
-    + ("householder_product", "interchange", "lu", "matrix_function", "pinv", "qr", "qr_pivoting")
-    + ("schur", "schur_shift", "slogdet", "solve", "svd", "sylvester", "trevc")
-    + ("triangular_solve", "tridiagonal", "tridiagonal_solve")
+_SERIAL = "the algorithm goes step by step, and NVIDIA's libraries do not have it"
+HOST: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("hessenberg", "schur", "schur_shift", "sylvester", "trevc"), _SERIAL),
+        **dict.fromkeys(("geqp3", "qr_pivoting"), "cuSOLVER has no pivoting in it"),
+        **dict.fromkeys(("eig", "geev"), "cuSOLVER has no left eigenvectors"),
+        "interchange": "it follows pivots, one after the other",
+        "matrix_function": "it goes by Schur forms",
+        "tridiagonal": "its reflectors are of use to LAPACK only",
+        "tridiagonal_solve": "cuSPARSE's solver of many systems exchanges no rows",
+    }
 )
-"""Primitives whose eager rule runs on the CPU, on copies: LAPACK's own, and what calls it."""
+"""Primitives whose eager rule runs on the CPU, on copies, and why."""
 
 SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 """Whether the host waits after each thing that a GPU is asked to do, so that errors name it."""
@@ -55,6 +65,9 @@ SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 own_rules: dict[str, Callable[..., Any]] = {}
 """How primitives are computed on a GPU where neither CuPy nor the CPU does it: (device, *buffers,
 **params) -> results."""
+
+spread_rules: list[Callable[..., Any]] = []
+"""How a primitive is computed among processes: (primitive, arrays, params) -> results."""
 
 
 class Deleted:
@@ -90,18 +103,20 @@ class Deleted:
 class DeviceArray(ArrayImpl):
     """A concrete array in the memory of a GPU: one CuPy buffer that nobody writes to.
 
-    ``_pending`` holds what an asynchronous copy to the host has begun.
+    ``_pending`` holds what an asynchronous copy to the host has begun, ``_address`` where the
+    buffer is, if it is row-major and aligned as kernels want it, else 0.
     """
 
-    __slots__ = ("_buffer", "_pending")
+    __slots__ = ("_address", "_buffer", "_pending")
 
-    def __init__(self, buffer: Any, weak_type: bool = False, kind: int = 0) -> None:
+    def __init__(
+        self, buffer: Any, weak_type: bool = False, kind: int = 0, address: int = 0
+    ) -> None:
         self._buffer = buffer
         self._weak = weak_type
         self._kind = kind
+        self._address = address
         self._pending: Any = None
-        key = id(self)
-        _living[key] = weakref.ref(self, lambda _: _living.pop(key, None) and None)
 
     @property
     def aval(self) -> ShapedArray:  # type: ignore[override]
@@ -153,12 +168,10 @@ class DeviceArray(ArrayImpl):
         self._pending = copied, ready
 
 
-_living: dict[int, weakref.ref[DeviceArray]] = {}
-
-
 def largest_arrays(count: int = 5) -> str:
     """Return a list of the largest arrays that GPUs hold, for errors."""
-    arrays = [a for a in [ref() for ref in list(_living.values())] if a is not None]
+    arrays = [x for x in gc.get_objects() if type(x) is DeviceArray]
+    arrays = [x for x in arrays if hasattr(x, "_buffer") and type(x._buffer) is not Deleted]
     found = [(a.size * a.dtype.itemsize, a.aval.str_short()) for a in arrays]
     shown = [f"  {n} bytes: {kind}" for n, kind in sorted(found, reverse=True)[:count]]
     return "\n".join(["the largest arrays on the GPU:", *shown] if shown else [])
@@ -173,6 +186,8 @@ def array_of(buffer: Any, weak_type: bool = False) -> ArrayImpl:
 
 def buffer_of(x: Any) -> Any:
     """Return the buffer of a concrete array."""
+    if type(x) is GlobalArray:
+        x.host()
     return x._buffer if type(x) is DeviceArray else x._data
 
 
@@ -180,7 +195,7 @@ def device_of(x: Any) -> Device:
     """Return the device of a concrete array."""
     if type(x) is DeviceArray and type(x._buffer) is not Deleted:
         return hardware.device_of(x._buffer)
-    return CPU
+    return MESH if type(x) is GlobalArray else CPU
 
 
 def delete(x: Any, why: str) -> None:
@@ -190,7 +205,7 @@ def delete(x: Any, why: str) -> None:
         return
     gone = Deleted(buffer.shape, buffer.dtype, why)
     if type(x) is DeviceArray:
-        x._buffer = gone
+        x._buffer, x._address = gone, 0
     else:
         x._data = gone
     x._kind = 0
@@ -198,6 +213,7 @@ def delete(x: Any, why: str) -> None:
 
 def is_deleted(x: Any) -> bool:
     """Tell whether an array's buffer was given away."""
+    x = x._local if type(x) is GlobalArray else x
     return isinstance(x, ArrayImpl) and type(buffer_of(x)) is Deleted
 
 
@@ -261,7 +277,7 @@ def put(x: Any, device: Device) -> Any:
 
 def _stays(x: Any) -> bool:
     """Tell whether an array must not move by itself: on a GPU, or put on the CPU by name."""
-    return type(x) is DeviceArray or getattr(x, "_stays", False)
+    return type(x) in (DeviceArray, GlobalArray) or getattr(x, "_stays", False)
 
 
 def meeting(arrays: Sequence[Any], what: str, names: Sequence[str] = ()) -> Device | None:
@@ -298,8 +314,9 @@ def meeting(arrays: Sequence[Any], what: str, names: Sequence[str] = ()) -> Devi
 
 
 # ------------------------------------------------------------------------------------ operations
-def _on_host(prim: Primitive, buffers: Sequence[Any], params: dict[str, Any]) -> Any:
-    """Compute on copies in the CPU's memory."""
+def on_host(name: str, buffers: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Compute a primitive on copies in the CPU's memory."""
+    prim = primitives[name]
     data = [np.asarray(b.get()) for b in buffers]
     with np.errstate(all="ignore"):
         return prim.eager(np, *data, **params)
@@ -326,6 +343,8 @@ def process(
         if is_deleted(a):
             raise buffer_of(a).error()
     device = meeting(args, prim.name) or default or CPU
+    if device == MESH or prim.spreads:
+        return spread_rules[0](prim, args, params)
     if device == CPU:
         return Eval.process(_plain, prim, args, params)
     with on_gpu(device, prim.name) as xp:
@@ -358,7 +377,7 @@ def _computed(
     prim: Primitive, xp: Any, device: Device, buffers: Sequence[Any], params: dict[str, Any]
 ) -> Any:
     if prim.name in HOST:
-        return _on_host(prim, buffers, params)
+        return on_host(prim.name, buffers, params)
     rule = own_rules.get(prim.name)
     return prim.eager(xp, *buffers, **params) if rule is None else rule(device, *buffers, **params)
 

@@ -33,10 +33,12 @@ from . import (
     multihead,
     normalization,
     padding,
+    parallel,
     parametrize,
     patches,
     piecewise,
     pooling,
+    quantized,
     recurrent,
     resize,
     selection,
@@ -74,10 +76,12 @@ from .module import *
 from .multihead import *
 from .normalization import *
 from .padding import *
+from .parallel import *
 from .parametrize import *
 from .patches import *
 from .piecewise import *
 from .pooling import *
+from .quantized import *
 from .recurrent import *
 from .resize import *
 from .selection import *
@@ -116,10 +120,12 @@ __all__ += module.__all__
 __all__ += multihead.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
+__all__ += parallel.__all__
 __all__ += parametrize.__all__
 __all__ += patches.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
+__all__ += quantized.__all__
 __all__ += recurrent.__all__
 __all__ += resize.__all__
 __all__ += selection.__all__

@@ -1,7 +1,8 @@
 """Attention as a function, its masks, and positions as rotations.
 
-Long sequences are treated some queries at a time, each time with all keys, so that the matrix of
-all pairs never exists; the reverse pass computes each tile again.
+It is `funtorch.nn.grouped_attention`, but where weights are dropped or wanted. With dropout, long
+sequences are treated some queries at a time, each time with all keys, so that the matrix of all
+pairs never exists; the reverse pass computes each tile again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import lax, random
+from funtorch import lax, nn, random
 
 __all__ = [
     "combine_masks", "make_attention_mask", "make_causal_mask", "rotary_embedding",
@@ -79,12 +80,45 @@ def scaled_dot_product_attention(
     mask = as_mask("scaled_dot_product_attention", "attn_mask", attn_mask)
     weighing = _weighing(q, k, v, mask, dropout_p, is_causal, scale, enable_gqa, dropout_key)
     grouped, mask = _grouped(q, k, mask, enable_gqa)
+    if not dropout_p:
+        return _ungrouped(_by_heads(grouped, k, v, mask, weighing), enable_gqa)
     rows = _rows_of_tile(q.shape, k.shape)
     if rows < q.shape[-2]:
         out = _tiled(grouped, k, v, mask, weighing, dropout_key, rows)
     else:
         out, _ = _attend(grouped, k, v, mask, weighing, dropout_key, 0)
     return _ungrouped(out, enable_gqa)
+
+
+def _by_heads(q: Any, k: Any, v: Any, mask: Any, weighing: Weighing) -> Any:
+    """Return attention of queries with an axis of groups, of any leading axes."""
+    batch = fnp.broadcast_shapes(q.shape[:-3], k.shape[:-2], v.shape[:-2])
+    batch = batch if len(batch) else (1,)
+    lead = (math.prod(batch[:-1]), batch[-1])
+
+    def led(x: Any, rank: int) -> Any:
+        last = x.shape[x.ndim - rank :]
+        whole = x if x.shape[: x.ndim - rank] == batch else fnp.broadcast_to(x, (*batch, *last))
+        return whole.reshape(*lead, *last)
+
+    masks = [] if mask is None else [_led_mask(mask, batch, lead[0])]
+    right = 0 if weighing.causal else None
+    out = nn.grouped_attention(
+        led(q, 3), led(k, 2), led(v, 2), *masks, scale=weighing.scale, right=right
+    )
+    whole = fnp.broadcast_shapes(q.shape[:-3], k.shape[:-2], v.shape[:-2])
+    return out.reshape(*whole, *out.shape[2:])
+
+
+def _led_mask(mask: Any, batch: tuple[int, ...], size: int) -> Any:
+    """Return a mask with two leading axes, which are those of the batch or 1."""
+    more = len(batch) + 3 - mask.ndim
+    mask = mask.reshape(*(1,) * more, *mask.shape)
+    first, last = mask.shape[: len(batch) - 1], mask.shape[len(batch) - 1 :]
+    if math.prod(first) not in (1, size):
+        mask = fnp.broadcast_to(mask, (*batch[:-1], *last))
+        first = batch[:-1]
+    return mask.reshape(math.prod(first), *last)
 
 
 def as_mask(taker: str, name: str, mask: Any) -> Any:

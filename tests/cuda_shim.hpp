@@ -331,7 +331,7 @@ template <class T> static T atomicCAS(T* p, T old, T next) {
 }
 
 // ------------------------------------------------------------------------------ launches
-static const int SHIM_MOST = 256;
+static const int SHIM_MOST = 512;
 static Region shim_regions[SHIM_MOST];
 
 static void shim_run_block(int threads, int order) {

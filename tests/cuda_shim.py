@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -158,11 +160,32 @@ def _built(text: str, flags: Sequence[str]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             source, made = Path(work, "module.cpp"), Path(work, "module.so")
             source.write_text(text)
-            command = ["g++", *flags, f"-I{HEADER.parent}", str(source), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ShimError(f"g++ refuses the text:\n{done.stderr[:4000]}")
+            header = _header(folder, tuple(flags))
+            _gxx([*flags, f"-I{header}", str(source), "-o", str(made)])
             made.rename(place)
+    return place
+
+
+def _gxx(arguments: Sequence[str]) -> None:
+    done = subprocess.run(["g++", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ShimError(f"g++ refuses the text:\n{done.stderr[:4000]}")
+
+
+@functools.cache
+def _header(folder: Path, flags: tuple[str, ...]) -> Path:
+    """Return a folder in which the header lies, compiled: most of a small module is the header."""
+    text = HEADER.read_text()
+    place = folder / hashlib.sha256("\0".join([text, *flags]).encode()).hexdigest()[:32]
+    if not place.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            made = Path(work, "made")
+            made.mkdir()
+            (made / HEADER.name).write_text(text)
+            header = str(made / HEADER.name)
+            _gxx(["-x", "c++-header", *flags, header, "-o", f"{header}.gch"])
+            with contextlib.suppress(OSError):  # another worker was here first
+                made.rename(place)
     return place
 
 

@@ -1,20 +1,23 @@
-"""What a test of whole programs needs of a GPU: kernels that run on the CPU, and cuBLAS."""
+"""What a test of whole programs needs of a GPU: kernels that run on the CPU, and libraries."""
 
-import ctypes
 import functools
-from typing import ClassVar
 
 import cuda_shim
+import fake_cuda
 import numpy as np
 import pytest
-from fake_cupy import BF16, cuda, memory_at, namespace
+from fake_cupy import cuda, namespace
+from fake_libraries import FakeBlas, FakeSolver
 
 from funtorch import hardware
-from funtorch.backends.cuda import driver, nvrtc
+from funtorch.backends.cuda import conditional, driver, libraries, nvrtc
 
 
 def shim_kernels(text, function, grid, block, shared, args):
     """Run a kernel's text on the CPU."""
+    if text == conditional.TEXT:
+        fake_cuda.run(function.name, args)
+        return
     regions = [cuda.region(int(a)) for a in args]
     threads = int(np.prod(block))
     _module(text).launch(
@@ -25,77 +28,6 @@ def shim_kernels(text, function, grid, block, shared, args):
 _module = functools.cache(cuda_shim.Module)
 
 
-class FakeBlas:
-    """cuBLAS: products of matrices that lie column by column in memory, through NumPy."""
-
-    DTYPES: ClassVar = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: BF16,
-              4: np.dtype("c8"), 5: np.dtype("c16")}  # fmt: skip
-
-    def __init__(self):
-        names = ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2")
-        for name in names:
-            setattr(self, name, self._call(getattr(self, f"_{name}")))
-        self.cublasGemmStridedBatchedEx = self._call(self._gemm)
-        self.stream, self.workspace = None, None
-
-    def _call(self, method):
-        def function(*args):
-            assert len(args) == len(function.argtypes)
-            values = []
-            for x, kind in zip(args, function.argtypes, strict=True):
-                if kind in (ctypes.c_int, ctypes.c_longlong, ctypes.c_size_t):
-                    assert kind(x).value == x, (method, x)
-                values.append(x)
-            return method(*values)
-
-        return function
-
-    def _cublasCreate_v2(self, handle):
-        handle._obj.value = 77
-        return 0
-
-    def _cublasSetStream_v2(self, handle, stream):
-        self.stream, self.workspace = stream, None
-        return 0
-
-    def _cublasSetWorkspace_v2(self, handle, address, size):
-        assert address % 256 == 0
-        assert cuda.region(address)[1] >= size
-        self.workspace = address
-        return 0
-
-    def _matrices(self, address, kind, ld, stride, rows, columns, batch):
-        dtype = self.DTYPES[kind]
-        assert ld >= max(rows, 1), "a leading dimension is less than the rows of a column"
-        extent = (batch - 1) * stride + (columns - 1) * ld + rows
-        assert cuda.region(address)[1] >= extent * dtype.itemsize, "cuBLAS out of bounds"
-        flat = np.ndarray((extent,), dtype, memory_at(address, extent * dtype.itemsize))
-        steps = tuple(s * dtype.itemsize for s in (stride, 1, ld))
-        return np.lib.stride_tricks.as_strided(flat, (batch, rows, columns), steps)
-
-    def _gemm(self, handle, ta, tb, m, n, k, alpha, a, ka, lda, sa, b, kb, ldb, sb, beta, c, kc,
-              ldc, sc, batch, compute, algorithm):  # fmt: skip
-        assert self.workspace is not None, "cuBLAS would allocate a workspace"
-        assert ta in (0, 1)
-        assert tb in (0, 1)
-        assert algorithm == -1
-        assert compute == (70 if kc in (1, 5) else 68)
-
-        def run():
-            left = self._matrices(a, ka, lda, sa, *((k, m) if ta else (m, k)), batch)
-            right = self._matrices(b, kb, ldb, sb, *((n, k) if tb else (k, n)), batch)
-            out = self._matrices(c, kc, ldc, sc, m, n, batch)
-            wide = {2: np.float32, 14: np.float32}.get(kc, self.DTYPES[kc])
-            left, right = (x.astype(wide) for x in (left, right))
-            left = left.transpose(0, 2, 1) if ta else left
-            right = right.transpose(0, 2, 1) if tb else right
-            with np.errstate(all="ignore"):
-                out[...] = np.matmul(left, right)
-
-        cuda._do(("gemm", batch, m, n, k), run, self.stream)
-        return 0
-
-
 @pytest.fixture
 def cupy(monkeypatch):
     """Let the fake GPUs be there for a test: two of them."""
@@ -103,9 +35,11 @@ def cupy(monkeypatch):
     monkeypatch.setattr(cuda, "calls", [])
     monkeypatch.setattr(cuda, "run_kernels", shim_kernels)
     monkeypatch.setattr(nvrtc, "compile_cubin", lambda text, arch: text.encode())
-    blas = FakeBlas()
-    monkeypatch.setattr(driver, "load_blas", lambda: blas)
-    caches = hardware._kind, driver.driver_of, driver._blas
+    monkeypatch.setattr(nvrtc, "compile_ptx", str.encode)
+    monkeypatch.setattr(conditional, "load_cuda", fake_cuda.FakeCuda)
+    there = {"cublas": FakeBlas(), "cusolver": FakeSolver()}
+    monkeypatch.setattr(libraries, "load", there.__getitem__)
+    caches = hardware._kind, driver.driver_of, libraries.blas_of, libraries.solver_of
     for cached in caches:
         cached.cache_clear()
     yield namespace

@@ -245,6 +245,17 @@ rows(
     reference=attended,
     rtol=1e-6,
 )
+rows(
+    "nn",
+    "grouped_attention",
+    QUERY[:, :, None],
+    QUERY[::-1].copy(),
+    QUERY + 1,
+    reference=lambda q, k, v: np.einsum(
+        "bhgts,bhsv->bhgtv", _softmax(np.einsum("bhgte,bhse->bhgts", q, k) / 2), v
+    ),
+    rtol=1e-6,
+)
 _DRAWN = "tests/test_random.py: numbers drawn, and what they are distributed like"
 rows(
     "nn.initializers",

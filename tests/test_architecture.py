@@ -37,8 +37,10 @@ FLOORS = {
     "funtorch.dims": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
+    "funtorch.processes": 0,
     "funtorch.sharding": 0,
     "funtorch.openblas": 0,
+    "funtorch.watch": 0,
     "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,
@@ -47,6 +49,7 @@ FLOORS = {
     "funtorch.nans": 1,
     "funtorch.origins": 1,
     "funtorch.placement": 1,
+    "funtorch.spread": 1,
     "funtorch.typing": 1,
     "funtorch.ops": 2,
     "funtorch.numpy": 2,
@@ -76,23 +79,31 @@ FLOORS = {
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
     "funtorch.amp": 5,
+    "funtorch.quant": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
     "funtorch.data": 5,
     "funtorch.debug": 5,
+    "funtorch.distributed": 5,
+    "funtorch.dlpack": 5,
+    "funtorch.example_libraries": 5,
     "funtorch.experimental": 5,
     "funtorch.export": 5,
     "funtorch.extend": 5,
     "funtorch.func": 5,
+    "funtorch.parallel": 5,
+    "funtorch.stages": 5,
+    "funtorch.test_util": 5,
     "funtorch.testing": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
+    "funtorch.launch": 6,
     "funtorch.onnx": 5,
     "funtorch.nnx": 6,
 }
 
 # Heavy or optional: imported by the functions that need them, so `import funtorch` stays quick.
-LAZY = {"cupy", "llvmlite", "opt_einsum", "safetensors", "scipy_openblas32"}
+LAZY = {"cupy", "llvmlite", "mpi4py", "opt_einsum", "safetensors", "scipy_openblas32"}
 LAZY |= {"PIL", "code", "onnx", "concurrent", "fractions", "html", "logging", "sklearn", "tempfile"}
 
 # The ranks of the groups inside floor 2: a group imports only from groups before it.
@@ -101,6 +112,10 @@ GROUPS = (
     ("funtorch.numpy",),
     ("funtorch.nn", "funtorch.random", "funtorch.scipy", "funtorch.image"),
 )
+
+# What prints programs for one machine or format, and what they share.
+SHARED = ("funtorch.backends.scalars",)
+TARGETS = ("funtorch.backends.cpu", "funtorch.backends.cuda", "funtorch.backends.onnx", *SHARED)
 
 MAX_LINES = 720
 
@@ -214,6 +229,13 @@ def test_siblings_do_not_import_each_other(module):
         return
     wrong = [m for m in edges(module) if prefix_of(m, siblings) not in (None, mine)]
     assert not wrong, f"{module} imports {wrong}: only transforms/jit.py sees both sides"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if prefix_of(m, TARGETS)])
+def test_targets_do_not_import_each_other(module):
+    mine = prefix_of(module, TARGETS)
+    wrong = [m for m in edges(module) if prefix_of(m, TARGETS) not in (None, mine, *SHARED)]
+    assert not wrong, f"{module} imports {wrong}: what machines share is in backends/scalars/"
 
 
 @pytest.mark.parametrize("module", modules())

@@ -77,7 +77,7 @@ def products():
             a, b = (step.a, step.b) if isinstance(step, Dot) else (step.lhs, step.rhs)
             x, y = (
                 RNG.integers(-9, 9, v.aval.shape).astype(v.aval.dtype)
-                if dtype == I32
+                if np.dtype(dtype).kind == "i"
                 else RNG.normal(size=v.aval.shape).astype(v.aval.dtype)
                 for v in (a, b)
             )
@@ -100,6 +100,7 @@ def dot_wanted(step, x, y):
     wide = [view(x, step.places[0], b + r + s), view(y, step.places[1], b + s + n)]
     out = np.zeros(step.out.aval.shape, step.out.aval.dtype)
     target = view(out, step.places[2], b + r + n)
+    wide = [x.astype(out.dtype) for x in wide]
     target[...] = np.einsum(f"{b + r + s},{b + s + n}->{b + r + n}", *wide, optimize=True)
     return out
 

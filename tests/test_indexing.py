@@ -1,11 +1,14 @@
 """x[index] and x.at[index] against NumPy, eagerly and through recorded programs."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
+import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.core import ShapedArray
 from funtorch.errors import NonConcreteBooleanIndexError
@@ -253,3 +256,35 @@ def test_eager_updates_leave_their_array_alone_and_check_shapes():
         x.at[0].set(fnp.ones((1, 3)))
     with pytest.raises(IndexError, match="index 2 is out of bounds for axis 0 with size 2"):
         x.at[2].set(0.0)
+
+
+_PARTS = [
+    True, np.array(True), np.bool_(False), None, Ellipsis, 0, slice(1, None), np.array([0, 2]),
+    np.array([[True, False, True], [False, True, True], [True, True, True], [False] * 3]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_masks_without_axes_are_new_axes_as_in_numpy(rank: int) -> None:
+    checked = 0
+    for index in itertools.product(_PARTS, repeat=rank):
+        if not any(getattr(i, "ndim", 1) == 0 or i is True for i in index):
+            continue
+        try:
+            want = X[index]
+        except IndexError:
+            with pytest.raises(IndexError):
+                fnp.asarray(X)[index]
+            continue
+        np.testing.assert_array_equal(fnp.asarray(X)[index], want)
+        changed = X.copy()
+        changed[index] = -1
+        np.testing.assert_array_equal(fnp.asarray(X).at[index].set(-1), changed)
+        checked += 1
+    assert checked >= (1, 9, 60)[rank - 1]
+
+
+def test_a_mask_without_axes_must_be_known():
+    with pytest.raises(NonConcreteBooleanIndexError, match="its values are not known"):
+        ft.jit(lambda x, mask: x[mask])(X, True)
+    assert fnp.asarray(X).flat[7] == 7

@@ -5,6 +5,7 @@ import functools
 import itertools
 
 import llvmlite.binding as llvm
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -426,6 +427,22 @@ def test_running_values_are_those_of_numpy(name):
         kernel = Kernel("k", sizes, inner, (dtype,) * 2, body, (Store(1, 1, place(sizes)),))
         x = RNG.integers(-1, 2, np.prod(sizes)).astype(dtype)
         check_printed(kernel, [x, np.zeros_like(x)])
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("float16"), np.dtype(ml_dtypes.bfloat16)], ids=str)
+def test_running_values_of_16_bit_floats_are_rounded_once(dtype):
+    sizes = (3, 40)
+    body = (loaded(sizes, dtype=dtype), Op("cumulate", (0,), dtype, "reduce_sum"))
+    kernel = Kernel("k", sizes, (False, True), (dtype,) * 2, body, (Store(1, 1, place(sizes)),))
+    x = RNG.normal(size=sizes).astype(dtype)
+    out = np.zeros(sizes, dtype)
+    run_kernel(kernel, [x.reshape(-1), out])
+    np.testing.assert_array_equal(out, np.cumsum(x.astype(F32), 1).astype(dtype))
+    assert (out != np.add.accumulate(x, 1)).any()  # what rounding each sum gives
+    got = np.zeros(120, dtype)
+    printed(kernel)[1]([x.reshape(-1), got])
+    near = dict.fromkeys(("rtol", "atol"), float(ml_dtypes.finfo(dtype).eps))
+    np.testing.assert_allclose(got.astype(F32), out.reshape(-1).astype(F32), **near)
 
 
 @pytest.mark.parametrize("name", ["one long row", "rows", "short rows", "columns", "windows"])

@@ -10,9 +10,9 @@ import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.buffers import Pool
 from funtorch.backends.cpu import stream
-from funtorch.backends.cpu.quicker import quicker
 from funtorch.backends.kernel import Affine, Kernel, Op, Store, check_kernel, row_major
 from funtorch.backends.plan import Launch
+from funtorch.backends.scalars.quicker import quicker
 
 RNG = np.random.default_rng(3)
 

@@ -10,6 +10,7 @@ from layer_reference import numbers
 
 import funtorch as ft
 import funtorch.numpy as fnp
+import funtorch.transforms.attention as tiling
 from funtorch import nnx, random
 from funtorch.nnx import attention
 
@@ -53,6 +54,8 @@ def tiles(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "tiles":
         monkeypatch.setattr(attention, "_MOST_PAIRS", 30)
         monkeypatch.setattr(attention, "_LEAST_ROWS", 3)
+        monkeypatch.setattr(tiling, "MOST_PAIRS", 30)
+        monkeypatch.setattr(tiling, "LEAST_ROWS", 3)
 
 
 @pytest.mark.usefixtures("tiles")

@@ -7,6 +7,7 @@ import pytest
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.core import ShapedArray
+from funtorch.errors import ConcretizationTypeError
 from funtorch.jaxpr import check_jaxpr, eval_jaxpr, stage
 
 RNG = np.random.default_rng(0)
@@ -122,7 +123,7 @@ ROWS = [
     ("zeros_like", (F,), {}), ("ones_like", (I,), {}), ("full_like", (F, 2), {}), ("arange", (5,), {}),
     ("arange", (1, 8, 3), {}), ("arange", (0.0, 1.0, 0.25), {}), ("linspace", (0.0, 1.0, 7), {}),
     ("linspace", (F, G, 5), {}), ("linspace", (0.0, 1.0, 4), {"endpoint": False}), ("logspace", (0.0, 2.0, 5), {}),
-    ("geomspace", (1.0, 100.0, 5), {}), ("eye", (3,), {}), ("eye", (3, 4, 1), {}), ("identity", (2,), {}),
+    ("geomspace", (1.0, 100.0, 5), {}), ("geomspace", (-F, -9 * F, 4), {"axis": -1}), ("logspace", (0.0, 2.0, 3), {"base": abs(F), "axis": 1}), ("eye", (3,), {}), ("eye", (3, 4, 1), {}), ("identity", (2,), {}),
     ("tri", (3, 4, 1), {}), ("tril", (F,), {}), ("triu", (T, 1), {}), ("diag", (V,), {}), ("diag", (V, -2), {}),
     ("diag", (F, 1), {}), ("diagflat", (F,), {}), ("meshgrid", (V, K), {}), ("vander", (V, 3), {}),
     ("meshgrid", (V, K), {"indexing": "ij", "sparse": True}), ("indices", ((2, 3),), {}),
@@ -343,3 +344,14 @@ def test_delete_at_traced_places():
     np.testing.assert_array_equal(f(x, np.array([3, -4])), x[:, 1:3])
     with pytest.raises(ft.errors.ConcretizationTypeError, match="argument obj of delete"):
         ft.jit(fnp.delete)(x, np.array([1]))
+
+
+@pytest.mark.parametrize(
+    "rule", ["auto", "fd", "doane", "scott", "stone", "rice", "sturges", "sqrt"]
+)
+def test_histograms_take_the_names_of_rules(rule):
+    counts, edges = fnp.histogram(F, rule)
+    np.testing.assert_array_equal(counts, np.histogram(F, rule)[0])
+    np.testing.assert_allclose(edges, np.histogram(F, rule)[1], rtol=1e-6)
+    with pytest.raises(ConcretizationTypeError, match="the number of edges that bins='auto' gives"):
+        ft.jit(lambda x: fnp.histogram(x, "auto"))(F)

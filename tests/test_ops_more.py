@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from attention_rows import attention_rows
 from linalg_rows import linalg_rows
 from op_table import compare_compiled
 
@@ -361,6 +362,7 @@ CASES = [
     *sort_cases(),
     *linalg_cases(),
     *(Case(*row) for row in linalg_rows()),
+    *(Case(*row) for row in attention_rows()),
     *fft_cases(),
     ROUNDING,
     MARKS,

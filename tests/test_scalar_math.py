@@ -15,10 +15,10 @@ import funtorch.numpy as fnp
 from funtorch import random
 from funtorch.backends import compile_jaxpr
 from funtorch.backends.coverage import ELEMENTWISE
-from funtorch.backends.cpu.block import Block
-from funtorch.backends.cpu.math import FORMULAS, Value
 from funtorch.backends.fuse import fuse
 from funtorch.backends.plan import Launch
+from funtorch.backends.scalars.block import Block
+from funtorch.backends.scalars.math import FORMULAS, Value
 from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.jaxpr import stage
 from funtorch.ops import special

@@ -1,5 +1,6 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
+from . import attention as _attention
 from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .autocast import autocast
@@ -11,6 +12,7 @@ from .collectives import (
     all_to_all,
     axis_index,
     axis_size,
+    pcast,
     pmax,
     pmean,
     pmin,
@@ -19,6 +21,7 @@ from .collectives import (
     psum,
     psum_scatter,
     pswapaxes,
+    pvary,
 )
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
@@ -32,6 +35,7 @@ from .residuals import closure_convert, custom_gradient, fwd_and_bwd
 from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
 from .scopes import ensure_compile_time_eval, named_call, named_scope
+from .shard_map import pmap, shard_map
 from .solvers import custom_linear_solve, custom_root
 from .sparse import sparse_hessian, sparse_jacobian
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
@@ -78,6 +82,8 @@ __all__ = [
     "per_example_norms",
     "plant",
     "platform_dependent",
+    "pcast",
+    "pmap",
     "pmax",
     "pmean",
     "pmin",
@@ -86,10 +92,12 @@ __all__ = [
     "psum",
     "psum_scatter",
     "pswapaxes",
+    "pvary",
     "pure_callback",
     "reap",
     "remat",
     "scan",
+    "shard_map",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",

@@ -16,6 +16,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Primitive, Trace, _state, aval_of, current
 from funtorch.jaxpr import Jaxpr, eval_jaxpr, stage
+from funtorch.ops.attention import attention_grad_p, attention_p, attention_tangent_p, narrowed
 from funtorch.ops.contract import dot_general_p
 from funtorch.ops.conv import conv_general_dilated_p
 from funtorch.ops.elementwise import convert
@@ -27,6 +28,7 @@ __all__ = ["autocast"]
 
 # What gains by narrow operands: bilinear, most of the work, and summed in float32 inside.
 _NARROWED = frozenset({dot_general_p, conv_general_dilated_p})
+_ATTENTION = frozenset({attention_p, attention_tangent_p, attention_grad_p})
 _WIDE = np.dtype(np.float32)
 _NARROW = tuple(map(np.dtype, (dtypes.bfloat16, np.float16)))
 # The functions that calls with rules of their own carry.
@@ -45,6 +47,8 @@ class Autocast(Trace):
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         saved, _state.trace = _state.trace, self.parent
         try:
+            if prim in _ATTENTION and aval_of(args[0]).dtype == _WIDE:
+                return self._attention(prim, args, params)
             if prim not in _NARROWED:
                 return prim.bind(*args, **self._inside(params))
             if any(aval_of(a).dtype != _WIDE for a in args):
@@ -56,6 +60,15 @@ class Autocast(Trace):
             return convert(prim.bind(*narrow, **params), dtype=_WIDE)
         finally:
             _state.trace = saved
+
+    def _attention(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Narrow all but the masks and what the softmax left."""
+        places = narrowed(prim, len(args), params)
+        given = [convert(a, dtype=self.dtype) if k in places else a for k, a in enumerate(args)]
+        found = prim.bind(*given, **params)
+        outs = found if prim.multiple_results else [found]
+        outs = [convert(x, dtype=_WIDE) if aval_of(x).dtype != _WIDE else x for x in outs]
+        return outs if prim.multiple_results else outs[0]
 
     def _inside(self, params: dict[str, Any]) -> dict[str, Any]:
         """Cast the programs and functions among parameters too."""

@@ -412,10 +412,9 @@ def vmap(
     Args:
         fun: a function of arrays or pytrees of arrays.
         in_axes: an int, None, or a pytree prefix of the positional arguments' tuple with one int or
-            None
-            per subtree: the axis to map over, None for arguments that are the same in every call;
-            these may be anything, strings or functions too.
-            Keyword arguments are mapped over axis 0.
+            None per subtree: the axis to map over, None for arguments that are the same in every
+            call; these may be anything, strings or functions too. Keyword arguments are mapped
+            over axis 0.
         out_axes: the same for the outputs: where the mapped axis goes. None is right only for
             outputs that do not depend on mapped arguments.
         axis_name: a name for the axis that collectives (`funtorch.lax.psum` ...) refer to.

@@ -33,6 +33,7 @@ from .restage import (
 )
 from .simplify import drop_dead
 from .staging import stage_tree
+from .varying import given
 
 __all__ = ["cond", "cond_p", "switch"]
 
@@ -218,7 +219,8 @@ def _branch_call(
 ) -> Any:
     leaves, treedef = tree.flatten((operands, {}))
     arrays = as_arrays(leaves, "operand", funs[0])
-    staged = [stage_tree(f, treedef, [a.aval for a in arrays]) for f in funs]
+    with given(arrays):
+        staged = [stage_tree(f, treedef, [a.aval for a in arrays]) for f in funs]
     out_tree = staged[0][1]
     for f, (_, other) in zip(funs, staged, strict=True):
         if other != out_tree:

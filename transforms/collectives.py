@@ -18,6 +18,7 @@ from funtorch.ops.families import broadcast_in_dim, full_like, linear_jvp, sprea
 from funtorch.ops.indexing import gather
 from funtorch.ops.reduce import reduce_max, reduce_min, reduce_sum
 from funtorch.ops.shape import iota, reshape
+from funtorch.processes import Ranks
 
 from .arguments import as_arrays
 from .batching import Axis, move_axis
@@ -27,6 +28,7 @@ __all__ = [
     "all_to_all",
     "axis_index",
     "axis_size",
+    "pcast",
     "pmax",
     "pmean",
     "pmin",
@@ -35,6 +37,7 @@ __all__ = [
     "psum",
     "psum_scatter",
     "pswapaxes",
+    "pvary",
 ]
 
 Apply = Callable[..., tuple[Any, bool]]
@@ -45,12 +48,23 @@ def _no_axis(axis_name: Hashable) -> NameError:
     return NameError(
         f"unbound axis name: no axis named {axis_name!r} is being mapped here ("
         + (f"there is {known}" if known else "there is none")
-        + f"); collectives work inside vmap(..., axis_name={axis_name!r})"
+        + f"); collectives work inside vmap(..., axis_name={axis_name!r}) and in shard_map"
     )
 
 
-def _unbound(xp: Any, *args: Any, axis_name: Hashable, **params: Any) -> Any:
-    raise _no_axis(axis_name)
+def _across(talk: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the eager rule of a collective: between processes, or else there is no axis.
+
+    Args:
+        talk: ``talk(communicator, x, **params)``, what is said.
+    """
+
+    def eager(xp: Any, *args: Any, axis_name: Hashable, **params: Any) -> Any:
+        if type(axis_name) is not Ranks:
+            raise _no_axis(axis_name)
+        return talk(axis_name.communicator(), *args, **params)
+
+    return eager
 
 
 def _same_type(x: ShapedArray, *, axis_name: Hashable, **params: Any) -> ShapedArray:
@@ -60,6 +74,7 @@ def _same_type(x: ShapedArray, *, axis_name: Hashable, **params: Any) -> ShapedA
 def _collective(
     name: str,
     apply: Apply,
+    talk: Callable[..., Any],
     type_rule: Callable[..., Any] = _same_type,
     *,
     takes_front: bool = False,
@@ -69,10 +84,11 @@ def _collective(
 
     Args:
         apply: ``apply(axis, x, batched, **params)``, its meaning under its own axis.
+        talk: ``talk(communicator, x, **params)``, its meaning between processes.
         takes_front, gives_front: whether it takes a leading axis away, or makes one.
     """
     prim = Primitive(name)
-    prim.type, prim.eager = type_rule, _unbound
+    prim.type, prim.eager = type_rule, _across(talk)
 
     def batch(
         axis: Axis, args: Any, batched: Any, *, axis_name: Hashable, **params: Any
@@ -97,13 +113,17 @@ def _all_apply(reduce: Callable[..., Any]) -> Apply:
     return lambda axis, x, batched: (reduce(x, axes=(0,)) if batched else x, False)
 
 
-psum_p = _collective("psum", _psum_apply)
+def _reduced(operation: str) -> Callable[..., Any]:
+    return lambda ranks, x: ranks.allreduce(np.array(x, order="C"), operation)
+
+
+psum_p = _collective("psum", _psum_apply, _reduced("sum"))
 psum_p.jvp = linear_jvp(psum_p, lambda k: True)
 psum_p.transpose = lambda ct, x, *, axis_name: [psum_p.bind(ct, axis_name=axis_name)]
 
 
 def _extremum(name: str, reduce: Callable[..., Any]) -> Primitive:
-    prim = _collective(name, _all_apply(reduce))
+    prim = _collective(name, _all_apply(reduce), _reduced(name[1:]))
 
     def jvp(primals: Any, tangents: Any, *, axis_name: Hashable) -> tuple[Any, Any]:
         (x,), (t,) = primals, tangents
@@ -131,7 +151,13 @@ def _gather_apply(axis: Axis, x: Any, batched: bool, *, size: int) -> tuple[Any,
     return (x if batched else spread(x, axis.size)), False
 
 
-all_gather_p = _collective("all_gather", _gather_apply, _gather_type, gives_front=True)
+all_gather_p = _collective(
+    "all_gather",
+    _gather_apply,
+    lambda ranks, x, size: ranks.allgather(x),
+    _gather_type,
+    gives_front=True,
+)
 all_gather_p.jvp = linear_jvp(all_gather_p, lambda k: True)
 all_gather_p.transpose = lambda ct, x, *, axis_name, size: [
     psum_scatter_p.bind(ct, axis_name=axis_name)
@@ -146,7 +172,13 @@ def _scatter_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
     return _psum_apply(axis, x, batched)[0], True  # place k of the sum belongs to lane k
 
 
-psum_scatter_p = _collective("psum_scatter", _scatter_apply, _scatter_type, takes_front=True)
+psum_scatter_p = _collective(
+    "psum_scatter",
+    _scatter_apply,
+    lambda ranks, x: ranks.reduce_scatter(x),
+    _scatter_type,
+    takes_front=True,
+)
 psum_scatter_p.jvp = linear_jvp(psum_scatter_p, lambda k: True)
 psum_scatter_p.transpose = lambda ct, x, *, axis_name: [
     all_gather_p.bind(ct, axis_name=axis_name, size=x.aval.shape[0])
@@ -161,7 +193,13 @@ def _exchange_apply(axis: Axis, x: Any, batched: bool) -> tuple[Any, bool]:
     return broadcast_in_dim(x, shape=shape, dims=(0, *range(2, len(shape)))), True
 
 
-all_to_all_p = _collective("all_to_all", _exchange_apply, takes_front=True, gives_front=True)
+all_to_all_p = _collective(
+    "all_to_all",
+    _exchange_apply,
+    lambda ranks, x: ranks.alltoall(x),
+    takes_front=True,
+    gives_front=True,
+)
 all_to_all_p.jvp = linear_jvp(all_to_all_p, lambda k: True)
 all_to_all_p.transpose = lambda ct, x, *, axis_name: [all_to_all_p.bind(ct, axis_name=axis_name)]
 
@@ -178,16 +216,25 @@ def _ppermute_apply(
     return select(mask, moved, full_like(moved, 0)), True
 
 
-ppermute_p = _collective("ppermute", _ppermute_apply)
+ppermute_p = _collective("ppermute", _ppermute_apply, lambda ranks, x, perm: ranks.permute(x, perm))
 ppermute_p.jvp = linear_jvp(ppermute_p, lambda k: True)
 ppermute_p.transpose = lambda ct, x, *, axis_name, perm: [
     ppermute_p.bind(ct, axis_name=axis_name, perm=tuple((d, s) for s, d in perm))
 ]
 
 
+pvary_p = _collective(
+    "pvary",
+    lambda axis, x, batched: (x if batched else spread(x, axis.size), True),
+    lambda ranks, x: np.array(x),
+)
+pvary_p.jvp = linear_jvp(pvary_p, lambda k: True)
+pvary_p.transpose = lambda ct, x, *, axis_name: [ct]
+
+
 axis_index_p = Primitive("axis_index")
 axis_index_p.type = lambda *, axis_name: ShapedArray((), np.dtype(np.int32))
-axis_index_p.eager = _unbound
+axis_index_p.eager = _across(lambda ranks: np.int32(ranks.rank))
 axis_index_p.batch = lambda axis, args, batched, *, axis_name: (
     iota(shape=(axis.size,), axis=0, dtype=np.dtype(np.int32)),
     True,
@@ -484,6 +531,25 @@ def axis_index(axis_name: Any) -> Any:
         own = axis_index_p.bind(axis_name=name)
         index = own if index is None else index * size + own
     return index
+
+
+def pvary(x: Any, axis_name: Any) -> Any:
+    """Return the same values, counted as different along named axes from now on.
+
+    Loops inside `funtorch.shard_map` need it for a carry that is the same on all devices at first.
+    """
+    return _each(pvary_p, x, axis_name)
+
+
+def pcast(x: Any, axis_name: Any = None, /, *, to: str) -> Any:
+    """Return the same values, counted as different along named axes: `pvary`.
+
+    Raises:
+        ValueError: ``to`` is another kind than 'varying'.
+    """
+    if to != "varying":
+        raise ValueError(f"pcast: to='varying' is the one way to cast, got {to!r}")
+    return pvary(x, axis_name)
 
 
 def axis_size(axis_name: Any) -> int:

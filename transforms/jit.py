@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import sys
 import types
@@ -35,6 +36,7 @@ from .programs import Program, Record, jit_p, prepared, segment
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
+from .varying import in_body
 
 __all__ = [
     "Compiled",
@@ -124,6 +126,11 @@ class Jitted:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    @property
+    def __signature__(self) -> inspect.Signature:
+        # Asked for even by those who do not follow __wrapped__.
+        return inspect.signature(self.__wrapped__)
+
     def __repr__(self) -> str:
         return f"<jit of {self._name}>"
 
@@ -160,7 +167,7 @@ class Jitted:
 
     def _call(self, args: Any, kwargs: Any) -> Any:
         """Look the program up by structure, types and values; stage it if there is none."""
-        if config.disable_jit:
+        if config.disable_jit or in_body():
             return self._fun(*args, **kwargs)
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))

@@ -27,6 +27,7 @@ from .restage import batch_program, fixpoint, jvp_program, reordered, split, sta
 from .rewind import COUNT, rewound_p
 from .scan import check_carry, scan
 from .staging import stage_tree
+from .varying import given
 
 __all__ = ["fori_loop", "run_while", "while_loop", "while_p"]
 
@@ -375,7 +376,8 @@ def while_loop(
     carry = as_arrays(leaves, "init_val", body_fun)
     args_tree = tree.structure(((treedef.unflatten(carry),), {}))
     for _ in range(2):
-        body, out_tree = stage_tree(body_fun, args_tree, [c.aval for c in carry])
+        with given(carry):
+            body, out_tree = stage_tree(body_fun, args_tree, [c.aval for c in carry])
         if out_tree != treedef:
             raise TypeError(
                 f"while_loop: the body {function_name(body_fun)} must return the structure it "
@@ -389,7 +391,8 @@ def while_loop(
             for c, o in zip(carry, body.out_avals, strict=True)
         ]
     check_carry("while_loop", body_fun, carry, treedef, body.out_avals)
-    cond, cond_tree = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
+    with given(carry):
+        cond, cond_tree = stage_tree(cond_fun, args_tree, [c.aval for c in carry])
     outs = cond.out_avals
     if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.bool_ or cond_tree.children():
         found = ", ".join(a.str_short() for a in outs) or "nothing"

@@ -137,7 +137,7 @@ class PathStage(Stage):
     def __init__(self, tree: Tree, route: Sequence[bool] = ()) -> None:
         super().__init__(None, tree.name)
         self.tree = tree
-        self.constvars = tree.consts
+        self.constvars, self.invars = tree.consts, tree.invars
         self.route = list(route)
         self.taken: list[bool] = []
         self.known: dict[Var, bool] = {}  # decided before on this path

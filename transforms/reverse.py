@@ -18,14 +18,16 @@ from funtorch.dtypes import float0
 from funtorch.errors import MismatchError
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Stage, Var, eval_jaxpr, stage, sub_jaxprs
 from funtorch.numpy.promotion import asarray
-from funtorch.ops.elementwise import add, convert, reciprocal
-from funtorch.ops.families import ones_like, zeros
+from funtorch.ops.elementwise import add, convert, mul, reciprocal
+from funtorch.ops.families import full_like, ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
 from funtorch.origins import call_named, parameter_names
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
+from .collectives import psum_p
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
+from .varying import axes_to_share
 
 __all__ = [
     "grad",
@@ -201,11 +203,18 @@ def _pullback(
     flat = FlatFunction(fun, treedef, has_aux, what)
     nonzero = [is_differentiable(p.dtype) for p in arrays]
     outs, jaxpr, active = linearize_flat(flat, arrays, nonzero, fun)
+    chosen = [x for x, nz in zip(arrays, nonzero, strict=True) if nz]
+    shared = axes_to_share(chosen, outs[: flat.count], jaxpr)
 
     def pull(cts: Sequence[Any]) -> Any:
+        if shared is not None:
+            cts = [_scaled(c, factor) for c, factor in zip(cts, shared[0], strict=True)]
         given = [c for c, a in zip(cts, active[: flat.count], strict=True) if a]
         given += [None] * sum(active[flat.count :])
-        found = iter(transpose_jaxpr(jaxpr, given))
+        grads = transpose_jaxpr(jaxpr, given)
+        if shared is not None:
+            grads = [_summed(g, axes) for g, axes in zip(grads, shared[1], strict=True)]
+        found = iter(grads)
         grads = []
         for p, nz in zip(arrays, nonzero, strict=True):
             g = next(found) if nz else None
@@ -213,6 +222,17 @@ def _pullback(
         return treedef.unflatten(grads)
 
     return outs, flat, pull
+
+
+def _scaled(ct: Any, factor: float) -> Any:
+    return ct if ct is None or factor == 1 else mul(ct, full_like(ct, factor))
+
+
+def _summed(ct: Any, axes: Sequence[Any]) -> Any:
+    """Add up the cotangents of all devices along axes of a mesh."""
+    for axis in axes if ct is not None else ():
+        ct = psum_p.bind(ct, axis_name=axis)
+    return ct
 
 
 def checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:

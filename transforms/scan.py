@@ -38,6 +38,7 @@ from .restage import (
     transpose_program,
 )
 from .staging import stage_tree
+from .varying import given
 
 __all__ = ["check_carry", "is_counting", "map", "scan", "scan_p"]
 
@@ -412,7 +413,8 @@ def scan(
     init_leaves, init_tree = tree.flatten(init)
     carry = as_arrays(init_leaves, "init", f)
     x_avals = [a.aval.update(shape=a.shape[1:]) for a in xs_flat]
-    jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
+    with given([*carry, *xs_flat]):
+        jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
     out_tree = jaxpr.memo["out_tree"]
     n = len(carry)
     outs = scan_p.bind(

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from ..epilogue import TILE
 from ..kernel import Affine, row_major
 from ..plan import Dot
 from .epilogue import Behind, Grid, with_kernel
-from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, lanes_of, masked, widths
+from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, widths
 from .llvm import Code
 from .packed import HEADER
+from .quads import QUAD
+from .vectors import lanes_of, masked
 
 __all__ = ["blas_address", "dot_code", "library_of"]
 
@@ -72,8 +75,25 @@ def _tile_rows(m: int) -> int:
     return min(range(8, 0, -1), key=lambda r: -(-m // r) * (r + 1))
 
 
+def _kind(step: Dot) -> str:
+    """Return the dtype of whose products a step is one."""
+    return step.a.aval.dtype.name.removeprefix("u")
+
+
 def _lanes(step: Dot) -> int:
-    return lanes_of(KINDS[step.out.aval.dtype.name.removeprefix("u")])
+    return lanes_of(KINDS[_kind(step)])
+
+
+def _in_quads(step: Dot) -> Dot:
+    """Return a product of int8 as the library sees it: its elements are four terms side by side."""
+    if step.a.aval.dtype.itemsize != 1:
+        return step
+    *sums, inner = step.sums
+    a, b = (
+        Affine(p.offset // QUAD, tuple(s if s == 1 else s // QUAD for s in p.strides))
+        for p in step.places[:2]
+    )
+    return replace(step, sums=(*sums, inner // QUAD), places=(a, b, step.places[2]))
 
 
 def _packs(step: Dot, rows: int, panel: int) -> tuple[str, str]:
@@ -139,6 +159,7 @@ def _axes(prefix: str, count: int, place: Sequence[int], first: int) -> dict[str
 
 def gemm_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product, by name."""
+    step = _in_quads(step)
     size, lanes = step.out.aval.dtype.itemsize, _lanes(step)
     vectors = -(-step.n // lanes)
     panel = lanes * -(-vectors // -(-vectors // widths(rows)[0]))
@@ -193,7 +214,7 @@ def _rows(step: Dot) -> int:
 
 def library_of(step: Dot) -> str:
     """Return the name of the library function that makes a product."""
-    return gemm_symbol(step.out.aval.dtype.name.removeprefix("u"), _rows(step))
+    return gemm_symbol(_kind(step), _rows(step))
 
 
 def _room(step: Dot, table: dict[str, int]) -> tuple[int, int]:
@@ -203,12 +224,12 @@ def _room(step: Dot, table: dict[str, int]) -> tuple[int, int]:
     return parts, table["slots"] + table["room"] * table["slot"] if several else 0
 
 
-def _numbers(step: tuple[Any, ...], dtype: str, rows: int) -> list[int]:
+def _numbers(step: tuple[Any, ...], dtype: str, out_dtype: str, rows: int) -> list[int]:
     """Return the table of a product, its parts and its room, when its sizes are known."""
-    place = Var(ShapedArray((), np.dtype(dtype)))
+    place, out = (Var(ShapedArray((), np.dtype(name))) for name in (dtype, out_dtype))
     batches, terms, sums, n, (a, b, c) = step
     places = Affine(*a), Affine(*b), Affine(*c)
-    dot = Dot(place, place, place, batches, terms, sums, n, places)
+    dot = Dot(place, place, out, batches, terms, sums, n, places)
     table = gemm_table(dot, rows)
     return [*table.values(), *_room(dot, table)]
 
@@ -218,8 +239,8 @@ def _later(step: Dot, rows: int, scope: Scope) -> tuple[list[int], int, int]:
     places = tuple((p.offset, p.strides) for p in step.places)
     given = (step.batches, step.rows, step.sums, step.n, places)
     count = len(FIELDS) + 4 * len(step.batches) + 2
-    dtype = step.out.aval.dtype.name
-    *table, parts, room = scope.computed(_numbers, (given, dtype, rows), count)
+    names = (v.aval.dtype.name for v in (step.a, step.out))
+    *table, parts, room = scope.computed(_numbers, (given, *names, rows), count)
     return table, parts, larger(room, 8)
 
 

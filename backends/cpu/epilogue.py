@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..kernel import Kernel
+from ..scalars.quicker import quicker
+from ..scalars.reduce import reduction
 from .llvm import Code, Printer
 from .nest import Index, Space
 from .packed import HEADER
-from .quicker import quicker
-from .reduce import reduction
 from .totals import Total, Totals
 from .writer import Routine
 

@@ -17,29 +17,27 @@ References:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from .packed import HEADER, registers
-from .writer import Index, Routine
+from .quads import Quads
+from .vectors import Vectors, masked
+from .writer import Index
 
 __all__ = [
     "FIELDS",
     "KINDS",
     "PACKS",
-    "Vectors",
     "beside",
     "gemm_symbol",
     "gemm_text",
-    "lanes_of",
-    "masked",
     "turned_over",
     "widths",
 ]
 
-KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
-"""LLVM's names of the types that products are summed in; what is unsigned is summed as signed."""
-
-_BITS = {"float": 32, "double": 64, "i32": 32, "i64": 64}
+KINDS = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64", "int8": "i32"}
+"""LLVM's names of the types that products of a dtype are summed in; what is unsigned is summed as
+signed. Elements of int8 are four terms side by side: see quads.py."""
 
 FIELDS = (
     "across", "down", "pieces", "m", "n", "k", "rows", "columns", "piece", "depth", "turns",
@@ -64,16 +62,6 @@ PACKS = {"in place": 0, "copied": 1, "turned": 2}
 """How an operand is read: where it lies, or from a copy of its rows or of its columns."""
 
 
-def lanes_of(kind: str) -> int:
-    """Return how many elements a vector has."""
-    return registers()[0] * 8 // _BITS[kind]
-
-
-def masked() -> bool:
-    """Tell whether the processor reads parts of vectors as quickly as whole ones."""
-    return registers()[0] >= 32
-
-
 def widths(rows: int) -> tuple[int, ...]:
     """Return the numbers of vectors that tiles of so many rows have, the largest first."""
     most = {8: 3, 7: 3, 6: 4, 5: 4, 4: 6}.get(rows, 8)
@@ -91,133 +79,17 @@ def gemm_symbol(dtype: str, rows: int) -> str:
     return f"funtorch_gemm_{dtype}_{rows}"
 
 
-class Vectors(Routine):
-    """Writes one function of the library."""
-
-    def __init__(self, kind: str, rows: int = 0) -> None:
-        super().__init__()
-        self.kind, self.rows = kind, rows
-        self.bytes = _BITS[kind] // 8
-        self.shape(lanes_of(kind))
-
-    def shape(self, lanes: int) -> None:
-        """Choose how many elements a vector has."""
-        self.lanes = lanes
-        self.vector = f"<{lanes} x {self.kind}>"
-        letter = "f" if self.kind in ("float", "double") else "i"
-        self.mangled = f"v{lanes}{letter}{_BITS[self.kind]}"
-        self.bits = f"<{lanes} x i1>"
-
-    def of(self, lanes: int, kind: str | None = None) -> Vectors:
-        """Return what writes other vectors into the same function."""
-        other = Vectors(kind or self.kind, self.rows)
-        other.shape(lanes)
-        other.b = self.b
-        return other
-
-    # -------------------------------------------------------------------------------- vectors
-    def mask(self, count: Index) -> str:
-        """Return the mask of the first ``count`` lanes."""
-        steps = ", ".join(f"i32 {k}" for k in range(self.lanes))
-        many, same = f"<{self.lanes} x i32>", f"<{self.lanes} x i32> zeroinitializer"
-        short = count if isinstance(count, int) else self.b.op(f"trunc i64 {count} to i32")
-        one = self.b.op(f"insertelement {many} poison, i32 {short}, i64 0")
-        limit = self.b.op(f"shufflevector {many} {one}, {many} poison, {same}")
-        return self.b.op(f"icmp slt {many} <{steps}>, {limit}")
-
-    def splat(self, value: str) -> str:
-        v, same = self.vector, f"<{self.lanes} x i32> zeroinitializer"
-        one = self.b.op(f"insertelement {v} poison, {self.kind} {value}, i64 0")
-        return self.b.op(f"shufflevector {v} {one}, {v} poison, {same}")
-
-    def alternating(self, x: str, y: str) -> str:
-        """Return a vector of x, y, x, y and so on."""
-        two, order = f"<2 x {self.kind}>", ", ".join("i32 0, i32 1" for _ in range(self.lanes // 2))
-        one = self.b.op(f"insertelement {two} poison, {self.kind} {x}, i64 0")
-        both = self.b.op(f"insertelement {two} {one}, {self.kind} {y}, i64 1")
-        return self.b.op(
-            f"shufflevector {two} {both}, {two} poison, <{self.lanes} x i32> <{order}>"
-        )
-
-    def read(self, pointer: str, mask: str | None = None) -> str:
-        v = self.vector
-        if mask is None:
-            return self.b.op(f"load {v}, ptr {pointer}, align {self.bytes}")
-        name = f"llvm.masked.load.{self.mangled}.p0"
-        self.b.declared[name] = f"declare {v} @{name}(ptr, i32 immarg, {self.bits}, {v})"
-        args = f"ptr {pointer}, i32 {self.bytes}, {self.bits} {mask}, {v} zeroinitializer"
-        return self.b.op(f"call {v} @{name}({args})")
-
-    def write(self, value: str, pointer: str, mask: str | None = None) -> None:
-        v = self.vector
-        if mask is None:
-            self.b.do(f"store {v} {value}, ptr {pointer}, align {self.bytes}")
-            return
-        name = f"llvm.masked.store.{self.mangled}.p0"
-        self.b.declared[name] = f"declare void @{name}({v}, ptr, i32 immarg, {self.bits})"
-        args = f"{v} {value}, ptr {pointer}, i32 {self.bytes}, {self.bits} {mask}"
-        self.b.do(f"call void @{name}({args})")
-
-    def added(self, x: str, y: str) -> str:
-        how = "fadd" if self.mangled[-3] == "f" else "add"
-        return self.b.op(f"{how} {self.vector} {x}, {y}")
-
-    def product(self, x: str, y: str, total: str) -> str:
-        """Return ``x * y + total``."""
-        v = self.vector
-        if self.mangled[-3] != "f":
-            return self.added(self.b.op(f"mul {v} {x}, {y}"), total)
-        name = f"llvm.fma.{self.mangled}"
-        self.b.declared[name] = f"declare {v} @{name}({v}, {v}, {v})"
-        return self.b.op(f"call {v} @{name}({v} {x}, {v} {y}, {v} {total})")
-
-    # -------------------------------------------------------------------------------- integers
-    def number(self, table: str, k: Index) -> str:
-        """Return the k-th integer of a table."""
-        return self.b.op(f"load i64, ptr {self.pointer(table, 'i64', k)}, align 8")
-
-    def element(self, base: str, *offsets: Index) -> str:
-        for offset in offsets:
-            base = self.pointer(base, self.kind, offset)
-        return base
-
-    def times(self, x: Index, y: Index) -> str:
-        return self.b.op(f"mul i64 {x}, {y}")
-
-    def plus(self, x: Index, y: Index) -> str:
-        return self.b.op(f"add i64 {x}, {y}")
-
-    def minus(self, x: Index, y: Index) -> str:
-        return self.b.op(f"sub i64 {x}, {y}")
-
-    def rounded(self, x: Index) -> str:
-        """Return the next multiple of a vector's elements."""
-        return self.b.op(f"and i64 {self.plus(x, self.lanes - 1)}, {-self.lanes}")
-
-    def chosen(self, condition: str, x: Index, y: Index) -> str:
-        return self.b.select(condition, str(x), str(y), "i64")
-
-    def when(self, condition: str, body: Callable[[], object]) -> None:
-        """Write the body to run where an i1 holds."""
-        yes, after = self.label(), self.label()
-        self.b.do(f"br i1 {condition}, label %{yes}, label %{after}")
-        self.block(yes)
-        body()
-        self.b.do(f"br label %{after}")
-        self.block(after)
-
-
 # ------------------------------------------------------------------------------------------- tiles
 _TILE = ("a", "b", "c", "rows"), ("n", "ak", "bk", "last", "old")
 
 
-def _tile(kind: str, rows: int, wide: int) -> Vectors:
+def _tile(w: Vectors, wide: int) -> Vectors:
     """Write ``c[r] = old * c[r] + sum over k < n of a[r, k] * b[k]`` for a tile.
 
     ``rows``: where each row begins in a and in c; ``last``: columns of the last vector; ``old``: 0
     or 1; ``ak``, ``bk``: the way of one step of k.
     """
-    w = Vectors(kind, rows)
+    kind, rows = w.kind, w.rows
     last = w.mask("%last")
     masks: list[str | None] = [None] * (wide - 1) + [last]
     reads = masks if masked() else [None] * wide
@@ -229,14 +101,16 @@ def _tile(kind: str, rows: int, wide: int) -> Vectors:
         sums += [w.read(w.element(to, v * w.lanes), mask) for v, mask in enumerate(kept)]
 
     def step(k: Index, a: str, b: str, *now: str) -> list[str]:
-        values = [w.read(w.element(b, v * w.lanes), mask) for v, mask in enumerate(reads)]
+        read = [w.read(w.element(b, v * w.lanes), mask) for v, mask in enumerate(reads)]
+        values = [w.ready(value) for value in read]
         out = [w.plus(a, "%ak"), w.element(b, "%bk")]
         for r in range(rows):
             one = w.b.op(f"load {kind}, ptr {w.element(starts[r], a)}, align {w.bytes}")
-            many = w.splat(one)
+            many = w.spread(one)
             out += [w.product(many, y, now[r * wide + v]) for v, y in enumerate(values)]
         return out
 
+    sums = w.beginning(sums, starts, "%n")
     carried = [("i64", "0"), ("ptr", "%b"), *((w.vector, s) for s in sums)]
     sums = w.loop(0, "%n", 1, step, carried)[2:]
     for r in range(rows):
@@ -689,9 +563,10 @@ def gemm_text(dtype: str, rows: int) -> str:
     """Return the module of products of a dtype with tiles of ``rows`` rows."""
     kind, symbol = KINDS[dtype], gemm_symbol(dtype, rows)
     driver = _Parts(kind, rows, symbol)
+    writer = Quads if dtype == "int8" else Vectors
     main = ("a", "b", "c", "table", "scratch")
     made: list[tuple[str, Vectors, Sequence[str], Sequence[str]]] = [
-        *((f"_tile{v}", _tile(kind, rows, v), *_TILE) for v in widths(rows)),
+        *((f"_tile{v}", _tile(writer(kind, rows), v), *_TILE) for v in widths(rows)),
         ("_copy", _copied(kind), *_PACK),
         ("_deal", _dealt(kind, rows), *_PACK),
         ("_turn", _turned(kind), *_PACK),

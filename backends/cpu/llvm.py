@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from funtorch.dims import fixed
 
 from ..kernel import Kernel
-from .quicker import quicker
+from ..scalars.quicker import quicker
 from .totals import Totals
 
 __all__ = ["Code", "Printer", "copy_code", "kernel_function"]

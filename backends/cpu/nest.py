@@ -7,13 +7,13 @@ from collections.abc import Callable, Container, Iterable, Sequence
 import numpy as np
 
 from ..coverage import ELEMENTWISE
-from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels
-from .quicker import HEAVY
-from .scalar import MEMORY, TYPES, constant, load_value, scalar, store_value
+from ..kernel import Affine, Kernel, Op, Store, is_row_store, levels, needs, operands
+from ..scalars.quicker import HEAVY
+from ..scalars.scalar import MEMORY, TYPES, constant, load_value, scalar, store_value
 from .stream import LINE, PIECE
 from .writer import Index, Writer
 
-__all__ = ["Env", "Index", "Nest", "Space", "needs", "operands"]
+__all__ = ["Env", "Index", "Nest", "Space"]
 
 Env = dict[int, str]
 Space = tuple[int, Callable[[Index], None]]
@@ -21,17 +21,6 @@ Space = tuple[int, Callable[[Index], None]]
 
 INT64 = np.dtype("int64")
 _NONTEMPORAL = "nontemporal"
-
-
-def operands(op: Op) -> tuple[int, ...]:
-    """Return the numbers of the values that an operation needs."""
-    return op.args if op.where is None else (*op.args, *(n for n, _ in op.where.dynamic))
-
-
-def needs(s: Store) -> tuple[int, ...]:
-    """Return the numbers of the values that a store needs."""
-    mask = () if s.mask is None else (s.mask,)
-    return (s.value, *mask, *(n for n, _ in s.where.dynamic))
 
 
 class Nest(Writer):

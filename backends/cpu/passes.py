@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from funtorch.dims import fixed
 
-from ..kernel import Kernel, Op, Store, row_major
-from .nest import Env, Index, Space, needs, operands
-from .reduce import Reduction, reduction
-from .scalar import MEMORY, TYPES, load_value, store_value
+from ..kernel import Kernel, Op, Store, needs, operands, row_major
+from ..scalars.reduce import Reduction, reduction
+from ..scalars.scalar import MEMORY, TYPES, load_value, store_value
+from .nest import Env, Index, Space
 from .stream import streamed
 from .whole import LARGE, PARTS, Whole
 

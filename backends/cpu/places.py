@@ -15,9 +15,10 @@ from ..kernel import Affine, row_major
 from ..plan import Correlation
 from . import packed
 from .epilogue import Behind, Grid
-from .gemm import Vectors, beside, turned_over
+from .gemm import beside, turned_over
 from .llvm import Code
 from .packed import Packing, Schedule, packing, pieces_of
+from .vectors import Vectors
 from .writer import Index
 
 __all__ = ["Places"]

@@ -5,8 +5,9 @@ Python lists of ndarrays, whose addresses native code reads itself; ``memory`` i
 holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object that
 the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
-ndarray. The module's entry, ``program``, is a method of CPython's fast calling convention that
-takes these five and lets other Python threads run meanwhile, unless the work is brief.
+ndarray, or FAILED when MPI has failed. The module's entry, ``program``, is a method of CPython's
+fast calling convention that takes these five and lets other Python threads run meanwhile, unless
+the work is brief.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Talk,
+    Wait,
     While,
 )
+from ..talk import speaks
 from .blas import dot_code
 from .carries import Carries
 from .conv import correlation_code
@@ -52,12 +56,13 @@ from .llvm import Code, copy_code, kernel_function
 from .records import loads, with_sizes
 from .running import running_codes
 from .sorting import sort_codes
+from .talk import begun, waited
 from .together import Job, Memory, jobs, rows_text
 from .work import ends, work_of
 
-__all__ = ["COPY", "DONE", "RAISED", "Program", "print_program"]
+__all__ = ["COPY", "DONE", "FAILED", "RAISED", "Program", "print_program"]
 
-DONE, RAISED, COPY = range(3)
+DONE, RAISED, COPY, FAILED = range(4)
 PARALLEL = 1 << 19  # scalar operations from which a step is worth several threads
 CHUNK = 1 << 17  # scalar operations in one piece of such a step
 PIECES = 128  # most pieces of a step
@@ -149,7 +154,8 @@ class _Printer:
         self.externals: set[str] = set()
         self.calls: list[Eqn] = []
         self.count = self.depth = self.inlined = self.scratch = 0
-        self.parallel = self.looped = False
+        self.parallel = self.looped = self.talked = False
+        self.requests: dict[Var, str] = {}  # of collectives that have begun, by result
         self.alone = False  # inside a function that the thread pool runs
         self.sized = sized  # whether the last constant is the record of sizes
         self.python = python  # whether arrays are Python's objects
@@ -253,6 +259,10 @@ class _Printer:
                     self.drive(code, name, pointers)
             elif isinstance(step, Library):
                 self.call_library(frame, step)
+            elif isinstance(step, Talk):
+                self.talk(frame, step)
+            elif isinstance(step, Wait):
+                self.checked(waited(self, self.requests[step.eqn.outvars[0]], step.only_look))
             elif isinstance(step, Nothing):
                 continue
             elif isinstance(step, Call):
@@ -470,6 +480,22 @@ class _Printer:
             self.declared.update(code.declared)
             self.drive(code, name, pointers)
 
+    # ---------------------------------------------------------------- other processes
+    def talk(self, frame: _Frame, step: Talk) -> None:
+        self.talked = True
+        pointers = [self.pointer(frame, v) for v in (*step.eqn.invars, *step.eqn.outvars)]
+        request = None
+        if step.later:
+            request = self.requests[step.eqn.outvars[0]] = self.cell("i64")
+        self.checked(begun(self, step.eqn, pointers, request))
+
+    def checked(self, code: str | None) -> None:
+        """Write the end of the program for a call of MPI that gave another code than 0."""
+        if code is not None:
+            after = self.label("talked")
+            self.do(f"br i1 {self.op(f'icmp eq i32 {code}, 0')}, label %{after}, label %failed")
+            self.start(after)
+
     # ---------------------------------------------------------------- calls of Python
     def call(self, frame: _Frame, step: Call) -> None:
         ins = [v for v in step.eqn.invars if isinstance(v, Var)]
@@ -547,6 +573,8 @@ class _Printer:
             return False
         if length < 2 or work < PARALLEL:
             return False
+        if speaks(body.plan):
+            return False  # processes must say the same things in one order
         outside = self.lines, self.cells, self.scratch, self.depth, len(self.calls)
         self.lines, self.cells, self.scratch, self.depth, self.alone = [], [], 0, 0, True
         pointers = [*ins, *outs]
@@ -646,7 +674,7 @@ class _Printer:
                 f"  %arena = call ptr @llvm.ptrmask.p0.i64(ptr %beyond, i64 {-ALIGN})",
             ]
             self.declared["ptrmask"] = "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)"
-        brief = not self.calls and ends(plan) and int(work_of(plan)) <= BRIEF
+        brief = not (self.calls or self.talked) and ends(plan) and int(work_of(plan)) <= BRIEF
         # What only calls long functions one after the other is not worth optimising.
         care = "" if brief or self.looped else "noinline optnone "
         entry = [
@@ -658,6 +686,8 @@ class _Printer:
             f"  ret i32 {DONE}",
             "raised:",
             f"  ret i32 {RAISED}",
+            "failed:",
+            f"  ret i32 {FAILED}",
             "copy:",
             f"  ret i32 {COPY}",
             "}",

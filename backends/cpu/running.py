@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..plan import Running
-from .elements import TYPES, constant
+from ..scalars.elements import TYPES, constant
 from .llvm import Code
 from .packed import registers
 from .writer import Index, Routine

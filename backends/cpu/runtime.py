@@ -22,23 +22,23 @@ from typing import Any
 import numpy as np
 
 from funtorch.config import config
-from funtorch.dims import evaluated
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
 from ..buffers import ALIGN, LARGE, pool
-from ..layout import Layout, nbytes
-from ..layout import nbytes as layout_nbytes
+from ..layout import nbytes
+from ..memory import Memory, memory_of
 from .blas import blas_address
 from .codegen import files, kept_module, link
 from .entry import CONTIGUOUS, DATA, FLAGS, LIST_ITEMS, TYPE
 from .fourier import TABLE, table_address
 from .gemm import gemm_text
 from .image import Image, Unsupported, can_link
-from .program import COPY, RAISED, Program
+from .program import COPY, FAILED, RAISED, Program
+from .talk import TALK, talk_address
 from .threads import POOL_SYMBOLS, pool_text, thread_count
 
-__all__ = ["PRODUCTS", "Entry", "Memory", "bind", "entry_of", "load"]
-__all__ += ["memory_of", "pool_code", "products_code", "resolve"]
+__all__ = ["PRODUCTS", "Entry", "bind", "entry_of", "load"]
+__all__ += ["pool_code", "products_code", "resolve"]
 
 PRODUCTS = "funtorch_gemm_"
 """What the names of the functions of matrix products begin with."""
@@ -108,6 +108,8 @@ def _address(name: str) -> int:
         return _gemm(name.removesuffix("_end"))[name]
     if name.startswith(TABLE):
         return table_address(name)
+    if name.startswith(TALK):
+        return talk_address(name)
     return _pool()[name] if name in POOL_SYMBOLS else blas_address(name)
 
 
@@ -234,58 +236,6 @@ def _builtin(address: int) -> Callable[..., int]:
     new.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     method = _METHOD.pack(ctypes.addressof(_NAME), address, _FASTCALL, 0)
     return new(id(method) + _BYTES, method, None)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a program's run needs, in bytes.
-
-    Attributes:
-        arguments, outputs: the arrays that go in and come out.
-        aliased: outputs that live in donated arguments.
-        temporaries: the arena, its peak.
-        largest: the arena's largest values at that peak: (bytes, type, where it was made).
-    """
-
-    arguments: int
-    outputs: int
-    aliased: int
-    temporaries: int
-    largest: tuple[tuple[int, str, str], ...]
-
-    def __str__(self) -> str:
-        shown = "\n".join(f"  {n} bytes: {kind}, made at {at}" for n, kind, at in self.largest)
-        return (
-            f"arguments {self.arguments}, outputs {self.outputs} ({self.aliased} of them in "
-            f"donated arguments), temporaries {self.temporaries} bytes; the largest:\n{shown}"
-        )
-
-
-def memory_of(layout: Layout, arena: Any, number: Callable[[Any], int] = int) -> Memory:
-    """Return what a laid out program needs, whose arena takes so many bytes."""
-    jaxpr = layout.plan.jaxpr
-
-    def nbytes(v: Var | Lit) -> int:
-        return evaluated(layout_nbytes(v), number)
-
-    made = {v: str(e.source) for e in jaxpr.eqns for v in e.outvars}
-    found = [
-        (nbytes(v), v.aval.str_short(), made.get(v, "an argument"))
-        for v, place in layout.places.items()
-        if place.kind == "arena"
-    ]
-    found += [
-        (nbytes(v), v.aval.str_short(), made.get(v, "an argument"))
-        for v in jaxpr.outvars
-        if isinstance(v, Var)
-    ]
-    return Memory(
-        sum(map(nbytes, jaxpr.invars)),
-        sum(map(nbytes, jaxpr.outvars)),
-        sum(nbytes(jaxpr.outvars[j]) for _, j in layout.pairs),
-        arena + layout.cells,
-        tuple(sorted(found, reverse=True)[:8]),
-    )
 
 
 @dataclass(frozen=True)
@@ -416,6 +366,11 @@ def bind(
     def failed(code: int, state: Any, buffers: list[Any]) -> list[Any]:
         if code == RAISED:
             raise state.error
+        if code == FAILED:
+            raise RuntimeError(
+                "MPI has failed in a collective of a compiled program: another rank has ended, or "
+                "it runs another program, or the same on arrays of other sizes"
+            )
         assert code == COPY
         return run([_plain(x) for x in buffers[len(consts) :]])
 

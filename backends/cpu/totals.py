@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from funtorch.dims import fixed, larger, smaller
 
 from ..kernel import Kernel, Store, row_major
+from ..scalars.reduce import Reduction, reduction
+from ..scalars.scalar import store_value
 from .nest import Env, Index, Space
 from .passes import BYTES, CHUNK, CHUNKS, Passes, slot_of
-from .reduce import Reduction, reduction
-from .scalar import store_value
 
 __all__ = ["Total", "Totals"]
 

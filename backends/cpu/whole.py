@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from funtorch.dims import larger
 
 from ..kernel import Kernel, Store, serial_axes
+from ..scalars.reduce import reduction
+from ..scalars.scalar import MEMORY, load_value, store_value
 from .nest import Env, Index, Nest
-from .reduce import reduction
-from .scalar import MEMORY, load_value, store_value
 from .stream import LINE, PIECE, streamed
 
 __all__ = ["LARGE", "PARTS", "Whole"]

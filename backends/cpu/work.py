@@ -21,6 +21,8 @@ from ..plan import (
     Scan,
     Sort,
     Table,
+    Talk,
+    Wait,
     While,
     plans_of,
 )
@@ -50,7 +52,7 @@ def work_of(plan: Plan) -> int:
             total += 8 * step.batch * step.n * step.inner * len(step.radices)
         elif isinstance(step, Table):
             total += step.out.aval.size
-        elif isinstance(step, Nothing):
+        elif isinstance(step, (Nothing, Talk, Wait)):
             continue
         elif isinstance(step, Running):
             total += 2 * step.rows * step.n

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from funtorch.dims import NotDynamic, fixed, smaller
 
-from .block import Block
+from ..scalars.block import Block
 
 __all__ = ["Index", "Routine", "Writer"]
 

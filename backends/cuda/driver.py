@@ -1,15 +1,12 @@
-"""The only file that asks the GPU for anything: memory, launches, copies, products, graphs.
+"""What asks the GPU for anything: memory, launches, copies, products, graphs.
 
-It speaks to CuPy's documented interface, and to cuBLAS through ctypes: CuPy's own calls of that
-library refuse to be captured into graphs.
+It speaks to CuPy's documented interface, and to cuBLAS through `libraries`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +18,20 @@ from funtorch import hardware
 from funtorch.hardware import Device
 
 from . import nvrtc
+from .conditional import Conditional
 from .gemm import Gemm
+from .libraries import KINDS, blas_of
 from .program import LaunchPlan
 
-__all__ = ["Driver", "driver_of", "find_cudnn", "load_blas"]
+__all__ = ["Driver", "driver_of"]
 
 Kernel = Callable[[Sequence[int]], None]
 
-_WORKSPACE = 32 << 20  # bytes that cuBLAS may use; what it needs on the newest GPUs
-_REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14, "complex64": 4, "complex128": 5}
-_SUMS = {"float64": 70, "complex128": 70}  # CUBLAS_COMPUTE_64F; all others are added in float32
-_COMPUTE_32F, _DEFAULT_ALGORITHM = 68, -1
-_SCALARS = {"complex64": np.complex64, "complex128": np.complex128, "float64": np.float64}
+_SUMS = {"float64": (70, np.float64), "complex128": (70, np.complex128),
+         "complex64": (68, np.complex64), "int32": (72, np.int32)}  # fmt: skip
+"""CUBLAS_COMPUTE_64F, _32F, _32I: in what products are added up, and dtypes of their factors."""
+_COMPUTE_32F, _COMPUTE_32F_FAST_TF32 = 68, 77
+_DEFAULT_ALGORITHM = -1
 
 
 class Driver:
@@ -46,6 +45,7 @@ class Driver:
             self.arch = f"sm_{found.compute_capability}"
             self.capturing = cuda.Stream(non_blocking=True)
         self.runtime = cuda.runtime
+        self.only = contextlib.nullcontext() if len(hardware.gpus()) == 1 else None
         self.stream: Any = None  # while work is captured: the stream that it goes to
         self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
@@ -57,7 +57,7 @@ class Driver:
 
     def here(self) -> Any:
         """Return the context in which the GPU is the current one."""
-        return self.cupy.cuda.Device(self.device.id)
+        return self.only or self.cupy.cuda.Device(self.device.id)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> Any:
         """Return an uninitialised array, from CuPy's pool of memory."""
@@ -120,16 +120,19 @@ class Driver:
 
     def product(self, gemm: Gemm) -> Callable[[int, int, int], None]:
         """Return what makes products of matrices of three addresses: a, b and their product."""
-        blas, name = _blas(self.device), gemm.dtype.name
-        kind, compute = _REAL[name], _SUMS.get(name, _COMPUTE_32F)
-        one, zero = (np.array(x, _SCALARS.get(name, np.float32)) for x in (1, 0))
+        blas = blas_of(self.device)
+        kind, made = KINDS[gemm.dtype.name], KINDS[gemm.made.name]
+        compute, factor = _SUMS.get(gemm.made.name, (_COMPUTE_32F, np.float32))
+        compute = _COMPUTE_32F_FAST_TF32 if gemm.tf32 else compute
+        one, zero = (np.array(x, factor) for x in (1, 0))
         a, b, c = gemm.strides
+        turned = int(gemm.turned_b), int(gemm.turned_a)
 
         def run(left: int, right: int, out: int) -> None:
-            blas.gemm(
-                self.current, gemm.turned_b, gemm.turned_a, gemm.n, gemm.m, gemm.k,
-                one, (right, kind, gemm.ldb, b), (left, kind, gemm.lda, a), zero,
-                (out, kind, gemm.ldc, c), gemm.batch, compute,
+            blas.on(self.current).call(
+                "cublasGemmStridedBatchedEx", *turned, gemm.n, gemm.m, gemm.k, one.ctypes.data,
+                right, kind, gemm.ldb, b, left, kind, gemm.lda, a, zero.ctypes.data,
+                out, made, gemm.ldc, c, gemm.batch, compute, _DEFAULT_ALGORITHM,
             )  # fmt: skip
 
         return run
@@ -155,126 +158,35 @@ class Driver:
                 self.stream = None
                 found.append(self.capturing.end_capture())
 
+    @contextlib.contextmanager
+    def capturing_to(self) -> Iterator[None]:
+        """Let work go to the stream that is captured, while the caller captures it."""
+        with self.capturing:
+            self.stream = self.capturing
+            try:
+                yield
+            finally:
+                self.stream = None
+
+    @functools.cached_property
+    def conditional(self) -> Conditional | str:
+        """Conditional nodes of graphs; or why there are none, as a trial on this GPU found."""
+        if os.environ.get("FUNTORCH_CUDA_CONDITIONAL", "").strip() == "0":
+            return "FUNTORCH_CUDA_CONDITIONAL=0 says so"
+        try:
+            with self.lock, self.here():
+                made = Conditional(self)
+                made.self_test()
+        except Exception as error:  # whatever is wrong with them, programs do without
+            return str(error) or type(error).__name__
+        return made
+
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""
-        graph.launch(stream=self.current)
+        graph.launch()  # on the current stream
 
 
 @functools.cache
 def driver_of(device: Device) -> Driver:
     """Return the driver of a GPU, the same each time."""
     return Driver(device)
-
-
-# ---------------------------------------------------------------------------------------- cuBLAS
-_STATUS = {1: "not initialised", 3: "out of memory", 7: "an argument is wrong",
-           8: "the GPU cannot do that", 11: "access failed", 13: "execution failed",
-           14: "internal error", 15: "not supported"}  # fmt: skip
-_NAMES = ("libcublas.so.{}", "cublas64_{}.dll")  # by the major version of CUDA
-
-
-class Blas:
-    """cuBLAS on one GPU, with workspace of its own, so that nothing is allocated in a capture."""
-
-    def __init__(self, device: Device, library: Any) -> None:
-        self.library = library
-        for name, kinds in _SIGNATURES.items():
-            getattr(library, name).argtypes = kinds
-        self.handle = ctypes.c_void_p()
-        xp = hardware.cupy()
-        with xp.cuda.Device(device.id):
-            self.check(library.cublasCreate_v2(ctypes.byref(self.handle)))
-            self.workspace = xp.empty((_WORKSPACE,), np.dtype(np.uint8))
-
-    def check(self, status: int) -> None:
-        """Raise an error where the library reports one."""
-        if status:
-            raise RuntimeError(f"cuBLAS: {_STATUS.get(status, f'status {status}')}")
-
-    def gemm(
-        self,
-        stream: Any,
-        turned_left: bool,
-        turned_right: bool,
-        m: int,
-        n: int,
-        k: int,
-        alpha: np.ndarray,
-        left: tuple[int, int, int, int],
-        right: tuple[int, int, int, int],
-        beta: np.ndarray,
-        out: tuple[int, int, int, int],
-        batch: int,
-        compute: int,
-    ) -> None:
-        """Make products, column by column; arrays are (address, type, leading size, stride)."""
-        library, handle = self.library, self.handle
-        self.check(library.cublasSetStream_v2(handle, stream.ptr))
-        # Setting the stream takes the workspace away.
-        address = self.workspace.data.ptr
-        self.check(library.cublasSetWorkspace_v2(handle, address, _WORKSPACE))
-        self.check(
-            library.cublasGemmStridedBatchedEx(
-                handle,
-                int(turned_left),
-                int(turned_right),
-                m,
-                n,
-                k,
-                alpha.ctypes.data,
-                *left,
-                *right,
-                beta.ctypes.data,
-                *out,
-                batch,
-                compute,
-                _DEFAULT_ALGORITHM,
-            )
-        )
-
-
-_P, _I, _L, _Z = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong, ctypes.c_size_t
-_SIGNATURES = {
-    "cublasCreate_v2": (ctypes.POINTER(ctypes.c_void_p),),
-    "cublasSetStream_v2": (_P, _P),
-    "cublasSetWorkspace_v2": (_P, _P, _Z),
-    "cublasGemmStridedBatchedEx": (
-        *(_P, _I, _I, _I, _I, _I, _P), *(_P, _I, _I, _L) * 2, _P, *(_P, _I, _I, _L), _I, _I, _I
-    ),
-}  # fmt: skip
-
-
-def load_blas() -> Any:
-    """Return the library cuBLAS.
-
-    Raises:
-        RuntimeError: it is not there; it says what brings it.
-    """
-    wheels = importlib.util.find_spec("nvidia.cublas")
-    folders = list(wheels.submodule_search_locations or ()) if wheels else []
-    names = [name.format(major) for major in hardware.cuda_majors() for name in _NAMES]
-    for name in (*names, *(os.path.join(f, "lib", name) for f in folders for name in names)):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise RuntimeError(
-        "cuBLAS is not there: pip install nvidia-cublas-cu12 (or cupy-cuda12x[ctk]) brings it"
-    )
-
-
-def find_cudnn() -> str | None:
-    """Return the name under which cuDNN loads, None where it is not there."""
-    for name in ("libcudnn.so.9", "libcudnn.so", "cudnn64_9.dll"):
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return name
-    return None
-
-
-@functools.cache
-def _blas(device: Device) -> Blas:
-    hardware.cupy().cuda.get_cublas_handle()  # CuPy knows where the library lies, and loads it
-    return Blas(device, load_blas())

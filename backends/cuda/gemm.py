@@ -1,7 +1,8 @@
 """Products of matrices as calls of cuBLAS: which of its matrices lie in the operands' memory.
 
 The library's matrices are column by column, ours row by row: it is asked for the transposed
-product, of the transposed factors in the other order.
+product, of the transposed factors in the other order. Products of 16-bit floats are added up in
+float32, of int8 in int32; float32 is rounded to TF32 only where that is asked for.
 """
 
 from __future__ import annotations
@@ -13,13 +14,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..plan import Dot
+from funtorch import dtypes
 
-__all__ = ["Gemm", "gemms"]
+from ..plan import Dot
+from ..products import SUMMED, Products
+
+__all__ = ["GPU_PRODUCTS", "Gemm", "gemms"]
 
 _MOST = 64  # calls that a product with several batch axes may need
-_FLOATS = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
 _LIMIT = 1 << 31  # sizes and strides of rows are 32-bit numbers
+_LARGE = 1 << 22  # multiplications from which the library's kernels are worth a copy
+_INT8 = 4  # elements of int8 whose multiples are where matrices and their rows begin, and end
+_PAIRS = frozenset(
+    (np.dtype(a), np.dtype(out))
+    for a, out in (
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("complex64", "complex64"),
+        ("complex128", "complex128"),
+        ("float16", "float16"),
+        ("float16", "float32"),
+        (dtypes.bfloat16, dtypes.bfloat16),
+        (dtypes.bfloat16, "float32"),
+        ("int8", "int32"),
+    )
+)
+"""Dtypes of the operands and of the result of products that the library makes."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +47,9 @@ class Gemm:
     """``batch`` products of (m, k) by (k, n) matrices.
 
     Attributes:
-        dtype: of the elements.
+        dtype: of the elements of both factors.
+        made: dtype of the products.
+        tf32: whether float32 elements may be rounded.
         turned_a, turned_b: whether a matrix lies column by column.
         lda, ldb, ldc: elements from one row, or column, to the next.
         strides: elements from one product's matrices to the next one's.
@@ -44,6 +66,13 @@ class Gemm:
     ldb: int
     ldc: int
     strides: tuple[int, int, int]
+    made: np.dtype
+    tf32: bool = False
+
+    @property
+    def dtypes(self) -> tuple[np.dtype, np.dtype, np.dtype]:
+        """The dtypes of the three arrays."""
+        return self.dtype, self.dtype, self.made
 
     def extents(self) -> tuple[int, int, int]:
         """Return the bytes from the first to behind the last element of each array."""
@@ -51,13 +80,15 @@ class Gemm:
         b = (self.n, self.k) if self.turned_b else (self.k, self.n)
         pairs = ((*a, self.lda), (*b, self.ldb), (self.m, self.n, self.ldc))
         return tuple(  # type: ignore[return-value]
-            ((self.batch - 1) * s + (rows - 1) * ld + columns) * self.dtype.itemsize
-            for (rows, columns, ld), s in zip(pairs, self.strides, strict=True)
+            ((self.batch - 1) * s + (rows - 1) * ld + columns) * dtype.itemsize
+            for (rows, columns, ld), s, dtype in zip(pairs, self.strides, self.dtypes, strict=True)
         )
 
     def __str__(self) -> str:
         turned = "".join("T" if t else "N" for t in (self.turned_a, self.turned_b))
-        return f"{self.batch} x {self.m} x {self.n} x {self.k} {self.dtype.name} {turned}"
+        kind = self.dtype.name if self.dtype == self.made else f"{self.dtype.name}->{self.made}"
+        sizes = f"{self.batch} x {self.m} x {self.n} x {self.k}"
+        return f"{sizes} {kind}{' as tf32' if self.tf32 else ''} {turned}"
 
 
 def _one_axis(sizes: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
@@ -91,10 +122,8 @@ def gemms(step: Dot) -> list[tuple[Gemm, tuple[int, int, int]]] | None:
     Returns:
         The calls; None where the library has none for it.
     """
-    dtype = np.dtype(step.out.aval.dtype)
-    if dtype.name not in _FLOATS or 0 in (step.m, step.n, step.k, step.batch):
-        return None
-    if any(v.aval.dtype != dtype for v in (step.a, step.b)):
+    dtype, made = np.dtype(step.a.aval.dtype), np.dtype(step.out.aval.dtype)
+    if (dtype, made) not in _PAIRS or 0 in (step.m, step.n, step.k, step.batch):
         return None
     nb, nr, ns = len(step.batches), len(step.rows), len(step.sums)
     a, b, out = (p.strides for p in step.places)
@@ -110,11 +139,19 @@ def gemms(step: Dot) -> list[tuple[Gemm, tuple[int, int, int]]] | None:
         return None
     if max(step.m, step.n, step.k, left[1], right[1], result[1]) >= _LIMIT:
         return None
-    return _batched(step, dtype, left, right, result[1])
+    found = _batched(step, left, right, result[1])
+    return found if found is None or dtype.name != "int8" or _aligned(found) else None
+
+
+def _aligned(calls: list[tuple[Gemm, tuple[int, int, int]]]) -> bool:
+    """Tell whether matrices of int8 lie as the library wants them."""
+    gemm = calls[0][0]
+    sizes = gemm.k, gemm.lda, gemm.ldb, *gemm.strides[:2]
+    return not any(n % _INT8 for n in (*sizes, *(n for _, (a, b, _) in calls for n in (a, b))))
 
 
 def _batched(
-    step: Dot, dtype: np.dtype, left: tuple[bool, int], right: tuple[bool, int], ldc: int
+    step: Dot, left: tuple[bool, int], right: tuple[bool, int], ldc: int
 ) -> list[tuple[Gemm, tuple[int, int, int]]] | None:
     """Return one call for the longest batch axis, as often as the others say."""
     nb, places = len(step.batches), step.places
@@ -124,9 +161,10 @@ def _batched(
     if math.prod(n for n, *_ in others) > _MOST:
         return None
     batch, *strides = longest
+    dtype, made = (np.dtype(v.aval.dtype) for v in (step.a, step.out))
     gemm = Gemm(
         dtype, batch, step.m, step.n, step.k, left[0], right[0], left[1], right[1], ldc,
-        tuple(strides),  # type: ignore[arg-type]
+        tuple(strides), made, step.tf32 and dtype.name == "float32",  # type: ignore[arg-type]
     )  # fmt: skip
     found = []
     for index in itertools.product(*(range(n) for n, *_ in others)):
@@ -147,3 +185,14 @@ def _joined(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tupl
             n *= found.pop()[0]
         found.append((n, *steps))
     return found
+
+
+def _takes(step: Dot) -> bool:
+    """Tell whether a product is a few calls, or so small that a kernel of our own will do."""
+    dtype = step.out.aval.dtype
+    ours = dtype in SUMMED and step.a.aval.dtype == dtype
+    return gemms(step) is not None or (ours and (dtype.kind != "f" or step.products < _LARGE))
+
+
+GPU_PRODUCTS = Products(_PAIRS | {(d, d) for d in SUMMED}, _takes)
+"""What cuBLAS and kernels of our own make."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..cpu.elements import joined, parts
-from ..cpu.reduce import Reduction
+from ..scalars.elements import joined, parts
+from ..scalars.reduce import Reduction
 from .schedules import BYTES, Schedule
 from .spelling import C_TYPES, CudaBlock, operand
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..cpu.elements import HALVES, TYPES, bits_of_half, half_of_bits, joined, part_kind, parts
+from ..scalars.elements import HALVES, TYPES, bits_of_half, half_of_bits, joined, part_kind, parts
 from .spelling import C_TYPES, CudaBlock, operand
 
 __all__ = ["from_memory", "memory_type", "numbers", "to_memory"]

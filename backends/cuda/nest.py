@@ -11,8 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cpu.nest import needs, operands
-from ..cpu.scalar import constant, scalar
 from ..kernel import (
     Affine,
     Kernel,
@@ -21,9 +19,12 @@ from ..kernel import (
     axes_of,
     is_row_store,
     levels,
+    needs,
+    operands,
     row_major,
     serial_axes,
 )
+from ..scalars.scalar import constant, scalar
 from .memory import from_memory, memory_type, numbers, to_memory
 from .spelling import CudaBlock, operand
 

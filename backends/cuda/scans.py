@@ -9,9 +9,9 @@ numbers are combined depends on sizes alone.
 
 from __future__ import annotations
 
-from ..cpu.elements import TYPES
-from ..cpu.reduce import reduction
 from ..plan import Running
+from ..scalars.elements import TYPES
+from ..scalars.reduce import reduction
 from .code import CudaCode, KernelLaunch
 from .memory import memory_type
 from .schedules import BYTES, THREADS

@@ -1,8 +1,8 @@
 """Scalar code in CUDA C++: every LLVM instruction that formulas are written in, as one statement.
 
-The formulas of `cpu.scalar` and `cpu.math` write instructions into a `Block`. A `CudaBlock` spells
-each of them by a table, so that both machines compute with the same formulas. Integers have no sign
-in LLVM: here they are unsigned, so that nothing about overflow is undefined, and instructions that
+The formulas of `backends/scalars/` write instructions into a `Block`. A `CudaBlock` spells each of
+them by a table, so that both machines compute with the same formulas. Integers have no sign in
+LLVM: here they are unsigned, so that nothing about overflow is undefined, and instructions that
 mean signed numbers convert. A complex number has no variable of its own: its parts have.
 
 Modules are compiled without contraction (``-fmad=false``); what LLVM may contract, a sum with a
@@ -18,8 +18,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..cpu.block import Block
-from ..cpu.math import Value
+from ..scalars.block import Block
+from ..scalars.math import Value
 
 __all__ = ["C_TYPES", "CudaBlock", "operand"]
 

@@ -32,6 +32,8 @@ _PIECE = 256  # least terms of a piece of the sums
 _MOST_BATCHES = (1 << 16) - 1
 _INT_MAX = 2**31 - (1 << 26)
 
+_SIGNED = {"int8": "(signed char)"}  # what makes a number of what memory holds
+
 Element = Callable[[str, str], tuple[str, str]]
 """From the names of two positions to a condition ('' if it always holds) and an offset."""
 
@@ -46,6 +48,7 @@ class _Product:
         a_along, b_along: whether neighbouring terms (a), columns (b) are neighbours in memory.
         reach: the greatest offset.
         buffers: numbers of the buffers of a and b.
+        given: the dtype of a and b, where it is another one than that of sums.
     """
 
     dtype: np.dtype
@@ -60,6 +63,7 @@ class _Product:
     b_along: bool
     reach: int
     buffers: tuple[int, int] = (0, 1)
+    given: np.dtype | None = None
 
 
 def position(linear: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
@@ -133,7 +137,9 @@ def _tiled(p: _Product, name: str) -> CudaCode:
         )
 
     bounds = f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}'
-    given = f"GLOBAL(const {kind}) b0, GLOBAL(const {kind}) b1, GLOBAL({kind}) b2"
+    narrow = kind if p.given is None else memory_type(p.given)
+    signed = "" if p.given is None else _SIGNED[p.given.name]
+    given = f"GLOBAL(const {narrow}) b0, GLOBAL(const {narrow}) b1, GLOBAL({kind}) b2"
     text = f"""{bounds}({given}, GLOBAL(u8) scratch) {{
   SHARED({kind}, sa, 0, {shared[0]});
   SHARED({kind}, sb, {first}, {shared[1]});{declared}
@@ -153,14 +159,14 @@ def _tiled(p: _Product, name: str) -> CudaCode:
       for (int e = 0; e < {_DEEP * tall // THREADS}; e++) {{
 {walk(tall, p.a_along, "r", "r0")}
         {kind} v = 0;
-        if (r < {p.m} && k < high{_also(a_if)}) v = b{p.buffers[0]}[{a_at}];
+        if (r < {p.m} && k < high{_also(a_if)}) v = {signed}b{p.buffers[0]}[{a_at}];
         sa[ks * {tall + 1} + rs] = v;
       }}
       #pragma unroll
       for (int e = 0; e < {_DEEP * broad // THREADS}; e++) {{
 {walk(broad, not p.b_along, "c", "c0")}
         {kind} v = 0;
-        if (c < {p.n} && k < high{_also(b_if)}) v = b{p.buffers[1]}[{b_at}];
+        if (c < {p.n} && k < high{_also(b_if)}) v = {signed}b{p.buffers[1]}[{b_at}];
         sb[ks * {broad + 1} + cs] = v;
       }}
       __syncthreads();
@@ -218,7 +224,7 @@ def print_dot(step: Dot, name: str) -> CudaCode:
 
     Args:
         step: products whose operands and result have one dtype, of integers or floats of 32 or 64
-            bits.
+            bits, or of int8 summed in int32.
         name: what the functions' names begin with.
 
     Returns:
@@ -261,6 +267,7 @@ def print_dot(step: Dot, name: str) -> CudaCode:
         step.places[0].strides[-1] == 1,
         step.places[1].strides[-1] == 1,
         reach,
+        given=None if step.a.aval.dtype == step.out.aval.dtype else step.a.aval.dtype,
     )
     return _tiled(product, name)
 

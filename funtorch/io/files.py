@@ -6,6 +6,7 @@ is needed to give back the very tree: a description (see `funtorch.io.structure`
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import zlib
@@ -17,8 +18,9 @@ import ml_dtypes
 import numpy as np
 
 import funtorch.numpy as fnp
+from funtorch.processes import world
 
-from . import structure
+from . import parts, structure
 
 __all__ = ["dumps", "load", "loads", "read_note", "save", "write"]
 
@@ -41,6 +43,10 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
 
     The file appears under its name only when it is complete and on the disk, so whoever reads it
     meanwhile, or after a crash, finds the old file or the new one, never half of one.
+
+    A tree with arrays that are divided among processes is saved by all of them together: each
+    writes its parts into a file beside this one, which the first process writes. Any number of
+    processes can load it.
 
     Args:
         path: where to; an existing file is replaced.
@@ -65,19 +71,37 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     References:
         The format: https://huggingface.co/docs/safetensors
     """
-    write(path, tree, None)
+    token = parts.agreed(tree)
+    write(path, tree, None, token)
+    if token is not None:
+        world().barrier()
 
 
-def write(path: str | os.PathLike[str], tree: Any, note: Any) -> None:
+def write(path: str | os.PathLike[str], tree: Any, note: Any, token: str | None = None) -> None:
     """Write a tree and a note, which can be read without the arrays; else as `save`.
 
     Args:
         path: where to.
         tree: the tree.
         note: anything that JSON can hold.
+        token: what `parts.agreed` gave for the tree.
     """
-    stored, metadata = _packed(tree, note)
     path = Path(path)
+    if token is None:
+        _write(path, *_packed(tree, note))
+        return
+    divided = structure.divided(tree)
+    own = parts.own_parts(divided)
+    if own:
+        _write(parts.part_file(path, token, world().rank), *_packed(own, None))
+    if world().rank == 0:
+        parts.wait_for(path, token, parts.writers(divided))
+        _write(path, *_packed(tree, note, token))
+        parts.forget(path, token)
+
+
+def _write(path: Path, stored: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a file, which appears when it is on the disk."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     save_file = _safetensors().numpy.save_file
     try:
@@ -96,7 +120,9 @@ def dumps(tree: Any, note: Any) -> bytes:
     return _safetensors().numpy.save(stored, metadata)
 
 
-def _packed(tree: Any, note: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _packed(
+    tree: Any, note: Any, token: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays and the metadata of a file."""
     node, arrays = structure.encode(tree)
     stored = {name: _storable(name, x) for name, x in arrays.items()}
@@ -105,6 +131,7 @@ def _packed(tree: Any, note: Any) -> tuple[dict[str, np.ndarray], dict[str, str]
             "version": 1,
             "note": note,
             "tree": node,
+            **({} if token is None else {"parts": token}),
             "dtypes": {n: x.dtype.name for n, x in arrays.items() if x.dtype.name in _AS_BYTES},
             "crc32": {name: _checksum(x) for name, x in stored.items()},
         },
@@ -176,7 +203,8 @@ def loads(data: bytes, path: Any, like: Any = None) -> tuple[Any, Any]:
     try:
         description = json.loads(text)
         _check(path, description, stored)
-        arrays = {n: _restored(x, description["dtypes"].get(n)) for n, x in stored.items()}
+        arrays = _Arrays(path, description.get("parts"))
+        arrays |= {n: _restored(x, description["dtypes"].get(n)) for n, x in stored.items()}
         node, note = description["tree"], description["note"]
         if like is None:
             return structure.decode(node, arrays), note
@@ -185,6 +213,24 @@ def loads(data: bytes, path: Any, like: Any = None) -> tuple[Any, Any]:
         raise ValueError(f"{path} holds no description of a tree: {error!r}") from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
+
+
+class _Arrays(dict[str, np.ndarray]):
+    """The arrays of a file by name, and those of the files of its parts, which are read once."""
+
+    def __init__(self, path: Any, token: str | None) -> None:
+        super().__init__()
+        self._path, self._token = path, token
+        self.part = functools.cache(self._part)
+
+    def _part(self, rank: int) -> dict[str, np.ndarray]:
+        if self._token is None or not self._token.isalnum():
+            raise ValueError("it names parts, but not of which save they are")
+        file = parts.part_file(Path(self._path), self._token, rank)
+        try:
+            return {name: np.asarray(x) for name, x in load(file).items()}
+        except FileNotFoundError:
+            raise ValueError(f"the parts that process {rank} wrote, {file}, are missing") from None
 
 
 def read_note(path: str | os.PathLike[str]) -> Any:

@@ -12,9 +12,11 @@ import numpy as np
 
 from funtorch import tree
 from funtorch.core import Array
+from funtorch.processes import world
 from funtorch.random import keys
+from funtorch.spread import GlobalArray
 
-from . import files
+from . import files, parts
 
 __all__ = ["Checkpoint", "CheckpointManager"]
 
@@ -41,6 +43,10 @@ class CheckpointManager:
     A checkpoint is a file ``step-000000000100.safetensors`` that `funtorch.load` reads too. It
     appears only when it is complete and on the disk; older ones go only after that. So a run that
     is killed at any moment goes on from its last checkpoint.
+
+    In a program of several processes all of them call `save` and `restore`. The first one writes
+    what all have, and each one its parts of arrays that are divided; it can be restored by any
+    number of processes.
 
     Args:
         directory: where the files are; made if it is not there. One run, one directory.
@@ -119,14 +125,17 @@ class CheckpointManager:
                 f"metrics={figures}"
             )
         self.wait()
+        token = parts.agreed(tree)
+        if token is None and world().rank > 0:
+            return
         if not self._asynchronous:
-            self._write(step, tree, figures)
+            self._write(step, tree, figures, token)
             return
         if self._writer is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._writer = ThreadPoolExecutor(1, "checkpoints")
-        self._pending = self._writer.submit(self._write, step, _snapshot(tree), figures)
+        self._pending = self._writer.submit(self._write, step, _snapshot(tree), figures, token)
 
     def restore(self, step: int | None = None, *, like: Any = None) -> Checkpoint | None:
         """Load a checkpoint: the newest one that is whole, unless a step is named.
@@ -143,19 +152,26 @@ class CheckpointManager:
             ValueError: the one of that step is damaged; or none is whole.
         """
         self.wait()
+        everyone = world()
+        everyone.barrier()  # all have written
+        there = everyone.bcast_object(self._list())
         if step is not None:
-            if step not in self._list():
+            if step not in there:
                 raise FileNotFoundError(
-                    f"no checkpoint of step {step} in {self.directory}; there are {self._list()}"
+                    f"no checkpoint of step {step} in {self.directory}; there are {there}"
                 )
             return self._read(step, like)
         failure: ValueError | None = None
-        for candidate in reversed(self._list()):
+        for candidate in reversed(there):
+            found, bad = None, None
             try:
-                return self._read(candidate, like)
+                found = self._read(candidate, like)
             except ValueError as error:
-                failure = error
-                warnings.warn(f"passing over a checkpoint: {error}", stacklevel=2)
+                bad = error
+            failure = next(filter(None, everyone.allgather_object(bad)), None)
+            if failure is None:
+                return found
+            warnings.warn(f"passing over a checkpoint: {failure}", stacklevel=2)
         if failure is not None:
             raise ValueError(f"no checkpoint in {self.directory} can be loaded") from failure
         return None
@@ -212,10 +228,13 @@ class CheckpointManager:
         path = self._path(step)
         return Checkpoint(step, files.load(path, like), self.metrics(step))
 
-    def _write(self, step: int, tree: Any, figures: dict[str, float]) -> None:
-        for leftover in self.directory.glob(".step-*.unfinished"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
-        files.write(self._path(step), tree, {name: x.hex() for name, x in figures.items()})
+    def _write(self, step: int, tree: Any, figures: dict[str, float], token: str | None) -> None:
+        note = {name: x.hex() for name, x in figures.items()}
+        if world().rank > 0:
+            files.write(self._path(step), tree, note, token)
+            return
+        self._clean(token)
+        files.write(self._path(step), tree, note, token)
         if self._keep_last is None:
             return
         steps = self._list()
@@ -223,6 +242,19 @@ class CheckpointManager:
         for old in steps:
             if old not in keep:
                 self._path(old).unlink(missing_ok=True)
+                parts.forget(self._path(old), None)
+
+    def _clean(self, token: str | None) -> None:
+        """Delete what a run that was killed has left: files without an end, parts without a whole.
+
+        Args:
+            token: of the save that is under way, whose files other processes are writing now.
+        """
+        steps = set(self._list())
+        for file in [*self.directory.glob(".step-*"), *self.directory.glob("step-*.part")]:
+            whole = file.suffix == ".part" and int(file.name[5:].partition(".")[0]) in steps
+            if not whole and (token is None or f".{token}." not in file.name):
+                file.unlink(missing_ok=True)
 
     def _ranked(self) -> list[int]:
         """List the steps that have a figure, the best first; of equals the newest."""
@@ -246,6 +278,8 @@ def _snapshot(values: Any) -> Any:
     def copied(x: Any) -> Any:
         if isinstance(x, keys.KeyArray):
             return keys.wrap_key_data(copied(keys.key_data(x)), impl=keys.key_impl(x))
+        if isinstance(x, GlobalArray):
+            return GlobalArray(x.addressable_data(0).copy(), x.shape, x.sharding)
         if isinstance(x, Array):
             return x.copy()
         return np.array(x) if isinstance(x, np.ndarray) else x

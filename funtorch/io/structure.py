@@ -18,8 +18,11 @@ from funtorch import tree
 from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.random import keys
+from funtorch.spread import GlobalArray
 
-__all__ = ["decode", "encode", "fill"]
+from . import parts
+
+__all__ = ["decode", "divided", "encode", "fill"]
 
 # Python values that are written into the description itself: (to JSON, from JSON). Floats go as
 # text in base 16, because JSON has neither nan nor infinity.
@@ -51,7 +54,8 @@ def encode(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
         value: any pytree of arrays, random keys and Python scalars.
 
     Returns:
-        The description, to be written as JSON, and the arrays by the names that it uses.
+        The description, to be written as JSON, and the arrays by the names that it uses, but for
+        those that are divided among processes.
 
     Raises:
         TypeError: a leaf is of another kind.
@@ -59,6 +63,16 @@ def encode(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """
     arrays: dict[str, np.ndarray] = {}
     return _encode(value, (), arrays), arrays
+
+
+def divided(value: Any) -> dict[str, GlobalArray]:
+    """Return the arrays of a tree that are divided among processes, by their names.
+
+    Args:
+        value: the tree.
+    """
+    paths = tree.leaves_with_path(value)
+    return {_dotted(path): x for path, x in paths if isinstance(x, GlobalArray)}
 
 
 def _encode(value: Any, path: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Any:
@@ -70,6 +84,8 @@ def _encode(value: Any, path: tuple[Any, ...], arrays: dict[str, np.ndarray]) ->
         return [name, write(value)]
     if isinstance(value, keys.KeyArray):
         return ["key", str(keys.key_impl(value)), _add(keys.key_data(value), path, arrays)]
+    if isinstance(value, GlobalArray):
+        return parts.describe(_dotted(path), value)
     if isinstance(value, (Array, np.ndarray, np.generic)):
         weak = isinstance(value, Array) and value.weak_type
         return ["weak" if weak else "array", _add(value, path, arrays)]
@@ -172,7 +188,12 @@ _LEAVES: dict[str, Callable[..., Any]] = {
     "array": lambda arrays, name: fnp.asarray(arrays[name]),
     "weak": lambda arrays, name: _weak(arrays[name]),
     "key": lambda arrays, impl, name: keys.wrap_key_data(fnp.asarray(arrays[name]), impl=impl),
+    "divided": lambda arrays, *about: _apart(arrays, *about).whole(),
 }
+
+
+def _apart(arrays: Any, *about: Any) -> parts.Divided:
+    return parts.Divided(arrays.part, *about)
 
 
 def _weak(data: np.ndarray) -> Any:
@@ -214,7 +235,7 @@ def fill(node: Any, arrays: dict[str, np.ndarray], like: Any) -> Any:
     stored = dict(_leaves(node, ""))
     paths, treedef = tree.flatten_with_path(like)
     wanted = {tree.keystr(path): leaf for path, leaf in paths}
-    found = {path: _decode(stored[path], arrays, ()) for path in wanted if path in stored}
+    found = {p: _to_place(stored[p], arrays) for p in wanted if p in stored}
     problems = [f"missing: {path} {_typed(x)}" for path, x in wanted.items() if path not in stored]
     problems += [f"unknown: {path}" for path in stored if path not in wanted]
     problems += [
@@ -224,7 +245,12 @@ def fill(node: Any, arrays: dict[str, np.ndarray], like: Any) -> Any:
     ]
     if problems:
         raise ValueError("what it holds does not fit like:\n  " + "\n  ".join(problems))
-    return tree.unflatten(treedef, list(found.values()))
+    return tree.unflatten(treedef, [parts.placed(x, wanted[p]) for p, x in found.items()])
+
+
+def _to_place(node: Any, arrays: Any) -> Any:
+    """Return a leaf, but of a divided array only where its parts are."""
+    return _apart(arrays, *node[1:]) if node[0] == "divided" else _decode(node, arrays, ())
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from funtorch.numpy.promotion import (
     describe,
     moves,
     promote,
+    rounded,
     static_int,
     to_array,
 )
@@ -480,7 +481,7 @@ def approx_min_k(
 # ------------------------------------------------------------------------------------------
 # contraction
 class Precision:
-    """Accepted where JAX takes it; products are always computed in full precision."""
+    """How precise products of float32 are on GPUs: all but HIGHEST, and none, allow TF32."""
 
     DEFAULT = "default"
     HIGH = "high"
@@ -506,7 +507,7 @@ def dot_general(
     Args:
         lhs, rhs: arrays.
         dimension_numbers: ((contracted of lhs, of rhs), (batch of lhs, of rhs)).
-        precision: accepted for JAX's sake.
+        precision: 'high' and the like let GPUs round float32 operands to TF32.
         preferred_element_type: dtype to accumulate and return; None keeps the common one.
 
     Returns:
@@ -526,7 +527,9 @@ def dot_general(
     (ca, cb), (ba, bb) = dimension_numbers
     dims = ((_axes(ca, x), _axes(cb, y)), (_axes(ba, x), _axes(bb, y)))
     dtype = x.dtype if preferred_element_type is None else dtypes.canonical(preferred_element_type)
-    return primitives["dot_general"].bind(x, y, dimension_numbers=dims, out_dtype=dtype)
+    return primitives["dot_general"].bind(
+        x, y, dimension_numbers=dims, out_dtype=dtype, **rounded(precision)
+    )
 
 
 def _axes(axes: Sequence[int], x: Any) -> tuple[int, ...]:

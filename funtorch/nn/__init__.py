@@ -6,9 +6,9 @@ Layers, which hold parameters, are in `funtorch.nnx`.
 from __future__ import annotations
 
 from funtorch.nn import initializers
+from funtorch.nn.attention import dot_product_attention, grouped_attention
 from funtorch.nn.functions import (
     celu,
-    dot_product_attention,
     elu,
     gelu,
     glu,
@@ -48,6 +48,7 @@ __all__ = [
     "elu",
     "gelu",
     "glu",
+    "grouped_attention",
     "hard_sigmoid",
     "hard_silu",
     "hard_swish",

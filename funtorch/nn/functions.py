@@ -1,4 +1,4 @@
-"""Activations, normalizing functions and attention, with the names and derivatives of `jax.nn`.
+"""Activations and normalizing functions, with the names and derivatives of `jax.nn`.
 
 References:
     JAX, "jax.nn", https://docs.jax.dev/en/latest/jax.nn.html
@@ -20,7 +20,6 @@ from funtorch.scipy.special.basic import logsumexp
 
 __all__ = [
     "celu",
-    "dot_product_attention",
     "elu",
     "gelu",
     "glu",
@@ -515,116 +514,3 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     indices = promotion.spread_to(fnp.expand_dims(promotion.convert(x, wide), position), shape)
     classes = shape_ops.iota(shape=shape, axis=position, dtype=wide)
     return promotion.convert(ops.eq(indices, classes), dtype)
-
-
-# --- attention -----------------------------------------------------------------------------
-def _attention_mask(
-    t: int, s: int, mask: Any, is_causal: bool, window: Any, query_lengths: Any, key_lengths: Any
-) -> Any:
-    """Return the bool[B or 1, N or 1, T or 1, S or 1] of what may be attended to; None if all."""
-    rows, columns = fnp.arange(t)[:, None], fnp.arange(s)[None, :]
-    allowed = [] if mask is None else [mask]
-    if is_causal:
-        allowed.append((columns <= rows)[None, None])
-    if window is not None:
-        left, right = (window, window) if isinstance(window, int) else window
-        allowed.append(((rows <= columns + left) & (rows >= columns - right))[None, None])
-    if query_lengths is not None:
-        allowed.append(rows[None, None] < query_lengths[:, None, None, None])
-    if key_lengths is not None:
-        allowed.append(columns[None, None] < key_lengths[:, None, None, None])
-    total = allowed[0] if allowed else None
-    for other in allowed[1:]:
-        total = total & other
-    return total
-
-
-def _check_attention(query: Any, key: Any, value: Any) -> None:
-    fits = (
-        query.ndim == key.ndim == 4
-        and value.shape == key.shape
-        and query.shape[0] == key.shape[0]
-        and query.shape[3] == key.shape[3]
-        and query.shape[2] % key.shape[2] == 0
-        and query.dtype == key.dtype == value.dtype
-    )
-    if not fits:
-        named = ", ".join(
-            f"{n} {promotion.describe(a)}"
-            for n, a in (("query", query), ("key", key), ("value", value))
-        )
-        raise ValueError(
-            "dot_product_attention takes query[B, T, N, H], key[B, S, K, H] and value[B, S, K, H] "
-            f"of one dtype, with N a multiple of K; got {named}"
-        )
-
-
-def dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    bias: Any = None,
-    mask: Any = None,
-    *,
-    scale: float | None = None,
-    is_causal: bool = False,
-    query_seq_lengths: Any = None,
-    key_value_seq_lengths: Any = None,
-    local_window_size: Any = None,
-) -> Array:
-    """Return ``softmax(query @ key.T * scale + bias) @ value`` for each head.
-
-    Args:
-        query: float[B, T, N, H] or float[T, N, H].
-        key: float[B, S, K, H]; with K below N, each head of key serves N / K heads of query.
-        value: float[B, S, K, H].
-        bias: added to the logits; broadcasts to [B, N, T, S].
-        mask: bool that broadcasts to [B, N, T, S]; False hides a position.
-        scale: factor of the logits; 1 / sqrt(H) if None.
-        is_causal: whether a position sees only itself and what comes before.
-        query_seq_lengths: int32[B], how much of each query counts; the rest gives 0.
-        key_value_seq_lengths: int32[B], how much of each key counts.
-        local_window_size: how far a position sees, an int or (left, right).
-
-    Returns:
-        An array like query. The softmax is computed in float32 at least.
-
-    Raises:
-        ValueError: shapes or dtypes do not fit each other.
-
-    Example:
-        >>> x = fnp.ones((1, 4, 2, 8))
-        >>> dot_product_attention(x, x, x, is_causal=True).shape
-        (1, 4, 2, 8)
-
-    References:
-        A. Vaswani et al., "Attention is all you need", NeurIPS 2017.
-        J. Ainslie et al., "GQA: training generalized multi-query transformer models", EMNLP 2023.
-    """
-    query, key, value = promotion.to_arrays(
-        "dot_product_attention", query=query, key=key, value=value
-    )
-    out_shape = query.shape
-    query, key, value = (x if x.ndim != 3 else x[None] for x in (query, key, value))
-    _check_attention(query, key, value)
-    (b, t, n, h), (_, s, k, _) = query.shape, key.shape
-    wide = dtypes.promote_types(query.dtype, dtypes.float32)
-    grouped = promotion.convert(query, wide).reshape((b, t, k, n // k, h))
-    logits = fnp.einsum("btkgh,bskh->bkgts", grouped, promotion.convert(key, wide))
-    logits = logits.reshape((b, n, t, s)) * (1 / math.sqrt(h) if scale is None else scale)
-    if bias is not None:
-        logits = promotion.convert(logits + bias, wide)
-    allowed = _attention_mask(
-        t, s, mask, is_causal, local_window_size, query_seq_lengths, key_value_seq_lengths
-    )
-    if allowed is not None:
-        # Large and finite: a row with nothing to attend to must not become nan.
-        lowest = -0.7 * float(dtypes.finfo(dtypes.float32).max)
-        logits = fnp.where(allowed, logits, lowest)
-    weights = softmax(logits, axis=-1)
-    weights = promotion.convert(weights, key.dtype).reshape((b, k, n // k, t, s))
-    out = fnp.einsum("bkgts,bskh->btkgh", weights, value).reshape((b, t, n, h))
-    if query_seq_lengths is not None:
-        counted = fnp.arange(t)[None, :] < query_seq_lengths[:, None]
-        out = fnp.where(counted[:, :, None, None], out, 0)
-    return out.reshape(out_shape)

@@ -112,7 +112,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int | None = N
     Args:
         f: array.
         *varargs: the spacing: nothing (1), one number, or one number or vector of positions per
-        axis.
+            axis.
         axis: axis or axes; None means all.
 
     Returns:

@@ -19,10 +19,12 @@ from funtorch.numpy.promotion import (
     broadcast_shapes,
     canonical_axis,
     check_precision,
+    check_sharding,
     convert,
     describe,
     no_out,
     promote,
+    rounded,
     spread_to,
     to_array,
     to_arrays,
@@ -48,15 +50,21 @@ __all__ = [
 ]
 
 
-def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None) -> Any:
+def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None, precision: Any = None) -> Any:
     """Bind dot_general on two Arrays of any dtypes; bool and small integers stay in their dtype."""
     a, b = promote("dot_general", a, b)
     if a.dtype == dtypes.bool_:
         wide = contract(convert(a, dtypes.int32), convert(b, dtypes.int32), dims)
         return elementwise.not_equal(wide, 0)
+    out_dtype = a.dtype if out_dtype is None else out_dtype
     return primitives["dot_general"].bind(
-        a, b, dimension_numbers=dims, out_dtype=a.dtype if out_dtype is None else out_dtype
+        a, b, dimension_numbers=dims, out_dtype=out_dtype, **rounded(precision)
     )
+
+
+def _wanted(preferred: Any) -> Any:
+    """Return the dtype that products are summed for."""
+    return None if preferred is None else dtypes.canonical(preferred)
 
 
 def _result(out: Any, preferred: Any) -> Any:
@@ -64,13 +72,21 @@ def _result(out: Any, preferred: Any) -> Any:
 
 
 @direct(np.matmul, FLOATS, pair)
-def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
     Args:
         a: array of shape (..., n, k) or (k,).
         b: array of shape (..., k, m) or (k,).
-        precision: accepted for JAX's sake; products are always computed in full precision.
+        precision: by JAX's names; 'high' and the like let GPUs round float32 operands to TF32,
+            CPUs always compute in full precision.
         preferred_element_type: dtype of the result.
 
     Returns:
@@ -87,6 +103,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         numpy.matmul
     """
     check_precision(precision, "matmul")
+    check_sharding(out_sharding, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -102,11 +119,11 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         )
     out_dtype = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     if x.ndim <= 2 and y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if y.ndim <= 2:
-        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype)
+        return contract(x, y, (((ka,), (kb,)), ((), ())), out_dtype, precision)
     if x.ndim == 1:
-        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype)
+        out = contract(y, x, (((kb,), (0,)), ((), ())), out_dtype, precision)
         return out
     batch_x, batch_y = x.shape[:-2], y.shape[:-2]
     try:
@@ -118,11 +135,18 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     x, y = spread_to(x, batch + x.shape[-2:]), spread_to(y, batch + y.shape[-2:])
     n = len(batch)
     axes = tuple(range(n))
-    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype)
+    return contract(x, y, (((n + 1,), (n,)), (axes, axes)), out_dtype, precision)
 
 
 @direct(np.dot, FLOATS, pair)
-def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def dot(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
     Args:
@@ -132,6 +156,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
         numpy.dot
     """
     check_precision(precision, "dot")
+    check_sharding(out_sharding, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -142,23 +167,31 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    return _result(contract(x, y, (((ka,), (kb,)), ((), ()))), preferred_element_type)
+    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type), precision)
+    return _result(out, preferred_element_type)
 
 
 def tensordot(
-    a: Any, b: Any, axes: Any = 2, *, precision: Any = None, preferred_element_type: Any = None
+    a: Any,
+    b: Any,
+    axes: Any = 2,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Contract several axes of two arrays.
 
     Args:
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
-        and b.
+            and b.
 
     References:
         numpy.tensordot
     """
     check_precision(precision, "tensordot")
+    check_sharding(out_sharding, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -174,7 +207,8 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    return _result(contract(x, y, ((ca, cb), ((), ()))), preferred_element_type)
+    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type), precision)
+    return _result(out, preferred_element_type)
 
 
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
@@ -187,7 +221,8 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     x, y = to_arrays("inner", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
-    return tensordot(x, y, (-1, -1), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return tensordot(x, y, (-1, -1), **options)
 
 
 def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -214,7 +249,8 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     """
     check_precision(precision, "vdot")
     x, y = to_arrays("vdot", a=a, b=b)
-    return dot(conjugate(ravel(x)), ravel(y), preferred_element_type=preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    return dot(conjugate(ravel(x)), ravel(y), **options)
 
 
 def vecdot(
@@ -237,8 +273,13 @@ def vecdot(
         raise ValueError(
             f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
         )
-    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1))
-    return _result(out[..., 0, 0], preferred_element_type)
+    out = matmul(
+        expand_dims(conjugate(x), -2),
+        expand_dims(y, -1),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+    return out[..., 0, 0]
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
@@ -365,6 +406,7 @@ def einsum(
     optimize: Any = "auto",
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Sum products of arrays along named axes.
 
@@ -387,13 +429,18 @@ def einsum(
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
     check_precision(precision, "einsum")
+    check_sharding(out_sharding, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum
 
         given = (subscripts, *operands)
         arrays: list[Any] = [
-            asarray(a) if k % 2 == 0 and k < len(given) - (len(given) % 2) else a
+            asarray(a)
+            if k % 2 == 0 and k < len(given) - (len(given) % 2)
+            else np.asarray(a).tolist()
+            if hasattr(a, "__array__")
+            else a
             for k, a in enumerate(given)
         ]
         try:
@@ -415,25 +462,27 @@ def einsum(
         raise ValueError(
             f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
         ) from None
-    xs = promote("einsum", *xs)
+    xs, wanted = promote("einsum", *xs), _wanted(preferred_element_type)
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output))
+        xs.append(_einsum_step(taken, inputs.split(","), output, wanted, precision))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
-    """Compute one step: of one array, or of two (of more by turns)."""
+def _einsum_step(
+    xs: list[Any], names: list[str], output: str, wanted: Any, precision: Any = None
+) -> Any:
+    """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims)
+        out = contract(a, b, dims, wanted, precision)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted, precision)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -447,7 +496,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str) -> Any:
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims)
+    out = contract(a, b, dims, wanted, precision)
     return out if perm is None else transpose(out, perm)
 
 

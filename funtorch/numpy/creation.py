@@ -21,7 +21,7 @@ from funtorch.core import (
 )
 from funtorch.hardware import cupy
 from funtorch.numpy.direct import direct
-from funtorch.numpy.elementwise import add, divide, multiply, subtract, where
+from funtorch.numpy.elementwise import absolute, add, divide, log10, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
     array,
@@ -370,12 +370,16 @@ def linspace(
     if dtypes.is_integer(out_dtype):
         out = primitives["floor"].bind(out)
     out = convert(out, out_dtype)
-    k = canonical_axis(axis, out.ndim, "linspace")
-    if k:
-        order = list(range(1, out.ndim))
-        order.insert(k, 0)
-        out = primitives["transpose"].bind(out, perm=tuple(order))
+    out = _first_axis_at(axis, out, "linspace")
     return (out, divide(delta, div)) if retstep else out
+
+
+def _first_axis_at(axis: int, x: Any, name: str) -> Any:
+    """Move the first axis to another place."""
+    k = canonical_axis(axis, x.ndim, name)
+    order = list(range(1, x.ndim))
+    order.insert(k, 0)
+    return primitives["transpose"].bind(x, perm=tuple(order)) if k else x
 
 
 def logspace(
@@ -393,8 +397,16 @@ def logspace(
         numpy.logspace
     """
     inner = dtype if dtype is not None and dtypes.is_inexact(dtype) else None
+    start, stop, base = to_arrays("logspace", start=start, stop=stop, base=base)
+    if base.ndim:
+        rank = builtins.max(start.ndim, stop.ndim, base.ndim)
+        start, stop, base = (
+            v.reshape((1,) * (rank - v.ndim) + v.shape) for v in (start, stop, base)
+        )
+        k = canonical_axis(axis, rank + 1, "logspace")
+        base = base.reshape(base.shape[:k] + (1,) + base.shape[k:])
     exponents = linspace(start, stop, num, endpoint, dtype=inner, axis=axis)
-    out = asarray(base, exponents.dtype) ** exponents
+    out = convert(base, exponents.dtype) ** exponents
     return out if dtype is None else convert(out, dtypes.canonical(dtype))
 
 
@@ -407,14 +419,17 @@ def geomspace(
         numpy.geomspace
     """
     a, b = promote_inexact("geomspace", *to_arrays("geomspace", start=start, stop=stop))
-    t = linspace(0.0, 1.0, num, endpoint, dtype=dtypes.real_dtype(a.dtype), axis=0)
-    ratio = divide(b, a)
-    t = t.reshape((-1,) + (1,) * ratio.ndim)
-    out = a * ratio**t
-    if axis:
-        order = list(range(1, out.ndim))
-        order.insert(canonical_axis(axis, out.ndim, "geomspace"), 0)
-        out = primitives["transpose"].bind(out, perm=tuple(order))
+    # Powers of ten, since most sequences go from one power of ten to another.
+    if dtypes.is_complex(a.dtype):
+        out = a * 10 ** linspace(zeros_like(a), log10(divide(b, a)), num, endpoint)
+    else:
+        sign = where(a < 0, -1, 1) * where(a * b < 0, np.nan, 1)
+        out = sign * 10 ** linspace(log10(absolute(a)), log10(absolute(b)), num, endpoint)
+    place = arange(num).reshape((-1,) + (1,) * (out.ndim - 1))
+    out = where(place == 0, a, out)
+    if endpoint and num > 1:
+        out = where(place == num - 1, b, out)
+    out = _first_axis_at(axis, out, "geomspace")
     return out if dtype is None else convert(out, dtypes.canonical(dtype))
 
 

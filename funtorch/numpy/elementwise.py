@@ -517,8 +517,7 @@ def power(x1: Any, x2: Any, /) -> Any:
     """Return x1 to the power x2.
 
     A Python int as the exponent is static: the power is then computed by repeated multiplication,
-    and
-    its derivative is right at 0 and for negative x1.
+    and its derivative is right at 0 and for negative x1.
 
     Args:
         x1, x2: arrays or numbers that broadcast.

@@ -112,20 +112,19 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
 
     Args:
         a: array.
-        bins: number of bins, or the edges.
+        bins: number of bins, the edges, or the name of one of NumPy's rules to choose the number
+            from values that are known: 'auto', 'fd', 'scott', ...
         range: (low, high); None takes them from the values.
         weights: accepted for NumPy's sake.
-
-    Raises:
-        NotImplementedError: bins names a rule to choose the number, as NumPy has them.
 
     References:
         numpy.histogram_bin_edges
     """
     if isinstance(bins, str):
-        raise NotImplementedError(
-            f"histogram_bin_edges: bins={bins!r} is not supported; give a number or the edges"
-        )
+        x = to_array(a, "histogram", "a")
+        known = concrete_or_error(x, f"the number of edges that bins={bins!r} gives")
+        edges = np.histogram_bin_edges(np.asarray(known, np.float64), bins, range)
+        return asarray(edges, dtypes.to_inexact(x.dtype))
     edges = asarray(bins)
     if edges.ndim == 1:
         return edges

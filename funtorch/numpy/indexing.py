@@ -18,8 +18,16 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, _state, concrete_or_error, eval_trace, primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.direct import direct, indexed
-from funtorch.numpy.indices import Entry, Plan, is_static, known_index, read_index, wrap_negative
-from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape
+from funtorch.numpy.indices import (
+    Entry,
+    Plan,
+    is_static,
+    known_index,
+    read_index,
+    scalar_masks,
+    wrap_negative,
+)
+from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape, squeeze
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
@@ -78,6 +86,9 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:
+    new, index = scalar_masks(index, x.ndim)
+    if new:
+        x = expand_dims(x, new)
     plan = read_index(x, index, checked)
     out, dropped = _basic(x, [e for e in plan.entries if e.kind != "array"])
     if plan.arrays:
@@ -174,6 +185,9 @@ _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
 def _update(
     x: Any, index: Any, values: Any, how: str, mode: str, unique: bool, checked: bool = True
 ) -> Any:
+    new, index = scalar_masks(index, x.ndim)
+    if new:
+        return squeeze(_update(expand_dims(x, new), index, values, how, mode, unique, checked), new)
     plan = read_index(x, index, checked)
     shape = _indexed_shape(x, plan)
     v = convert(values, x.dtype, x.weak_type)

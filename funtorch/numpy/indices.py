@@ -14,7 +14,9 @@ from funtorch.errors import NonConcreteBooleanIndexError
 from funtorch.numpy import elementwise
 from funtorch.numpy.promotion import asarray, broadcast, convert, describe
 
-__all__ = ["Entry", "Plan", "is_static", "known_index", "read_index", "wrap_negative"]
+__all__ = [
+    "Entry", "Plan", "is_static", "known_index", "read_index", "scalar_masks", "wrap_negative",
+]  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -66,10 +68,6 @@ def _expand(index: Any, ndim: int) -> tuple[list[Any], int]:
 def _item(item: Any) -> list[Any]:
     if is_static(item):
         return [item]
-    if isinstance(item, (bool, np.bool_)):
-        raise IndexError(
-            "a Python bool is not supported as an index: use a mask array, or x[None] and x[:0]"
-        )
     if isinstance(item, np.integer):
         return [int(item)]
     if isinstance(item, (list, tuple)):
@@ -91,7 +89,7 @@ def _item(item: Any) -> list[Any]:
         ) from None
 
 
-def _mask(mask: Any) -> list[Any]:
+def _known(mask: Any) -> np.ndarray:
     if isinstance(mask, Tracer) and mask.concrete() is None:
         if not mask.owner.alive:
             raise escaped_tracer(mask)
@@ -104,12 +102,49 @@ def _mask(mask: Any) -> list[Any]:
             "index with a "
             "fixed number of them"
         )
-    value = concrete_or_error(mask, "a boolean mask")
-    if value.ndim == 0:
-        raise IndexError("a boolean mask of rank 0 is not supported as an index")
+    return concrete_or_error(mask, "a boolean mask")
+
+
+def _mask(mask: Any) -> list[Any]:
+    value = _known(mask)
     return [
         _Mask(i.astype(np.int32), n) for i, n in zip(np.nonzero(value), value.shape, strict=True)
     ]
+
+
+def _is_scalar_mask(item: Any) -> bool:
+    if isinstance(item, (np.ndarray, Array)):
+        return item.ndim == 0 and item.dtype == dtypes.bool_
+    return isinstance(item, (bool, np.bool_))
+
+
+def _axes_of(item: Any) -> int:
+    """Return how many axes an item is about, without those of an Ellipsis."""
+    return 0 if item is None or item is Ellipsis else len(_item(item))
+
+
+def scalar_masks(index: Any, ndim: int) -> tuple[tuple[int, ...], Any]:
+    """Write masks without axes, as in ``x[True]``, as positions on new axes of size 1.
+
+    Returns:
+        Where the array gets new axes, and the index of the array with them.
+    """
+    items = index if isinstance(index, tuple) else (index,)
+    if not any(map(_is_scalar_mask, items)):
+        return (), index
+    others = tuple(item for item in items if not _is_scalar_mask(item))
+    _expand(others, ndim)  # raises where they do not fit
+    rest = ndim - builtins.sum(map(_axes_of, others))
+    place, new, out = 0, [], []
+    for item in items:
+        if _is_scalar_mask(item):
+            new.append(place)
+            out.append(asarray(np.zeros(int(_known(asarray(item))), np.int32)))
+            place += 1
+        else:
+            out.append(item)
+            place += rest if item is Ellipsis else _axes_of(item)
+    return tuple(new), tuple(out)
 
 
 class _Mask:

@@ -455,7 +455,7 @@ _PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "committed": _committed,
     "addressable_shards": _shards,
     "global_shards": _shards,
-    "flat": lambda self: iter(manipulation.ravel(self)),
+    "flat": lambda self: manipulation.ravel(self),
 }
 
 

@@ -27,6 +27,7 @@ import funtorch.ops.reduce
 import funtorch.ops.shape
 import funtorch.ops.sort  # noqa: F401  (registers its primitives)
 from funtorch import dtypes
+from funtorch.config import allows_tf32, config
 from funtorch.core import (
     Array,
     ArrayImpl,
@@ -190,12 +191,22 @@ def no_out(out: Any, function: str) -> None:
 
 
 _PRECISIONS = frozenset(
-    ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "high", "float32", "highest"]
+    ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "tf32", "high"]
+    + ["float32", "highest"]
 )
 
 
+def check_sharding(out_sharding: Any, function: str) -> None:
+    """Check the argument ``out_sharding`` of JAX's functions: results are as their operands are."""
+    if out_sharding is not None and not out_sharding.is_fully_replicated:
+        raise NotImplementedError(
+            f"{function}: out_sharding={out_sharding} divides the result, which functions of whole "
+            "arrays do not: use funtorch.shard_map, or funtorch.device_put on the result"
+        )
+
+
 def check_precision(precision: Any, function: str) -> None:
-    """Check the argument ``precision`` of a product, which has no effect but must make sense.
+    """Check the argument ``precision`` of a product, which must make sense.
 
     It is None, a name, that of an algorithm such as 'BF16_BF16_F32', or one of these per operand.
     """
@@ -209,6 +220,12 @@ def check_precision(precision: Any, function: str) -> None:
                 f"{function}: precision must be None, one of {', '.join(sorted(_PRECISIONS))}, the "
                 f"name of an algorithm such as 'F32_F32_F32', or a pair of these; got {precision!r}"
             )
+
+
+def rounded(precision: Any) -> dict[str, Any]:
+    """Return what dot_general is told of a precision; None is that of the settings."""
+    tf32 = config.tf32 if precision is None else allows_tf32(precision)
+    return {"precision": "tf32"} if tf32 else {}
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -382,8 +399,7 @@ def asarray(
     Args:
         a: as for `array`.
         dtype: dtype of the result; None keeps the one the values have. A bare Python scalar
-        without a
-            dtype becomes weakly typed.
+            without a dtype becomes weakly typed.
         order: only 'C' and 'K' layouts exist.
         copy: Arrays are immutable, so None and True are alike; False raises where the values
             have to be copied.

@@ -342,8 +342,8 @@ def setdiff1d(
     References:
         numpy.setdiff1d
     """
-    x, y = _flat("setdiff1d", ar1, ar2)
-    chosen = logical_not(isin(x, y))
+    x = ravel(to_array(asarray(ar1), "setdiff1d", "ar1"))
+    chosen = logical_not(isin(x, asarray(ar2)))
     if size is None:
         size = _count_distinct(x, chosen, "setdiff1d")
     return _chosen(x, chosen, size, 0 if fill_value is None else fill_value)[0]

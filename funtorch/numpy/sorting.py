@@ -313,7 +313,7 @@ def where(
     Args:
         condition: array of any dtype; nonzero counts as true.
         x, y: arrays or numbers; the three broadcast. Without both, the result is
-        ``nonzero(condition)``.
+            ``nonzero(condition)``.
         size, fill_value: as in `nonzero`; only without x and y.
 
     Returns:

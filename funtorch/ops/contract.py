@@ -1,9 +1,10 @@
 """`dot_general`: the one contraction, behind dot, matmul, tensordot and einsum.
 
-    dot_general(a, b; dimension_numbers=((ca, cb), (ba, bb)), out_dtype)
+    dot_general(a, b; dimension_numbers=((ca, cb), (ba, bb)), out_dtype, precision)
 
 Axis ``ca[i]`` of a is summed against axis ``cb[i]`` of b; ``ba[i]`` and ``bb[i]`` run together. The
-axes of the result are the batch axes, the free axes of a and the free axes of b.
+axes of the result are the batch axes, the free axes of a and the free axes of b. ``precision``
+'tf32' lets GPUs round float32 operands; products that are to have full precision do not name it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ def free_axes(ndim: int, contracted: Sequence[int], batch: Sequence[int]) -> tup
 
 # --------------------------------------------------------------------------------------------- type
 def _type(
-    a: ShapedArray, b: ShapedArray, *, dimension_numbers: DimensionNumbers, out_dtype: Any = None
+    a: ShapedArray,
+    b: ShapedArray,
+    *,
+    dimension_numbers: DimensionNumbers,
+    out_dtype: Any = None,
+    precision: str | None = None,
 ) -> ShapedArray:
     (ca, cb), (ba, bb) = dimension_numbers
     problem = _mismatch(a, b, dimension_numbers, out_dtype)
@@ -82,6 +88,7 @@ def _mismatch(
 
 
 # -------------------------------------------------------------------------------------------- eager
+_BYTES = np.dtype(np.int8)
 _ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
 
 
@@ -94,11 +101,23 @@ def inner_dtype(dtype: np.dtype, out_dtype: np.dtype) -> np.dtype:
 
 
 def _eager(
-    xp: Any, a: Any, b: Any, *, dimension_numbers: DimensionNumbers, out_dtype: Any = None
+    xp: Any,
+    a: Any,
+    b: Any,
+    *,
+    dimension_numbers: DimensionNumbers,
+    out_dtype: Any = None,
+    precision: str | None = None,
 ) -> Any:
     dtype = a.dtype
     out_dtype = dtype if out_dtype is None else out_dtype
     inner = inner_dtype(dtype, out_dtype)
+    if dtype == _BYTES and inner.kind == "i" and inner.itemsize <= 4:
+        # Sums of products of bytes are exact in float64, in which there is BLAS. What is too large
+        # for the result wraps around on the way there.
+        a, b = a.astype(dtypes.float64), b.astype(dtypes.float64)
+        out = _contract(xp, a, b, dimension_numbers)
+        return out.astype(xp.int64).astype(out_dtype)
     if inner != dtype:
         a, b = a.astype(inner), b.astype(inner)
     out = _contract(xp, a, b, dimension_numbers)
@@ -138,7 +157,12 @@ def _matrices(
 
 # ------------------------------------------------------------------------------------- linear rules
 def _transpose(
-    ct: Any, other: Any, aval: ShapedArray, dimension_numbers: DimensionNumbers, first: bool
+    ct: Any,
+    other: Any,
+    aval: ShapedArray,
+    dimension_numbers: DimensionNumbers,
+    first: bool,
+    precision: str | None,
 ) -> Any:
     """Return the cotangent of the argument of type ``aval``, the first or the second one.
 
@@ -158,9 +182,15 @@ def _transpose(
         _to(other, inner),
         dimension_numbers=((summed, free_b), (tuple(range(len(ba))), bb)),
         out_dtype=aval.dtype,
+        **_asked(precision),
     )
     contracted = tuple(i for _, i in sorted(zip(cb, ca, strict=True)))
     return _permute(out, np.argsort((*ba, *free_a, *contracted)).tolist())
+
+
+def _asked(precision: str | None) -> dict[str, str]:
+    """Return the parameter that says so; none for full precision."""
+    return {} if precision is None else {"precision": precision}
 
 
 def _to(x: Any, dtype: Any) -> Any:
@@ -179,8 +209,9 @@ def _transpose_a(
     *,
     dimension_numbers: DimensionNumbers,
     out_dtype: Any = None,
+    precision: str | None = None,
 ) -> Any:
-    return _transpose(ct, b, aval, dimension_numbers, True)
+    return _transpose(ct, b, aval, dimension_numbers, True, precision)
 
 
 def _transpose_b(
@@ -190,8 +221,9 @@ def _transpose_b(
     *,
     dimension_numbers: DimensionNumbers,
     out_dtype: Any = None,
+    precision: str | None = None,
 ) -> Any:
-    return _transpose(ct, a, aval, dimension_numbers, False)
+    return _transpose(ct, a, aval, dimension_numbers, False, precision)
 
 
 def _batch(
@@ -201,6 +233,7 @@ def _batch(
     *,
     dimension_numbers: DimensionNumbers,
     out_dtype: Any = None,
+    precision: str | None = None,
 ) -> tuple[Any, bool]:
     a, b = args
     (ca, cb), (ba, bb) = dimension_numbers
@@ -211,15 +244,16 @@ def _batch(
     if all(batched):
         ba, bb = (0, *ba), (0, *bb)
     new = ((ca, cb), (ba, bb))
+    options = {"out_dtype": out_dtype, **_asked(precision)}
     if all(batched):
-        return dot_general(a, b, dimension_numbers=new, out_dtype=out_dtype), True
+        return dot_general(a, b, dimension_numbers=new, **options), True
     free_a, free_b = free_axes(len(a.shape), ca, ba), free_axes(len(b.shape), cb, bb)
     where = len(ba)
     if batched[1] and len(free_b) == 1:
         # The batch axis is all that is free in b: with b first, it need not be moved past a's.
-        out = dot_general(b, a, dimension_numbers=((cb, ca), (bb, ba)), out_dtype=out_dtype)
+        out = dot_general(b, a, dimension_numbers=((cb, ca), (bb, ba)), **options)
     else:
-        out = dot_general(a, b, dimension_numbers=new, out_dtype=out_dtype)
+        out = dot_general(a, b, dimension_numbers=new, **options)
         where += len(free_a) if batched[1] else 0
     rest = [d for d in range(len(out.shape)) if d != where]
     return _permute(out, [where, *rest]), True

@@ -100,12 +100,16 @@ def clip_by_global_norm(max_norm: Any) -> GradientTransformation:
     check_positive("clip_by_global_norm", max_norm=max_norm)
 
     def shrink(updates: Any, params: Any) -> Any:
-        # Dividing by the larger of the two never divides by 0 and leaves short updates exact.
-        norm = global_norm(updates)
-        larger = fnp.maximum(norm, max_norm)
-        return times(updates, fnp.where(larger > 0, max_norm / fnp.where(larger > 0, larger, 1), 1))
+        return shrunk(updates, global_norm(updates), max_norm)
 
     return stateless(shrink)
+
+
+def shrunk(updates: Any, norm: Any, max_norm: Any) -> Any:
+    """Return updates of a norm with the norm ``max_norm`` instead, if theirs is larger."""
+    # Dividing by the larger of the two never divides by 0 and leaves short updates exact.
+    larger = fnp.maximum(norm, max_norm)
+    return times(updates, fnp.where(larger > 0, max_norm / fnp.where(larger > 0, larger, 1), 1))
 
 
 # ------------------------------------------------------------------------------------- each example

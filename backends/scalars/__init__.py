@@ -1,0 +1,1 @@
+"""Scalar code: one set of formulas, written as LLVM instructions, that all machines print."""

@@ -1,0 +1,216 @@
+"""Programs that run as many processes, each with its part of the data.
+
+Started by ``mpirun -n 4 python train.py`` (or ``srun``), a program runs as four processes, its
+*ranks*, each of which is a device. Without such a launcher there is one, and the same program runs
+in it. See docs/distributed.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funtorch import arraytree as tree
+from funtorch.core import ArrayImpl
+from funtorch.numpy.promotion import asarray
+from funtorch.processes import Communicator, Pending, started, world
+from funtorch.sharding import (
+    Mesh,
+    NamedSharding,
+    P,
+    PartitionSpec,
+    axes_of,
+    check_spec,
+    make_mesh,
+    set_mesh,
+)
+from funtorch.spread import GlobalArray
+from funtorch.transforms import pmap, shard_map
+from funtorch.transforms.spmd import gathered, piece_of
+
+__all__ = [
+    "Communicator",
+    "Mesh",
+    "NamedSharding",
+    "P",
+    "PartitionSpec",
+    "Pending",
+    "communicator",
+    "gather",
+    "initialize",
+    "is_initialized",
+    "make_array_from_callback",
+    "make_array_from_process_local_data",
+    "make_mesh",
+    "pmap",
+    "process_allgather",
+    "rank",
+    "set_mesh",
+    "shard_map",
+    "shutdown",
+    "size",
+    "sync_global_devices",
+]
+
+
+def initialize(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    local_device_ids: Any = None,
+    **options: Any,
+) -> None:
+    """Find the other processes of the program; the launcher says who they are.
+
+    What needs them does this by itself. Called first, it lets ``funtorch.devices()`` know of all.
+
+    Args:
+        coordinator_address, local_device_ids, options: for compatibility: the launcher knows.
+        num_processes, process_id: for compatibility; if given, they must be what the launcher says.
+
+    Raises:
+        ImportError: there are several processes, and no MPI.
+        RuntimeError: the launcher belongs to another MPI, or processes run other versions of
+            FunTorch, NumPy or Python.
+        ValueError: the launcher started another number of processes.
+
+    Example:
+        >>> from funtorch import distributed
+        >>> distributed.initialize()
+        >>> distributed.rank(), distributed.size()
+        (0, 1)
+    """
+    everyone = world()
+    given = (("num_processes", num_processes, everyone.size), ("process_id", process_id, rank()))
+    for name, value, found in given:
+        if value is not None and value != found:
+            raise ValueError(
+                f"distributed.initialize: {name}={value}, but the launcher says {found}: start the "
+                f"program with `mpirun -n {num_processes or everyone.size}`"
+            )
+
+
+def is_initialized() -> bool:
+    """Tell whether the processes know of each other."""
+    return started()
+
+
+def shutdown() -> None:
+    """Wait for the other processes; MPI ends with the program."""
+    world().barrier()
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return world().rank
+
+
+def size() -> int:
+    """Return how many processes the program runs as."""
+    return world().size
+
+
+def communicator() -> Communicator:
+    """Return all processes, to say things to them: objects, and buffers of NumPy.
+
+    Example:
+        >>> from funtorch import distributed
+        >>> distributed.communicator().bcast_object({"seed": 3})
+        {'seed': 3}
+    """
+    return world()
+
+
+def sync_global_devices(name: str = "") -> None:
+    """Wait until all processes have come here."""
+    world().barrier()
+
+
+# ------------------------------------------------------------------------------------------ arrays
+def make_array_from_process_local_data(
+    sharding: NamedSharding, local_data: Any, global_shape: tuple[int, ...] | None = None
+) -> Any:
+    """Return an array of which each process gives its part.
+
+    Args:
+        sharding: how the array is divided.
+        local_data: this process's part.
+        global_shape: the shape of the whole; None: what the parts make together.
+
+    Raises:
+        ValueError: the part has another shape than the sharding gives this process.
+
+    Example:
+        >>> import numpy as np
+        >>> from funtorch import distributed
+        >>> mesh = distributed.make_mesh((1,), ("data",))
+        >>> sharding = distributed.NamedSharding(mesh, distributed.P("data"))
+        >>> distributed.make_array_from_process_local_data(sharding, np.ones(2, "f4"))
+        Array([1., 1.], dtype=float32)
+    """
+    local, mesh = asarray(local_data), sharding.mesh
+    if global_shape is None:
+        parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, local.ndim)]
+        global_shape = tuple(n * int(np.prod(p)) for n, p in zip(local.shape, parts, strict=True))
+    wanted = sharding.shard_shape(tuple(global_shape))
+    if local.shape != wanted:
+        raise ValueError(
+            f"make_array_from_process_local_data: the part of an array of shape {global_shape} is "
+            f"{wanted} with {sharding.spec} on {mesh}, got {local.shape}"
+        )
+    return _of_part(local, tuple(global_shape), sharding)
+
+
+def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any:
+    if not sharding.mesh.is_multi_process or sharding.is_fully_replicated:
+        return local
+    return GlobalArray(local, shape, sharding)
+
+
+def make_array_from_callback(
+    shape: tuple[int, ...], sharding: NamedSharding, data_callback: Callable[[Any], Any]
+) -> Any:
+    """Return an array of which each process computes its part.
+
+    Args:
+        shape: the shape of the whole.
+        sharding: how it is divided.
+        data_callback: a function from the place of a part, a tuple of slices, to the part.
+    """
+    check_spec("make_array_from_callback", sharding.mesh, sharding.spec, tuple(shape))
+    if not sharding.mesh.is_multi_process:
+        return asarray(data_callback((slice(None),) * len(shape)))
+    (device,) = sharding.mesh.local_devices
+    local = asarray(data_callback(sharding.index_of(device, tuple(shape))))
+    return make_array_from_process_local_data(sharding, local, tuple(shape))
+
+
+def gather(x: Any) -> Any:
+    """Return a pytree whose arrays every process has all of; all processes call it.
+
+    Example:
+        >>> import funtorch as ft
+        >>> ft.distributed.gather({"w": ft.numpy.ones(2)})
+        {'w': Array([1., 1.], dtype=float32)}
+    """
+    return tree.map(lambda v: gathered(piece_of(v)) if isinstance(v, ArrayImpl) else v, x)
+
+
+def process_allgather(in_tree: Any, tiled: bool = False) -> Any:
+    """Return what all processes have, as NumPy arrays: the whole of arrays that are spread, and the
+    values of others along a new axis in front.
+
+    Args:
+        in_tree: pytree of arrays.
+        tiled: whether values are concatenated along their first axis instead.
+    """
+
+    def one(v: Any) -> np.ndarray:
+        if type(v) is GlobalArray:
+            return np.asarray(gather(v))
+        found = world().allgather(np.asarray(v))
+        return np.concatenate(found) if tiled and found.ndim > 1 else found
+
+    return tree.map(one, in_tree)

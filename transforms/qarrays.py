@@ -1,0 +1,526 @@
+"""Arrays of small integers with scales, and the products that read them as they lie.
+
+A quantised array stands for ``values * scale``. Each axis of the scale has size 1, the size of the
+array's axis, or that of a number of groups of neighbours which share a scale. Four-bit integers lie
+two in a byte along one axis: a group's first half in the low bits, its second half in the high
+ones, so that both halves of a sum of products read the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import funtorch.numpy as fnp
+from funtorch import tree
+from funtorch.core import ShapedArray
+from funtorch.ops.contract import dot_general, free_axes
+from funtorch.ops.conv import conv_general_dilated
+from funtorch.ops.families import broadcast_in_dim
+from funtorch.ops.marks import optimization_barrier_p
+from funtorch.ops.shape import transpose
+
+from .custom import custom_jvp
+
+__all__ = ["QArray", "contracted", "levels", "moved", "quantize_array", "scale_of", "whole_numbers"]
+__all__ += ["convolved"]
+
+_INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
+_each = range  # which is also what activations have
+_LANES = (64, 32, 16)  # terms of a long sum that are added up side by side
+
+
+def levels(bits: int) -> int:
+    """Return the largest integer of so many bits; the smallest is its negative."""
+    return (1 << (bits - 1)) - 1
+
+
+# ------------------------------------------------------------------------------------------ numbers
+def scale_of(largest: Any, bits: int) -> Any:
+    """Return the scale at which ``largest`` is the largest integer: 0 where that is 0."""
+    return fnp.asarray(largest) / levels(bits)
+
+
+def integers(x: Any, scale: Any, bits: int) -> Any:
+    """Return x in units of a scale, rounded half to even, as int8; 0 where the scale is 0."""
+    units = x / fnp.where(scale == 0, fnp.ones_like(scale), scale)
+    most = levels(bits)
+    return fnp.clip(fnp.round(units), -most, most).astype(np.int8)
+
+
+@custom_jvp
+def whole_numbers(x: Any, scale: Any) -> Any:
+    """Return activations as int8. It has no derivative, and says so."""
+    return integers(x, scale, 8)
+
+
+@whole_numbers.defjvp
+def _no_derivative(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "a program of int8 activations has no derivative: they are rounded to whole numbers. "
+        "Differentiate quant.fake_quantized(f) instead, which rounds with straight-through "
+        "gradients, and quantize its parameters afterwards; or quantize weights alone "
+        "(scheme='int8-weights'), whose activations stay floats"
+    )
+
+
+def largest_of(x: Any, axes: Sequence[int]) -> Any:
+    """Return the largest magnitudes over some axes, which are kept with size 1."""
+    if any(x.shape[d] == 0 for d in axes):
+        return fnp.zeros([1 if d in axes else n for d, n in enumerate(x.shape)], x.dtype)
+    return fnp.abs(x).max(axis=tuple(axes), keepdims=True)
+
+
+# ----------------------------------------------------------------------------------------- the type
+@tree.register_pytree_with_keys_class
+class QArray:
+    """An array of integers with scales, which stands for their product.
+
+    It is a pytree of arrays, to be stored, saved, jitted and mapped; `funtorch.quant.quantized`
+    makes functions compute with it.
+
+    Attributes:
+        values: int8, or uint8 with two four-bit integers in a byte.
+        scale: floats, of the same rank: each axis has size 1, the array's, or that of its groups.
+        range: the largest magnitude of the activations that meet the array, from calibration, a
+            scalar; None where none is known.
+        bits: 8 or 4.
+        axis: the axis along which bytes hold two integers; None where they hold one.
+        activations: whether the activations that it is multiplied by become int8.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import quant
+        >>> q = quant.quantize_array(fnp.array([[1.0, -2.54], [0.0, 0.0]]), axes=(1,))
+        >>> q.values.tolist(), [round(float(s), 6) for s in q.scale[:, 0]]
+        ([[50, -127], [0, 0]], [0.02, 0.0])
+        >>> q.dequantize().shape
+        (2, 2)
+    """
+
+    def __init__(
+        self, values: Any, scale: Any, range: Any = None, bits: int = 8, axis: int | None = None,
+        activations: bool = False,
+    ) -> None:  # fmt: skip
+        self.values, self.scale, self.range = values, scale, range
+        self.bits, self.axis, self.activations = bits, axis, activations
+        self._order = tuple(_each(len(getattr(values, "shape", ()))))
+
+    def tree_flatten_with_keys(self) -> Any:
+        """Take it apart, for pytrees."""
+        names = ("values", "scale", "range")
+        children = [(tree.GetAttrKey(name), getattr(self, name)) for name in names]
+        return children, (self.bits, self.axis, self.activations)
+
+    def tree_flatten(self) -> Any:
+        """Take it apart, for pytrees."""
+        return (self.values, self.scale, self.range), (self.bits, self.axis, self.activations)
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: Any) -> QArray:
+        """Put it together, for pytrees."""
+        return cls(*children, *aux)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array that it stands for."""
+        return tuple(2 * n if d == self.axis else n for d, n in enumerate(self.values.shape))
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return self.values.ndim
+
+    @property
+    def size(self) -> int:
+        """How many numbers it stands for."""
+        return math.prod(self.shape)
+
+    @property
+    def aval(self) -> ShapedArray:
+        """The type of the array that it stands for."""
+        return ShapedArray(self.shape, np.dtype(self.scale.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return sum(x.size * x.dtype.itemsize for x in (self.values, self.scale))
+
+    def __repr__(self) -> str:
+        sizes = ",".join(map(str, self.shape))
+        return f"QArray(int{self.bits}[{sizes}], scale {self.scale.shape})"
+
+    def integers(self) -> Any:
+        """Return its integers as int8, of its shape."""
+        if self.axis is None:
+            return self.values
+        return fnp.concatenate(self.halves(), axis=self.axis + 1).reshape(self.shape)
+
+    def halves(self) -> tuple[Any, Any]:
+        """Return both halves of four-bit integers, as int8, with the groups as an axis of its own
+        before that along which they lie."""
+        assert self.axis is not None
+        d, shape = self.axis, self.values.shape
+        groups = self.scale.shape[d]
+        v = self.values.reshape(*shape[:d], groups, shape[d] // groups, *shape[d + 1 :])
+        eight = np.int8(8)
+        return (v & 15).astype(np.int8) - eight, (v >> 4).astype(np.int8) - eight
+
+    def dequantize(self) -> Any:
+        """Return the array that it stands for.
+
+        Returns:
+            floats of its shape.
+        """
+        return self._scaled(self.integers().astype(self.scale.dtype))
+
+    def in_memory(self) -> tuple[QArray, tuple[int, ...]]:
+        """Return it with its axes in the order in which they lay when transposes began, and which
+        of its axes each of these is."""
+        return _transposed(self, self._order), self._order
+
+    def _scaled(self, numbers: Any) -> Any:
+        parts, scale = [], []
+        for n, s in zip(self.shape, self.scale.shape, strict=True):
+            grouped = 1 < s < n
+            parts += [s, n // s] if grouped else [n]
+            scale += [s, 1] if grouped else [s]
+        return (numbers.reshape(parts) * self.scale.reshape(scale)).reshape(self.shape)
+
+    def replace(self, **changes: Any) -> QArray:
+        """Return a copy with other attributes.
+
+        Args:
+            **changes: attributes by name.
+
+        Returns:
+            The copy.
+        """
+        names = ("values", "scale", "range", "bits", "axis", "activations")
+        return QArray(**{name: changes.get(name, getattr(self, name)) for name in names})
+
+
+def _group_of(size: int, wanted: int | None, bits: int) -> int:
+    """Return how many neighbours share a scale: the most that divide the axis, and are in pairs
+    where four-bit integers are."""
+    if wanted is None:
+        return size
+    fits = (g for g in range(min(wanted, size), 0, -1) if size % g == 0)
+    return next((g for g in fits if bits == 8 or size % 2 or g % 2 == 0), size)
+
+
+def quantize_array(
+    x: Any, *, axes: Sequence[int], bits: int = 8, group: int | None = None, range: Any = None,
+    activations: bool = False,
+) -> QArray:  # fmt: skip
+    """Make an array of integers and scales: each scale brings the largest magnitude to 127 (or 7).
+
+    Args:
+        x: floats.
+        axes: the axes along which numbers share a scale: those that products sum over.
+        bits: 8 or 4.
+        group: where there is one such axis, how many neighbours on it share a scale, at most.
+        range: the largest magnitude of the activations that it will meet.
+        activations: whether these become int8.
+
+    Returns:
+        The integers, rounded half to even, and their scales. The smallest integers, -128 and -8,
+        are not used. Four-bit integers whose axis is odd lie one in a byte.
+
+    Raises:
+        ValueError: ``bits`` is neither 8 nor 4, or x is no array of floats.
+
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> from funtorch import quant
+        >>> q = quant.quantize_array(fnp.ones((3, 64)), axes=(1,), bits=4, group=32)
+        >>> q, q.values.shape, q.nbytes
+        (QArray(int4[3,64], scale (3, 2)), (3, 32), 120)
+    """
+    x = fnp.asarray(x)
+    if bits not in (4, 8):
+        raise ValueError(f"quantize_array takes bits 8 or 4; it was given {bits}")
+    if not fnp.issubdtype(x.dtype, fnp.floating):
+        raise ValueError(
+            f"quantize_array takes an array of floats; it was given one of {x.dtype.name} "
+            f"{list(x.shape)}"
+        )
+    axes = tuple(sorted(d % x.ndim for d in axes))
+    (d,) = axes if len(axes) == 1 else (None,)
+    if d is None or x.shape[d] == 0:
+        scale = scale_of(largest_of(x, axes), bits)
+        return QArray(integers(x, scale, bits), scale, range, bits, None, activations)
+    size = _group_of(x.shape[d], group, bits)
+    parts = x.reshape(*x.shape[:d], x.shape[d] // size, size, *x.shape[d + 1 :])
+    scale = scale_of(largest_of(parts, (d + 1,)), bits)
+    values, axis = integers(parts, scale, bits), None
+    shape = list(x.shape)
+    if bits == 4 and size % 2 == 0:
+        low, high = fnp.split((values + np.int8(8)).astype(np.uint8), 2, axis=d + 1)
+        values, axis, shape[d] = low | (high << 4), d, shape[d] // 2
+    return QArray(values.reshape(shape), scale.squeeze(d + 1), range, bits, axis, activations)
+
+
+# ---------------------------------------------------------------------------------------- movements
+def _along(q: QArray, d: int) -> bool | None:
+    """Tell whether the scale moves with an axis; None where it is shared by groups or by pairs."""
+    if d == q.axis or 1 < q.scale.shape[d] < q.shape[d]:
+        return None
+    return q.scale.shape[d] == q.shape[d] != 1
+
+
+def _transposed(q: QArray, perm: Sequence[int]) -> QArray:
+    perm = tuple(perm)
+    if perm == tuple(range(q.ndim)):
+        return q
+    axis = None if q.axis is None else perm.index(q.axis)
+    out = q.replace(values=q.values.transpose(perm), scale=q.scale.transpose(perm), axis=axis)
+    out._order = tuple(perm.index(d) for d in q._order)
+    return out
+
+
+def _reshaped(q: QArray, shape: Sequence[int]) -> QArray | None:
+    """Reshape axes that are split, or merged where all of them have scales, or none has."""
+    moved = factors(q.shape, shape)
+    if moved is None:
+        return None
+    values, scale, axis = [], [], None
+    for old, new in moved:
+        if len(old) == len(new) == 1:
+            axis = len(values) if old[0] == q.axis else axis
+            values.append(q.values.shape[old[0]])
+            scale.append(q.scale.shape[old[0]])
+            continue
+        found = {_along(q, d) for d in old if q.shape[d] != 1}
+        if len(found) > 1 or None in found:
+            return None
+        values += [shape[d] for d in new]
+        scale += [shape[d] if found == {True} else 1 for d in new]
+    return q.replace(values=q.values.reshape(values), scale=q.scale.reshape(scale), axis=axis)
+
+
+def factors(
+    old: Sequence[int], new: Sequence[int]
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
+    """Return which axes of one shape become which of another, in order; None if any is empty."""
+    if 0 in old:
+        return None
+    found, i, j = [], 0, 0
+    while i < len(old) or j < len(new):
+        a, b, n, m = i, j, 1, 1
+        while n != m or (a, b) == (i, j):
+            if (n <= m and i < len(old)) or j == len(new):
+                n, i = n * old[i], i + 1
+            else:
+                m, j = m * new[j], j + 1
+        found.append((tuple(range(a, i)), tuple(range(b, j))))
+    return found
+
+
+def _cut(q: QArray, start: Sequence[int], limit: Sequence[int], stride: Any) -> QArray | None:
+    values, scale = list[Any](), list[Any]()
+    for d, (a, b, n) in enumerate(zip(start, limit, q.shape, strict=True)):
+        step = 1 if stride is None else stride[d]
+        whole = (a, b, step) == (0, n, 1)
+        if not whole and _along(q, d) is None:
+            return None
+        values.append(slice(None) if whole else slice(a, b, step))
+        scale.append(values[-1] if _along(q, d) else slice(None))
+    return q.replace(values=q.values[tuple(values)], scale=q.scale[tuple(scale)])
+
+
+def _pieces(q: QArray, axis: int, sizes: Sequence[int]) -> list[QArray] | None:
+    found, at = [], 0
+    for n in sizes:
+        start, limit = [0] * q.ndim, list(q.shape)
+        start[axis], limit[axis] = at, at + n
+        piece = _cut(q, start, limit, None)
+        if piece is None:
+            return None
+        found.append(piece)
+        at += n
+    return found
+
+
+MOVES: dict[str, Callable[..., Any]] = {
+    "copy": lambda q: q,
+    "stop_gradient": lambda q: q,
+    "name": lambda q, name: q,
+    "reshape": _reshaped,
+    "slice": _cut,
+    "split": _pieces,
+    "transpose": _transposed,
+}
+"""By primitive: what it makes of a quantised array and its parameters; None where it makes none."""
+
+
+def moved(q: QArray, name: str, params: dict[str, Any]) -> Any:
+    """Return what a primitive makes of a quantised array: one, a list of them, or None if none."""
+    rule = MOVES.get(name)
+    return None if rule is None else rule(q, **params)
+
+
+def looked_up(q: QArray, indices: Sequence[Any], bind: Callable[..., Any], params: Any) -> Any:
+    """Return the rows of a quantised array at some indices, as floats; None if it has no rows."""
+    if any(_along(q, d) is None for d in range(q.ndim)):
+        return None
+    if params["mode"] == "fill":  # which is nan for floats, and has none for integers
+        return None
+    axes = params["axes"]
+    kept = [d for d in axes if not _along(q, d)]
+    values = bind(q.values, *indices, **params)
+    at = [fnp.zeros_like(i) if d in kept else i for d, i in zip(axes, indices, strict=True)]
+    return values.astype(q.scale.dtype) * bind(q.scale, *at, **params)
+
+
+# ----------------------------------------------------------------------------------------- products
+class _Sides(NamedTuple):
+    """A product of activations and a quantised array, whichever comes first."""
+
+    x: Any
+    q: QArray
+    first: bool  # whether q is the first operand
+    contracted: tuple[tuple[int, ...], tuple[int, ...]]  # of x, of q
+    batch: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def dot(self, x: Any, w: Any, more: bool = False, out_dtype: Any = None) -> Any:
+        """Multiply arrays that lie like both; with ``more``, what is summed is two axes of each."""
+        (cx, cq), (bx, bq) = self.contracted, self.batch
+        if more:
+            (i,), (j,) = cx, cq
+            cx, cq = (i, i + 1), (j, j + 1)
+            bx, bq = (tuple(d + (d > at) for d in b) for b, at in ((bx, i), (bq, j)))
+        numbers = ((cx, cq), (bx, bq))
+        if self.first:
+            x, w, numbers = w, x, ((cq, cx), (bq, bx))
+        return dot_general(x, w, dimension_numbers=numbers, out_dtype=out_dtype)
+
+    def spread(self, scale: Any, of_q: bool, shape: Sequence[int]) -> Any:
+        """Return a scale of one of the operands as it lies in the result."""
+        free_x = free_axes(self.x.ndim, self.contracted[0], self.batch[0])
+        free_q = free_axes(self.q.ndim, self.contracted[1], self.batch[1])
+        free, batch = (free_q, self.batch[1]) if of_q else (free_x, self.batch[0])
+        order = (*batch, *free)
+        rest = tuple(d for d in range(scale.ndim) if d not in order)
+        nb, other = len(batch), len(free_x) if of_q else len(free_q)
+        start = nb if of_q == self.first else nb + other
+        dims = (*range(nb), *range(start, start + len(free)))
+        scale = transpose(scale, perm=(*order, *rest))
+        scale = scale.reshape(scale.shape[: len(order)])
+        return broadcast_in_dim(scale, shape=tuple(shape), dims=dims)
+
+
+def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
+    """Return the product of activations and a quantised array, as floats.
+
+    Args:
+        x: floats.
+        q: the array.
+        first: whether q is the first operand.
+        params: of the `dot_general`.
+    """
+    numbers = params["dimension_numbers"]
+    contracting, batch = (pair[::-1] if first else pair for pair in numbers)
+    sides = _Sides(x, q, first, contracting, batch)
+    grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
+    if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
+        return _ofintegers(sides)
+    if grouped and len(contracting[1]) > 1:
+        return sides.dot(x, q.dequantize().astype(x.dtype))
+    if len(contracting[1]) == 1 and _alone(sides):
+        return _with_vector(sides)
+    if contracting[1] == (q.axis,):
+        return _of_halves(sides)
+    if grouped:
+        return sides.dot(x, q.dequantize().astype(x.dtype))
+    y = sides.dot(x, q.integers().astype(x.dtype))
+    return y * sides.spread(q.scale, True, y.shape).astype(y.dtype)
+
+
+def _ofintegers(sides: _Sides) -> Any:
+    """Multiply int8 by int8, and sum in int32."""
+    x, q = sides.x, sides.q
+    if q.range is None:
+        scale = scale_of(largest_of(x, sides.contracted[0]), 8)
+    else:
+        scale = scale_of(q.range, 8).reshape((1,) * x.ndim)
+    y = sides.dot(whole_numbers(x, scale), q.values, out_dtype=_INT32).astype(x.dtype)
+    y = y * sides.spread(scale, False, y.shape)
+    return y * sides.spread(q.scale, True, y.shape)
+
+
+def _alone(sides: _Sides) -> bool:
+    """Tell whether the activations are one vector for each matrix: then memory is what it costs."""
+    x = sides.x
+    free = free_axes(x.ndim, sides.contracted[0], sides.batch[0])
+    return not sides.batch[0] and math.prod(x.shape[d] for d in free) == 1
+
+
+def _of_halves(sides: _Sides) -> Any:
+    """Multiply by four-bit integers: the sums of their two halves, neither of which is moved."""
+    x, q, (i,) = sides.x, sides.q, sides.contracted[0]
+    assert q.axis is not None
+    groups = q.scale.shape[q.axis]
+    split = x.reshape(*x.shape[:i], groups, x.shape[i] // groups, *x.shape[i + 1 :])
+    scale = fnp.expand_dims(q.scale, q.axis + 1).astype(x.dtype)
+    pairs = zip(fnp.split(split, 2, axis=i + 1), q.halves(), strict=True)
+    low, high = (sides.dot(v, w.astype(x.dtype) * scale, more=True) for v, w in pairs)
+    return low + high
+
+
+def _with_vector(sides: _Sides) -> Any:
+    """Multiply a vector by a matrix that is read as it lies.
+
+    Where the terms of a sum lie side by side, those of one place in all groups are added up first:
+    so it is vectors that are added up.
+    """
+    x, (d,) = sides.x, sides.contracted[1]
+    q, order = sides.q.in_memory()
+    d = order.index(d)
+    count, groups = q.shape[d], q.scale.shape[d]
+    side_by_side = d == q.ndim - 1
+    if groups == 1 and q.axis is None and side_by_side:  # it may be cut anywhere
+        groups = next((count // n for n in _LANES if count % n == 0), 1)
+    size = count // groups
+    vector = x.reshape((groups, size, *(1,) * (q.ndim - 1 - d)))
+    if q.axis is None:
+        pairs = [(vector, q.values.reshape(*q.shape[:d], groups, size, *q.shape[d + 1 :]))]
+    else:
+        pairs = list(zip(fnp.split(vector, 2, axis=1), q.halves(), strict=True))
+    terms = [v * w.astype(x.dtype) for v, w in pairs]
+    total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+    total = total * fnp.expand_dims(q.scale, d + 1).astype(x.dtype)
+    if side_by_side:
+        total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
+    else:
+        total = total.sum((d, d + 1))
+    kept = [k for k in order if k != sides.contracted[1][0]]
+    total = total.transpose([kept.index(k) for k in sorted(kept)])
+    ones = [1] * (x.ndim - 1)
+    return total.reshape([*total.shape, *ones] if sides.first else [*ones, *total.shape])
+
+
+def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:
+    """Return the convolution of activations with quantised weights, as floats.
+
+    Args:
+        x: floats, (batch, features, *space).
+        q: the weights.
+        params: of the `conv_general_dilated`.
+    """
+    if any(n != 1 for n in q.scale.shape[1:]):
+        return conv_general_dilated(x, q.dequantize().astype(x.dtype), **params)
+    features = (1, q.shape[0], *(1,) * (x.ndim - 2))
+    if not (q.activations and q.bits == 8 and x.dtype == _FLOAT32):
+        y = conv_general_dilated(x, q.integers().astype(x.dtype), **params)
+        return y * fnp.broadcast_to(q.scale.reshape(-1), features[1:2]).reshape(features)
+    axes = tuple(range(1, x.ndim))
+    scale = scale_of(largest_of(x, axes) if q.range is None else q.range, 8)
+    scale = scale.reshape((-1, *(1,) * (x.ndim - 1)))
+    y = conv_general_dilated(
+        whole_numbers(x, scale), q.values, **{**params, "out_dtype": _INT32}
+    ).astype(x.dtype)
+    return y * scale * fnp.broadcast_to(q.scale.reshape(-1), features[1:2]).reshape(features)
