@@ -43,6 +43,7 @@ from ..plan import (
 )
 from .attention import print_attention
 from .code import CudaCode
+from .fragments import in_fragments, print_fragments
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
 from .scans import print_running
@@ -511,7 +512,8 @@ class _Writer:
         eqn = step.eqn
         given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
         key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
-        self.run(key, functools.partial(print_attention, eqn), given)
+        printed = print_fragments if in_fragments(eqn) else print_attention
+        self.run(key, functools.partial(printed, eqn), given)
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
