@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import funtorch as ft
-import funtorch.numpy as fnp
 from funtorch import arraytree, random, tree
 from funtorch import numpy as jnp
 from funtorch.ops import special
@@ -219,10 +218,10 @@ def test_all_bits_of_a_seed_count_under_enable_x64() -> None:
 
 def test_keys_are_compared_as_arrays_are() -> None:
     keys = random.split(random.key(0), 3)
-    assert fnp.asarray(keys) is keys
-    assert fnp.array_equal(keys, keys, equal_nan=True)
-    assert not fnp.array_equal(keys, keys[::-1])
-    assert not fnp.issubdtype(None, np.complexfloating)
+    assert jnp.asarray(keys) is keys
+    assert jnp.array_equal(keys, keys, equal_nan=True)
+    assert not jnp.array_equal(keys, keys[::-1])
+    assert not jnp.issubdtype(None, np.complexfloating)
 
 
 def test_key_arrays() -> None:
