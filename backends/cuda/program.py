@@ -489,7 +489,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
+            left, right, to = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, to))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
