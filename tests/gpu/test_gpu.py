@@ -7,12 +7,14 @@ import time
 
 import numpy as np
 import pytest
+import test_cuda_convolutions
 import test_cuda_libraries
 from gpu_programs import LOOPS, STEPS, WORDS, assert_same, benchmark, normal
 from test_devices import COMPILED_THERE, table, without_signs
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch.backends.cuda import cudnn
 from funtorch.core import ArrayImpl
 from funtorch.placement import DeviceArray, put
 
@@ -177,3 +179,16 @@ def test_a_replayed_call_is_quick():
     ft.block_until_ready(f(xs))
     print(f"a replayed call of 10 arrays: {np.median(times) * 1e6:.1f} us")
     assert np.median(times) < 100e-6
+
+
+@pytest.mark.parametrize("name", test_cuda_convolutions.ROWS)
+def test_convolutions_by_cudnn(name, monkeypatch):
+    pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
+    monkeypatch.setenv("FUNTORCH_CUDNN", "1")
+    cudnn.cudnn_of.cache_clear()
+    f, g, args = test_cuda_convolutions.functions(name)
+    for h in (f, g):
+        got, want = ft.jit(h)(*ft.device_put(args, "cuda:0")), ft.jit(h)(*args)
+        for a, b in zip(*map(ft.tree.leaves, (got, want)), strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-3)
+    cudnn.cudnn_of.cache_clear()
