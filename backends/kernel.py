@@ -415,7 +415,7 @@ def run_kernel(kernel: Kernel, buffers: Sequence[np.ndarray]) -> None:
             else:
                 params = dict(op.attr or {})
                 result = params.pop("result", None)
-                value = primitives[op.name].eager(np, *args, **params)
+                value = primitives[op.name].eager(np, *np.broadcast_arrays(*args), **params)
                 value = value if result is None else value[result]
             values.append(np.asarray(value))
         for s in kernel.stores:

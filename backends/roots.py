@@ -22,6 +22,7 @@ from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
 from .products import (
+    BYTES,
     CPU_PRODUCTS,
     FLOATS,
     Products,
@@ -118,6 +119,12 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
+
+
+def _narrows(eqn: Eqn) -> bool:
+    """Tell whether floats become bytes: these are quicker to read than to make again."""
+    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    return eqn.prim.name == "convert" and given.kind == "f" and out == BYTES
 
 
 # ---------------------------------------------------------------------- roots
@@ -332,7 +339,7 @@ class Program:
         repeated: set[Var] = set()  # spread out by a broadcast
         for eqn in reversed(self.jaxpr.eqns):
             how = self.kinds[eqn]
-            heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
+            heavy = how == "scalar" and (ELEMENTWISE[eqn.prim.name].heavy or _narrows(eqn))
             for v in eqn.outvars:
                 often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size != 1)
                 if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):

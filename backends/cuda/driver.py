@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from funtorch import hardware
 from funtorch.hardware import Device
 
 from . import nvrtc
+from .conditional import Conditional
 from .gemm import Gemm
 from .libraries import KINDS, blas_of
 from .program import LaunchPlan
@@ -43,6 +45,7 @@ class Driver:
             self.arch = f"sm_{found.compute_capability}"
             self.capturing = cuda.Stream(non_blocking=True)
         self.runtime = cuda.runtime
+        self.only = contextlib.nullcontext() if len(hardware.gpus()) == 1 else None
         self.stream: Any = None  # while work is captured: the stream that it goes to
         self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
@@ -54,7 +57,7 @@ class Driver:
 
     def here(self) -> Any:
         """Return the context in which the GPU is the current one."""
-        return self.cupy.cuda.Device(self.device.id)
+        return self.only or self.cupy.cuda.Device(self.device.id)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> Any:
         """Return an uninitialised array, from CuPy's pool of memory."""
@@ -155,9 +158,32 @@ class Driver:
                 self.stream = None
                 found.append(self.capturing.end_capture())
 
+    @contextlib.contextmanager
+    def capturing_to(self) -> Iterator[None]:
+        """Let work go to the stream that is captured, while the caller captures it."""
+        with self.capturing:
+            self.stream = self.capturing
+            try:
+                yield
+            finally:
+                self.stream = None
+
+    @functools.cached_property
+    def conditional(self) -> Conditional | str:
+        """Conditional nodes of graphs; or why there are none, as a trial on this GPU found."""
+        if os.environ.get("FUNTORCH_CUDA_CONDITIONAL", "").strip() == "0":
+            return "FUNTORCH_CUDA_CONDITIONAL=0 says so"
+        try:
+            with self.lock, self.here():
+                made = Conditional(self)
+                made.self_test()
+        except Exception as error:  # whatever is wrong with them, programs do without
+            return str(error) or type(error).__name__
+        return made
+
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""
-        graph.launch(stream=self.current)
+        graph.launch()  # on the current stream
 
 
 @functools.cache

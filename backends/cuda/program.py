@@ -39,6 +39,7 @@ from ..plan import (
     Table,
     Wait,
     While,
+    writes,
 )
 from .attention import print_attention
 from .code import CudaCode
@@ -65,6 +66,7 @@ __all__ = [
     "Slice",
     "Until",
     "check_launches",
+    "each",
     "launch_plan",
 ]
 
@@ -93,6 +95,7 @@ class Run:
     code: int
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
+    source: str = field(default="", compare=False)  # the user's line that it is for
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -103,11 +106,12 @@ class Copy:
     """Copy bytes."""
 
     target: At
-    source: At
+    origin: At
     nbytes: int
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"copy {self.nbytes} bytes from {self.source} to {self.target}"
+        return f"copy {self.nbytes} bytes from {self.origin} to {self.target}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Clear:
 
     target: At
     nbytes: int
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"clear {self.nbytes} bytes at {self.target}"
@@ -129,6 +134,7 @@ class Product:
     a: At
     b: At
     out: At
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
@@ -142,6 +148,7 @@ class Rule:
     params: dict[str, Any] = field(hash=False)
     ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
     outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         made = ", ".join(str(at) for at, _, _ in self.outs)
@@ -278,6 +285,19 @@ def _loop_lines(found: Sequence[Carry], indent: str) -> Iterator[str]:
         yield f"{indent}  r{c.old} to r{c.new} from {c.init}: {c.home} {there}"
 
 
+def each(instructions: Sequence[Instruction]) -> Iterator[Instruction]:
+    """Yield the instructions of a list, and those inside of loops and branches."""
+    for x in instructions:
+        yield x
+        if isinstance(x, (Repeat, Until)):
+            yield from each(x.body)
+        if isinstance(x, Until):
+            yield from each(x.cond)
+        if isinstance(x, Choose):
+            for branch in x.branches:
+                yield from each(branch)
+
+
 # ---------------------------------------------------------------------------------------- writing
 @dataclass(eq=False)
 class _Frame:
@@ -398,11 +418,15 @@ class _Writer:
     # ---------------------------------------------------------------- steps
     def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
         frame = _Frame(layout, params, results, arena)
+        made = {v: str(e.source) for e in layout.plan.jaxpr.eqns for v in e.outvars}
         for k, step in enumerate(layout.plan.steps):
+            done = len(self.out)
             if isinstance(step, (Scan, While, Branch)):
                 getattr(self, type(step).__name__.lower())(frame, step, layout.loops[k])
             elif not isinstance(step, Nothing):
                 getattr(self, type(step).__name__.lower())(frame, step)
+            lines = ", ".join(dict.fromkeys(made[v] for v in writes(step) if v in made))
+            self.out[done:] = [_from(x, lines) for x in self.out[done:]]
         for v, k in layout.copies:
             self.copy(results[k], self.at(frame, v), nbytes(v))
 
@@ -465,7 +489,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
+            left, right, to = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, to))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -598,6 +623,12 @@ class _Writer:
         self.out.append(Choose(self.at(frame, which), np.dtype(which.aval.dtype), found))
 
 
+def _from(x: Instruction, lines: str) -> Instruction:
+    """Return an instruction that says whose lines it is for; what is inside of loops says so."""
+    plain = not isinstance(x, (Repeat, Until, Choose))
+    return replace(x, source=lines) if plain and lines else x
+
+
 class _Held:
     """A constant that no program has."""
 
@@ -680,7 +711,7 @@ def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: Lau
             need(x.args[-1], code.scratch, x)
         elif isinstance(x, Copy):
             need(x.target, x.nbytes, x)
-            need(x.source, x.nbytes, x)
+            need(x.origin, x.nbytes, x)
         elif isinstance(x, Clear):
             need(x.target, x.nbytes, x)
         elif isinstance(x, Product):

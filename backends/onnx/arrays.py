@@ -140,15 +140,17 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     out = eqn.outvars[0].aval
     if not (dtypes.is_float(x.dtype) or dtypes.is_integer(x.dtype)):
         raise NotExpressible(f"of {x.dtype.name} has no counterpart")
-    if out.dtype != x.dtype:
-        a, b = g.cast(a, out.dtype), g.cast(b, out.dtype)
+    multiply = "MatMulInteger" if _of_bytes(eqn) else "MatMul"
     lead = tuple(range(len(ba)))
     plain = (ba, bb) == (lead, lead) and len(ca) == 1
     if plain and x.ndim == y.ndim == len(lead) + 2 and cb[0] == len(lead):
         a = a if ca[0] == x.ndim - 1 else g.transpose(a, [*lead, x.ndim - 1, x.ndim - 2])
-        return g.op("MatMul", a, b)
+        return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
     if plain and x.ndim == y.ndim == len(lead) + 2 and ca[0] == x.ndim - 1:
-        return g.op("MatMul", a, g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2]))
+        b = g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2])
+        return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
+    if out.dtype != x.dtype:
+        a, b = g.cast(a, out.dtype), g.cast(b, out.dtype)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     left, right = ([""] * v.ndim for v in (x, y))
     for i, j in (*zip(ba, bb, strict=True), *zip(ca, cb, strict=True)):
@@ -162,10 +164,23 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     return g.op("Einsum", a, b, equation=f"{''.join(left)},{''.join(right)}->{result}")
 
 
+def _of_bytes(eqn: Eqn) -> bool:
+    """Tell whether a product is one of int8 that is summed in int32."""
+    return (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) == (np.int8, np.int32)
+
+
+def _multiplied(g: Graph, operator: str, xs: Sequence[str], given: Any, out: Any) -> str:
+    """Write a product of matrices whose operands may have to become another dtype first."""
+    if operator == "MatMul" and out != given:
+        xs = [g.cast(x, out) for x in xs]
+    return g.op(operator, *xs)
+
+
 def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
     p = eqn.params
     shape, dtype = _shape(eqn), eqn.invars[0].aval.dtype
-    if not dtypes.is_float(dtype):
+    of_bytes = _of_bytes(eqn)
+    if not (dtypes.is_float(dtype) or of_bytes):
         raise NotExpressible(f"of {dtype.name} has no counterpart")
     padding = p["padding"]
     _not_empty(eqn)
@@ -177,10 +192,11 @@ def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
         x = padded(g, x, g.const(0, dtype), shape, lo, hi, gaps)
         padding = [(0, 0)] * len(padding)
     out = eqn.outvars[0].aval.dtype
-    if out != dtype:
+    if out != dtype and not of_bytes:
         x, w = g.cast(x, out), g.cast(w, out)
+    operator = "ConvInteger" if of_bytes else "Conv"
     return g.op(
-        "Conv", x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
+        operator, x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
         pads=[pair[k] for k in (0, 1) for pair in padding],
     )  # fmt: skip
 
@@ -225,9 +241,9 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
     def rule(g: Graph, eqn: Eqn, x: str, updates: str, *indices: str) -> str:
         aval = eqn.invars[0].aval
         found, inside = _indices(g, eqn, indices, 2)
+        if inside is not None and neutral is None:
+            return _scatter_inside(g, eqn, x, updates, found, inside)
         if inside is not None:
-            if neutral is None:
-                raise NotExpressible("that drops what is outside has no counterpart")
             mask = g.reshape(inside, [*_shape(eqn, 2), *[1] * (aval.ndim - len(indices))])
             none = g.const(neutral(aval.dtype), aval.dtype)
             updates = g.op("Where", mask, updates, none)
@@ -239,6 +255,21 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
     return rule
 
 
+def _scatter_inside(g: Graph, eqn: Eqn, x: str, updates: str, found: str, inside: str) -> str:
+    """Scatter what is outside into one more row, which is cut off again."""
+    shape, order = _shape(eqn), _leading(eqn)
+    count, rows = len(eqn.params["axes"]), shape[order[0]]
+    beyond = [g.ints([rows]), *([g.const([0] * (count - 1), np.int64)] if count > 1 else ())]
+    where = g.op("Concat", *beyond, axis=0) if count > 1 else beyond[0]
+    wide = g.reshape(inside, [*_shape(eqn, 2), 1])
+    places = g.op("Where", wide, found, where)
+    ends = g.const([0] * len(shape) + [1] + [0] * (len(shape) - 1), np.int64)
+    zero = g.const(0, eqn.invars[0].aval.dtype)
+    longer = g.op("Pad", g.transpose(x, order), ends, zero)
+    out = g.op("ScatterND", longer, places, updates)
+    return g.transpose(g.cut(out, [0], [0], [rows]), [order.index(d) for d in range(len(shape))])
+
+
 def _end(largest: bool) -> Callable[[np.dtype], Any]:
     def end(dtype: np.dtype) -> Any:
         if dtypes.is_float(dtype):
@@ -247,15 +278,6 @@ def _end(largest: bool) -> Callable[[np.dtype], Any]:
         return info.max if largest else info.min
 
     return end
-
-
-def _sort(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
-    if eqn.params["num_keys"] != 1:
-        raise NotExpressible("by several keys has no counterpart")
-    axis, shape = eqn.params["axis"], _shape(eqn)
-    count = g.ints([shape[axis]])
-    values, order = g.op("TopK", xs[0], count, outputs=2, axis=axis, largest=0)
-    return [values, *(g.op("GatherElements", x, order, axis=axis) for x in xs[1:])]
 
 
 # ------------------------------------------------------------------------------ windows
@@ -315,7 +337,7 @@ ARRAYS: dict[str, Rule] = {
     "scatter_add": _scatter("add", lambda dtype: 0),
     "scatter_mul": _scatter("mul", lambda dtype: 1),
     "scatter_min": _scatter("min", _end(True)), "scatter_max": _scatter("max", _end(False)),
-    "sort": _sort, "windows": _windows,
+    "windows": _windows,
     "reduce_window_max": _pooled("MaxPool"), "reduce_window_min": _pooled("MaxPool", "Neg"),
     "reduce_window_sum": _pooled("sum"),
 }  # fmt: skip
