@@ -72,7 +72,7 @@ test-lowest:
 docs: $(VENV)/.installed-docs
 	FUNTORCH_CACHE_DIR=off $(BIN)/python docs/site/build.py $(ARGS)
 
-dist: $(VENV)/.installed-release
+dist: $(VENV)/.installed-test
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*

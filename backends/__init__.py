@@ -4,7 +4,7 @@ from .budget import Fitted, fit
 from .buffers import pool
 from .cache import clear as clear_disk
 from .cache import spelled
-from .compile import compile_jaxpr
+from .compile import compile_jaxpr, kept_by
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
 from .onnx import to_onnx
@@ -21,6 +21,7 @@ __all__ = [
     "cost_analysis",
     "explain_program",
     "fit",
+    "kept_by",
     "memory_analysis",
     "pool",
     "spelled",

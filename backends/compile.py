@@ -10,7 +10,7 @@ import numpy as np
 
 from funtorch.config import config
 from funtorch.hardware import CPU, Device
-from funtorch.jaxpr import Jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr
 
 from . import cache
 from .cpu.blas import library_of
@@ -18,18 +18,24 @@ from .cpu.codegen import kept_code, object_code, start_compiler
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
 from .cuda import linalg  # noqa: F401  (registers its rules)
+from .cuda.attention import has_kernel
 from .cuda.runtime import compile_for
 from .eager import eager_program
 from .fuse import fuse
 from .layout import lay_out
 from .plan import Call, Dot, Plan, Step, plans_of
 
-__all__ = ["compile_jaxpr", "plan_of"]
+__all__ = ["compile_jaxpr", "kept_by", "plan_of"]
 
 
 def plan_of(jaxpr: Jaxpr) -> Plan:
     """Return the steps that a simplified program is compiled to."""
     return fuse(jaxpr)
+
+
+def kept_by(device: Device) -> Callable[[Eqn], bool] | None:
+    """Return which equations with an expansion a device has code of its own for; None for none."""
+    return None if device == CPU else has_kernel
 
 
 def compile_jaxpr(

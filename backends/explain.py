@@ -16,6 +16,7 @@ from .compile import plan_of
 from .cost import Cost, equation_cost, kernel_cost, memory_analysis, step_bytes
 from .layout import Layout, lay_out, nbytes
 from .plan import (
+    Attention,
     Branch,
     Call,
     Conv,
@@ -116,6 +117,7 @@ _KINDS: dict[type, tuple[str, _Describe]] = {
     Wait: ("wait", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Table: ("table", lambda s: s.what),  # type: ignore[union-attr]
     Running: ("running", lambda s: s.name),  # type: ignore[union-attr]
+    Attention: ("attention", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Sort: ("sort", lambda s: f"{s.rows} of {s.n}"),  # type: ignore[union-attr]
     Call: ("eager", lambda s: s.eqn.prim.name),  # type: ignore[union-attr]
     Scan: ("scan", lambda s: f"{s.eqn.params['length']} times"),  # type: ignore[union-attr]

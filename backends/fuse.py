@@ -26,7 +26,7 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Call, Library, Nothing, Plan, Step, Talk
+from .plan import Attention, Call, Library, Nothing, Plan, Step, Talk
 from .products import CPU_PRODUCTS, Products
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
@@ -363,6 +363,8 @@ def fuse(
             planner.append(running(eqn), eqn.outvars, operands)
         elif how == "nothing":
             planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
+        elif how == "attention":
+            planner.append(Attention(eqn), eqn.outvars, operands)
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":

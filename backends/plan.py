@@ -15,6 +15,7 @@ from funtorch.ops.lapack import Recipe
 from .kernel import Affine, Kernel
 
 __all__ = [
+    "Attention",
     "Branch",
     "Call",
     "Conv",
@@ -277,6 +278,13 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True)
 class Scan:
     """Run ``body`` ``length`` times; the equation is one of the scan primitive."""
 
@@ -303,7 +311,7 @@ class Branch:
 
 Step = (
     Launch | Dot | Conv | Fourier | Table | Running | Sort | Library | Talk | Wait | Nothing | Call
-    | Scan | While | Branch
+    | Attention | Scan | While | Branch
 )  # fmt: skip
 
 

@@ -98,7 +98,9 @@ def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> t
     while at not in held and at in eqn_of and eqn_of[at] in moves:
         eqn = eqn_of[at]
         x = eqn.invars[0]
-        found = moved(eqn, where, len(shape)) if isinstance(x, Var) else None
+        if not isinstance(x, Var):
+            break
+        found = moved(eqn, where, len(shape))
         if found is None:
             break
         where, at = found, x

@@ -22,6 +22,7 @@ from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
 from .plan import Conv, Dot
 from .products import (
+    BYTES,
     CPU_PRODUCTS,
     FLOATS,
     Products,
@@ -37,6 +38,8 @@ from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+KEPT = ("attention", "attention_grad")
+"""What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
 _STEPS = (
     "nothing",
@@ -48,6 +51,7 @@ _STEPS = (
     "table",
     "running",
     "sort",
+    "attention",
 )  # have steps
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
@@ -67,8 +71,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     """Return how an equation is compiled.
 
     That is 'scalar', 'move', 'iota', 'indexed', 'update', 'reduce', 'cumulate', 'dot', 'conv',
-    'fft', 'table', 'running', 'sort', 'library', 'talk', 'call', 'barrier', or 'nothing' where
-    there is nothing to do.
+    'fft', 'table', 'running', 'sort', 'attention', 'library', 'talk', 'call', 'barrier', or
+    'nothing' where there is nothing to do.
     """
     name, avals = eqn.prim.name, [v.aval for v in (*eqn.invars, *eqn.outvars)]
     if name == BARRIER:
@@ -82,6 +86,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if recipe is None else "library"
     if any(a.dtype not in KINDS or a.size == 0 for a in avals):
         return "call"
+    if name in KEPT:
+        return "attention"
     if name in TALKS and talks(eqn):
         return "talk"
     if name == "fft_table":
@@ -113,6 +119,12 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
     if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
         return "conv" if avals[0].dtype in FLOATS else "call"
     return "call"
+
+
+def _narrows(eqn: Eqn) -> bool:
+    """Tell whether floats become bytes: these are quicker to read than to make again."""
+    given, out = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    return eqn.prim.name == "convert" and given.kind == "f" and out == BYTES
 
 
 # ---------------------------------------------------------------------- roots
@@ -327,7 +339,7 @@ class Program:
         repeated: set[Var] = set()  # spread out by a broadcast
         for eqn in reversed(self.jaxpr.eqns):
             how = self.kinds[eqn]
-            heavy = how == "scalar" and ELEMENTWISE[eqn.prim.name].heavy
+            heavy = how == "scalar" and (ELEMENTWISE[eqn.prim.name].heavy or _narrows(eqn))
             for v in eqn.outvars:
                 often = len(sinks.get(v, ())) > 1 or (v in repeated and v.aval.size != 1)
                 if heavy and often and (v in repeated or eqn.prim.name not in _QUICK):

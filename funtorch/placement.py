@@ -8,9 +8,9 @@ arrays on the CPU pay nothing for there being others.
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -103,18 +103,20 @@ class Deleted:
 class DeviceArray(ArrayImpl):
     """A concrete array in the memory of a GPU: one CuPy buffer that nobody writes to.
 
-    ``_pending`` holds what an asynchronous copy to the host has begun.
+    ``_pending`` holds what an asynchronous copy to the host has begun, ``_address`` where the
+    buffer is, if it is row-major and aligned as kernels want it, else 0.
     """
 
-    __slots__ = ("_buffer", "_pending")
+    __slots__ = ("_address", "_buffer", "_pending")
 
-    def __init__(self, buffer: Any, weak_type: bool = False, kind: int = 0) -> None:
+    def __init__(
+        self, buffer: Any, weak_type: bool = False, kind: int = 0, address: int = 0
+    ) -> None:
         self._buffer = buffer
         self._weak = weak_type
         self._kind = kind
+        self._address = address
         self._pending: Any = None
-        key = id(self)
-        _living[key] = weakref.ref(self, lambda _: _living.pop(key, None) and None)
 
     @property
     def aval(self) -> ShapedArray:  # type: ignore[override]
@@ -166,12 +168,10 @@ class DeviceArray(ArrayImpl):
         self._pending = copied, ready
 
 
-_living: dict[int, weakref.ref[DeviceArray]] = {}
-
-
 def largest_arrays(count: int = 5) -> str:
     """Return a list of the largest arrays that GPUs hold, for errors."""
-    arrays = [a for a in [ref() for ref in list(_living.values())] if a is not None]
+    arrays = [x for x in gc.get_objects() if type(x) is DeviceArray]
+    arrays = [x for x in arrays if hasattr(x, "_buffer") and type(x._buffer) is not Deleted]
     found = [(a.size * a.dtype.itemsize, a.aval.str_short()) for a in arrays]
     shown = [f"  {n} bytes: {kind}" for n, kind in sorted(found, reverse=True)[:count]]
     return "\n".join(["the largest arrays on the GPU:", *shown] if shown else [])
@@ -205,7 +205,7 @@ def delete(x: Any, why: str) -> None:
         return
     gone = Deleted(buffer.shape, buffer.dtype, why)
     if type(x) is DeviceArray:
-        x._buffer = gone
+        x._buffer, x._address = gone, 0
     else:
         x._data = gone
     x._kind = 0

@@ -20,8 +20,19 @@ import ml_dtypes
 import numpy as np
 
 from funtorch import hardware
+from funtorch.config import config
 
-__all__ = ["Communicator", "Groups", "Pending", "Ranks", "launched", "started", "world"]
+__all__ = [
+    "Communicator",
+    "Groups",
+    "Pending",
+    "Ranks",
+    "end_all",
+    "threads_may_talk",
+    "launched",
+    "started",
+    "world",
+]
 
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun"),
@@ -120,6 +131,32 @@ class Communicator:
         if found is None:
             raise ValueError(f"rank {self.rank} of {self.size} is in none of the groups {groups}")
         return found
+
+    @functools.cached_property
+    def host(self) -> Communicator:
+        """The processes on this one's machine; all must ask for the first time together."""
+        if self.comm is None:
+            return self
+        return Communicator(self.comm.Split_type(_mpi().COMM_TYPE_SHARED, self.rank))
+
+    def in_turn(self, work: Callable[[], Any]) -> Any:
+        """Do work that leaves something on disk: one process of each machine first, then the rest.
+
+        Raises:
+            RuntimeError: the first one could not do it.
+        """
+        result, error = None, None
+        if self.host.rank == 0:
+            try:
+                result = work()
+            except Exception as raised:
+                error = raised
+        why = self.host.bcast_object(None if error is None else f"{type(error).__name__}: {error}")
+        if error is not None:
+            raise error
+        if why is not None:
+            raise RuntimeError(f"another rank has failed: {why}")
+        return result if self.host.rank == 0 else work()
 
     # ------------------------------------------------------------------------------- buffers
     def allreduce(self, buffer: np.ndarray, operation: str = "sum") -> np.ndarray:
@@ -302,8 +339,23 @@ def _joined(count: int, who: str) -> Any:
         )
     _compare_versions(comm.allgather(_versions()))
     hardware.processes.index, hardware.processes.count = comm.Get_rank(), comm.Get_size()
+    _share_processors(comm)
     sys.excepthook = _ending_all(sys.excepthook)
     return comm
+
+
+def _share_processors(comm: Any) -> None:
+    """Divide the processors of a machine between its processes, unless somebody has."""
+    if config.threads is not None or any(os.environ.get(name) for name in _THREADS):
+        return
+    affinity = getattr(os, "sched_getaffinity", None)
+    own = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+    host = comm.Split_type(_mpi().COMM_TYPE_SHARED, comm.Get_rank())
+    same = [x for x in host.allgather(own) if x == own]
+    config.update("threads", max(len(own) // len(same), 1))
+
+
+_THREADS = ("FUNTORCH_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def _versions() -> dict[str, str]:
@@ -337,11 +389,21 @@ def _ending_all(hook: Callable[..., Any]) -> Callable[..., Any]:
     def ended(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         hook(kind, error, trace)
         print(f"rank {_here[0].rank if _here else '?'} failed: all ranks end", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _mpi().COMM_WORLD.Abort(1)
+        end_all()
 
     return ended
+
+
+def end_all() -> None:
+    """End all processes at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _mpi().COMM_WORLD.Abort(1)
+
+
+def threads_may_talk() -> bool:
+    """Tell whether several threads of a process may use MPI at a time."""
+    return _mpi().Query_thread() == _mpi().THREAD_MULTIPLE
 
 
 @dataclass(frozen=True)

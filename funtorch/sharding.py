@@ -307,15 +307,20 @@ class PartitionSpec(tuple):
     __slots__ = ()
 
     def __new__(cls, *partitions: Any) -> PartitionSpec:
-        return super().__new__(
-            cls, [tuple(p) if isinstance(p, (list, tuple)) else p for p in partitions]
-        )
+        return super().__new__(cls, map(_entry, partitions))
 
     def __repr__(self) -> str:
         return f"PartitionSpec({', '.join(map(repr, self))})"
 
     def __reduce__(self) -> Any:
         return PartitionSpec, tuple(self)
+
+
+def _entry(p: Any) -> Any:
+    """Return an entry in the one way to spell it."""
+    if not isinstance(p, (list, tuple)):
+        return p
+    return tuple(p) if len(p) > 1 else p[0] if p else None
 
 
 P = PartitionSpec

@@ -36,7 +36,7 @@ def step(model, state):
     updates, state = optimizer.update(grads, state, model)
     return optim.apply_updates(model, updates), state, value
 
-for _ in range(100):
+for _ in range(300):
     model, state, value = step(model, state)
 assert value < 0.05, value
 assert np.allclose(ft.jit(ft.numpy.linalg.inv)(2 * np.eye(3)), np.eye(3) / 2)

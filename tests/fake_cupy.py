@@ -126,6 +126,7 @@ class ndarray:
             return self
         self = object.__new__(cls)
         self._a, self._memory, self._device = a, None, cuda._current
+        self._keeps = cuda.owner(a.ctypes.data)
         return self
 
     def __array__(self, *args, **kwargs):
@@ -386,6 +387,7 @@ class _Memory:
         self.raw = np.frombuffer(memory_at(self.held.ctypes.data, self.held.size), np.uint8)
         self.ptr = -(-self.held.ctypes.data // 256) * 256
         self.size = size
+        cuda.memories[self.ptr] = self
 
 
 class UnownedMemory:
@@ -599,6 +601,7 @@ class _Cuda:
         self._own = _Own()
         self.limit = 1 << 40  # bytes in the GPU
         self.taken, self.blocks, self.free = 0, {}, {}
+        self.memories = weakref.WeakValueDictionary()
 
     def run_kernels(self, text, function, grid, block, shared, args):
         raise Refused("no kernels in this test")
@@ -640,6 +643,11 @@ class _Cuda:
             if start <= ptr <= start + size:
                 return ptr, start + size - ptr
         raise Refused(f"address {ptr} is in no memory of the GPU")
+
+    def owner(self, ptr):
+        """Return the memory that an address is in, None if it is no memory of the GPU."""
+        found = [m for start, m in self.memories.items() if start <= ptr <= start + m.size]
+        return found[0] if found else None
 
     def alloc_pinned_memory(self, size):
         assert isinstance(size, int)

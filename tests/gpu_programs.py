@@ -44,6 +44,20 @@ ADAM = optim.adamw(1e-2)
 PARAMS = {"w": normal(7, 16), "b": normal(16), "v": normal(16, 3)}
 
 
+def attended(q, k, v, **options):
+    return nn.dot_product_attention(q, k, v, is_causal=True, **options)
+
+
+def layered(params, x):
+    """A loop over layers of attention, whose gradient recomputes them."""
+
+    def layer(x, w):
+        q, k, v = fnp.split((x @ w).reshape(2, 9, 2, 12), 3, -1)
+        return x + attended(q, k, v).reshape(2, 9, 8), None
+
+    return lax.scan(ft.remat(layer), x, params)[0]
+
+
 def train(params, state, x, y):
     def loss(p):
         return ((fnp.tanh(x @ p["w"] + p["b"]) @ p["v"] - y) ** 2).mean()
@@ -70,6 +84,20 @@ STEPS = {
     "adamw": (train, PARAMS, ADAM.init(PARAMS), normal(10, 7), normal(10, 3)),
     "attention": (
         ft.grad(squares(attend), (0, 1, 2)), *(normal(2, 3, 5, 4, seed=k) for k in range(3))
+    ),
+    "attention of all kinds": (
+        lambda q, k, v, m: (
+            ft.vmap(ft.grad(lambda q: (attended(q, k, v) ** 2).sum()))(fnp.stack([q, q + 1])),
+            nn.dot_product_attention(q, k, v, bias=m, local_window_size=(3, 2)),
+            ft.grad(lambda m: (attended(q, k, v, bias=m) ** 2).sum())(m),
+            ft.jvp(lambda k: attended(q, k, v), (k,), (v,))[1],
+            ft.hvp(lambda q: (attended(q, k, v) ** 2).sum(), (q,), (q,)),
+            ft.autocast(attended)(q, k, v).astype(ml_dtypes.bfloat16),
+        ),
+        normal(2, 9, 4, 8), normal(2, 9, 2, 8), normal(2, 9, 2, 8, seed=3), normal(4, 9, 9),
+    ),
+    "layers of attention": (
+        ft.grad(squares(layered), (0, 1)), normal(3, 8, 24) / 9, normal(2, 9, 8)
     ),
     "convolution": (ft.grad(convolve, (0, 1)), normal(2, 3, 9, 8), normal(4, 3, 3, 3)),
     "products": (

@@ -9,9 +9,9 @@ import numpy as np
 MESH = (2, 2)
 NAMES = ("a", "b")
 rng = np.random.default_rng(3)
-X = rng.normal(size=(8, 4)).astype(np.float32)
-W = rng.normal(size=(4, 6)).astype(np.float32)
-V = rng.normal(size=(4,)).astype(np.float32)
+X = rng.normal(size=(8, 4))
+W = rng.normal(size=(4, 6))
+V = rng.normal(size=(4,))
 ARGS = {"X": X, "W": W, "V": V}
 
 AB = (("a", "b"),)
@@ -261,15 +261,19 @@ def total(ft, f):
 
 
 def run(ft, mesh, P, gather, only=None):
-    """Return what all cases give, and their derivatives, with and without jit."""
-    found = {}
+    """Yield (how, results by name) of all cases, and of derivatives of some."""
+    functions, arguments = {}, {}
     for name in [*CASES, *UNCHECKED]:
         if only is not None and name != only:
             continue
-        f, args = mapped(ft, mesh, P, name)
-        found[name] = gather(ft.jit(f)(*args))
-        found[f"{name}, eager"] = gather(f(*args))
+        functions[name], arguments[name] = mapped(ft, mesh, P, name)
         if name in OUTSIDE:
-            g = ft.grad(total(ft, f), tuple(range(len(args))))
-            found[f"grad of {name}"] = gather(ft.jit(g)(*args))
-    return found
+            both = tuple(range(len(arguments[name])))
+            functions[f"grad of {name}"] = ft.grad(total(ft, functions[name]), both)
+            arguments[f"grad of {name}"] = arguments[name]
+
+    def everything(given):
+        return {name: f(*given[name]) for name, f in functions.items()}
+
+    yield "compiled", {k: gather(v) for k, v in ft.jit(everything)(arguments).items()}
+    yield "eager", {k: gather(v) for k, v in everything(arguments).items()}

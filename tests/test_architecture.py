@@ -40,6 +40,7 @@ FLOORS = {
     "funtorch.processes": 0,
     "funtorch.sharding": 0,
     "funtorch.openblas": 0,
+    "funtorch.watch": 0,
     "funtorch.tracebacks": 0,
     "funtorch.tree_util": 0,
     "funtorch.core": 1,

@@ -169,7 +169,7 @@ def test_out_of_memory_names_the_program(cupy, monkeypatch):
     x = ft.device_put(normal(100, 3), "cuda:0")
     text = cuda.run_kernels
     monkeypatch.setattr(cuda, "run_kernels", lambda *a: None)
-    f(x)
+    f(x[:10])
     monkeypatch.setattr(cuda, "limit", cuda.taken + 2000)
     with pytest.raises(MemoryError, match=r"(?s)the program needs .* the largest:.*test_cuda_pro"):
         f(x)

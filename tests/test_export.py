@@ -228,7 +228,7 @@ def test_threads_call_a_library_that_solves(tmp_path):
 
 def test_what_a_library_cannot_hold_is_named(tmp_path):
     exported = export.export(jnp.linalg.eigh)(SPEC((3, 3), "float32"))
-    with pytest.raises(NotImplementedError, match="calls LAPACK's .* link='bundle'"):
+    with pytest.raises(NotImplementedError, match=r"calls LAPACK's .* link='bundle'"):
         exported.to_shared(tmp_path / "m.so")
     with pytest.raises(ValueError, match="link='static' is neither 'alone' nor 'bundle'"):
         exported.to_shared(tmp_path / "m.so", link="static")

@@ -1,6 +1,7 @@
 """jit: what it does with arguments, its look-ups, its stages; against JAX where that is there."""
 
 import functools
+import inspect
 import re
 import sys
 
@@ -390,3 +391,9 @@ def test_the_only_device_may_be_named():
     assert float(f(1.0)) == 2.0
     with pytest.raises(ValueError, match="jit: there is no device tpu"):
         ft.jit(lambda x: x, backend="tpu")
+
+
+def test_a_jitted_function_has_the_signature_of_what_it_runs():
+    f = ft.jit(lambda x, y=2, *, z: x + y + z)
+    for follow in (True, False):
+        assert str(inspect.signature(f, follow_wrapped=follow)) == "(x, y=2, *, z)"

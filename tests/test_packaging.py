@@ -1,11 +1,14 @@
 """The wheel holds the whole package, installs elsewhere, and importing it loads nothing heavy."""
 
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -58,16 +61,23 @@ def packages_in_tree() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the sources: a build/ folder may hold deleted modules."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist from a copy of the sources: a build/ folder may hold deleted modules."""
     source = tmp_path_factory.mktemp("source")
-    for name in ["pyproject.toml", "README.md", "LICENSE"]:
-        shutil.copy(ROOT / name, source / name)
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    leave = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist", ".*")
+    shutil.copytree(ROOT, source / "tree", ignore=leave)
+    options = ["--sdist", "--no-isolation", "--outdir", source]
+    run(sys.executable, "-m", "build", *options, source / "tree", cwd=source)
+    (built,) = source.glob("funtorch-*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    """Build the wheel from the sdist, as whoever gets only that does."""
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", "dist"]
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", *options, ".", cwd=source)
-    (built,) = (source / "dist").glob("funtorch-*.whl")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", *options, sdist, cwd=sdist.parent)
+    (built,) = (sdist.parent / "dist").glob("funtorch-*.whl")
     return built
 
 
@@ -116,6 +126,40 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     code = {n for n in names if ".dist-info/" not in n}
     assert code == expected | {"funtorch/py.typed"}
     assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_sdist_holds_sources_tests_and_pages(sdist: Path, wheel: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        inside = {n.partition("/")[2] for n in archive.getnames()}
+    patterns = ["*.md", "*.toml", "*.cff", "Makefile", "LICENSE", "docs/**/*.*", "examples/*.py"]
+    patterns += ["tests/**/*.py", "tests/*.json", "tests/*.hpp", "benchmarks/*.py"]
+    wanted = {p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern)}
+    missing = {n for n in wanted if "__pycache__" not in n} - inside
+    assert not missing, f"MANIFEST.in does not take {sorted(missing)[:10]}"
+    assert not [n for n in inside if n.endswith(".pyc")]
+    pytest.importorskip("twine")
+    run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=sdist.parent)
+
+
+def test_versions_and_bounds_agree() -> None:
+    text = {n: (ROOT / n).read_text(encoding="utf-8") for n in ("CHANGELOG.md", "CITATION.cff")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    version = project["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert version == importlib.import_module("funtorch").__version__
+    assert re.search(rf"^version: {re.escape(version)}$", text["CITATION.cff"], re.M)
+    assert "cff-version: 1.2.0" in text["CITATION.cff"]
+    for line in project["dependencies"]:  # what tests/lowest.py installs
+        assert re.fullmatch(r"[\w-]+>=\d+\.\d+(\.\d+)?", line), line
+
+
+def test_changelog_keeps_its_form() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    heads = [line for line in lines if line.startswith("## ")]
+    assert heads[0] == "## [Unreleased]"
+    assert all(re.fullmatch(r"## \[\d+\.\d+\.\d+\]( - \d{4}-\d\d-\d\d)?", h) for h in heads[1:])
+    kinds = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_wheel_imports_from_elsewhere(clean_python: Path, tmp_path: Path) -> None:

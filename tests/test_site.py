@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, its links lead somewhere, browsers can use it."""
+"""The documentation site builds without a warning, its links lead somewhere, browsers take it."""
 
 import contextlib
 import functools

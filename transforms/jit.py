@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import sys
 import types
@@ -124,6 +125,11 @@ class Jitted:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        # Asked for even by those who do not follow __wrapped__.
+        return inspect.signature(self.__wrapped__)
 
     def __repr__(self) -> str:
         return f"<jit of {self._name}>"

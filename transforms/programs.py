@@ -17,8 +17,10 @@ from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Var, stage
 from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
+from funtorch.processes import world
 from funtorch.spread import MESH
 from funtorch.treecode import builder
+from funtorch.watch import during
 
 from ..backends import (
     Explanation,
@@ -27,6 +29,7 @@ from ..backends import (
     cost_analysis,
     explain_program,
     fit,
+    kept_by,
     memory_analysis,
     spelled,
 )
@@ -48,12 +51,17 @@ jit_p = Primitive("jit", multiple_results=True)
 call_rules(jit_p)
 
 
+def simplified(jaxpr: Jaxpr, device: Device) -> Jaxpr:
+    """Return a program as it is compiled for a device."""
+    return simplify(jaxpr, kept_by(device))
+
+
 def compiled(
     jaxpr: Jaxpr, donated: frozenset[int] = frozenset(), device: Device = CPU
 ) -> Callable[[Sequence[Any]], list[Any]]:
     run = jaxpr.memo.get(("compiled", donated, device))
     if run is None:
-        run = compile_jaxpr(simplify(jaxpr), donated, device)
+        run = compile_jaxpr(simplified(jaxpr, device), donated, device)
         jaxpr.memo["compiled", donated, device] = run
     return run
 
@@ -76,7 +84,9 @@ def segment(
         a function of buffers, and the positions of inputs that it overwrites.
     """
     gone = _usable(jaxpr, donated)
-    spelling = None if config.debug_nans or config.debug_infs else spelled(simplify(jaxpr))
+    spelling = (
+        None if config.debug_nans or config.debug_infs else spelled(simplified(jaxpr, device))
+    )
     key = spelling, gone, device
     run = _segments.get(key)
     if run is None or spelling is None:
@@ -152,21 +162,30 @@ COMPILED_THERE = ("scatter", "scatter_add", "scatter_max", "scatter_min", "scatt
 def _compiled_there(prim: Primitive) -> Callable[..., Any]:
     """Return the rule that compiles a primitive, for each type of its arguments, and runs it."""
 
+    many = prim.multiple_results
+
     def rule(device: Device, *buffers: Any, **params: Any) -> Any:
         types = tuple((b.shape, b.dtype) for b in buffers)
         key = prim.name, types, tuple(sorted(params.items()))
         if key not in _singles:
             avals = [ShapedArray(*t) for t in types]
-            ins, out = [Var(a) for a in avals], Var(prim.type(*avals, **params))
-            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, [out])], [out])
+            made = prim.type(*avals, **params)
+            ins, outs = [Var(a) for a in avals], [Var(a) for a in (made if many else [made])]
+            _singles[key] = Jaxpr(ins, [Eqn(prim, ins, params, outs)], outs)
             if len(_singles) > _MOST_SINGLES:
                 _singles.popitem(last=False)
-        return compiled(_singles[key], device=device)(list(buffers))[0]
+        found = compiled(_singles[key], device=device)(list(buffers))
+        return found if many else found[0]
 
     return rule
 
 
-own_rules.update({name: _compiled_there(primitives[name]) for name in COMPILED_THERE})
+ATTENTION = ("attention", "attention_grad")
+"""Primitives that have kernels on a GPU, but no eager rule that is as good."""
+
+own_rules.update(
+    {name: _compiled_there(primitives[name]) for name in (*COMPILED_THERE, *ATTENTION)}
+)
 
 
 def _narrow_products(prim: Primitive) -> Callable[..., Any]:
@@ -243,7 +262,7 @@ class Program:
 
     def simplified(self) -> Jaxpr:
         """Return the program that is compiled."""
-        jaxpr = simplify(self.jaxpr)
+        jaxpr = simplified(self.jaxpr, self.device)
         if self.budget is not None and self.record.memory is None:
             self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
         return jaxpr if self.record.memory is None else self.record.memory.jaxpr
@@ -256,11 +275,14 @@ class Program:
     def _caller(self) -> Callable[[Sequence[ArrayImpl]], Any]:
         """Return the function from arrays, of the program's types and contiguous, to the result."""
         if self.device == MESH:
-            return functools.partial(_call_spread, self.jaxpr, self.consts, builder(self.out_tree))
+            build = builder(self.out_tree)
+            return functools.partial(_call_spread, self.jaxpr, self.consts, self.name, build)
         (run, scalars), build = self._runnable(), builder(self.out_tree)
         avals, place = self.jaxpr.out_avals, None if self.device == CPU else self.device
-        buffer = functools.partial(_buffer_on, self.device)
-        consts = [buffer(prepared(c)) for c in (*scalars, *self.consts)]
+        if place is None:
+            consts = [_buffer_here(prepared(c)) for c in (*scalars, *self.consts)]
+        else:
+            consts = [_array_on(place, prepared(c)) for c in (*scalars, *self.consts)]
         weak = [a.weak_type for a in avals]
         kinds = [kind_of(a.shape, a.dtype, a.weak_type, place) for a in avals]
         gone = [k - len(self.consts) for k in sorted(self.donated)]
@@ -271,8 +293,9 @@ class Program:
             return build([*map(ArrayImpl, outs, weak, kinds)])
 
         def call_there(arrays: Sequence[ArrayImpl]) -> Any:
-            outs = run([*consts, *map(buffer, arrays)])
-            return build([*map(DeviceArray, outs, weak, kinds)])
+            given = [x if type(x) is DeviceArray else _array_on(place, x) for x in arrays]
+            outs, where = run.on_arrays([*consts, *given])  # type: ignore[attr-defined]
+            return build([*map(DeviceArray, outs, weak, kinds, where)])
 
         if place is not None:
             call = call_there
@@ -316,29 +339,32 @@ class Program:
 
 # ------------------------------------------------------------------------------ spread programs
 def _call_spread(
-    jaxpr: Jaxpr, consts: Sequence[Any], build: Callable[[Any], Any], arrays: Sequence[Any]
+    jaxpr: Jaxpr,
+    consts: Sequence[Any],
+    name: str,
+    build: Callable[[Any], Any],
+    arrays: Sequence[Any],
 ) -> Any:
-    """Run the program of this process."""
-    return build(_run_spread(jaxpr, [*consts, *arrays]))
-
-
-def _run_spread(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
     """Run this process's part of a program of whole arrays, compiled for where their parts are."""
+    arrays = [*consts, *arrays]
     pieces = [piece_of(x) for x in arrays]
     shardings = tuple(p.sharding for p in pieces)
     found = jaxpr.memo.get(("spread", shardings))
     if found is None:
-        found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, pieces)
-    local, after = found
+        found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, name, pieces)
+    local, said, run, after = found
     buffers = [prepared(p.value)._data for p in pieces]
-    outs = compiled(local)([*local.consts, *buffers] if local.consts else buffers)
+    with during(said):
+        outs = run(buffers)
     weak = [a.weak_type for a in local.out_avals]
     values = map(ArrayImpl, outs, weak)
-    return [whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)]
+    return build([whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)])
 
 
-def _spread_program(jaxpr: Jaxpr, pieces: Sequence[Piece]) -> tuple[Jaxpr, list[Any]]:
-    """Return the program of this process, and where its results are."""
+def _spread_program(
+    jaxpr: Jaxpr, name: str, pieces: Sequence[Piece]
+) -> tuple[Jaxpr, Any, Callable[[Sequence[Any]], list[Any]], list[Any]]:
+    """Return the program of this process, what it says, its function, and where its results are."""
     after: list[Any] = []
 
     def run(*values: Any) -> list[Any]:
@@ -348,8 +374,8 @@ def _spread_program(jaxpr: Jaxpr, pieces: Sequence[Piece]) -> tuple[Jaxpr, list[
         return [p.value for p in outs]
 
     local = stage(run, [p.value.aval for p in pieces])
-    meet(local)
-    return local, after
+    said = meet(local, name)
+    return local, said, world().in_turn(lambda: compiled(local)), after
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -403,8 +429,11 @@ def _prepared_there(x: DeviceArray) -> DeviceArray:
     return x
 
 
-def _buffer_on(device: Device, x: ArrayImpl) -> Any:
-    """Return an array's buffer for a program on a device, moved there if need be."""
-    if type(x) is not DeviceArray:
-        return x._data if device == CPU else moved(x._data, device)
-    return x.host() if device == CPU else x._buffer
+def _buffer_here(x: ArrayImpl) -> Any:
+    """Return an array's buffer in the CPU's memory."""
+    return x.host() if type(x) is DeviceArray else x._data
+
+
+def _array_on(device: Device, x: ArrayImpl) -> DeviceArray:
+    """Return an array in the memory of a GPU, moved there if need be."""
+    return x if type(x) is DeviceArray else DeviceArray(moved(x._data, device))

@@ -29,6 +29,7 @@ __all__ = ["QArray", "contracted", "levels", "moved", "quantize_array", "scale_o
 __all__ += ["convolved"]
 
 _INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
+_each = range  # which is also what activations have
 _LANES = (64, 32, 16)  # terms of a long sum that are added up side by side
 
 
@@ -106,6 +107,7 @@ class QArray:
     ) -> None:  # fmt: skip
         self.values, self.scale, self.range = values, scale, range
         self.bits, self.axis, self.activations = bits, axis, activations
+        self._order = tuple(_each(len(getattr(values, "shape", ()))))
 
     def tree_flatten_with_keys(self) -> Any:
         """Take it apart, for pytrees."""
@@ -138,14 +140,9 @@ class QArray:
         return math.prod(self.shape)
 
     @property
-    def dtype(self) -> Any:
-        """The dtype of the numbers that it stands for."""
-        return self.scale.dtype
-
-    @property
     def aval(self) -> ShapedArray:
         """The type of the array that it stands for."""
-        return ShapedArray(self.shape, np.dtype(self.dtype))
+        return ShapedArray(self.shape, np.dtype(self.scale.dtype))
 
     @property
     def nbytes(self) -> int:
@@ -178,7 +175,12 @@ class QArray:
         Returns:
             floats of its shape.
         """
-        return self._scaled(self.integers().astype(self.dtype))
+        return self._scaled(self.integers().astype(self.scale.dtype))
+
+    def in_memory(self) -> tuple[QArray, tuple[int, ...]]:
+        """Return it with its axes in the order in which they lay when transposes began, and which
+        of its axes each of these is."""
+        return _transposed(self, self._order), self._order
 
     def _scaled(self, numbers: Any) -> Any:
         parts, scale = [], []
@@ -271,8 +273,13 @@ def _along(q: QArray, d: int) -> bool | None:
 
 
 def _transposed(q: QArray, perm: Sequence[int]) -> QArray:
-    axis = None if q.axis is None else list(perm).index(q.axis)
-    return q.replace(values=q.values.transpose(perm), scale=q.scale.transpose(perm), axis=axis)
+    perm = tuple(perm)
+    if perm == tuple(range(q.ndim)):
+        return q
+    axis = None if q.axis is None else perm.index(q.axis)
+    out = q.replace(values=q.values.transpose(perm), scale=q.scale.transpose(perm), axis=axis)
+    out._order = tuple(perm.index(d) for d in q._order)
+    return out
 
 
 def _reshaped(q: QArray, shape: Sequence[int]) -> QArray | None:
@@ -366,7 +373,7 @@ def looked_up(q: QArray, indices: Sequence[Any], bind: Callable[..., Any], param
     kept = [d for d in axes if not _along(q, d)]
     values = bind(q.values, *indices, **params)
     at = [fnp.zeros_like(i) if d in kept else i for d, i in zip(axes, indices, strict=True)]
-    return values.astype(q.dtype) * bind(q.scale, *at, **params)
+    return values.astype(q.scale.dtype) * bind(q.scale, *at, **params)
 
 
 # ----------------------------------------------------------------------------------------- products
@@ -379,9 +386,8 @@ class _Sides(NamedTuple):
     contracted: tuple[tuple[int, ...], tuple[int, ...]]  # of x, of q
     batch: tuple[tuple[int, ...], tuple[int, ...]]
 
-    def dot(self, x: Any, w: Any, more: int = 0, out_dtype: Any = None) -> Any:
-        """Multiply arrays that lie like both; the axis behind q's contracted ones may be split in
-        ``more`` + 1."""
+    def dot(self, x: Any, w: Any, more: bool = False, out_dtype: Any = None) -> Any:
+        """Multiply arrays that lie like both; with ``more``, what is summed is two axes of each."""
         (cx, cq), (bx, bq) = self.contracted, self.batch
         if more:
             (i,), (j,) = cx, cq
@@ -426,6 +432,8 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
         return sides.dot(x, q.dequantize().astype(x.dtype))
     if len(contracting[1]) == 1 and _alone(sides):
         return _with_vector(sides)
+    if contracting[1] == (q.axis,):
+        return _of_halves(sides)
     if grouped:
         return sides.dot(x, q.dequantize().astype(x.dtype))
     y = sides.dot(x, q.integers().astype(x.dtype))
@@ -451,34 +459,48 @@ def _alone(sides: _Sides) -> bool:
     return not sides.batch[0] and math.prod(x.shape[d] for d in free) == 1
 
 
+def _of_halves(sides: _Sides) -> Any:
+    """Multiply by four-bit integers: the sums of their two halves, neither of which is moved."""
+    x, q, (i,) = sides.x, sides.q, sides.contracted[0]
+    assert q.axis is not None
+    groups = q.scale.shape[q.axis]
+    split = x.reshape(*x.shape[:i], groups, x.shape[i] // groups, *x.shape[i + 1 :])
+    scale = fnp.expand_dims(q.scale, q.axis + 1).astype(x.dtype)
+    pairs = zip(fnp.split(split, 2, axis=i + 1), q.halves(), strict=True)
+    low, high = (sides.dot(v, w.astype(x.dtype) * scale, more=True) for v, w in pairs)
+    return low + high
+
+
 def _with_vector(sides: _Sides) -> Any:
     """Multiply a vector by a matrix that is read as it lies.
 
-    Terms are multiplied by their scales and added up in two turns, first those of one place in all
-    groups: so it is vectors that are added up.
+    Where the terms of a sum lie side by side, those of one place in all groups are added up first:
+    so it is vectors that are added up.
     """
-    x, q, (i,), (d,) = sides.x, sides.q, sides.contracted[0], sides.contracted[1]
-    count = q.shape[d]
-    groups = q.scale.shape[d]
-    if groups == 1 and q.axis is None:  # nobody minds where it is cut
+    x, (d,) = sides.x, sides.contracted[1]
+    q, order = sides.q.in_memory()
+    d = order.index(d)
+    count, groups = q.shape[d], q.scale.shape[d]
+    side_by_side = d == q.ndim - 1
+    if groups == 1 and q.axis is None and side_by_side:  # it may be cut anywhere
         groups = next((count // n for n in _LANES if count % n == 0), 1)
     size = count // groups
-    split = x.reshape(*x.shape[:i], groups, size, *x.shape[i + 1 :])
+    vector = x.reshape((groups, size, *(1,) * (q.ndim - 1 - d)))
     if q.axis is None:
-        pairs = [(split, q.values.reshape(*q.shape[:d], groups, size, *q.shape[d + 1 :]))]
+        pairs = [(vector, q.values.reshape(*q.shape[:d], groups, size, *q.shape[d + 1 :]))]
     else:
-        pairs = list(zip(fnp.split(split, 2, axis=i + 1), q.halves(), strict=True))
-    free = [k for k in range(q.ndim) if k != d]
-    # The vector as an array of q's rank, with the groups as one more axis.
-    shape = [1] * (q.ndim + 1)
-    shape[d], shape[d + 1] = pairs[0][1].shape[d : d + 2]
-    terms = [v.reshape(shape) * w.astype(x.dtype) for v, w in pairs]
+        pairs = list(zip(fnp.split(vector, 2, axis=1), q.halves(), strict=True))
+    terms = [v * w.astype(x.dtype) for v, w in pairs]
     total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
     total = total * fnp.expand_dims(q.scale, d + 1).astype(x.dtype)
-    total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
+    if side_by_side:
+        total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
+    else:
+        total = total.sum((d, d + 1))
+    kept = [k for k in order if k != sides.contracted[1][0]]
+    total = total.transpose([kept.index(k) for k in sorted(kept)])
     ones = [1] * (x.ndim - 1)
-    sizes = [q.shape[k] for k in free]
-    return total.reshape([*sizes, *ones] if sides.first else [*ones, *sizes])
+    return total.reshape([*total.shape, *ones] if sides.first else [*ones, *total.shape])
 
 
 def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:

@@ -102,16 +102,11 @@ def scheme_of(scheme: str | Scheme) -> Scheme:
 class Weight(Tracer):
     """A weight on its way to products; ``held`` is a `QArray`, or a `_Plain` array."""
 
-    __slots__ = ("held",)
+    __slots__ = ("aval", "held")
 
     def __init__(self, trace: Trace, held: Any) -> None:
         super().__init__(trace)
-        self.held = held
-
-    @property
-    def aval(self) -> Any:
-        """The type of the array that it stands for."""
-        return self.held.aval
+        self.held, self.aval = held, held.aval
 
     def concrete(self) -> Any:
         """Return the floats, where they are known."""

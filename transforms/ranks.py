@@ -8,7 +8,7 @@ nan is the largest (for minima, the smallest): MPI says nothing of nans.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -16,7 +16,7 @@ import numpy as np
 
 from funtorch.core import Primitive, _state
 from funtorch.hardware import cpus
-from funtorch.jaxpr import Jaxpr, Lit, stage, sub_jaxprs
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, stage, sub_jaxprs
 from funtorch.ops.elementwise import (
     bitcast,
     bitwise_and,
@@ -29,6 +29,7 @@ from funtorch.ops.elementwise import (
 from funtorch.ops.families import full_like
 from funtorch.processes import Ranks
 from funtorch.sharding import Mesh
+from funtorch.watch import Said, Sayings, agree
 
 __all__ = ["bound", "check_mesh", "meet", "ranks_along"]
 
@@ -137,24 +138,41 @@ def _bound(jaxpr: Jaxpr, mesh: Mesh) -> Jaxpr:
         _state.source = line
 
 
-def meet(jaxpr: Jaxpr) -> None:
-    """Find the groups of processes that a program's collectives are between.
+def meet(jaxpr: Jaxpr, name: str) -> Sayings:
+    """Compare a program with those of the other processes, and find the groups that talk in it.
 
-    All processes of a group must do so at once, so it is done before anything that may take
+    All processes of a group must find it at once, so it is done before anything that may take
     another time, or another way, in each.
+
+    Returns:
+        what is said in the program.
+
+    Raises:
+        RuntimeError: other processes are about to run another program.
     """
-    if "ranks" not in jaxpr.memo:
-        found: dict[Ranks, None] = {}
-        for eqn in jaxpr.eqns:
-            ranks = eqn.params.get("axis_name")
-            if type(ranks) is Ranks:
-                found[ranks] = None
-            for sub in sub_jaxprs(eqn.params):
-                meet(sub)
-                found.update(dict.fromkeys(sub.memo["ranks"]))
-        jaxpr.memo["ranks"] = tuple(found)
-    for ranks in jaxpr.memo["ranks"]:
-        ranks.communicator()
+    if "said" not in jaxpr.memo:
+        found = list(_collectives(jaxpr))
+        said = [Said(_what(eqn), str(eqn.source)) for eqn in found]
+        jaxpr.memo["said"] = Sayings.of(name, said)
+        agree(jaxpr.memo["said"])
+        for ranks in dict.fromkeys(eqn.params["axis_name"] for eqn in found):
+            ranks.communicator()
+    return jaxpr.memo["said"]
+
+
+def _collectives(jaxpr: Jaxpr) -> Iterator[Eqn]:
+    for eqn in jaxpr.eqns:
+        if type(eqn.params.get("axis_name")) is Ranks:
+            yield eqn
+        for sub in sub_jaxprs(eqn.params):
+            yield from _collectives(sub)
+
+
+def _what(eqn: Eqn) -> str:
+    types = ", ".join(v.aval.str_short() for v in eqn.invars)
+    params = [f"{k}={v}" for k, v in sorted(eqn.params.items()) if k != "axis_name"]
+    shown = f" with {', '.join(params)}" if params else ""
+    return f"{eqn.prim.name} of ({types}){shown} between {eqn.params['axis_name']}"
 
 
 def _bound_value(value: Any, mesh: Mesh) -> Any:

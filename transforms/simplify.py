@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from funtorch.config import config
@@ -33,13 +35,17 @@ fold = rewriter(
 )
 
 
-def simplify_bodies(jaxpr: Jaxpr) -> Jaxpr:
+Keeps = Callable[[Eqn], bool] | None
+"""Which equations a backend has code of its own for, so that they are not expanded."""
+
+
+def simplify_bodies(jaxpr: Jaxpr, keeps: Keeps = None) -> Jaxpr:
     """Simplify the programs inside loops and branches."""
     eqns, changed = [], False
     for eqn in jaxpr.eqns:
         for value in eqn.params.values():
             if type(value) is Jaxpr or (type(value) is tuple and _holds_jaxprs(value)):
-                params = {key: _simplified(value) for key, value in eqn.params.items()}
+                params = {key: _simplified(value, keeps) for key, value in eqn.params.items()}
                 if any(params[key] is not value for key, value in eqn.params.items()):
                     eqn = Eqn(eqn.prim, eqn.invars, params, eqn.outvars, eqn.source)
                     changed = True
@@ -54,20 +60,24 @@ def _holds_jaxprs(value: tuple[Any, ...]) -> bool:
     return bool(value) and type(value[0]) is Jaxpr
 
 
-def _simplified(value: Any) -> Any:
+def _simplified(value: Any, keeps: Keeps) -> Any:
     if type(value) is Jaxpr:
-        return simplify(value)
+        return simplify(value, keeps)
     if type(value) is tuple and _holds_jaxprs(value):
-        found = tuple(simplify(v) for v in value)
+        found = tuple(simplify(v, keeps) for v in value)
         return value if all(a is b for a, b in zip(found, value, strict=True)) else found
     return value
 
 
-_PASSES = (inline, simplify_bodies, share, fold, simplify_loops, drop_dead)
+_PASSES = (share, fold, simplify_loops, drop_dead)
 
 
-def simplify(jaxpr: Jaxpr) -> Jaxpr:
+def simplify(jaxpr: Jaxpr, keeps: Keeps = None) -> Jaxpr:
     """Return an equal, simpler program of the same inputs and outputs.
+
+    Args:
+        jaxpr: the program.
+        keeps: which of the equations that have an expansion stay as they are.
 
     Example:
         >>> import funtorch as ft
@@ -75,19 +85,25 @@ def simplify(jaxpr: Jaxpr) -> Jaxpr:
         >>> len(simplify(ft.make_jaxpr(lambda x: x * 1.0 + 0.0 * 2.0)(3.0).jaxpr).eqns)
         1
     """
-    found = jaxpr.memo.get("simplified")
+    key = "simplified" if keeps is None else ("simplified", keeps)
+    found = jaxpr.memo.get(key)
     if found is not None:
         return found
     current = jaxpr
+    own = (inline, simplify_bodies)
+    passes: list[tuple[str, Callable[[Jaxpr], Jaxpr]]] = [
+        *((f.__name__, functools.partial(f, keeps=keeps)) for f in own),
+        *((f.__name__, f) for f in _PASSES),
+    ]
     for _ in range(_ROUNDS):
         before = current
-        for run in _PASSES:
+        for name, run in passes:
             after = run(current)
             if after is not current and config.debug >= 2:
-                print(f"after {run.__name__}:\n{after}", file=sys.stderr)
+                print(f"after {name}:\n{after}", file=sys.stderr)
             current = after
         if current is before:
             break
-    current.memo["simplified"] = current
-    jaxpr.memo["simplified"] = current
+    current.memo[key] = current
+    jaxpr.memo[key] = current
     return current

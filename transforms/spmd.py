@@ -22,6 +22,7 @@ from funtorch.ops.shape import dynamic_slice, reshape
 from funtorch.placement import spread_rules
 from funtorch.sharding import Mesh, NamedSharding, PartitionSpec, axes_of
 from funtorch.spread import GlobalArray
+from funtorch.watch import during
 
 from .batching import move_axis
 from .collectives import all_gather_p, axis_index_p
@@ -114,8 +115,10 @@ def _of_shard_map(prim: Primitive, pieces: Sequence[Piece], params: dict[str, An
     parts = [divided(p, mesh, spec) for p, spec in pairs]
     program = bound(params["jaxpr"], mesh)
     if all(isinstance(x, ArrayImpl) for x in parts):
-        meet(program)
-    results = eval_jaxpr(program, *parts)
+        with during(meet(program, "a function of shard_map")):
+            results = eval_jaxpr(program, *parts)
+    else:
+        results = eval_jaxpr(program, *parts)
     return [Piece(x, _sharding(mesh, spec)) for x, spec in zip(results, outs, strict=True)]
 
 

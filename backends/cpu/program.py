@@ -5,8 +5,9 @@ Python lists of ndarrays, whose addresses native code reads itself; ``memory`` i
 holds the arena, unless that is small enough for the stack; ``runtime`` is the Python object that
 the callback of `Call` steps gets; ``threads`` is how many threads large steps may run on. It
 returns DONE, or RAISED when a callback raised, or COPY when an input is not a plain contiguous
-ndarray, or FAILED when MPI has failed. The module's entry, ``program``, is a method of CPython's fast calling convention that
-takes these five and lets other Python threads run meanwhile, unless the work is brief.
+ndarray, or FAILED when MPI has failed. The module's entry, ``program``, is a method of CPython's
+fast calling convention that takes these five and lets other Python threads run meanwhile, unless
+the work is brief.
 """
 
 from __future__ import annotations

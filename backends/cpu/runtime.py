@@ -369,7 +369,7 @@ def bind(
         if code == FAILED:
             raise RuntimeError(
                 "MPI has failed in a collective of a compiled program: another rank has ended, or "
-                "the connection to it"
+                "it runs another program, or the same on arrays of other sizes"
             )
         assert code == COPY
         return run([_plain(x) for x in buffers[len(consts) :]])

@@ -45,6 +45,7 @@ class Driver:
             self.arch = f"sm_{found.compute_capability}"
             self.capturing = cuda.Stream(non_blocking=True)
         self.runtime = cuda.runtime
+        self.only = contextlib.nullcontext() if len(hardware.gpus()) == 1 else None
         self.stream: Any = None  # while work is captured: the stream that it goes to
         self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
@@ -56,7 +57,7 @@ class Driver:
 
     def here(self) -> Any:
         """Return the context in which the GPU is the current one."""
-        return self.cupy.cuda.Device(self.device.id)
+        return self.only or self.cupy.cuda.Device(self.device.id)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> Any:
         """Return an uninitialised array, from CuPy's pool of memory."""
@@ -182,7 +183,7 @@ class Driver:
 
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""
-        graph.launch(stream=self.current)
+        graph.launch()  # on the current stream
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from funtorch.jaxpr import Lit, Var
 from ..kernel import Kernel, in_memory, is_row_store, levels
 from ..layout import Layout, Loop, carries, nbytes
 from ..plan import (
+    Attention,
     Branch,
     Call,
     Conv,
@@ -39,6 +40,7 @@ from ..plan import (
     While,
     writes,
 )
+from .attention import print_attention
 from .code import CudaCode
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
@@ -90,7 +92,7 @@ class Run:
     code: int
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
-    source: str = field(default="", compare=False)  # the user's line that it is for
+    source: str = field(default="", compare=False, kw_only=True)  # the user's line that it is for
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -103,7 +105,7 @@ class Copy:
     target: At
     origin: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"copy {self.nbytes} bytes from {self.origin} to {self.target}"
@@ -115,7 +117,7 @@ class Clear:
 
     target: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"clear {self.nbytes} bytes at {self.target}"
@@ -129,7 +131,7 @@ class Product:
     a: At
     b: At
     out: At
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
@@ -143,7 +145,7 @@ class Rule:
     params: dict[str, Any] = field(hash=False)
     ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
     outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         made = ", ".join(str(at) for at, _, _ in self.outs)
@@ -470,6 +472,12 @@ class _Writer:
 
     sort = running
 
+    def attention(self, frame: _Frame, step: Attention) -> None:
+        eqn = step.eqn
+        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
+        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        self.run(key, functools.partial(print_attention, eqn), given)
+
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
     ) -> None:
@@ -579,8 +587,9 @@ class _Writer:
 
 def _from(x: Instruction, lines: str) -> Instruction:
     """Return an instruction that says whose lines it is for; what is inside of loops says so."""
-    plain = not isinstance(x, (Repeat, Until, Choose))
-    return replace(x, source=lines) if plain and lines else x
+    if lines and isinstance(x, (Run, Copy, Clear, Product, Rule)):
+        return replace(x, source=lines)
+    return x
 
 
 class _Held:

@@ -21,13 +21,13 @@ from funtorch.config import config
 from funtorch.core import eval_trace, primitives, use_trace
 from funtorch.hardware import Device
 from funtorch.jaxpr import Jaxpr
-from funtorch.placement import SYNC, array_of, buffer_of, largest_arrays
+from funtorch.placement import SYNC, DeviceArray, array_of, buffer_of, largest_arrays
 
 from ..fuse import fuse
 from ..layout import lay_out
 from ..memory import Memory, memory_of
 from .code import module_text
-from .conditional import Builder
+from .conditional import Builder, Conditional
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS
 from .nvrtc import NvrtcError
@@ -48,6 +48,7 @@ from .program import (
     each,
     launch_plan,
 )
+from .rooms import Rooms, Taken
 
 __all__ = ["compile_for", "count_of", "plan_for"]
 
@@ -135,11 +136,14 @@ class _Program:
             self.launches = driver.kernels(plan, text)
         except NvrtcError as error:
             raise NvrtcError(f"{error}{_whose(plan, str(error))}") from None
-        self.consts = [self._there(c) for c in jaxpr.consts]
+        self.consts = [DeviceArray(self._there(c)) for c in jaxpr.consts]
         self.constants = driver.upload(plan.constants)
+        self.constants_at = self.constants.data.ptr
         self.count = len(self.consts) + len(jaxpr.invars)
         self.fresh = [(v.aval.shape, np.dtype(v.aval.dtype)) for v in jaxpr.outvars]
         self.given = dict(plan.pairs)
+        self.rooms = Rooms(driver, self.fresh, list(self.given), plan.arena)
+        self.spare = [0] * (plan.registers - self.count - len(self.fresh) - 2)
         self.actions = self._segments(plan.instructions)
         self.owner: Any = None  # what keeps the memory of the present run
 
@@ -150,41 +154,55 @@ class _Program:
 
     # ---------------------------------------------------------------- a call
     def __call__(self, args: Sequence[Any]) -> list[Any]:
-        driver = self.driver
-        buffers = [*self.consts, *args]
-        if len(buffers) != self.count:
+        return self._run(list(map(DeviceArray, args)), _IN_LISTS)[0]
+
+    def on_arrays(self, args: Sequence[DeviceArray]) -> tuple[list[Any], list[int]]:
+        """Return buffers of the results and their addresses, given arrays on this GPU."""
+        return self._run(args, _ALONE)
+
+    def _run(self, args: Sequence[DeviceArray], holders: int) -> tuple[list[Any], list[int]]:
+        """Run; of a donated buffer nobody but ``holders`` may know."""
+        driver, given = self.driver, self.given
+        arrays = [*self.consts, *args]
+        if len(arrays) != self.count:
             raise TypeError(
                 f"the program takes {self.count - len(self.consts)} arrays, got {len(args)}"
             )
         with driver.lock, driver.here():
-            for i in self.given.values():
-                buffers[i] = _exclusive(buffers, i)
-            buffers = [self._plain(b) for b in buffers]
-            outs, arena = self._memory(buffers)
-            addresses = [b.data.ptr for b in (*buffers, *outs, arena, self.constants)]
-            registers = [*addresses, *[0] * (self.plan.registers - len(addresses))]
-            self.owner = buffers, outs, arena
+            for i in given.values():
+                arrays[i] = _exclusive(arrays[i], holders)
+            addresses = [x._address for x in arrays]
+            if 0 in addresses:
+                arrays = [x if x._address else self._plain(x) for x in arrays]
+                addresses = [x._address for x in arrays]
+            taken = self._memory()
+            for j, i in given.items():
+                x = arrays[i]._buffer
+                same = (x.shape, x.dtype) == self.fresh[j]
+                taken.outs[j] = x if same else _seen_as(x, self.fresh[j])
+                taken.addresses[j] = taken.places[j] = addresses[i]
+            r = [*addresses, *taken.addresses, taken.where, self.constants_at, *self.spare]
+            self.owner = arrays, taken
             for action in self.actions:
-                action(registers)
+                action(r)
+            for target, source, size, _ in taken.copies:
+                driver.copy(target, source, size)
             self.owner = None
-        return outs
+        return taken.outs, taken.places
 
-    def _plain(self, x: Any) -> Any:
+    def _plain(self, x: DeviceArray) -> DeviceArray:
         """Return an input as kernels read it: row-major, and aligned."""
-        if x.flags.c_contiguous and x.data.ptr % VECTOR == 0:
-            return x
-        return self.driver.cupy.array(x, order="C")
+        buffer = x._buffer
+        if not buffer.flags.c_contiguous or buffer.data.ptr % VECTOR:
+            x = DeviceArray(self.driver.cupy.array(buffer, order="C"))
+        x._address = x._buffer.data.ptr
+        return x
 
-    def _memory(self, buffers: list[Any]) -> tuple[list[Any], Any]:
-        """Return the results' arrays, made anew or of donated memory, and the arena."""
-        driver, xp = self.driver, self.driver.cupy
+    def _memory(self) -> Taken:
+        """Return memory for the results and the arena."""
         try:
-            outs = [None if j in self.given else driver.empty(*f) for j, f in enumerate(self.fresh)]
-            for j, i in self.given.items():
-                x = buffers[i]
-                outs[j] = x if (x.shape, x.dtype) == self.fresh[j] else _seen_as(x, self.fresh[j])
-            return outs, driver.room(self.plan.arena)
-        except xp.cuda.memory.OutOfMemoryError as error:
+            return self.rooms.take()
+        except self.driver.cupy.cuda.memory.OutOfMemoryError as error:
             text = f"{error}; the program needs {self.memory}\n{largest_arrays()}"
             raise MemoryError(text) from None
 
@@ -401,13 +419,15 @@ def _whose(plan: LaunchPlan, said: str) -> str:
     return "\n".join(["", *sorted(lines)])
 
 
-_GIVEN = 4  # references to a donated buffer: its Array's, of two lists, of the asking
+_ALONE = 2  # references to a donated buffer: its Array's, of the asking
+_IN_LISTS = 4  # and of a list, and of an Array that is made for the call
 
 
-def _exclusive(buffers: list[Any], k: int) -> Any:
-    """Return a donated buffer if nobody else can see its memory, else a copy."""
-    alone = sys.getrefcount(buffers[k]) <= _GIVEN and buffers[k].base is None
-    return buffers[k] if alone else buffers[k].copy()
+def _exclusive(x: DeviceArray, holders: int) -> DeviceArray:
+    """Return a donated array if nobody else can see its memory, else a copy."""
+    if sys.getrefcount(x._buffer) <= holders and x._buffer.base is None:
+        return x
+    return DeviceArray(x._buffer.copy())
 
 
 def _place(at: At) -> tuple[int, int]:
@@ -481,18 +501,19 @@ class _Graphed:
 
     def _first(self, key: tuple[int, ...], r: Registers) -> None:
         """Make the graph, and do its work."""
-        driver = self.driver
-        if self.write is None:
-            with driver.captured() as found:
-                self._run(list(r))
-            graph = found[0]
-        else:
+        driver, graph = self.driver, None
+        conditional = driver.conditional if self.write is not None else None
+        if isinstance(conditional, Conditional) and self.write is not None:
             try:
-                graph = driver.conditional.built(functools.partial(self.write, r=list(r)))
+                graph = conditional.built(functools.partial(self.write, r=list(r)))
             except RuntimeError as error:  # what a trial does not show: the host decides again
                 driver.conditional = f"a program's graph could not be made: {error}"
                 self._run(r)
                 return
+        else:
+            with driver.captured() as found:
+                self._run(list(r))
+            graph = found[0]
         self.graphs[key] = graph
         driver.replay(graph)
 

@@ -225,9 +225,9 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
     def rule(g: Graph, eqn: Eqn, x: str, updates: str, *indices: str) -> str:
         aval = eqn.invars[0].aval
         found, inside = _indices(g, eqn, indices, 2)
+        if inside is not None and neutral is None:
+            return _scatter_inside(g, eqn, x, updates, found, inside)
         if inside is not None:
-            if neutral is None:
-                raise NotExpressible("that drops what is outside has no counterpart")
             mask = g.reshape(inside, [*_shape(eqn, 2), *[1] * (aval.ndim - len(indices))])
             none = g.const(neutral(aval.dtype), aval.dtype)
             updates = g.op("Where", mask, updates, none)
@@ -239,6 +239,21 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
     return rule
 
 
+def _scatter_inside(g: Graph, eqn: Eqn, x: str, updates: str, found: str, inside: str) -> str:
+    """Scatter what is outside into one more row, which is cut off again."""
+    shape, order = _shape(eqn), _leading(eqn)
+    count, rows = len(eqn.params["axes"]), shape[order[0]]
+    beyond = [g.ints([rows]), *([g.const([0] * (count - 1), np.int64)] if count > 1 else ())]
+    where = g.op("Concat", *beyond, axis=0) if count > 1 else beyond[0]
+    wide = g.reshape(inside, [*_shape(eqn, 2), 1])
+    places = g.op("Where", wide, found, where)
+    ends = g.const([0] * len(shape) + [1] + [0] * (len(shape) - 1), np.int64)
+    zero = g.const(0, eqn.invars[0].aval.dtype)
+    longer = g.op("Pad", g.transpose(x, order), ends, zero)
+    out = g.op("ScatterND", longer, places, updates)
+    return g.transpose(g.cut(out, [0], [0], [rows]), [order.index(d) for d in range(len(shape))])
+
+
 def _end(largest: bool) -> Callable[[np.dtype], Any]:
     def end(dtype: np.dtype) -> Any:
         if dtypes.is_float(dtype):
@@ -247,15 +262,6 @@ def _end(largest: bool) -> Callable[[np.dtype], Any]:
         return info.max if largest else info.min
 
     return end
-
-
-def _sort(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
-    if eqn.params["num_keys"] != 1:
-        raise NotExpressible("by several keys has no counterpart")
-    axis, shape = eqn.params["axis"], _shape(eqn)
-    count = g.ints([shape[axis]])
-    values, order = g.op("TopK", xs[0], count, outputs=2, axis=axis, largest=0)
-    return [values, *(g.op("GatherElements", x, order, axis=axis) for x in xs[1:])]
 
 
 # ------------------------------------------------------------------------------ windows
@@ -315,7 +321,7 @@ ARRAYS: dict[str, Rule] = {
     "scatter_add": _scatter("add", lambda dtype: 0),
     "scatter_mul": _scatter("mul", lambda dtype: 1),
     "scatter_min": _scatter("min", _end(True)), "scatter_max": _scatter("max", _end(False)),
-    "sort": _sort, "windows": _windows,
+    "windows": _windows,
     "reduce_window_max": _pooled("MaxPool"), "reduce_window_min": _pooled("MaxPool", "Neg"),
     "reduce_window_sum": _pooled("sum"),
 }  # fmt: skip

@@ -65,6 +65,7 @@ class Graph:
         self.count = 0
         self.vectors: dict[tuple[Any, ...], str] = {}  # of sizes, by the sizes
         self.narrow: dict[str, str] = {}  # what was expanded, by what it became
+        self.opset = OPSET  # of the root: what its operators need
 
     # ---------------------------------------------------------------- names
     def fresh(self) -> str:
@@ -177,7 +178,7 @@ class Graph:
         """Write a program's equations; return the names of its results."""
         self.names.update(zip(jaxpr.invars, inputs, strict=True))
         for eqn in jaxpr.eqns:
-            rule = self.root.rules.get(eqn.prim.name)
+            rule = _nothing if _is_empty(eqn) else self.root.rules.get(eqn.prim.name)
             if rule is None:
                 raise NotExpressible(_why(eqn, "has no counterpart"))
             try:
@@ -198,6 +199,20 @@ class Graph:
         return onnx.helper.make_graph(
             nodes, name, list(inputs), list(outputs), initializer=self.initializers
         )
+
+
+def _is_empty(eqn: Eqn) -> bool:
+    """Tell whether a step has nothing to compute, at any size."""
+    shapes = [v.aval.shape for v in eqn.outvars]
+    return bool(shapes) and all(
+        any(not isinstance(n, Dim) and n == 0 for n in s) and not any(isinstance(n, Dim) for n in s)
+        for s in shapes
+    )
+
+
+def _nothing(g: Graph, eqn: Eqn, *xs: str) -> Any:
+    found = [g.const(np.zeros(v.aval.shape, v.aval.dtype)) for v in eqn.outvars]
+    return found if eqn.prim.multiple_results else found[0]
 
 
 def _reads(node: Any) -> set[str]:

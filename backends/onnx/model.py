@@ -9,7 +9,7 @@ import numpy as np
 
 from funtorch.jaxpr import Jaxpr
 
-from .graph import OPSET, Graph, symbol_of, value_info
+from .graph import Graph, symbol_of, value_info
 from .rules import RULES
 
 __all__ = ["to_onnx"]
@@ -49,9 +49,8 @@ def to_onnx(jaxpr: Jaxpr, names: Sequence[str], title: str) -> Any:
         [value_info(n, v.aval) for n, v in zip(given, jaxpr.invars, strict=True)],
         [value_info(n, v.aval) for n, v in zip(made, jaxpr.outvars, strict=True)],
     )
-    model = onnx.helper.make_model(
-        found, producer_name="funtorch", opset_imports=[onnx.helper.make_opsetid("", OPSET)]
-    )
-    model.ir_version = 10
+    versions = [onnx.helper.make_opsetid("", graph.opset)]
+    model = onnx.helper.make_model(found, producer_name="funtorch", opset_imports=versions)
+    model.ir_version = onnx.helper.find_min_ir_version_for(versions)
     onnx.checker.check_model(model)
     return model

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.core import ShapedArray
 from funtorch.jaxpr import Eqn, Jaxpr
 
+from ..lower import LOWERINGS
 from .arrays import ARRAYS
 from .graph import Graph, NotExpressible, Rule, value_info
+from .written import WRITTEN, eager, program
 
 __all__ = ["RULES"]
 
@@ -37,8 +40,34 @@ def _one(operator: str, accepts: str = "fiu", of_bools: str | None = None) -> Ru
     return rule
 
 
+def _compared(operator: str) -> Rule:
+    """A comparison; that of bools is one of bytes."""
+    plain = _one(operator)
+
+    def rule(g: Graph, eqn: Eqn, x: str, y: str) -> str:
+        if _kind(eqn) == "b":
+            return g.op(operator, *(g.cast(v, np.uint8) for v in g.operands([x, y])))
+        return plain(g, eqn, x, y)
+
+    return rule
+
+
+def _pow(g: Graph, eqn: Eqn, x: str, y: str) -> str:
+    """Powers of integers are written as products, which wrap around."""
+    if _kind(eqn) == "f":
+        return g.op("Pow", *g.operands([x, y]))
+    written = LOWERINGS["pow"](eqn)
+    if written is None:
+        raise NotExpressible(f"of {eqn.invars[0].aval.dtype.name} has no counterpart")
+    return program(written)(g, Eqn(eqn.prim, eqn.invars, {}, eqn.outvars, eqn.source), x, y)
+
+
 _PLAIN: dict[str, Rule] = {
-    "neg": _one("Neg", "fi"), "abs": _one("Abs"), "sign": _one("Sign"), "sqrt": _one("Sqrt", "f"),
+    "neg": lambda g, eqn, x: (
+        g.op("Sub", g.const(0, eqn.invars[0].aval.dtype), x) if _kind(eqn) == "u"
+        else _one("Neg", "fi")(g, eqn, x)
+    ),
+    "abs": _one("Abs"), "sign": _one("Sign"), "sqrt": _one("Sqrt", "f"),
     "floor": _one("Floor", "f"), "ceil": _one("Ceil", "f"), "round": _one("Round", "f"),
     "exp": _one("Exp", "f"), "log": _one("Log", "f"), "sin": _one("Sin", "f"),
     "cos": _one("Cos", "f"), "tan": _one("Tan", "f"), "asin": _one("Asin", "f"),
@@ -47,10 +76,10 @@ _PLAIN: dict[str, Rule] = {
     "acosh": _one("Acosh", "f"), "atanh": _one("Atanh", "f"), "erf": _one("Erf", "f"),
     "logistic": _one("Sigmoid", "f"), "reciprocal": _one("Reciprocal", "f"),
     "add": _one("Add"), "sub": _one("Sub"), "mul": _one("Mul"),
-    "pow": _one("Pow", "f"),
+    "pow": _pow,
     "max": _one("Max", of_bools="Or"), "min": _one("Min", of_bools="And"),
-    "lt": _one("Less"), "le": _one("LessOrEqual"), "gt": _one("Greater"),
-    "ge": _one("GreaterOrEqual"), "eq": _one("Equal", "fiub"),
+    "lt": _compared("Less"), "le": _compared("LessOrEqual"), "gt": _compared("Greater"),
+    "ge": _compared("GreaterOrEqual"), "eq": _one("Equal", "fiub"),
     "bitwise_not": _one("BitwiseNot", "iu", "Not"),
     "bitwise_and": _one("BitwiseAnd", "iu", "And"), "bitwise_or": _one("BitwiseOr", "iu", "Or"),
     "bitwise_xor": _one("BitwiseXor", "iu", "Xor"),
@@ -278,12 +307,18 @@ def _cumsum(g: Graph, eqn: Eqn, x: str) -> str:
     return g.op("CumSum", x, axis, reverse=int(eqn.params["reverse"]))
 
 
+def _all_bits(name: str, of_bools: str) -> Rule:
+    """A reduction bit by bit; of bools, an extremum."""
+    bools, bits = _reduced(of_bools, of_bools, ""), eager(name)
+    return lambda g, eqn, x: bools(g, eqn, x) if _kind(eqn) == "b" else bits(g, eqn, x)
+
+
 _REDUCTIONS: dict[str, Rule] = {
     "reduce_sum": _reduced("ReduceSum"), "reduce_prod": _reduced("ReduceProd"),
     "reduce_max": _reduced("ReduceMax", "ReduceMax"),
     "reduce_min": _reduced("ReduceMin", "ReduceMin"),
-    "reduce_and": _reduced("ReduceMin", "ReduceMin", ""),
-    "reduce_or": _reduced("ReduceMax", "ReduceMax", ""),
+    "reduce_and": _all_bits("reduce_and", "ReduceMin"),
+    "reduce_or": _all_bits("reduce_or", "ReduceMax"),
     "argmax": _extreme_place("ArgMax"), "argmin": _extreme_place("ArgMin"), "cumsum": _cumsum,
 }  # fmt: skip
 
@@ -311,13 +346,17 @@ def _scan(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
     jaxpr: Jaxpr = p["jaxpr"]
     own = [g.fresh() for _ in jaxpr.invars[consts:]]
     before = [value_info(n, v.aval) for n, v in zip(own, jaxpr.invars[consts:], strict=True)]
+    if len(own) == carries:
+        before.append(value_info(g.fresh(), ShapedArray((), np.dtype(np.int64))))
     _, _, body = _body(g, jaxpr, [*xs[:consts], *own], "step", before)
     read, made = len(own) - carries, len(jaxpr.outvars) - carries
-    if not read:
-        raise NotExpressible("over nothing but a length has no counterpart")
+    given = list(xs[consts:])
+    if not read:  # over a length alone: the numbers of the turns stand for it
+        given.append(g.op("Range", g.size(0), g.size(p["length"]), g.size(1)))
+        read = 1
     way = int(p["reverse"])
     out = g.op(
-        "Scan", *xs[consts:], outputs=carries + made, body=body, num_scan_inputs=read,
+        "Scan", *given, outputs=carries + made, body=body, num_scan_inputs=read,
         scan_input_directions=[way] * read, scan_output_directions=[way] * made,
     )  # fmt: skip
     return [out] if carries + made == 1 else out
@@ -372,7 +411,7 @@ def _cond(g: Graph, eqn: Eqn, index: str, *xs: str) -> Sequence[str]:
 
 
 RULES: dict[str, Rule] = {
-    **_PLAIN, **_FORMULAS, **_REDUCTIONS, **ARRAYS,
+    **_PLAIN, **_FORMULAS, **_REDUCTIONS, **ARRAYS, **WRITTEN,
     "scan": _scan, "while": _while, "cond": _cond,
 }  # fmt: skip
 """By primitive: ``rule(graph, equation, *names of operands)`` gives the names of its results."""

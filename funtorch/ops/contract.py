@@ -115,7 +115,8 @@ def _eager(
     if dtype == _BYTES and inner.kind == "i" and inner.itemsize <= 4:
         # Sums of products of bytes are exact in float64, in which there is BLAS. What is too large
         # for the result wraps around on the way there.
-        out = _contract(xp, *(x.astype(dtypes.float64) for x in (a, b)), dimension_numbers)
+        a, b = a.astype(dtypes.float64), b.astype(dtypes.float64)
+        out = _contract(xp, a, b, dimension_numbers)
         return out.astype(xp.int64).astype(out_dtype)
     if inner != dtype:
         a, b = a.astype(inner), b.astype(inner)

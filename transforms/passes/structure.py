@@ -29,13 +29,16 @@ def _meaning(eqn: Eqn) -> Jaxpr | None:
     return stage(flat, [v.aval for v in eqn.invars])
 
 
-def inline(jaxpr: Jaxpr, only: Container[str] | None = None) -> Jaxpr:
+def inline(
+    jaxpr: Jaxpr, only: Container[str] | None = None, keeps: Callable[[Eqn], bool] | None = None
+) -> Jaxpr:
     """Replace calls (jit, custom rules, remat) by the equations of their programs, for no
     derivative will be asked for, and what has an expansion by that.
 
     Args:
         jaxpr: the program.
         only: names of the primitives to replace; None: all.
+        keeps: which equations are left as they are.
     """
     eqns: list[Eqn] = []
     found = False
@@ -43,7 +46,8 @@ def inline(jaxpr: Jaxpr, only: Container[str] | None = None) -> Jaxpr:
     def splice(body: Jaxpr, env: dict[Any, Atom], top: bool) -> None:
         nonlocal found
         for eqn in body.eqns:
-            sub = _meaning(eqn) if only is None or eqn.prim.name in only else None
+            wanted = (only is None or eqn.prim.name in only) and not (keeps and keeps(eqn))
+            sub = _meaning(eqn) if wanted else None
             if sub is not None and not sub.constvars:
                 found = True
                 args = substitute(eqn.invars, env)

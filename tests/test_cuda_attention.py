@@ -1,0 +1,167 @@
+"""Attention as CUDA C++: the text means the operations, takes no matrix of pairs, and compiles."""
+
+import math
+
+import cuda_shim
+import ml_dtypes
+import numpy as np
+import pytest
+from attention_rows import by_definition, grad_by_definition
+from test_cuda_kernels import needs_gxx, needs_nvrtc
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import nn
+from funtorch.backends.cuda import nvrtc
+from funtorch.backends.cuda.attention import has_kernel, print_attention
+from funtorch.backends.cuda.code import module_text
+from funtorch.backends.cuda.runtime import plan_for
+from funtorch.core import ArrayImpl, aval_of
+from funtorch.jaxpr import stage
+from funtorch.ops.attention import attention, attention_grad
+from funtorch.transforms.simplify import simplify
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+PARAMS = {"scale": 0.4, "left": None, "right": None, "empty": "zero"}
+MASKS = (((1, 2, 1, 5, 70), bool), ((1, 1, 2, 1, 70), "f4"))
+CASES = {  # (batch, heads, group, queries, keys, features, values), dtype, masks, of, parameters
+    "plain": ((1, 1, 1, 20, 20, 80, 80), "f4", (), (1, 2), {}),
+    "groups": ((2, 1, 2, 33, 33, 20, 33), "f4", (), (0, 1, 2), {"right": 0, "empty": "mean"}),
+    "masks": ((1, 2, 2, 5, 70, 40, 8), "f4", MASKS, (0, 1, 2), {}),
+    "one query": ((1, 2, 2, 5, 70, 40, 8), "f4", MASKS[:1], (1,), {"right": 3, "empty": "mean"}),
+    "window": ((1, 1, 1, 200, 180, 4, 4), "f4", (), (0, 1, 2), {"left": 20, "right": 7}),
+    "double": ((1, 1, 1, 40, 50, 70, 30), "f8", (), (0, 1, 2), {"right": 0}),
+    "bfloat16": ((1, 1, 1, 40, 50, 16, 16), BF16, (), (0, 1, 2), {"right": 0}),
+    "half": ((1, 1, 1, 40, 50, 16, 16), "f2", (((1, 1, 1, 40, 50), "f2"),), (0,), {}),
+    "wide values": ((1, 1, 1, 40, 50, 160, 256), "f4", (), (2,), {}),
+}  # fmt: skip
+TOLERANCE = {"float32": 5e-6, "float64": 1e-13, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def equation(f, args):
+    return stage(f, [aval_of(ArrayImpl(a)) for a in args]).eqns[0]
+
+
+def made(name, number):
+    """Yield the equation, its operands and the results wanted, forward and backward."""
+    rng = np.random.default_rng(number)
+    (b, h, g, t, s, e, v), dtype, masks, of, more = CASES[name]
+    params = {**PARAMS, **more}
+    shapes = (b, h, g, t, e), (b, h, s, e), (b, h, s, v), (b, h, g, t, v)
+    *arrays, ct = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+    extras = [
+        rng.random(shape) > 0.4 if kind is bool else rng.normal(size=shape).astype(kind)
+        for shape, kind in masks
+    ]
+    if masks and masks[0][1] is bool:
+        extras[0][0, 0, 0, 1] = False  # a query that sees nothing
+    args = [*arrays, *extras]
+    wide = [x if x.dtype == bool else x.astype(np.float64) for x in args]
+    results = [np.asarray(x) for x in attention(*map(ArrayImpl, args), **params)]
+    want = [by_definition(*wide, **params), *results[1:]]
+    yield equation(lambda *xs: attention(*xs, **params), args), args, want
+    grads = grad_by_definition(ct.astype(np.float64), *wide, **params)
+    args = [*args, *results, ct]
+    f = lambda *xs: attention_grad(*xs, of=of, **params)
+    yield equation(f, args), args, [grads[k] for k in of]
+
+
+def every_code():
+    for number, name in enumerate(CASES):
+        for way, (eqn, args, want) in enumerate(made(name, number)):
+            assert has_kernel(eqn)
+            yield name, eqn, args, want, print_attention(eqn, f"f{number}_{way}")
+
+
+@needs_gxx
+def test_text_on_the_cpu_means_attention():
+    found = list(every_code())
+    module = cuda_shim.load([code for *_, code in found])
+    for name, eqn, args, want, code in found:
+        first = None
+        for order in ("forwards", "shuffled"):
+            got = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+            module.run(code, [*map(np.ascontiguousarray, args), *got], order)
+            bits = [x.tobytes() for x in got]
+            assert first is None or first == bits, f"{name}: the order of threads shows"
+            first = bits
+        for x, y in zip(got, want, strict=True):
+            tol = TOLERANCE[np.dtype(args[0].dtype).name]
+            x, y = x.astype(np.float64), y.astype(np.float64)
+            finite = np.isfinite(y)
+            np.testing.assert_array_equal(x[~finite], y[~finite], name)
+            scale = np.abs(y[finite]).max(initial=1e-6)
+            np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol, err_msg=name)
+
+
+@needs_gxx
+def test_nan_and_infinities_reach_their_rows_alone():
+    q = np.ones((1, 1, 1, 40, 4), "f4")
+    k = np.ones((1, 1, 50, 4), "f4")
+    q[0, 0, 0, 3], q[0, 0, 0, 5, 0] = np.nan, np.inf
+    eqn = equation(lambda *xs: attention(*xs, **PARAMS), [q, k, k])
+    got = [np.zeros(v.aval.shape, "f4") for v in eqn.outvars]
+    code = print_attention(eqn, "f")
+    cuda_shim.load([code]).run(code, [q, k, k, *got])
+    wrong = np.isnan(got[0][0, 0, 0]).any(1)
+    assert set(np.flatnonzero(wrong)) == {3, 5}
+
+
+@needs_gxx
+@pytest.mark.parametrize("which", ["", "_keys"])
+def test_every_barrier_is_needed(which):
+    """Without any one of them the shim finds a race, or a read of what nobody wrote."""
+    eqn, args, _ = list(made("plain", 0))[bool(which)]
+    code = print_attention(eqn, "f")
+    start = code.text.index(f" f{which}(")
+    stop = code.text.find('extern "C"', start)
+    body = code.text[start : stop if stop > 0 else None]
+    places = [start + k for k in range(len(body)) if body.startswith("__syncthreads();", k)]
+    assert len(places) == (9 if which else 4)
+    for at in places:
+        text = code.text[:at] + " " * len("__syncthreads();") + code.text[at + 16 :]
+        wrong = type(code)(text, code.launches, code.scratch, code.declared)
+        got = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+        with pytest.raises(cuda_shim.ShimError):
+            cuda_shim.load([wrong]).run(wrong, [*args, *got], "shuffled")
+
+
+@needs_nvrtc
+def test_nvrtc_compiles_attention_and_little_is_spilled():
+    codes = [code for name, *_, code in every_code() if name in ("masks", "bfloat16")]
+    assert nvrtc.library().compile(module_text(codes), "sm_80")[:4] == b"\x7fELF"
+    usage = nvrtc.library().usage(module_text(codes), "sm_90")
+    for name, used in usage.items():
+        assert used.registers <= 128, name
+        assert used.spilled <= 64, name  # for a higher occupancy
+
+
+def test_no_matrix_of_pairs_is_in_memory():
+    def cost(q, k, v):
+        return nn.dot_product_attention(q, k, v, is_causal=True).sum()
+
+    peaks = []
+    for length in (1024, 2048):
+        x = ft.ShapeDtypeStruct((1, length, 2, 64), fnp.float32)
+        jaxpr = ft.make_jaxpr(ft.grad(cost, (0, 1, 2)))(x, x, x).jaxpr
+        plan = plan_for(simplify(jaxpr, has_kernel))[0]
+        assert len(plan.codes) < 16
+        peaks.append(plan.arena)
+        assert plan.arena < 12 * math.prod(x.shape) * 4
+    assert peaks[1] < 2.1 * peaks[0]
+
+
+def test_what_has_no_kernel_is_written_in_other_operations():
+    def eqn_of(features, dtype):
+        x = np.zeros((1, 1, 1, 3, features), dtype)
+        return equation(lambda q, k, v: attention(q, k, v, **PARAMS), [x, x[0], x[0]])
+
+    assert has_kernel(eqn_of(256, "f4"))
+    assert not has_kernel(eqn_of(257, "f4"))
+    jaxpr = stage(
+        lambda q, k, v: attention(q, k, v, **PARAMS),
+        [aval_of(ArrayImpl(np.zeros(s, "f4"))) for s in ((1, 1, 1, 3, 257), *[(1, 1, 3, 257)] * 2)],
+    )
+    names = {e.prim.name for e in simplify(jaxpr, has_kernel).eqns}
+    assert "attention" not in names
+    assert "dot_general" in names
