@@ -408,6 +408,10 @@ class _Program:
         return run
 
 
+_ALONE = 2  # references to a donated buffer: its Array's, of the asking
+_IN_LISTS = 4  # and of a list, and of an Array that is made for the call
+
+
 def _whose(plan: LaunchPlan, said: str) -> str:
     """Return which lines the kernels are for that NVRTC's messages name."""
     names = set(re.findall(r"\bk(\d+)(?=_|\()", said))
@@ -417,10 +421,6 @@ def _whose(plan: LaunchPlan, said: str) -> str:
         if isinstance(x, Run) and x.source and str(x.code) in names
     }
     return "\n".join(["", *sorted(lines)])
-
-
-_ALONE = 2  # references to a donated buffer: its Array's, of the asking
-_IN_LISTS = 4  # and of a list, and of an Array that is made for the call
 
 
 def _exclusive(x: DeviceArray, holders: int) -> DeviceArray:

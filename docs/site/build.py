@@ -12,6 +12,7 @@ import ast
 import re
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from links import names
@@ -79,11 +80,15 @@ def page_of_example(path: Path) -> str:
     about = ast.get_docstring(ast.parse(source)) or ""
     first, _, rest = about.partition("\n\n")
     program = re.sub(r'^(?:#!.*\n)?""".*?"""\n+', "", source, count=1, flags=re.DOTALL)
-    about = f"{' '.join(first.split())}\n\n```text\n{rest.strip()}\n```" if rest.strip() else first
-    return (
-        f"# {path.name}\n\n{about}\n\n```sh\npython examples/{path.name}\n```\n\n"
-        f"[All examples](../examples.md)\n\n## Source\n\n````python\n{program.rstrip()}\n````\n"
-    )
+    parts = [" ".join(first.split())]
+    for part in rest.split("\n\n"):  # commands are indented
+        parts.append(f"```sh\n{textwrap.dedent(part)}\n```" if part[:1] == " " else part)
+    parts += [
+        "[All examples](../examples.md)",
+        "## Source",
+        f"````python\n{program.rstrip()}\n````",
+    ]
+    return f"# {path.name}\n\n" + "\n\n".join(parts) + "\n"
 
 
 def index_of_reference() -> str:

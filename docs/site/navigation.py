@@ -32,7 +32,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 TITLES = {
     "coming-from": "What you know already",
+    "grad": "Gradients",
     "jvp": "Forward mode",
+    "jit": "Compiling",
     "vmap": "Mapping",
     "sow-and-reap": "Sow, reap, plant",
     "checks": "Checks",
