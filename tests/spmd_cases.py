@@ -185,6 +185,16 @@ CASES = {
         "XW",
     ),
     "scan": (_scan, [AB, ()], [(), ()], "XW"),
+    "pcast": (
+        lambda ft: (
+            lambda x, v: ft.lax.fori_loop(
+                0, 3, lambda i, c: c * x[0] + v, ft.lax.pcast(v * 0, NAMES, to="varying")
+            )
+        ),
+        [AB, ()],
+        AB,
+        "XV",
+    ),
     "fori": (_fori, [AB, ()], (), "XW"),
     "cond": (_cond, [AB, ()], (), "XV"),
 }
@@ -227,6 +237,7 @@ OUTSIDE = [
     "grad inside, mixed",
     "tensor parallel",
     "scan",
+    "pcast",
     "unchecked gather",
 ]
 
