@@ -297,6 +297,41 @@ def test_weights_are_followed_to_their_products(name, scheme):
         np.testing.assert_allclose(got, fake, rtol=1e-3, atol=1e-4 * float(top))
 
 
+def layered(p, x):
+    def layer(x, parts):
+        w, b = parts
+        return fnp.tanh(x @ w.T + b) + x @ p["each"], x.sum()
+
+    x, sums = lax.scan(layer, x, (p["layers"], p["b"]))
+    return x @ p["head"].T, sums
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4-weights"])
+def test_loops_over_layers_multiply_integers(scheme):
+    p = {"layers": floats(3, 8, 8) * 0.5, "each": floats(8, 8) * 0.3, "b": floats(3, 8)}
+    p["head"], x = floats(5, 8), floats(4, 8)
+    small = quant.quantize(layered, p, x, scheme=scheme)
+    assert small["layers"].scale.shape == (3, 8, 1)
+    f = quant.quantized(layered)
+    (loop,) = [e for e in ft.make_jaxpr(f)(small, x).eqns if e.prim.name == "scan"]
+    narrow = {v.aval.dtype.itemsize for v in loop.params["jaxpr"].invars if v.aval.ndim == 2}
+    assert 1 in narrow
+    got, _ = ft.jit(f)(small, x)
+    fake, _ = quant.fake_quantized(layered, scheme=scheme)(p, x)
+    np.testing.assert_allclose(got, fake, rtol=1e-3, atol=1e-4)
+    want, _ = layered(floats_of(small), x)
+    assert abs(got - want).max() < 0.05 * abs(want).max()
+    if scheme == "int8":
+        ranges = quant.calibrate(layered, p, [x])
+        assert set(ranges) == {"['each']", "['head']", "['layers']"}
+        known = f(quant.quantize(layered, p, x, ranges=ranges), x)[0]
+        assert abs(known - want).max() < 0.1 * abs(want).max()
+        alike = quant.fake_quantized(layered, ranges=ranges)
+        np.testing.assert_allclose(known, alike(p, x)[0], rtol=1e-3, atol=1e-4)
+        grads = ft.grad(lambda p: alike(p, x)[0].sum())(p)
+        assert (abs(grads["layers"]).max((1, 2)) > 0).all()
+
+
 def test_products_become_products_of_bytes():
     f = lambda w, x: x @ w.T
     w, x = floats(8, 12), floats(3, 12)
