@@ -404,7 +404,11 @@ def _cond(t: Text, eqn: Eqn, index: str, *xs: str) -> list[str]:
     avals = _outs(eqn)
     if not avals:
         return []
-    regions = [t.region([], lambda i, given, b=b: i.run(b, xs)) for b in branches]
+
+    def region(branch: Jaxpr) -> str:
+        return t.region([], lambda inner, given: inner.run(branch, xs))
+
+    regions = list(map(region, branches))
     number = t.cast(index, INT32)  # outside of the range, `case` takes the last one
     number = t.like("maximum", number, t.const(0, INT32))
     return _listed(t.op("case", [number], avals, "", regions), len(avals))
