@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import funtorch
 from funtorch import hardware, openblas
-from funtorch.backends.cuda import nvrtc
+from funtorch.backends.cuda import cudnn, nvrtc
 from funtorch.backends.cuda.libraries import find_cudnn, load
 
 __all__ = ["Finding", "doctor", "main"]
@@ -113,10 +113,11 @@ def _library(name: str, title: str) -> Callable[[], Finding]:
 
 
 def _cudnn() -> Finding:
-    place = find_cudnn()
+    place, wanted = find_cudnn(), cudnn.wanted()
     if place is None:
         return Finding("cuDNN", "none: convolutions on a GPU are kernels of our own")
-    return Finding("cuDNN", f"{place}; it is not used yet, convolutions are kernels of our own")
+    used = "it does convolutions" if wanted else "FUNTORCH_CUDNN=1 lets it do convolutions"
+    return Finding("cuDNN", f"{place}; {used}")
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (

@@ -263,6 +263,8 @@ class _Program:
         if isinstance(x, Run):
             launch = self.launches[x.code]
             places = [(at.base, at.offset) for at in x.args]
+            if x.convolution and (convolve := driver.convolution(x.convolution)):
+                return lambda r: convolve(*[r[b] + o for b, o in places[:3]])
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
             (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
