@@ -29,6 +29,7 @@ from funtorch.errors import (
     function_name,
     user_frame,
 )
+from funtorch.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
     "Array",
@@ -75,6 +76,11 @@ class ShapedArray:
         for n in self.shape:
             size *= n
         return size
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """How the array is divided: not at all, in programs."""
+        return NamedSharding(Mesh((), ()), PartitionSpec(*[None] * self.ndim))
 
     def update(self, **changes: Any) -> ShapedArray:
         """Return a copy with some of ``shape``, ``dtype``, ``weak_type`` replaced."""

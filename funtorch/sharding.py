@@ -183,6 +183,11 @@ class Mesh:
         return not self.devices.size
 
     @property
+    def are_all_axes_explicit(self) -> bool:
+        """Whether types say how arrays are divided, as JAX's explicit axes do: they never do."""
+        return False
+
+    @property
     def is_multi_process(self) -> bool:
         """Whether devices belong to several processes."""
         return processes.count > 1

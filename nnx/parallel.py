@@ -274,12 +274,12 @@ def partition_specs(model: Any, mesh: Any) -> Any:
     def divided(node: Any) -> bool:
         return hasattr(node, "partition_specs")
 
-    return tree.map(lambda x: x.partition_specs(sizes) if divided(x) else P(), model, is_leaf=divided)
+    return tree.map(
+        lambda x: x.partition_specs(sizes) if divided(x) else P(), model, is_leaf=divided
+    )
 
 
-def state_specs(
-    optimizer: Any, specs: Any, state: Any
-) -> Any:
+def state_specs(optimizer: Any, specs: Any, state: Any) -> Any:
     """Return how an optimizer's state is divided when the parameters are divided so.
 
     Args:

@@ -25,6 +25,8 @@ from gpu_training import TRAINING, flat
 from test_native_dtypes import rows
 from test_transforms import EVERY, PRODUCT, PROGRAMS, X
 
+import funtorch.numpy as fnp
+from funtorch import nn
 from funtorch.backends.cuda import program, runtime
 from funtorch.backends.cuda.code import CudaCode, module_text
 from funtorch.backends.cuda.driver import Driver
@@ -122,7 +124,7 @@ def samples(share: int, dtypes: Sequence[str]) -> Iterator[tuple[str, Any, list[
                     yield name, flat, cast
 
 
-def planned(jaxpr: Any) -> tuple[Any, Any, list[Printed]]:
+def planned(jaxpr: Any, donated: frozenset[int] = frozenset()) -> tuple[Any, Any, list[Printed]]:
     """Return a program's plan and what it needs in memory, and its kernels with what they mean."""
     meanings: dict[str, Kernel] = {}
     plain = program.print_kernel
@@ -134,15 +136,23 @@ def planned(jaxpr: Any) -> tuple[Any, Any, list[Printed]]:
 
     program.print_kernel = noted
     try:
-        plan, memory = runtime.plan_for(jaxpr)
+        plan, memory = runtime.plan_for(jaxpr, donated)
     finally:
         program.print_kernel = plain
     kernels = [Printed(c, meanings.get(c.text), f"k{n}") for n, c in enumerate(plan.codes)]
     return plan, memory, kernels
 
 
-def gathered(found: Iterator[tuple[str, Any, list[np.ndarray]]], tols: dict[str, float]) -> Share:
-    """Return what is to be proved of functions with their arguments."""
+def gathered(
+    found: Iterator[tuple[str, Any, list[np.ndarray]]], tols: dict[str, float], donate: bool = False
+) -> Share:
+    """Return what is to be proved of functions with their arguments.
+
+    Args:
+        found: names, functions of arrays and arguments.
+        tols: how far, by dtype, kernels may be from NumPy.
+        donate: whether the memory of all arguments may be used for results.
+    """
     programs: list[Program] = []
     numbers: dict[str, int] = {}
     codes: list[CudaCode] = []
@@ -157,7 +167,8 @@ def gathered(found: Iterator[tuple[str, Any, list[np.ndarray]]], tols: dict[str,
             jaxpr = simplify(stage(function, avals))
         except (TypeError, ValueError):
             continue  # a dtype that it does not take
-        plan, memory, kernels = planned(jaxpr)
+        donated = frozenset(range(len(args))) if donate else frozenset()
+        plan, memory, kernels = planned(jaxpr, donated)
         new = False
         for one in kernels:
             if one.code.launches and one.text not in numbers:
@@ -227,7 +238,7 @@ class ProvingDriver(Driver):
     def prove_branches(self) -> None:
         """Run the kernels that no program came to, in branches not taken, on drawn numbers."""
         for p in self.share.programs:
-            sizes = {x.code: x.sizes for x in _runs(p.plan.instructions)}
+            sizes = sizes_of(p.plan)
             for n, one in enumerate(p.kernels):
                 if one.kernel is not None and one.code.launches and one.text not in self.proved:
                     pairs = zip(sizes[n], one.kernel.buffers, strict=False)
@@ -238,7 +249,7 @@ class ProvingDriver(Driver):
                     self.proved.add(one.text)
 
     def kernels(self, plan: Any, text: str) -> list[Any]:
-        sizes = {x.code: x.sizes for x in _runs(plan.instructions)}
+        sizes = sizes_of(plan)
 
         def launcher(one: Printed, sizes: Sequence[int]) -> Callable[[Sequence[int]], None]:
             def launch(addresses: Sequence[int]) -> None:
@@ -310,10 +321,51 @@ def meaning(kernel: Kernel, buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
     return out
 
 
-def _runs(instructions: Sequence[Any]) -> Iterator[Any]:
-    """Yield the launches of a list, of loops and branches too."""
-    for x in instructions:
-        if isinstance(x, program.Run):
-            yield x
-        for inside in (getattr(x, "cond", ()), getattr(x, "body", ()), *getattr(x, "branches", ())):
-            yield from _runs(inside)
+def sizes_of(plan: Any) -> dict[int, tuple[int, ...]]:
+    """Return the bytes of each kernel's buffers."""
+    return {x.code: x.sizes for x in program.each(plan.instructions) if type(x) is program.Run}
+
+
+# ---------------------------------------------------------------------------------------- in place
+STEPS_IN_PLACE: dict[str, Callable[..., Any]] = {
+    "add": lambda x, y: x + y,
+    "scaled": lambda x, y: x * 0.5 - y,
+    "tanh": lambda x, y: fnp.tanh(x),
+    "rows": lambda x, y: x - x.max(-1, keepdims=True),
+    "softmax": lambda x, y: nn.softmax(x),
+    "norm": lambda x, y: x / fnp.sqrt((x * x).sum(-1, keepdims=True) + 1.0),
+    "columns": lambda x, y: x - y.mean(0, keepdims=True),
+    "all": lambda x, y: x / (1.0 + fnp.abs(y).sum()),
+    "turned": lambda x, y: x[::-1] + y,
+    "mirrored": lambda x, y: x[..., ::-1] * 0.5 + x,
+    "rolled": lambda x, y: fnp.roll(x, 1, -1) + y,
+    "next": lambda x, y: fnp.roll(x, 1, 0) - y,
+    "square": lambda x, y: x.T + y if x.shape[0] == x.shape[-1] else x,
+    "first": lambda x, y: x + x[:1] * 0.25 + y[..., :1],
+    "running": lambda x, y: fnp.cumsum(x, -1) * 0.1,
+    "set": lambda x, y: x.at[0].set(y[-1]),
+    "added": lambda x, y: x.at[:, 0].add(y[:, -1]),
+    "taken": lambda x, y: x[np.arange(3, 3 + len(x)) % len(x)] + y,
+    "masked": lambda x, y: fnp.where(x > y[:1], x, 0.25 * y),
+}
+"""What random programs are made of: of two arrays of one shape, another one."""
+
+
+def in_place(count: int, seed: int) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
+    """Yield random programs of two arrays, whose results may take the place of these."""
+    rng, table = np.random.default_rng(seed), STEPS_IN_PLACE
+    shapes = ((4, 4), (3, 40), (33, 5), (40, 33), (2, 300), (64, 1), (130, 64), (16, 16))
+    for number in range(count):
+        names = [str(n) for n in rng.choice(list(table), rng.integers(2, 6))]
+        picks = rng.integers(0, 1 << 16, (len(names), 2))
+        outs = rng.integers(0, 1 << 16, 2)
+
+        def run(*xs, names=names, picks=picks, outs=outs):
+            values = list(xs)
+            for name, (a, b) in zip(names, picks, strict=True):
+                values.append(table[name](values[a % len(values)], values[-1 - b % 2]))
+            return [values[-1], values[len(xs) + outs[0] % len(names)]][: 1 + outs[1] % 2]
+
+        shape = shapes[number % len(shapes)]
+        args = [rng.normal(size=shape).astype(np.float32) for _ in range(2)]
+        yield f"{number}: {' '.join(names)}", run, args

@@ -158,6 +158,10 @@ template <class T> static T __shfl_up_sync(unsigned, T value, int distance) {
   return shim_exchange(value, lane < distance ? lane : lane - distance, -100 - distance);
 }
 
+template <class T> static T __shfl_sync(unsigned, T value, int from) {
+  return shim_exchange(value, from, -200);
+}
+
 // ------------------------------------------------------------------------------ checked memory
 struct Mark {
   int stamp = 0;          // of the launch, or of the block, that the rest is about
@@ -331,7 +335,7 @@ template <class T> static T atomicCAS(T* p, T old, T next) {
 }
 
 // ------------------------------------------------------------------------------ launches
-static const int SHIM_MOST = 256;
+static const int SHIM_MOST = 512;
 static Region shim_regions[SHIM_MOST];
 
 static void shim_run_block(int threads, int order) {

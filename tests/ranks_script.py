@@ -44,7 +44,7 @@ def cases():
     mesh = distributed.make_mesh(spmd_cases.MESH, spmd_cases.NAMES)
     with open(sys.argv[-1], "rb") as file:
         want = pickle.load(file)
-    for how, results in spmd_cases.run(ft, mesh, P, whole):
+    for how, results in spmd_cases.run(ft, mesh, P, whole, few=True):
         for name, got in results.items():
             close(got, want[name], 1e-9)
         assert results, how
@@ -143,7 +143,8 @@ def dtypes():
                         found.astype("complex64"), exact.astype("complex64"), rtol=1e-2
                     )
                 else:
-                    np.testing.assert_array_equal(found, exact, tell)
+                    plain = [v.astype("f4") if v.dtype.kind == "V" else v for v in (found, exact)]
+                    np.testing.assert_array_equal(*plain, tell)
 
 
 def empty():

@@ -230,6 +230,8 @@ OUTSIDE = [
     "unchecked gather",
 ]
 
+EAGER = ["psum of two", "pmax pmin", "all_gather", "psum_scatter", "all_to_all", "ppermute", "scan"]
+
 
 def mapped(ft, mesh, P, name):
     """Return a case as a function of whole arrays, and its arguments."""
@@ -260,12 +262,13 @@ def total(ft, f):
     return of
 
 
-def run(ft, mesh, P, gather, only=None):
-    """Yield (how, results by name) of all cases, and of derivatives of some."""
+def run(ft, mesh, P, gather, few=False):
+    """Yield (how, results by name) of all cases, and of derivatives of some.
+
+    With ``few``, of which only collectives alone are also run operation by operation.
+    """
     functions, arguments = {}, {}
     for name in [*CASES, *UNCHECKED]:
-        if only is not None and name != only:
-            continue
         functions[name], arguments[name] = mapped(ft, mesh, P, name)
         if name in OUTSIDE:
             both = tuple(range(len(arguments[name])))
@@ -273,7 +276,9 @@ def run(ft, mesh, P, gather, only=None):
             arguments[f"grad of {name}"] = arguments[name]
 
     def everything(given):
-        return {name: f(*given[name]) for name, f in functions.items()}
+        return {name: functions[name](*args) for name, args in given.items()}
 
     yield "compiled", {k: gather(v) for k, v in ft.jit(everything)(arguments).items()}
-    yield "eager", {k: gather(v) for k, v in everything(arguments).items()}
+    chosen = EAGER if few else functions
+    eager = everything({name: arguments[name] for name in chosen})
+    yield "eager", {k: gather(v) for k, v in eager.items()}

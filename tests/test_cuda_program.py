@@ -9,13 +9,15 @@ from dataclasses import replace
 import cuda_shim
 import numpy as np
 import pytest
-from fake_cupy import cuda
+from fake_cupy import Stream, cuda
 from gpu_programs import LOOPS, STEPS, assert_same, benchmark, normal, together
 from gpu_training import TRAINING
 
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
+from funtorch.backends.cuda import nvrtc, runtime
+from funtorch.backends.cuda.nvrtc import NvrtcError
 from funtorch.backends.cuda.program import At, Copy, Repeat, Run, check_launches
 from funtorch.backends.cuda.runtime import count_of, plan_for
 from funtorch.transforms.simplify import simplify
@@ -172,6 +174,40 @@ def test_out_of_memory_names_the_program(cupy, monkeypatch):
     with pytest.raises(MemoryError, match=r"(?s)the program needs .* the largest:.*test_cuda_pro"):
         f(x)
     assert text
+
+
+@compiles
+def test_what_fails_is_traced_to_the_line(cupy, monkeypatch):
+    """With FUNTORCH_DEBUG_SYNC=1 the host waits after each thing, and knows which one failed."""
+    monkeypatch.setattr(runtime, "SYNC", True)
+
+    def f(x):
+        y = fnp.tanh(x @ x)
+        return fnp.sort(y, 1)
+
+    done = []
+    monkeypatch.setattr(cuda, "run_kernels", lambda *args: done.append(args))
+    plain = type(Stream.null).synchronize
+
+    def synchronize(self):
+        plain(self)
+        if len(done) == 1:
+            raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access")
+
+    monkeypatch.setattr(Stream, "synchronize", synchronize)
+    line = f.__code__.co_firstlineno + 2  # what the kernel makes is wanted there
+    said = rf"in the instruction: run 0 .*, for .*test_cuda_program.py:{line}.*: cudaErrorIll"
+    with pytest.raises(RuntimeError, match=said):
+        ft.jit(f)(ft.device_put(normal(5, 5), "cuda:0"))
+
+
+def test_what_nvrtc_refuses_is_traced_to_the_line(cupy, monkeypatch):
+    def refuse(text, arch):
+        raise NvrtcError("NVRTC refuses a module for sm_90:\n  in void k0(...)\n    line 3: x")
+
+    monkeypatch.setattr(nvrtc, "compile_cubin", refuse)
+    with pytest.raises(NvrtcError, match=r"(?s)line 3: x.*k0 is for .*test_cuda_program.py:\d+"):
+        ft.jit(lambda x: fnp.tanh(x))(ft.device_put(normal(5), "cuda:0"))
 
 
 # ------------------------------------------------------------------------------ lists

@@ -4,12 +4,18 @@ import dataclasses
 import re
 
 import cuda_proof
+import cuda_shim
+import numpy as np
 import pytest
+from cuda_cases import F32
 from cuda_proof import ProvingDriver, share_of
+from cuda_shim import ShimError
 from test_cuda_kernels import ARCHS, EVERY, needs_gxx, needs_nvrtc
 
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.code import module_text
+from funtorch.backends.cuda.kernels import print_kernel
+from funtorch.backends.kernel import Affine, Kernel, Op, Store
 
 DTYPES = cuda_proof.ALL if EVERY else cuda_proof.DTYPES
 TOOLS = [
@@ -48,3 +54,27 @@ def test_a_wrong_kernel_is_found(cupy):
     for program in share.programs:
         driver.prove(program)
     assert len(driver.wrong) >= sum(a != b for a, b in zip(wrong, share.codes, strict=True)) > 10
+
+
+@needs_gxx
+def test_kernels_that_work_in_place(cupy):
+    """No thread reads what another one has overwritten: the shim would call it a race."""
+    found = cuda_proof.in_place(2000 if EVERY else 120, 1)
+    share = cuda_proof.gathered(found, cuda_proof.SUMMED, donate=True)
+    kernels = [k.kernel for p in share.programs for k in p.kernels if k.kernel is not None]
+    stored = [{s.buffer for s in k.stores} for k in kernels]
+    reads = [{op.attr for op in k.body if op.name == "load"} for k in kernels]
+    assert sum(not a.isdisjoint(b) for a, b in zip(stored, reads, strict=True)) > 60
+    driver = ProvingDriver(share)
+    for program in share.programs:
+        driver.prove(program)
+    assert not driver.wrong, driver.wrong[0]
+
+
+@needs_gxx
+def test_a_kernel_that_must_not_work_in_place_is_found():
+    body = (Op("load", (), F32, 0, Affine(1, (1,))),)
+    kernel = Kernel("k", (300,), (False,), (F32,), body, (Store(0, 0, Affine(0, (1,))),))
+    code = print_kernel(kernel)
+    with pytest.raises(ShimError, match="a race of a"):
+        cuda_shim.load([code]).run(code, [np.zeros(301, F32)], "backwards")

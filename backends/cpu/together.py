@@ -7,27 +7,17 @@ arrays, and the text of a program grows by a table's row for each.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from funtorch.dims import fixed
 
+from ..together import Memory, in_sets
 from .llvm import Code
 
 __all__ = ["Job", "Memory", "jobs", "rows_text"]
 
 _FEW = 4  # rows from which a table is worth its text, where threads have nothing to share
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes ``start`` to ``stop`` of what a name stands for."""
-
-    name: str
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -53,55 +43,15 @@ class Job:
         return known and not (code.scratch or code.finish or code.table)
 
 
-class _Uses:
-    """The last set of jobs that used each byte of a memory, -1 where none did."""
-
-    def __init__(self) -> None:
-        self.starts, self.sets = [-1], [-1]  # of each run of bytes that have the same
-
-    def _cut(self, at: int) -> int:
-        """Let a run begin at a byte; return its number."""
-        k = bisect_left(self.starts, at)
-        if k == len(self.starts) or self.starts[k] != at:
-            self.starts.insert(k, at)
-            self.sets.insert(k, self.sets[k - 1])
-        return k
-
-    def last(self, m: Memory) -> int:
-        first, end = bisect_right(self.starts, m.start) - 1, bisect_left(self.starts, m.stop)
-        return max(self.sets[first:end], default=-1)
-
-    def note(self, m: Memory, number: int) -> None:
-        first, end = self._cut(m.start), self._cut(m.stop)
-        self.sets[first:end] = [max(k, number) for k in self.sets[first:end]]
-
-
 def jobs(given: Sequence[Job], least_work: int) -> list[list[Job]]:
     """Return kernels in sets that run one after the other; the jobs of a set in any order.
-
-    Every job comes after those that wrote what it reads, and after those that used what it writes.
 
     Args:
         given: the kernels in order.
         least_work: the work from which threads are worth it.
     """
-    sets: list[list[Job]] = []
-    of_text: dict[str, list[int]] = {}
-    read, written = defaultdict(_Uses), defaultdict(_Uses)
-    for job in given:
-        uses = [written[m.name].last(m) for m in (*job.reads, *job.writes)]
-        uses += [read[m.name].last(m) for m in job.writes]
-        first = max(uses, default=-1) + 1
-        same = of_text.setdefault(job.code.text, [])
-        at = next((k for k in same if k >= first), len(sets)) if job.plain else len(sets)
-        if at == len(sets):
-            sets.append([])
-            same.append(at)
-        sets[at].append(job)
-        for m in job.reads:
-            read[m.name].note(m, at)
-        for m in job.writes:
-            written[m.name].note(m, at)
+    steps = [(job.code.text if job.plain else None, job.reads, job.writes) for job in given]
+    sets = [[given[k] for k in found] for found in in_sets(steps)]
     return [part for found in sets for part in _worth(found, least_work)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from funtorch import hardware
 from funtorch.hardware import Device
 
 from . import nvrtc
+from .conditional import Conditional
 from .gemm import Gemm
 from .libraries import KINDS, blas_of
 from .program import LaunchPlan
@@ -155,6 +157,29 @@ class Driver:
             finally:
                 self.stream = None
                 found.append(self.capturing.end_capture())
+
+    @contextlib.contextmanager
+    def capturing_to(self) -> Iterator[None]:
+        """Let work go to the stream that is captured, while the caller captures it."""
+        with self.capturing:
+            self.stream = self.capturing
+            try:
+                yield
+            finally:
+                self.stream = None
+
+    @functools.cached_property
+    def conditional(self) -> Conditional | str:
+        """Conditional nodes of graphs; or why there are none, as a trial on this GPU found."""
+        if os.environ.get("FUNTORCH_CUDA_CONDITIONAL", "").strip() == "0":
+            return "FUNTORCH_CUDA_CONDITIONAL=0 says so"
+        try:
+            with self.lock, self.here():
+                made = Conditional(self)
+                made.self_test()
+        except Exception as error:  # whatever is wrong with them, programs do without
+            return str(error) or type(error).__name__
+        return made
 
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""

@@ -31,7 +31,7 @@ from .nest import Env, Nest, extent, scatters
 from .schedules import BYTES, THREADS, Schedule, schedule
 from .spelling import C_TYPES, operand
 
-__all__ = ["print_kernel"]
+__all__ = ["Printer", "Scratch", "is_wide", "prepared", "print_kernel"]
 
 _INT_MAX = 2**31 - 1
 _KEPT = 96  # registers of a thread that values of several passes may take
@@ -42,7 +42,7 @@ Pass = tuple[list[int], list[Store]]
 """The reductions and the stores of a pass over the elements of a row."""
 
 
-class _Scratch:
+class Scratch:
     """Memory that the launches of a kernel share: arrays by what they are for."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Printer(Nest):
     """Writes one ``__global__`` function of a kernel."""
 
     def __init__(
-        self, kernel: Kernel, plan: Schedule, wide: bool, serial: frozenset[int], scratch: _Scratch
+        self, kernel: Kernel, plan: Schedule, wide: bool, serial: frozenset[int], scratch: Scratch
     ) -> None:
         super().__init__(kernel, plan.lanes, wide)
         self.plan, self.serial, self.memory = plan, serial, scratch
@@ -528,7 +528,7 @@ class _Launches:
     ) -> None:
         self.kernel, self.plan, self.wide, self.serial = kernel, plan, wide, serial
         self.claims = claims
-        self.scratch = _Scratch()
+        self.scratch = Scratch()
         self.texts: list[str] = []
         self.launches: list[KernelLaunch] = []
         self.declared: dict[str, str] = {}
@@ -605,7 +605,7 @@ def _without_empty_rows(kernel: Kernel) -> Kernel:
     return replace(kernel, inner=inner, body=tuple(body), stores=tuple(stores))
 
 
-def _prepared(kernel: Kernel) -> Kernel:
+def prepared(kernel: Kernel) -> Kernel:
     """Return an equal kernel as it is printed."""
     kernel = quicker(_without_empty_rows(collapse(kernel)))
     plain = {"div_in_floats": "div", "rem_in_floats": "rem"}  # no vectors: nothing to gain
@@ -613,7 +613,7 @@ def _prepared(kernel: Kernel) -> Kernel:
     return replace(kernel, body=body)
 
 
-def _is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
+def is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
     """Tell whether places may need 64 bits."""
     places: list[Affine] = [op.where for op in kernel.body if op.where is not None]
     places += [s.where for s in kernel.stores]
@@ -654,10 +654,10 @@ def print_kernel(kernel: Kernel, lengths: Sequence[int] | None = None) -> CudaCo
     Returns:
         The code, whose functions take a pointer to each buffer and one to scratch.
     """
-    kernel = _prepared(kernel)
+    kernel = prepared(kernel)
     if 0 in kernel.sizes and not any(op.name == "reduce" for op in kernel.body):
         return CudaCode("", ())
     serial, claims = _scattering(kernel, lengths)
-    wide = _is_wide(kernel, lengths)
+    wide = is_wide(kernel, lengths)
     plan = schedule(kernel, Nest(kernel, 1, wide).used, serial, bool(claims))
     return _Launches(kernel, plan, wide, serial, claims).code()

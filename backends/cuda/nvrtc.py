@@ -19,7 +19,15 @@ from pathlib import Path
 
 from .. import cache
 
-__all__ = ["Nvrtc", "NvrtcError", "Usage", "compile_cubin", "find_library", "library"]
+__all__ = [
+    "Nvrtc",
+    "NvrtcError",
+    "Usage",
+    "compile_cubin",
+    "compile_ptx",
+    "find_library",
+    "library",
+]
 
 OPTIONS = (
     "--std=c++17",
@@ -135,6 +143,19 @@ class Nvrtc:
         finally:
             self.lib.nvrtcDestroyProgram(ctypes.byref(program))
 
+    def ptx(self, text: str) -> bytes:
+        """Return the PTX of a text of simple instructions, for any GPU since Turing.
+
+        The driver compiles it. Drivers refuse PTX of later versions than their own, so it is said
+        to be of an early one.
+        """
+        program = self._compiled(text, "compute_75", "funtorch.cu", [])
+        try:
+            made = self._read(program, "nvrtcGetPTX")
+        finally:
+            self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+        return re.sub(rb"(?m)^\.version .*$", b".version 7.0", made, count=1)
+
     def _compiled(self, text: str, arch: str, name: str, extra: Sequence[str]) -> ctypes.c_void_p:
         """Return a program that NVRTC compiled; its messages are an error where it could not."""
         program = ctypes.c_void_p()
@@ -198,3 +219,8 @@ def compile_cubin(text: str, arch: str) -> bytes:
     made = compiler.compile(text, arch)
     cache.save(name, made)
     return made
+
+
+def compile_ptx(text: str) -> bytes:
+    """Return the PTX of a text of simple instructions, which the driver compiles."""
+    return library().ptx(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,14 +39,17 @@ from ..plan import (
     Table,
     Wait,
     While,
+    writes,
 )
 from .attention import print_attention
 from .code import CudaCode
+from .fragments import in_fragments, print_fragments
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
 from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_conv, print_dot
+from .together import Member, member_of, print_group, sets_of
 
 __all__ = [
     "At",
@@ -62,6 +66,7 @@ __all__ = [
     "Slice",
     "Until",
     "check_launches",
+    "each",
     "launch_plan",
 ]
 
@@ -90,6 +95,7 @@ class Run:
     code: int
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
+    source: str = field(default="", compare=False)  # the user's line that it is for
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -100,11 +106,12 @@ class Copy:
     """Copy bytes."""
 
     target: At
-    source: At
+    origin: At
     nbytes: int
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"copy {self.nbytes} bytes from {self.source} to {self.target}"
+        return f"copy {self.nbytes} bytes from {self.origin} to {self.target}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Clear:
 
     target: At
     nbytes: int
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"clear {self.nbytes} bytes at {self.target}"
@@ -126,6 +134,7 @@ class Product:
     a: At
     b: At
     out: At
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
@@ -139,6 +148,7 @@ class Rule:
     params: dict[str, Any] = field(hash=False)
     ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
     outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         made = ", ".join(str(at) for at, _, _ in self.outs)
@@ -275,6 +285,19 @@ def _loop_lines(found: Sequence[Carry], indent: str) -> Iterator[str]:
         yield f"{indent}  r{c.old} to r{c.new} from {c.init}: {c.home} {there}"
 
 
+def each(instructions: Sequence[Instruction]) -> Iterator[Instruction]:
+    """Yield the instructions of a list, and those inside of loops and branches."""
+    for x in instructions:
+        yield x
+        if isinstance(x, (Repeat, Until)):
+            yield from each(x.body)
+        if isinstance(x, Until):
+            yield from each(x.cond)
+        if isinstance(x, Choose):
+            for branch in x.branches:
+                yield from each(branch)
+
+
 # ---------------------------------------------------------------------------------------- writing
 @dataclass(eq=False)
 class _Frame:
@@ -300,6 +323,9 @@ class _Writer:
         self.known: dict[bytes, int] = {}
         self.codes: list[CudaCode] = []
         self.numbers: dict[Any, int] = {}
+        self.members: dict[int, Member | None] = {}  # by code, if it may be a part of a launch
+        results = len(self.inputs)
+        self.same = {results + j: i for i, j in layout.pairs}  # registers of one address
         self.scratch = 0
         self.tail = -(-layout.arena // ALIGN) * ALIGN
         self.out: list[Instruction] = []
@@ -308,6 +334,8 @@ class _Writer:
         params = [At(k) for k in range(len(self.inputs))]
         results = [At(len(params) + k) for k in range(len(self.outputs))]
         self.plan(self.layout, params, results, At(self.memory))
+        self.out = self.together(self.out)
+        codes, instructions = _used(self.codes, tuple(self.out))
         arena = self.tail + self.scratch
         return LaunchPlan(
             self.inputs,
@@ -316,8 +344,8 @@ class _Writer:
             bytes(self.constants),
             tuple((j, i) for i, j in sorted(self.layout.pairs)),
             self.registers,
-            tuple(self.codes),
-            _with_scratch(tuple(self.out), At(self.memory, self.tail)),
+            codes,
+            _with_scratch(instructions, At(self.memory, self.tail)),
         )
 
     # ---------------------------------------------------------------- memory
@@ -359,17 +387,46 @@ class _Writer:
         """Return the list of a program inside of a loop or branch."""
         outer, self.out = self.out, []
         self.plan(layout, params, results, arena)
-        inner, self.out = self.out, outer
+        inner, self.out = self.together(self.out), outer
         return inner
+
+    # ---------------------------------------------------------------- launches together
+    def together(self, instructions: Sequence[Instruction]) -> list[Instruction]:
+        """Return a list whose equal elementwise kernels, where they follow each other, are one."""
+        found: list[Instruction] = []
+        for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
+            part: list[Any] = list(run)
+            groups = sets_of(part, self.members, self.same) if launches else [[x] for x in part]
+            found += [self.one(alike) if len(alike) > 1 else alike[0] for alike in groups]
+        return found
+
+    def one(self, runs: Sequence[Run]) -> Run:
+        """Return several launches as one."""
+        sizes: dict[At, int] = {}
+        for x in runs:
+            for at, n in zip(x.args, x.sizes, strict=True):
+                sizes[at] = max(n, sizes.get(at, 0))
+        number = {at: k for k, at in enumerate(sizes)}
+        members: list[Any] = [self.members[x.code] for x in runs]
+        pointers = [tuple(number[at] for at in x.args) for x in runs]
+        key = "group", members[0].key, tuple(m.units for m in members), tuple(pointers)
+        if key not in self.numbers:
+            self.numbers[key] = len(self.codes)
+            self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
+        return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()))
 
     # ---------------------------------------------------------------- steps
     def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
         frame = _Frame(layout, params, results, arena)
+        made = {v: str(e.source) for e in layout.plan.jaxpr.eqns for v in e.outvars}
         for k, step in enumerate(layout.plan.steps):
+            done = len(self.out)
             if isinstance(step, (Scan, While, Branch)):
                 getattr(self, type(step).__name__.lower())(frame, step, layout.loops[k])
             elif not isinstance(step, Nothing):
                 getattr(self, type(step).__name__.lower())(frame, step)
+            lines = ", ".join(dict.fromkeys(made[v] for v in writes(step) if v in made))
+            self.out[done:] = [_from(x, lines) for x in self.out[done:]]
         for v, k in layout.copies:
             self.copy(results[k], self.at(frame, v), nbytes(v))
 
@@ -385,6 +442,9 @@ class _Writer:
         lengths = tuple(int(v.aval.size) for _, v in given)
         key = repr(replace(kernel, name="")), lengths  # attributes may be dicts
         self.run(key, lambda name: print_kernel(replace(kernel, name=name), lengths), given)
+        number = self.numbers[key]
+        if number not in self.members:
+            self.members[number] = member_of(kernel, lengths)
 
     def run(
         self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]
@@ -429,7 +489,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            self.out.append(Product(gemm, *(at + k * d.itemsize for at, k, d in places)))
+            left, right, to = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, to))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -452,7 +513,8 @@ class _Writer:
         eqn = step.eqn
         given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
         key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
-        self.run(key, functools.partial(print_attention, eqn), given)
+        printed = print_fragments if in_fragments(eqn) else print_attention
+        self.run(key, functools.partial(printed, eqn), given)
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
@@ -561,12 +623,39 @@ class _Writer:
         self.out.append(Choose(self.at(frame, which), np.dtype(which.aval.dtype), found))
 
 
+def _from(x: Instruction, lines: str) -> Instruction:
+    """Return an instruction that says whose lines it is for; what is inside of loops says so."""
+    plain = not isinstance(x, (Repeat, Until, Choose))
+    return replace(x, source=lines) if plain and lines else x
+
+
 class _Held:
     """A constant that no program has."""
 
     def __init__(self, data: np.ndarray) -> None:
         self._data = data
         self.aval = data
+
+
+def _used(
+    codes: Sequence[CudaCode], instructions: tuple[Instruction, ...]
+) -> tuple[tuple[CudaCode, ...], tuple[Instruction, ...]]:
+    """Return the codes that a list launches, and the list with their numbers."""
+    numbers: dict[int, int] = {}
+
+    def one(x: Instruction) -> Instruction:
+        if isinstance(x, Run):
+            return replace(x, code=numbers.setdefault(x.code, len(numbers)))
+        if isinstance(x, Repeat):
+            return replace(x, body=tuple(map(one, x.body)))
+        if isinstance(x, Until):
+            return replace(x, cond=tuple(map(one, x.cond)), body=tuple(map(one, x.body)))
+        if isinstance(x, Choose):
+            return replace(x, branches=tuple(tuple(map(one, b)) for b in x.branches))
+        return x
+
+    again = tuple(map(one, instructions))
+    return tuple(codes[k] for k in numbers), again
 
 
 def _with_scratch(instructions: tuple[Instruction, ...], scratch: At) -> tuple[Instruction, ...]:
@@ -622,7 +711,7 @@ def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: Lau
             need(x.args[-1], code.scratch, x)
         elif isinstance(x, Copy):
             need(x.target, x.nbytes, x)
-            need(x.source, x.nbytes, x)
+            need(x.origin, x.nbytes, x)
         elif isinstance(x, Clear):
             need(x.target, x.nbytes, x)
         elif isinstance(x, Product):

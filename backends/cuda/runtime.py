@@ -7,6 +7,8 @@ the same few addresses again and again.
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
 import time
 from collections import OrderedDict
@@ -25,8 +27,10 @@ from ..fuse import fuse
 from ..layout import lay_out
 from ..memory import Memory, memory_of
 from .code import module_text
+from .conditional import Builder
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS
+from .nvrtc import NvrtcError
 from .program import (
     VECTOR,
     At,
@@ -41,6 +45,7 @@ from .program import (
     Rule,
     Run,
     Until,
+    each,
     launch_plan,
 )
 from .rooms import Rooms, Taken
@@ -96,17 +101,26 @@ def compile_for(
     return program
 
 
-def count_of(instructions: Sequence[Instruction]) -> int | None:
-    """Return how many launches a list makes; None where the host decides about them."""
+def count_of(instructions: Sequence[Instruction], alone: bool = False) -> int | None:
+    """Return how many launches a list makes; None where the host decides about them.
+
+    Args:
+        instructions: the list.
+        alone: whether the GPU decides about loops and branches; they count as what is in them.
+    """
     total = 0
     for x in instructions:
-        if isinstance(x, (Until, Choose, Rule)):
+        if isinstance(x, Rule) or (isinstance(x, (Until, Choose)) and not alone):
             return None
-        if isinstance(x, Repeat):
-            inside = count_of(x.body)
-            if inside is None:
+        if isinstance(x, (Repeat, Until, Choose)):
+            lists = x.branches if isinstance(x, Choose) else [x.body]
+            lists = [*lists, x.cond, x.cond] if isinstance(x, Until) else lists
+            counts = [count_of(found, alone) for found in lists]
+            if None in counts:
                 return None
-            total += x.length * inside + 2 * len(x.carries)
+            inside = sum(n or 0 for n in counts)
+            total += x.length * inside if isinstance(x, Repeat) else inside + 3 * len(lists)
+            total += 0 if isinstance(x, Choose) else 2 * len(x.carries)
         else:
             total += 2 if isinstance(x, Run) else 1
     return total
@@ -118,7 +132,10 @@ class _Program:
     def __init__(self, driver: Driver, jaxpr: Jaxpr, plan: LaunchPlan, memory: Memory) -> None:
         self.driver, self.plan, self.memory = driver, plan, memory
         text = module_text(plan.codes)
-        self.launches = driver.kernels(plan, text)
+        try:
+            self.launches = driver.kernels(plan, text)
+        except NvrtcError as error:
+            raise NvrtcError(f"{error}{_whose(plan, str(error))}") from None
         self.consts = [DeviceArray(self._there(c)) for c in jaxpr.consts]
         self.constants = driver.upload(plan.constants)
         self.constants_at = self.constants.data.ptr
@@ -195,16 +212,22 @@ class _Program:
         found: list[Action] = []
         run: list[Instruction] = []
         nodes = 0
+        decided = any(isinstance(x, (Until, Choose)) for x in each(instructions))
+        alone = decided and not SYNC and not isinstance(self.driver.conditional, str)
 
         def close() -> None:
             nonlocal run, nodes
             actions = [self._bind(x) for x in run]
             captured = nodes >= _LEAST_NODES and not SYNC
-            found.extend([_Graphed(self.driver, actions)] if captured else actions)
+            if captured and count_of(run) is None:
+                write = functools.partial(self._write, instructions=tuple(run))
+                found.append(_Graphed(self.driver, actions, write))
+            else:
+                found.extend([_Graphed(self.driver, actions)] if captured else actions)
             run, nodes = [], 0
 
         for x in instructions:
-            count = count_of([x])
+            count = count_of([x], alone)
             if count is None or nodes + count > _MOST_NODES:
                 close()
             if count is None or count > _MOST_NODES:
@@ -222,11 +245,16 @@ class _Program:
         action = self._action(x)
 
         def checked(r: Registers) -> None:
-            action(r)
             try:
+                action(r)
                 self.driver.synchronize()
+            except MemoryError:
+                raise
             except Exception as error:
-                raise RuntimeError(f"the GPU failed in the instruction: {x}") from error
+                where = f", for {x.source}" if x.source else ""
+                raise RuntimeError(
+                    f"the GPU failed in the instruction: {x}{where}: {error}"
+                ) from error
 
         return checked
 
@@ -237,7 +265,7 @@ class _Program:
             places = [(at.base, at.offset) for at in x.args]
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
-            (t, to), (s, so), n = _place(x.target), _place(x.source), x.nbytes
+            (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
 
             def copy(r: Registers) -> None:
                 if r[t] + to != r[s] + so:
@@ -274,6 +302,60 @@ class _Program:
                 target[...] = driver.cupy.asarray(buffer_of(result)).reshape(where[1])
 
         return run
+
+    # ---------------------------------------------------------------- graphs that decide
+    def _write(self, b: Builder, instructions: Sequence[Instruction], r: Registers) -> None:
+        """Write a list into a graph whose loops and branches the GPU decides about."""
+        waiting: list[Callable[[], None]] = []
+
+        def flush() -> None:
+            if waiting:
+                b.work(waiting)
+                waiting.clear()
+
+        for x in instructions:
+            if count_of([x]) is not None:
+                waiting.append(functools.partial(self._bind(x), r))
+                continue
+            flush()
+            if isinstance(x, Choose):
+                place = r[x.index.base] + x.index.offset
+                writes = [
+                    functools.partial(self._write, instructions=branch, r=r)
+                    for branch in x.branches
+                ]
+                b.branches(place, x.dtype.itemsize, writes)
+            elif isinstance(x, Until):
+                self._write_until(x, b, r)
+            elif isinstance(x, Repeat):
+                self._write_repeat(x, b, r)
+        flush()
+
+    def _write_until(self, x: Until, b: Builder, r: Registers) -> None:
+        begin, _, end = _carried(self.driver, x.carries, None)
+        moved = [(c.old, c.new, c.nbytes) for c in x.carries if c.old != c.new and c.nbytes]
+        b.work([functools.partial(begin, r)])
+        self._write(b, x.cond, r)
+
+        def body(inner: Builder) -> None:
+            self._write(inner, x.body, r)
+            # All turns are one graph, so the next value goes where the last one was.
+            copy = self.driver.copy
+            inner.work([functools.partial(copy, r[old], r[new], n) for old, new, n in moved])
+            self._write(inner, x.cond, r)
+
+        b.loop(r[x.holds.base] + x.holds.offset, body)
+        b.work([functools.partial(end, r)])
+
+    def _write_repeat(self, x: Repeat, b: Builder, r: Registers) -> None:
+        begin, turn, end = _carried(self.driver, x.carries, x.length)
+        b.work([functools.partial(begin, r)])
+        for i in range(x.length - 1, -1, -1) if x.reverse else range(x.length):
+            for s in x.slices:
+                r[s.register] = r[s.start.base] + s.start.offset + i * s.stride
+            self._write(b, x.body, r)
+            turn(r)
+        b.work([functools.partial(end, r)])
 
     def _repeat(self, x: Repeat) -> Action:
         body = [self._bind(y) for y in x.body]
@@ -330,6 +412,17 @@ _ALONE = 2  # references to a donated buffer: its Array's, of the asking
 _IN_LISTS = 4  # and of a list, and of an Array that is made for the call
 
 
+def _whose(plan: LaunchPlan, said: str) -> str:
+    """Return which lines the kernels are for that NVRTC's messages name."""
+    names = set(re.findall(r"\bk(\d+)(?=_|\()", said))
+    lines = {
+        f"  k{x.code} is for {x.source}"
+        for x in each(plan.instructions)
+        if isinstance(x, Run) and x.source and str(x.code) in names
+    }
+    return "\n".join(["", *sorted(lines)])
+
+
 def _exclusive(x: DeviceArray, holders: int) -> DeviceArray:
     """Return a donated array if nobody else can see its memory, else a copy."""
     if sys.getrefcount(x._buffer) <= holders and x._buffer.base is None:
@@ -384,27 +477,44 @@ def _carried(
 class _Graphed:
     """Neighbouring actions without decisions: done one by one at first, then as a graph."""
 
-    def __init__(self, driver: Driver, actions: Sequence[Action]) -> None:
-        self.driver, self.actions = driver, actions
+    def __init__(
+        self, driver: Driver, actions: Sequence[Action], write: Callable[..., None] | None = None
+    ) -> None:
+        self.driver, self.actions, self.write = driver, actions, write
         self.graphs: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
     def __call__(self, r: Registers) -> None:
         key = tuple(r)
         graph = self.graphs.get(key)
-        if graph is not None:
+        if self.write is not None and isinstance(self.driver.conditional, str):
+            self._run(r)  # the host decides
+        elif graph is None:
+            self.graphs[key] = _SEEN
+            if len(self.graphs) > _MOST_GRAPHS:
+                self.graphs.popitem(last=False)
+            self._run(r)
+        elif graph is _SEEN:
+            self._first(key, r)
+        else:
             self.graphs.move_to_end(key)
-            if graph is not _SEEN:
-                self.driver.replay(graph)
-                return
-            with self.driver.captured() as found:
+            self.driver.replay(graph)
+
+    def _first(self, key: tuple[int, ...], r: Registers) -> None:
+        """Make the graph, and do its work."""
+        driver = self.driver
+        if self.write is None:
+            with driver.captured() as found:
                 self._run(list(r))
-            self.graphs[key] = found[0]
-            self.driver.replay(found[0])
-            return
-        self.graphs[key] = _SEEN
-        if len(self.graphs) > _MOST_GRAPHS:
-            self.graphs.popitem(last=False)
-        self._run(r)
+            graph = found[0]
+        else:
+            try:
+                graph = driver.conditional.built(functools.partial(self.write, r=list(r)))
+            except RuntimeError as error:  # what a trial does not show: the host decides again
+                driver.conditional = f"a program's graph could not be made: {error}"
+                self._run(r)
+                return
+        self.graphs[key] = graph
+        driver.replay(graph)
 
     def _run(self, r: Registers) -> None:
         for action in self.actions:

@@ -140,15 +140,17 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     out = eqn.outvars[0].aval
     if not (dtypes.is_float(x.dtype) or dtypes.is_integer(x.dtype)):
         raise NotExpressible(f"of {x.dtype.name} has no counterpart")
-    if out.dtype != x.dtype:
-        a, b = g.cast(a, out.dtype), g.cast(b, out.dtype)
+    multiply = "MatMulInteger" if _of_bytes(eqn) else "MatMul"
     lead = tuple(range(len(ba)))
     plain = (ba, bb) == (lead, lead) and len(ca) == 1
     if plain and x.ndim == y.ndim == len(lead) + 2 and cb[0] == len(lead):
         a = a if ca[0] == x.ndim - 1 else g.transpose(a, [*lead, x.ndim - 1, x.ndim - 2])
-        return g.op("MatMul", a, b)
+        return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
     if plain and x.ndim == y.ndim == len(lead) + 2 and ca[0] == x.ndim - 1:
-        return g.op("MatMul", a, g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2]))
+        b = g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2])
+        return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
+    if out.dtype != x.dtype:
+        a, b = g.cast(a, out.dtype), g.cast(b, out.dtype)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     left, right = ([""] * v.ndim for v in (x, y))
     for i, j in (*zip(ba, bb, strict=True), *zip(ca, cb, strict=True)):
@@ -162,10 +164,23 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     return g.op("Einsum", a, b, equation=f"{''.join(left)},{''.join(right)}->{result}")
 
 
+def _of_bytes(eqn: Eqn) -> bool:
+    """Tell whether a product is one of int8 that is summed in int32."""
+    return (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) == (np.int8, np.int32)
+
+
+def _multiplied(g: Graph, operator: str, xs: Sequence[str], given: Any, out: Any) -> str:
+    """Write a product of matrices whose operands may have to become another dtype first."""
+    if operator == "MatMul" and out != given:
+        xs = [g.cast(x, out) for x in xs]
+    return g.op(operator, *xs)
+
+
 def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
     p = eqn.params
     shape, dtype = _shape(eqn), eqn.invars[0].aval.dtype
-    if not dtypes.is_float(dtype):
+    of_bytes = _of_bytes(eqn)
+    if not (dtypes.is_float(dtype) or of_bytes):
         raise NotExpressible(f"of {dtype.name} has no counterpart")
     padding = p["padding"]
     _not_empty(eqn)
@@ -177,10 +192,11 @@ def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
         x = padded(g, x, g.const(0, dtype), shape, lo, hi, gaps)
         padding = [(0, 0)] * len(padding)
     out = eqn.outvars[0].aval.dtype
-    if out != dtype:
+    if out != dtype and not of_bytes:
         x, w = g.cast(x, out), g.cast(w, out)
+    operator = "ConvInteger" if of_bytes else "Conv"
     return g.op(
-        "Conv", x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
+        operator, x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
         pads=[pair[k] for k in (0, 1) for pair in padding],
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from funtorch import processes
+
 __all__ = [
     "BatchSampler",
     "DistributedSampler",
@@ -202,12 +204,13 @@ class WeightedRandomSampler(Sampler):
 class DistributedSampler(Sampler):
     """The part of the samples that falls to one of several processes.
 
-    All processes shuffle alike and take every ``num_replicas``-th sample.
+    All processes shuffle alike and take every ``num_replicas``-th sample. In a `DataLoader` each
+    epoch has its own order; `set_epoch` chooses it where the sampler itself is looped over.
 
     Args:
         dataset: a data set, or the number of its samples.
-        num_replicas: how many processes there are.
-        rank: the number of this one.
+        num_replicas: how many processes there are; None: as many as the program runs as.
+        rank: the number of this one; None: what it is.
         shuffle: whether in an order of chance.
         seed: of the order; the same in all processes.
         drop_last: leave out what does not fill all parts; else the first samples come again, so
@@ -228,14 +231,19 @@ class DistributedSampler(Sampler):
     def __init__(
         self,
         dataset: Any,
-        num_replicas: int,
-        rank: int,
+        num_replicas: int | None = None,
+        rank: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
+        num_replicas = processes.world().size if num_replicas is None else num_replicas
+        rank = processes.world().rank if rank is None else rank
         if not 0 <= rank < num_replicas:
-            raise ValueError(f"DistributedSampler got rank {rank} of {num_replicas} replicas")
+            raise ValueError(
+                f"DistributedSampler got rank {rank} of {num_replicas} replicas: ranks are numbers "
+                "from 0 on, below that of the replicas"
+            )
         self._size = _size(dataset)
         self._replicas = num_replicas
         self._rank = rank

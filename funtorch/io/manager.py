@@ -228,9 +228,7 @@ class CheckpointManager:
         path = self._path(step)
         return Checkpoint(step, files.load(path, like), self.metrics(step))
 
-    def _write(
-        self, step: int, tree: Any, figures: dict[str, float], token: str | None
-    ) -> None:
+    def _write(self, step: int, tree: Any, figures: dict[str, float], token: str | None) -> None:
         note = {name: x.hex() for name, x in figures.items()}
         if world().rank > 0:
             files.write(self._path(step), tree, note, token)

@@ -23,7 +23,16 @@ from funtorch.processes import world
 from funtorch.sharding import NamedSharding
 from funtorch.spread import GlobalArray, own_part
 
-__all__ = ["Divided", "agreed", "describe", "forget", "own_parts", "part_file", "placed", "wait_for"]
+__all__ = [
+    "Divided",
+    "agreed",
+    "describe",
+    "forget",
+    "own_parts",
+    "part_file",
+    "placed",
+    "wait_for",
+]
 
 _PATIENCE = 600.0
 

@@ -19,6 +19,7 @@ from funtorch.numpy.promotion import (
     broadcast_shapes,
     canonical_axis,
     check_precision,
+    check_sharding,
     convert,
     describe,
     no_out,
@@ -61,12 +62,24 @@ def contract(a: Any, b: Any, dims: Any, out_dtype: Any = None, precision: Any = 
     )
 
 
+def _wanted(preferred: Any) -> Any:
+    """Return the dtype that products are summed for."""
+    return None if preferred is None else dtypes.canonical(preferred)
+
+
 def _result(out: Any, preferred: Any) -> Any:
     return out if preferred is None else convert(out, dtypes.canonical(preferred))
 
 
 @direct(np.matmul, FLOATS, pair)
-def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
     Args:
@@ -90,6 +103,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
         numpy.matmul
     """
     check_precision(precision, "matmul")
+    check_sharding(out_sharding, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -125,7 +139,14 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
 
 
 @direct(np.dot, FLOATS, pair)
-def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+def dot(
+    a: Any,
+    b: Any,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
+) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
     Args:
@@ -135,6 +156,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
         numpy.dot
     """
     check_precision(precision, "dot")
+    check_sharding(out_sharding, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -145,13 +167,18 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
         )
-    return _result(
-        contract(x, y, (((ka,), (kb,)), ((), ())), None, precision), preferred_element_type
-    )
+    out = contract(x, y, (((ka,), (kb,)), ((), ())), _wanted(preferred_element_type), precision)
+    return _result(out, preferred_element_type)
 
 
 def tensordot(
-    a: Any, b: Any, axes: Any = 2, *, precision: Any = None, preferred_element_type: Any = None
+    a: Any,
+    b: Any,
+    axes: Any = 2,
+    *,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Contract several axes of two arrays.
 
@@ -164,6 +191,7 @@ def tensordot(
         numpy.tensordot
     """
     check_precision(precision, "tensordot")
+    check_sharding(out_sharding, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -179,7 +207,7 @@ def tensordot(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
-    out = contract(x, y, ((ca, cb), ((), ())), None, precision)
+    out = contract(x, y, ((ca, cb), ((), ())), _wanted(preferred_element_type), precision)
     return _result(out, preferred_element_type)
 
 
@@ -245,8 +273,13 @@ def vecdot(
         raise ValueError(
             f"vecdot: axis {axis} differs in size: x1 is {describe(x)}, x2 is {describe(y)}"
         )
-    out = matmul(expand_dims(conjugate(x), -2), expand_dims(y, -1), precision=precision)
-    return _result(out[..., 0, 0], preferred_element_type)
+    out = matmul(
+        expand_dims(conjugate(x), -2),
+        expand_dims(y, -1),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+    return out[..., 0, 0]
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
@@ -373,6 +406,7 @@ def einsum(
     optimize: Any = "auto",
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: None = None,
 ) -> Any:
     """Sum products of arrays along named axes.
 
@@ -395,6 +429,7 @@ def einsum(
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
     check_precision(precision, "einsum")
+    check_sharding(out_sharding, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum
@@ -427,25 +462,27 @@ def einsum(
         raise ValueError(
             f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
         ) from None
-    xs = promote("einsum", *xs)
+    xs, wanted = promote("einsum", *xs), _wanted(preferred_element_type)
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output, precision))
+        xs.append(_einsum_step(taken, inputs.split(","), output, wanted, precision))
     return _result(xs[0], preferred_element_type)
 
 
-def _einsum_step(xs: list[Any], names: list[str], output: str, precision: Any = None) -> Any:
-    """Compute one step: of one array, or of two (of more by turns)."""
+def _einsum_step(
+    xs: list[Any], names: list[str], output: str, wanted: Any, precision: Any = None
+) -> Any:
+    """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims, None, precision)
+        out = contract(a, b, dims, wanted, precision)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, precision)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted, precision)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -459,7 +496,7 @@ def _einsum_step(xs: list[Any], names: list[str], output: str, precision: Any = 
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims, None, precision)
+    out = contract(a, b, dims, wanted, precision)
     return out if perm is None else transpose(out, perm)
 
 

@@ -196,6 +196,15 @@ _PRECISIONS = frozenset(
 )
 
 
+def check_sharding(out_sharding: Any, function: str) -> None:
+    """Check the argument ``out_sharding`` of JAX's functions: results are as their operands are."""
+    if out_sharding is not None and not out_sharding.is_fully_replicated:
+        raise NotImplementedError(
+            f"{function}: out_sharding={out_sharding} divides the result, which functions of whole "
+            "arrays do not: use funtorch.shard_map, or funtorch.device_put on the result"
+        )
+
+
 def check_precision(precision: Any, function: str) -> None:
     """Check the argument ``precision`` of a product, which must make sense.
 
@@ -427,10 +436,13 @@ def asarray(
         if dtype is not None:
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
-    if not isinstance(a, np.ndarray) and hasattr(a, "__cuda_array_interface__"):
+    known = isinstance(a, np.ndarray)
+    if not known and dtype is None and hasattr(type(a), "move_parts"):
+        return a  # made of arrays, as keys are
+    if not known and hasattr(a, "__cuda_array_interface__"):
         out = DeviceArray(cupy().asarray(a))
         return convert(out, dtypes.canonical(out.dtype) if dtype is None else dtype)
-    if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
+    if known or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
         data = np.asarray(a)
         with np.errstate(all="ignore"):
             made = np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)

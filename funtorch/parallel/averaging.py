@@ -134,9 +134,9 @@ def average(x: Any, axis_name: Any = "data", *, bucket_bytes: int = BUCKET_BYTES
     """Average a pytree of arrays over a mapped axis, as `lax.pmean` does, with few messages.
 
     Arrays are joined to buckets in the reverse of their order, but for those of 1 MB and more; in a
-    compiled program each message begins when its arrays are there. What is known to be the same in all
-    processes stays as it is. float16 and bfloat16 are summed
-    and divided in float32, and rounded once. Outside of any mapped axis, nothing changes.
+    compiled program each message begins when its arrays are there. What is known to be the same in
+    all processes stays as it is. float16 and bfloat16 are summed and divided in float32, and
+    rounded once. Outside of any mapped axis, nothing changes.
 
     Args:
         x: pytree of arrays of floats, such as gradients; None is left alone.

@@ -3,8 +3,11 @@
 Nothing here runs where there is no GPU; the same functions run against the stand-in elsewhere.
 """
 
+import time
+
 import numpy as np
 import pytest
+import test_cuda_libraries
 from gpu_programs import LOOPS, STEPS, WORDS, assert_same, benchmark, normal
 from test_devices import COMPILED_THERE, table, without_signs
 
@@ -102,3 +105,75 @@ def test_copies_to_the_host():
 @pytest.mark.parametrize("row", benchmark.ROWS, ids=lambda row: row.name)
 def test_benchmark_rows_run(row):
     assert benchmark.measure(row, quick=True)["ours"] > 0
+
+
+@pytest.mark.parametrize("name", test_cuda_libraries.PRODUCTS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64", "float64"])
+def test_products(name, dtype):
+    f, *shapes = test_cuda_libraries.PRODUCTS[name]
+    kind = ft.dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    a, b = (test_cuda_libraries.some(kind, *s) for s in shapes)
+    got, want = ft.jit(f)(*ft.device_put((a, b), "cuda:0")), f(fnp.array(a), fnp.array(b))
+    tol = 2e-2 if kind.itemsize == 2 else 1e-4
+    wide = [np.asarray(x).astype(complex) for x in (got, want)]
+    np.testing.assert_allclose(*wide, rtol=tol, atol=tol)
+
+
+def test_int8_and_tf32():
+    a, b = (np.arange(64, dtype=np.int8).reshape(8, 8) - 30 for _ in range(2))
+    f = ft.jit(lambda a, b: fnp.matmul(a, b, preferred_element_type="int32"))
+    np.testing.assert_array_equal(np.asarray(f(*ft.device_put((a, b), "cuda:0"))), f(a, b))
+    x = ft.device_put(normal(256, 256), "cuda:0")
+    full, near = (
+        np.asarray(ft.jit(lambda x, p=p: fnp.matmul(x, x, precision=p))(x)) for p in (None, "high")
+    )
+    exact = np.asarray(x).astype("f8") @ np.asarray(x).astype("f8")
+    assert np.abs(full - exact).max() < 1e-3
+    assert np.abs(near - exact).max() < 0.5
+
+
+@pytest.mark.parametrize("name", test_cuda_libraries.LINEAR)
+def test_linear_algebra(name):
+    f, make = test_cuda_libraries.LINEAR[name]
+    for dtype in map(np.dtype, "fdFD"):
+        for lead in ((), (3,)):
+            x = make(dtype, *lead)
+            got, want = f(ft.device_put(x, "cuda:0")), f(fnp.array(x))
+            kind = next((k for k in ("svd", "eigh") if k in name), name)
+            outs = [
+                test_cuda_libraries.remade(test_cuda_libraries.results(o), kind)
+                for o in (got, want)
+            ]
+            tol = 1e-3 if dtype.char in "fF" else 1e-8
+            for g, w in zip(*outs, strict=True):
+                np.testing.assert_allclose(g, w, tol, tol, err_msg=f"{dtype} {lead}")
+
+
+def test_what_fails_is_nan():
+    bad, good = np.array([[1, 2], [2, 1]], "f"), np.array([[4, 1], [1, 3]], "f")
+    low = np.asarray(fnp.linalg.cholesky(ft.device_put(np.stack([bad, good]), "cuda:0")))
+    assert np.isnan(low[0]).all()
+    np.testing.assert_allclose(low[1], np.linalg.cholesky(good), rtol=1e-5)
+    x = fnp.linalg.solve(*ft.device_put((np.ones((2, 2), "f"), np.ones((2, 1), "f")), "cuda:0"))
+    assert np.isnan(np.asarray(x)).all()
+
+
+def test_results_that_are_held_stay_as_they_are():
+    f, kept, xs = ft.jit(lambda a: a @ a + 1), [], [normal(4, 4, seed=k) for k in range(9)]
+    for x in xs:
+        kept.append(f(ft.device_put(x, "cuda:0")))
+    for got, x in zip(kept, xs, strict=True):
+        np.testing.assert_allclose(np.asarray(got), x @ x + 1, rtol=1e-4, atol=1e-4)
+
+
+def test_a_replayed_call_is_quick():
+    f = ft.jit(lambda xs: [x * 2 + 1 for x in xs])
+    xs = ft.device_put([normal(3, seed=k) for k in range(10)], "cuda:0")
+    times = []
+    for _ in range(300):
+        start = time.perf_counter()
+        f(xs)
+        times.append(time.perf_counter() - start)
+    ft.block_until_ready(f(xs))
+    print(f"a replayed call of 10 arrays: {np.median(times) * 1e6:.1f} us")
+    assert np.median(times) < 100e-6

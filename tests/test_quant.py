@@ -1,0 +1,447 @@
+"""Quantisation: exact products of int8, and functions and models whose weights are integers."""
+
+import ctypes
+import itertools
+
+import numpy as np
+import pytest
+from test_kernels import steps
+
+import funtorch as ft
+import funtorch.numpy as fnp
+from funtorch import export, lax, nnx, quant, random
+from funtorch.backends.cpu import quads
+from funtorch.backends.cpu.blas import dot_code, library_of
+from funtorch.backends.cpu.codegen import NONE, object_code
+from funtorch.backends.cpu.gemm import gemm_text
+from funtorch.backends.cpu.runtime import load
+
+RNG = np.random.default_rng(3)
+
+
+def floats(*shape):
+    return fnp.asarray(RNG.standard_normal(shape).astype(np.float32))
+
+
+def bytes_of(*shape):
+    x = RNG.integers(-128, 128, shape).astype(np.int8)
+    x[..., :1] = -128  # the products that are largest
+    return x
+
+
+def product(numbers, dtype="int32"):
+    return lambda a, b: lax.dot_general(a, b, numbers, preferred_element_type=dtype)
+
+
+ROWS_BY_COLUMNS = (((1,), (0,)), ((), ()))
+ROWS_BY_ROWS = (((1,), (1,)), ((), ()))
+
+
+# ------------------------------------------------------------------------------ products of int8
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 7, 64, 301, 1030])
+def test_products_of_bytes_are_exact(k):
+    for m, n in ((1, 5), (2, 3), (5, 17), (17, 50)):
+        a, b = bytes_of(m, k), bytes_of(n, k)
+        want = a.astype(np.int64) @ b.T.astype(np.int64)
+        for run in (lambda f: f, ft.jit):
+            assert np.array_equal(run(product(ROWS_BY_ROWS))(a, b), want)
+            assert np.array_equal(run(product(ROWS_BY_COLUMNS))(a, b.T), want)
+            narrow = run(product(ROWS_BY_ROWS, "int8"))(a, b)
+            assert narrow.dtype == np.int8
+            assert np.array_equal(narrow, want.astype(np.int8))
+
+
+NUMBERS = {  # of arrays in these shapes
+    "ab,bc": ((), (3, 8), (8, 5)),
+    "ba,bc": ((), (8, 9), (8, 5)),
+    "gab,gbc->gac": ((), (4, 3, 10), (4, 10, 7)),
+    "agb,cgb->gac": ((), (3, 4, 10), (7, 4, 10)),
+    "abc,dbc->ad": ((), (3, 4, 10), (7, 4, 10)),
+    "abc,dcb->ad": ((), (3, 4, 10), (7, 10, 4)),
+    "bthd,bshd->bhts": ((), (2, 5, 3, 8), (2, 6, 3, 8)),
+}
+
+
+@pytest.mark.parametrize("formula", NUMBERS)
+def test_contractions_of_bytes_are_exact(formula):
+    _, *shapes = NUMBERS[formula]
+    a, b = (bytes_of(*shape) for shape in shapes)
+    want = np.einsum(formula, a.astype(np.int64), b.astype(np.int64))
+    f = ft.jit(lambda a, b: fnp.einsum(formula, a, b, preferred_element_type="int32"))
+    assert np.array_equal(f(a, b), want)
+
+
+def test_sums_wrap_around_as_those_of_int32():
+    a = np.full((2, 140_000), -128, np.int8)
+    want = (a.astype(np.int64) @ a.T.astype(np.int64)).astype(np.int32)
+    assert want.max() < 0
+    for run in (lambda f: f, ft.jit):
+        assert np.array_equal(run(product(ROWS_BY_ROWS))(a, a), want)
+
+
+@pytest.mark.parametrize("shapes", [((0, 4), (3, 4)), ((2, 0), (3, 0)), ((2, 4), (0, 4))])
+def test_empty_products_of_bytes(shapes):
+    a, b = (np.zeros(s, np.int8) for s in shapes)
+    out = ft.jit(product(ROWS_BY_ROWS))(a, b)
+    assert out.dtype == np.int32
+    assert np.array_equal(out, a.astype(np.int32) @ b.T.astype(np.int32))
+
+
+def test_products_read_parts_of_arrays_as_they_lie():
+    x = bytes_of(40, 72)
+    f = ft.jit(lambda x: product(ROWS_BY_ROWS)(x[3:30:2, 4:68], x[:9, 8:]))
+    wide = x.astype(np.int64)
+    assert np.array_equal(f(x), wide[3:30:2, 4:68] @ wide[:9, 8:].T)
+    odd = ft.jit(lambda x: product(ROWS_BY_ROWS)(x[3:30:2, 3:67], x[:9, 5:69]))
+    assert np.array_equal(odd(x), wide[3:30:2, 3:67] @ wide[:9, 5:69].T)
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_products_without_and_with_instructions_for_bytes(vnni, monkeypatch):
+    if vnni and not quads.multiplies_bytes():
+        pytest.skip("the processor does not multiply bytes")
+    monkeypatch.setattr(quads, "multiplies_bytes", lambda: vnni)
+    (step,) = [
+        s
+        for s in steps(product(ROWS_BY_ROWS), (19, 84), (37, 84), dtype=np.dtype(np.int8))
+        if hasattr(s, "sums")
+    ]
+    symbol = library_of(step)
+    rows = int(symbol.rsplit("_", 1)[1])
+    code = object_code(gemm_text("int8", rows), NONE)
+    (address, _), library = load(code, [symbol, f"{symbol}_end"], ())
+    run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, ctypes.c_int64, ctypes.c_int64)(address)
+    (*_, (_, main, _)) = dot_code(step)
+    a, b, out = bytes_of(19, 84), bytes_of(37, 84), np.zeros((19, 37), np.int32)
+    table = np.array(main.table, np.int64)
+    scratch = np.zeros(main.scratch + 64, np.uint8)
+    places = [x.ctypes.data for x in (a, b, out, table, scratch)]
+    run(*places, 0, main.parts)
+    assert library is not None
+    assert np.array_equal(out, a.astype(np.int64) @ b.T.astype(np.int64))
+
+
+CONVOLUTIONS = [  # lhs, rhs, parameters
+    ((2, 3, 9, 10), (16, 3, 3, 3), {"padding": "SAME"}),
+    ((2, 8, 9, 10), (16, 8, 3, 3), {"padding": "VALID", "window_strides": (2, 1)}),
+    ((2, 9, 9, 10), (16, 9, 3, 2), {"padding": ((1, 2), (0, 3)), "rhs_dilation": (2, 1)}),
+    ((2, 8, 5, 6), (16, 8, 3, 3), {"padding": ((1, 2), (0, 3)), "lhs_dilation": (2, 2)}),
+    ((2, 20, 9, 10), (16, 10, 3, 3), {"padding": "SAME", "feature_group_count": 2}),
+    ((2, 8, 9, 10), (8, 1, 3, 3), {"padding": "SAME", "feature_group_count": 8}),
+    ((1, 200, 5, 6), (3, 200, 3, 3), {"padding": "SAME"}),  # beyond what float32 holds
+    ((0, 8, 5, 6), (8, 8, 3, 3), {"padding": "SAME"}),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions_of_bytes_are_exact(case):
+    lhs, rhs, params = case
+    params = {"window_strides": (1, 1), **params}
+    x, w = bytes_of(*lhs), bytes_of(*rhs)
+    want = lax.conv_general_dilated(x.astype(np.float64), w.astype(np.float64), **params)
+    for run in (lambda f: f, ft.jit):
+        f = run(
+            lambda x, w: lax.conv_general_dilated(x, w, preferred_element_type="int32", **params)
+        )
+        assert np.array_equal(f(x, w), want)
+        assert f(x, w).dtype == np.int32
+
+
+# ------------------------------------------------------------------------------ arrays of integers
+def test_scales_rounding_and_zero_rows():
+    x = fnp.array([[127.0, 0.5, 1.5, 2.5, -0.5, -127.0], [0.0] * 6, [-1e30, 1e30, 0, 0, 0, 0]])
+    q = quant.quantize_array(x, axes=(1,))
+    assert q.values[0].tolist() == [127, 0, 2, 2, 0, -127]  # halves to even
+    assert q.scale[:, 0].tolist() == [1.0, 0.0, np.float32(1e30) / np.float32(127)]
+    assert q.values.min() == -127
+    assert not np.isnan(q.dequantize()).any()
+    assert np.array_equal(q.dequantize()[1], np.zeros(6))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "group", "scales"),
+    [
+        ((6, 8), (1,), None, (6, 1)), ((6, 8), (0,), 4, (3, 8)), ((3, 20), (1,), 8, (3, 5)),
+        ((3, 15), (1,), 4, (3, 5)), ((2, 3, 8), (2,), 4, (2, 3, 2)), ((4, 6), (0, 1), 4, (1, 1)),
+        ((0, 8), (1,), None, (0, 1)), ((5, 0), (1,), None, (5, 1)),
+    ],
+)  # fmt: skip
+def test_four_bits(shape, axes, group, scales):
+    x = floats(*shape)
+    q = quant.quantize_array(x, axes=axes, bits=4, group=group)
+    assert q.shape == shape
+    assert q.scale.shape == scales
+    assert q.integers().shape == shape
+    if x.size:
+        assert abs(q.integers()).max() == 7
+        blocks = [n // s for n, s in zip(shape, scales, strict=True)]
+        half = np.kron(q.scale, np.ones(blocks)) / 2
+        assert (abs(q.dequantize() - x) <= half * 1.001).all()
+    if shape == (6, 8):
+        assert q.values.size == 24  # two in a byte
+
+
+def test_bad_arrays_are_named():
+    with pytest.raises(ValueError, match=r"takes bits 8 or 4; it was given 3"):
+        quant.quantize_array(fnp.ones(4), axes=(0,), bits=3)
+    with pytest.raises(ValueError, match=r"array of floats; it was given one of int32 \[4\]"):
+        quant.quantize_array(fnp.arange(4), axes=(0,))
+    with pytest.raises(ValueError, match=r"group=None.* got bits=4, group=None"):
+        quant.Scheme(bits=4, activations=True)
+    with pytest.raises(ValueError, match=r"one of 'int8', .*; got 'int3'"):
+        quant.quantize(lambda w, x: x @ w, fnp.eye(2), fnp.eye(2), scheme="int3")
+
+
+# ------------------------------------------------------------------------------ functions
+def network(p, x):
+    h = fnp.tanh(x @ p["w1"].T + p["b1"])
+    return h @ p["w2"]
+
+
+PARAMS = {"w1": floats(32, 66), "b1": floats(32), "w2": floats(32, 7)}
+WITHIN = {"int8": 0.05, "int8-weights": 0.03, "int4-weights": 0.5}
+
+
+@pytest.mark.parametrize("scheme", WITHIN)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_quantised_function_is_near_and_is_one_under_transforms(scheme, rows):
+    x = floats(rows, 66)
+    small = quant.quantize(network, PARAMS, x, scheme=scheme)
+    assert small["w1"].scale.shape == ((32, 3) if scheme == "int4-weights" else (32, 1))
+    assert small["w2"].scale.shape == (1, 7)
+    assert small["b1"] is PARAMS["b1"]
+    f = quant.quantized(network)
+    want, got = network(PARAMS, x), f(small, x)
+    assert abs(got - want).max() < WITHIN[scheme] * abs(want).max()
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(ft.jit(f)(small, x), got, **near)
+    np.testing.assert_allclose(ft.vmap(f, (None, 0))(small, x[:, None])[:, 0], got, **near)
+    fake = quant.fake_quantized(network, scheme=scheme)(PARAMS, x)
+    np.testing.assert_allclose(fake, got, **near)
+    whole = ft.tree.map(
+        lambda q: q.dequantize() if isinstance(q, quant.QArray) else q,
+        small, is_leaf=lambda q: isinstance(q, quant.QArray),
+    )  # fmt: skip
+    if scheme != "int8":
+        np.testing.assert_allclose(network(whole, x), got, **near)
+
+
+@pytest.mark.parametrize("scheme", ["int8-weights", "int4-weights"])
+def test_weights_alone_leave_activations_differentiable(scheme):
+    x = floats(3, 66)
+    small = quant.quantize(network, PARAMS, x, scheme=scheme)
+    f = quant.quantized(network)
+    numeric = (f(small, x + 1e-2).sum() - f(small, x - 1e-2).sum()) / 2e-2
+    given = ft.grad(lambda x: f(small, x).sum())(x).sum()
+    np.testing.assert_allclose(given, numeric, rtol=2e-2)
+
+
+def test_derivatives_of_integers_name_the_straight_through_way():
+    x = floats(3, 66)
+    small = quant.quantize(network, PARAMS, x)
+    for f in (quant.quantized(network), ft.jit(quant.quantized(network))):
+        with pytest.raises(TypeError, match=r"no derivative.*quant\.fake_quantized\(f\).*straight"):
+            ft.grad(lambda x, f=f: f(small, x).sum())(x)
+    bias = {k: v for k, v in small.items() if k != "b1"}
+    with pytest.raises(TypeError, match="fake_quantized"):
+        ft.grad(lambda b: quant.quantized(network)({**bias, "b1": b}, x).sum())(small["b1"])
+
+
+def test_what_is_not_finite_makes_its_row_nan():
+    x = np.ones((3, 66), np.float32)
+    x[1, 4], x[2, 5] = np.nan, np.inf
+    w = quant.quantize(lambda w, x: x @ w, floats(66, 4), x)
+    y = ft.jit(quant.quantized(lambda w, x: x @ w))(w, x)
+    assert np.isnan(y).all(1).tolist() == [False, True, True]
+
+
+MOVEMENTS = {
+    "transposed": (lambda w, x: x @ w.T, (8, 12)),
+    "heads": (lambda w, x: fnp.einsum("td,hde->the", x, w), (2, 12, 4)),
+    "joined": (lambda w, x: x @ w.transpose(1, 0, 2).reshape(12, 8), (2, 12, 4)),
+    "parts": (lambda w, x: fnp.concatenate([x @ p for p in fnp.split(w, 2, 1)], 1), (12, 8)),
+    "rows of it": (lambda w, x: x @ w[:, 1:5], (12, 8)),
+    "split sum": (lambda w, x: fnp.einsum("tgd,gde->te", x.reshape(-1, 3, 4), w), (3, 4, 5)),
+    "both ways": (lambda w, x: (x @ w) @ w.T, (12, 8)),
+    "looked up": (lambda w, x: x @ w.T + w[fnp.array([1, 2, 0])].sum(), (8, 12)),
+    "something else": (lambda w, x: x @ w + fnp.sin(w).sum(), (12, 8)),
+    "inner calls": (lambda w, x: ft.jit(lambda w: ft.checkpoint(fnp.matmul)(x, w))(w), (12, 8)),
+    "mapped": (lambda w, x: ft.vmap(lambda x: x @ w)(x), (12, 8)),
+    "a loop": (lambda w, x: lax.fori_loop(0, 2, lambda i, x: x @ w[i], x) + x @ w[0], (2, 12, 12)),
+    "convolution": (
+        lambda w, x: lax.conv_general_dilated(x[None, None], w, (1, 1), "SAME"), (8, 1, 3, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+@pytest.mark.parametrize("scheme", WITHIN)
+def test_weights_are_followed_to_their_products(name, scheme):
+    f, shape = MOVEMENTS[name]
+    w, x = floats(*shape), floats(3, 12)
+    small = quant.quantize(f, w, x, scheme=scheme)
+    assert isinstance(small, quant.QArray)
+    got = ft.jit(quant.quantized(f))(small, x)
+    fake = quant.fake_quantized(f, scheme=scheme)(w, x)
+    assert got.shape == fake.shape
+    top = abs(f(w, x)).max()
+    assert abs(got - f(w, x)).max() < 2 * WITHIN[scheme] * top
+    if name not in ("both ways", "looked up", "a loop", "something else"):
+        np.testing.assert_allclose(got, fake, rtol=1e-3, atol=1e-4 * float(top))
+
+
+def test_products_become_products_of_bytes():
+    f = lambda w, x: x @ w.T
+    w, x = floats(8, 12), floats(3, 12)
+    small = quant.quantize(f, w, x)
+    program = ft.make_jaxpr(quant.quantized(f))(small, x)
+    (dot,) = [e for e in program.eqns if e.prim.name == "dot_general"]
+    assert [v.aval.dtype.name for v in (*dot.invars, *dot.outvars)] == ["int8", "int8", "int32"]
+
+
+def test_attention_in_integers():
+    layer = nnx.MultiheadAttention(16, 2, key=random.key(0), batch_first=True)
+    x, call = floats(2, 5, 16), lambda m, x: m(x, x, x)[0]
+    small = quant.quantize(call, layer, x)
+    assert isinstance(small.in_proj_weight, quant.QArray)
+    for products, count in ((False, 2), (True, 4)):
+        f = quant.quantized(call, products=products)
+        program = str(ft.make_jaxpr(f)(small, x))
+        assert program.count("dot_general[") >= 4
+        assert program.count("out_dtype=int32") == count
+        assert abs(ft.jit(f)(small, x) - call(layer, x)).max() < 0.03
+
+
+# ------------------------------------------------------------------------------ ranges, training
+def test_calibration():
+    batches = [floats(5, 66) for _ in range(3)]
+    name = "['w1']"
+    most = [float(abs(b).max()) for b in batches]
+    found = quant.calibrate(network, PARAMS, batches)
+    assert set(found) == {"['w1']", "['w2']"}
+    assert found[name] == max(most)
+    average = quant.calibrate(network, PARAMS, batches, method="average", momentum=0.5)
+    want = 0.5 * (0.5 * most[0] + 0.5 * most[1]) + 0.5 * most[2]
+    np.testing.assert_allclose(average[name], want, rtol=1e-6)
+    cut = quant.calibrate(network, PARAMS, batches, method="percentile", percentile=90)
+    np.testing.assert_allclose(
+        cut[name], max(np.percentile(abs(np.asarray(b)), 90) for b in batches), rtol=1e-5
+    )
+    x = batches[0]
+    small = quant.quantize(network, PARAMS, x, ranges=found)
+    assert "reduce_max" not in str(ft.make_jaxpr(quant.quantized(network))(small, x))
+    got = quant.quantized(network)(small, x)
+    assert abs(got - network(PARAMS, x)).max() < 0.06 * abs(got).max()
+    fake = quant.fake_quantized(network, ranges=found)(PARAMS, x)
+    np.testing.assert_allclose(fake, got, rtol=1e-4, atol=1e-4)
+
+
+def test_bad_calibration_is_named():
+    x = floats(2, 66)
+    with pytest.raises(ValueError, match=r"takes method 'largest', .*; got 'best'"):
+        quant.calibrate(network, PARAMS, [x], method="best")
+    with pytest.raises(ValueError, match="at least one batch"):
+        quant.calibrate(network, PARAMS, [])
+    with pytest.raises(ValueError, match=r"not finite, at \"\['w1'\]\""):
+        quant.calibrate(network, PARAMS, [x * np.inf])
+    with pytest.raises(ValueError, match=r"ranges for w9, which no product.*\['w1'\]"):
+        quant.quantize(network, PARAMS, x, ranges={"w9": 1.0})
+    with pytest.raises(ValueError, match="found no product or convolution of a float32 parameter"):
+        quant.quantize(lambda p, x: x + p, fnp.ones((2, 2)), fnp.ones((2, 2)))
+
+
+def test_straight_through_gradients():
+    x = fnp.array([[0.26, -3.0], [1.0, 0.5]])
+    f = lambda x: (quant.fake_quantize(x, axes=(1,)) * fnp.array([2.0, 3.0])).sum()
+    for run in (ft.grad(f), ft.jit(ft.grad(f))):
+        assert run(x).tolist() == [[2.0, 3.0], [2.0, 3.0]]
+    cut = ft.grad(lambda x: quant.fake_quantize(x, range=1.0).sum())(x)
+    assert cut.tolist() == [[1.0, 0.0], [1.0, 1.0]]
+    values = np.unique(np.asarray(quant.fake_quantize(floats(1000), bits=4)))
+    assert len(values) in (14, 15)
+
+
+def test_training_moves_weights_by_the_gradients_of_the_rounded_ones():
+    x, scheme = random.normal(random.key(0), (64, 16)), quant.Scheme(bits=4)
+    teacher, w = ({"a": floats(16, 32) * 0.3, "b": floats(32, 4) * 0.3} for _ in range(2))
+
+    def f(w, x):
+        return fnp.tanh(x @ w["a"]) @ w["b"]
+
+    def loss(f, w):
+        return ((f(w, x) - f_of_teacher) ** 2).mean()
+
+    f_of_teacher = f(teacher, x)
+    fake = quant.fake_quantized(f, scheme=scheme)
+    rounded = ft.tree.map(lambda v: quant.fake_quantize(v, axes=(0,), bits=4), w)
+    want = ft.grad(lambda w: loss(f, w))(rounded)
+    step = ft.jit(lambda w: ft.grad(lambda w: loss(fake, w))(w))
+    for name, grad in step(w).items():
+        np.testing.assert_allclose(grad, want[name], rtol=1e-4, atol=1e-6)
+    first = loss(fake, w)
+    for _ in range(100):
+        w = ft.tree.map(lambda p, g: p - 0.3 * g, w, step(w))
+    assert loss(fake, w) < 0.2 * first
+    small = quant.quantize(f, w, x, scheme=scheme)
+    np.testing.assert_allclose(loss(quant.quantized(f), small), loss(fake, w), rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------ models
+def image_model():
+    keys = random.split(random.key(0))
+    return nnx.Sequential(
+        nnx.Conv2d(3, 16, 3, padding=1, key=keys[0]), nnx.ReLU(), nnx.Flatten(),
+        nnx.Linear(16 * 64, 10, key=keys[1]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4-weights"])
+def test_models_are_saved_and_exported_small(scheme, tmp_path):
+    model, x = image_model(), floats(2, 3, 8, 8)
+    small = nnx.quantize(model, x, scheme=scheme)
+    y = small(x)
+    assert abs(y - model(x)).max() < (0.02 if scheme == "int8" else 0.15)
+    ratio = quant.nbytes(model) / quant.nbytes(small)
+    assert ratio > (3.7 if scheme == "int8" else 6)
+    ft.save(tmp_path / "small.safetensors", nnx.state_dict(small))
+    empty = ft.tree.map(fnp.zeros_like, small)
+    again = nnx.load_state_dict(empty, ft.load(tmp_path / "small.safetensors"))
+    assert np.array_equal(again(x), y)
+    assert (tmp_path / "small.safetensors").stat().st_size < quant.nbytes(small) + 1200
+    (batch,) = export.symbolic_shape("b")
+    exported = ft.export(small)(ft.ShapeDtypeStruct((batch, 3, 8, 8), "float32"))
+    exported.save(tmp_path / "small.ft")
+    loaded = export.load(tmp_path / "small.ft")
+    np.testing.assert_allclose(loaded.call(x), y, atol=1e-6)
+    assert loaded.call(x[:1]).shape == (1, 10)
+    many = ft.jit(ft.vmap(small))(x[:, None])
+    np.testing.assert_allclose(many[:, 0], y, atol=1e-6)
+
+
+def test_models_train_and_convert_to_the_same_numbers():
+    model, x = image_model(), floats(4, 3, 8, 8)
+    ranges = quant.calibrate(lambda m, x: m(x), model, [x])
+    fake = nnx.FakeQuantized(model, "int8", ranges)
+    grads = ft.jit(ft.grad(lambda m: (m(x) ** 2).sum()))(fake)
+    assert all(float(abs(layer.weight).max()) > 0 for layer in grads.model.layers[::3])
+    real = fake.quantized(x)
+    np.testing.assert_allclose(real(x), fake(x), atol=1e-5)
+    assert nnx.param_count(real) == 0
+    kept = nnx.quantize(model, x, skip=lambda name: name == ".layers[0].weight")
+    assert kept.model.layers[0].weight is model.layers[0].weight
+    assert "QArray(int8[10,1024], scale (10, 1))" in str(kept)
+    by_batches = nnx.quantize(model, x, batches=[x])
+    assert np.array_equal(by_batches(x), real(x))
+
+
+def test_every_shape_of_a_vector_by_a_matrix():
+    for (k, n), turned, scheme in itertools.product(
+        ((64, 5), (96, 3), (63, 4), (1, 3), (130, 1), (2, 2)), (False, True), WITHIN
+    ):
+        f = (lambda w, x: x @ w.T) if turned else (lambda w, x: x @ w)
+        w, x = floats(*((n, k) if turned else (k, n))), floats(1, k)
+        small = quant.quantize(f, w, x, scheme=scheme)
+        got = ft.jit(quant.quantized(f))(small, x)
+        if scheme == "int8":
+            x = quant.fake_quantize(x)
+        np.testing.assert_allclose(got, f(small.dequantize(), x), rtol=1e-3, atol=1e-4)
