@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from funtorch.core import Primitive, _state
-from funtorch.hardware import cpus
+from funtorch.hardware import cpus, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, stage, sub_jaxprs
 from funtorch.ops.elementwise import (
     bitcast,
@@ -59,7 +59,7 @@ def ranks_along(mesh: Mesh, names: tuple[Hashable, ...]) -> Ranks:
     numbers, own = mesh.device_ids, [mesh.axis_names.index(name) for name in names]
     others = [k for k in range(numbers.ndim) if k not in own]
     lines = numbers.transpose(*others, *own).reshape(-1, math.prod(numbers.shape[k] for k in own))
-    return Ranks(tuple(tuple(map(int, line)) for line in lines))
+    return Ranks(tuple(tuple(map(int, line)) for line in lines), processes.near)
 
 
 # ------------------------------------------------------------------------------- what MPI can do
