@@ -45,6 +45,7 @@ from ..plan import (
 from .attention import print_attention
 from .code import CudaCode
 from .convolutions import Convolution, as_convolution
+from .fragments import in_fragments, print_fragments
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
 from .scans import print_running
@@ -491,8 +492,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            left, right, made = (at + k * d.itemsize for at, k, d in places)
-            self.out.append(Product(gemm, left, right, made))
+            left, right, to = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, to))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -520,7 +521,8 @@ class _Writer:
         eqn = step.eqn
         given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
         key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
-        self.run(key, functools.partial(print_attention, eqn), given)
+        printed = print_fragments if in_fragments(eqn) else print_attention
+        self.run(key, functools.partial(printed, eqn), given)
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
