@@ -141,7 +141,10 @@ def planned(jaxpr: Any, donated: frozenset[int] = frozenset()) -> tuple[Any, Any
         plan, memory = runtime.plan_for(jaxpr, donated)
     finally:
         program.print_kernel = plain
-    kernels = [Printed(c, meanings.get(c.text), f"k{n}") for n, c in enumerate(plan.codes)]
+    kernels = []
+    for code in plan.codes:
+        name = re.match(r"k\d+", code.launches[0].name).group() if code.launches else "k"
+        kernels.append(Printed(code, meanings.get(code.text), name))
     return plan, memory, kernels
 
 

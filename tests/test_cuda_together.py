@@ -9,8 +9,9 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax, optim
 from funtorch.backends.cuda import nvrtc, together
+from funtorch.backends.cuda.checking import check_launches
 from funtorch.backends.cuda.code import module_text
-from funtorch.backends.cuda.program import Run, _Writer, check_launches
+from funtorch.backends.cuda.program import Run, _Writer
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.transforms.simplify import simplify
 

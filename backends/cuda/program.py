@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,7 +82,6 @@ __all__ = [
     "Run",
     "Slice",
     "Until",
-    "check_launches",
     "each",
     "launch_plan",
 ]
@@ -208,7 +206,7 @@ class _Writer:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
         lines = ", ".join(dict.fromkeys(x.source for x in runs if x.source))
-        return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()), lines)
+        return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()), source=lines)
 
     # ---------------------------------------------------------------- steps
     def plan(self, layout: Layout, params: Sequence[At], results: Sequence[At], arena: At) -> None:
@@ -483,60 +481,3 @@ def launch_plan(plan: Plan, layout: Layout) -> LaunchPlan:
         layout: its layout, without cells on a stack.
     """
     return _Writer(plan, layout).whole()
-
-
-# ---------------------------------------------------------------------------------------- checking
-def check_launches(plan: LaunchPlan) -> None:
-    """Check that all that is touched lies inside of the memory that there is.
-
-    Raises:
-        ValueError: naming the instruction.
-    """
-    sizes = dict(enumerate((*plan.inputs, *plan.outputs, plan.arena, len(plan.constants))))
-    _check(plan.instructions, sizes, plan)
-
-
-def _check(instructions: Sequence[Instruction], sizes: dict[int, int], plan: LaunchPlan) -> None:
-    def need(at: At, size: int, what: object) -> None:
-        if at.base not in sizes:
-            raise ValueError(f"r{at.base} holds nothing in: {what}")
-        if not 0 <= at.offset <= at.offset + size <= max(sizes[at.base], at.offset * (not size)):
-            raise ValueError(f"{size} bytes at {at} are not in r{at.base}'s memory: {what}")
-
-    for x in instructions:
-        inner = dict(sizes)
-        if isinstance(x, Run):
-            code = plan.codes[x.code]
-            for at, size in zip(x.args, x.sizes, strict=True):
-                need(at, size, x)
-            need(x.args[-1], code.scratch, x)
-        elif isinstance(x, Copy):
-            need(x.target, x.nbytes, x)
-            need(x.origin, x.nbytes, x)
-        elif isinstance(x, Clear):
-            need(x.target, x.nbytes, x)
-        elif isinstance(x, Product):
-            for at, size in zip((x.a, x.b, x.out), x.gemm.extents(), strict=True):
-                need(at, size, x)
-        elif isinstance(x, Rule):
-            for at, shape, dtype in (*x.ins, *x.outs):
-                need(at, math.prod(shape) * dtype.itemsize, x)
-        elif isinstance(x, Choose):
-            need(x.index, x.dtype.itemsize, "a branch")
-            for branch in x.branches:
-                _check(branch, sizes, plan)
-        else:
-            for c in x.carries:
-                need(c.init, c.nbytes, "a loop")
-                need(c.home, c.nbytes, "a loop")
-                if c.spare is not None:
-                    need(c.spare, c.nbytes, "a loop")
-                inner |= {c.old: c.nbytes, c.new: c.nbytes}
-            if isinstance(x, Repeat):
-                for s in x.slices:
-                    need(s.start, s.stride * x.length, "a loop")
-                    inner[s.register] = s.stride
-            else:
-                _check(x.cond, inner, plan)
-                need(x.holds, 1, "a loop")
-            _check(x.body, inner, plan)
