@@ -97,7 +97,7 @@ class Run:
     code: int
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
-    source: str = field(default="", compare=False)  # the user's line that it is for
+    source: str = field(default="", compare=False, kw_only=True)  # the user's line that it is for
     convolution: Convolution | None = None  # that it is, for a library that has it
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Copy:
     target: At
     origin: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"copy {self.nbytes} bytes from {self.origin} to {self.target}"
@@ -123,7 +123,7 @@ class Clear:
 
     target: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"clear {self.nbytes} bytes at {self.target}"
@@ -137,7 +137,7 @@ class Product:
     a: At
     b: At
     out: At
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
@@ -151,7 +151,7 @@ class Rule:
     params: dict[str, Any] = field(hash=False)
     ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
     outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         made = ", ".join(str(at) for at, _, _ in self.outs)
@@ -492,8 +492,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            left, right, to = (at + k * d.itemsize for at, k, d in places)
-            self.out.append(Product(gemm, left, right, to))
+            left, right, made = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, made))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -633,8 +633,9 @@ class _Writer:
 
 def _from(x: Instruction, lines: str) -> Instruction:
     """Return an instruction that says whose lines it is for; what is inside of loops says so."""
-    plain = not isinstance(x, (Repeat, Until, Choose))
-    return replace(x, source=lines) if plain and lines else x
+    if lines and isinstance(x, (Run, Copy, Clear, Product, Rule)):
+        return replace(x, source=lines)
+    return x
 
 
 class _Held:
