@@ -317,6 +317,8 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
     """
     if isinstance(dtype, KeyType):
         scalar_class = dtype.type
+    elif dtype is None:
+        scalar_class = np.float64  # what None means to NumPy
     elif isinstance(dtype, type) and issubclass(dtype, np.generic):
         scalar_class = dtype
     else:

@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,12 +152,20 @@ class Communicator:
                 result = work()
             except Exception as raised:
                 error = raised
+        self._told_patiently()
         why = self.host.bcast_object(None if error is None else f"{type(error).__name__}: {error}")
         if error is not None:
             raise error
         if why is not None:
             raise RuntimeError(f"another rank has failed: {why}")
         return result if self.host.rank == 0 else work()
+
+    def _told_patiently(self) -> None:
+        """Wait for the first process of this machine, and leave it the processors meanwhile."""
+        if self.host.comm is not None:
+            request = self.host.comm.Ibcast(np.zeros(1, np.uint8), 0)
+            while not request.Test():
+                time.sleep(0.002)
 
     # ------------------------------------------------------------------------------- buffers
     def allreduce(self, buffer: np.ndarray, operation: str = "sum") -> np.ndarray:

@@ -158,6 +158,10 @@ template <class T> static T __shfl_up_sync(unsigned, T value, int distance) {
   return shim_exchange(value, lane < distance ? lane : lane - distance, -100 - distance);
 }
 
+template <class T> static T __shfl_sync(unsigned, T value, int from) {
+  return shim_exchange(value, from, -200);
+}
+
 // ------------------------------------------------------------------------------ checked memory
 struct Mark {
   int stamp = 0;          // of the launch, or of the block, that the rest is about

@@ -32,8 +32,9 @@ from funtorch import lax
 rows("numpy", "dot matmul inner outer vecdot", S, S2, dtypes=("complex128",))
 rows("numpy", "vdot tensordot", X, Y, dtypes=("complex128",))
 rows("numpy", "cross", S, S2)
-rows("numpy", "matvec", X, V)
-rows("numpy", "vecmat", V[:3], X)
+# NumPy has them from version 2.2 on.
+rows("numpy", "matvec", X, V, reference=lambda m, v: np.einsum("...ij,...j->...i", m, v))
+rows("numpy", "vecmat", V[:3], X, reference=lambda v, m: np.einsum("...i,...ij->...j", v, m))
 rows("numpy", "einsum", "ij,kj->ik", X, Y, dtypes=("complex128",))
 rows("numpy", "polyval", V, X)
 rows("numpy", "polyadd polysub polymul polydiv", V, W, dtypes=("complex128",))

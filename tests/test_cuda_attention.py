@@ -15,6 +15,7 @@ from funtorch import nn
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.attention import has_kernel, print_attention
 from funtorch.backends.cuda.code import module_text
+from funtorch.backends.cuda.fragments import in_fragments, print_fragments
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.core import ArrayImpl, aval_of
 from funtorch.jaxpr import stage
@@ -32,9 +33,12 @@ CASES = {  # (batch, heads, group, queries, keys, features, values), dtype, mask
     "window": ((1, 1, 1, 200, 180, 4, 4), "f4", (), (0, 1, 2), {"left": 20, "right": 7}),
     "double": ((1, 1, 1, 40, 50, 70, 30), "f8", (), (0, 1, 2), {"right": 0}),
     "bfloat16": ((1, 1, 1, 40, 50, 16, 16), BF16, (), (0, 1, 2), {"right": 0}),
+    "bfloat16 groups": ((2, 1, 2, 33, 70, 24, 9), BF16, (), (0, 1, 2), {"right": 2, "left": 40}),
+    "half masked": ((1, 2, 1, 5, 70, 40, 128), "f2", MASKS[:1], (1, 2), {"empty": "mean"}),
     "half": ((1, 1, 1, 40, 50, 16, 16), "f2", (((1, 1, 1, 40, 50), "f2"),), (0,), {}),
     "wide values": ((1, 1, 1, 40, 50, 160, 256), "f4", (), (2,), {}),
 }  # fmt: skip
+COMPILED = ("masks", "half masked in fragments")
 TOLERANCE = {"float32": 5e-6, "float64": 1e-13, "float16": 4e-3, "bfloat16": 3e-2}
 
 
@@ -71,6 +75,9 @@ def every_code():
         for way, (eqn, args, want) in enumerate(made(name, number)):
             assert has_kernel(eqn)
             yield name, eqn, args, want, print_attention(eqn, f"f{number}_{way}")
+            if in_fragments(eqn):
+                code = print_fragments(eqn, f"g{number}_{way}")
+                yield f"{name} in fragments", eqn, args, want, code
 
 
 @needs_gxx
@@ -108,16 +115,24 @@ def test_nan_and_infinities_reach_their_rows_alone():
 
 
 @needs_gxx
-@pytest.mark.parametrize("which", ["", "_keys"])
-def test_every_barrier_is_needed(which):
+@pytest.mark.parametrize(
+    ("printer", "case", "which", "count"),
+    [
+        (print_attention, "plain", "", 4),
+        (print_attention, "plain", "_keys", 9),
+        (print_fragments, "bfloat16 groups", "", 2),
+        (print_fragments, "bfloat16 groups", "_keys", 2),
+    ],
+)
+def test_every_barrier_is_needed(printer, case, which, count):
     """Without any one of them the shim finds a race, or a read of what nobody wrote."""
-    eqn, args, _ = list(made("plain", 0))[bool(which)]
-    code = print_attention(eqn, "f")
+    eqn, args, _ = list(made(case, 0))[bool(which)]
+    code = printer(eqn, "f")
     start = code.text.index(f" f{which}(")
     stop = code.text.find('extern "C"', start)
     body = code.text[start : stop if stop > 0 else None]
     places = [start + k for k in range(len(body)) if body.startswith("__syncthreads();", k)]
-    assert len(places) == (9 if which else 4)
+    assert len(places) == count
     for at in places:
         text = code.text[:at] + " " * len("__syncthreads();") + code.text[at + 16 :]
         wrong = type(code)(text, code.launches, code.scratch, code.declared)
@@ -128,12 +143,28 @@ def test_every_barrier_is_needed(which):
 
 @needs_nvrtc
 def test_nvrtc_compiles_attention_and_little_is_spilled():
-    codes = [code for name, *_, code in every_code() if name in ("masks", "bfloat16")]
-    assert nvrtc.library().compile(module_text(codes), "sm_80")[:4] == b"\x7fELF"
-    usage = nvrtc.library().usage(module_text(codes), "sm_90")
+    codes = {name: code for name, *_, code in every_code() if name in COMPILED}  # backward
+    usage = nvrtc.library().usage(module_text(codes.values()), "sm_80")
+    assert len(usage) == 5
     for name, used in usage.items():
-        assert used.registers <= 128, name
         assert used.spilled <= 64, name  # for a higher occupancy
+        assert used.registers <= (128 if name.startswith("f") else 208), name
+    fragments = [code for name, code in codes.items() if "fragments" in name]
+    assert nvrtc.library().compile(module_text(fragments), "sm_90")[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("size", [8, 64, 65, 128, 256])
+def test_every_size_fits_into_a_block(size):
+    for dtype in ("f2", BF16, "f4", "f8"):
+        x, y = np.zeros((1, 1, 1, 99, size), dtype), np.zeros((1, 1, 99, size), dtype)
+        forward = equation(lambda *a: attention(*a, **PARAMS), [x, y, y])
+        row = np.zeros((1, 1, 1, 99), "f8" if dtype == "f8" else "f4")
+        backward = equation(
+            lambda *a: attention_grad(*a, of=(0, 1, 2), **PARAMS), [x, y, y, x, row, row, x]
+        )
+        for eqn in (forward, backward):
+            printer = print_fragments if in_fragments(eqn) else print_attention
+            assert all(one.shared <= 48 << 10 for one in printer(eqn, "f").launches)
 
 
 def test_no_matrix_of_pairs_is_in_memory():

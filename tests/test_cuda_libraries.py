@@ -398,3 +398,17 @@ def test_numbers_are_those_of_the_headers():
         ("CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION", 16), ("CUBLAS_OP_C", 2),
     ):  # fmt: skip
         assert re.search(rf"\b{name} *= *{number}\b", text), name
+
+
+def test_whoever_shares_memory_says_on_which_stream(cupy, monkeypatch):
+    x, seen = there(normal(3))[0], []
+    theirs = type(x._buffer).__dlpack__
+
+    def exported(self, **options):
+        seen.append(options)
+        return theirs(self, **options)
+
+    monkeypatch.setattr(type(x._buffer), "__dlpack__", exported)
+    x.__dlpack__(stream=7)
+    assert seen == [{"stream": 7}]
+    assert x.__cuda_array_interface__["stream"] == 1

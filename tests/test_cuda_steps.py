@@ -37,6 +37,11 @@ PRODUCTS = {  # function, shapes, dtype
     "large tiles": (lambda a, b: a @ b, ((256, 40), (40, 513)), F32),
     "long sums": (lambda a, b: a @ b, ((20, 5000), (5000, 30)), F32),
     "integers": (lambda a, b: a @ b, ((20, 50), (50, 30)), I32),
+    "bytes": (
+        lambda a, b: lax.dot(a, b, preferred_element_type=I32),
+        ((20, 50), (50, 30)),
+        np.dtype("i1"),
+    ),
     "batch": (lambda a, b: a @ b, ((3, 20, 50), (3, 50, 30)), F32),
     "heads": (lambda q, k: fnp.einsum("bthd,bshd->bhts", q, k), ((2, 9, 4, 8), (2, 11, 4, 8)), F32),
     "convolution": (convolved(), ((2, 3, 9, 10), (5, 3, 3, 3)), F32),

@@ -74,6 +74,44 @@ def test_a_program_gives_what_its_function_gives_and_has_its_derivatives():
     assert [a.shape for a in again.out_avals] == [(4, 3)]
 
 
+def test_custom_rules_are_in_files_that_hold_derivatives():
+    @ft.custom_vjp
+    def clipped(x):
+        return x
+
+    clipped.defvjp(lambda x: (x, None), lambda _, g: (jnp.clip(g, -1, 1),))
+
+    def f(p, x, n):
+        return {"y": (clipped(x * p["w"]) ** 2).sum(-1) * n, "next": n + 1}
+
+    (b,) = export.symbolic_shape("b")
+    p, x = {"w": jnp.array([1.0, 2.0, 3.0])}, jnp.arange(12.0).reshape(4, 3)
+    exported = export.export(f)(p, SPEC((b, 3), "float32"), 1)
+    want = ft.grad(lambda p: f(p, x, 2)["y"].sum())(p)["w"]
+    files_of = [exported.serialize(vjp_order=k) for k in range(3)]
+    assert export.deserialize(files_of[1]).serialize() == files_of[1]
+    for order, data in enumerate(files_of):
+        again = export.deserialize(data)
+        assert again.call(p, x, 2)["next"] == 3
+        got = ft.jit(ft.grad(lambda p, again=again: again.call(p, x, 2)["y"].sum()))(p)["w"]
+        each = ft.vmap(
+            ft.grad(lambda p, x, again=again: again.call(p, x[None], 2)["y"][0]), (None, 0)
+        )
+        np.testing.assert_allclose(each(p, x)["w"].sum(0), got, rtol=1e-6)
+        assert np.allclose(got, want, rtol=1e-6) == (order > 0)
+        assert [a.dtype.name for a in again.vjp().out_avals] == ["float32", "float32"]
+    other = export.export(jnp.sin)(SPEC((2,), "float32"))
+    consts, about = files.loads(bytes(files_of[1]), "it")
+    about["vjp"] = {**other._about, "version": 1, "constants": []}
+    with pytest.raises(ValueError, match="its derivative is of another program"):
+        export.deserialize(files.dumps(consts, about))
+    for wrong in ({"constants": [99]}, {"program": 1}, {"symbols": []}, {"inputs": {}}):
+        consts, about = files.loads(bytes(files_of[1]), "it")
+        about["vjp"].update(wrong)
+        with pytest.raises(ValueError, match="exported program"):
+            export.deserialize(files.dumps(consts, about))
+
+
 def test_loops_branches_and_trees():
     def f(state, n):
         def body(carry, x):

@@ -4,6 +4,8 @@ The table is the one that `__array_function__` and `__array_ufunc__` read. Argum
 trying: the first candidate that NumPy itself takes.
 """
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch.core import Array, ShapedArray
 from funtorch.jaxpr import eval_jaxpr, stage
+from funtorch.numpy import protocols
 
 DISPATCH = next(
     cell.cell_contents
@@ -315,3 +318,12 @@ def test_the_names_and_places_that_numpy_gives_arguments(call):
 def test_arguments_without_counterpart_are_named():
     with pytest.raises(TypeError, match=r"numpy.vstack: casting='unsafe' is not supported"):
         np.vstack([fnp.asarray(X)], casting="unsafe")
+
+
+def test_signatures_kept_for_old_versions_are_numpys():
+    if np.lib.NumpyVersion(np.__version__) < "2.4.0":
+        pytest.skip("this NumPy does not tell them")
+    for name, kept in protocols._UNTOLD.items():
+        theirs = inspect.signature(getattr(np, name)).parameters.values()
+        ours = inspect.signature(kept).parameters.values()
+        assert [(p.name, p.kind) for p in theirs] == [(p.name, p.kind) for p in ours], name

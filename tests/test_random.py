@@ -216,6 +216,14 @@ def test_all_bits_of_a_seed_count_under_enable_x64() -> None:
         assert random.PRNGKey(2**40 + 7).tolist() == [256, 7]
 
 
+def test_keys_are_compared_as_arrays_are() -> None:
+    keys = random.split(random.key(0), 3)
+    assert jnp.asarray(keys) is keys
+    assert jnp.array_equal(keys, keys, equal_nan=True)
+    assert not jnp.array_equal(keys, keys[::-1])
+    assert not jnp.issubdtype(None, np.complexfloating)
+
+
 def test_key_arrays() -> None:
     keys = random.split(random.key(0), (3, 2))
     assert keys.shape == (3, 2)

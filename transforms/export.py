@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import arraytree as tree
+from funtorch import dtypes
 from funtorch.core import ShapedArray
 from funtorch.dims import NotDynamic, Scope
 from funtorch.io import files, programs, structure
@@ -20,126 +20,21 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import to_onnx, write_shared
+from ..backends import to_onnx, to_stablehlo, write_shared
 from .arguments import as_arrays, check_callable
+from .custom import custom_vjp
 from .dynamic import Inputs, Sizes, align, fitted
 from .passes import drop_dead, inline, share
 from .programs import jit_p
+from .reverse import vjp
 from .simplify import simplify
-from .staging import ShapeDtypeStruct, spec_of, stage_tree
+from .sizes import BASES, symbolic_args_specs, symbolic_shape
+from .staging import spec_of, stage_tree
 
 __all__ = ["Exported", "deserialize", "export", "load", "symbolic_args_specs", "symbolic_shape"]
 
 _VERSION = 1
-_BASES = (11, 13, 17, 19, 23, 29)
-"""Sizes at which a program of symbolic sizes is traced: prime, so that none is mistaken for what is
-computed from another."""
-
 _MOST_SIZES = 64  # for which an exported program keeps its compiled ones
-
-
-# ------------------------------------------------------------------------------------ sizes
-def symbolic_shape(
-    shape_spec: str,
-    *,
-    constraints: Sequence[str] = (),
-    scope: Scope | None = None,
-    like: Sequence[int | None] | None = None,
-) -> tuple[int, ...]:
-    """Return a shape with sizes that have names, for the types given to `export`.
-
-    Sizes of one name are one size, in all shapes of an export.
-
-    Args:
-        shape_spec: sizes separated by commas: numbers, names, sums, differences, products and
-            floor quotients of these, and ``_`` for the size in ``like``.
-        constraints: comparisons such as ``"b >= 2"``, which calls must fulfil.
-        scope: where the names belong; None: a new one.
-        like: the shape that ``_`` and ``...`` stand for.
-
-    Returns:
-        a tuple of integers, some of which stand for sizes known later.
-
-    Raises:
-        ValueError: the text is no shape.
-
-    Example:
-        >>> import funtorch as ft
-        >>> from funtorch import export
-        >>> batch, features = export.symbolic_shape("b, 3")
-        >>> f = export.export(lambda x: x.sum(0))(ft.ShapeDtypeStruct((batch, 3), "float32"))
-        >>> f.call(ft.numpy.ones((5, 3)))
-        Array([5., 5., 5.], dtype=float32)
-    """
-    scope = Scope() if scope is None else scope
-    if constraints:
-        raise NotImplementedError(
-            f"symbolic_shape: constraints={constraints!r}; sizes are at least 1, and other "
-            "conditions are not kept: check them before the call"
-        )
-    parts = [part.strip() for part in shape_spec.strip().strip("()").split(",") if part.strip()]
-    known = list(like or ())
-    if "..." in parts:
-        at = parts.index("...")
-        parts[at : at + 1] = ["_"] * (len(known) - len(parts) + 1)
-    return tuple(_parsed(part, k, known, scope, shape_spec) for k, part in enumerate(parts))
-
-
-_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-
-
-def _parsed(text: str, place: int, like: Sequence[Any], scope: Scope, whole: str) -> int:
-    def value(node: ast.AST) -> int:
-        if isinstance(node, ast.Name):
-            if node.id != "_":
-                return scope.symbol(node.id, _BASES[0])
-            if place < len(like) and like[place] is not None:
-                return like[place]
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return node.value
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
-        raise ValueError(
-            f"symbolic_shape({whole!r}): {text!r} is no size; sizes are numbers, names, and "
-            "sums, products and floor quotients of these, such as 'b, 2*n + 1'"
-        )
-
-    try:
-        return value(ast.parse(text, mode="eval").body)
-    except SyntaxError:
-        return value(ast.Pass())
-
-
-def symbolic_args_specs(
-    args: Any, shapes_specs: Any, constraints: Sequence[str] = (), scope: Scope | None = None
-) -> Any:
-    """Return the types of arguments, with sizes that have names.
-
-    Args:
-        args: a pytree of arrays or types.
-        shapes_specs: a shape as of `symbolic_shape`, or a prefix tree of them; None: as it is.
-        constraints: as of `symbolic_shape`.
-        scope: as of `symbolic_shape`.
-    """
-    scope = Scope() if scope is None else scope
-    leaves, treedef = tree.flatten(args)
-    specs = tree.broadcast_prefix(
-        shapes_specs, treedef, "shapes_specs", is_leaf=lambda x: x is None
-    )
-    found = []
-    for x, spec in zip(leaves, specs, strict=True):
-        aval = spec_of(x)
-        shape = aval.shape
-        if spec is not None:
-            shape = symbolic_shape(spec, constraints=constraints, scope=scope, like=shape)
-        found.append(ShapeDtypeStruct(shape, aval.dtype))
-    return treedef.unflatten(found)
 
 
 # ------------------------------------------------------------------------------------ exporting
@@ -188,6 +83,28 @@ def export(fun: Callable[..., Any], **options: Any) -> Callable[..., Exported]:
     return exporter
 
 
+def _pullback(fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray]) -> Any:
+    """Return the function from inputs and cotangents of inexact results to those of inexact inputs.
+
+    It is traced through ``fun``, so custom rules are in it.
+    """
+    moving = [k for k, a in enumerate(avals) if dtypes.is_inexact(a.dtype)]
+
+    def pullback(inputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        def moved(*xs: Any) -> list[Any]:
+            given = list(inputs)
+            for k, x in zip(moving, xs, strict=True):
+                given[k] = x
+            args, kwargs = treedef.unflatten(given)
+            outs = map(asarray, tree.leaves(fun(*args, **kwargs)))
+            return [y for y in outs if dtypes.is_inexact(y.dtype)]
+
+        _, back = vjp(moved, *(inputs[k] for k in moving))
+        return list(back(list(cotangents)))
+
+    return pullback
+
+
 def _exported(
     fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray], names: Sequence[str]
 ) -> Exported:
@@ -203,7 +120,7 @@ def _exported(
     found = _for_all_sizes(name, symbols, traced) if symbols else traced({})
     jaxpr, consts, out_tree = found
     outputs = [programs.encode_aval(v.aval) for v in jaxpr.outvars]
-    return Exported(
+    made = Exported(
         {
             "name": name,
             "names": list(names),
@@ -216,6 +133,8 @@ def _exported(
         },
         [np.asarray(c) for c in consts],
     )
+    made._origin = fun, treedef
+    return made
 
 
 def _encoded(name: str, jaxpr: Jaxpr) -> Any:
@@ -284,9 +203,9 @@ def _symbols(nodes: Any) -> dict[str, int]:
             for _, atoms in size if isinstance(size, list) else ():
                 for atom in atoms:
                     walk(atom)
-    if len(found) > len(_BASES):
-        raise ValueError(f"export takes up to {len(_BASES)} symbolic sizes, got {', '.join(found)}")
-    return dict(zip(found, _BASES, strict=False))
+    if len(found) > len(BASES):
+        raise ValueError(f"export takes up to {len(BASES)} symbolic sizes, got {', '.join(found)}")
+    return dict(zip(found, BASES, strict=False))
 
 
 def _for_all_sizes(
@@ -376,6 +295,8 @@ class Exported:
         self._about = about
         self._consts = list(consts)
         self._programs: dict[tuple[int, ...], Jaxpr] = {}
+        self._origin: tuple[Callable[..., Any], Any] | None = None  # the function, if it is at hand
+        self._rule: Exported | None = None  # the derivative that the file holds
         self._out_tree = tree.structure(structure.decode(about["out_tree"], {}))
         self.fun_name: str = about["name"]
 
@@ -409,10 +330,30 @@ class Exported:
             TypeError: the arguments have another structure or other types; the message names them.
         """
         leaves = as_arrays(self._leaves(args, kwargs), f"argument of {self.fun_name}", None)
-        sizes = self._sizes([x.aval for x in leaves])
-        jaxpr = self._program(sizes)
-        outs = jit_p.bind(*map(asarray, self._consts), *leaves, jaxpr=jaxpr, name=self.fun_name)
+        self._sizes([x.aval for x in leaves])
+        outs = self._run(*leaves) if self._rule is None else self._ruled()(*leaves)
         return self._out_tree.unflatten(outs)
+
+    def _run(self, *leaves: Any) -> list[Any]:
+        jaxpr = self._program(self._sizes([x.aval for x in leaves]))
+        consts = map(asarray, self._consts)
+        return jit_p.bind(*consts, *leaves, jaxpr=jaxpr, name=self.fun_name)
+
+    def _ruled(self) -> Callable[..., list[Any]]:
+        """Return what runs the program, with the derivative that the file holds."""
+        rule = self._rule
+        assert rule is not None
+
+        kept = [dtypes.is_inexact(a.dtype) for a in self.out_avals]
+
+        def backward(inputs: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
+            given = [c for c, inexact in zip(cotangents, kept, strict=True) if inexact]
+            found = iter(rule.call(list(inputs), given))
+            return tuple(next(found) if dtypes.is_inexact(x.dtype) else None for x in inputs)
+
+        function = custom_vjp(self._run)
+        function.defvjp(lambda *xs: (self._run(*xs), xs), backward)
+        return function
 
     def _leaves(self, args: Any, kwargs: Any) -> list[Any]:
         """Return the leaves of arguments, whose places must be those of the exported ones."""
@@ -468,14 +409,58 @@ class Exported:
         """Return the program as bytes, for `deserialize`.
 
         Args:
-            vjp_order: as in JAX, where a program has no derivatives without it; here every program
-                has those of its equations, of any order, so it says nothing.
+            vjp_order: how many derivatives are written too (`vjp`), with the custom rules of the
+                function; reverse mode takes them. Without, and beyond, derivatives are those of the
+                equations, of any order and mode.
         """
-        return bytearray(files.dumps(self._consts, {**self._about, "version": _VERSION}))
+        return bytearray(files.dumps(*self._packed(vjp_order)))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program to one file: equations in JSON, constants in safetensors."""
-        files.write(path, self._consts, {**self._about, "version": _VERSION})
+    def save(self, path: str | os.PathLike[str], vjp_order: int = 0) -> None:
+        """Write the program to one file: equations in JSON, constants in safetensors.
+
+        Args:
+            path: where to.
+            vjp_order: as of `serialize`.
+        """
+        files.write(path, *self._packed(vjp_order))
+
+    def _packed(self, order: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """Return the constants and the description, with those of derivatives."""
+        if order < 0:
+            raise ValueError(f"serialize: vjp_order={order}; it is a number of derivatives")
+        consts, about = list(self._consts), {**self._about, "version": _VERSION}
+        if order == 0 and self._rule is None:
+            return consts, about
+        inner, rule = self.vjp()._packed(max(order - 1, 0))
+        known = {_contents(c): k for k, c in enumerate(consts)}
+        for c in inner:
+            known.setdefault(_contents(c), len(known))
+            consts += [c] * (known[_contents(c)] == len(consts))
+        return consts, {
+            **about,
+            "count": len(self._consts),
+            "vjp": {**rule, "constants": [known[_contents(c)] for c in inner]},
+        }
+
+    def vjp(self) -> Exported:
+        """Return the derivative, as a program of its own.
+
+        Returns:
+            a function of two lists, the leaves of the arguments and the cotangents of the results'
+            inexact leaves, to the list of the cotangents of the arguments' inexact leaves. It has
+            the custom rules of the function that was exported, or those in the file.
+        """
+        if self._rule is not None:
+            return self._rule
+        whole = tree.structure((tuple(range(len(self._about["inputs"]))), {}))
+        fun, treedef = self._origin or (self._run, whole)
+        sizes = _named_sizes(self._about["symbols"])
+        given = [programs.decode_aval(a, sizes) for a in self._about["inputs"]]
+        outs = [programs.decode_aval(a, sizes) for a in self._about["outputs"]]
+        outs = [a for a in outs if dtypes.is_inexact(a.dtype)]
+        shape = tree.structure((([0] * len(given), [0] * len(outs)), {}))
+        names = [*self._about["names"], *(f"cotangent{k}" for k in range(len(outs)))]
+        return _exported(_pullback(fun, treedef, given), shape, [*given, *outs], names)
 
     def to_shared(
         self,
@@ -511,12 +496,55 @@ class Exported:
             raise ValueError(f"to_shared: {name!r} is no name of a C function; give name=")
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
+        closed, names = self._closed(self._fixed("to_shared", sizes))
+        return write_shared(simplify(closed), names, path, name, link == "bundle")
+
+    def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
+        """Return the program as the text of a StableHLO module, which JAX and XLA compile.
+
+        Args:
+            path: where to write the text too; None: nowhere.
+            sizes: of the symbolic sizes.
+
+        Returns:
+            a module whose function ``main`` takes the leaves of the arguments.
+
+        Raises:
+            TypeError: a symbolic size is missing.
+            NotImplementedError: a step has no rule; the message names its line.
+
+        Example:
+            >>> import funtorch as ft
+            >>> spec = ft.ShapeDtypeStruct((2,), "float32")
+            >>> print(ft.export(lambda x: x + x)(spec).to_stablehlo())
+            module @_lambda_ {
+            func.func public @main(%v1: tensor<2xf32>) -> (tensor<2xf32>) {
+            %v2 = "stablehlo.add"(%v1, %v1) : (tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>)
+            func.return %v2 : tensor<2xf32>
+            }
+            }
+            <BLANKLINE>
+
+        References:
+            https://openxla.org/stablehlo/spec
+        """
+        closed, _ = self._closed(self._fixed("to_stablehlo", sizes))
+        text = to_stablehlo(drop_dead(share(closed)), re.sub(r"\W", "_", self.fun_name))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def mlir_module(self, **sizes: int) -> str:
+        """Return the program as the text of a StableHLO module: JAX's name for `to_stablehlo`."""
+        return self.to_stablehlo(None, **sizes)
+
+    def _fixed(self, what: str, sizes: Sizes) -> Sizes:
+        """Return numbers for the symbolic sizes, each of which must be given."""
         missing = [s for s in self._about["symbols"] if s not in sizes]
         if missing or len(sizes) != len(self._about["symbols"]):
             wanted = ", ".join(self._about["symbols"]) or "none"
-            raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
-        closed, names = self._closed(sizes)
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+            raise TypeError(f"{what} takes the symbolic sizes: {wanted}; got {sizes}")
+        return sizes
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Return the program as an ONNX model; symbolic sizes stay symbolic.
@@ -559,7 +587,11 @@ class Exported:
 def _named_sizes(symbols: Sequence[str]) -> Sizes:
     """Return sizes that stand for themselves."""
     scope = Scope()
-    return {name: scope.symbol(name, n) for name, n in zip(symbols, _BASES, strict=False)}
+    return {name: scope.symbol(name, n) for name, n in zip(symbols, BASES, strict=False)}
+
+
+def _contents(x: np.ndarray) -> tuple[Any, ...]:
+    return x.dtype.name, x.shape, x.tobytes()
 
 
 def _alone(node: Any) -> str | None:
@@ -621,7 +653,29 @@ def load(path: str | os.PathLike[str]) -> Exported:
 
 def _read(data: bytes, what: str) -> Exported:
     consts, about = files.loads(data, what)
+    return _checked(about, consts, what)
+
+
+def _check_rule(found: Exported, rule: Exported) -> None:
+    """Check that a derivative takes what the program takes and gives, and gives what it takes."""
+    inputs, outs = (
+        [(a.dtype, a.shape) for a in avals] for avals in (found.in_avals, found.out_avals)
+    )
+    inexact = [[a for a in part if dtypes.is_inexact(a[0])] for part in (inputs, outs)]
+    given, made = ([(a.dtype, a.shape) for a in avals] for avals in (rule.in_avals, rule.out_avals))
+    same = found._about["symbols"] == rule._about["symbols"]
+    if not same or str(given) != str([*inputs, *inexact[1]]) or str(made) != str(inexact[0]):
+        raise ValueError("its derivative is of another program")
+
+
+_DEEPEST = 8  # derivatives in a file
+
+
+def _checked(about: Any, consts: Sequence[Any], what: str, depth: int = 0) -> Exported:
+    """Return the program that a description and constants are."""
     try:
+        rule = about.pop("vjp", None)
+        own = consts[: about.pop("count")] if rule is not None else consts
         if about["version"] != _VERSION:
             raise ValueError(
                 f"it was written in version {about['version']} of the format; this funtorch reads "
@@ -629,15 +683,21 @@ def _read(data: bytes, what: str) -> Exported:
             )
         if not all(isinstance(about[k], list) for k in ("symbols", "names", "paths", "inputs")):
             raise ValueError("its symbols, names, paths and inputs are no lists")
-        found = Exported(about, [np.asarray(c) for c in consts])
-        base = dict(zip(about["symbols"], _BASES, strict=False))
-        jaxpr, types = found._program(base), [c.aval for c in map(asarray, consts)]
+        found = Exported(about, [np.asarray(c) for c in own])
+        base = dict(zip(about["symbols"], BASES, strict=False))
+        jaxpr, types = found._program(base), [c.aval for c in map(asarray, own)]
         wanted = types + [programs.decode_aval(a, base) for a in about["inputs"]]
         given = [len(about[k]) for k in ("inputs", "names", "paths")]
         fits = len(set(given)) == 1 and len(wanted) == len(jaxpr.invars)
         fits = fits and all(a.same_type(v.aval) for a, v in zip(wanted, jaxpr.invars, strict=True))
         if not fits or found._out_tree.num_leaves != len(jaxpr.outvars):
             raise ValueError("its program does not fit its arguments, constants and results")
+        if rule is not None:
+            if depth == _DEEPEST:
+                raise ValueError(f"it holds more than {_DEEPEST} derivatives")
+            inner = [consts[k] for k in rule.pop("constants")]
+            found._rule = _checked(rule, inner, what, depth + 1)
+            _check_rule(found, found._rule)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{what} is no exported program: {error!r}") from error
     except ValueError as error:

@@ -83,6 +83,9 @@ def _ordered(keys: Any, dtype: np.dtype) -> Any:
 def _extreme(prim: Primitive, x: Any, **params: Any) -> Any:
     if x.dtype.kind in "iub":
         return prim.bind(x, **params)
+    if x.dtype in _HALVES:  # which are float32, too, and NCCL compares no 16-bit integers
+        wide = _extreme(prim, convert(x, dtype=_F32, weak_type=False), **params)
+        return convert(wide, dtype=x.dtype, weak_type=x.weak_type)
     integer = np.dtype(f"int{x.dtype.itemsize * 8}")
     keys = _ordered(bitcast(x, dtype=integer), x.dtype)
     bounds = np.iinfo(integer)

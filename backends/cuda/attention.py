@@ -30,7 +30,18 @@ from .memory import from_memory, memory_type, to_memory
 from .schedules import BYTES, THREADS
 from .spelling import CudaBlock, literal, operand
 
-__all__ = ["MOST_FEATURES", "has_kernel", "print_attention"]
+__all__ = [
+    "MOST_FEATURES",
+    "Writer",
+    "has_kernel",
+    "mean_of_rows",
+    "means_of",
+    "print_attention",
+    "scaled",
+    "scratch_of",
+    "targets",
+    "writer_of",
+]
 
 MOST_FEATURES = 256
 _SIDE = 16  # threads along each side of a block
@@ -53,7 +64,7 @@ def has_kernel(eqn: Eqn) -> bool:
 
 
 @dataclass(frozen=True)
-class _Sizes:
+class Sizes:
     """What a call's arrays are.
 
     Attributes:
@@ -80,7 +91,7 @@ class _Sizes:
         return self.lead[2]
 
 
-def _sizes(eqn: Eqn, after: int) -> _Sizes:
+def sizes_of(eqn: Eqn, after: int) -> Sizes:
     """Return the sizes of an equation, ``after`` of whose operands come behind the masks."""
     q, _, v, *rest = (a.aval for a in eqn.invars)
     s = eqn.invars[1].aval.shape[2]
@@ -93,14 +104,14 @@ def _sizes(eqn: Eqn, after: int) -> _Sizes:
         extras.append((3 + k, np.dtype(x.dtype), tuple(reversed(strides))))
     b, h, g, t, e = map(int, q.shape)
     sizes = ((b, h, g), t, int(s), e, int(v.shape[3]), np.dtype(q.dtype), tuple(extras))
-    return _Sizes(*sizes)
+    return Sizes(*sizes)
 
 
 # ---------------------------------------------------------------------- text
-class _Writer:
+class Writer:
     """What the kernels of a call have in common."""
 
-    def __init__(self, sizes: _Sizes, params: dict[str, Any], name: str, buffers: int) -> None:
+    def __init__(self, sizes: Sizes, params: dict[str, Any], name: str, buffers: int) -> None:
         self.z, self.p, self.name = sizes, params, name
         self.kind, self.real = memory_type(sizes.dtype), TYPES[wide_of(sizes.dtype)]
         wide = self.real == "double"
@@ -148,12 +159,14 @@ class _Writer:
         lines = "\n".join(b.lines)
         self.texts.append(f"{head} {{\n{lines}\n  return {out};\n}}")
 
-    def launch(self, suffix: str, body: str, blocks: int, shared: int) -> None:
+    def launch(
+        self, suffix: str, body: str, blocks: int, shared: int, threads: int = THREADS
+    ) -> None:
         name = self.name + suffix
         given = ", ".join(f"GLOBAL({k}) b{n}" for n, k in enumerate(self.kinds))
-        head = f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}'
+        head = f'extern "C" __global__ void __launch_bounds__({threads}) {name}'
         self.texts.append(f"{head}({given}, GLOBAL(u8) scratch) {{\n{body}\n}}")
-        self.launches.append(KernelLaunch(name, (blocks, 1, 1), THREADS, shared))
+        self.launches.append(KernelLaunch(name, (blocks, 1, 1), threads, shared))
 
     def code(self, scratch: int = 0) -> CudaCode:
         return CudaCode("\n\n".join(self.texts), tuple(self.launches), scratch, self.declared)
@@ -331,10 +344,9 @@ class _Writer:
 
 
 # ---------------------------------------------------------------------- forward
-def _forward(w: _Writer) -> None:
+def _forward(w: Writer) -> None:
     z, real = w.z, w.real
     out = 3 + len(z.extras)
-    w.kinds[out:] = [w.kind, real, real]
     tiles = -(-z.queries // w.tall)
     text = w.begin() + w.head(f"blockIdx.x / {tiles}")
     wide = -(-z.values // _SIDE)
@@ -397,7 +409,7 @@ def _forward(w: _Writer) -> None:
 
 
 # ---------------------------------------------------------------------- backward
-def _again(w: _Writer, t: str, s: str, at: str) -> str:
+def _again(w: Writer, t: str, s: str, at: str) -> str:
     """Write ``p``, the weight of a pair, and ``back``, the cotangent of its product."""
     z, real = w.z, w.real
     return f"""        const bool here = {t} < {z.queries} && {s} < {z.keys};
@@ -407,7 +419,7 @@ def _again(w: _Writer, t: str, s: str, at: str) -> str:
 """
 
 
-def _rows_of(w: _Writer, count: int, t: str, at: str) -> str:
+def _rows_of(w: Writer, count: int, t: str, at: str) -> str:
     """Write what is known of queries: what is subtracted, divided by, and their mean."""
     z, real, out = w.z, w.real, 3 + len(w.z.extras)
     return f"""    {real} base[{count}], share[{count}], mean[{count}];
@@ -426,16 +438,16 @@ def _rows_of(w: _Writer, count: int, t: str, at: str) -> str:
 """
 
 
-def _means(w: _Writer) -> str:
+def means_of(w: Writer) -> str:
     z = w.z
     return f"  PART({w.real}, means, scratch, 0, {z.heads * z.queries});\n"
 
 
-def _mean_of_rows(w: _Writer) -> None:
+def mean_of_rows(w: Writer) -> None:
     """Print the launch that leaves, for each query, the product of its result and cotangent."""
     z, out = w.z, 3 + len(w.z.extras)
     rows = z.heads * z.queries
-    text = f"""{_means(w)}
+    text = f"""{means_of(w)}
   const int lane = threadIdx.x % 32;
   const {w.index} row = ({w.index})blockIdx.x * {_WARPS} + threadIdx.x / 32;
   {w.real} sum = 0;
@@ -449,12 +461,12 @@ def _mean_of_rows(w: _Writer) -> None:
     w.launch("_means", text, -(-rows // _WARPS), 0)
 
 
-def _of_queries(w: _Writer, target: int) -> None:
+def _of_queries(w: Writer, target: int) -> None:
     """Print the launch that makes the cotangent of queries."""
     z, out = w.z, 3 + len(w.z.extras)
     tiles = -(-z.queries // w.tall)
     ct = out + 3
-    text = w.begin() + _means(w) + w.head(f"blockIdx.x / {tiles}")
+    text = w.begin() + means_of(w) + w.head(f"blockIdx.x / {tiles}")
     text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
   const {w.index} q = n * {z.queries * z.features}, k = n / {z.group} * {z.keys * z.features};
   const {w.index} c = n * {z.queries * z.values}, v = n / {z.group} * {z.keys * z.values};
@@ -475,20 +487,20 @@ def _of_queries(w: _Writer, target: int) -> None:
 {w.keep("x[i][j]")}
 {w.mixed("o", 1, "s0", str(z.keys), z.features, "k")}
   }}
-{w.write("o", target, "t0", z.queries, z.features, "q", _scaled(w))}"""
+{w.write("o", target, "t0", z.queries, z.features, "q", scaled(w))}"""
     w.launch("_queries", text, tiles * z.heads, w.shared)
 
 
-def _scaled(w: _Writer) -> str:
+def scaled(w: Writer) -> str:
     return f" * {literal(float(w.p['scale']), w.real)}"
 
 
-def _of_keys(w: _Writer, key: int | None, value: int | None) -> None:
+def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
     """Print the launch that makes the cotangents of keys and values."""
     z, out, real = w.z, 3 + len(w.z.extras), w.real
     tiles, ct = -(-z.keys // w.tall), out + 3
     left, right = w.p["left"], w.p["right"]
-    text = w.begin() + _means(w)
+    text = w.begin() + means_of(w)
     text += f"""  const {w.index} head = blockIdx.x / {tiles};
   const int s0 = (int)(blockIdx.x % {tiles}) * {w.tall};
   const {w.index} k = head * {z.keys * z.features}, v = head * {z.keys * z.values};
@@ -527,9 +539,29 @@ def _of_keys(w: _Writer, key: int | None, value: int | None) -> None:
     if value is not None:
         text += w.write("dv", value, "s0", z.keys, z.values, "v")
     if key is not None:
-        text += w.write("dk", key, "s0", z.keys, z.features, "k", _scaled(w))
+        text += w.write("dk", key, "s0", z.keys, z.features, "k", scaled(w))
     blocks = tiles * z.lead[0] * z.lead[1]
     w.launch("_keys", text, blocks, w.shared)
+
+
+def writer_of(eqn: Eqn, name: str, kind: type[Writer] = Writer) -> Writer:
+    """Return the writer of an equation's kernels, which knows the types of its buffers."""
+    count, first = len(eqn.invars) + len(eqn.outvars), len(eqn.invars)
+    backward = eqn.prim.name == "attention_grad"
+    w = kind(sizes_of(eqn, 4 if backward else 0), eqn.params, name, count)
+    for buffer, dtype, _ in w.z.extras:
+        w.kinds[buffer] = "const " + memory_type(dtype)
+    if backward:
+        w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
+        w.kinds[first:] = [w.kind] * (count - first)
+    else:
+        w.kinds[first:] = [w.kind, w.real, w.real]
+    return w
+
+
+def targets(eqn: Eqn) -> dict[int, int]:
+    """Return the buffers of the cotangents of queries, keys and values, by 0, 1 and 2."""
+    return {n: len(eqn.invars) + k for k, n in enumerate(eqn.params["of"])}
 
 
 def print_attention(eqn: Eqn, name: str) -> CudaCode:
@@ -542,23 +574,19 @@ def print_attention(eqn: Eqn, name: str) -> CudaCode:
     Returns:
         The code, whose functions take pointers to all operands, all results and scratch.
     """
-    params, count = eqn.params, len(eqn.invars) + len(eqn.outvars)
+    w = writer_of(eqn, name)
     if eqn.prim.name == "attention":
-        w = _Writer(_sizes(eqn, 0), params, name, count)
-        for buffer, dtype, _ in w.z.extras:
-            w.kinds[buffer] = "const " + memory_type(dtype)
         _forward(w)
         return w.code()
-    w = _Writer(_sizes(eqn, 4), params, name, count)
-    for buffer, dtype, _ in w.z.extras:
-        w.kinds[buffer] = "const " + memory_type(dtype)
-    first = len(eqn.invars)
-    w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
-    w.kinds[first:] = [w.kind] * (count - first)
-    target = {n: first + k for k, n in enumerate(params["of"])}
-    _mean_of_rows(w)
+    target = targets(eqn)
+    mean_of_rows(w)
     if 0 in target:
         _of_queries(w, target[0])
     if 1 in target or 2 in target:
         _of_keys(w, target.get(1), target.get(2))
-    return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64)
+    return w.code(scratch_of(w))
+
+
+def scratch_of(w: Writer) -> int:
+    """Return the bytes of scratch that cotangents take."""
+    return -(-w.z.heads * w.z.queries * w.size // 64) * 64

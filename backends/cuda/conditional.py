@@ -180,7 +180,7 @@ class Conditional:
         for k in (1, 2):
             holds[0] = 1
             counts[0] = 0
-            graph.launch(self.driver.current)
+            graph.launch()
             self.driver.synchronize()
             found = counts.get().tolist()
             if found != [5, 0, k, 0, 1]:
@@ -195,9 +195,9 @@ class Graph:
     ) -> None:
         self.conditional, self.graph, self.made = conditional, graph, made
 
-    def launch(self, stream: Any) -> None:
-        """Do the graph's work on a stream."""
-        self.conditional.call("cuGraphLaunch", self.made, stream.ptr)
+    def launch(self) -> None:
+        """Do the graph's work on the current stream."""
+        self.conditional.call("cuGraphLaunch", self.made, self.conditional.driver.current.ptr)
 
     def __del__(self) -> None:
         self.conditional.library.cuGraphExecDestroy(self.made)

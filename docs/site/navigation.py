@@ -48,6 +48,7 @@ TITLES = {
     "data": "Data",
     "howto-own-rules": "Own rules",
     "howto-resume": "Resume a run",
+    "howto-distributed": "Several processes",
     "howto-gpu": "Use a GPU",
     "howto-nans": "Find nans",
     "howto-saving": "Load weights",

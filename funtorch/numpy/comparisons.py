@@ -67,8 +67,10 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     a, b = asarray(a1), asarray(a2)
     if a.shape != b.shape:
         return asarray(False)
-    same = equal(a, b)
-    return _all(logical_or(same, logical_and(isnan(a), isnan(b))) if equal_nan else same)
+    same = a == b  # keys can be compared too
+    if equal_nan and all(dtypes.issubdtype(x.dtype, np.inexact) for x in (a, b)):
+        same = logical_or(same, logical_and(isnan(a), isnan(b)))
+    return _all(same)
 
 
 def array_equiv(a1: Any, a2: Any) -> Any:

@@ -436,10 +436,13 @@ def asarray(
         if dtype is not None:
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
-    if not isinstance(a, np.ndarray) and hasattr(a, "__cuda_array_interface__"):
+    known = isinstance(a, np.ndarray)
+    if not known and dtype is None and hasattr(type(a), "move_parts"):
+        return a  # made of arrays, as keys are
+    if not known and hasattr(a, "__cuda_array_interface__"):
         out = DeviceArray(cupy().asarray(a))
         return convert(out, dtypes.canonical(out.dtype) if dtype is None else dtype)
-    if isinstance(a, np.ndarray) or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
+    if known or hasattr(a, "__array__") or hasattr(a, "__array_interface__"):
         data = np.asarray(a)
         with np.errstate(all="ignore"):
             made = np.array(data, dtype=dtypes.canonical(data.dtype) if dtype is None else dtype)

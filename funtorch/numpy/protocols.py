@@ -157,7 +157,7 @@ class _Reading:
 
     def __init__(self, theirs: Any, ours: Any) -> None:
         self.function = ours
-        self.theirs = inspect.signature(theirs).parameters
+        self.theirs = _signature(theirs).parameters
         self.ours = inspect.signature(ours).parameters
         places = [
             [p.name for p in parameters.values() if p.kind in _BY_PLACE]
@@ -199,6 +199,40 @@ class _Reading:
             else:
                 keywords[known.name] = value
         return tuple(places), keywords
+
+
+# What functions written in C take, which NumPy tells itself from version 2.4 on.
+# fmt: off
+_UNTOLD: dict[str, Callable[..., None]] = {
+    "bincount": lambda x, /, weights=None, minlength=0: None,
+    "can_cast": lambda from_, to, casting="safe": None,
+    "concatenate": lambda arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind": None,
+    "copyto": lambda dst, src, casting="same_kind", where=True: None,
+    "dot": lambda a, b, out=None: None,
+    "empty_like": lambda prototype, /, dtype=None, order="K", subok=True, shape=None, *,
+        device=None: None,
+    "inner": lambda a, b, /: None,
+    "lexsort": lambda keys, axis=-1: None,
+    "may_share_memory": lambda a, b, /, max_work=0: None,
+    "min_scalar_type": lambda a, /: None,
+    "packbits": lambda a, /, axis=None, bitorder="big": None,
+    "putmask": lambda a, /, mask, values: None,
+    "ravel_multi_index": lambda multi_index, dims, mode="raise", order="C": None,
+    "result_type": lambda *arrays_and_dtypes: None,
+    "shares_memory": lambda a, b, /, max_work=-1: None,
+    "unpackbits": lambda a, /, axis=None, count=None, bitorder="big": None,
+    "unravel_index": lambda indices, shape, order="C": None,
+    "vdot": lambda a, b, /: None,
+    "where": lambda condition, x=None, y=None, /: None,
+}
+# fmt: on
+
+
+def _signature(function: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(_UNTOLD[function.__name__])
 
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -146,9 +146,13 @@ def _checked(context: Context, node: Node, proto: Any, operands: list[Any]) -> S
         raise
     except NotImplementedError as error:
         raise UnsupportedOnnx(f"{node.place}: {error}") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except _OF_RULES as error:
         shown = ", ".join(map(_shown, operands))
         raise OnnxError(f"{node.place} of {shown}: {error}") from error
+
+
+_OF_RULES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError)
+"""What rules do with operands and attributes that do not fit each other."""
 
 
 def _shown(x: Any) -> str:

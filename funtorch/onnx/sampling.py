@@ -74,6 +74,8 @@ def _taps(n: Node, at: np.ndarray, size: int, scale: float) -> tuple[np.ndarray,
     reach = (2 if mode == "cubic" else 1) * wide
     first = np.floor(at - reach).astype(int) + 1
     count = int(np.ceil(2 * reach)) + (wide != 1)
+    if count > 4 * size + 8:
+        raise n.error(f"its scale {scale} makes one pixel of {count}, and there are {size}")
     index = first[None] + np.arange(count)[:, None]
     away = (index - at) / wide
     if mode == "cubic":
@@ -280,6 +282,8 @@ def _max_roi_pool(n: Node, x: Any, rois: Any) -> Any:
     """The largest value in each part of a box; boxes must be known."""
     x, (height, width) = array(x), n.need("pooled_shape")
     scale, found = n.get("spatial_scale", 1.0), []
+    if not 0 < height * width < 1 << 20:
+        raise n.error(f"its pooled_shape is {height, width}")
     for number, *box in n.static(rois, "rois"):
         x1, y1, x2, y2 = (int(np.floor(v * scale + 0.5)) for v in box)
         cells = []

@@ -113,6 +113,8 @@ def _split(n: Node, x: Any, sizes: Any = None) -> Any:
     found = n.axes(sizes, "split")
     if found is None:
         count = int(n.get("num_outputs", n.outputs))
+        if count != n.outputs:
+            raise n.error(f"its num_outputs is {count}, and it has {n.outputs} results")
         each = -(-x.shape[axis] // count)
         found = [min(each, max(x.shape[axis] - k * each, 0)) for k in range(count)]
     if sum(found) != x.shape[axis]:
