@@ -210,7 +210,7 @@ def test_processes_learn_what_one_learns(tmp_path: Path) -> None:
         assert int(match[2]) == count
         return [float(m[1]) for m in (re.match(r"epoch .* loss ([\d.]+)", x) for x in lines) if m]
 
-    options = "--width 64 --zero --out".split()
+    options = ["--width", "64", "--zero", "--out"]
     alone = losses(run("distributed_mlp.py", tmp_path, "--epochs", "3", *options, "one"), 1)
     found: list[float] = []
     for epochs, count in (("2", 2), ("3", 2 if not FULL else 4)):
