@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -370,7 +369,7 @@ _THREADS = ("FUNTORCH_NUM_THREADS", "OMP_NUM_THREADS")
 
 def _versions() -> dict[str, str]:
     """Return the versions that must be those of all processes."""
-    own = importlib.metadata.version("funtorch")
+    own = importlib.import_module("importlib.metadata").version("funtorch")
     return {"funtorch": own, "NumPy": np.__version__, "Python": platform.python_version()}
 
 

@@ -147,8 +147,8 @@ class Mesh:
         axis_names: the names.
 
     Example:
-        >>> Mesh((1, 1), ("data", "model")).shape
-        OrderedDict({'data': 1, 'model': 1})
+        >>> dict(Mesh((1, 1), ("data", "model")).shape)
+        {'data': 1, 'model': 1}
     """
 
     __slots__ = ("_key", "axis_names", "devices")

@@ -274,7 +274,7 @@ def total(ft, f):
     return of
 
 
-def run(ft, mesh, P, gather, few=False):
+def run(ft, mesh, P, gather, few=False, hows=("compiled", "eager")):
     """Yield (how, results by name) of all cases, and of derivatives of some.
 
     With ``few``, of fewer; and operation by operation, of collectives alone.
@@ -290,7 +290,9 @@ def run(ft, mesh, P, gather, few=False):
     def everything(given):
         return {name: functions[name](*args) for name, args in given.items()}
 
-    yield "compiled", {k: gather(v) for k, v in ft.jit(everything)(arguments).items()}
-    chosen = EAGER if few else functions
-    eager = everything({name: arguments[name] for name in chosen})
-    yield "eager", {k: gather(v) for k, v in eager.items()}
+    for how in hows:
+        names = EAGER if few and how == "eager" else functions
+        found = (ft.jit(everything) if how == "compiled" else everything)(
+            {name: arguments[name] for name in names}
+        )
+        yield how, {name: gather(v) for name, v in found.items()}

@@ -191,7 +191,7 @@ class Driver:
 
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""
-        graph.launch(stream=self.current)
+        graph.launch()  # on the current stream
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The memory that a program's runs on a GPU write to: results, and the arena.
 
 A graph is for fixed addresses, and an allocation takes longer than all else that a call does. So
-small results take turns in two sets of arrays, as long as nobody holds what they held before; where
+small results go to one of two sets of arrays, as long as nobody holds what they held before; where
 somebody does, as a list of losses, the program writes to a third place, from which it is copied.
 What is large, or made anew in any case, comes from CuPy's pool.
 """
@@ -107,14 +107,13 @@ class Rooms:
         sets = self.streams.get(stream)
         if sets is None:
             sets = self.streams[stream] = _Sets(len(self.types))
-        sets.turn = 1 - sets.turn
-        own, taken = sets.sets[sets.turn], Taken(len(self.types))
+        (own, free), taken = self._freer(sets), Taken(len(self.types))
         outs, addresses = taken.outs, taken.addresses
         for j in self.kept:
             entry = own[j]
             if entry is None:
                 entry = own[j] = self._kept(j)
-            if entry.holders() <= entry.alone:
+            if free or entry.holders() <= entry.alone:
                 outs[j], addresses[j] = entry.array, entry.address
                 continue
             outs[j], entry = self._made(j), sets.aside[j]
@@ -135,6 +134,23 @@ class Rooms:
             for target, _, _, j in taken.copies:
                 taken.places[j] = target
         return taken
+
+    def _freer(self, sets: _Sets) -> tuple[list[_Kept | None], bool]:
+        """Return the set of which less is held, and whether nothing is; then that of the last run
+        comes first."""
+        counts = []
+        for turn in (sets.turn, 1 - sets.turn):
+            own = sets.sets[turn]
+            held = 0
+            for j in self.kept:
+                entry = own[j]
+                held += entry is not None and entry.holders() > entry.alone
+            if not held:
+                sets.turn = turn
+                return own, True
+            counts.append(held)
+        sets.turn = sets.turn if counts[0] < counts[1] else 1 - sets.turn
+        return sets.sets[sets.turn], False
 
     def _kept(self, j: int) -> _Kept:
         found = _Kept(self._made(j))
