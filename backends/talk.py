@@ -1,8 +1,8 @@
 """Collectives between processes as steps of a plan: which there are, and when they begin and end.
 
 A collective begins as soon as what it sends is there, and ends before the first step that reads
-what it brings. Where other steps lie between, it goes on while they run, unless all processes are on
-one machine: there it is the processors that move messages, and a collective that is done at once
+what it brings. Where other steps lie between, it goes on while they run, unless all processes are
+on one machine: there it is the processors that move messages, and a collective that is done at once
 takes less of their time. The order depends on the
 program alone, so it is the same in all processes.
 """

@@ -33,8 +33,7 @@ def make_model(width: int) -> nnx.Sequential:
 
 def load() -> tuple[data.ArrayDataset, tuple[np.ndarray, np.ndarray]]:
     """Return 4000 digits to learn from, and 1000 others."""
-    digits = data.mnist_5k()
-    images, labels = digits[np.arange(len(digits))]
+    images, labels = data.mnist_5k().arrays
     images = images.reshape(len(images), -1)
     order = np.random.default_rng(0).permutation(len(images))
     rest, test = order[:4000], order[4000:]

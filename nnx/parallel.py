@@ -47,7 +47,7 @@ class FullySharded(Module):
         >>> from funtorch import nnx, random
         >>> layer = nnx.FullySharded(nnx.Linear(3, 4, key=random.key(0)))
         >>> layer(fnp.ones(3)).shape, nnx.partition_specs(layer, {"data": 2}).layer.weight
-        ((4,), PartitionSpec('data',))
+        ((4,), PartitionSpec('data'))
 
     References:
         Y. Zhao et al., "PyTorch FSDP: experiences on scaling fully sharded data parallel", 2023.
@@ -111,7 +111,7 @@ class ColumnParallel(Module):
         >>> from funtorch import nnx, random
         >>> layer = nnx.ColumnParallel(nnx.Linear(3, 4, key=random.key(0)))
         >>> nnx.partition_specs(layer, {"model": 2}).linear.weight
-        PartitionSpec('model',)
+        PartitionSpec('model')
 
     References:
         M. Shoeybi et al., "Megatron-LM: training multi-billion parameter language models using
@@ -297,7 +297,7 @@ def state_specs(optimizer: Any, specs: Any, state: Any) -> Any:
         >>> optimizer = optim.sgd(0.1, momentum=0.9)
         >>> state = optimizer.init({"w": fnp.ones(4)})
         >>> nnx.state_specs(optimizer, {"w": P("model")}, state)[0].trace
-        {'w': PartitionSpec('model',)}
+        {'w': PartitionSpec('model')}
     """
     return optim.tree_map_params(
         optimizer, lambda _, spec: spec, state, specs, transform_non_params=lambda _: P()

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import funtorch as ft
+from funtorch import launch
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FULL = os.environ.get("FUNTORCH_EXAMPLES") == "full"
@@ -192,6 +193,33 @@ def test_every_example_stands_in_the_table_of_the_documentation() -> None:
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     missing = [p.name for p in sorted(EXAMPLES.glob("*.py")) if f"| `{p.name}` |" not in page]
     assert not missing, f"docs/examples.md has no row of {missing}"
+
+
+def test_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    for module in ("mlxtend", "safetensors", "mpi4py"):
+        pytest.importorskip(module)
+    if launch.find_mpirun() is None:
+        pytest.skip("needs an MPI: pip install 'funtorch[mpi]'")
+    last = r"test accuracy ([\d.]+)% on 1000 digits with (\d) processes, [\d.]+ ms per step"
+
+    def losses(output: str, count: int) -> list[float]:
+        lines = [line.removeprefix("[0] ") for line in output.strip().splitlines()]
+        match = re.fullmatch(last, lines[-1])
+        assert match, output
+        assert float(match[1]) > 84
+        assert int(match[2]) == count
+        return [float(m[1]) for m in (re.match(r"epoch .* loss ([\d.]+)", x) for x in lines) if m]
+
+    options = ["--width", "64", "--zero", "--out"]
+    alone = losses(run("distributed_mlp.py", tmp_path, "--epochs", "3", *options, "one"), 1)
+    found: list[float] = []
+    for epochs, count in (("2", 2), ("3", 2 if not FULL else 4)):
+        command = [sys.executable, "-m", "funtorch.launch", "-n", str(count)]
+        command += [str(EXAMPLES / "distributed_mlp.py"), "--epochs", epochs, *options, "many"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found += losses(done.stdout, count)
+    np.testing.assert_allclose(found, alone, rtol=1e-4)
 
 
 def test_a_cnn_learns_mnist_and_goes_on(tmp_path: Path) -> None:

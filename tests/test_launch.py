@@ -264,4 +264,6 @@ comm.Barrier()
     command[at:at] = ["--mpi-args", f"--mca plm_rsh_agent {two_hosts}"]
     done, _ = run(command)
     assert sorted(done.stdout.split("\n")) == ["", "[0] node1 node2 3", "[1] node1 node2 3"]
-    assert done.returncode == 137, done.stderr
+    # Whether mpirun sees the killed rank first, or the other its lost connection, is a race.
+    assert done.returncode != 0
+    assert "2 processes ended with exit code" in done.stderr

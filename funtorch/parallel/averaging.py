@@ -63,7 +63,7 @@ def buckets(leaves: Sequence[Any], limit: int) -> Iterator[list[int]]:
 
     Example:
         >>> import numpy as np
-        >>> [group for group in buckets([np.ones(4), np.ones(1), np.ones(2)], 20)]
+        >>> [group for group in buckets([np.ones(4), np.ones(1), np.ones(2)], 24)]
         [[2, 1], [0]]
     """
     open_ones: dict[Any, tuple[list[int], int]] = {}

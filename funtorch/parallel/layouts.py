@@ -46,7 +46,8 @@ def copied(x: Any, axis_name: Hashable = "model") -> Any:
         >>> import funtorch.numpy as fnp
         >>> from funtorch.parallel import copied, summed
         >>> f = lambda x, w: summed(w * copied(x, "model"), "model")
-        >>> ft.vmap(ft.value_and_grad(f), (None, 0), axis_name="model")(1.0, fnp.array([2.0, 3.0]))
+        >>> w = fnp.array([2.0, 3.0])
+        >>> ft.vmap(ft.value_and_grad(f), (None, 0), axis_name="model")(fnp.ones(()), w)
         (Array([5., 5.], dtype=float32), Array([5., 5.], dtype=float32))
 
     References:
