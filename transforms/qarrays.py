@@ -541,7 +541,7 @@ def _with_vectors(sides: _Sides) -> Any:
     sizes, axes = [x.shape[k] for k in free], found.ndim - 1
     found = found.reshape([*sizes, *found.shape[1:]])
     if sides.first:
-        found = fnp.moveaxis(found, range(-axes, 0), range(axes))
+        found = fnp.moveaxis(found, tuple(range(-axes, 0)), tuple(range(axes)))
     return found
 
 
