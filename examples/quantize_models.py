@@ -6,8 +6,8 @@ their weights become integers; and, for 4 bits, they are trained some more with 
 
     python examples/quantize_models.py [--only digits,mnist,gpt] [--steps 1500] [--out quant_run]
 
-writes, into the folder --out, the files whose sizes the table has. Times are of one answer to a
-batch of 64, and to one input (of 64 letters for the GPT), on the CPU. The last line sums up.
+writes, into the folder --out, the files whose sizes the table has. Times are processor time,
+of an answer to a batch of 64, and to one input (of 64 letters for the GPT). The last line sums up.
 """
 
 from __future__ import annotations
@@ -108,16 +108,16 @@ def score(model: Any, task: Task) -> float:
 
 
 def milliseconds(models: dict[str, Any], x: np.ndarray) -> dict[str, float]:
-    """Return the median time of an answer of each, which take turns."""
+    """Return the median processor time of an answer of each, which take turns."""
     run = ft.jit(lambda model, x: model(x))
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(15):
         for name, model in models.items():
             run(model, x)
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(5):
                 run(model, x)
-            times[name].append((time.perf_counter() - start) / 5)
+            times[name].append((time.process_time() - start) / 5)
     return {name: 1e3 * float(np.median(found)) for name, found in times.items()}
 
 

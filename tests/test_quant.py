@@ -214,7 +214,7 @@ def floats_of(params):
 
 
 @pytest.mark.parametrize("scheme", WITHIN)
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, 5, 9])
 def test_a_quantised_function_is_near_and_is_one_under_transforms(scheme, rows):
     x = floats(rows, 66)
     small = quant.quantize(network, PARAMS, x, scheme=scheme)

@@ -30,6 +30,7 @@ __all__ += ["convolved"]
 
 _INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
 _each = range  # which is also what activations have
+_FEW = 8  # vectors by which a matrix is multiplied in one go
 _LANES = (64, 32, 16)  # terms of a long sum that are added up side by side
 
 
@@ -459,8 +460,8 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
         return _ofintegers(sides)
     if grouped and len(contracting[1]) > 1:
         return sides.dot(x, q.dequantize().astype(x.dtype))
-    if len(contracting[1]) == 1 and _alone(sides):
-        return _with_vector(sides)
+    if len(contracting[1]) == 1 and _are_few(sides):
+        return _with_vectors(sides)
     if contracting[1] == (q.axis,):
         return _of_halves(sides)
     if grouped:
@@ -481,11 +482,11 @@ def _ofintegers(sides: _Sides) -> Any:
     return y * sides.spread(q.scale, True, y.shape)
 
 
-def _alone(sides: _Sides) -> bool:
-    """Tell whether the activations are one vector for each matrix: then memory is what it costs."""
+def _are_few(sides: _Sides) -> bool:
+    """Tell whether the activations are few vectors for one matrix: then memory is what it costs."""
     x = sides.x
     free = free_axes(x.ndim, sides.contracted[0], sides.batch[0])
-    return not sides.batch[0] and math.prod(x.shape[d] for d in free) == 1
+    return not sides.batch[0] and 0 < math.prod(x.shape[d] for d in free) <= _FEW
 
 
 def _of_halves(sides: _Sides) -> Any:
@@ -500,36 +501,48 @@ def _of_halves(sides: _Sides) -> Any:
     return low + high
 
 
-def _with_vector(sides: _Sides) -> Any:
-    """Multiply a vector by a matrix that is read as it lies.
+def _with_vectors(sides: _Sides) -> Any:
+    """Multiply some vectors by a matrix that is read as it lies, once.
 
     Where the terms of a sum lie side by side, those of one place in all groups are added up first:
     so it is vectors that are added up.
     """
-    x, (d,) = sides.x, sides.contracted[1]
+    x, (i,), (d,) = sides.x, *sides.contracted
+    free = free_axes(x.ndim, (i,), ())
+    rows = x.transpose((*free, i)).reshape((-1, x.shape[i]))
     q, order = sides.q.in_memory()
     d = order.index(d)
     count, groups = q.shape[d], q.scale.shape[d]
     side_by_side = d == q.ndim - 1
     if groups == 1 and q.axis is None and side_by_side:  # it may be cut anywhere
         groups = next((count // n for n in _LANES if count % n == 0), 1)
-    size = count // groups
-    vector = x.reshape((groups, size, *(1,) * (q.ndim - 1 - d)))
     if q.axis is None:
-        pairs = [(vector, q.values.reshape(*q.shape[:d], groups, size, *q.shape[d + 1 :]))]
+        parts = [q.values.reshape(*q.shape[:d], groups, count // groups, *q.shape[d + 1 :])]
     else:
-        pairs = list(zip(fnp.split(vector, 2, axis=1), q.halves(), strict=True))
-    terms = [v * w.astype(x.dtype) for v, w in pairs]
-    total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
-    total = total * fnp.expand_dims(q.scale, d + 1).astype(x.dtype)
-    if side_by_side:
-        total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
-    else:
-        total = total.sum((d, d + 1))
+        parts = list(q.halves())
+    scale = fnp.expand_dims(q.scale, d + 1).astype(x.dtype)
+    # One vector's terms are scaled when they are added up, several vectors' weights once for all.
+    several = rows.shape[0] > 1
+    weights = [w.astype(x.dtype) * scale if several else w.astype(x.dtype) for w in parts]
+    vectors = rows.reshape((-1, groups, count // groups, *(1,) * (q.ndim - 1 - d)))
+    totals = []
+    for row in vectors:
+        pieces = fnp.split(row, len(weights), axis=1)
+        terms = [v * w for v, w in zip(pieces, weights, strict=True)]
+        total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+        total = total if several else total * scale
+        if side_by_side:
+            total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
+        else:
+            total = total.sum((d, d + 1))
+        totals.append(total)
     kept = [k for k in order if k != sides.contracted[1][0]]
-    total = total.transpose([kept.index(k) for k in sorted(kept)])
-    ones = [1] * (x.ndim - 1)
-    return total.reshape([*total.shape, *ones] if sides.first else [*ones, *total.shape])
+    found = fnp.stack([t.transpose([kept.index(k) for k in sorted(kept)]) for t in totals])
+    sizes, axes = [x.shape[k] for k in free], found.ndim - 1
+    found = found.reshape([*sizes, *found.shape[1:]])
+    if sides.first:
+        found = fnp.moveaxis(found, tuple(range(-axes, 0)), tuple(range(axes)))
+    return found
 
 
 def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:
