@@ -10,6 +10,7 @@ from .explain import Explanation, explain_program
 from .onnx import to_onnx
 from .shared import write_shared
 from .sized import Sized, compile_sized
+from .stablehlo import to_stablehlo
 
 __all__ = [
     "Explanation",
@@ -26,5 +27,6 @@ __all__ = [
     "pool",
     "spelled",
     "to_onnx",
+    "to_stablehlo",
     "write_shared",
 ]

@@ -1,7 +1,9 @@
 """Collectives between processes as steps of a plan: which there are, and when they begin and end.
 
 A collective begins as soon as what it sends is there, and ends before the first step that reads
-what it brings. Where other steps lie between, it goes on while they run. The order depends on the
+what it brings. Where other steps lie between, it goes on while they run, unless all processes are on
+one machine: there it is the processors that move messages, and a collective that is done at once
+takes less of their time. The order depends on the
 program alone, so it is the same in all processes.
 """
 
@@ -90,7 +92,7 @@ def _with_waits(steps: list[Step]) -> list[Step]:
 
 def _has_time(talk: Talk, after: list[Step]) -> bool:
     """Tell whether other work follows before the first step that needs a collective."""
-    if talk.eqn.prim.name in ("axis_index", "ppermute"):
+    if talk.eqn.prim.name in ("axis_index", "ppermute") or talk.eqn.params["axis_name"].near:
         return False
     for step in after:
         if not set(reads(step)).isdisjoint(talk.eqn.outvars):

@@ -7,13 +7,15 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import funtorch
 from funtorch import hardware, openblas
-from funtorch.backends.cuda import nvrtc
+from funtorch.backends.cuda import cudnn, nvrtc
+from funtorch.backends.cuda.driver import driver_of
 from funtorch.backends.cuda.libraries import find_cudnn, load
 
 __all__ = ["Finding", "doctor", "main"]
@@ -113,15 +115,42 @@ def _library(name: str, title: str) -> Callable[[], Finding]:
 
 
 def _cudnn() -> Finding:
-    place = find_cudnn()
+    place, wanted = find_cudnn(), cudnn.wanted()
     if place is None:
         return Finding("cuDNN", "none: convolutions on a GPU are kernels of our own")
-    return Finding("cuDNN", f"{place}; it is not used yet, convolutions are kernels of our own")
+    used = "it does convolutions" if wanted else "FUNTORCH_CUDNN=1 lets it do convolutions"
+    return Finding("cuDNN", f"{place}; {used}")
+
+
+def _graphs() -> Finding:
+    if not hardware.gpus():
+        return Finding("graphs", "no GPU, which could decide about loops and branches by itself")
+    found = driver_of(hardware.gpus()[0]).conditional
+    if isinstance(found, str):
+        advice = "loops and branches ask the host, which takes some 20 us each time"
+        return Finding("graphs", f"without conditional nodes: {found}", advice)
+    return Finding("graphs", "the GPU decides about loops and branches by itself")
+
+
+def _nccl() -> Finding:
+    names = ("nvidia-nccl-cu12", "nvidia-nccl-cu13")
+    found = [f"{n} {_version(n)}" for n in names if _version(n) != "not installed"]
+    shown = ", ".join(found) or "none"
+    return Finding("NCCL", f"{shown}; it is not used yet, processes talk through MPI")
+
+
+def _mpi() -> Finding:
+    binding, runner = _version("mpi4py"), shutil.which("mpirun") or shutil.which("mpiexec")
+    found = f"mpi4py {binding}; {runner or 'no mpirun on the path'}"
+    complete = runner and binding != "not installed"
+    advice = "" if complete else "for several processes: pip install 'funtorch[mpi]'"
+    return Finding("MPI", found, advice)
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _versions, _cpu, _blas, _gpu, _driver, _nvrtc,
-    _library("cublas", "cuBLAS"), _library("cusolver", "cuSOLVER"), _cudnn
+    _library("cublas", "cuBLAS"), _library("cusolver", "cuSOLVER"), _cudnn,
+    _graphs, _nccl, _mpi,
 )  # fmt: skip
 
 

@@ -97,6 +97,7 @@ class _Processes:
 
     index = 0
     count = 1
+    near = False  # whether all run on one machine
 
 
 processes = _Processes()

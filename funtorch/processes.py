@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,12 +152,20 @@ class Communicator:
                 result = work()
             except Exception as raised:
                 error = raised
+        self._told_patiently()
         why = self.host.bcast_object(None if error is None else f"{type(error).__name__}: {error}")
         if error is not None:
             raise error
         if why is not None:
             raise RuntimeError(f"another rank has failed: {why}")
         return result if self.host.rank == 0 else work()
+
+    def _told_patiently(self) -> None:
+        """Wait for the first process of this machine, and leave it the processors meanwhile."""
+        if self.host.comm is not None:
+            request = self.host.comm.Ibcast(np.zeros(1, np.uint8), 0)
+            while not request.Test():
+                time.sleep(0.002)
 
     # ------------------------------------------------------------------------------- buffers
     def allreduce(self, buffer: np.ndarray, operation: str = "sum") -> np.ndarray:
@@ -339,18 +348,19 @@ def _joined(count: int, who: str) -> Any:
         )
     _compare_versions(comm.allgather(_versions()))
     hardware.processes.index, hardware.processes.count = comm.Get_rank(), comm.Get_size()
-    _share_processors(comm)
+    host = comm.Split_type(mpi.COMM_TYPE_SHARED, comm.Get_rank())
+    hardware.processes.near = host.Get_size() == count
+    _share_processors(host)
     sys.excepthook = _ending_all(sys.excepthook)
     return comm
 
 
-def _share_processors(comm: Any) -> None:
+def _share_processors(host: Any) -> None:
     """Divide the processors of a machine between its processes, unless somebody has."""
     if config.threads is not None or any(os.environ.get(name) for name in _THREADS):
         return
     affinity = getattr(os, "sched_getaffinity", None)
     own = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
-    host = comm.Split_type(_mpi().COMM_TYPE_SHARED, comm.Get_rank())
     same = [x for x in host.allgather(own) if x == own]
     config.update("threads", max(len(own) // len(same), 1))
 
@@ -412,6 +422,8 @@ class Ranks:
 
     Args:
         groups: the ranks of each line of the mesh in that direction.
+        near: whether all are on one machine. There nothing but the processors moves messages, so
+            that none of them goes on while a program computes.
 
     Example:
         >>> Ranks(((0, 1), (2, 3))).size
@@ -419,6 +431,7 @@ class Ranks:
     """
 
     groups: Groups
+    near: bool = False
 
     @property
     def size(self) -> int:
@@ -430,4 +443,5 @@ class Ranks:
         return world().group(self.groups)
 
     def __repr__(self) -> str:
-        return f"ranks({'|'.join(' '.join(map(str, group)) for group in self.groups)})"
+        shown = "|".join(" ".join(map(str, group)) for group in self.groups)
+        return f"ranks({shown}{', near' if self.near else ''})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import threading
 from collections import OrderedDict
@@ -14,6 +15,7 @@ import numpy as np
 from funtorch.hardware import CPU, Device, cpus, processes
 
 __all__ = [
+    "AxisType",
     "Mesh",
     "NamedSharding",
     "P",
@@ -111,6 +113,14 @@ class Shard:
 
 
 # ----------------------------------------------------------------------------------------- meshes
+class AxisType(enum.Enum):
+    """Who divides arrays along an axis of a mesh, in JAX; here `shard_map` does, whatever it is."""
+
+    Auto = enum.auto()
+    Explicit = enum.auto()
+    Manual = enum.auto()
+
+
 class _Meshes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mesh] = []

@@ -62,11 +62,12 @@ _AXIS = "it needs a mapped axis; tests/test_collectives.py compares it with NumP
 _LINEAR = "it stands only in derivatives of while loops, which the row `while` checks at each order"
 _COLLECTIVES = (
     *("psum", "pmax", "pmin", "psum_scatter"),
-    *("all_gather", "all_to_all", "ppermute", "axis_index"),
+    *("all_gather", "all_to_all", "ppermute", "axis_index", "pvary"),
 )
 ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(_COLLECTIVES, _AXIS),
     **dict.fromkeys(["rewound", "rewind", "swayed"], _LINEAR),
+    "shard_map": "it stands for several processes; tests/test_distributed.py starts them",
     "custom_lin": "it stands only in derivatives of custom_vjp functions, which that row checks",
     "sown_tangent": "it stands only in derivatives of sow, which that row checks",
     "check": "it has no results; tests/test_checkify.py looks at what it raises and where",

@@ -93,6 +93,26 @@ def running() -> Iterator[Case]:
             yield Case(f"running {what} of {name}", kernel, [x, np.zeros_like(x)], 1e-6)
 
 
+def shared_out() -> Iterator[Case]:
+    """Yield cumulative operations that several threads do together."""
+    rows = (("long rows", "sum", C64), ("deep middle", "logaddexp", F32), ("columns", "prod", C64))
+    for name, what, dtype in (*rows, ("long rows", "max", F64), ("outer and last", "sum", F32)):
+        sizes, inner = hand.SIZES[name]
+        if name == "outer and last":  # two operations, of which one reads the other's result
+            sizes, inner = (5, 300), (False, True)
+        body = [hand.loaded(sizes, dtype=dtype), Op("cumulate", (0,), dtype, f"reduce_{what}")]
+        if name == "outer and last":
+            body.append(Op("cumulate", (1,), dtype, "reduce_max"))
+        out = Store(1, len(body) - 1, hand.place(sizes))
+        kernel = Kernel("k", sizes, inner, (dtype,) * 2, tuple(body), (out,))
+        x = values(dtype, int(np.prod(sizes)), np.random.default_rng(4))
+        if what == "prod":
+            x = np.exp(0.1j * (np.arange(x.size) % 7)).astype(dtype)
+        if what == "max":
+            x[2000] = np.nan
+        yield Case(f"running {what} of {name} {dtype}", kernel, [x, np.zeros_like(x)], 2e-5)
+
+
 def indexed() -> Iterator[Case]:
     """Yield gathers, and scatters by every way of combining, into few places and many times."""
     rng = np.random.default_rng(3)

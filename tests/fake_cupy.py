@@ -269,6 +269,18 @@ _OPERATORS = {
 for _name, _ufunc in _OPERATORS.items():
     setattr(ndarray, f"__{_name}__", _operator(_name, _ufunc, False))
     setattr(ndarray, f"__r{_name}__", _operator(_name, _ufunc, True))
+
+
+def _in_place(name):
+    def method(self, other):
+        np.copyto(self._a, plain(getattr(self, f"__{name}__")(other)), casting="same_kind")
+        return self
+
+    return method
+
+
+for _name in _OPERATORS:
+    setattr(ndarray, f"__i{_name}__", _in_place(_name))
 for _name, _ufunc in {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
     "ne": "not_equal",

@@ -185,6 +185,16 @@ CASES = {
         "XW",
     ),
     "scan": (_scan, [AB, ()], [(), ()], "XW"),
+    "pcast": (
+        lambda ft: (
+            lambda x, v: ft.lax.fori_loop(
+                0, 3, lambda i, c: c * x[0] + v, ft.lax.pcast(v * 0, NAMES, to="varying")
+            )
+        ),
+        [AB, ()],
+        AB,
+        "XV",
+    ),
     "fori": (_fori, [AB, ()], (), "XW"),
     "cond": (_cond, [AB, ()], (), "XV"),
 }
@@ -227,9 +237,11 @@ OUTSIDE = [
     "grad inside, mixed",
     "tensor parallel",
     "scan",
+    "pcast",
     "unchecked gather",
 ]
 
+DERIVED = ["psum of the same", "all_to_all", "matmul", "grad inside, mixed", "scan"]
 EAGER = ["psum of two", "pmax pmin", "all_gather", "psum_scatter", "all_to_all", "ppermute", "scan"]
 
 
@@ -265,12 +277,12 @@ def total(ft, f):
 def run(ft, mesh, P, gather, few=False):
     """Yield (how, results by name) of all cases, and of derivatives of some.
 
-    With ``few``, of which only collectives alone are also run operation by operation.
+    With ``few``, of fewer; and operation by operation, of collectives alone.
     """
     functions, arguments = {}, {}
     for name in [*CASES, *UNCHECKED]:
         functions[name], arguments[name] = mapped(ft, mesh, P, name)
-        if name in OUTSIDE:
+        if name in (DERIVED if few else OUTSIDE):
             both = tuple(range(len(arguments[name])))
             functions[f"grad of {name}"] = ft.grad(total(ft, functions[name]), both)
             arguments[f"grad of {name}"] = arguments[name]

@@ -45,6 +45,7 @@ CASES = {
         SQUARE[[0, 0, 0, 2]] * np.array([0, 1, 0, 1]).reshape(4, 1, 1, 1),
     ),
     "axis_index": (lambda x: x * lax.axis_index("i"), X * np.arange(4).reshape(4, 1, 1, 1)),
+    "pvary": (lambda x: lax.pvary(x * x, "i"), SQUARE),
     "axis_size": (lambda x: x * lax.axis_size("i"), X * 4),
 }
 every = pytest.mark.parametrize("name", CASES)

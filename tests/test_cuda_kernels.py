@@ -98,6 +98,7 @@ FAMILIES = {
     "fused": cases.fused,
     "reductions": cases.reductions,
     "running": cases.running,
+    "running shared out": cases.shared_out,
     "indexed": cases.indexed,
     "in place": cases.in_place,
     "random": lambda: cases.random_kernels(400 if EVERY else 40),
@@ -137,6 +138,7 @@ def test_neighbours_are_read_as_vectors_where_they_are_aligned():
     assert "load_vector<4>" in print_kernel(copied((1 << 12,))).text
     assert "store_vector" in print_kernel(copied((1 << 12,))).text
     assert "load_vector<2>" in print_kernel(copied((1 << 12,), np.dtype("float64"))).text
+    assert "load_vector<8>" in print_kernel(copied((1 << 12,), np.dtype("float16"))).text
     assert "load_vector" not in print_kernel(copied((1001,))).text
     assert "store_vector" not in print_kernel(copied((1 << 12,), offset=1)).text
 

@@ -50,10 +50,14 @@ def test_a_wrong_kernel_is_found(cupy):
         dataclasses.replace(c, text=re.sub(r"= (\w+) \+ (\w+);", r"= \1 - \2;", c.text))
         for c in share.codes
     ]
-    driver = ProvingDriver(dataclasses.replace(share, codes=wrong))
+    driver, caught = ProvingDriver(dataclasses.replace(share, codes=wrong)), 0
     for program in share.programs:
-        driver.prove(program)
-    assert len(driver.wrong) >= sum(a != b for a, b in zip(wrong, share.codes, strict=True)) > 10
+        try:
+            driver.prove(program)
+        except ShimError:  # a wrong place
+            caught += 1
+    changed = sum(a != b for a, b in zip(wrong, share.codes, strict=True))
+    assert len(driver.wrong) + caught >= changed > 10
 
 
 @needs_gxx

@@ -16,6 +16,7 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import hardware
 from funtorch.__main__ import doctor, main
+from funtorch.backends.cuda.driver import driver_of
 from funtorch.core import ArrayImpl
 from funtorch.ops import linalg
 from funtorch.placement import HOST, DeviceArray, put
@@ -86,11 +87,23 @@ def test_the_doctor(monkeypatch, capsys):
     absent(monkeypatch, "the reason")
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for what in ("versions", "CPU", "BLAS", "GPU", "driver", "NVRTC", "cuBLAS", "cuDNN"):
+    for what in ("versions", "CPU", "BLAS", "GPU", "driver", "NVRTC", "cuBLAS", "cuSOLVER",
+                 "cuDNN", "graphs", "NCCL", "MPI"):  # fmt: skip
         assert f"\n{what}" in f"\n{said}"
     assert "GPU        none\n" in said
     assert "-> the reason" in said
     assert all(f.found for f in doctor())
+
+
+def test_the_doctor_with_a_gpu(cupy, monkeypatch):
+    found = {f.what: f for f in doctor()}
+    assert found["GPU"].found == "cuda:0: a GPU of tests, cuda:1: a GPU of tests"
+    assert found["graphs"] == ("graphs", "the GPU decides about loops and branches by itself", "")
+    monkeypatch.setenv("FUNTORCH_CUDA_CONDITIONAL", "0")
+    driver_of.cache_clear()
+    (said,) = [f for f in doctor() if f.what == "graphs"]
+    assert "without conditional nodes: FUNTORCH_CUDA_CONDITIONAL=0 says so" in str(said)
+    assert "-> loops and branches ask the host" in str(said)
 
 
 # ------------------------------------------------------------------------------ the face

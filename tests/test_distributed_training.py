@@ -208,8 +208,8 @@ def test_layers_that_do_not_divide_say_so() -> None:
     layer = nnx.ColumnParallel(nnx.Linear(4, 6, key=random.key(0)))
     with pytest.raises(ValueError, match="among 4 processes: out_features=6 is no multiple of 4"):
         nnx.partition_specs(layer, {"model": 4})
+    attention = nnx.ParallelAttention(8, 2, key=random.key(0))
     with pytest.raises(ValueError, match="num_heads=2 is no multiple of 4"):
-        attention = nnx.ParallelAttention(8, 2, key=random.key(0))
         nnx.partition_specs([attention], {"model": 4})
     with pytest.raises(ValueError, match="embed_dim=8, num_heads=3"):
         nnx.ParallelAttention(8, 3, key=random.key(0))

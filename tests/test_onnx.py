@@ -41,6 +41,7 @@ WITHOUT = {
     **dict.fromkeys(("pure_callback", "io_callback", "debug_callback", "numeric"), _PYTHON),
     **dict.fromkeys(
         (
+            "attention", "attention_grad", "attention_tangent",
             "check", "custom_jvp_call", "custom_lin", "custom_linear_solve", "custom_vjp_call",
             "custom_vmap_call", "jit", "linear_call", "name", "reduce_precision", "remat", "sow",
             "sown_tangent",
@@ -50,7 +51,7 @@ WITHOUT = {
     **dict.fromkeys(
         (
             "all_gather", "all_to_all", "axis_index", "pmax", "pmin", "ppermute", "psum",
-            "psum_scatter",
+            "psum_scatter", "pvary", "shard_map",
         ),
         _AXIS,
     ),

@@ -13,6 +13,7 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl, Primitive, ShapedArray, _state
+from funtorch.nccl import among_gpus
 from funtorch.ops.elementwise import div, eq, mul, select
 from funtorch.ops.families import broadcast_in_dim, full_like, linear_jvp, spread
 from funtorch.ops.indexing import gather
@@ -62,7 +63,8 @@ def _across(talk: Callable[..., Any]) -> Callable[..., Any]:
     def eager(xp: Any, *args: Any, axis_name: Hashable, **params: Any) -> Any:
         if type(axis_name) is not Ranks:
             raise _no_axis(axis_name)
-        return talk(axis_name.communicator(), *args, **params)
+        ranks = axis_name.communicator() if xp is np else among_gpus(axis_name)
+        return talk(ranks, *args, **params)
 
     return eager
 
@@ -114,7 +116,7 @@ def _all_apply(reduce: Callable[..., Any]) -> Apply:
 
 
 def _reduced(operation: str) -> Callable[..., Any]:
-    return lambda ranks, x: ranks.allreduce(np.array(x, order="C"), operation)
+    return lambda ranks, x: ranks.allreduce(x.copy(order="C"), operation)
 
 
 psum_p = _collective("psum", _psum_apply, _reduced("sum"))
@@ -226,7 +228,7 @@ ppermute_p.transpose = lambda ct, x, *, axis_name, perm: [
 pvary_p = _collective(
     "pvary",
     lambda axis, x, batched: (x if batched else spread(x, axis.size), True),
-    lambda ranks, x: np.array(x),
+    lambda ranks, x: x,
 )
 pvary_p.jvp = linear_jvp(pvary_p, lambda k: True)
 pvary_p.transpose = lambda ct, x, *, axis_name: [ct]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import to_onnx, write_shared
+from ..backends import to_onnx, to_stablehlo, write_shared
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
 from .dynamic import Inputs, Sizes, align, fitted
@@ -495,12 +496,55 @@ class Exported:
             raise ValueError(f"to_shared: {name!r} is no name of a C function; give name=")
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
+        closed, names = self._closed(self._fixed("to_shared", sizes))
+        return write_shared(simplify(closed), names, path, name, link == "bundle")
+
+    def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
+        """Return the program as the text of a StableHLO module, which JAX and XLA compile.
+
+        Args:
+            path: where to write the text too; None: nowhere.
+            sizes: of the symbolic sizes.
+
+        Returns:
+            a module whose function ``main`` takes the leaves of the arguments.
+
+        Raises:
+            TypeError: a symbolic size is missing.
+            NotImplementedError: a step has no rule; the message names its line.
+
+        Example:
+            >>> import funtorch as ft
+            >>> spec = ft.ShapeDtypeStruct((2,), "float32")
+            >>> print(ft.export(lambda x: x + x)(spec).to_stablehlo())
+            module @_lambda_ {
+            func.func public @main(%v1: tensor<2xf32>) -> (tensor<2xf32>) {
+            %v2 = "stablehlo.add"(%v1, %v1) : (tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>)
+            func.return %v2 : tensor<2xf32>
+            }
+            }
+            <BLANKLINE>
+
+        References:
+            https://openxla.org/stablehlo/spec
+        """
+        closed, _ = self._closed(self._fixed("to_stablehlo", sizes))
+        text = to_stablehlo(drop_dead(share(closed)), re.sub(r"\W", "_", self.fun_name))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def mlir_module(self, **sizes: int) -> str:
+        """Return the program as the text of a StableHLO module: JAX's name for `to_stablehlo`."""
+        return self.to_stablehlo(None, **sizes)
+
+    def _fixed(self, what: str, sizes: Sizes) -> Sizes:
+        """Return numbers for the symbolic sizes, each of which must be given."""
         missing = [s for s in self._about["symbols"] if s not in sizes]
         if missing or len(sizes) != len(self._about["symbols"]):
             wanted = ", ".join(self._about["symbols"]) or "none"
-            raise TypeError(f"to_shared takes the symbolic sizes: {wanted}; got {sizes}")
-        closed, names = self._closed(sizes)
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+            raise TypeError(f"{what} takes the symbolic sizes: {wanted}; got {sizes}")
+        return sizes
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Return the program as an ONNX model; symbolic sizes stay symbolic.

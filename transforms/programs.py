@@ -15,7 +15,7 @@ from funtorch.config import config
 from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, primitives
 from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy, processes
-from funtorch.jaxpr import Eqn, Jaxpr, Var, stage
+from funtorch.jaxpr import Eqn, Jaxpr, Var, eval_jaxpr, stage
 from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
 from funtorch.processes import world
 from funtorch.spread import MESH
@@ -353,18 +353,23 @@ def _call_spread(
     if found is None:
         found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, name, pieces)
     local, said, run, after = found
-    buffers = [prepared(p.value)._data for p in pieces]
-    with during(said):
-        outs = run(buffers)
-    weak = [a.weak_type for a in local.out_avals]
-    values = map(ArrayImpl, outs, weak)
+    parts = [p.value for p in pieces]
+    if (meeting(parts, name) or CPU) != CPU:
+        with during(said):
+            values = eval_jaxpr(local, *parts)
+    else:
+        native, weak = run(), [a.weak_type for a in local.out_avals]
+        with during(said):
+            outs = native([_buffer_here(prepared(x)) for x in parts])
+        values = [*map(ArrayImpl, outs, weak)]
     return build([whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)])
 
 
 def _spread_program(
     jaxpr: Jaxpr, name: str, pieces: Sequence[Piece]
-) -> tuple[Jaxpr, Any, Callable[[Sequence[Any]], list[Any]], list[Any]]:
-    """Return the program of this process, what it says, its function, and where its results are."""
+) -> tuple[Jaxpr, Any, Callable[[], Any], list[Any]]:
+    """Return the program of this process, what it says, what compiles it, and where its results
+    are. On GPUs it runs operation by operation."""
     after: list[Any] = []
 
     def run(*values: Any) -> list[Any]:
@@ -375,7 +380,12 @@ def _spread_program(
 
     local = stage(run, [p.value.aval for p in pieces])
     said = meet(local, name)
-    return local, said, world().in_turn(lambda: compiled(local)), after
+
+    @functools.cache
+    def run() -> Callable[[Sequence[Any]], list[Any]]:
+        return world().in_turn(lambda: compiled(local))
+
+    return local, said, run, after
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:

@@ -363,6 +363,35 @@ def moved(q: QArray, name: str, params: dict[str, Any]) -> Any:
     return None if rule is None else rule(q, **params)
 
 
+def unmade(q: QArray, sliced: bool) -> tuple[list[Any], Callable[[Sequence[Any]], QArray]]:
+    """Return the arrays of a quantised array, and what makes one of them again, or of a slice of
+    each along the first axis."""
+    leaves, treedef = tree.flatten(q)
+    if not sliced:
+
+        def whole(arrays: Sequence[Any]) -> QArray:
+            out = tree.unflatten(treedef, arrays)
+            out._order = q._order
+            return out
+
+        return leaves, whole
+    n = q.values.shape[0]
+    if q.axis == 0 or q.scale.shape[0] not in (1, n):
+        return unmade(QArray(q.dequantize(), fnp.ones((1,) * q.ndim)), True)
+    scale = fnp.broadcast_to(q.scale, (n, *q.scale.shape[1:]))
+    range_ = None if q.range is None else fnp.broadcast_to(q.range, (n,))
+    leaves, treedef = tree.flatten(q.replace(scale=scale, range=range_))
+
+    def part(arrays: Sequence[Any]) -> QArray:
+        out = tree.unflatten(treedef, arrays)
+        axis = None if out.axis is None else out.axis - 1
+        out = out.replace(axis=axis)
+        out._order = tuple(d - 1 for d in q._order if d)
+        return out
+
+    return leaves, part
+
+
 def looked_up(q: QArray, indices: Sequence[Any], bind: Callable[..., Any], params: Any) -> Any:
     """Return the rows of a quantised array at some indices, as floats; None if it has no rows."""
     if any(_along(q, d) is None for d in range(q.ndim)):

@@ -35,8 +35,11 @@ from .qarrays import (
     moved,
     quantize_array,
     scale_of,
+    unmade,
     whole_numbers,
 )
+from .restage import split, stage_hoisted
+from .scan import scan_p
 from .staging import eval_shape
 
 __all__ = ["SCHEMES", "Scheme", "fake_quantize", "fake_quantized", "observed", "quantize"]
@@ -146,6 +149,10 @@ class _Plain:
             return [_Plain(x, self.leaf, origins) for x in out]
         return _Plain(out, self.leaf, origins)
 
+    def unmade(self, sliced: bool) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+        origins = self.origins[1:] if sliced else self.origins
+        return [self.value], lambda arrays: _Plain(arrays[0], self.leaf, origins)
+
 
 class _Following(Trace):
     """Follow weights to products; run everything else as it is."""
@@ -157,7 +164,7 @@ class _Following(Trace):
         self.products = products
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        places = [k for k, a in enumerate(args) if type(a) is Weight and a.owner is self]
+        places = [k for k, a in enumerate(args) if self.owns(a)]
         inner = params.get("jaxpr") if prim.call else None
         if inner is not None and (places or self.products):
             return eval_jaxpr(inner, *args)
@@ -165,6 +172,8 @@ class _Following(Trace):
             return params["fun"](*args)
         saved, _state.trace = _state.trace, self.parent
         try:
+            if prim is scan_p and (places or self.products):
+                return self.scan(args, params)
             if not places:
                 both = self.products and prim is dot_general_p
                 return self.both(args, params) if both else prim.bind(*args, **params)
@@ -193,6 +202,56 @@ class _Following(Trace):
 
     opens = True  # whether functions with rules of their own are looked into
 
+    def again(self, parent: Trace) -> _Following:
+        """Return an interpreter of the same kind, for a program inside."""
+        return type(self)(parent, self.fun, self.products)
+
+    def noted(self) -> list[Any]:
+        """Return the arrays that were noted, which a program inside gives as more results."""
+        return []
+
+    def note(self, inner: _Following, values: Sequence[Any]) -> None:
+        """Take in what was noted in the steps of a loop."""
+
+    def scan(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Run a loop whose constants and slices may be weights, which are so inside, too."""
+        jaxpr, n_carry = params["jaxpr"], params["num_carry"]
+        consts, init, xs = split(args, params["num_consts"], n_carry)
+        init = [_floats(x, self) for x in init]
+        fixed = [_flat(x.held if self.owns(x) else x, False) for x in consts]
+        moving = [_flat(x.held if self.owns(x) else x, True) for x in xs]
+        inside: list[_Following] = []
+
+        def body(*ins: Any) -> list[Any]:
+            rest = iter(ins)
+            inner = self.again(current())
+            with inner:
+                whole = [
+                    *(_whole(inner, made, rest) for made in fixed),
+                    *(next(rest) for _ in init),
+                    *(_whole(inner, made, rest) for made in moving),
+                ]
+                outs = eval_jaxpr(jaxpr, *whole)
+            inside.append(inner)
+            return [*(_floats(x, inner) for x in outs), *inner.noted()]
+
+        leaves = [x for found, _ in fixed for x in found]
+        slices = [x for found, _ in moving for x in found]
+        avals = [aval_of(x) for x in (*leaves, *init)]
+        avals += [a.update(shape=a.shape[1:]) for a in map(aval_of, slices)]
+        staged, more = stage_hoisted(body, avals)
+        results = scan_p.bind(
+            *more, *leaves, *init, *slices,
+            **{**params, "jaxpr": staged, "num_consts": len(more) + len(leaves)},
+        )  # fmt: skip
+        n = len(jaxpr.outvars)
+        self.note(inside[-1], results[n:])
+        return list(results[:n])
+
+    def owns(self, x: Any) -> bool:
+        """Tell whether x is one of this interpreter's weights."""
+        return type(x) is Weight and x.owner is self
+
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         """Return the product of a weight, operand ``k``, and activations."""
         raise NotImplementedError
@@ -200,6 +259,22 @@ class _Following(Trace):
     def both(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Return a product of activations by each other."""
         return dot_general_p.bind(*args, **params)
+
+
+_Rebuild = Callable[[Sequence[Any]], Any] | None
+
+
+def _flat(x: Any, sliced: bool) -> tuple[list[Any], _Rebuild]:
+    """Return the arrays of what a loop reads, and what makes a weight of them, or of their slices,
+    again; None if it is no weight."""
+    if not _is_held(x):
+        return [x], None
+    return x.unmade(sliced) if isinstance(x, _Plain) else unmade(x, sliced)
+
+
+def _whole(trace: Trace, made: tuple[list[Any], _Rebuild], rest: Iterator[Any]) -> Any:
+    found = [next(rest) for _ in made[0]]
+    return found[0] if made[1] is None else Weight(trace, made[1](found))
 
 
 def _is_held(x: Any) -> bool:
@@ -241,15 +316,32 @@ class Watch(_Following):
         self.summed: dict[int, set[int]] = {}
         self.seen: dict[int, Any] = {}
 
+    def again(self, parent: Trace) -> Watch:
+        """Return one for a program inside, which notes the same axes."""
+        inner = Watch(parent, self.fun, self.statistic)
+        inner.summed = self.summed
+        return inner
+
+    def noted(self) -> list[Any]:
+        """Return statistics."""
+        return list(self.seen.values())
+
+    def note(self, inner: Any, values: Sequence[Any]) -> None:
+        """Take in the statistics of all steps, of which the greatest counts."""
+        for leaf, value in zip(inner.seen, values, strict=True):
+            self._see(leaf, value.max() if value.size else value.sum())
+
+    def _see(self, leaf: int, value: Any) -> None:
+        before = self.seen.get(leaf)
+        self.seen[leaf] = value if before is None else fnp.maximum(before, value)
+
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         held, x = args[k].held, args[1 - k]
         axes = _summed(prim, params, k, held.value.ndim)
         found = self.summed.setdefault(held.leaf, set())
         found.update(*(held.origins[d] for d in axes))
         if self.statistic is not None:
-            value = self.statistic(x)
-            before = self.seen.get(held.leaf)
-            self.seen[held.leaf] = value if before is None else fnp.maximum(before, value)
+            self._see(held.leaf, self.statistic(x))
         return prim.bind(*(_floats(a, self) for a in args), **params)
 
 
@@ -521,12 +613,16 @@ def fake_quantize(
 class Fake(_Following):
     """Round the activations that weights meet as int8 would be."""
 
-    __slots__ = ("ranges",)
+    __slots__ = ("ranges", "scheme")
     opens = False
 
     def __init__(self, parent: Trace, fun: Any, scheme: Scheme, ranges: dict[int, Any]) -> None:
         super().__init__(parent, fun, scheme.products)
-        self.ranges = ranges
+        self.scheme, self.ranges = scheme, ranges
+
+    def again(self, parent: Trace) -> Fake:
+        """Return one for a program inside."""
+        return Fake(parent, self.fun, self.scheme, self.ranges)
 
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         held, x = args[k].held, args[1 - k]

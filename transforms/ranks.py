@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from funtorch.core import Primitive, _state
-from funtorch.hardware import cpus
+from funtorch.hardware import cpus, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, stage, sub_jaxprs
 from funtorch.ops.elementwise import (
     bitcast,
@@ -59,7 +59,7 @@ def ranks_along(mesh: Mesh, names: tuple[Hashable, ...]) -> Ranks:
     numbers, own = mesh.device_ids, [mesh.axis_names.index(name) for name in names]
     others = [k for k in range(numbers.ndim) if k not in own]
     lines = numbers.transpose(*others, *own).reshape(-1, math.prod(numbers.shape[k] for k in own))
-    return Ranks(tuple(tuple(map(int, line)) for line in lines))
+    return Ranks(tuple(tuple(map(int, line)) for line in lines), processes.near)
 
 
 # ------------------------------------------------------------------------------- what MPI can do
@@ -83,6 +83,9 @@ def _ordered(keys: Any, dtype: np.dtype) -> Any:
 def _extreme(prim: Primitive, x: Any, **params: Any) -> Any:
     if x.dtype.kind in "iub":
         return prim.bind(x, **params)
+    if x.dtype in _HALVES:  # which are float32, too, and NCCL compares no 16-bit integers
+        wide = _extreme(prim, convert(x, dtype=_F32, weak_type=False), **params)
+        return convert(wide, dtype=x.dtype, weak_type=x.weak_type)
     integer = np.dtype(f"int{x.dtype.itemsize * 8}")
     keys = _ordered(bitcast(x, dtype=integer), x.dtype)
     bounds = np.iinfo(integer)

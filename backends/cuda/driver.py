@@ -19,6 +19,8 @@ from funtorch.hardware import Device
 
 from . import nvrtc
 from .conditional import Conditional
+from .convolutions import Convolution
+from .cudnn import cudnn_of
 from .gemm import Gemm
 from .libraries import KINDS, blas_of
 from .program import LaunchPlan
@@ -137,6 +139,12 @@ class Driver:
 
         return run
 
+    def convolution(self, spec: Convolution) -> Callable[[int, int, int], None] | None:
+        """Return what makes a convolution of three addresses; None where no library does it."""
+        library = cudnn_of(self.device)
+        run = None if library is None else library.plan(spec)
+        return None if run is None else lambda x, w, y: run(self.current, x, w, y)
+
     def synchronize(self) -> None:
         """Wait until all work is done."""
         self.current.synchronize()
@@ -183,7 +191,7 @@ class Driver:
 
     def replay(self, graph: Any) -> None:
         """Do the work of a graph."""
-        graph.launch()  # on the current stream
+        graph.launch(stream=self.current)
 
 
 @functools.cache

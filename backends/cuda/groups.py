@@ -10,7 +10,7 @@ from ..scalars.reduce import Reduction
 from .schedules import BYTES, Schedule
 from .spelling import C_TYPES, CudaBlock, operand
 
-__all__ = ["Accumulator", "accumulator", "join_group", "number_kinds"]
+__all__ = ["Accumulator", "accumulator", "combine_before", "join_group", "number_kinds"]
 
 
 def number_kinds(code: Reduction) -> list[str]:
@@ -143,6 +143,31 @@ def _tree(b: CudaBlock, plan: Schedule, accs: Sequence[Accumulator]) -> int:
         for acc, names in zip(accs, slots, strict=True):
             for cell, name in zip(acc.cells, names, strict=True):
                 b.do(f"{cell} = {name}[threadIdx.x % {width}];")
+    return size
+
+
+def combine_before(b: CudaBlock, plan: Schedule, accs: Sequence[Accumulator]) -> int:
+    """Write that each thread has what those before it in its group accumulated, in order.
+
+    Returns:
+        The bytes of shared memory that it takes.
+    """
+    at = f"k * {plan.side} + threadIdx.x % {plan.side}"
+    if not plan.across:
+        at = f"threadIdx.x / {plan.group} * {plan.group} + k"
+    with b.braces():
+        slots, size = _slots(b, accs, plan.threads)
+        b.do("__syncthreads();")
+        _leave(b, accs, slots, "threadIdx.x")
+        b.do("__syncthreads();")
+        for acc in accs:
+            acc.put(b, acc.code.starts[0])
+        with b.braces("for (int k = 0; k < t; k++)"):
+            for acc, names in zip(accs, slots, strict=True):
+                other = [b.name("o") for _ in acc.cells]
+                for name, kind, slot in zip(other, acc.kinds, names, strict=True):
+                    b.do(f"const {C_TYPES[kind]} {name} = {slot}[{at}];")
+                acc.join(b, other)
     return size
 
 

@@ -25,7 +25,7 @@ from ..scalars.elements import TYPES, joined, part_kind, parts, register_dtype
 from ..scalars.quicker import HEAVY, quicker
 from ..scalars.reduce import reduction
 from .code import CudaCode, KernelLaunch
-from .groups import Accumulator, accumulator, join_group, number_kinds
+from .groups import Accumulator, accumulator, combine_before, join_group, number_kinds
 from .memory import memory_type, numbers
 from .nest import Env, Nest, extent, scatters
 from .schedules import BYTES, THREADS, Schedule, schedule
@@ -184,6 +184,10 @@ class Printer(Nest):
         """Write a loop over a thread's elements; the body gets the number of the turn."""
         b, p, index = self.b, self.plan, self.index
         lanes = 1 if self.lanes_are_rows else self.lanes
+        if p.chunk:
+            with self.own_chunk():
+                yield "0"
+            return
         whole = p.parts * p.piece == p.length
         low = f"({index})blockIdx.y * {p.piece}" if p.parts > 1 else ""
         own = "t" if lanes == 1 else f"{lanes} * t"
@@ -211,6 +215,21 @@ class Printer(Nest):
             with b.braces(f"for ({index} j = {first}; j < {high}{ours}; j += {p.step})"):
                 self.decode("j", inner)
                 yield "e"
+        for k in inner:
+            del self.at[k]
+
+    @contextmanager
+    def own_chunk(self) -> Iterator[None]:
+        """Write a loop over the neighbouring elements that are a thread's own."""
+        b, p, index = self.b, self.plan, self.index
+        inner = [k for k, r in enumerate(self.kernel.inner) if r]
+        high = b.name("h")
+        b.do(f"const {index} {high} = t * {p.chunk} + {p.chunk} < {p.length} ? "
+             f"t * {p.chunk} + {p.chunk} : {p.length};")  # fmt: skip
+        ours = f" && {self.guard}" if self.guard and self.changes_in_place else ""
+        with b.braces(f"for ({index} j = t * {p.chunk}; j < {high}{ours}; j++)"):
+            self.decode("j", inner)
+            yield
         for k in inner:
             del self.at[k]
 
@@ -271,6 +290,8 @@ class Printer(Nest):
                 if n in rest and self.is_element[n] and self.dear(n) and self.fits(n):
                     self.keep(n)
         self.running = {n: self.accumulators(n) for n in found if self.body[n].name == "cumulate"}
+        if self.plan.chunk:
+            self.combine_before(env)
         read = {*wanted, *(a for n in found for a in self.reads(n))} & {*self.kept} - {*found}
         with self.every_element() as turn:
             here = dict(env)
@@ -299,6 +320,21 @@ class Printer(Nest):
             if self.plan.parts > 1:
                 self.leave(n, lanes)
             env[n] = [a.end(b) for a in lanes]
+
+    def combine_before(self, env: Env) -> None:
+        """Write that cumulative operations begin with what the threads before come to."""
+        b, known = self.b, {*env, *self.kept}
+        operands = {n: self.body[n].args[0] for n in self.running}
+        found = self.closure(list(operands.values()), known)
+        with self.every_element():
+            here = dict(env)
+            for n in found:
+                self.value(n, here)
+            for n, x in operands.items():
+                for v, acc in enumerate(self.running[n]):
+                    acc.take(b, self.get(here, x, v))
+        every = [a for lanes in self.running.values() for a in lanes]
+        self.shared = max(self.shared, combine_before(b, self.plan, every))
 
     def accumulators(self, n: int) -> list[Accumulator]:
         """Write the variables that a reduction is accumulated in."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from funtorch.config import config
 from funtorch.core import primitives
 from funtorch.jaxpr import Lit, Var
 
@@ -43,6 +44,7 @@ from ..plan import (
 )
 from .attention import print_attention
 from .code import CudaCode
+from .convolutions import Convolution, as_convolution
 from .fragments import in_fragments, print_fragments
 from .gemm import Gemm, gemms
 from .kernels import print_kernel
@@ -95,7 +97,8 @@ class Run:
     code: int
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
-    source: str = field(default="", compare=False)  # the user's line that it is for
+    source: str = field(default="", compare=False, kw_only=True)  # the user's line that it is for
+    convolution: Convolution | None = None  # that it is, for a library that has it
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -108,7 +111,7 @@ class Copy:
     target: At
     origin: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"copy {self.nbytes} bytes from {self.origin} to {self.target}"
@@ -120,7 +123,7 @@ class Clear:
 
     target: At
     nbytes: int
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"clear {self.nbytes} bytes at {self.target}"
@@ -134,7 +137,7 @@ class Product:
     a: At
     b: At
     out: At
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.out} = {self.a} @ {self.b}: {self.gemm}"
@@ -148,7 +151,7 @@ class Rule:
     params: dict[str, Any] = field(hash=False)
     ins: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
     outs: tuple[tuple[At, tuple[int, ...], np.dtype], ...]
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, kw_only=True)
 
     def __str__(self) -> str:
         made = ", ".join(str(at) for at, _, _ in self.outs)
@@ -489,8 +492,8 @@ class _Writer:
             return
         for gemm, starts in found:
             places = zip((a, b, out), starts, gemm.dtypes, strict=True)
-            left, right, to = (at + k * d.itemsize for at, k, d in places)
-            self.out.append(Product(gemm, left, right, to))
+            left, right, made = (at + k * d.itemsize for at, k, d in places)
+            self.out.append(Product(gemm, left, right, made))
 
     def conv(self, frame: _Frame, step: Conv) -> None:
         lhs, rhs, out = (self.at(frame, v) for v in (step.lhs, step.rhs, step.out))
@@ -499,6 +502,11 @@ class _Writer:
         dtype, given = step.out.aval.dtype, [(lhs, step.lhs), (rhs, step.rhs), (out, step.out)]
         for part in step.parts:
             self.run((part, dtype), functools.partial(print_conv, part, dtype), given)
+            last = self.out[-1]
+            assert isinstance(last, Run)  # a part has elements
+            spec = as_convolution(part, dtype)
+            spec = spec and replace(spec, tf32=config.tf32)
+            self.out[-1] = replace(last, convolution=spec)
 
     def running(self, frame: _Frame, step: Running | Sort) -> None:
         fields = [getattr(step, f.name) for f in dataclasses.fields(step)[2:]]
@@ -625,8 +633,9 @@ class _Writer:
 
 def _from(x: Instruction, lines: str) -> Instruction:
     """Return an instruction that says whose lines it is for; what is inside of loops says so."""
-    plain = not isinstance(x, (Repeat, Until, Choose))
-    return replace(x, source=lines) if plain and lines else x
+    if lines and isinstance(x, (Run, Copy, Clear, Product, Rule)):
+        return replace(x, source=lines)
+    return x
 
 
 class _Held:

@@ -27,7 +27,7 @@ from ..fuse import fuse
 from ..layout import lay_out
 from ..memory import Memory, memory_of
 from .code import module_text
-from .conditional import Builder
+from .conditional import Builder, Conditional
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS
 from .nvrtc import NvrtcError
@@ -263,6 +263,8 @@ class _Program:
         if isinstance(x, Run):
             launch = self.launches[x.code]
             places = [(at.base, at.offset) for at in x.args]
+            if x.convolution and (convolve := driver.convolution(x.convolution)):
+                return lambda r: convolve(*[r[b] + o for b, o in places[:3]])
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
             (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
@@ -501,18 +503,19 @@ class _Graphed:
 
     def _first(self, key: tuple[int, ...], r: Registers) -> None:
         """Make the graph, and do its work."""
-        driver = self.driver
-        if self.write is None:
-            with driver.captured() as found:
-                self._run(list(r))
-            graph = found[0]
-        else:
+        driver, graph = self.driver, None
+        conditional = driver.conditional if self.write is not None else None
+        if isinstance(conditional, Conditional) and self.write is not None:
             try:
-                graph = driver.conditional.built(functools.partial(self.write, r=list(r)))
+                graph = conditional.built(functools.partial(self.write, r=list(r)))
             except RuntimeError as error:  # what a trial does not show: the host decides again
                 driver.conditional = f"a program's graph could not be made: {error}"
                 self._run(r)
                 return
+        else:
+            with driver.captured() as found:
+                self._run(list(r))
+            graph = found[0]
         self.graphs[key] = graph
         driver.replay(graph)
 

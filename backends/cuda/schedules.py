@@ -14,6 +14,7 @@ blocks do; a launch for each stage then reads what the parts of the stage before
     few long rows         a block                   no       many
     columns               1 to 8 (more for few)     yes      1 or many
     totals                a warp or a block, and each does a run of rows
+    cumulative            1, or 2 to 256 for few long rows, each with neighbouring elements
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Schedule:
         turns: how often a thread's loop over a part turns, if it is unrolled and what is wanted
             again is kept in registers; otherwise 0.
         run: units that a group does one after the other for totals; 0 where there are none.
+        chunk: neighbouring elements that a thread goes along for a cumulative operation, after what
+            the threads before it came to; 0 where threads have every so many elements.
     """
 
     units: int
@@ -68,6 +71,7 @@ class Schedule:
     lanes: int = 1
     turns: int = 0
     run: int = 0
+    chunk: int = 0
 
     @property
     def side(self) -> int:
@@ -106,10 +110,11 @@ def _lanes(kernel: Kernel, used: list[int]) -> int:
     moving += [(s.where, kernel.buffers[s.buffer]) for s in kernel.stores if not s.over_rows]
     varying = sum(n not in still for n in used)
     best = 1
-    for lanes in (2, 4):
+    for lanes in (2, 4, 8):
         fits = int(kernel.sizes[last]) % lanes == 0 and varying * lanes <= _LONGEST
         vectors = [d for where, d in moving if is_aligned(kernel, where, lanes, still)]
-        if fits and any(lanes * d.itemsize <= 16 for d in vectors):
+        enough = all if lanes > 4 else any
+        if fits and vectors and enough(lanes * d.itemsize <= 16 for d in vectors):
             best = lanes
     return best
 
@@ -138,7 +143,7 @@ def schedule(
         return Schedule(units, length, _few(units), piece=length)
     runs = any(op.name == "cumulate" for op in kernel.body)
     if runs and not totals:
-        return Schedule(rows, length, _few(rows), piece=length)
+        return _running(kernel, rows, length)
     if not any(kernel.inner):
         lanes = _lanes(kernel, used)
         return Schedule(rows // lanes, 1, _few(rows // lanes), lanes=lanes, piece=1)
@@ -150,6 +155,30 @@ def schedule(
     if inner_last:
         return _along(kernel, used, rows, length, whole)
     return _across(kernel, rows, length, whole)
+
+
+def _running(kernel: Kernel, rows: int, length: int) -> Schedule:
+    """Choose for cumulative operations: few long rows are shared out among threads, each of which
+    combines its elements first, and goes along them again when it knows what comes before."""
+    found = [n for n, op in enumerate(kernel.body) if op.name == "cumulate"]
+    reads: dict[int, set[int]] = {}
+    for n, op in enumerate(kernel.body):
+        given = (*op.args, *(m for m, _ in op.where.dynamic)) if op.where else op.args
+        reads[n] = set(given).union(*(reads[m] for m in given))
+    plain = all(reads[n].isdisjoint(found) for n in found)
+    plain = plain and not any(op.name == "reduce" for op in kernel.body)
+    across = not kernel.inner[-1]
+    width = min(32, _above(int(kernel.sizes[-1]))) if across else 1
+    group = 1
+    while plain and group < 256 and group * width < 1024 and rows * group < _BUSY:
+        if length < 16 * group:
+            break
+        group *= 2
+    if group == 1:
+        return Schedule(rows, length, _few(rows), piece=length)
+    threads = width * group if across else max(group, 64)
+    chunk = -(-length // group)
+    return Schedule(rows, length, threads, group, across, 1, length, chunk=chunk)
 
 
 def _in_place(kernel: Kernel) -> bool:

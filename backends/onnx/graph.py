@@ -53,6 +53,8 @@ class Graph:
         rules: by primitive, of the outermost graph.
     """
 
+    broadcasts = True  # operators do so with their operands
+
     def __init__(self, outer: Graph | None = None, rules: Mapping[str, Rule] | None = None) -> None:
         self.nodes: list[Any] = []
         self.names: dict[Var, str] = {}

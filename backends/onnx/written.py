@@ -42,10 +42,10 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
 
     def rule(g: Graph, eqn: Eqn, *xs: str) -> Any:
         avals = [v.aval for v in eqn.invars]
-        if scalars:
+        if scalars and g.broadcasts:
             inner = staged(eqn, [ShapedArray((), a.dtype) for a in avals])
             xs = tuple(g.operands(xs))
-        if not scalars or any(e.prim.name in ARRAYS for e in inner.eqns):
+        if not (scalars and g.broadcasts) or any(e.prim.name in ARRAYS for e in inner.eqns):
             if any(isinstance(n, Dim) for a in avals for n in a.shape):
                 raise NotExpressible("of sizes that are known later has no counterpart")
             inner = staged(eqn, avals)

@@ -1,10 +1,10 @@
 """Names that JAX keeps in jax.experimental."""
 
 from funtorch import tracebacks as _tracebacks
-from funtorch.experimental import checkify, jet, ode
+from funtorch.experimental import checkify, jet, mesh_utils, multihost_utils, ode, shard_map
 from funtorch.transforms.callbacks import io_callback
 
-__all__ = ["checkify", "io_callback", "jet", "ode"]
+__all__ = ["checkify", "io_callback", "jet", "mesh_utils", "multihost_utils", "ode", "shard_map"]
 
 for _owner in ("funtorch.experimental", checkify, checkify.Error):
     _tracebacks.add_boundaries(_owner)

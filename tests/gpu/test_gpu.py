@@ -1,32 +1,86 @@
 """What runs on a real GPU: the tables that the stand-in runs, and what only hardware can tell.
 
 Nothing here runs where there is no GPU; the same functions run against the stand-in elsewhere.
+With FUNTORCH_GPU_TESTS=stand-in this file itself does, to find its own mistakes.
 """
 
+import os
 import time
 
 import numpy as np
 import pytest
+import test_cuda_convolutions
 import test_cuda_libraries
+from cuda_proof import OTHERS, SHARES, SUMMED, VECTORS, share_of
 from gpu_programs import LOOPS, STEPS, WORDS, assert_same, benchmark, normal
+from gpu_training import TRAINING
+from test_cuda_conditional import PROGRAMS
 from test_devices import COMPILED_THERE, table, without_signs
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch.backends.cuda import cudnn
+from funtorch.backends.cuda.conditional import SINCE, Conditional
+from funtorch.backends.cuda.driver import driver_of
+from funtorch.backends.cuda.runtime import compile_for
 from funtorch.core import ArrayImpl
 from funtorch.placement import DeviceArray, put
 
 pytestmark = pytest.mark.gpu
+STAND_IN = os.environ.get("FUNTORCH_GPU_TESTS") == "stand-in"
+
+
+@pytest.fixture(autouse=True)
+def there(request):
+    """Put the stand-in in the GPU's place, where that is asked for."""
+    if STAND_IN:
+        request.getfixturevalue("cupy")
+
+
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-@pytest.mark.parametrize("name", [*STEPS, *LOOPS])
+ALL = {**STEPS, **LOOPS, **PROGRAMS, **{f"train {n}": p for n, p in TRAINING.items()}}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_programs(name):
-    f, *args = {**STEPS, **LOOPS}[name]
+    f, *args = ALL[name]
     want, jitted = ft.jit(f)(*args), ft.jit(f)
     there = ft.device_put(tuple(args), "cuda:0")
     for _ in range(4):  # plainly, captured, replayed
         assert_same(jitted(*there), want, 1e-4)
+
+
+@pytest.mark.parametrize("which", [*range(SHARES), *OTHERS])
+def test_every_kernel(which):
+    """All programs of the op table and of words, in each dtype, compiled for this GPU."""
+    bad, place = [], ft.devices("cuda")[0]
+    for p in share_of(which).programs[: 4 if STAND_IN else None]:
+        with np.errstate(all="ignore"):
+            wanted = [np.asarray(x) for x in p.function(*map(ArrayImpl, p.args))]
+        free = any(getattr(x, "name", "") in VECTORS for x in p.plan.instructions)
+        try:
+            found = compile_for(place, p.jaxpr)([put(ArrayImpl(a), place)._buffer for a in p.args])
+            for out, want in zip(found, wanted, strict=True):
+                got, tol = out.get(), SUMMED.get(want.dtype.name, 0)
+                assert (got.shape, got.dtype) == (want.shape, want.dtype)
+                if want.dtype.kind not in "biu":
+                    wide = np.complex128 if want.dtype.kind == "c" else np.float64
+                    got, want = got.astype(wide), want.astype(wide)
+                got, want = (np.abs(got), np.abs(want)) if free else (got, want)
+                np.testing.assert_allclose(got, want, rtol=tol, atol=tol)
+        except Exception as error:  # all of them are reported at once
+            bad.append(f"{p.label}: {type(error).__name__}: {error}"[:300])
+    assert not bad, f"{len(bad)} differ\n" + "\n".join(bad[:20])
+
+
+def test_the_gpu_decides_by_itself():
+    """Conditional nodes work where the driver has them; `doctor` says why where they do not."""
+    driver = driver_of(ft.devices("cuda")[0])
+    if int(driver.runtime.driverGetVersion()) < SINCE:
+        pytest.skip(str(driver.conditional))
+    assert isinstance(driver.conditional, Conditional), driver.conditional
 
 
 def test_every_eager_rule():
@@ -84,6 +138,8 @@ def test_random_numbers_are_those_of_the_cpu():
 
 
 def test_memory_is_shared_with_cupy_and_torch():
+    if STAND_IN:
+        pytest.skip("the stand-in shares no memory with CuPy")
     cupy = pytest.importorskip("cupy")
     x = ft.device_put(X, "cuda:0")
     assert cupy.asarray(x).data.ptr == x.unsafe_buffer_pointer()
@@ -177,3 +233,16 @@ def test_a_replayed_call_is_quick():
     ft.block_until_ready(f(xs))
     print(f"a replayed call of 10 arrays: {np.median(times) * 1e6:.1f} us")
     assert np.median(times) < 100e-6
+
+
+@pytest.mark.parametrize("name", test_cuda_convolutions.ROWS)
+def test_convolutions_by_cudnn(name, monkeypatch):
+    pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
+    monkeypatch.setenv("FUNTORCH_CUDNN", "1")
+    cudnn.cudnn_of.cache_clear()
+    f, g, args = test_cuda_convolutions.functions(name)
+    for h in (f, g):
+        got, want = ft.jit(h)(*ft.device_put(args, "cuda:0")), ft.jit(h)(*args)
+        for a, b in zip(*map(ft.tree.leaves, (got, want)), strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-3)
+    cudnn.cudnn_of.cache_clear()

@@ -1,0 +1,5 @@
+"""Programs as StableHLO text."""
+
+from .module import to_stablehlo
+
+__all__ = ["to_stablehlo"]
