@@ -34,13 +34,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         (base / "site-sources").mkdir()
     except FileExistsError:  # another worker builds it
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while not log.exists() and time.monotonic() < end:
             time.sleep(0.2)
     else:
         done = subprocess.run(
             [sys.executable, str(SOURCES / "build.py"), str(base / "site")],
-            cwd=base, capture_output=True, text=True, timeout=300,
+            cwd=base, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         text = f"{done.returncode}\n{done.stdout}{done.stderr}"
         log.with_suffix(".new").write_text(text, encoding="utf-8")

@@ -118,7 +118,7 @@ class Reference:
     def resolve(self, text: str, module: str = "") -> str:
         """Return the full name of the public name or module that code means, or ''."""
         name = re.sub(r"\(.*\)$", "", text.strip(), flags=re.DOTALL)
-        if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", name):
             return ""
         head, _, rest = name.partition(".")
         tries = [name, f"{SHORT[head]}.{rest}".rstrip(".")] if head in SHORT else [name]
