@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .instructions import At, Choose, Clear, Copy, Instruction, LaunchPlan, Product, Repeat, Rule, Run
+from .instructions import (
+    At,
+    Choose,
+    Clear,
+    Copy,
+    Instruction,
+    LaunchPlan,
+    Product,
+    Repeat,
+    Rule,
+    Run,
+)
 
 __all__ = ["check_launches"]
 
