@@ -206,7 +206,7 @@ def test_processes_learn_what_one_learns(tmp_path: Path) -> None:
         lines = [line.removeprefix("[0] ") for line in output.strip().splitlines()]
         match = re.fullmatch(last, lines[-1])
         assert match, output
-        assert float(match[1]) > 84
+        assert float(match[1]) > 80
         assert int(match[2]) == count
         return [float(m[1]) for m in (re.match(r"epoch .* loss ([\d.]+)", x) for x in lines) if m]
 
