@@ -433,3 +433,23 @@ def test_a_program_that_depends_on_the_hint_is_refused():
 
     with pytest.raises(NotDynamic, match="its code depends on the sizes"):
         compile_sized([variant(128), variant(129)], frozenset())
+
+
+def test_a_program_that_hints_decide_about_is_compiled_for_all_sizes_too():
+    def loss(weights, x, y):
+        for w in weights:
+            x = fnp.tanh(x @ w)
+        return ((x - y) ** 2).sum()
+
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(64, 64)).astype(np.float32) for _ in range(3)]
+    step = ft.jit(ft.value_and_grad(loss))
+    for n in (8, 16, 24, 32, 5):
+        x, y = rng.normal(size=(2, n, 64)).astype(np.float32)
+        value, grads = step(weights, x, y)
+        with ft.disable_jit():
+            want, wanted = ft.value_and_grad(loss)(weights, x, y)
+        np.testing.assert_allclose(value, want, rtol=1e-5)
+        for g, w in zip(grads, wanted, strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-4)
+    assert len(step.stats().compiles) == 2

@@ -174,7 +174,10 @@ class Family:
         shifted = frozenset(k + len(first.scalars) for k in donated)
         variants = [(simple, t.scope) for t, simple in made]
         most = {name: _FAR * n for name, n in typical.items()}
-        return _Program(first, compile_sized(variants, shifted), donated, most)
+        sized = compile_sized(variants, shifted)
+        # Hints may have decided otherwise in the first: sizes are looked up where it was compiled.
+        used = next(t for t, _ in made if t.scope is sized.scope)
+        return _Program(used, sized, donated, most)
 
     def _traces(
         self, jaxpr: Jaxpr, sizes: Sizes, trace_at: TraceAt
