@@ -26,6 +26,13 @@ def found() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+_GONE = -32000  # "Inspected target navigated or closed"
+
+
+class GoneError(RuntimeError):
+    """The page that was asked is another one now."""
+
+
 class Browser:
     """One page, and what happened on it since `events` was last emptied."""
 
@@ -51,6 +58,8 @@ class Browser:
             if answer is None:
                 raise TimeoutError(f"no answer to {method} in 30 s")
             if answer.get("id") == self._count:
+                if answer.get("error", {}).get("code") == _GONE:
+                    raise GoneError(answer["error"]["message"])
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -83,11 +92,13 @@ class Browser:
     def wait_for(self, script: str, seconds: float = 20) -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
-        while not (value := self.run(script)):
+        while True:
+            with contextlib.suppress(GoneError):  # the page asked is left; the next one will answer
+                if value := self.run(script):
+                    return value
             if time.monotonic() > end:
                 raise TimeoutError(f"not true after {seconds} s: {script}")
             time.sleep(0.02)
-        return value
 
     def type(self, text: str) -> None:
         """Type a text where the cursor is, and Enter."""

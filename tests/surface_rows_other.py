@@ -545,6 +545,9 @@ for _name, _want in (("axis_index", np.arange(3)), ("axis_size", np.full(3, 3)))
 
 # ---------------------------------------------------------------------------- without a row
 none(
+    "lax", "pcast pvary", "says how a value differs inside of shard_map; tests/test_distributed.py"
+)
+none(
     "numpy",
     "array_repr array_str set_printoptions get_printoptions printoptions",
     "gives text; tests/test_numpy_names.py",
