@@ -274,6 +274,7 @@ import funtorch as ft, funtorch.numpy as fnp
 step = lambda c: (c[0] + 1, fnp.sin(c[1]))
 f = ft.jit(lambda n: ft.lax.while_loop(lambda c: c[0] < n, step, (0, 1.0)))
 f(10)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
 try:
     threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
     f(5_000_000)
