@@ -30,6 +30,7 @@ from funtorch import nn
 from funtorch.backends.cuda import program, runtime
 from funtorch.backends.cuda.code import CudaCode, module_text
 from funtorch.backends.cuda.driver import Driver
+from funtorch.backends.cuda.instructions import Run, each
 from funtorch.backends.kernel import Kernel, run_kernel
 from funtorch.core import ArrayImpl, ShapedArray
 from funtorch.hardware import Device
@@ -331,7 +332,7 @@ def meaning(kernel: Kernel, buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def sizes_of(plan: Any) -> dict[int, tuple[int, ...]]:
     """Return the bytes of each kernel's buffers."""
-    return {x.code: x.sizes for x in program.each(plan.instructions) if type(x) is program.Run}
+    return {x.code: x.sizes for x in each(plan.instructions) if type(x) is Run}
 
 
 # ---------------------------------------------------------------------------------------- in place

@@ -12,7 +12,7 @@ from gpu_programs import normal
 import funtorch as ft
 from funtorch import lax
 from funtorch.backends.cuda import cudnn
-from funtorch.backends.cuda.program import Run
+from funtorch.backends.cuda.instructions import Run
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.transforms.simplify import simplify
 

@@ -18,8 +18,8 @@ import funtorch.numpy as fnp
 from funtorch import hardware, lax
 from funtorch.backends.cuda import libraries
 from funtorch.backends.cuda.checking import check_launches
+from funtorch.backends.cuda.instructions import Product, Run
 from funtorch.backends.cuda.libraries import Blas, Solver
-from funtorch.backends.cuda.program import Product, Run
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.core import ArrayImpl
 from funtorch.ops import linalg

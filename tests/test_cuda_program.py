@@ -18,8 +18,8 @@ import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.cuda import nvrtc, runtime
 from funtorch.backends.cuda.checking import check_launches
+from funtorch.backends.cuda.instructions import At, Copy, Repeat, Run
 from funtorch.backends.cuda.nvrtc import NvrtcError
-from funtorch.backends.cuda.program import At, Copy, Repeat, Run
 from funtorch.backends.cuda.runtime import count_of, plan_for
 from funtorch.transforms.simplify import simplify
 

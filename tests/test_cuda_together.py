@@ -11,7 +11,8 @@ from funtorch import lax, optim
 from funtorch.backends.cuda import nvrtc, together
 from funtorch.backends.cuda.checking import check_launches
 from funtorch.backends.cuda.code import module_text
-from funtorch.backends.cuda.program import Run, _Writer
+from funtorch.backends.cuda.instructions import Run
+from funtorch.backends.cuda.program import _Writer
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.transforms.simplify import simplify
 

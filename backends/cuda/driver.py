@@ -22,8 +22,8 @@ from .conditional import Conditional
 from .convolutions import Convolution
 from .cudnn import cudnn_of
 from .gemm import Gemm
+from .instructions import LaunchPlan
 from .libraries import KINDS, blas_of
-from .program import LaunchPlan
 
 __all__ = ["Driver", "driver_of"]
 

@@ -60,7 +60,6 @@ from .instructions import (
     Run,
     Slice,
     Until,
-    each,
 )
 from .kernels import print_kernel
 from .scans import print_running
@@ -68,23 +67,7 @@ from .sorting import print_sort
 from .tiles import print_conv, print_dot
 from .together import Member, member_of, print_group, sets_of
 
-__all__ = [
-    "At",
-    "Carry",
-    "Choose",
-    "Clear",
-    "Copy",
-    "Instruction",
-    "LaunchPlan",
-    "Product",
-    "Repeat",
-    "Rule",
-    "Run",
-    "Slice",
-    "Until",
-    "each",
-    "launch_plan",
-]
+__all__ = ["launch_plan"]
 
 ALIGN = 256  # bytes, of what lies in the arena's tail; kernels need 16
 VECTOR = 16  # bytes that kernels read and write at once

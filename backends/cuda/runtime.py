@@ -30,9 +30,7 @@ from .code import module_text
 from .conditional import Builder, Conditional
 from .driver import Driver, driver_of
 from .gemm import GPU_PRODUCTS
-from .nvrtc import NvrtcError
-from .program import (
-    VECTOR,
+from .instructions import (
     At,
     Carry,
     Choose,
@@ -46,8 +44,9 @@ from .program import (
     Run,
     Until,
     each,
-    launch_plan,
 )
+from .nvrtc import NvrtcError
+from .program import VECTOR, launch_plan
 from .rooms import Rooms, Taken
 
 __all__ = ["compile_for", "count_of", "plan_for"]
