@@ -604,11 +604,13 @@ class Primitive:
         its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
+    ``closes``: its parameters are Python functions, which may close over tracers.
     """
 
     __slots__ = (
         "batch",
         "call",
+        "closes",
         "depends",
         "divide",
         "eager",
@@ -635,7 +637,7 @@ class Primitive:
         self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
-        self.call = False
+        self.call = self.closes = False
         self.spreads = False
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None

@@ -15,7 +15,7 @@ from typing import Any
 
 from funtorch import arraytree as tree
 from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no_source, use_trace
-from funtorch.errors import MismatchError
+from funtorch.errors import MismatchError, UnexpectedTracerError
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
 from funtorch.ops.reduce import reduce_sum
@@ -109,15 +109,47 @@ def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
     return [buffer_of(o) for o in fun(*map(array_of, buffers))]
 
 
-def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``f`` over batches with every output batched; None stands for zero, in and out."""
+class _Lanes:
+    """Whether the outputs of a call are batched: all, or none.
+
+    They are where an argument is. Else the function may close over mapped values: who runs first,
+    it or its rule, finds out.
+    """
+
+    __slots__ = ("batched",)
+
+    def __init__(self, batched: Sequence[bool]) -> None:
+        self.batched = True if True in batched else None
+
+    def settle(self, outs: Sequence[Any], flags: Sequence[bool], axis: Axis, f: Flat) -> list[Any]:
+        """Return outputs as they have to be, batched or not; None stands for zero."""
+        if self.batched is None:
+            self.batched = True in flags
+        if not self.batched and True in flags:
+            raise UnexpectedTracerError(
+                f"a rule of {function_name(f)} closes over a value that vmap maps, and the "
+                "function does not: pass the value to both as an argument"
+            )
+        return _spread_all(outs, flags, axis) if self.batched else list(outs)
+
+
+def _spread_all(outs: Sequence[Any], flags: Sequence[bool], axis: Axis) -> list[Any]:
+    return [o if b or o is None else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)]
+
+
+def _over_batch(
+    f: Flat, axis: Axis, batched: Sequence[bool], args: Sequence[Any]
+) -> tuple[list[Any], list[bool]]:
+    """Run ``f`` over batches, None standing for zero, in and out."""
+    mapped = [b and x is not None for b, x in zip(batched, args, strict=True)]
+    return batch_flat(f, axis, args, mapped)
+
+
+def _batched(f: Flat, axis: Axis, batched: Sequence[bool], lanes: _Lanes) -> Flat:
+    """Return ``f`` over batches."""
 
     def over_batch(*args: Any) -> list[Any]:
-        mapped = [b and x is not None for b, x in zip(batched, args, strict=True)]
-        outs, flags = batch_flat(f, axis, args, mapped)
-        return [
-            o if b or o is None else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)
-        ]
+        return lanes.settle(*_over_batch(f, axis, batched, args), axis, f)
 
     over_batch.__wrapped__ = f  # type: ignore[attr-defined]
     return over_batch
@@ -157,12 +189,19 @@ def _check_outputs(rule: str, outs: Sequence[Any], fun: Flat, jaxpr: Jaxpr | Non
 def _custom_jvp_batch(
     axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
 ) -> Any:
+    lanes = _Lanes(batched)
     outs = custom_jvp_call_p.bind(
         *args,
-        fun=_all_batched(fun, axis, batched),
-        jvp=_all_batched(jvp, axis, [*batched, *batched]),
+        fun=_batched(fun, axis, batched, lanes),
+        jvp=_batched(jvp, axis, [*batched, *batched], lanes),
     )
-    return outs, [True] * len(outs)
+    return outs, [bool(lanes.batched)] * len(outs)
+
+
+def _transpose_call(cts: Any, *args: Any, jaxpr: Jaxpr, **rules: Any) -> list[Any]:
+    """Transpose what the function does: the call itself is linear, as part of another's rule."""
+    found = iter(transpose_jaxpr(linear_part(jaxpr, args), cts))
+    return [next(found) if type(a) is LinearArg else None for a in args]
 
 
 custom_jvp_call_p.type = _out_avals
@@ -171,9 +210,8 @@ custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
 custom_jvp_call_p.call = True
 custom_jvp_call_p.recall = _recall
-custom_jvp_call_p.none["transpose"] = (
-    "its derivative comes from the jvp rule, whose operations are transposed"
-)
+custom_jvp_call_p.transpose = _transpose_call
+custom_jvp_call_p.closes = True
 
 
 def _split_args(
@@ -181,10 +219,19 @@ def _split_args(
 ) -> tuple[dict[int, Any], list[Any]]:
     """Resolve keyword arguments and defaults by the signature; return (nondiff by position,
     differentiated)."""
-    try:
-        bound = inspect.signature(fun).bind(*args, **kwargs)
-    except ValueError:
-        bound = None
+    bound = None
+    if not isinstance(fun, functools.partial):  # what it fixes by name is no argument
+        try:
+            signature = inspect.signature(fun)
+        except ValueError:
+            signature = None
+        try:
+            bound = None if signature is None else signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{function_name(fun)}{signature}, which has a custom derivative rule, was called "
+                f"with other arguments: {error}"
+            ) from None
     if bound is not None:
         bound.apply_defaults()
         if bound.kwargs:
@@ -194,6 +241,11 @@ def _split_args(
                 f"keyword-only arguments {sorted(bound.kwargs)} cannot be passed on to it"
             )
         args = bound.args
+    elif kwargs:
+        raise TypeError(
+            f"{function_name(fun)} has a custom derivative rule, and no signature to find the "
+            f"positions of keyword arguments {sorted(kwargs)} by: pass them by position"
+        )
     nums = {n % len(args) for n in nondiff}
     return {n: args[n] for n in nums}, [a for k, a in enumerate(args) if k not in nums]
 
@@ -410,8 +462,10 @@ def _custom_vjp_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, An
 
 
 def _batched_vjp_rules(
-    fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]
+    fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool], lanes: _Lanes
 ) -> tuple[Flat, Flat]:
+    kept: list[list[bool]] = []  # of each run: which residuals are batched
+
     def fwd_batched(nonzero: Sequence[bool], *args: Any) -> Any:
         count: list[int] = []
 
@@ -420,15 +474,27 @@ def _batched_vjp_rules(
             count.append(len(outs))
             return [*outs, *res]
 
-        results = _all_batched(flat, axis, batched)(*args)
-        return results[: count[0]], results[count[0] :]
+        results, flags = _over_batch(flat, axis, batched, args)
+        n = count[0]
+        outs = lanes.settle(results[:n], flags[:n], axis, fwd)
+        some = bool(lanes.batched) or True in flags[n:]
+        kept.append([some] * (len(results) - n))
+        return outs, _spread_all(results[n:], flags[n:], axis) if some else results[n:]
 
-    return fwd_batched, _batched_bwd(bwd, axis, batched)
+    def mapped(count: int) -> list[bool]:
+        return [*kept[-1], *[bool(lanes.batched)] * (count - len(kept[-1]))]
+
+    return fwd_batched, _batched_bwd(bwd, axis, batched, mapped)
 
 
-def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``bwd`` over batches of residuals and cotangents; unbatched primals get the sum over
-    the batch."""
+def _batched_bwd(
+    bwd: Flat,
+    axis: Axis,
+    batched: Sequence[bool],
+    mapped: Callable[[int], Sequence[bool]] = lambda n: [True] * n,
+) -> Flat:
+    """Return ``bwd`` over batches of those residuals and cotangents that ``mapped`` says; unbatched
+    primals get the sum over the batch."""
 
     def bwd_batched(*res_ct: Any) -> list[Any]:
         present: list[bool] = []
@@ -438,11 +504,15 @@ def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
             present[:] = [ct is not None for ct in cts]
             return [ct for ct in cts if ct is not None]
 
-        given = iter(_all_batched(flat, axis, [True] * len(res_ct))(*res_ct))
-        cts = [next(given) if p else None for p in present]
+        which = mapped(len(res_ct))
+        found, flags = _over_batch(flat, axis, which, res_ct)
+        if True in which:
+            found, flags = _spread_all(found, flags, axis), [True] * len(found)
+        given = iter(zip(found, flags, strict=True))
+        pairs = [next(given) if p else (None, False) for p in present]
         return [
-            ct if b or ct is None else reduce_sum(ct, axes=(0,))
-            for ct, b in zip(cts, batched, strict=True)
+            reduce_sum(ct, axes=(0,)) if flag and not b else ct
+            for (ct, flag), b in zip(pairs, batched, strict=True)
         ]
 
     return bwd_batched
@@ -459,10 +529,11 @@ def _custom_vjp_batch(
     jaxpr: Any,
     **params: Any,
 ) -> Any:
-    fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched)
-    whole = _all_batched(fun, axis, batched)
+    lanes = _Lanes(batched)
+    fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched, lanes)
+    whole = _batched(fun, axis, batched, lanes)
     outs = custom_vjp_call_p.bind(*args, fun=whole, fwd=fwd_b, bwd=bwd_b, **params)
-    return outs, [True] * len(outs)
+    return outs, [bool(lanes.batched)] * len(outs)
 
 
 custom_vjp_call_p.type = _out_avals
@@ -472,9 +543,8 @@ custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
 custom_vjp_call_p.call = True
 custom_vjp_call_p.recall = _recall
-custom_vjp_call_p.none["transpose"] = (
-    "its derivative is custom_lin, which is transposed by the user's bwd"
-)
+custom_vjp_call_p.transpose = _transpose_call
+custom_vjp_call_p.closes = True
 
 
 def _lin_type(*avals: Any, out_avals: Any, **params: Any) -> list[Any]:
@@ -662,7 +732,7 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         )
     cts: list[Any] = []
     for k, (ct, child) in enumerate(zip(found, treedef.children(), strict=True)):
-        if is_zero(ct):
+        if is_zero(ct) and not (isinstance(ct, SymbolicZero) and child.num_leaves == 1):
             cts.extend([None] * child.num_leaves)
             continue
         leaves, structure = tree.flatten(ct, is_leaf=is_zero)
@@ -677,6 +747,11 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         cts.extend(leaves)
     out = []
     for k, (ct, aval) in enumerate(zip(cts, in_avals, strict=True)):
+        if isinstance(ct, SymbolicZero) and ct.shape != aval.shape:
+            raise MismatchError(
+                f"the bwd rule of {name} gave leaf {k} a SymbolicZero of shape {ct.shape}, its "
+                f"primal is {aval.str_short()}: return None, which stands for a zero of any type"
+            )
         if is_zero(ct) or not is_differentiable(aval.dtype):
             out.append(None)
             continue
