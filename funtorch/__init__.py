@@ -238,18 +238,21 @@ __all__ = [
 
 # Imported when they are first asked for, since not every program trains.
 _LATER = [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx",
-    "optim", "parallel", "quant", "stages", "test_util",
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
+    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
 __all__ += [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
-    "nnx", "onnx", "optim", "parallel", "quant", "stages", "test_util",
+    "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages",
+    "test_util", "Ref", "empty_ref", "free_ref", "freeze", "new_ref",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name in ("Ref", "empty_ref", "free_ref", "freeze", "new_ref"):
+        return getattr(_importlib.import_module("funtorch.ref"), name)
     if name == "from_onnx":
         return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
