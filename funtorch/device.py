@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from funtorch import arraytree
-from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
+from funtorch.core import ArrayImpl, Tracer, _state, eval_trace, use_trace
 from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
 from funtorch.placement import DeviceArray, Placed, device_of, put
@@ -219,8 +219,13 @@ def _put(x: Any, place: Device) -> Any:
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree with every Array as a read-only NumPy array."""
-    return arraytree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+    """Return a pytree with every Array as a read-only NumPy array; traced ones stay as they are."""
+
+    def get(leaf: Any) -> Any:
+        keep = isinstance(leaf, Tracer) or not hasattr(leaf, "__array__")
+        return leaf if keep else leaf.__array__()
+
+    return arraytree.map(get, x)
 
 
 def block_until_ready(x: Any) -> Any:
