@@ -341,6 +341,12 @@ def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     for x in args:
         if isinstance(x, Tracer):
             return escaped_tracer(x)
+        if type(x) is LinearArg:
+            return TypeError(
+                f"{prim.name} is not linear in all of its arguments that are being transposed: "
+                "linear_transpose and the rules of linear functions need a function that is "
+                "linear in all of them together; close over the others"
+            )
     kinds = ", ".join(type(x).__name__ for x in args)
     return TypeError(
         f"primitive {prim.name} got ({kinds}); it takes funtorch arrays only: convert with "

@@ -387,7 +387,7 @@ def test_one_cotangent_may_stand_for_several_leaves():
     close(ft.grad(f)((1.0, {"a": 2.0, "b": 5.0}), 4.0), (2.0, {"a": 3.0, "b": 3.0}))
 
 
-# ------------------------------------------------------------------- closures, nested rules, pytrees
+# ------------------------------------------------------------------ closures, nested rules, pytrees
 @both
 def test_functions_with_rules_may_close_over_mapped_values(transform):
     def by_jvp(c):
@@ -401,13 +401,13 @@ def test_functions_with_rules_may_close_over_mapped_values(transform):
         return f
 
     for made in (by_jvp, by_vjp):
-        over = lambda x: ft.vmap(lambda c: made(c)(x))(X)  # noqa: B023
+        over = lambda x: ft.vmap(lambda c: made(c)(x))(X)
         close(transform(over)(2.0), 2 * X)
         close(transform(ft.jvp)(over, (2.0,), (1.0,))[1], 3 * X) if transform is not ft.jit else 0
         close(transform(ft.grad(lambda x: (over(x) * X).sum()))(2.0), 3 * (X * X).sum())
-        close(transform(ft.vmap(lambda c, x: made(c)(x)))(X, X), X * X)  # noqa: B023
-        close(transform(ft.vmap(lambda c: ft.grad(made(c))(2.0)))(X), 3 * X)  # noqa: B023
-        twice = ft.vmap(lambda c: ft.vmap(lambda d: made(c)(d) + made(d)(c))(X))  # noqa: B023
+        close(transform(ft.vmap(lambda c, x: made(c)(x)))(X, X), X * X)
+        close(transform(ft.vmap(lambda c: ft.grad(made(c))(2.0)))(X), 3 * X)
+        twice = ft.vmap(lambda c: ft.vmap(lambda d: made(c)(d) + made(d)(c))(X))
         close(transform(twice)(X), 2 * np.outer(X, X))
     unmapped = ft.vmap(lambda c: by_vjp(2.0)(5.0), out_axes=None)
     close(transform(unmapped)(X), 10.0)

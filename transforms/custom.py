@@ -15,15 +15,15 @@ from typing import Any
 
 from funtorch import arraytree as tree
 from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no_source, use_trace
-from funtorch.errors import MismatchError, UnexpectedTracerError
+from funtorch.errors import MismatchError
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
-from funtorch.ops.reduce import reduce_sum
 from funtorch.origins import call_named
 from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
-from .batching import Axis, batch_flat
+from .batching import Axis
+from .custom_lanes import Lanes, batched_bwd, batched_rule, batched_vjp_rules
 from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
@@ -109,52 +109,6 @@ def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
     return [buffer_of(o) for o in fun(*map(array_of, buffers))]
 
 
-class _Lanes:
-    """Whether the outputs of a call are batched: all, or none.
-
-    They are where an argument is. Else the function may close over mapped values: who runs first,
-    it or its rule, finds out.
-    """
-
-    __slots__ = ("batched",)
-
-    def __init__(self, batched: Sequence[bool]) -> None:
-        self.batched = True if True in batched else None
-
-    def settle(self, outs: Sequence[Any], flags: Sequence[bool], axis: Axis, f: Flat) -> list[Any]:
-        """Return outputs as they have to be, batched or not; None stands for zero."""
-        if self.batched is None:
-            self.batched = True in flags
-        if not self.batched and True in flags:
-            raise UnexpectedTracerError(
-                f"a rule of {function_name(f)} closes over a value that vmap maps, and the "
-                "function does not: pass the value to both as an argument"
-            )
-        return _spread_all(outs, flags, axis) if self.batched else list(outs)
-
-
-def _spread_all(outs: Sequence[Any], flags: Sequence[bool], axis: Axis) -> list[Any]:
-    return [o if b or o is None else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)]
-
-
-def _over_batch(
-    f: Flat, axis: Axis, batched: Sequence[bool], args: Sequence[Any]
-) -> tuple[list[Any], list[bool]]:
-    """Run ``f`` over batches, None standing for zero, in and out."""
-    mapped = [b and x is not None for b, x in zip(batched, args, strict=True)]
-    return batch_flat(f, axis, args, mapped)
-
-
-def _batched(f: Flat, axis: Axis, batched: Sequence[bool], lanes: _Lanes) -> Flat:
-    """Return ``f`` over batches."""
-
-    def over_batch(*args: Any) -> list[Any]:
-        return lanes.settle(*_over_batch(f, axis, batched, args), axis, f)
-
-    over_batch.__wrapped__ = f  # type: ignore[attr-defined]
-    return over_batch
-
-
 # --------------------------------------------------------------------------------------- custom_jvp
 custom_jvp_call_p = _CustomCall("custom_jvp_call", multiple_results=True)
 
@@ -189,11 +143,11 @@ def _check_outputs(rule: str, outs: Sequence[Any], fun: Flat, jaxpr: Jaxpr | Non
 def _custom_jvp_batch(
     axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
 ) -> Any:
-    lanes = _Lanes(batched)
+    lanes = Lanes(batched)
     outs = custom_jvp_call_p.bind(
         *args,
-        fun=_batched(fun, axis, batched, lanes),
-        jvp=_batched(jvp, axis, [*batched, *batched], lanes),
+        fun=batched_rule(fun, axis, batched, lanes),
+        jvp=batched_rule(jvp, axis, [*batched, *batched], lanes),
     )
     return outs, [bool(lanes.batched)] * len(outs)
 
@@ -461,63 +415,6 @@ def _custom_vjp_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, An
     return outs, linear(*[t for t in tangents if t is not None])
 
 
-def _batched_vjp_rules(
-    fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool], lanes: _Lanes
-) -> tuple[Flat, Flat]:
-    kept: list[list[bool]] = []  # of each run: which residuals are batched
-
-    def fwd_batched(nonzero: Sequence[bool], *args: Any) -> Any:
-        count: list[int] = []
-
-        def flat(*xs: Any) -> list[Any]:
-            outs, res = fwd(nonzero, *xs)
-            count.append(len(outs))
-            return [*outs, *res]
-
-        results, flags = _over_batch(flat, axis, batched, args)
-        n = count[0]
-        outs = lanes.settle(results[:n], flags[:n], axis, fwd)
-        some = bool(lanes.batched) or True in flags[n:]
-        kept.append([some] * (len(results) - n))
-        return outs, _spread_all(results[n:], flags[n:], axis) if some else results[n:]
-
-    def mapped(count: int) -> list[bool]:
-        return [*kept[-1], *[bool(lanes.batched)] * (count - len(kept[-1]))]
-
-    return fwd_batched, _batched_bwd(bwd, axis, batched, mapped)
-
-
-def _batched_bwd(
-    bwd: Flat,
-    axis: Axis,
-    batched: Sequence[bool],
-    mapped: Callable[[int], Sequence[bool]] = lambda n: [True] * n,
-) -> Flat:
-    """Return ``bwd`` over batches of those residuals and cotangents that ``mapped`` says; unbatched
-    primals get the sum over the batch."""
-
-    def bwd_batched(*res_ct: Any) -> list[Any]:
-        present: list[bool] = []
-
-        def flat(*xs: Any) -> list[Any]:
-            cts = bwd(*xs)
-            present[:] = [ct is not None for ct in cts]
-            return [ct for ct in cts if ct is not None]
-
-        which = mapped(len(res_ct))
-        found, flags = _over_batch(flat, axis, which, res_ct)
-        if True in which:
-            found, flags = _spread_all(found, flags, axis), [True] * len(found)
-        given = iter(zip(found, flags, strict=True))
-        pairs = [next(given) if p else (None, False) for p in present]
-        return [
-            reduce_sum(ct, axes=(0,)) if flag and not b else ct
-            for (ct, flag), b in zip(pairs, batched, strict=True)
-        ]
-
-    return bwd_batched
-
-
 def _custom_vjp_batch(
     axis: Axis,
     args: Any,
@@ -529,9 +426,9 @@ def _custom_vjp_batch(
     jaxpr: Any,
     **params: Any,
 ) -> Any:
-    lanes = _Lanes(batched)
-    fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched, lanes)
-    whole = _batched(fun, axis, batched, lanes)
+    lanes = Lanes(batched)
+    fwd_b, bwd_b = batched_vjp_rules(fwd, bwd, axis, batched, lanes)
+    whole = batched_rule(fun, axis, batched, lanes)
     outs = custom_vjp_call_p.bind(*args, fun=whole, fwd=fwd_b, bwd=bwd_b, **params)
     return outs, [bool(lanes.batched)] * len(outs)
 
@@ -591,7 +488,7 @@ def _lin_batch(
     args = [a if b else spread(a, axis.size) for a, b in zip(args, batched, strict=True)]
     ts = len(args) - num_res
     avals = tuple(a.update(shape=(axis.size, *a.shape)) for a in out_avals)
-    back = _batched_bwd(bwd, axis, [True] * ts)
+    back = batched_bwd(bwd, axis, [True] * ts)
     outs = custom_lin_p.bind(*args, bwd=back, num_res=num_res, out_avals=avals, symbolic=symbolic)
     return outs, [True] * len(outs)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -204,16 +204,25 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
 
 class _Pull:
-    """The function from one cotangent (or None) per output to the pytree of the primals' cotangents.
+    """The function from one cotangent (or None) per output to the cotangents of the primals.
 
     ``consts``: what the linear program that it runs backwards remembers.
     """
 
     __slots__ = ("active", "avals", "consts", "jaxpr", "nonzero", "shared", "treedef")
 
-    def __init__(self, arrays: Sequence[Any], treedef: Any, nonzero: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        arrays: Sequence[Any],
+        treedef: Any,
+        nonzero: Sequence[bool],
+        active: Sequence[bool],
+        shared: Any,
+        jaxpr: Jaxpr,
+    ) -> None:
         self.avals = [aval_of(p) for p in arrays]
-        self.treedef, self.nonzero = treedef, nonzero
+        self.treedef, self.nonzero, self.active, self.shared = treedef, nonzero, active, shared
+        self.consts, self.jaxpr = jaxpr.consts, jaxpr.without_consts()
 
     def __call__(self, consts: Sequence[Any], cts: Sequence[Any]) -> Any:
         shared, active = self.shared, self.active
@@ -247,10 +256,8 @@ def _pullback(
     nonzero = [is_differentiable(p.dtype) for p in arrays]
     outs, jaxpr, active = linearize_flat(flat, arrays, nonzero, fun)
     chosen = [x for x, nz in zip(arrays, nonzero, strict=True) if nz]
-    pull = _Pull(arrays, treedef, nonzero)
-    pull.shared, pull.active = axes_to_share(chosen, outs[: flat.count], jaxpr), active
-    pull.consts, pull.jaxpr = jaxpr.consts, jaxpr.without_consts()
-    return outs, flat, pull
+    shared = axes_to_share(chosen, outs[: flat.count], jaxpr)
+    return outs, flat, _Pull(arrays, treedef, nonzero, active, shared, jaxpr)
 
 
 def _scaled(ct: Any, factor: float) -> Any:
@@ -268,7 +275,8 @@ def checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if getattr(ct, "dtype", None) == float0:
         return None
     ct = asarray(ct)
-    if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
+    fits = dtypes.is_complex(aval.dtype) or not dtypes.is_complex(ct.dtype)
+    if ct.weak_type and fits and ct.ndim == len(aval.shape) == 0 and ct.dtype != aval.dtype:
         ct = convert(ct, dtype=aval.dtype, weak_type=False)
     if ct.shape != aval.shape or ct.dtype != aval.dtype:
         raise MismatchError(
@@ -331,7 +339,7 @@ def value_and_grad(
         value, aux = flat.split(outs)
         _check_output(fun, value, holomorphic)
         grads = pull(pull.consts, [ones_like(outs[0])])
-        if isinstance(argnums, int):
+        if isinstance(argnums, SupportsIndex):
             grads = grads[0]
         return ((value, aux), grads) if has_aux else (value, grads)
 
