@@ -303,6 +303,10 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             return self.elsewhere(prim, args, params)
+        if prim.large and _state.trace is eval_trace and max([x.size for x in data]) >= prim.large:
+            done = self.compiled(prim.bind, args, params)
+            if done is not NotImplemented:
+                return done
         if prim.nests:  # and a context runs only once
             if prim.spreads:
                 return self.elsewhere(prim, args, params)
@@ -334,6 +338,14 @@ class Eval(Trace):
     def elsewhere(prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Compute what has arguments on other devices; `funtorch.placement` says how."""
         raise not_concrete(args, prim)
+
+    @staticmethod
+    def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function as a compiled program; NotImplemented where that is not wanted.
+
+        What NumPy is slow at runs so on large arrays. `funtorch.transforms` says how.
+        """
+        return NotImplemented
 
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
@@ -611,6 +623,8 @@ class Primitive:
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
     ``closes``: its parameters are Python functions, which may close over tracers.
+    ``large``: elements of its largest operand from which `Eval` runs it as a compiled program;
+        0: never.
     """
 
     __slots__ = (
@@ -624,6 +638,7 @@ class Primitive:
         "expand",
         "jvp",
         "keeps_weak",
+        "large",
         "linearize",
         "multiple_results",
         "name",
@@ -645,6 +660,7 @@ class Primitive:
         self.weak_args = slice(None)
         self.call = self.closes = False
         self.spreads = False
+        self.large = 0
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")

@@ -16,6 +16,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.numpy.direct import compiled_if_large
 from funtorch.ops import elementwise as ops
 
 __all__ = [
@@ -118,6 +119,7 @@ def _peak(x: Any, axis: Any, where: Any) -> Any:
     return fnp.where(fnp.isfinite(top), top, 0)
 
 
+@compiled_if_large
 def logsumexp(
     a: Any,
     axis: Any = None,
