@@ -303,6 +303,10 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             return self.elsewhere(prim, args, params)
+        if prim.large and _state.trace is eval_trace and max([x.size for x in data]) >= prim.large:
+            done = self.compiled(prim.bind, args, params)
+            if done is not NotImplemented:
+                return done
         if prim.nests:  # and a context runs only once
             if prim.spreads:
                 return self.elsewhere(prim, args, params)
@@ -335,12 +339,26 @@ class Eval(Trace):
         """Compute what has arguments on other devices; `funtorch.placement` says how."""
         raise not_concrete(args, prim)
 
+    @staticmethod
+    def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function as a compiled program; NotImplemented where that is not wanted.
+
+        What NumPy is slow at runs so on large arrays. `funtorch.transforms` says how.
+        """
+        return NotImplemented
+
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     """Return the error for arguments that hold no buffer."""
     for x in args:
         if isinstance(x, Tracer):
             return escaped_tracer(x)
+        if type(x) is LinearArg:
+            return TypeError(
+                f"{prim.name} is not linear in all of its arguments that are being transposed: "
+                "linear_transpose and the rules of linear functions need a function that is "
+                "linear in all of them together; close over the others"
+            )
     kinds = ", ".join(type(x).__name__ for x in args)
     return TypeError(
         f"primitive {prim.name} got ({kinds}); it takes funtorch arrays only: convert with "
@@ -604,11 +622,15 @@ class Primitive:
         its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
+    ``closes``: its parameters are Python functions, which may close over tracers.
+    ``large``: elements of its largest operand from which `Eval` runs it as a compiled program;
+        0: never.
     """
 
     __slots__ = (
         "batch",
         "call",
+        "closes",
         "depends",
         "divide",
         "eager",
@@ -616,6 +638,7 @@ class Primitive:
         "expand",
         "jvp",
         "keeps_weak",
+        "large",
         "linearize",
         "multiple_results",
         "name",
@@ -635,8 +658,9 @@ class Primitive:
         self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
-        self.call = False
+        self.call = self.closes = False
         self.spreads = False
+        self.large = 0
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")

@@ -76,6 +76,7 @@ FLOORS = {
     "funtorch.transforms.programs": 4,
     "funtorch.transforms.residuals": 4,
     "funtorch.transforms.families": 4,
+    "funtorch.transforms.large": 4,
     "funtorch.transforms.export": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,
