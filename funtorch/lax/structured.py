@@ -456,7 +456,8 @@ def approx_max_k(
     References:
         jax.lax.approx_max_k
     """
-    return top_k(operand, k, axis=reduction_dimension)
+    values, places = top_k(operand, k, axis=reduction_dimension)
+    return values, places
 
 
 def approx_min_k(

@@ -312,7 +312,7 @@ def coordinates(indices: Any, n_batch: int, batch: Sequence[int]) -> tuple[Any, 
     return (*grids, *[indices[..., k] for k in range(indices.shape[-1])])
 
 
-# --------------------------------------------------------------------------------- to and from dense
+# ------------------------------------------------------------------------------ to and from dense
 def bcoo_todense(mat: BCOO) -> Any:
     """Return a sparse array with all its zeros.
 

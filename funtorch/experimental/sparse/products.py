@@ -85,7 +85,7 @@ def bcoo_dot_general(
 def _sparse_dense(mat: BCOO, dense: Any, numbers: Sequence[list[int]], dtype: Any) -> Any:
     """Gather from the dense array what each element meets, multiply, and add up by places."""
     ca, cb, ba, bb = numbers
-    n_batch, n_sparse, n_dense, nse = mat.layout
+    n_batch, n_sparse, _, _ = mat.layout
     wanted = dtypes.result_type(mat.data, dense) if dtype is None else dtypes.canonical(dtype)
     pairs = dict(zip((*ca, *ba), (*cb, *bb), strict=True))
     data, indices = whole(mat)

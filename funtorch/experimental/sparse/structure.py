@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from funtorch import numpy as fnp
 from funtorch.core import Array
 
 from .base import batches, static
-from .bcoo import BCOO, bcoo_fromdense, bcoo_update_layout, whole
+from .bcoo import BCOO, bcoo_fromdense, bcoo_sum_duplicates, bcoo_update_layout, whole
 
 __all__ = [
     "bcoo_broadcast_in_dim",
@@ -248,7 +249,7 @@ def bcoo_reshape(
     dimensions: Sequence[int] | None = None,
     sharding: Any = None,
 ) -> BCOO:
-    """Return a sparse array with another shape, batch and sparse axes each for themselves.
+    """Return a sparse array with another shape, axes of each kind for themselves.
 
     Args:
         mat: the array.
@@ -256,32 +257,25 @@ def bcoo_reshape(
         dimensions, sharding: taken for JAX's sake.
 
     Raises:
-        NotImplementedError: there are dense axes, or batch and sparse axes would be mixed.
+        ValueError: the sizes do not fit, or axes of different kinds would be mixed.
 
     Example:
         >>> import funtorch.numpy as fnp
         >>> bcoo_reshape(BCOO.fromdense(fnp.eye(2)), new_sizes=(4,)).todense()
         Array([1., 0., 0., 1.], dtype=float32)
     """
-    n_batch, n_sparse, n_dense, _ = mat.layout
-    if fnp.prod(fnp.asarray(mat.shape)) != fnp.prod(fnp.asarray(tuple(new_sizes))):
-        raise ValueError(f"bcoo_reshape: cannot make {tuple(new_sizes)} of shape {mat.shape}")
-    if n_dense:
-        raise NotImplementedError("bcoo_reshape for arrays with dense axes")
-    size, count, total = 1, 0, _size(mat.shape[:n_batch])
-    while n_batch and count < len(new_sizes) and (size < total or count < 1):
-        size *= new_sizes[count]
-        count += 1
-    if size != total:
-        raise NotImplementedError(
-            f"bcoo_reshape: {tuple(new_sizes)} mixes the {n_batch} batch axes of {mat.shape} with "
-            "sparse ones"
-        )
+    n_batch, n_sparse, _, _ = mat.layout
+    new_sizes = tuple(new_sizes)
+    if _size(mat.shape) != _size(new_sizes):
+        raise ValueError(f"bcoo_reshape: cannot make {new_sizes} of shape {mat.shape}")
+    count = _leading(new_sizes, mat.shape[:n_batch], mat, "batch")
+    last = _leading(new_sizes[count:][::-1], mat.shape[n_batch + n_sparse :][::-1], mat, "dense")
+    dense = new_sizes[len(new_sizes) - last :]
     data, indices = whole(mat)
-    batch, sparse = tuple(new_sizes[:count]), tuple(new_sizes[count:])
-    data = data.reshape(*batch, *data.shape[n_batch:])
+    batch, sparse = new_sizes[:count], new_sizes[count : len(new_sizes) - last]
+    data = data.reshape(*batch, mat.nse, *dense)
     indices = indices.reshape(*batch, *indices.shape[n_batch:])
-    old = mat.shape[n_batch:]
+    old = mat.shape[n_batch : n_batch + n_sparse]
     if n_sparse:
         inside = (indices < fnp.asarray(old, indices.dtype)).all(-1)
         linear = fnp.zeros(indices.shape[:-1], indices.dtype)
@@ -296,17 +290,28 @@ def bcoo_reshape(
         indices = fnp.zeros((*indices.shape[:-1], len(sparse)), indices.dtype)
     return BCOO(
         (data, indices),
-        shape=tuple(new_sizes),
+        shape=new_sizes,
         indices_sorted=mat.indices_sorted,
         unique_indices=mat.unique_indices,
     )
 
 
+def _leading(sizes: Sequence[int], old: Sequence[int], mat: BCOO, kind: str) -> int:
+    """Return how many of the new sizes the axes of a kind take."""
+    size, count, total = 1, 0, _size(old)
+    while old and count < len(sizes) and (size < total or count < 1):
+        size *= sizes[count]
+        count += 1
+    if size != total:
+        raise ValueError(
+            f"bcoo_reshape: new shape cannot mix {kind} and sparse dimensions; got "
+            f"shape={mat.shape} with n_batch={mat.n_batch}, n_dense={mat.n_dense}"
+        )
+    return count
+
+
 def _size(sizes: Sequence[int]) -> int:
-    out = 1
-    for n in sizes:
-        out *= n
-    return out
+    return math.prod(sizes)
 
 
 def bcoo_rev(operand: BCOO, dimensions: Sequence[int]) -> BCOO:
@@ -425,7 +430,9 @@ def _sliced(mat: BCOO, starts: Any, steps: Sequence[int], shape: Sequence[int]) 
         sizes = shape[n_batch : n_batch + n_sparse]
         columns = [fnp.where(inside, c, n) for c, n in zip(columns, sizes, strict=True)]
         data = fnp.where(inside.reshape(inside.shape + (1,) * n_dense), data, 0)
-    return BCOO((data, _stacked(columns, indices)), shape=shape, unique_indices=False)
+    out = BCOO((data, _stacked(columns, indices)), shape=shape)
+    room = _size(shape[n_batch : n_batch + n_sparse])
+    return bcoo_sum_duplicates(out, nse=room) if room < out.nse else out
 
 
 def bcoo_dynamic_slice(mat: BCOO, start_indices: Sequence[Any], slice_sizes: Sequence[int]) -> BCOO:

@@ -159,6 +159,8 @@ def _reduce_sum(prim: Any, x: BCOO, *, axes: tuple[int, ...]) -> Any:
 
 def _reshape(prim: Any, x: BCOO, *, shape: tuple[int, ...]) -> BCOO:
     """Reshape; what only adds or drops axes of size 1 keeps the kinds of all others."""
+    if not x.n_dense:
+        return bcoo_reshape(x, new_sizes=shape)
     kept = [d for d, n in enumerate(x.shape) if n != 1]
     dims = [d for d, n in enumerate(shape) if n != 1]
     if [x.shape[d] for d in kept] != [shape[d] for d in dims]:
@@ -263,6 +265,7 @@ def eval_sparse(jaxpr: Jaxpr, *args: Any) -> list[Any]:
     """Run a program on arrays, some of which are sparse."""
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
+    out: Any
     for eqn in jaxpr.eqns:
         ins = [v.val if type(v) is Lit else env[v] for v in eqn.invars]
         name = eqn.prim.name
@@ -406,4 +409,4 @@ for _name, _method in _OPERATORS.items():
     if _name in ("__matmul__", "__rmatmul__"):
         for _format in (COO, CSR, CSC):
             setattr(_format, _name, _method)
-BCOO.transpose = _transposed  # type: ignore[method-assign]
+setattr(BCOO, "transpose", _transposed)  # noqa: B010
