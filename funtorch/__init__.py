@@ -11,6 +11,7 @@ from funtorch import core, flatten_util, nn, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
+    enable_custom_prng,
     enable_x64,
     log_compiles,
     numpy_rank_promotion,
@@ -138,6 +139,7 @@ __all__ = [
     "disable_jit",
     "dtypes",
     "effects_barrier",
+    "enable_custom_prng",
     "enable_x64",
     "ensure_compile_time_eval",
     "errors",
