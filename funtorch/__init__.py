@@ -11,6 +11,7 @@ from funtorch import core, flatten_util, nn, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
+    enable_custom_prng,
     enable_x64,
     log_compiles,
     numpy_rank_promotion,
