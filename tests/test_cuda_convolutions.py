@@ -13,6 +13,8 @@ import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.cuda import cudnn
+from funtorch.backends.cuda.attending import Attending
+from funtorch.backends.cuda.attention import has_kernel
 from funtorch.backends.cuda.instructions import Run
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.transforms.simplify import simplify
@@ -148,14 +150,24 @@ def test_the_backward_pass_of_one_follows_the_forward_pass_of_the_other(library,
     assert [graph.kind for graph in fake_cudnn.pygraph.built] == ["sdpa", "sdpa_backward"]
 
 
+def attentions(f, *args):
+    jaxpr = simplify(ft.jit(f).lower(*args)._program.jaxpr, has_kernel)
+    plan = plan_for(jaxpr)[0]
+    found = [s for s in plan.instructions if isinstance(s, Run)]
+    return [s.asked for s in found if "_exp" in plan.codes[s.code].text]
+
+
 def test_attention_that_it_has_nothing_for():
     q = fnp.zeros((1, 5, 2, 8), "float16")
     attend = ft.nn.dot_product_attention
     masked = lambda q: attend(q, q, q, mask=fnp.ones((1, 2, 5, 5), bool))
     for f, x in ((masked, q), (lambda q: attend(q, q, q), q.astype("f4")),
                  (lambda q: attend(q, q, q, local_window_size=2), q)):  # fmt: skip
-        plan = plan_for(simplify(ft.jit(f).lower(x)._program.jaxpr))[0]
-        assert not any(s.asked for s in plan.instructions if isinstance(s, Run))
+        assert attentions(f, x) == [None]
+    (spec,) = attentions(lambda q: attend(q, q, q), q)
+    assert spec.scale == pytest.approx(8**-0.5)
+    want = Attending(False, np.dtype("f2"), 1, 2, 2, 5, 5, 8, 8, spec.scale, False)
+    assert spec == want
 
 
 def test_what_is_asked_for_is_what_the_textbook_says():

@@ -1,7 +1,8 @@
 """Products and convolutions of 16-bit floats as one kernel of our own: fragments of tiles.
 
 As in `tiles`, but pairs of neighbouring terms go to shared memory as they are, and warps multiply
-fragments of these (`mma`), 32 rows by 32 columns each, which add up in float32 and are rounded once.
+fragments of these (`mma`), 32 rows by 32 columns each, which add up in float32 and are rounded
+once.
 """
 
 from __future__ import annotations
