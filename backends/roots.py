@@ -24,7 +24,6 @@ from .plan import Conv, Dot
 from .products import (
     BYTES,
     CPU_PRODUCTS,
-    FLOATS,
     Products,
     destination,
     in_order,
@@ -116,8 +115,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general":
         return "dot" if machine.makes(eqn) else "call"
-    if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in FLOATS else "call"
+    if name == "conv_general_dilated":
+        return "conv" if machine.convolves(eqn) else "call"
     return "call"
 
 

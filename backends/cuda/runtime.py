@@ -260,10 +260,16 @@ class _Program:
     def _action(self, x: Instruction) -> Action:
         driver = self.driver
         if isinstance(x, Run):
-            launch = self.launches[x.code]
+            launch, prepare = self.launches[x.code]
             places = [(at.base, at.offset) for at in x.args]
-            if x.convolution and (convolve := driver.convolution(x.convolution)):
-                return lambda r: convolve(*[r[b] + o for b, o in places[:3]])
+            if x.asked and (library := driver.asked(x.asked)):
+
+                def run(r: Registers) -> None:
+                    addresses = [r[b] + o for b, o in places]
+                    prepare(addresses)
+                    library(addresses)
+
+                return run
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
             (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
@@ -277,9 +283,9 @@ class _Program:
             (t, to), n = _place(x.target), x.nbytes
             return lambda r: driver.clear(r[t] + to, n)
         if isinstance(x, Product):
-            run = driver.product(x.gemm)
+            multiply = driver.product(x.gemm)
             (a, ao), (b, bo), (c, co) = map(_place, (x.a, x.b, x.out))
-            return lambda r: run(r[a] + ao, r[b] + bo, r[c] + co)
+            return lambda r: multiply(r[a] + ao, r[b] + bo, r[c] + co)
         if isinstance(x, Rule):
             return self._rule(x)
         if isinstance(x, Repeat):
