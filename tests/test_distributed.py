@@ -237,7 +237,7 @@ def test_differences_of_programs_are_named():
 
 
 # -------------------------------------------------------------------------------------- among ranks
-CHECKS = "cases,communicator,arrays,dtypes,empty,maps,closures,overlap,mistakes"
+CHECKS = "cases,communicator,ways_of_sums,arrays,dtypes,empty,maps,closures,overlap,mistakes"
 
 
 @needs_mpi
