@@ -367,8 +367,8 @@ def _operation(name: str, dtype: np.dtype) -> Any:
     chosen = {"max": np.maximum, "min": np.minimum}[name]
 
     def keep(own: Any, other: Any, kind: Any) -> None:
-        pair = [np.frombuffer(memory, dtype) for memory in (own, other)]
-        chosen(*pair, out=pair[1])
+        result = np.frombuffer(other, dtype)
+        chosen(np.frombuffer(own, dtype), result, out=result)
 
     return mpi.Op.Create(keep, commute=True)  # MPI's own say nothing of nans
 

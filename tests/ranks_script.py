@@ -153,7 +153,7 @@ def ways_of_sums():
     before, piece = dict(sums._WAYS), sums.PIECE
     kinds = (np.float32, np.complex128, np.int8, np.uint16, ml_dtypes.bfloat16)
     for how in ("library", "exchange"):
-        sums._WAYS.update({what: ((np.inf, how),) for what in before})
+        sums._WAYS.update(dict.fromkeys(before, ((np.inf, how),)))
         sums.PIECE = 64
         for k, kind in ((k, kind) for k in (1, 70) for kind in kinds):
             k += how == "library"  # or else the program of before would run again

@@ -33,11 +33,12 @@ class ShapeDtypeStruct:
         ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
 
-    __slots__ = ("dtype", "shape", "weak_type")
+    __slots__ = ("dtype", "shape", "sharding", "weak_type")
 
-    sharding = None
-
-    def __init__(self, shape: Sequence[int], dtype: Any, *, weak_type: bool = False) -> None:
+    def __init__(
+        self, shape: Sequence[int], dtype: Any, *, sharding: Any = None, weak_type: bool = False
+    ) -> None:
+        self.sharding = sharding
         if dtype is None:
             raise ValueError("ShapeDtypeStruct needs a dtype, got None")
         self.shape = tuple([n if isinstance(n, Dim) else operator.index(n) for n in shape])

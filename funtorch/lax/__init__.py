@@ -210,6 +210,7 @@ from funtorch.transforms import (
     scan,
     switch,
     while_loop,
+    with_sharding_constraint,
 )
 
 __all__ = [
@@ -410,6 +411,7 @@ __all__ = [
     "transpose",
     "unstack",
     "while_loop",
+    "with_sharding_constraint",
     "zeros_like_array",
     "zeta",
 ]
