@@ -53,7 +53,7 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
-from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, make_mesh, set_mesh
+from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, Shard, make_mesh, set_mesh
 from funtorch.leaks import check_leaks, check_tracer_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
@@ -127,6 +127,7 @@ __all__ = [
     "PartitionSpec",
     "ShapeDtypeStruct",
     "ShapedArray",
+    "Shard",
     "ad_checkpoint",
     "allow_f16_reductions",
     "amp",
@@ -246,11 +247,21 @@ __all__ += [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
     "nnx", "onnx", "optim", "parallel", "quant", "stages", "test_util",
 ]  # fmt: skip
+_SPREAD = [
+    "make_array_from_callback", "make_array_from_process_local_data",
+    "make_array_from_single_device_arrays",
+]  # fmt: skip
+__all__ += [
+    "make_array_from_callback", "make_array_from_process_local_data",
+    "make_array_from_single_device_arrays",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
+    if name in _SPREAD:
+        return getattr(_importlib.import_module("funtorch.distributed"), name)
     if name == "from_onnx":
         return _importlib.import_module("funtorch.onnx").from_onnx
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")

@@ -172,12 +172,13 @@ class ArrayImpl(Array):
     ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
     asked, and for buffers that compiled programs cannot read as they are.
     ``_exact`` is set on weak arrays made from a Python float or complex: that number, of which the
-    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name.
+    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name: a
+    sharding, or True.
     """
 
     __slots__ = ("_data", "_exact", "_kind", "_stays", "_weak")
     _exact: complex
-    _stays: bool
+    _stays: Any
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data

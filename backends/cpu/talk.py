@@ -96,7 +96,6 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
         printer.do(f"store i32 {narrow}, ptr {pointers[0]}, align 4")
         return None
     x, out = pointers
-    aval = eqn.invars[0].aval
     comm = f"i64 {_handle(printer, f'comm_{_spelt(ranks)}')}"
     if name == "ppermute":
         return _permuted(printer, eqn, x, out, comm)
@@ -196,7 +195,9 @@ def _sum_of_part(
             _added(printer, dtype, added, "%scratch", total, count)
 
         if whole:
-            printer.counted(0, whole, lambda i: piece(printer.op(f"mul i64 {i}, {sums.PIECE}"), step))
+            printer.counted(
+                0, whole, lambda i: piece(printer.op(f"mul i64 {i}, {sums.PIECE}"), step)
+            )
         if rest:
             piece(whole * sums.PIECE, rest)
 

@@ -211,6 +211,7 @@ from funtorch.transforms import (
     scan,
     switch,
     while_loop,
+    with_sharding_constraint,
 )
 
 __all__ = [
@@ -411,6 +412,7 @@ __all__ = [
     "transpose",
     "unstack",
     "while_loop",
+    "with_sharding_constraint",
     "zeros_like_array",
     "zeta",
 ]

@@ -42,7 +42,8 @@ from funtorch.core import (
 from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
-from funtorch.placement import DeviceArray, Placed, placed, put
+from funtorch.placement import DeviceArray, Placed, known_at, placed, put
+from funtorch.sharding import NamedSharding, check_spec, named
 
 __all__ = [
     "array",
@@ -175,6 +176,11 @@ def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: 
     Raises:
         ValueError: there is no such device.
     """
+    device = named(function.__name__, device)
+    if isinstance(device, NamedSharding) and not device.mesh.is_multi_process:
+        out = function(*args, **options)
+        check_spec(function.__name__, device.mesh, device.spec, out.shape)
+        return known_at(out, device)
     place = find(device, function.__name__)
     trace = eval_trace if type(_state.trace) is Placed else _state.trace
     with use_trace(trace if place == CPU else Placed(place)):
