@@ -16,6 +16,24 @@ from funtorch.config import (
     numpy_rank_promotion,
     threads,
 )
+from funtorch.contexts import (
+    allow_f16_reductions,
+    array_garbage_collection_guard,
+    debug_key_reuse,
+    default_prng_impl,
+    enable_checks,
+    enable_custom_prng,
+    explain_cache_misses,
+    legacy_prng_key,
+    numpy_dtype_promotion,
+    softmax_custom_jvp,
+    thread_guard,
+    threefry_partitionable,
+    transfer_guard,
+    transfer_guard_device_to_device,
+    transfer_guard_device_to_host,
+    transfer_guard_host_to_device,
+)
 from funtorch.core import ShapedArray, typeof
 from funtorch.device import (
     Device,
@@ -35,7 +53,7 @@ from funtorch.device import (
 from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, make_mesh, set_mesh
-from funtorch.leaks import check_leaks, checking_leaks
+from funtorch.leaks import check_leaks, check_tracer_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
@@ -97,6 +115,7 @@ import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
+__version_info__ = tuple(int(part) for part in __version__.split("."))
 
 __all__ = [
     "Array",
@@ -108,10 +127,13 @@ __all__ = [
     "ShapeDtypeStruct",
     "ShapedArray",
     "ad_checkpoint",
+    "allow_f16_reductions",
     "amp",
+    "array_garbage_collection_guard",
     "autocast",
     "block_until_ready",
     "check_leaks",
+    "check_tracer_leaks",
     "checking_leaks",
     "checkpoint",
     "checkpoint_policies",
@@ -126,10 +148,12 @@ __all__ = [
     "custom_vjp",
     "debug",
     "debug_infs",
+    "debug_key_reuse",
     "debug_nans",
     "default_backend",
     "default_device",
     "default_matmul_precision",
+    "default_prng_impl",
     "device_count",
     "device_get",
     "device_put",
@@ -137,11 +161,14 @@ __all__ = [
     "disable_jit",
     "dtypes",
     "effects_barrier",
+    "enable_checks",
+    "enable_custom_prng",
     "enable_x64",
     "ensure_compile_time_eval",
     "errors",
     "eval_shape",
     "explain",
+    "explain_cache_misses",
     "extend",
     "flatten_util",
     "float0",
@@ -157,6 +184,7 @@ __all__ = [
     "jit",
     "jvp",
     "lax",
+    "legacy_prng_key",
     "linear_transpose",
     "linearize",
     "load",
@@ -169,6 +197,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "numpy_dtype_promotion",
     "numpy_rank_promotion",
     "ops",
     "per_example_norms",
@@ -185,12 +214,19 @@ __all__ = [
     "set_mesh",
     "shard_map",
     "sharding",
+    "softmax_custom_jvp",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",
     "stop_gradient",
+    "thread_guard",
     "threads",
+    "threefry_partitionable",
     "tracebacks",
+    "transfer_guard",
+    "transfer_guard_device_to_device",
+    "transfer_guard_device_to_host",
+    "transfer_guard_host_to_device",
     "tree",
     "tree_util",
     "typeof",

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from funtorch.flags import NOTED, SETTLED, check_settled
+from funtorch.flags import NOTED, SETTLED, check_noted, check_settled
 
 __all__ = [
     "Config",
@@ -277,6 +277,7 @@ class Config(threading.local):
             AttributeError: a name is unknown.
             TypeError, ValueError: a value does not fit its option.
         """
+        noted = dict(_noted)
         values: dict[str, Any] = _resolve(options)
         if not values.keys() <= _UNTRACED:
             values["token"] = -1
@@ -290,6 +291,9 @@ class Config(threading.local):
             for name in values:
                 del local[name]
             local.update(before)
+            if noted != _noted:
+                _noted.clear()
+                _noted.update(noted)
             self._tell(values)
 
     def watch(self, name: str, changed: Callable[[], None]) -> None:
@@ -343,6 +347,7 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
         elif plain in SETTLED:
             check_settled(plain, value)
         elif plain in NOTED:
+            check_noted(plain, value)
             _noted[plain] = value
             resolved.update(_MEANING[plain](value) if plain in _MEANING else {})
         else:

@@ -353,6 +353,12 @@ def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     for x in args:
         if isinstance(x, Tracer):
             return escaped_tracer(x)
+        if type(x) is LinearArg:
+            return TypeError(
+                f"{prim.name} is not linear in all of its arguments that are being transposed: "
+                "linear_transpose and the rules of linear functions need a function that is "
+                "linear in all of them together; close over the others"
+            )
     kinds = ", ".join(type(x).__name__ for x in args)
     return TypeError(
         f"primitive {prim.name} got ({kinds}); it takes funtorch arrays only: convert with "
@@ -616,6 +622,7 @@ class Primitive:
         its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
+    ``closes``: its parameters are Python functions, which may close over tracers.
     ``large``: elements of its largest operand from which `Eval` runs it as a compiled program;
         0: never.
     """
@@ -623,6 +630,7 @@ class Primitive:
     __slots__ = (
         "batch",
         "call",
+        "closes",
         "depends",
         "divide",
         "eager",
@@ -650,7 +658,7 @@ class Primitive:
         self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
-        self.call = False
+        self.call = self.closes = False
         self.spreads = False
         self.large = 0
         self.effect: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from funtorch import arraytree
-from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
+from funtorch.core import ArrayImpl, Tracer, _state, eval_trace, use_trace
 from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
 from funtorch.placement import DeviceArray, Placed, device_of, put
@@ -167,14 +167,23 @@ def default_backend() -> str:
     return _state.trace.device.platform if type(_state.trace) is Placed else CPU.platform
 
 
-def device_put(x: Any, device: Any = None) -> Any:
+def device_put(
+    x: Any,
+    device: Any = None,
+    *,
+    src: Any = None,
+    donate: bool = False,
+    may_alias: bool | None = None,
+) -> Any:
     """Return a pytree with every leaf as an Array on ``device``.
 
     Args:
         x: pytree of arrays and numbers.
         device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
-            else the default. With a `NamedSharding`, or a pytree prefix of them, each process keeps
+            else the default; or a pytree prefix of these. With a `NamedSharding` each process keeps
             its part of arrays that all of them have.
+        src, donate, may_alias: accepted for compatibility: arrays know where they are, and never
+            change, so one that is there already is given back as it is.
 
     Raises:
         RuntimeError: for a device that is not there; it says why.
@@ -186,14 +195,19 @@ def device_put(x: Any, device: Any = None) -> Any:
     """
     if device is None:
         return arraytree.map(asarray, x)
-    leaves = arraytree.leaves(device)
-    if leaves and all(isinstance(s, NamedSharding) for s in leaves):
-        treedef = arraytree.structure(x)
-        places = arraytree.broadcast_prefix(device, x, "device_put: shardings")
-        pairs = zip(arraytree.leaves(x), places, strict=True)
-        return treedef.unflatten([_spread(asarray(leaf), s) for leaf, s in pairs])
-    place = find(device, "device_put")
-    return arraytree.map(lambda leaf: _put(asarray(leaf), place), x)
+    treedef = arraytree.structure(x)
+    is_none = lambda place: place is None  # noqa: E731
+    places = arraytree.broadcast_prefix(device, x, "device_put: devices", is_none)
+    pairs = zip(arraytree.leaves(x), places, strict=True)
+    return treedef.unflatten([_placed(asarray(leaf), place) for leaf, place in pairs])
+
+
+def _placed(x: Any, place: Any) -> Any:
+    if place is None:
+        return x
+    if isinstance(place, NamedSharding):
+        return _spread(x, place)
+    return _put(x, find(place, "device_put"))
 
 
 def _spread(x: Any, sharding: NamedSharding) -> Any:
@@ -219,8 +233,13 @@ def _put(x: Any, place: Device) -> Any:
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree with every Array as a read-only NumPy array."""
-    return arraytree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+    """Return a pytree with every Array as a read-only NumPy array; traced ones stay as they are."""
+
+    def get(leaf: Any) -> Any:
+        keep = isinstance(leaf, Tracer) or not hasattr(leaf, "__array__")
+        return leaf if keep else leaf.__array__()
+
+    return arraytree.map(get, x)
 
 
 def block_until_ready(x: Any) -> Any:

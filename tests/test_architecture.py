@@ -35,6 +35,7 @@ FLOORS = {
     "funtorch.errors": 0,
     "funtorch.config": 0,
     "funtorch.dims": 0,
+    "funtorch.contexts": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
     "funtorch.processes": 0,

@@ -347,3 +347,13 @@ def test_tree_util_names():
     assert tree.structure(Point(1, 2)).node_data() == (Point, None)
     assert tree.structure({"a": 1}).node_data() == (dict, ("a",))
     assert tree.structure(1).node_data() is None
+
+
+def test_one_level_of_a_tree():
+    assert tree_util.flatten_one_level([1, (2,)]) == ([1, (2,)], None)
+    assert tree_util.flatten_one_level({"b": 1, "a": 2}) == ([2, 1], ("a", "b"))
+    keyed, _ = tree_util.flatten_one_level_with_keys(Point(1, 2))
+    assert keyed == [(tree.GetAttrKey("x"), 1), (tree.GetAttrKey("y"), 2)]
+    assert [tree_util.is_tree_node(x) for x in (None, [], 1, "a")] == [True, True, False, False]
+    with pytest.raises(ValueError, match="can't tree-flatten type: <class 'int'>"):
+        tree_util.flatten_one_level(1)

@@ -15,8 +15,9 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,15 +33,13 @@ from .spelling import CudaBlock, literal, operand
 
 __all__ = [
     "MOST_FEATURES",
+    "Pieces",
     "Writer",
     "has_kernel",
-    "mean_of_rows",
     "means_of",
     "print_attention",
+    "printed",
     "scaled",
-    "scratch_of",
-    "targets",
-    "writer_of",
 ]
 
 MOST_FEATURES = 256
@@ -443,7 +442,7 @@ def means_of(w: Writer) -> str:
     return f"  PART({w.real}, means, scratch, 0, {z.heads * z.queries});\n"
 
 
-def mean_of_rows(w: Writer) -> None:
+def _mean_of_rows(w: Writer) -> None:
     """Print the launch that leaves, for each query, the product of its result and cotangent."""
     z, out = w.z, 3 + len(w.z.extras)
     rows = z.heads * z.queries
@@ -544,24 +543,40 @@ def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
     w.launch("_keys", text, blocks, w.shared)
 
 
-def writer_of(eqn: Eqn, name: str, kind: type[Writer] = Writer) -> Writer:
-    """Return the writer of an equation's kernels, which knows the types of its buffers."""
+class Pieces(NamedTuple):
+    """What prints the launches of a kind of writer.
+
+    Attributes:
+        forward: of a writer.
+        of_queries: of it, and the buffer of the queries' cotangent.
+        of_keys: of it, and the buffers of the keys' and the values', None where not wanted.
+    """
+
+    forward: Callable[[Any], None]
+    of_queries: Callable[[Any, int], None]
+    of_keys: Callable[[Any, int | None, int | None], None]
+
+
+def printed(eqn: Eqn, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode:
+    """Return attention, or its cotangents, as a kind of writer prints them."""
     count, first = len(eqn.invars) + len(eqn.outvars), len(eqn.invars)
     backward = eqn.prim.name == "attention_grad"
     w = kind(sizes_of(eqn, 4 if backward else 0), eqn.params, name, count)
     for buffer, dtype, _ in w.z.extras:
         w.kinds[buffer] = "const " + memory_type(dtype)
-    if backward:
-        w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
-        w.kinds[first:] = [w.kind] * (count - first)
-    else:
+    if not backward:
         w.kinds[first:] = [w.kind, w.real, w.real]
-    return w
-
-
-def targets(eqn: Eqn) -> dict[int, int]:
-    """Return the buffers of the cotangents of queries, keys and values, by 0, 1 and 2."""
-    return {n: len(eqn.invars) + k for k, n in enumerate(eqn.params["of"])}
+        pieces.forward(w)
+        return w.code()
+    w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
+    w.kinds[first:] = [w.kind] * (count - first)
+    target = {n: first + k for k, n in enumerate(eqn.params["of"])}
+    _mean_of_rows(w)
+    if 0 in target:
+        pieces.of_queries(w, target[0])
+    if 1 in target or 2 in target:
+        pieces.of_keys(w, target.get(1), target.get(2))
+    return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64)
 
 
 def print_attention(eqn: Eqn, name: str) -> CudaCode:
@@ -574,19 +589,4 @@ def print_attention(eqn: Eqn, name: str) -> CudaCode:
     Returns:
         The code, whose functions take pointers to all operands, all results and scratch.
     """
-    w = writer_of(eqn, name)
-    if eqn.prim.name == "attention":
-        _forward(w)
-        return w.code()
-    target = targets(eqn)
-    mean_of_rows(w)
-    if 0 in target:
-        _of_queries(w, target[0])
-    if 1 in target or 2 in target:
-        _of_keys(w, target.get(1), target.get(2))
-    return w.code(scratch_of(w))
-
-
-def scratch_of(w: Writer) -> int:
-    """Return the bytes of scratch that cotangents take."""
-    return -(-w.z.heads * w.z.queries * w.size // 64) * 64
+    return printed(eqn, name, Writer, Pieces(_forward, _of_queries, _of_keys))

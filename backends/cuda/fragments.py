@@ -26,7 +26,7 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn
 
-from .attention import Writer, mean_of_rows, means_of, scaled, scratch_of, targets, writer_of
+from .attention import Pieces, Writer, means_of, printed, scaled
 from .code import CudaCode
 from .spelling import literal
 
@@ -441,15 +441,4 @@ def print_fragments(eqn: Eqn, name: str) -> CudaCode:
     Returns:
         The code, whose functions take pointers to all operands, all results and scratch.
     """
-    w = writer_of(eqn, name, _Fragments)
-    assert isinstance(w, _Fragments)
-    if eqn.prim.name == "attention":
-        _forward(w)
-        return w.code()
-    target = targets(eqn)
-    mean_of_rows(w)
-    if 0 in target:
-        _of_queries(w, target[0])
-    if 1 in target or 2 in target:
-        _of_keys(w, target.get(1), target.get(2))
-    return w.code(scratch_of(w))
+    return printed(eqn, name, _Fragments, Pieces(_forward, _of_queries, _of_keys))

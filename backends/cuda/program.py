@@ -167,7 +167,7 @@ class _Writer:
 
     # ---------------------------------------------------------------- launches together
     def together(self, instructions: Sequence[Instruction]) -> list[Instruction]:
-        """Return a list whose equal elementwise kernels, where they follow each other, are one."""
+        """Return a list whose equal kernels on arrays, where they follow each other, are one."""
         found: list[Instruction] = []
         for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
             part: list[Any] = list(run)
@@ -184,10 +184,11 @@ class _Writer:
         number = {at: k for k, at in enumerate(sizes)}
         members: list[Any] = [self.members[x.code] for x in runs]
         pointers = [tuple(number[at] for at in x.args) for x in runs]
-        key = "group", members[0].key, tuple(m.units for m in members), tuple(pointers)
+        key = "group", members[0].key, tuple(m.size for m in members), tuple(pointers)
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
+        self.scratch = max(self.scratch, self.codes[self.numbers[key]].scratch)
         lines = ", ".join(dict.fromkeys(x.source for x in runs if x.source))
         return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()), source=lines)
 

@@ -62,7 +62,7 @@ _LEAST_NODES = 2
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        together = 1 << 12  # launches cost more than code
+        together = 1 << 8  # larger ones are one launch where they are equal
         plan = fuse(jaxpr, epilogues=False, together=together, machine=GPU_PRODUCTS)
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:

@@ -94,6 +94,7 @@ from funtorch.lax.operations import (
     tan,
     tanh,
 )
+from funtorch.lax.primitives import *
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
 from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
 from funtorch.lax.shapes import (

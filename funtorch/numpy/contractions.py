@@ -10,6 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
 from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.elementwise import conjugate, multiply, subtract
@@ -112,7 +113,7 @@ def matmul(
             )
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
-        raise ValueError(
+        raise MismatchError(
             f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b "
             f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
@@ -162,7 +163,7 @@ def dot(
         return _result(multiply(x, y), preferred_element_type)
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
-        raise ValueError(
+        raise MismatchError(
             f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"

@@ -69,7 +69,7 @@ __all__ = [
 
 # ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
-    if _state.trace is eval_trace:
+    if _state.trace is eval_trace or dtype == dtypes.float0:  # which has no values to broadcast
         # NumPy's zeros are pages that nobody has touched yet.
         made = np.zeros(shape, dtype) if type(value) is int and value == 0 else None
         return ArrayImpl(np.full(shape, value, dtype) if made is None else made, weak)

@@ -654,7 +654,7 @@ def canonical_axes(axis: Any, ndim: int, function: str) -> tuple[int, ...]:
     """Return an axis argument (None: all of them, an int, or a sequence) as a sorted tuple."""
     if axis is None:
         return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    given = axis if isinstance(axis, (tuple, list, range)) else (axis,)
     axes = tuple(sorted(canonical_axis(k, ndim, function) for k in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{function}: axis {axis} names an axis twice")

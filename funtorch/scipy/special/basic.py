@@ -440,7 +440,10 @@ def logit(x: Any) -> Array:
         scipy.special.logit
     """
     (x,) = _floats("logit", x)
-    return fnp.log(x / (1 - x))
+    distance = 2 * x - 1  # exact near 1/2, where the logarithms cancel
+    near = abs(distance) < 0.5
+    middle = 2 * fnp.arctanh(fnp.where(near, distance, 0))
+    return fnp.where(near, middle, fnp.log(x) - fnp.log1p(-x))
 
 
 def ndtr(x: Any) -> Array:
