@@ -23,7 +23,6 @@ from funtorch.contexts import (
     debug_key_reuse,
     default_prng_impl,
     enable_checks,
-    enable_custom_prng,
     explain_cache_misses,
     legacy_prng_key,
     numpy_dtype_promotion,
