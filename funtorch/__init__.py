@@ -11,6 +11,7 @@ from funtorch import core, flatten_util, nn, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
+    enable_custom_prng,
     enable_x64,
     log_compiles,
     numpy_rank_promotion,
@@ -22,7 +23,6 @@ from funtorch.contexts import (
     debug_key_reuse,
     default_prng_impl,
     enable_checks,
-    enable_custom_prng,
     explain_cache_misses,
     legacy_prng_key,
     numpy_dtype_promotion,
@@ -52,7 +52,7 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
-from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, make_mesh, set_mesh
+from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, Shard, make_mesh, set_mesh
 from funtorch.leaks import check_leaks, check_tracer_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
@@ -115,7 +115,7 @@ import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
-__version_info__ = (0, 1, 0)
+__version_info__ = tuple(int(part) for part in __version__.split("."))
 
 __all__ = [
     "Array",
@@ -126,6 +126,7 @@ __all__ = [
     "PartitionSpec",
     "ShapeDtypeStruct",
     "ShapedArray",
+    "Shard",
     "ad_checkpoint",
     "allow_f16_reductions",
     "amp",
@@ -241,20 +242,22 @@ _LATER = [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
     "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
-__all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
-    "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages",
-    "test_util", "Ref", "empty_ref", "free_ref", "freeze", "new_ref",
-]  # fmt: skip
+__all__ += _LATER
+_ELSEWHERE = {
+    **dict.fromkeys(("Ref", "empty_ref", "free_ref", "freeze", "new_ref"), "ref"),
+    "from_onnx": "onnx",
+    "make_array_from_callback": "distributed",
+    "make_array_from_process_local_data": "distributed",
+    "make_array_from_single_device_arrays": "distributed",
+}
+__all__ += list(_ELSEWHERE)
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
-    if name in ("Ref", "empty_ref", "free_ref", "freeze", "new_ref"):
-        return getattr(_importlib.import_module("funtorch.ref"), name)
-    if name == "from_onnx":
-        return _importlib.import_module("funtorch.onnx").from_onnx
+    if name in _ELSEWHERE:
+        return getattr(_importlib.import_module(f"funtorch.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "allows_tf32",
     "config",
     "default_matmul_precision",
+    "enable_custom_prng",
     "enable_x64",
     "log_compiles",
     "numpy_rank_promotion",
@@ -111,6 +112,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "numpy_dispatch": _flag,
     "python_control_flow": _flag,
     "narrow": _flag,
+    "enable_custom_prng": _flag,
     "dynamic_sizes": _flag,
     "tf32": _flag,
     "traceback_filtering": _filtering,
@@ -123,7 +125,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "debug_infs", "strict_gradients",
-    "numpy_dispatch", "narrow", "python_control_flow", "tf32",
+    "numpy_dispatch", "narrow", "enable_custom_prng", "python_control_flow", "tf32",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -200,6 +202,7 @@ class Config(threading.local):
             under `jit` and `vmap` too; without it they raise, as in JAX.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
+        enable_custom_prng: let `random.PRNGKey` make typed keys, as `random.key` does.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
         dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
@@ -230,6 +233,7 @@ class Config(threading.local):
     numpy_dispatch: bool = True
     python_control_flow: bool = True
     narrow: bool = False
+    enable_custom_prng: bool = False
     dynamic_sizes: bool = True
     tf32: bool = False
     traceback_filtering: bool = _filtering_from_environment()
@@ -407,6 +411,20 @@ def enable_x64(new_val: bool = True) -> contextlib.AbstractContextManager[Config
         dtype('float64')
     """
     return config.override(enable_x64=new_val)
+
+
+def enable_custom_prng(new_val: bool = True) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which `random.PRNGKey` makes typed keys, as `random.key` does.
+
+    Raises:
+        TypeError: if ``new_val`` is not True or False.
+
+    Example:
+        >>> with enable_custom_prng():
+        ...     config.enable_custom_prng
+        True
+    """
+    return config.override(enable_custom_prng=new_val)
 
 
 def default_matmul_precision(precision: Any) -> contextlib.AbstractContextManager[Config]:

@@ -18,7 +18,6 @@ __all__ = [
     "debug_key_reuse",
     "default_prng_impl",
     "enable_checks",
-    "enable_custom_prng",
     "explain_cache_misses",
     "legacy_prng_key",
     "numpy_dtype_promotion",
@@ -63,7 +62,6 @@ array_garbage_collection_guard = _choice("array_garbage_collection_guard", _NO_E
 debug_key_reuse = _flag("debug_key_reuse", _NO_EFFECT)
 default_prng_impl = _choice("default_prng_impl", _ONE_WAY)
 enable_checks = _flag("enable_checks", _NO_EFFECT)
-enable_custom_prng = _flag("enable_custom_prng", _NO_EFFECT)
 explain_cache_misses = _flag("explain_cache_misses", "True prints each compile and its reason")
 legacy_prng_key = _choice("legacy_prng_key", _ONE_WAY)
 numpy_dtype_promotion = _choice("numpy_dtype_promotion", _ONE_WAY)

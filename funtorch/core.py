@@ -172,12 +172,13 @@ class ArrayImpl(Array):
     ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
     asked, and for buffers that compiled programs cannot read as they are.
     ``_exact`` is set on weak arrays made from a Python float or complex: that number, of which the
-    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name.
+    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name: a
+    sharding, or True.
     """
 
     __slots__ = ("_data", "_exact", "_kind", "_stays", "_weak")
     _exact: complex
-    _stays: bool
+    _stays: Any
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
@@ -303,6 +304,10 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             return self.elsewhere(prim, args, params)
+        if prim.large and _state.trace is eval_trace and max([x.size for x in data]) >= prim.large:
+            done = self.compiled(prim.bind, args, params)
+            if done is not NotImplemented:
+                return done
         if prim.nests:  # and a context runs only once
             if prim.spreads:
                 return self.elsewhere(prim, args, params)
@@ -334,6 +339,14 @@ class Eval(Trace):
     def elsewhere(prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Compute what has arguments on other devices; `funtorch.placement` says how."""
         raise not_concrete(args, prim)
+
+    @staticmethod
+    def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function as a compiled program; NotImplemented where that is not wanted.
+
+        What NumPy is slow at runs so on large arrays. `funtorch.transforms` says how.
+        """
+        return NotImplemented
 
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
@@ -611,6 +624,8 @@ class Primitive:
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
     ``closes``: its parameters are Python functions, which may close over tracers.
+    ``large``: elements of its largest operand from which `Eval` runs it as a compiled program;
+        0: never.
     """
 
     __slots__ = (
@@ -624,6 +639,7 @@ class Primitive:
         "expand",
         "jvp",
         "keeps_weak",
+        "large",
         "linearize",
         "multiple_results",
         "name",
@@ -645,6 +661,7 @@ class Primitive:
         self.weak_args = slice(None)
         self.call = self.closes = False
         self.spreads = False
+        self.large = 0
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")

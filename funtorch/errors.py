@@ -83,6 +83,10 @@ class TooManyPathsError(FunTorchError, RuntimeError):
     """Python decisions on traced values multiply the paths through a function."""
 
 
+class TypePromotionError(FunTorchError, ValueError, TypeError):
+    """Two dtypes have no common one. Name as in JAX."""
+
+
 class JaxprTypeError(FunTorchError, TypeError):
     """A jaxpr breaks a rule of its language."""
 

@@ -39,7 +39,6 @@ NOTED = frozenset(
         "disable_most_optimizations",
         "enable_checks",
         "enable_compilation_cache",
-        "enable_custom_prng",
         "persistent_cache_enable_xla_caches",
         "persistent_cache_min_compile_time_secs",
         "persistent_cache_min_entry_size_bytes",

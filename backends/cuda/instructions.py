@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .attending import Attending
 from .code import CudaCode
 from .convolutions import Convolution
 from .gemm import Gemm
@@ -55,7 +56,7 @@ class Run:
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
     source: str = field(default="", compare=False, kw_only=True)  # the user's line that it is for
-    convolution: Convolution | None = None  # that it is, for a library that has it
+    asked: Convolution | Attending | None = None  # what it is, for a library that has it
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"

@@ -62,7 +62,7 @@ _LEAST_NODES = 2
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        together = 1 << 12  # launches cost more than code
+        together = 1 << 8  # larger ones are one launch where they are equal
         plan = fuse(jaxpr, epilogues=False, together=together, machine=GPU_PRODUCTS)
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:
@@ -260,10 +260,16 @@ class _Program:
     def _action(self, x: Instruction) -> Action:
         driver = self.driver
         if isinstance(x, Run):
-            launch = self.launches[x.code]
+            launch, prepare = self.launches[x.code]
             places = [(at.base, at.offset) for at in x.args]
-            if x.convolution and (convolve := driver.convolution(x.convolution)):
-                return lambda r: convolve(*[r[b] + o for b, o in places[:3]])
+            if x.asked and (library := driver.asked(x.asked)):
+
+                def run(r: Registers) -> None:
+                    addresses = [r[b] + o for b, o in places]
+                    prepare(addresses)
+                    library(addresses)
+
+                return run
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
             (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
@@ -277,9 +283,9 @@ class _Program:
             (t, to), n = _place(x.target), x.nbytes
             return lambda r: driver.clear(r[t] + to, n)
         if isinstance(x, Product):
-            run = driver.product(x.gemm)
+            multiply = driver.product(x.gemm)
             (a, ao), (b, bo), (c, co) = map(_place, (x.a, x.b, x.out))
-            return lambda r: run(r[a] + ao, r[b] + bo, r[c] + co)
+            return lambda r: multiply(r[a] + ao, r[b] + bo, r[c] + co)
         if isinstance(x, Rule):
             return self._rule(x)
         if isinstance(x, Repeat):

@@ -94,6 +94,7 @@ from funtorch.lax.operations import (
     tan,
     tanh,
 )
+from funtorch.lax.primitives import *
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
 from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
 from funtorch.lax.shapes import (
@@ -210,6 +211,7 @@ from funtorch.transforms import (
     scan,
     switch,
     while_loop,
+    with_sharding_constraint,
 )
 
 __all__ = [
@@ -410,6 +412,7 @@ __all__ = [
     "transpose",
     "unstack",
     "while_loop",
+    "with_sharding_constraint",
     "zeros_like_array",
     "zeta",
 ]

@@ -20,7 +20,7 @@ from funtorch.core import (
     primitives,
 )
 from funtorch.hardware import cupy
-from funtorch.numpy.direct import direct
+from funtorch.numpy.direct import compiled_if_large, direct
 from funtorch.numpy.elementwise import absolute, add, divide, log10, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -489,6 +489,7 @@ def _mask(x: Any, k: int, name: str) -> Any:
     return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))  # type: ignore[call-overload]
 
 
+@compiled_if_large
 def tril(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros above a diagonal.
 
@@ -499,6 +500,7 @@ def tril(m: Any, k: int = 0) -> Any:
     return where(_mask(m, k, "tril"), m, zeros_like(m))
 
 
+@compiled_if_large
 def triu(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros below a diagonal.
 

@@ -42,7 +42,8 @@ from funtorch.core import (
 from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
-from funtorch.placement import DeviceArray, Placed, placed, put
+from funtorch.placement import DeviceArray, Placed, known_at, placed, put
+from funtorch.sharding import NamedSharding, check_spec, named
 
 __all__ = [
     "array",
@@ -177,6 +178,11 @@ def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: 
     Raises:
         ValueError: there is no such device.
     """
+    device = named(function.__name__, device)
+    if isinstance(device, NamedSharding) and not device.mesh.is_multi_process:
+        out = function(*args, **options)
+        check_spec(function.__name__, device.mesh, device.spec, out.shape)
+        return known_at(out, device)
     place = find(device, function.__name__)
     trace = eval_trace if type(_state.trace) is Placed else _state.trace
     with use_trace(trace if place == CPU else Placed(place)):
@@ -658,7 +664,7 @@ def canonical_axes(axis: Any, ndim: int, function: str) -> tuple[int, ...]:
     """Return an axis argument (None: all of them, an int, or a sequence) as a sorted tuple."""
     if axis is None:
         return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    given = axis if isinstance(axis, (tuple, list, range)) else (axis,)
     axes = tuple(sorted(canonical_axis(k, ndim, function) for k in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{function}: axis {axis} names an axis twice")

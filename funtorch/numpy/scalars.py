@@ -18,14 +18,27 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "float4_e2m1fn",
+    "float8_e3m4",
+    "float8_e4m3",
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
     "int16",
     "int32",
     "int64",
     "int8",
+    "int2",
+    "int4",
     "uint16",
     "uint32",
     "uint64",
     "uint8",
+    "uint2",
+    "uint4",
 ]
 
 
@@ -67,4 +80,17 @@ uint8, uint16, uint32, uint64 = map(
 int8, int16, int32, int64 = map(ScalarType, (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64))
 float16, float32, float64 = map(ScalarType, (dtypes.float16, dtypes.float32, dtypes.float64))
 bfloat16 = ScalarType(dtypes.bfloat16)
+float4_e2m1fn = ScalarType(dtypes.float4_e2m1fn)
+float8_e3m4 = ScalarType(dtypes.float8_e3m4)
+float8_e4m3 = ScalarType(dtypes.float8_e4m3)
+float8_e4m3b11fnuz = ScalarType(dtypes.float8_e4m3b11fnuz)
+float8_e4m3fn = ScalarType(dtypes.float8_e4m3fn)
+float8_e4m3fnuz = ScalarType(dtypes.float8_e4m3fnuz)
+float8_e5m2 = ScalarType(dtypes.float8_e5m2)
+float8_e5m2fnuz = ScalarType(dtypes.float8_e5m2fnuz)
+float8_e8m0fnu = ScalarType(dtypes.float8_e8m0fnu)
+int2 = ScalarType(dtypes.int2)
+int4 = ScalarType(dtypes.int4)
+uint2 = ScalarType(dtypes.uint2)
+uint4 = ScalarType(dtypes.uint4)
 complex64, complex128 = map(ScalarType, (dtypes.complex64, dtypes.complex128))
