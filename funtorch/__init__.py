@@ -242,7 +242,7 @@ _LATER = [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
     "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
-__all__ += _LATER
+__all__ += [*_LATER]
 _ELSEWHERE = {
     **dict.fromkeys(("Ref", "empty_ref", "free_ref", "freeze", "new_ref"), "ref"),
     "from_onnx": "onnx",
@@ -250,7 +250,7 @@ _ELSEWHERE = {
     "make_array_from_process_local_data": "distributed",
     "make_array_from_single_device_arrays": "distributed",
 }
-__all__ += list(_ELSEWHERE)
+__all__ += [*_ELSEWHERE]
 
 
 def __getattr__(name: str) -> _Any:
