@@ -158,6 +158,8 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return out
     if reading_lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
         return asarray(x)
+    if hasattr(type(x), "__jax_array__"):
+        return to_array(x.__jax_array__(), function, argument)
     text = (
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
         "convert it with funtorch.numpy.asarray first"
@@ -280,7 +282,7 @@ def _leaves_and_kinds(x: Any) -> tuple[Sequence[Any], set[type]]:
 
 def _from_sequence(x: Any, dtype: Any) -> Any:
     leaves, kinds = _leaves_and_kinds(x)
-    if any(issubclass(kind, Array) for kind in kinds):
+    if any(issubclass(kind, Array) or hasattr(kind, "__jax_array__") for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:
         return ArrayImpl(np.array(x, dtype))
@@ -309,7 +311,7 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_weak(x: Any) -> tuple[Any, bool]:
-    aval = aval_of(x)
+    aval = aval_of(x.__jax_array__() if hasattr(type(x), "__jax_array__") else x)
     return dtypes.canonical(aval.dtype), aval.weak_type
 
 
@@ -443,6 +445,8 @@ def asarray(
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
     known = isinstance(a, np.ndarray)
+    if not known and hasattr(type(a), "__jax_array__"):
+        return asarray(a.__jax_array__(), dtype)
     if not known and dtype is None and hasattr(type(a), "move_parts"):
         return a  # made of arrays, as keys are
     if not known and hasattr(a, "__cuda_array_interface__"):
