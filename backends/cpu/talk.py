@@ -196,7 +196,9 @@ def _sum_of_part(
             _added(printer, dtype, added, "%scratch", total, count)
 
         if whole:
-            printer.counted(0, whole, lambda i: piece(printer.op(f"mul i64 {i}, {sums.PIECE}"), step))
+            printer.counted(
+                0, whole, lambda i: piece(printer.op(f"mul i64 {i}, {sums.PIECE}"), step)
+            )
         if rest:
             piece(whole * sums.PIECE, rest)
 
