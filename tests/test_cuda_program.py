@@ -284,6 +284,15 @@ def test_the_gradient_of_a_long_loop(cupy, monkeypatch):
     assert len(found) > 3
 
 
+@compiles
+def test_many_sums_of_columns_fit_the_memory_of_a_block(cupy):
+    f = lambda x: [(x * k).sum(0) for k in range(1, 41)]
+    x = normal(600, 8).astype("f8")
+    launches = [one for code in plan_of(f, x).codes for one in code.launches]
+    assert max(one.shared for one in launches) == 48 << 10  # what a launch gets unasked
+    assert_same(ft.jit(f)(ft.device_put(x, "cuda:0")), f(fnp.asarray(x)), 1e-6)
+
+
 def test_what_a_turn_copies_is_bounded():
     x, xs = normal(3, 3), np.zeros((6000, 1 << 16), "f4")
     plan = plan_of(lambda c, xs: lax.scan(lambda c, e: (c + e.sum(), None), c, xs)[0], x, xs)
