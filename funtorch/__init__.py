@@ -237,27 +237,32 @@ __all__ = [
     "vmap",
 ]
 
-# Imported when they are first asked for, since not every program trains.
+# Modules and names of modules that are imported when they are first asked for, since not every
+# program trains.
 _LATER = [
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
     "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
-__all__ += [*_LATER]
-_ELSEWHERE = {
-    **dict.fromkeys(("Ref", "empty_ref", "free_ref", "freeze", "new_ref"), "ref"),
+_HOMES = {
+    **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
     "from_onnx": "onnx",
     "make_array_from_callback": "distributed",
     "make_array_from_process_local_data": "distributed",
     "make_array_from_single_device_arrays": "distributed",
 }
-__all__ += [*_ELSEWHERE]
+__all__ += [
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
+    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
+    "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
-    if name in _ELSEWHERE:
-        return getattr(_importlib.import_module(f"funtorch.{_ELSEWHERE[name]}"), name)
+    if name in _HOMES:
+        return getattr(_importlib.import_module(f"funtorch.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 

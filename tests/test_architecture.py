@@ -26,6 +26,7 @@ FOLDERS = {
 
 # The longest prefix that fits rules.
 FLOORS = {
+    "funtorch.sums": 0,
     "funtorch.tree": 0,
     "funtorch.treecode": 0,
     "funtorch.treedef": 0,

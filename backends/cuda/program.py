@@ -67,6 +67,7 @@ from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_convs, print_dot
 from .together import Member, member_of, print_group, sets_of
+from .turns import in_turns
 
 __all__ = ["launch_plan"]
 
@@ -359,7 +360,7 @@ class _Writer:
         for k, (at, v) in enumerate(
             zip((*ins[start + count :], *outs[count:]), inside, strict=True)
         ):
-            slices.append(Slice(self.register(), at, nbytes(v)))
+            slices.append(Slice(self.register(), at, nbytes(v), k >= xs))
             here = At(slices[-1].register)
             if nbytes(v) % VECTOR and length > 1:  # kernels want it aligned
                 there = self.room(nbytes(v))
@@ -376,7 +377,8 @@ class _Writer:
         lead = [Copy(there, here, n) for there, here, n in before if n]
         last = [Copy(here, there, n) for there, here, n in after if n]
         whole = (*lead, *instructions, *last)
-        self.out.append(Repeat(length, params["reverse"], tuple(held), tuple(slices), whole))
+        found = Repeat(length, params["reverse"], tuple(held), tuple(slices), whole)
+        self.out += in_turns(found, self.register, self.room)
 
     def __getattr__(self, name: str) -> Any:
         if name == "while":  # a word of Python's
