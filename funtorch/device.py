@@ -11,11 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from funtorch import arraytree
-from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
+from funtorch.core import ArrayImpl, Tracer, _state, eval_trace, use_trace
 from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
-from funtorch.placement import DeviceArray, Placed, device_of, put
-from funtorch.sharding import NamedSharding, check_spec
+from funtorch.placement import DeviceArray, Placed, device_of, known_at, put
+from funtorch.sharding import (
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+    check_spec,
+    named,
+)
 from funtorch.spread import GlobalArray, own_part
 
 __all__ = [
@@ -167,14 +174,24 @@ def default_backend() -> str:
     return _state.trace.device.platform if type(_state.trace) is Placed else CPU.platform
 
 
-def device_put(x: Any, device: Any = None) -> Any:
+def device_put(
+    x: Any,
+    device: Any = None,
+    *,
+    src: Any = None,
+    donate: bool = False,
+    may_alias: bool | None = None,
+) -> Any:
     """Return a pytree with every leaf as an Array on ``device``.
 
     Args:
         x: pytree of arrays and numbers.
         device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
-            else the default. With a `NamedSharding`, or a pytree prefix of them, each process keeps
-            its part of arrays that all of them have.
+            else the default; or a pytree prefix of these. With a `NamedSharding` each process keeps
+            its part of arrays that all of them have; in one process arrays stay whole, and know
+            their ``sharding``. A `PartitionSpec` is one on the current mesh.
+        src, donate, may_alias: accepted for compatibility: arrays know where they are, and never
+            change, so one that is there already is given back as it is.
 
     Raises:
         RuntimeError: for a device that is not there; it says why.
@@ -186,21 +203,21 @@ def device_put(x: Any, device: Any = None) -> Any:
     """
     if device is None:
         return arraytree.map(asarray, x)
-    leaves = arraytree.leaves(device)
-    if leaves and all(isinstance(s, NamedSharding) for s in leaves):
-        treedef = arraytree.structure(x)
-        places = arraytree.broadcast_prefix(device, x, "device_put: shardings")
-        pairs = zip(arraytree.leaves(x), places, strict=True)
-        return treedef.unflatten([_spread(asarray(leaf), s) for leaf, s in pairs])
-    place = find(device, "device_put")
-    return arraytree.map(lambda leaf: _put(asarray(leaf), place), x)
+    treedef = arraytree.structure(x)
+    places = arraytree.broadcast_prefix(device, x, "device_put: device", is_leaf=_is_place)
+    pairs = zip(arraytree.leaves(x), places, strict=True)
+    return treedef.unflatten([_put(asarray(leaf), place) for leaf, place in pairs])
+
+
+def _is_place(x: Any) -> bool:
+    return x is None or isinstance(x, (Device, Sharding, PartitionSpec))
 
 
 def _spread(x: Any, sharding: NamedSharding) -> Any:
     """Return an array divided: this process's part of it, where there are several."""
     check_spec("device_put", sharding.mesh, sharding.spec, x.shape)
     if not sharding.mesh.is_multi_process or not isinstance(x, ArrayImpl):
-        return x
+        return known_at(x, sharding)
     if type(x) is GlobalArray:
         if sharding.is_equivalent_to(x.sharding, x.ndim):
             return x
@@ -213,14 +230,28 @@ def _spread(x: Any, sharding: NamedSharding) -> Any:
     return GlobalArray(asarray(own_part(x, sharding)), x.shape, sharding)
 
 
-def _put(x: Any, place: Device) -> Any:
-    """Return an array on a device; a traced one is where its program runs."""
-    return put(x, place) if isinstance(x, ArrayImpl) else x
+def _put(x: Any, place: Any) -> Any:
+    """Return an array on a device, or spread; a traced one is where its program runs."""
+    place = named("device_put", place)
+    if isinstance(place, NamedSharding):
+        return _spread(x, place)
+    if place is None or not isinstance(x, ArrayImpl):
+        return x
+    out = put(x, find(place, "device_put"))
+    place = place.device if isinstance(place, SingleDeviceSharding) else place
+    if type(place) is Device and place.platform == "cpu" and place != CPU:
+        return known_at(out, SingleDeviceSharding(place))
+    return out
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree with every Array as a read-only NumPy array."""
-    return arraytree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+    """Return a pytree with every Array as a read-only NumPy array; traced ones stay as they are."""
+
+    def get(leaf: Any) -> Any:
+        keep = isinstance(leaf, Tracer) or not hasattr(leaf, "__array__")
+        return leaf if keep else leaf.__array__()
+
+    return arraytree.map(get, x)
 
 
 def block_until_ready(x: Any) -> Any:

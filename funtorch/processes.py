@@ -19,13 +19,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from funtorch import hardware
+from funtorch import hardware, sums
 from funtorch.config import config
 
 __all__ = [
     "Communicator",
     "Groups",
     "Pending",
+    "WIDER",
     "Ranks",
     "end_all",
     "threads_may_talk",
@@ -41,7 +42,12 @@ _LAUNCHERS = (
 )
 """Environment variables that tell how many processes were started, and who sets them."""
 
-_HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+WIDER = {np.dtype(k): np.dtype(v) for k, v in (
+    (np.float16, np.float32), (ml_dtypes.bfloat16, np.float32),
+    (np.int8, np.int32), (np.int16, np.int32), (np.uint8, np.uint32), (np.uint16, np.uint32),
+)}  # fmt: skip
+"""What narrow numbers are summed as. Open MPI's sums of 8 and 16 bits stop at the largest number on
+processors with AVX (at some places of an array, and not at others); others wrap around."""
 _OPERATIONS = {"sum": "SUM", "max": "MAX", "min": "MIN"}
 
 
@@ -168,41 +174,52 @@ class Communicator:
 
     # ------------------------------------------------------------------------------- buffers
     def allreduce(self, buffer: np.ndarray, operation: str = "sum") -> np.ndarray:
-        """Replace a contiguous array by the sum (max, min) of all processes' ones; return it."""
-        return self.iallreduce(buffer, operation).wait()
+        """Replace a contiguous array by the sum (max, min) of all processes' ones; return it.
 
-    def iallreduce(self, buffer: np.ndarray, operation: str = "sum") -> Pending:
-        """Begin `allreduce`; the array must be left alone until ``wait`` of what comes back.
-
-        float16 and bfloat16 are summed in float32 and rounded once.
+        float16 and bfloat16 are summed in float32 and rounded once; integers wrap around. A nan is
+        the largest number, and the smallest.
 
         Raises:
             ValueError: the array is not contiguous or cannot be written, or there is no such
                 operation.
         """
-        if operation not in _OPERATIONS:
-            raise ValueError(
-                f"allreduce: operation is one of {', '.join(_OPERATIONS)}, got {operation!r}"
-            )
-        if not (buffer.flags.c_contiguous and buffer.flags.writeable):
-            raise ValueError(
-                "allreduce works in place, on a contiguous array that can be written; got one of "
-                f"shape {buffer.shape} and strides {buffer.strides}: pass a copy, x.copy()"
-            )
+        flags = buffer.flags
+        if not (flags.c_contiguous and flags.writeable) or operation not in _OPERATIONS:
+            _refuse(buffer, operation)
+        if self.comm is None or not buffer.size:
+            return buffer
+        found = _reductions.get((buffer.dtype.num, operation))
+        if found is None:
+            found = _reductions[buffer.dtype.num, operation] = _reduction(buffer.dtype, operation)
+        wide, kind, op, in_place = found
+        if wide is not None:
+            np.copyto(buffer, self.allreduce(buffer.astype(wide), operation), "unsafe")
+            return buffer
+        near = hardware.processes.near and operation == "sum"
+        if sums.way("all", buffer.nbytes, self.size, near) == "library":
+            self.comm.Allreduce(in_place, [buffer, kind], op)
+        else:
+            sums.summed(self.comm, buffer, kind, op, _mpi())
+        return buffer
+
+    def iallreduce(self, buffer: np.ndarray, operation: str = "sum") -> Pending:
+        """Begin `allreduce`; the array must be left alone until ``wait`` of what comes back.
+
+        Raises:
+            ValueError: as `allreduce`.
+        """
+        flags = buffer.flags
+        if not (flags.c_contiguous and flags.writeable) or operation not in _OPERATIONS:
+            _refuse(buffer, operation)
         if self.comm is None or not buffer.size:
             return Pending(None, buffer)
-        mpi = _mpi()
-        op = getattr(mpi, _OPERATIONS[operation])
-        if buffer.dtype in _HALVES:
-            wide = buffer.astype(np.float32)
-            request = self.comm.Iallreduce(mpi.IN_PLACE, [wide, mpi.FLOAT], op)
-            return Pending(request, buffer, lambda: np.copyto(buffer, wide, casting="same_kind"))
-        if buffer.dtype == np.bool_:
-            op = mpi.LAND if operation == "min" else mpi.LOR
-        elif buffer.dtype.kind == "c" and operation != "sum":
-            raise ValueError(f"allreduce: complex numbers have no {operation}")
-        request = self.comm.Iallreduce(mpi.IN_PLACE, [buffer, _type(buffer.dtype)], op)
-        return Pending(request, buffer)
+        wide = _widened(buffer)
+        sent = [wide, _type(wide.dtype)]
+        op = _operation(operation, wide.dtype)
+        request = self.comm.Iallreduce(_mpi().IN_PLACE, sent, op)
+        if wide is buffer:
+            return Pending(request, buffer)
+        return Pending(request, buffer, lambda: np.copyto(buffer, wide, casting="unsafe"))
 
     def bcast(self, buffer: np.ndarray, root: int = 0) -> np.ndarray:
         """Replace a contiguous array by process ``root``'s one; return it."""
@@ -230,13 +247,16 @@ class Communicator:
             )
         if self.comm is None or not buffer.size:
             return buffer[0].copy()
-        mpi = _mpi()
-        if buffer.dtype in _HALVES:
-            return self.reduce_scatter(buffer.astype(np.float32)).astype(buffer.dtype)
+        if buffer.dtype in WIDER:
+            return self.reduce_scatter(_widened(buffer)).astype(buffer.dtype)
         out = np.empty(buffer.shape[1:], buffer.dtype)
-        op = mpi.LOR if buffer.dtype == np.bool_ else mpi.SUM
         kind = _type(buffer.dtype)
-        self.comm.Reduce_scatter_block([buffer, kind], [out, kind], op)
+        if sums.way("scatter", out.nbytes, self.size, hardware.processes.near) == "exchange":
+            parts = buffer.reshape(self.size, -1)
+            sums.scattered(self.comm, parts, out.reshape(-1), kind)
+        else:
+            op = _operation("sum", buffer.dtype)
+            self.comm.Reduce_scatter_block([buffer, kind], [out, kind], op)
         return out
 
     def alltoall(self, buffer: np.ndarray) -> np.ndarray:
@@ -268,6 +288,22 @@ class Communicator:
         target = targets[0] if targets else mpi.PROC_NULL
         self.comm.Sendrecv(_bytes(buffer), target, 0, _bytes(out), source, 0)
         return out
+
+
+def _refuse(buffer: np.ndarray, operation: str) -> None:
+    """Raise the error for what cannot be reduced."""
+    if operation not in _OPERATIONS:
+        raise ValueError(
+            f"allreduce: operation is one of {', '.join(_OPERATIONS)}, got {operation!r}"
+        )
+    raise ValueError(
+        "allreduce works in place, on a contiguous array that can be written; got one of "
+        f"shape {buffer.shape} and strides {buffer.strides}: pass a copy, x.copy()"
+    )
+
+
+def _widened(buffer: np.ndarray) -> np.ndarray:
+    return buffer.astype(WIDER.get(buffer.dtype, buffer.dtype), copy=False)
 
 
 def _bytes(buffer: np.ndarray) -> np.ndarray:
@@ -312,6 +348,39 @@ def _type(dtype: np.dtype) -> Any:
         return mpi._typedict[dtype.char]
     except KeyError:
         raise TypeError(f"MPI has no arithmetic for {dtype.name}: convert the array") from None
+
+
+@functools.cache
+def _operation(name: str, dtype: np.dtype) -> Any:
+    """Return MPI's operation for a dtype, 'sum', 'max' or 'min'.
+
+    Raises:
+        ValueError: there is none.
+    """
+    mpi = _mpi()
+    if dtype == np.bool_:
+        return mpi.LAND if name == "min" else mpi.LOR
+    if name != "sum" and dtype.kind == "c":
+        raise ValueError(f"allreduce: complex numbers have no {name}")
+    if name == "sum" or dtype.kind in "iu":
+        return getattr(mpi, _OPERATIONS[name])
+    chosen = {"max": np.maximum, "min": np.minimum}[name]
+
+    def keep(own: Any, other: Any, kind: Any) -> None:
+        result = np.frombuffer(other, dtype)
+        chosen(np.frombuffer(own, dtype), result, out=result)
+
+    return mpi.Op.Create(keep, commute=True)  # MPI's own say nothing of nans
+
+
+_reductions: dict[tuple[int, str], tuple[Any, ...]] = {}  # by number of a dtype: it hashes fast
+
+
+def _reduction(dtype: np.dtype, operation: str) -> tuple[Any, ...]:
+    """Return what an array is reduced with: a wider dtype or None, and MPI's names."""
+    wide = WIDER.get(dtype)
+    found = np.dtype(wide or dtype)
+    return wide, _type(found), _operation(operation, found), _mpi().IN_PLACE
 
 
 _here: list[Communicator] = []

@@ -1,6 +1,7 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
 from . import attention as _attention
+from . import large as _large
 from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .autocast import autocast
@@ -23,6 +24,7 @@ from .collectives import (
     pswapaxes,
     pvary,
 )
+from .constraints import with_sharding_constraint
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .harvest import plant, reap, sow
@@ -98,6 +100,7 @@ __all__ = [
     "remat",
     "scan",
     "shard_map",
+    "with_sharding_constraint",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",

@@ -1,8 +1,8 @@
 """Programs of one process of many: axes of a mesh become groups of processes.
 
-`bound` puts a `Ranks` in the place of each name of an axis. Sums of 16-bit floats are made in
-float32 and rounded once, and maxima of floats are those of integers of the same order, in which a
-nan is the largest (for minima, the smallest): MPI says nothing of nans.
+`bound` puts a `Ranks` in the place of each name of an axis. Sums of narrow numbers are made in 32
+bits, and maxima of floats are those of integers of the same order, in which a nan is the largest
+(for minima, the smallest): MPI says nothing of nans.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from funtorch.core import Primitive, _state
@@ -27,7 +26,7 @@ from funtorch.ops.elementwise import (
     shift_right_arithmetic,
 )
 from funtorch.ops.families import full_like
-from funtorch.processes import Ranks
+from funtorch.processes import WIDER, Ranks
 from funtorch.sharding import Mesh
 from funtorch.watch import Said, Sayings, agree
 
@@ -63,14 +62,10 @@ def ranks_along(mesh: Mesh, names: tuple[Hashable, ...]) -> Ranks:
 
 
 # ------------------------------------------------------------------------------- what MPI can do
-_HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-_F32 = np.dtype(np.float32)
-
-
 def _summed(prim: Primitive, x: Any, **params: Any) -> Any:
-    if x.dtype not in _HALVES:
+    if x.dtype not in WIDER:
         return prim.bind(x, **params)
-    wide = prim.bind(convert(x, dtype=_F32, weak_type=False), **params)
+    wide = prim.bind(convert(x, dtype=WIDER[x.dtype], weak_type=False), **params)
     return convert(wide, dtype=x.dtype, weak_type=x.weak_type)
 
 
@@ -83,8 +78,8 @@ def _ordered(keys: Any, dtype: np.dtype) -> Any:
 def _extreme(prim: Primitive, x: Any, **params: Any) -> Any:
     if x.dtype.kind in "iub":
         return prim.bind(x, **params)
-    if x.dtype in _HALVES:  # which are float32, too, and NCCL compares no 16-bit integers
-        wide = _extreme(prim, convert(x, dtype=_F32, weak_type=False), **params)
+    if x.dtype in WIDER:  # floats, which NCCL cannot compare as integers of 16 bits
+        wide = _extreme(prim, convert(x, dtype=WIDER[x.dtype], weak_type=False), **params)
         return convert(wide, dtype=x.dtype, weak_type=x.weak_type)
     integer = np.dtype(f"int{x.dtype.itemsize * 8}")
     keys = _ordered(bitcast(x, dtype=integer), x.dtype)

@@ -17,6 +17,7 @@ import importlib
 import re
 from typing import Any
 
+from funtorch import sums
 from funtorch.jaxpr import Eqn
 from funtorch.processes import Ranks
 
@@ -44,6 +45,8 @@ _TYPES = {
 }
 _OPERATIONS = {"psum": "SUM", "psum_scatter": "SUM", "pmax": "MAX", "pmin": "MIN"}
 _LOGICAL = {"MAX": "LOR", "MIN": "LAND"}
+_SUMS = {"psum": "all", "psum_scatter": "scatter"}
+_NUMBERS = {"f4": ("float", "fadd"), "f8": ("double", "fadd")}
 
 # By collective: MPI's function, and its arguments between the communicator and what is sent.
 _FUNCTIONS = {
@@ -93,18 +96,17 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
         printer.do(f"store i32 {narrow}, ptr {pointers[0]}, align 4")
         return None
     x, out = pointers
-    aval = eqn.invars[0].aval
     comm = f"i64 {_handle(printer, f'comm_{_spelt(ranks)}')}"
     if name == "ppermute":
         return _permuted(printer, eqn, x, out, comm)
     if name in _OPERATIONS:
-        operation = _OPERATIONS[name]
-        if aval.dtype.kind == "b":
-            operation = _LOGICAL[operation]
-        count = eqn.outvars[0].aval.size
-        kind = f"i64 {_handle(printer, f'type_{_TYPES[aval.dtype.name]}')}"
-        op = f"i64 {_handle(printer, f'op_{operation}')}"
-        args = [f"ptr {x}", f"ptr {out}", f"i32 {count}", kind, op, comm]
+        size, what = nbytes(eqn.outvars[0]), _SUMS.get(name, "")
+        if what and request is None and sums.way(what, size, ranks.size, ranks.near) == "exchange":
+            return (_sum_in_parts if what == "all" else _sum_of_part)(printer, eqn, x, out, comm)
+        if _FUNCTIONS[name] == "Allreduce":
+            printer.copy(out, x, size)
+            x = _in_place(printer)
+        args = [f"ptr {x}", f"ptr {out}", *_reduction(printer, eqn, eqn.outvars[0].aval.size), comm]
     else:
         size = nbytes(eqn.invars[0]) // (ranks.size if name == "all_to_all" else 1)
         kind = f"i64 {_handle(printer, 'type_BYTE')}"
@@ -112,6 +114,115 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
     if request is None:
         return _call(printer, _FUNCTIONS[name], *args)
     return _call(printer, f"I{_FUNCTIONS[name].lower()}", *args, f"ptr {request}")
+
+
+def _in_place(printer: Any) -> str:
+    """Write the reading of what stands for "the result's memory" where MPI sends from."""
+    return printer.op(f"inttoptr i64 {_handle(printer, 'place')} to ptr")
+
+
+def _kind(printer: Any, eqn: Eqn) -> str:
+    return f"i64 {_handle(printer, f'type_{_TYPES[eqn.invars[0].aval.dtype.name]}')}"
+
+
+def _reduction(printer: Any, eqn: Eqn, count: int) -> list[str]:
+    """Write what is summed or compared: how many of which numbers, and how."""
+    operation = _OPERATIONS[eqn.prim.name]
+    if eqn.invars[0].aval.dtype.kind == "b":
+        operation = _LOGICAL[operation]
+    return [f"i32 {count}", _kind(printer, eqn), f"i64 {_handle(printer, f'op_{operation}')}"]
+
+
+# ------------------------------------------------------------------------- sums by own messages
+def _sum_in_parts(printer: Any, eqn: Eqn, x: str, out: str, comm: str) -> str | None:
+    """Write a sum of which each process makes a part, as `funtorch.sums.summed`."""
+    aval, count = eqn.invars[0].aval, ranks_of(eqn).size
+    part, rest = divmod(aval.size, count)
+    size = part * aval.dtype.itemsize
+    own = printer.op(f"mul i64 {_handle(printer, f'rank_{_spelt(ranks_of(eqn))}')}, {size}")
+    printer.checked(_sum_of_part(printer, eqn, x, printer.shift(out, own), comm, part))
+    kind, place = _kind(printer, eqn), _in_place(printer)
+    sent = [f"ptr {place}", f"i32 {part}", kind, f"ptr {out}", f"i32 {part}", kind, comm]
+    code = _call(printer, "Allgather", *sent)
+    if not rest:
+        return code
+    printer.checked(code)
+    target = printer.shift(out, count * size)
+    printer.copy(target, printer.shift(x, count * size), rest * aval.dtype.itemsize)
+    return _call(
+        printer, "Allreduce", f"ptr {place}", f"ptr {target}", *_reduction(printer, eqn, rest), comm
+    )
+
+
+def _sum_of_part(
+    printer: Any, eqn: Eqn, x: str, out: str, comm: str, part: int | None = None
+) -> str | None:
+    """Write the sum of this process's part, by messages, as `funtorch.sums.scattered`.
+
+    Args:
+        x: where all parts are.
+        out: where the sum goes.
+        part: how many numbers a part has; None: what the result has.
+    """
+    dtype, ranks = eqn.invars[0].aval.dtype, ranks_of(eqn)
+    part = eqn.outvars[0].aval.size if part is None else part
+    rank, size = _handle(printer, f"rank_{_spelt(ranks)}"), part * dtype.itemsize
+    step = sums.PIECE // dtype.itemsize
+    whole, rest = divmod(part, step)
+    printer.take(sums.PIECE)
+    mine = printer.shift(x, printer.op(f"mul i64 {rank}, {size}"))
+    kind = _kind(printer, eqn)
+
+    def exchange(k: int | str, before: str) -> None:
+        ahead = printer.op(f"add i64 {rank}, {k}")
+        behind = printer.op(f"sub i64 {printer.op(f'add i64 {rank}, {ranks.size}')}, {k}")
+        to, source = (printer.op(f"urem i64 {n}, {ranks.size}") for n in (ahead, behind))
+        peers = [printer.op(f"trunc i64 {n} to i32") for n in (to, source)]
+        parts = printer.shift(x, printer.op(f"mul i64 {to}, {size}"))
+
+        def piece(at: int | str, count: int) -> None:
+            sent, added, total = (printer.shift(p, at) for p in (parts, before, out))
+            status = printer.cell("[64 x i8]", 16)
+            code = _call(
+                printer,
+                "Sendrecv",
+                *(f"ptr {sent}", f"i32 {count}", kind, f"i32 {peers[0]}", "i32 0"),
+                *("ptr %scratch", f"i32 {count}", kind, f"i32 {peers[1]}", "i32 0"),
+                comm,
+                f"ptr {status}",
+            )
+            printer.checked(code)
+            _added(printer, dtype, added, "%scratch", total, count)
+
+        if whole:
+            printer.counted(
+                0, whole, lambda i: piece(printer.op(f"mul i64 {i}, {sums.PIECE}"), step)
+            )
+        if rest:
+            piece(whole * sums.PIECE, rest)
+
+    exchange(1, mine)
+    if ranks.size > 2:
+        printer.counted(2, ranks.size, lambda k: exchange(k, out))
+    return None
+
+
+def _added(printer: Any, dtype: Any, x: str, y: str, out: str, count: int) -> None:
+    """Write ``out = x + y`` for arrays in memory; a complex number is two numbers."""
+    if dtype.kind == "c":
+        kind, add, size = *_NUMBERS[f"f{dtype.itemsize // 2}"], dtype.itemsize // 2
+        count *= 2
+    else:
+        size = dtype.itemsize
+        kind, add = _NUMBERS.get(f"{dtype.kind}{size}", (f"i{8 * size}", "add"))
+
+    def one(i: str) -> None:
+        at = [printer.op(f"getelementptr inbounds {kind}, ptr {p}, i64 {i}") for p in (x, y, out)]
+        a, b = (printer.op(f"load {kind}, ptr {p}, align {size}") for p in at[:2])
+        total = printer.op(f"{add} {kind} {a}, {b}")
+        printer.do(f"store {kind} {total}, ptr {at[2]}, align {size}")
+
+    printer.counted(0, count, one)
 
 
 def _permuted(printer: Any, eqn: Eqn, x: str, out: str, comm: str) -> str:
@@ -178,6 +289,8 @@ def talk_address(name: str) -> int:
 def _value(name: str) -> int:
     mpi = _library()[0]
     what, _, rest = name.partition("_")
+    if what == "place":
+        return int(mpi.IN_PLACE)
     if what in ("type", "op"):
         return mpi._handleof(getattr(mpi, rest))
     if what in ("comm", "rank"):

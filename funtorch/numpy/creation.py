@@ -20,7 +20,7 @@ from funtorch.core import (
     primitives,
 )
 from funtorch.hardware import cupy
-from funtorch.numpy.direct import direct
+from funtorch.numpy.direct import compiled_if_large, direct
 from funtorch.numpy.elementwise import absolute, add, divide, log10, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -71,7 +71,7 @@ __all__ = [
 
 # ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
-    if _state.trace is eval_trace:
+    if _state.trace is eval_trace or dtype == dtypes.float0:  # which has no values to broadcast
         # NumPy's zeros are pages that nobody has touched yet.
         made = np.zeros(shape, dtype) if type(value) is int and value == 0 else None
         return ArrayImpl(np.full(shape, value, dtype) if made is None else made, weak)
@@ -511,6 +511,7 @@ def _mask(x: Any, k: int, name: str) -> Any:
     return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))  # type: ignore[call-overload]
 
 
+@compiled_if_large
 def tril(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros above a diagonal.
 
@@ -521,6 +522,7 @@ def tril(m: Any, k: int = 0) -> Any:
     return where(_mask(m, k, "tril"), m, zeros_like(m))
 
 
+@compiled_if_large
 def triu(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros below a diagonal.
 

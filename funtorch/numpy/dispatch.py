@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, _state, eval_trace, primitives
+from funtorch.core import Array, ArrayImpl, Eval, _state, eval_trace, primitives
+from funtorch.numpy.direct import LARGE
 from funtorch.numpy.promotion import (
     SCALARS,
     broadcast,
@@ -68,6 +69,20 @@ _SMALL = _INTS - {dtypes.int32, dtypes.int64}
 _ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
 
 
+# What NumPy computes element by element, ten times slower than compiled code: 16-bit floats and
+# complex numbers, and for some functions floats, too.
+_SLOW = {
+    **dict.fromkeys(("sin", "cos", "tanh"), frozenset({dtypes.float64})),
+    **dict.fromkeys(("arccosh", "floor_divide", "fmod", "hypot", "remainder"), _FLOATS),
+    **dict.fromkeys(("logaddexp", "logaddexp2", "nextafter"), _FLOATS),
+}
+
+
+def _slow(name: str) -> frozenset[Any]:
+    """Return the dtypes of which large arrays go through a compiled program."""
+    return _SLOW.get(name, _NONE) | _COMPLEX | {dtypes.float16}
+
+
 def strict_of(name: str, on_bool: str | None = None) -> Callable[..., Any]:
     """Return the strict function of a primitive, or of another one for bool arrays."""
     prim = primitives[name]
@@ -88,6 +103,8 @@ def unary(
     to_dtype, settled = _POLICIES[policy]
     fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
 
+    slow = _slow(name)
+
     def general(x: Any) -> Any:
         x = to_array(x, name)
         dtype, weak = x.dtype, x.weak_type
@@ -105,6 +122,10 @@ def unary(
             if type(x) is ArrayImpl and _state.trace is eval_trace:
                 data = x._data
                 if data.dtype in fast:
+                    if data.dtype in slow and data.size >= LARGE:
+                        whole = Eval.compiled(general, (x,), _NO_OPTIONS)
+                        if whole is not NotImplemented:
+                            return whole
                     try:
                         out = quiet.run(ufunc, data)
                     except TypeError:
@@ -129,6 +150,7 @@ def binary(
         # NumPy compares an int that a small dtype cannot hold as it is; here it wraps first.
         absorbs[int] -= _SMALL
     get = absorbs.get
+    slow = _slow(name)
 
     def general(x: Any, y: Any) -> Any:
         if y is _ABSENT:
@@ -174,17 +196,22 @@ def binary(
                             return fallback(x1, x2)
                         weak = keep and x1._weak and x2._weak
                     else:
-                        b = x2
-                        if a.dtype not in get(type(b), _NONE):
+                        b, dtype = x2, a.dtype
+                        if dtype not in get(type(b), _NONE):
                             return fallback(x1, x2)
                         weak = keep and x1._weak
                 elif type(x2) is ArrayImpl:
                     a, b = x1, x2._data
-                    if b.dtype not in get(type(a), _NONE):
+                    dtype = b.dtype
+                    if dtype not in get(type(a), _NONE):
                         return fallback(x1, x2)
                     weak = keep and x2._weak
                 else:
                     return fallback(x1, x2)
+                if dtype in slow and (np.size(a) >= LARGE or np.size(b) >= LARGE):
+                    whole = Eval.compiled(general, (x1, x2), _NO_OPTIONS)
+                    if whole is not NotImplemented:
+                        return whole
                 try:
                     out = quiet.run(ufunc, a, b)
                 except (TypeError, ValueError, OverflowError):
@@ -234,7 +261,7 @@ def check_small(name: str, *xs: Any) -> None:
 
 
 def _holds(dtype: Any, x: int) -> bool:
-    return not dtypes.is_integer(dtype) or np.iinfo(dtype).min <= x <= np.iinfo(dtype).max
+    return not dtypes.is_integer(dtype) or dtypes.iinfo(dtype).min <= x <= dtypes.iinfo(dtype).max
 
 
 def refuse(name: str, **given: Any) -> None:
@@ -252,6 +279,7 @@ def _of_two(x1: Any, x2: Any) -> Any: ...
 
 _OF_TWO = inspect.signature(_of_two)
 _ABSENT: Any = object()
+_NO_OPTIONS: dict[str, Any] = {}
 
 
 def _named(function: Any, name: str, doc: str) -> Any:

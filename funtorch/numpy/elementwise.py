@@ -17,7 +17,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
 from funtorch.errors import MismatchError
-from funtorch.numpy.direct import FLOATS, choice, direct
+from funtorch.numpy.direct import FLOATS, LARGE, choice, compiled_if_large, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, not_an_operand, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -569,7 +569,7 @@ OPERATORS["power"] = _power_operator
 pow = power
 
 
-@direct(np.where, take=choice)
+@direct(np.where, take=choice, large=LARGE)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -607,6 +607,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return out
 
 
+@compiled_if_large
 def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     """Limit values to a range; None leaves a side open.
 

@@ -239,7 +239,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
         numpy.expand_dims
     """
     x = to_array(a, "expand_dims", "a")
-    count = len(axis) if isinstance(axis, (tuple, list)) else 1
+    count = len(axis) if isinstance(axis, (tuple, list, range)) else 1
     axes = canonical_axes(axis, x.ndim + count, "expand_dims")
     sizes = iter(x.shape)
     return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))

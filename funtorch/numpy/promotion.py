@@ -42,7 +42,8 @@ from funtorch.core import (
 from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
-from funtorch.placement import DeviceArray, Placed, placed, put
+from funtorch.placement import DeviceArray, Placed, known_at, placed, put
+from funtorch.sharding import NamedSharding, check_spec, named
 
 __all__ = [
     "array",
@@ -183,6 +184,11 @@ def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: 
     Raises:
         ValueError: there is no such device.
     """
+    device = named(function.__name__, device)
+    if isinstance(device, NamedSharding) and not device.mesh.is_multi_process:
+        out = function(*args, **options)
+        check_spec(function.__name__, device.mesh, device.spec, out.shape)
+        return known_at(out, device)
     place = find(device, function.__name__)
     trace = eval_trace if type(_state.trace) is Placed else _state.trace
     with use_trace(trace if place == CPU else Placed(place)):
@@ -313,14 +319,14 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_weak(x: Any) -> tuple[Any, bool]:
-    aval = aval_of(x)
+    aval = aval_of(from_protocol(x))
     return dtypes.canonical(aval.dtype), aval.weak_type
 
 
 def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
     if dtype is None:
         known = [asarray(leaf) if hasattr(leaf, "__array__") else leaf for leaf in leaves]
-        dtype = dtypes.result_type_weak(*[_dtype_weak(from_protocol(x)) for x in known])[0]
+        dtype = dtypes.result_type_weak(*[_dtype_weak(x) for x in known])[0]
 
     def build(node: Any) -> Any:
         if not isinstance(node, (list, tuple, range)):
@@ -430,7 +436,6 @@ def asarray(
     References:
         numpy.asarray
     """
-    a = from_protocol(a)
     if dtype is not None:
         dtype = dtypes.canonical(dtype)
     if device is not None:
@@ -449,6 +454,8 @@ def asarray(
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
     known = isinstance(a, np.ndarray)
+    if not known and hasattr(type(a), "__jax_array__"):
+        return asarray(a.__jax_array__(), dtype)
     if not known and dtype is None and hasattr(type(a), "move_parts"):
         return a  # made of arrays, as keys are
     if not known and hasattr(a, "__cuda_array_interface__"):
@@ -668,7 +675,7 @@ def canonical_axes(axis: Any, ndim: int, function: str) -> tuple[int, ...]:
     """Return an axis argument (None: all of them, an int, or a sequence) as a sorted tuple."""
     if axis is None:
         return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    given = axis if isinstance(axis, (tuple, list, range)) else (axis,)
     axes = tuple(sorted(canonical_axis(k, ndim, function) for k in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{function}: axis {axis} names an axis twice")

@@ -13,7 +13,7 @@ from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
-from funtorch.numpy.direct import FLOATS, NUMBERS, direct
+from funtorch.numpy.direct import FLOATS, LARGE, NUMBERS, direct
 from funtorch.numpy.elementwise import (
     absolute,
     divide,
@@ -302,14 +302,16 @@ def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
 
 
 any_ = builtins.any
-sum = direct(_reduced(np.add), FLOATS)(_accumulating("sum", elementwise.add, 0, "Sum elements"))
-prod = direct(_reduced(np.multiply), FLOATS)(
+sum = direct(_reduced(np.add), FLOATS, large=LARGE)(
+    _accumulating("sum", elementwise.add, 0, "Sum elements")
+)
+prod = direct(_reduced(np.multiply), FLOATS, large=LARGE)(
     _accumulating("prod", multiply, 1, "Multiply elements")
 )
-max = amax = direct(_chosen(np.maximum), NUMBERS)(
+max = amax = direct(_chosen(np.maximum), NUMBERS, large=LARGE)(
     _choosing("max", maximum, "Return the largest element")
 )
-min = amin = direct(_chosen(np.minimum), NUMBERS)(
+min = amin = direct(_chosen(np.minimum), NUMBERS, large=LARGE)(
     _choosing("min", minimum, "Return the smallest element")
 )
 any = _logical("any", "or", False, "Tell whether any element is nonzero")
@@ -320,10 +322,10 @@ argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
 argmin = direct(_placed(np.ndarray.argmin), NUMBERS)(
     _position("argmin", "Return the position of the first smallest element")
 )
-cumsum = direct(np.ndarray.cumsum, FLOATS)(
+cumsum = direct(np.ndarray.cumsum, FLOATS, large=LARGE)(
     _cumulative("cumsum", "Return the cumulative sum along an axis")
 )
-cumprod = direct(np.ndarray.cumprod, FLOATS)(
+cumprod = direct(np.ndarray.cumprod, FLOATS, large=LARGE)(
     _cumulative("cumprod", "Return the cumulative product along an axis")
 )
 
@@ -386,7 +388,7 @@ def _straight_mean(
     return np.true_divide(total, total.size and x.size // total.size)
 
 
-@direct(_straight_mean, FLOATS)
+@direct(_straight_mean, FLOATS, large=LARGE)
 def mean(
     a: Any,
     axis: Any = None,
@@ -458,7 +460,7 @@ def average(
 _mean = mean
 
 
-@direct(np.ndarray.var, FLOATS)
+@direct(np.ndarray.var, FLOATS, large=LARGE)
 def var(
     a: Any,
     axis: Any = None,
@@ -509,7 +511,7 @@ def var(
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
-@direct(np.ndarray.std, FLOATS)
+@direct(np.ndarray.std, FLOATS, large=LARGE)
 def std(
     a: Any,
     axis: Any = None,

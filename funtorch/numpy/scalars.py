@@ -18,14 +18,27 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "float4_e2m1fn",
+    "float8_e3m4",
+    "float8_e4m3",
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
     "int16",
     "int32",
     "int64",
     "int8",
+    "int2",
+    "int4",
     "uint16",
     "uint32",
     "uint64",
     "uint8",
+    "uint2",
+    "uint4",
 ]
 
 
@@ -42,7 +55,8 @@ class ScalarMeta(type):
     dtype: np.dtype
 
     def __call__(cls, x: Any = 0) -> Any:
-        return convert(asarray(cls.dtype.type(x) if isinstance(x, (int, str)) else x), cls.dtype)
+        dtype = dtypes.canonical(cls.dtype)
+        return convert(asarray(dtype.type(x) if isinstance(x, (int, str)) else x), dtype)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, cls.dtype.type)
@@ -74,4 +88,17 @@ int8, int16, int32, int64 = map(
 )
 float16, float32, float64 = map(_scalar_type, (dtypes.float16, dtypes.float32, dtypes.float64))
 bfloat16 = _scalar_type(dtypes.bfloat16)
+float4_e2m1fn = _scalar_type(dtypes.float4_e2m1fn)
+float8_e3m4 = _scalar_type(dtypes.float8_e3m4)
+float8_e4m3 = _scalar_type(dtypes.float8_e4m3)
+float8_e4m3b11fnuz = _scalar_type(dtypes.float8_e4m3b11fnuz)
+float8_e4m3fn = _scalar_type(dtypes.float8_e4m3fn)
+float8_e4m3fnuz = _scalar_type(dtypes.float8_e4m3fnuz)
+float8_e5m2 = _scalar_type(dtypes.float8_e5m2)
+float8_e5m2fnuz = _scalar_type(dtypes.float8_e5m2fnuz)
+float8_e8m0fnu = _scalar_type(dtypes.float8_e8m0fnu)
+int2 = _scalar_type(dtypes.int2)
+int4 = _scalar_type(dtypes.int4)
+uint2 = _scalar_type(dtypes.uint2)
+uint4 = _scalar_type(dtypes.uint4)
 complex64, complex128 = map(_scalar_type, (dtypes.complex64, dtypes.complex128))
