@@ -16,7 +16,6 @@ import numpy as np
 from funtorch.config import config
 from funtorch.core import Eval, primitives
 from funtorch.numpy.direct import LARGE
-from funtorch.numpy.scalars import ScalarType
 
 from ..backends.coverage import ELEMENTWISE
 from .jit import Jitted
@@ -51,7 +50,7 @@ def _jitted(
     return Jitted(function, nums, names, (), frozenset())
 
 
-_STATIC = (int, str, tuple, type(None), type, np.dtype, ScalarType)
+_STATIC = (int, str, tuple, type(None), type, np.dtype)
 
 
 def _compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
