@@ -22,7 +22,8 @@ from funtorch.dims import fixed, larger, scope_of
 from funtorch.jaxpr import Lit, Var
 
 from .kernel import Store, is_row_store, levels, serial_axes
-from .plan import Branch, Dot, Launch, Plan, Scan, Step, While, plans_of, reads, writes
+from .plan import Branch, Dot, Launch, Plan, Scan, Step, Talk, While, plans_of, reads, writes
+from .talk import IN_PLACE
 
 __all__ = [
     "ALIGN",
@@ -158,7 +159,7 @@ def lifetimes(plan: Plan) -> tuple[dict[Var, int], dict[Var, int]]:
 
 # ---------------------------------------------------------------------- what can work in place
 def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
-    """Yield the pairs (result, operand) of a kernel, alone or behind a product, that may share."""
+    """Yield the pairs (result, operand) of a step without steps of its own that may share."""
     if isinstance(step, Launch):
         yield from _in_kernel(step)
     elif isinstance(step, Dot) and step.after is not None:  # blocks of a Conv may overlap
@@ -166,6 +167,10 @@ def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
         # What all blocks read, and what is no memory.
         others = {step.a, step.b, launch.vars[step.after.tile]}
         yield from (pair for pair in _in_kernel(launch) if pair[1] not in others)
+    elif isinstance(step, Talk) and not step.later and step.eqn.prim.name in IN_PLACE:
+        ((out,), (x,)) = step.eqn.outvars, step.eqn.invars
+        if isinstance(x, Var):
+            yield out, x
 
 
 def _in_kernel(step: Launch) -> Iterator[tuple[Var, Var]]:

@@ -18,7 +18,7 @@ from funtorch.processes import Ranks
 
 from .plan import Nothing, Plan, Step, Talk, Wait, plans_of, reads, writes
 
-__all__ = ["TALKS", "overlapped", "speaks", "talks"]
+__all__ = ["IN_PLACE", "TALKS", "overlapped", "speaks", "talks"]
 
 _SUMS = frozenset("bhilqBHILQfdFD")  # kinds of numbers that MPI sums
 _ORDERED = frozenset("bhilqBHILQ?")  # and of those that it compares
@@ -34,6 +34,9 @@ TALKS: dict[str, frozenset[str] | None] = {
     "ppermute": None,
     "axis_index": None,
 }
+IN_PLACE = frozenset(("psum", "pmax", "pmin"))
+"""Collectives whose result may be where their operand was."""
+
 _MOST = np.iinfo(np.int32).max  # elements, or bytes, of one message
 
 

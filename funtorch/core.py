@@ -20,11 +20,11 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.errors import (
+    ADVICE_STATIC,
+    CONCRETE,
     ConcretizationTypeError,
     Source,
     TracerArrayConversionError,
-    TracerBoolConversionError,
-    TracerIntegerConversionError,
     UnexpectedTracerError,
     function_name,
     user_frame,
@@ -172,12 +172,13 @@ class ArrayImpl(Array):
     ``_kind`` is the number of its type for look-ups by jitted functions, see `kind_of`; 0 until one
     asked, and for buffers that compiled programs cannot read as they are.
     ``_exact`` is set on weak arrays made from a Python float or complex: that number, of which the
-    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name.
+    buffer of the default dtype holds a rounded one; ``_stays`` on those put on the CPU by name: a
+    sharding, or True.
     """
 
     __slots__ = ("_data", "_exact", "_kind", "_stays", "_weak")
     _exact: complex
-    _stays: bool
+    _stays: Any
 
     def __init__(self, data: Any, weak_type: bool = False, kind: int = 0) -> None:
         self._data = data
@@ -527,66 +528,19 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
     if value is not None:
         if what == "array":
             raise TracerArrayConversionError(
-                f"{_CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
+                f"{CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
                 f"while {x.owner.name or 'the function'} is being differentiated: the array would "
                 f"have no derivative. It was made at {x.source}, and used at {user_frame()}. "
-                f"{_CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
+                f"{CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
             )
         return value.host()
-    kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
+    kind, error, advice = CONCRETE.get(what, (what, ConcretizationTypeError, ADVICE_STATIC))
     raise error(
         f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not "
         "known while "
         f"{x.owner.name or 'the function'} is being traced. It was made at {x.source}, and used at "
         f"{user_frame()}. {advice}"
     )
-
-
-_ADVICE_STATIC = (
-    "If the value is a plain Python number that rarely changes, mark the argument static "
-    "(static_argnums/static_argnames of jit)."
-)
-_ADVICE_BRANCH = (
-    "To choose between values use funtorch.numpy.where; to choose between computations use "
-    "funtorch.lax.cond, "
-    "or lax.while_loop for a loop. " + _ADVICE_STATIC
-)
-_CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
-    "bool": (
-        "a Python bool (as in `if`, `while`, `and`, `not`)",
-        TracerBoolConversionError,
-        _ADVICE_BRANCH,
-    ),
-    "int": (
-        "a Python int",
-        ConcretizationTypeError,
-        "Use x.astype('int32') to convert. " + _ADVICE_STATIC,
-    ),
-    "float": (
-        "a Python float",
-        ConcretizationTypeError,
-        "Use x.astype(float) to convert. " + _ADVICE_BRANCH,
-    ),
-    "complex": (
-        "a Python complex",
-        ConcretizationTypeError,
-        "Use x.astype(complex). " + _ADVICE_STATIC,
-    ),
-    "index": (
-        "a Python index",
-        TracerIntegerConversionError,
-        "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an "
-        "Array "
-        "first, funtorch.numpy.asarray(seq)[i]. " + _ADVICE_STATIC,
-    ),
-    "array": (
-        "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
-        TracerArrayConversionError,
-        "Build arrays from traced values with funtorch.numpy.array or stack, read a NumPy array "
-        "at traced places by funtorch.numpy.asarray(a)[i], and write into one with "
-        "x.at[i].set(v).",
-    ),
-}
 
 
 # --------------------------------------------------------------------------------------- primitives

@@ -14,8 +14,15 @@ from funtorch import arraytree
 from funtorch.core import ArrayImpl, Tracer, _state, eval_trace, use_trace
 from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
-from funtorch.placement import DeviceArray, Placed, device_of, put
-from funtorch.sharding import NamedSharding, check_spec
+from funtorch.placement import DeviceArray, Placed, device_of, known_at, put
+from funtorch.sharding import (
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+    check_spec,
+    named,
+)
 from funtorch.spread import GlobalArray, own_part
 
 __all__ = [
@@ -181,7 +188,8 @@ def device_put(
         x: pytree of arrays and numbers.
         device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
             else the default; or a pytree prefix of these. With a `NamedSharding` each process keeps
-            its part of arrays that all of them have.
+            its part of arrays that all of them have; in one process arrays stay whole, and know
+            their ``sharding``. A `PartitionSpec` is one on the current mesh.
         src, donate, may_alias: accepted for compatibility: arrays know where they are, and never
             change, so one that is there already is given back as it is.
 
@@ -196,25 +204,20 @@ def device_put(
     if device is None:
         return arraytree.map(asarray, x)
     treedef = arraytree.structure(x)
-    is_none = lambda place: place is None  # noqa: E731
-    places = arraytree.broadcast_prefix(device, x, "device_put: devices", is_none)
+    places = arraytree.broadcast_prefix(device, x, "device_put: device", is_leaf=_is_place)
     pairs = zip(arraytree.leaves(x), places, strict=True)
-    return treedef.unflatten([_placed(asarray(leaf), place) for leaf, place in pairs])
+    return treedef.unflatten([_put(asarray(leaf), place) for leaf, place in pairs])
 
 
-def _placed(x: Any, place: Any) -> Any:
-    if place is None:
-        return x
-    if isinstance(place, NamedSharding):
-        return _spread(x, place)
-    return _put(x, find(place, "device_put"))
+def _is_place(x: Any) -> bool:
+    return x is None or isinstance(x, (Device, Sharding, PartitionSpec))
 
 
 def _spread(x: Any, sharding: NamedSharding) -> Any:
     """Return an array divided: this process's part of it, where there are several."""
     check_spec("device_put", sharding.mesh, sharding.spec, x.shape)
     if not sharding.mesh.is_multi_process or not isinstance(x, ArrayImpl):
-        return x
+        return known_at(x, sharding)
     if type(x) is GlobalArray:
         if sharding.is_equivalent_to(x.sharding, x.ndim):
             return x
@@ -227,9 +230,18 @@ def _spread(x: Any, sharding: NamedSharding) -> Any:
     return GlobalArray(asarray(own_part(x, sharding)), x.shape, sharding)
 
 
-def _put(x: Any, place: Device) -> Any:
-    """Return an array on a device; a traced one is where its program runs."""
-    return put(x, place) if isinstance(x, ArrayImpl) else x
+def _put(x: Any, place: Any) -> Any:
+    """Return an array on a device, or spread; a traced one is where its program runs."""
+    place = named("device_put", place)
+    if isinstance(place, NamedSharding):
+        return _spread(x, place)
+    if place is None or not isinstance(x, ArrayImpl):
+        return x
+    out = put(x, find(place, "device_put"))
+    place = place.device if isinstance(place, SingleDeviceSharding) else place
+    if type(place) is Device and place.platform == "cpu" and place != CPU:
+        return known_at(out, SingleDeviceSharding(place))
+    return out
 
 
 def device_get(x: Any) -> Any:

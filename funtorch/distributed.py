@@ -7,7 +7,7 @@ in it. See docs/distributed.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch.core import ArrayImpl
 from funtorch.numpy.promotion import asarray
+from funtorch.placement import known_at
 from funtorch.processes import Communicator, Pending, started, world
 from funtorch.sharding import (
     Mesh,
@@ -43,6 +44,7 @@ __all__ = [
     "is_initialized",
     "make_array_from_callback",
     "make_array_from_process_local_data",
+    "make_array_from_single_device_arrays",
     "make_mesh",
     "pmap",
     "process_allgather",
@@ -151,10 +153,14 @@ def make_array_from_process_local_data(
         Array([1., 1.], dtype=float32)
     """
     local, mesh = asarray(local_data), sharding.mesh
+    if global_shape is None and not mesh.is_multi_process:
+        global_shape = local.shape
     if global_shape is None:
         parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, local.ndim)]
         global_shape = tuple(n * int(np.prod(p)) for n, p in zip(local.shape, parts, strict=True))
-    wanted = sharding.shard_shape(tuple(global_shape))
+    wanted = tuple(global_shape)
+    if mesh.is_multi_process:
+        wanted = sharding.shard_shape(wanted)
     if local.shape != wanted:
         raise ValueError(
             f"make_array_from_process_local_data: the part of an array of shape {global_shape} is "
@@ -164,9 +170,9 @@ def make_array_from_process_local_data(
 
 
 def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any:
-    if not sharding.mesh.is_multi_process or sharding.is_fully_replicated:
-        return local
-    return GlobalArray(local, shape, sharding)
+    if not sharding.mesh.is_multi_process:
+        return known_at(local, sharding)
+    return local if sharding.is_fully_replicated else GlobalArray(local, shape, sharding)
 
 
 def make_array_from_callback(
@@ -178,13 +184,76 @@ def make_array_from_callback(
         shape: the shape of the whole.
         sharding: how it is divided.
         data_callback: a function from the place of a part, a tuple of slices, to the part.
+
+    Example:
+        >>> import numpy as np
+        >>> import funtorch as ft
+        >>> rows = ft.NamedSharding(ft.make_mesh((1,), ("i",)), ft.P("i"))
+        >>> ft.make_array_from_callback((3,), rows, lambda index: np.arange(3)[index])
+        Array([0, 1, 2], dtype=int64)
     """
-    check_spec("make_array_from_callback", sharding.mesh, sharding.spec, tuple(shape))
+    shape = tuple(shape)
+    check_spec("make_array_from_callback", sharding.mesh, sharding.spec, shape)
     if not sharding.mesh.is_multi_process:
-        return asarray(data_callback((slice(None),) * len(shape)))
+        places = sharding.devices_indices_map(shape).values()
+        parts = {str(index): (index, data_callback(index)) for index in _once(places)}
+        return _put_together("make_array_from_callback", shape, sharding, list(parts.values()))
     (device,) = sharding.mesh.local_devices
     local = asarray(data_callback(sharding.index_of(device, tuple(shape))))
     return make_array_from_process_local_data(sharding, local, tuple(shape))
+
+
+def _once(places: Iterable[Any]) -> list[Any]:
+    return list({str(index): index for index in places}.values())
+
+
+def _put_together(
+    what: str, shape: tuple[int, ...], sharding: NamedSharding, parts: Sequence[tuple[Any, Any]]
+) -> Any:
+    """Return an array of this process, of its parts and their places."""
+    arrays = [(index, np.asarray(part)) for index, part in parts]
+    wanted = sharding.shard_shape(shape)
+    for index, part in arrays:
+        if part.shape != wanted:
+            raise ValueError(
+                f"{what}: the part at {index} of an array of shape {shape} is {wanted} with "
+                f"{sharding.spec} on {sharding.mesh}, got {part.shape}"
+            )
+    whole = np.empty(shape, arrays[0][1].dtype)
+    for index, part in arrays:
+        whole[index] = part
+    return known_at(asarray(whole), sharding)
+
+
+def make_array_from_single_device_arrays(
+    shape: tuple[int, ...], sharding: NamedSharding, arrays: Sequence[Any]
+) -> Any:
+    """Return an array of parts, one from each device of this process, in the mesh's order.
+
+    Args:
+        shape: the shape of the whole.
+        sharding: how it is divided.
+        arrays: the parts.
+
+    Raises:
+        ValueError: there are more or fewer parts than devices, or one has another shape.
+
+    Example:
+        >>> import funtorch as ft
+        >>> rows = ft.NamedSharding(ft.make_mesh((1,), ("i",)), ft.P("i"))
+        >>> ft.make_array_from_single_device_arrays((2,), rows, [ft.numpy.ones(2)])
+        Array([1., 1.], dtype=float32)
+    """
+    shape, places = tuple(shape), sharding.addressable_devices_indices_map(tuple(shape))
+    if len(arrays) != len(places):
+        raise ValueError(
+            f"make_array_from_single_device_arrays: {sharding} has {len(places)} devices here, and "
+            f"there are {len(arrays)} arrays: give one for each, in the order of mesh.devices"
+        )
+    if sharding.mesh.is_multi_process:
+        return make_array_from_process_local_data(sharding, arrays[0], shape)
+    parts = list(zip(places.values(), arrays, strict=True))
+    return _put_together("make_array_from_single_device_arrays", shape, sharding, parts)
 
 
 def gather(x: Any) -> Any:

@@ -13,6 +13,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 __all__ = [
+    "ADVICE_STATIC",
+    "CONCRETE",
     "CheckError",
     "ConcretizationTypeError",
     "DivisionByZeroError",
@@ -270,3 +272,50 @@ def function_name(fun: Any) -> str:
         if code is not None
         else name
     )
+
+
+ADVICE_STATIC = (
+    "If the value is a plain Python number that rarely changes, mark the argument static "
+    "(static_argnums/static_argnames of jit)."
+)
+_ADVICE_BRANCH = (
+    "To choose between values use funtorch.numpy.where; to choose between computations use "
+    "funtorch.lax.cond, "
+    "or lax.while_loop for a loop. " + ADVICE_STATIC
+)
+# What was asked of a traced value, by a word for it: how errors call it, the error, the advice.
+CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
+    "bool": (
+        "a Python bool (as in `if`, `while`, `and`, `not`)",
+        TracerBoolConversionError,
+        _ADVICE_BRANCH,
+    ),
+    "int": (
+        "a Python int",
+        ConcretizationTypeError,
+        "Use x.astype('int32') to convert. " + ADVICE_STATIC,
+    ),
+    "float": (
+        "a Python float",
+        ConcretizationTypeError,
+        "Use x.astype(float) to convert. " + _ADVICE_BRANCH,
+    ),
+    "complex": (
+        "a Python complex",
+        ConcretizationTypeError,
+        "Use x.astype(complex). " + ADVICE_STATIC,
+    ),
+    "index": (
+        "a Python index",
+        TracerIntegerConversionError,
+        "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an "
+        "Array first, funtorch.numpy.asarray(seq)[i]. " + ADVICE_STATIC,
+    ),
+    "array": (
+        "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
+        TracerArrayConversionError,
+        "Build arrays from traced values with funtorch.numpy.array or stack, read a NumPy array "
+        "at traced places by funtorch.numpy.asarray(a)[i], and write into one with "
+        "x.at[i].set(v).",
+    ),
+}

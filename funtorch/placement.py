@@ -34,6 +34,7 @@ __all__ = [
     "delete",
     "device_of",
     "is_deleted",
+    "known_at",
     "largest_arrays",
     "meeting",
     "moved",
@@ -273,6 +274,15 @@ def put(x: Any, device: Device) -> Any:
         with on_gpu(device, "device_put") as xp:
             return DeviceArray(xp.array(x._buffer), x._weak)
     return DeviceArray(moved(x._data, device), x._weak)
+
+
+def known_at(x: Any, sharding: Any) -> Any:
+    """Return an array of the CPU that knows how it is spread over the devices of this process."""
+    if type(x) is not ArrayImpl:
+        return x
+    x = ArrayImpl(x._data, x._weak, x._kind)
+    x._stays = sharding
+    return x
 
 
 def _stays(x: Any) -> bool:

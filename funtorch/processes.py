@@ -176,8 +176,8 @@ class Communicator:
     def allreduce(self, buffer: np.ndarray, operation: str = "sum") -> np.ndarray:
         """Replace a contiguous array by the sum (max, min) of all processes' ones; return it.
 
-        float16 and bfloat16 are summed in float32 and rounded once; integers wrap around. A nan is the largest number,
-        and the smallest.
+        float16 and bfloat16 are summed in float32 and rounded once; integers wrap around. A nan is
+        the largest number, and the smallest.
 
         Raises:
             ValueError: the array is not contiguous or cannot be written, or there is no such
@@ -188,15 +188,18 @@ class Communicator:
             _refuse(buffer, operation)
         if self.comm is None or not buffer.size:
             return buffer
-        if buffer.dtype in WIDER:
-            np.copyto(buffer, self.allreduce(_widened(buffer), operation), "unsafe")
+        found = _reductions.get((buffer.dtype.num, operation))
+        if found is None:
+            found = _reductions[buffer.dtype.num, operation] = _reduction(buffer.dtype, operation)
+        wide, kind, op, in_place = found
+        if wide is not None:
+            np.copyto(buffer, self.allreduce(buffer.astype(wide), operation), "unsafe")
             return buffer
-        kind, op = _type(buffer.dtype), _operation(operation, buffer.dtype)
-        near = hardware.processes.near
-        if operation == "sum" and sums.way("all", buffer.nbytes, self.size, near) == "exchange":
-            sums.summed(self.comm, buffer, kind, op, _mpi())
+        near = hardware.processes.near and operation == "sum"
+        if sums.way("all", buffer.nbytes, self.size, near) == "library":
+            self.comm.Allreduce(in_place, [buffer, kind], op)
         else:
-            self.comm.Allreduce(_mpi().IN_PLACE, [buffer, kind], op)
+            sums.summed(self.comm, buffer, kind, op, _mpi())
         return buffer
 
     def iallreduce(self, buffer: np.ndarray, operation: str = "sum") -> Pending:
@@ -364,10 +367,20 @@ def _operation(name: str, dtype: np.dtype) -> Any:
     chosen = {"max": np.maximum, "min": np.minimum}[name]
 
     def keep(own: Any, other: Any, kind: Any) -> None:
-        pair = [np.frombuffer(memory, dtype) for memory in (own, other)]
-        chosen(*pair, out=pair[1])
+        result = np.frombuffer(other, dtype)
+        chosen(np.frombuffer(own, dtype), result, out=result)
 
     return mpi.Op.Create(keep, commute=True)  # MPI's own say nothing of nans
+
+
+_reductions: dict[tuple[int, str], tuple[Any, ...]] = {}  # by number of a dtype: it hashes fast
+
+
+def _reduction(dtype: np.dtype, operation: str) -> tuple[Any, ...]:
+    """Return what an array is reduced with: a wider dtype or None, and MPI's names."""
+    wide = WIDER.get(dtype)
+    found = np.dtype(wide or dtype)
+    return wide, _type(found), _operation(operation, found), _mpi().IN_PLACE
 
 
 _here: list[Communicator] = []

@@ -7,7 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,12 @@ __all__ = [
     "axes_of",
     "check_spec",
     "current_mesh",
+    "get_abstract_mesh",
+    "get_mesh",
     "make_mesh",
+    "named",
     "set_mesh",
+    "use_mesh",
 ]
 
 Index = tuple[slice, ...]
@@ -37,6 +41,16 @@ class Sharding:
     """How an array is spread over devices: `SingleDeviceSharding` or `NamedSharding`."""
 
     __slots__ = ()
+
+    @property
+    def device_set(self) -> set[Device]:
+        """The devices that hold the array."""
+        raise NotImplementedError
+
+    @property
+    def is_fully_replicated(self) -> bool:
+        """Whether each device has all of the array."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class Mesh:
     Args:
         devices: an array of devices, or the shape of one, which then has the devices at hand.
         axis_names: a name for each of its axes.
-        axis_types: for compatibility.
+        axis_types: for compatibility: kept, as ``axis_types``.
 
     Raises:
         ValueError: names and axes do not fit, or there are not as many devices.
@@ -151,7 +165,7 @@ class Mesh:
         {'data': 1, 'model': 1}
     """
 
-    __slots__ = ("_key", "axis_names", "devices")
+    __slots__ = ("_key", "axis_names", "axis_types", "devices")
 
     def __init__(self, devices: Any, axis_names: Any, axis_types: Any = None) -> None:
         names = (axis_names,) if isinstance(axis_names, str) else tuple(axis_names)
@@ -170,6 +184,13 @@ class Mesh:
         devices.flags.writeable = False
         self.devices: np.ndarray = devices
         self.axis_names: tuple[Hashable, ...] = names
+        given = (axis_types,) * len(names) if isinstance(axis_types, AxisType) else axis_types
+        self.axis_types: tuple[AxisType, ...] = tuple(given or (AxisType.Auto,) * len(names))
+        if len(self.axis_types) != len(names):
+            raise ValueError(
+                f"Mesh: axis_types has {len(self.axis_types)} entries for the {len(names)} axes "
+                f"{names}: give one for each"
+            )
         self._key = names, devices.shape, tuple(devices.flat)
 
     @property
@@ -191,6 +212,11 @@ class Mesh:
     def empty(self) -> bool:
         """Whether there is none."""
         return not self.devices.size
+
+    @property
+    def abstract_mesh(self) -> Mesh:
+        """The mesh itself: names and sizes are all that programs know of it."""
+        return self
 
     @property
     def are_all_axes_explicit(self) -> bool:
@@ -307,7 +333,29 @@ class set_mesh:
         _meshes.stack.pop()
 
 
+def use_mesh(mesh: Mesh) -> Mesh:
+    """Return the context in which a mesh is that of what is given none: the mesh itself."""
+    return mesh
+
+
+def get_mesh() -> Mesh:
+    """Return the mesh of what is given none; one without axes where there is no such."""
+    return current_mesh() or Mesh((), ())
+
+
+def get_abstract_mesh() -> Mesh:
+    """Return the mesh of what is given none, as `get_mesh`."""
+    return get_mesh()
+
+
 # ------------------------------------------------------------------------------------------ specs
+class _Unconstrained:
+    """Stands in a spec where an axis may be divided in any way: it is not."""
+
+    def __repr__(self) -> str:
+        return "UNCONSTRAINED"
+
+
 class PartitionSpec(tuple):
     """Which axes of a mesh the axes of an array are divided along: a name, several, or None each.
 
@@ -321,6 +369,8 @@ class PartitionSpec(tuple):
 
     __slots__ = ()
 
+    UNCONSTRAINED = _Unconstrained()
+
     def __new__(cls, *partitions: Any) -> PartitionSpec:
         return super().__new__(cls, map(_entry, partitions))
 
@@ -329,6 +379,9 @@ class PartitionSpec(tuple):
 
     def __reduce__(self) -> Any:
         return PartitionSpec, tuple(self)
+
+    def __add__(self, other: Any) -> PartitionSpec:  # type: ignore[override]
+        return PartitionSpec(*self, *other)
 
 
 def _entry(p: Any) -> Any:
@@ -348,7 +401,10 @@ def axes_of(spec: PartitionSpec, ndim: int) -> tuple[tuple[Hashable, ...], ...]:
         >>> axes_of(P("x"), 2)
         (('x',), ())
     """
-    found = tuple(() if p is None else p if isinstance(p, tuple) else (p,) for p in spec)
+    found = tuple(
+        p if isinstance(p, tuple) else () if p is None or p is P.UNCONSTRAINED else (p,)
+        for p in spec
+    )
     return found + ((),) * (ndim - len(found))
 
 
@@ -494,5 +550,30 @@ class NamedSharding(Sharding):
             and axes_of(other.spec, ndim) == axes_of(self.spec, ndim)
         )
 
+    def update(self, **changes: Any) -> NamedSharding:
+        """Return a sharding with another ``mesh``, ``spec`` or ``memory_kind``."""
+        return replace(self, **changes)
+
+    def with_memory_kind(self, kind: str) -> NamedSharding:
+        """Return the same sharding in another kind of memory."""
+        return NamedSharding(self.mesh, self.spec, kind)
+
     def __repr__(self) -> str:
         return f"NamedSharding(mesh={self.mesh}, spec={self.spec})"
+
+
+def named(what: str, sharding: Any) -> Any:
+    """Return a sharding for a `PartitionSpec`, on the current mesh; other things as they are.
+
+    Raises:
+        ValueError: there is no current mesh.
+    """
+    if not isinstance(sharding, PartitionSpec):
+        return sharding
+    mesh = current_mesh()
+    if mesh is None:
+        raise ValueError(
+            f"{what}: {sharding} needs a mesh: call it inside of `with funtorch.set_mesh(mesh):`, "
+            "or pass NamedSharding(mesh, spec)"
+        )
+    return NamedSharding(mesh, sharding)

@@ -46,7 +46,10 @@ def way(what: str, size: int, count: int, near: bool) -> str:
     """
     if count == 1 or not near:
         return "library"
-    return next(name for limit, name in _WAYS[what] if size <= limit)
+    for limit, name in _WAYS[what]:
+        if size <= limit:
+            return name
+    raise ValueError(f"no way to sum {size} bytes")
 
 
 def scattered(comm: Any, parts: np.ndarray, out: np.ndarray, kind: Any) -> None:

@@ -96,7 +96,7 @@ def flatten_one_level(tree: Any) -> tuple[Iterable[Any], Any]:
 
     Example:
         >>> flatten_one_level({"a": (1, 2)})
-        (((1, 2),), ('a',))
+        ([(1, 2)], ('a',))
     """
     node = node_of[type(tree)]
     if node is None:

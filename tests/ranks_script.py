@@ -13,7 +13,7 @@ import spmd_cases
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import distributed, hardware, lax
+from funtorch import distributed, hardware, lax, sums
 from funtorch.sharding import Mesh, NamedSharding, P
 
 rank, size = distributed.rank(), distributed.size()
@@ -145,6 +145,40 @@ def dtypes():
                 else:
                     plain = [v.astype("f4") if v.dtype.kind == "V" else v for v in (found, exact)]
                     np.testing.assert_array_equal(*plain, tell)
+
+
+def ways_of_sums():
+    """Each way to sum gives the same, compiled or not: ranks agree in each bit, integers wrap."""
+    c, mesh = distributed.communicator(), distributed.make_mesh((size,), ("i",))
+    before, piece = dict(sums._WAYS), sums.PIECE
+    kinds = (np.float32, np.complex128, np.int8, np.uint16, ml_dtypes.bfloat16)
+    for how in ("library", "exchange"):
+        sums._WAYS.update(dict.fromkeys(before, ((np.inf, how),)))
+        sums.PIECE = 64
+        for k, kind in ((k, kind) for k in (1, 70) for kind in kinds):
+            k += how == "library"  # or else the program of before would run again
+            xs = rng.integers(-150, 150, (size, k)).astype(np.float64)
+            wide = {"c": kind, "i": np.int64, "u": np.int64}.get(np.dtype(kind).kind, np.float32)
+            xs = xs.astype(wide).astype(kind)
+            want = xs.astype(wide).sum(0).astype(kind)
+            np.testing.assert_array_equal(c.allreduce(xs[rank].copy()), want)
+            np.testing.assert_array_equal(c.reduce_scatter(np.stack([xs[rank]] * size)), want)
+            f = ft.shard_map(
+                lambda x: (lax.psum(x, "i"), lax.psum_scatter(lax.broadcast(x[0], (size,)), "i")),
+                mesh=mesh, in_specs=P("i"), out_specs=P(), check_vma=False,
+            )  # fmt: skip
+            total, part = ft.jit(f)(xs)
+            np.testing.assert_array_equal(np.asarray(total)[0], want)
+            np.testing.assert_array_equal(np.asarray(part), want)
+    sums._WAYS.update(before)
+    sums.PIECE = piece
+    flags = np.ones(65, bool)
+    assert c.allreduce(flags, "min").all()
+    x = np.array([np.nan if rank == 0 else 1.0, 2.0])
+    for operation in ("max", "min"):
+        np.testing.assert_array_equal(c.allreduce(x.copy(), operation), [np.nan, 2.0])
+        np.testing.assert_array_equal(c.iallreduce(x.copy(), operation).wait(), [np.nan, 2.0])
+    assert "have no max" in raised(ValueError, lambda: c.allreduce(np.ones(2, complex), "max"))
 
 
 def empty():

@@ -26,6 +26,7 @@ FOLDERS = {
 
 # The longest prefix that fits rules.
 FLOORS = {
+    "funtorch.sums": 0,
     "funtorch.tree": 0,
     "funtorch.treecode": 0,
     "funtorch.treedef": 0,
@@ -36,6 +37,7 @@ FLOORS = {
     "funtorch.errors": 0,
     "funtorch.config": 0,
     "funtorch.dims": 0,
+    "funtorch.contexts": 0,
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
     "funtorch.processes": 0,
@@ -93,6 +95,9 @@ FLOORS = {
     "funtorch.experimental": 5,
     "funtorch.export": 5,
     "funtorch.extend": 5,
+    "funtorch.interpreters": 5,
+    "funtorch.profiler": 5,
+    "funtorch.ref": 5,
     "funtorch.func": 5,
     "funtorch.parallel": 5,
     "funtorch.stages": 5,

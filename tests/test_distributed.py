@@ -166,7 +166,8 @@ MISTAKES = {
     "output names": ({"out_specs": P("q")}, ValueError, "output 0.*names the axis 'q'"),
     "long output": ({"out_specs": P("a", None, None)}, ValueError, "has 2 axes"),
     "mesh is none": ({"mesh": 3}, TypeError, "mesh is a funtorch.Mesh, got 3"),
-    "some axes": ({"axis_names": {"a"}}, NotImplementedError, "name all of them"),
+    "other axes": ({"axis_names": {"b"}}, ValueError, r"names 'a', which is not in axis_names"),
+    "no such axes": ({"axis_names": {"q"}}, ValueError, "axis_names has 'q', and the axes of the"),
 }
 
 
@@ -210,6 +211,88 @@ def test_shardings(four):
     assert hash(four) == hash(Mesh((2, 2), ("a", "b")))
 
 
+def test_arrays_know_their_sharding(four):
+    x = np.arange(16.0).reshape(8, 2)
+    for spec, shape, copies in ((P("a"), (4, 2), 2), (P("a", "b"), (4, 1), 1), (P(), (8, 2), 4)):
+        sharding = NamedSharding(four, spec)
+        y = ft.device_put(x, sharding)
+        assert y.sharding == y.device == sharding
+        assert y.committed
+        assert y.is_fully_addressable
+        assert y.is_fully_replicated is (spec == P())
+        assert len(y.devices()) == len(y.addressable_shards) == len(y.global_shards) == 4
+        assert max(s.replica_id for s in y.addressable_shards) == copies - 1
+        for k, s in enumerate(y.addressable_shards):
+            assert s.data.shape == shape
+            assert s.data.devices() == {s.device} == {ft.devices("cpu")[k]}
+            np.testing.assert_array_equal(s.data, x[s.index])
+            np.testing.assert_array_equal(y.addressable_data(k), s.data)
+        parts = [s.data for s in y.addressable_shards]
+        again = ft.make_array_from_single_device_arrays((8, 2), sharding, parts)
+        called = ft.make_array_from_callback((8, 2), sharding, lambda index: x[index])
+        for z in (again, called):
+            assert z.sharding == sharding
+            np.testing.assert_array_equal(z, x)
+    with pytest.raises(IndexError, match="4 parts, from index 0; got 4"):
+        y.addressable_data(4)
+    with pytest.raises(ValueError, match="4 devices here, and there are 1 arrays"):
+        ft.make_array_from_single_device_arrays((8, 2), sharding, parts[:1])
+    assert ft.device_put(x, ft.devices("cpu")[3]).devices() == {ft.devices("cpu")[3]}
+    assert ft.numpy.ones((4, 2), device=NamedSharding(four, P("a"))).sharding.spec == P("a")
+    tree = ft.device_put([x, x], [NamedSharding(four, P("b")), None])
+    assert tree[0].sharding.spec == P("b")
+    mapped = ft.shard_map(lambda v: v, mesh=four, in_specs=P("a"), out_specs=P("a"))(x)
+    assert mapped.sharding == NamedSharding(four, P("a"))
+
+
+def test_shardings_of_jit(four):
+    rows, columns = NamedSharding(four, P("a")), NamedSharding(four, P(None, "b"))
+    x = np.arange(8.0).reshape(4, 2)
+    f = ft.jit(
+        lambda n, v, w: (v * n, {"w": w + 1}),
+        static_argnums=0,
+        in_shardings=(rows, None),
+        out_shardings=(columns, rows),
+    )
+    for _ in range(2):
+        a, b = f(3, x, x)
+        assert (a.sharding, b["w"].sharding) == (columns, rows)
+        np.testing.assert_array_equal(a, x * 3)
+    np.testing.assert_array_equal(ft.grad(lambda v: f(3, v, x)[0].sum())(x), np.full((4, 2), 3.0))
+    assert f.lower(3, x, x).compile()(x, x)[0].shape == (4, 2)
+    with pytest.raises(ValueError, match=r"in_shardings: axis 0 of shape .3, 2. must be"):
+        f(3, x[:3], x)
+    with pytest.raises(ValueError, match="w came by keyword: pass all of them by position"):
+        f(3, x, w=x)
+    with pytest.raises(ValueError, match="needs a mesh: call it inside of"):
+        lax.with_sharding_constraint(x, P("a"))
+    with ft.set_mesh(four):
+        assert lax.with_sharding_constraint(x, P("a")).sharding == rows
+        double = ft.jit(lambda v: lax.with_sharding_constraint(v * 2, P("a", P.UNCONSTRAINED)))
+        np.testing.assert_array_equal(double(x), x * 2)
+        assert ft.device_put(x, P("a")).sharding == rows
+        assert ft.sharding.get_mesh() == four
+
+
+def test_shard_map_over_some_axes(four):
+    x, w = np.arange(16.0).reshape(4, 4), np.arange(8.0).reshape(4, 2)
+
+    def f(x, w):  # along "b" arrays are whole
+        assert x.shape == (2, 4)
+        return lax.psum(x @ w, "a") / lax.axis_size("a")
+
+    g = ft.shard_map(f, mesh=four, in_specs=(P("a"), P()), out_specs=P(), axis_names={"a"})
+    want = (x @ w).reshape(2, 2, 2).mean(0)
+    np.testing.assert_allclose(g(x, w), want)
+    np.testing.assert_allclose(ft.jit(g)(ft.device_put(x, NamedSharding(four, P("b"))), w), want)
+    slope = ft.grad(lambda w: g(x, w).sum())(w)
+    np.testing.assert_allclose(slope, np.broadcast_to(x.sum(0)[:, None] / 2, (4, 2)))
+    with pytest.raises(NameError, match="no axis named 'b'"):
+        ft.shard_map(
+            lambda v: lax.psum(v, "b"), mesh=four, in_specs=P(), out_specs=P(), axis_names={"a"}
+        )(x)
+
+
 # ------------------------------------------------------------------------------ before there is MPI
 def test_missing_mpi_names_the_extra(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
@@ -237,7 +320,7 @@ def test_differences_of_programs_are_named():
 
 
 # -------------------------------------------------------------------------------------- among ranks
-CHECKS = "cases,communicator,arrays,dtypes,empty,maps,closures,overlap,mistakes"
+CHECKS = "cases,communicator,ways_of_sums,arrays,dtypes,empty,maps,closures,overlap,mistakes"
 
 
 @needs_mpi

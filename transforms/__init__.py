@@ -24,6 +24,7 @@ from .collectives import (
     pswapaxes,
     pvary,
 )
+from .constraints import with_sharding_constraint
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .harvest import plant, reap, sow
@@ -99,6 +100,7 @@ __all__ = [
     "remat",
     "scan",
     "shard_map",
+    "with_sharding_constraint",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",

@@ -28,6 +28,7 @@ from funtorch.treecode import MISMATCH, extractor
 from ..backends import Explanation, clear_disk, pool
 from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
+from .constraints import Shardings
 from .dynamic import Sizes
 from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
@@ -510,9 +511,23 @@ class Jitted:
         return len(self._programs)
 
 
+class _Divided(Jitted):
+    """A compiled function whose arguments and results are divided over a mesh as the user says."""
+
+    def __init__(self, fun: Callable[..., Any], shardings: Shardings, *given: Any) -> None:
+        super().__init__(fun, *given)
+        self._fun = functools.wraps(fun)(shardings.around(fun))
+        self._shardings = shardings
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._shardings.results(super().__call__(*args, **kwargs))
+
+
 def jit(
     fun: Callable[..., Any] | None = None,
     *,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
     static_argnums: int | Sequence[int] | None = None,
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
@@ -530,6 +545,8 @@ def jit(
 
     Args:
         fun: a pure function of arrays or pytrees of arrays. Without it, a decorator is returned.
+        in_shardings, out_shardings: how arguments (by position, without static ones) and results
+            are divided over a mesh, as `funtorch.lax.with_sharding_constraint` takes it.
         static_argnums, static_argnames: arguments that stay Python values; they must be hashable,
             and each new value compiles again.
         donate_argnums, donate_argnames: arguments whose buffers the program may overwrite with
@@ -569,6 +586,8 @@ def jit(
     if fun is None:
         return functools.partial(
             jit,
+            in_shardings=in_shardings,
+            out_shardings=out_shardings,
             static_argnums=static_argnums,
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
@@ -597,7 +616,11 @@ def jit(
             "arrays have buffers to donate"
         )
     place = places[0] if places and places[0] != CPU else None
-    return Jitted(fun, nums, names, donate_nums, donate_names, memory_budget, dynamic_axes, place)
+    given = (nums, names, donate_nums, donate_names, memory_budget, dynamic_axes, place)
+    if in_shardings is None and out_shardings is None:
+        return Jitted(fun, *given)
+    shardings = Shardings(function_name(fun), in_shardings, out_shardings, nums)
+    return _Divided(fun, shardings, *given)
 
 
 def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:

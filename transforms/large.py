@@ -16,6 +16,7 @@ import numpy as np
 from funtorch.config import config
 from funtorch.core import Eval, primitives
 from funtorch.numpy.direct import LARGE
+from funtorch.numpy.scalars import ScalarType
 
 from ..backends.coverage import ELEMENTWISE
 from .jit import Jitted
@@ -50,11 +51,12 @@ def _jitted(
     return Jitted(function, nums, names, (), frozenset())
 
 
-_STATIC = (int, str, tuple, type(None), type, np.dtype)
+_STATIC = (int, str, tuple, type(None), type, np.dtype, ScalarType)
 
 
 def _compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    if config.disable_jit or in_body():
+    lists = any(isinstance(x, list) for x in (*args, *kwargs.values()))
+    if lists or config.disable_jit or in_body():
         return NotImplemented
     nums = tuple([k for k, x in enumerate(args) if isinstance(x, _STATIC)])
     names = frozenset([k for k, x in kwargs.items() if isinstance(x, _STATIC)])

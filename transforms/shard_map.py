@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
 from funtorch import arraytree as tree
@@ -21,9 +21,11 @@ from funtorch.ops import shape as shapes
 from funtorch.ops.elementwise import mul
 from funtorch.ops.families import full_like, spread
 from funtorch.ops.shape import reshape, transpose
+from funtorch.placement import known_at
 from funtorch.processes import world
 from funtorch.sharding import (
     Mesh,
+    NamedSharding,
     PartitionSpec,
     axes_of,
     check_names,
@@ -301,12 +303,13 @@ def shard_map(
             tuple of arguments. An axis of the mesh that a spec does not name gets all of it.
         out_specs: how the parts of results are put together. Along axes that it does not name,
             they must be the same.
-        axis_names: names of the mesh's axes, which must be all of them.
+        axis_names: the axes of the mesh that collectives and specs may name; along the others,
+            arrays are whole. None or empty: all.
         check_vma: whether to check that, and to take derivatives inside of ``f`` with respect to
             what is the same on several devices as those of all their results: see
             docs/distributed.md.
         check_rep: an older name of ``check_vma``.
-        auto: for compatibility; empty.
+        auto: an older way to say it: the axes of the mesh that are not in ``axis_names``.
 
     Returns:
         A function of whole arrays. Among several processes, results that are divided are arrays
@@ -349,15 +352,17 @@ def shard_map(
     @boundary
     @functools.wraps(f)
     def mapped(*args: Any) -> Any:
-        over = _mesh_of(what, mesh, axis_names, auto)
+        over, names, others = _mesh_of(what, mesh, axis_names, auto)
         leaves, treedef = tree.flatten(args)
         arrays = as_arrays(leaves, "argument", f)
         ins = _specs(f"{what}: in_specs", in_specs, args)
+        _check_mapped(f"{what}: in_specs", ins, names, others)
         for k, (spec, x) in enumerate(zip(ins, arrays, strict=True)):
             check_spec(f"{what}: {_place(args, k)}", over, spec, x.shape)
-        jaxpr, out_tree = _staged(f, treedef, arrays, over, ins, check)
+        jaxpr, out_tree = _staged(f, treedef, arrays, over, ins, check, names)
         shown = out_tree.unflatten(jaxpr.outvars)
         outs = _specs(f"{what}: out_specs", out_specs, shown)
+        _check_mapped(f"{what}: out_specs", outs, names, others)
         _check_outputs(what, jaxpr, over, ins, outs, check)
         in_all = [*[PartitionSpec()] * len(jaxpr.consts), *ins]
         operands = [*jaxpr.consts, *arrays]
@@ -371,12 +376,17 @@ def shard_map(
             )
         else:
             results = _in_lanes(jaxpr.hoisted(), operands, over, in_all, outs)
+            shardings = [NamedSharding(over, spec) for spec in outs]
+            results = [known_at(x, s) for x, s in zip(results, shardings, strict=True)]
         return out_tree.unflatten(results)
 
     return mapped
 
 
-def _mesh_of(what: str, mesh: Mesh | None, axis_names: Any, auto: Any) -> Mesh:
+def _mesh_of(
+    what: str, mesh: Mesh | None, axis_names: Any, auto: Any
+) -> tuple[Mesh, frozenset[Hashable], frozenset[Hashable]]:
+    """Return the mesh to run on, and the names of its axes that are mapped, and of the others."""
     world()
     mesh = current_mesh() if mesh is None else mesh
     if mesh is None:
@@ -384,14 +394,35 @@ def _mesh_of(what: str, mesh: Mesh | None, axis_names: Any, auto: Any) -> Mesh:
     if not isinstance(mesh, Mesh):
         raise TypeError(f"{what}: mesh is a funtorch.Mesh, got {mesh!r:.60}")
     check_mesh(what, mesh)
-    names = frozenset(axis_names or mesh.axis_names) - frozenset(auto)
-    if names != frozenset(mesh.axis_names):
-        raise NotImplementedError(
-            f"{what}: all axes of the mesh, {mesh.axis_names}, are mapped, got axis_names="
-            f"{sorted(map(str, names))}: name all of them; specs that do not name an axis get all "
-            "of the array there"
+    given = (axis_names,) if isinstance(axis_names, str) else axis_names
+    names = frozenset(given or mesh.axis_names) - frozenset(auto)
+    unknown = [n for n in (*names, *auto) if n not in mesh.axis_names]
+    if unknown:
+        raise ValueError(
+            f"{what}: axis_names has {', '.join(map(repr, unknown))}, and the axes of the mesh are "
+            f"{', '.join(map(repr, mesh.axis_names))}"
         )
-    return mesh
+    others = frozenset(mesh.axis_names) - names
+    if mesh.is_multi_process or not others:
+        return mesh, names, others
+    kept = tuple(slice(None) if n in names else 0 for n in mesh.axis_names)
+    over = Mesh(mesh.devices[kept], [n for n in mesh.axis_names if n in names])
+    return over, names, others
+
+
+def _check_mapped(
+    what: str,
+    specs: Sequence[PartitionSpec],
+    names: frozenset[Hashable],
+    others: frozenset[Hashable],
+) -> None:
+    for spec in specs:
+        other = [n for group in axes_of(spec, 0) for n in group if n in others]
+        if other:
+            raise ValueError(
+                f"{what}: {spec} names {other[0]!r}, which is not in axis_names "
+                f"{sorted(map(str, names))}: along other axes arrays are whole"
+            )
 
 
 def _specs(what: str, specs: Any, values: Any) -> list[PartitionSpec]:
@@ -420,9 +451,16 @@ def _place(args: Any, k: int) -> str:
 
 
 def _staged(
-    f: Callable[..., Any], treedef: Any, arrays: Sequence[Any], mesh: Mesh, specs: Any, check: bool
+    f: Callable[..., Any],
+    treedef: Any,
+    arrays: Sequence[Any],
+    mesh: Mesh,
+    specs: Any,
+    check: bool,
+    names: Collection[Hashable],
 ) -> tuple[Jaxpr, Any]:
     """Record what one device does."""
+    sizes = {name: n for name, n in mesh.shape.items() if name in names}
     avals = [local_aval(x.aval, mesh, s) for x, s in zip(arrays, specs, strict=True)]
     inputs = [frozenset(n for names in axes_of(s, 0) for n in names) for s in specs]
     store: list[Any] = []
@@ -433,9 +471,9 @@ def _staged(
         return as_arrays(outs, "output", f)
 
     before = len(_state.axes)
-    _state.axes.extend(mesh.shape.items())
+    _state.axes.extend(sizes.items())
     try:
-        with inside(Body(mesh.shape, inputs) if check else None):
+        with inside(Body(sizes, inputs) if check else None):
             jaxpr = stage(flat, avals, function_name(f))
     finally:
         del _state.axes[before:]
@@ -562,7 +600,7 @@ def _on_own(f: Callable[..., Any], fun: Any, mesh: Mesh) -> Callable[..., Any]:
 
         flat = tree.structure(tuple(leaves))
         own = [PartitionSpec()] * len(arrays)
-        jaxpr, out_tree = _staged(call, flat, arrays, mesh, own, False)
+        jaxpr, out_tree = _staged(call, flat, arrays, mesh, own, False, mesh.axis_names)
         results = shard_map_p.bind(
             *jaxpr.consts,
             *arrays,

@@ -96,7 +96,6 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
         printer.do(f"store i32 {narrow}, ptr {pointers[0]}, align 4")
         return None
     x, out = pointers
-    aval = eqn.invars[0].aval
     comm = f"i64 {_handle(printer, f'comm_{_spelt(ranks)}')}"
     if name == "ppermute":
         return _permuted(printer, eqn, x, out, comm)

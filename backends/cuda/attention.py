@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,8 +26,10 @@ from funtorch.ops.attention import LOWEST, wide_of
 
 from ..scalars.elements import TYPES
 from ..scalars.scalar import scalar
+from .attending import as_attending
 from .code import CudaCode, KernelLaunch
-from .memory import from_memory, memory_type, to_memory
+from .memory import from_memory, memory_type
+from .mma import HEAD, function, narrowing, widening
 from .schedules import BYTES, THREADS
 from .spelling import CudaBlock, literal, operand
 
@@ -140,23 +142,14 @@ class Writer:
     def _declare(self) -> None:
         """Write the functions that load, store and raise numbers."""
         dtype, wide = self.z.dtype, wide_of(self.z.dtype)
-        head = "static __device__ __forceinline__"
-        b = CudaBlock()
-        out = operand(from_memory(b, ["x"], dtype), self.real)
-        self._function(f"{head} {self.real} {self.name}_wide({self.kind} x)", b, out)
-        b = CudaBlock()
-        b.declared = self.declared
-        (out,) = to_memory(b, "x", dtype)
-        self._function(f"{head} {self.kind} {self.name}_narrow({self.real} x)", b, out)
-        b = CudaBlock()
-        b.declared = self.declared
-        out = operand(scalar(b, "exp_of_negative", ["x"], [wide], None), self.real)
-        self._function(f"{head} {self.real} {self.name}_exp({self.real} x)", b, out)
+        self.texts.append(widening(self.name, dtype, wide))
+        self.texts.append(narrowing(self.name, dtype, wide, self.declared))
 
-    def _function(self, head: str, b: CudaBlock, out: str) -> None:
-        self.declared.update(b.declared)
-        lines = "\n".join(b.lines)
-        self.texts.append(f"{head} {{\n{lines}\n  return {out};\n}}")
+        def raised(b: CudaBlock) -> str:
+            return operand(scalar(b, "exp_of_negative", ["x"], [wide], None), self.real)
+
+        head = f"{HEAD} {self.real} {self.name}_exp({self.real} x)"
+        self.texts.append(function(head, raised, self.declared))
 
     def launch(
         self, suffix: str, body: str, blocks: int, shared: int, threads: int = THREADS
@@ -167,8 +160,9 @@ class Writer:
         self.texts.append(f"{head}({given}, GLOBAL(u8) scratch) {{\n{body}\n}}")
         self.launches.append(KernelLaunch(name, (blocks, 1, 1), threads, shared))
 
-    def code(self, scratch: int = 0) -> CudaCode:
-        return CudaCode("\n\n".join(self.texts), tuple(self.launches), scratch, self.declared)
+    def code(self, scratch: int = 0, prepared: Sequence[KernelLaunch] = ()) -> CudaCode:
+        text, launches = "\n\n".join(self.texts), tuple(self.launches)
+        return CudaCode(text, launches, scratch, self.declared, tuple(prepared))
 
     # ---------------------------------------------------------------- pieces of kernels
     def begin(self) -> str:
@@ -566,17 +560,35 @@ def printed(eqn: Eqn, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode
         w.kinds[buffer] = "const " + memory_type(dtype)
     if not backward:
         w.kinds[first:] = [w.kind, w.real, w.real]
+        prepared = _prepared(w, eqn)
         pieces.forward(w)
-        return w.code()
+        return w.code(0, prepared)
     w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
     w.kinds[first:] = [w.kind] * (count - first)
     target = {n: first + k for k, n in enumerate(eqn.params["of"])}
+    prepared = _prepared(w, eqn)
     _mean_of_rows(w)
     if 0 in target:
         pieces.of_queries(w, target[0])
     if 1 in target or 2 in target:
         pieces.of_keys(w, target.get(1), target.get(2))
-    return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64)
+    return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64, prepared)
+
+
+def _prepared(w: Writer, eqn: Eqn) -> list[KernelLaunch]:
+    """Print what comes before cuDNN, which has one number for what a softmax subtracted and
+    divided by: forward it is subtracted, and 1 divides; backward it is left in scratch."""
+    if as_attending(eqn) is None:
+        return []
+    out, rows = 3 + len(w.z.extras), w.z.heads * w.z.queries
+    text = f"b{out + 2}[at] = 1;"
+    if eqn.prim.name == "attention_grad":
+        text = f"means[at] = b{out + 1}[at] + logf(b{out + 2}[at]);"
+    head = means_of(w) if eqn.prim.name == "attention_grad" else ""
+    body = f"""{head}  const int at = blockIdx.x * {THREADS} + threadIdx.x;
+  if (at < {rows}) {text}"""
+    w.launch("_sums", body, -(-rows // THREADS), 0)
+    return [w.launches.pop()]
 
 
 def print_attention(eqn: Eqn, name: str) -> CudaCode:

@@ -222,6 +222,7 @@ from funtorch.transforms import (
     scan,
     switch,
     while_loop,
+    with_sharding_constraint,
 )
 
 __all__ = [
@@ -428,6 +429,7 @@ __all__ = [
     "transpose",
     "unstack",
     "while_loop",
+    "with_sharding_constraint",
     "zeros_like_array",
     "zeta",
 ]

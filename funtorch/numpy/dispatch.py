@@ -164,6 +164,9 @@ def binary(
     def operator_general(x: Any, y: Any) -> Any:
         if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
             return general(x, y)
+        for given, other in ((x, y), (y, x)):  # an object that has an array
+            if hasattr(type(other), "__jax_array__") and isinstance(given, OPERANDS):
+                return general(x, y)
         return NotImplemented
 
     def make(fallback: Callable[..., Any]) -> Any:

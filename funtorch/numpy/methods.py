@@ -7,6 +7,7 @@ and NumPy values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,8 +28,8 @@ from funtorch.numpy import (
     sorting,
 )
 from funtorch.numpy.promotion import SCALARS, describe
-from funtorch.placement import DeviceArray, delete, device_of, is_deleted, put
-from funtorch.sharding import Shard, SingleDeviceSharding
+from funtorch.placement import DeviceArray, delete, device_of, is_deleted, known_at, put
+from funtorch.sharding import NamedSharding, Shard, Sharding, SingleDeviceSharding
 
 __all__: list[str] = []
 
@@ -284,21 +285,27 @@ def _shallow(self: Any, memo: Any = None) -> Any:
 _ON_CPU = SingleDeviceSharding(CPU)
 
 
-def _device(self: Any) -> Device:
-    """The device that holds the array; of a traced array, the CPU or that of its value."""
+def _device(self: Any) -> Any:
+    """The device that holds the array, or its sharding over several; of a traced array, the CPU or
+    that of its value."""
     known = self.concrete() if isinstance(self, Tracer) else self
+    place = getattr(known, "_stays", None)
+    if isinstance(place, Sharding):
+        return place.device if isinstance(place, SingleDeviceSharding) else place
     return CPU if known is None else device_of(known)
 
 
-def _sharding(self: Any) -> SingleDeviceSharding:
-    """The one device that holds the array."""
+def _sharding(self: Any) -> Sharding:
+    """The devices that hold the array, and how it is spread over them."""
     device = self.device
+    if isinstance(device, Sharding):
+        return device
     return _ON_CPU if device == CPU else SingleDeviceSharding(device)
 
 
 def _committed(self: Any) -> bool:
     """Whether the array stays where it is when it meets arrays on another device."""
-    return type(self) is DeviceArray or getattr(self, "_stays", False)
+    return type(self) is DeviceArray or bool(getattr(self, "_stays", False))
 
 
 def _to(self: Any, place: Any) -> Any:
@@ -316,7 +323,7 @@ def _copy_to_host_async(self: Any) -> None:
 
 def _devices(self: Any) -> set[Device]:
     """Return the set of devices that hold the array."""
-    return {self.device}
+    return _sharding(self).device_set
 
 
 def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
@@ -333,15 +340,27 @@ def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
 
 
 def _addressable_data(self: Any, index: int) -> Any:
-    """Return the part of the array on a device of this process: all of it, of index 0."""
-    if index not in (0, -1):
-        raise IndexError(f"addressable_data: the array has one part, of index 0; got {index}")
-    return self
+    """Return the part of the array on a device of this process, by number."""
+    parts = _shards(self)
+    if not -len(parts) <= index < len(parts):
+        has = "one part, of index 0" if len(parts) == 1 else f"{len(parts)} parts, from index 0"
+        raise IndexError(f"addressable_data: the array has {has}; got {index}")
+    return parts[index].data
 
 
 def _shards(self: Any) -> list[Shard]:
-    """The parts of the array: all of it on one device."""
-    return [Shard(self.device, (slice(None),) * self.ndim, self)]
+    """The parts of the array, one on each device."""
+    sharding = _sharding(self)
+    if isinstance(sharding, SingleDeviceSharding):
+        return [Shard(sharding.device, (slice(None),) * self.ndim, self)]
+    assert isinstance(sharding, NamedSharding)
+    found: list[Shard] = []
+    copies: Counter[str] = Counter()
+    for device, index in sharding.devices_indices_map(self.shape).items():
+        part = known_at(self[index], SingleDeviceSharding(device))
+        found.append(Shard(device, index, part, copies[str(index)]))
+        copies[str(index)] += 1
+    return found
 
 
 def _pointer(self: Any) -> int:
@@ -451,7 +470,7 @@ _PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "device": _device,
     "sharding": _sharding,
     "is_fully_addressable": lambda self: True,
-    "is_fully_replicated": lambda self: True,
+    "is_fully_replicated": lambda self: _sharding(self).is_fully_replicated,
     "committed": _committed,
     "addressable_shards": _shards,
     "global_shards": _shards,

@@ -42,7 +42,8 @@ from funtorch.core import (
 from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
 from funtorch.ops.families import broadcast_in_dim
-from funtorch.placement import DeviceArray, Placed, placed, put
+from funtorch.placement import DeviceArray, Placed, known_at, placed, put
+from funtorch.sharding import NamedSharding, check_spec, named
 
 __all__ = [
     "array",
@@ -157,6 +158,8 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         return out
     if reading_lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
         return asarray(x)
+    if hasattr(type(x), "__jax_array__"):
+        return to_array(x.__jax_array__(), function, argument)
     text = (
         f"{function}: argument {argument} must be an array or a number, got {type(x).__name__}; "
         "convert it with funtorch.numpy.asarray first"
@@ -175,6 +178,11 @@ def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: 
     Raises:
         ValueError: there is no such device.
     """
+    device = named(function.__name__, device)
+    if isinstance(device, NamedSharding) and not device.mesh.is_multi_process:
+        out = function(*args, **options)
+        check_spec(function.__name__, device.mesh, device.spec, out.shape)
+        return known_at(out, device)
     place = find(device, function.__name__)
     trace = eval_trace if type(_state.trace) is Placed else _state.trace
     with use_trace(trace if place == CPU else Placed(place)):
@@ -274,7 +282,7 @@ def _leaves_and_kinds(x: Any) -> tuple[Sequence[Any], set[type]]:
 
 def _from_sequence(x: Any, dtype: Any) -> Any:
     leaves, kinds = _leaves_and_kinds(x)
-    if any(issubclass(kind, Array) for kind in kinds):
+    if any(issubclass(kind, Array) or hasattr(kind, "__jax_array__") for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:
         return ArrayImpl(np.array(x, dtype))
@@ -303,7 +311,7 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_weak(x: Any) -> tuple[Any, bool]:
-    aval = aval_of(x)
+    aval = aval_of(x.__jax_array__() if hasattr(type(x), "__jax_array__") else x)
     return dtypes.canonical(aval.dtype), aval.weak_type
 
 
@@ -437,6 +445,8 @@ def asarray(
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
     known = isinstance(a, np.ndarray)
+    if not known and hasattr(type(a), "__jax_array__"):
+        return asarray(a.__jax_array__(), dtype)
     if not known and dtype is None and hasattr(type(a), "move_parts"):
         return a  # made of arrays, as keys are
     if not known and hasattr(a, "__cuda_array_interface__"):
