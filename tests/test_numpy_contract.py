@@ -160,6 +160,13 @@ def test_values():
     assert jnp.einsum_path("ij,jk", A, A.T)[0] == [(0, 1)]
 
 
+def test_transforms_of_integers_have_the_default_precision():
+    assert jnp.fft.fft(jnp.arange(4)).dtype == np.complex64
+    with ft.enable_x64(True):
+        assert jnp.fft.fft(jnp.arange(4)).dtype == np.complex128
+        assert jnp.fft.fft(jnp.ones(4, "float32")).dtype == np.complex64
+
+
 def test_written_files(tmp_path):
     V.tofile(tmp_path / "v")
     assert jnp.fromfile(tmp_path / "v", "float32").tolist() == V.tolist()

@@ -91,7 +91,8 @@ def _prepare(function: str, kind: str, a: Any) -> Any:
             f"{function}: argument a must be real, got {describe(x)}; take its real part, or use "
             "a transform of complex arrays (fft, fftn)"
         )
-    wide = dtypes.promote_types(x.dtype, dtypes.float32)  # halves and integers become float32
+    # Integers become the default float, halves float32.
+    wide = dtypes.promote_types(dtypes.to_inexact(x.dtype), dtypes.float32)
     dtype = wide if kind == "rfft" else dtypes.complex_dtype(wide)
     return convert(x, dtype, False)
 
@@ -451,7 +452,7 @@ def _samples(function: str, n: Any, d: Any) -> int:
             raise ValueError(f"{function}: {name} must be a single number, got {value!r:.80}")
     if isinstance(n, (float, np.floating)) and n == int(n):
         n = int(n)
-    return static_int(n, f"{function}: n")
+    return _count(function, n)
 
 
 def _count(function: str, n: Any) -> int:
