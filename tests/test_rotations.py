@@ -68,7 +68,7 @@ def test_transforms_take_rotations():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="must have 1 to 3 letters.*got 'xYz'"):
+    with pytest.raises(ValueError, match=r"must have 1 to 3 letters.*got 'xYz'"):
         Rotation.from_euler("xYz", V)
     with pytest.raises(ValueError, match="consecutive axes must differ, got 'xxy'"):
         Rotation.from_euler("xxy", V)

@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def _axes(seq: str) -> tuple[list[int], bool]:
             "a sequence of axes must have 1 to 3 letters, all of xyz (fixed axes) or all of XYZ "
             f"(axes that turn with the body), got {seq!r}"
         )
-    if any(a == b for a, b in zip(seq, seq[1:], strict=False)):
+    if any(a == b for a, b in itertools.pairwise(seq)):
         raise ValueError(f"consecutive axes must differ, got {seq!r}")
     return ["xyz".index(c) for c in seq.lower()], seq.isupper()
 
