@@ -79,7 +79,7 @@ def bcoo_broadcast_in_dim(
 ) -> BCOO:
     """Return a sparse array with new and grown axes, as `lax.broadcast_in_dim` does.
 
-    New axes beside the batch axes are batch axes, those beside the dense ones dense.
+    New axes in front are batch axes, those behind dense ones if there are any, else sparse.
 
     Args:
         mat: the array.
@@ -105,7 +105,8 @@ def bcoo_broadcast_in_dim(
     if n_batch == mat.ndim - n_dense:
         first = last = dims[n_batch - 1] + 1 if n_batch else (dims[0] if dims else len(shape))
     else:
-        first, last = dims[n_batch], dims[n_batch + n_sparse - 1] + 1
+        first = dims[n_batch]
+        last = dims[n_batch + n_sparse - 1] + 1 if n_dense else len(shape)
     if n_batch == 0:
         first = min(first, dims[0]) if n_sparse else first
         # Axes in front of the sparse ones become batch axes.

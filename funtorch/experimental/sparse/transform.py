@@ -159,8 +159,6 @@ def _reduce_sum(prim: Any, x: BCOO, *, axes: tuple[int, ...]) -> Any:
 
 def _reshape(prim: Any, x: BCOO, *, shape: tuple[int, ...]) -> BCOO:
     """Reshape; what only adds or drops axes of size 1 keeps the kinds of all others."""
-    if not x.n_dense:
-        return bcoo_reshape(x, new_sizes=shape)
     kept = [d for d, n in enumerate(x.shape) if n != 1]
     dims = [d for d, n in enumerate(shape) if n != 1]
     if [x.shape[d] for d in kept] != [shape[d] for d in dims]:
