@@ -20,6 +20,7 @@ __all__ = [
     "DivisionByZeroError",
     "FailedCheckError",
     "FunTorchError",
+    "IndexKindError",
     "JAXIndexError",
     "JAXTypeError",
     "JaxprTypeError",
@@ -57,6 +58,10 @@ class JAXIndexError(FunTorchError, IndexError):
     """A traced array indexes where only a value can; base of what says which."""
 
 
+class IndexKindError(FunTorchError, IndexError, TypeError):
+    """What can be no index was used as one: NumPy raises IndexError then, and JAX TypeError."""
+
+
 class ConcretizationTypeError(JAXTypeError):
     """A transform needed the value of a traced array, which is not known while tracing."""
 
@@ -73,7 +78,7 @@ class TracerIntegerConversionError(JAXTypeError):
     """A traced array was used as a Python integer."""
 
 
-class UnexpectedTracerError(FunTorchError, RuntimeError):
+class UnexpectedTracerError(JAXTypeError, RuntimeError):
     """A traced array was used after the transform that made it had ended."""
 
 

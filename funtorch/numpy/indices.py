@@ -10,7 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, escaped_tracer
-from funtorch.errors import NonConcreteBooleanIndexError
+from funtorch.errors import IndexKindError, NonConcreteBooleanIndexError
 from funtorch.numpy import elementwise
 from funtorch.numpy.promotion import asarray, broadcast, convert, describe
 
@@ -79,11 +79,13 @@ def _item(item: Any) -> list[Any]:
             return _mask(item)
         if dtypes.is_integer(item.dtype):
             return [item]
-        raise IndexError(f"arrays used as indices must be integers or bool, got {describe(item)}")
+        raise IndexKindError(
+            f"arrays used as indices must be integers or bool, got {describe(item)}"
+        )
     try:
         return [operator.index(item)]
     except TypeError:
-        raise IndexError(
+        raise IndexKindError(
             f"an index must be an int, slice, None, Ellipsis, or an integer or bool array, got "
             f"{type(item).__name__}: {item!r:.80}"
         ) from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
@@ -105,7 +106,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or not known or x.size % known:
-            raise ValueError(
+            raise MismatchError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
             )
         sizes = tuple(x.size // known if n == -1 else n for n in sizes)
@@ -113,7 +114,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         return x
     total = math.prod(sizes)
     if any(n < 0 for n in sizes) or total != x.size:
-        raise ValueError(
+        raise MismatchError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
             f"{total}"
         )
