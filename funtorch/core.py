@@ -304,7 +304,7 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             return self.elsewhere(prim, args, params)
-        if prim.large and _state.trace is eval_trace and max([x.size for x in data]) >= prim.large:
+        if prim.large and self is eval_trace and max([x.size for x in data]) >= prim.large:
             done = self.compiled(prim.bind, args, params)
             if done is not NotImplemented:
                 return done
@@ -342,10 +342,7 @@ class Eval(Trace):
 
     @staticmethod
     def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Call a function as a compiled program; NotImplemented where that is not wanted.
-
-        What NumPy is slow at runs so on large arrays. `funtorch.transforms` says how.
-        """
+        """Call a function as a program; NotImplemented if that is not wanted: transforms.large."""
         return NotImplemented
 
 
@@ -582,28 +579,10 @@ class Primitive:
     """
 
     __slots__ = (
-        "batch",
-        "call",
-        "closes",
-        "depends",
-        "divide",
-        "eager",
-        "effect",
-        "expand",
-        "jvp",
-        "keeps_weak",
-        "large",
-        "linearize",
-        "multiple_results",
-        "name",
-        "nests",
-        "none",
-        "recall",
-        "spreads",
-        "transpose",
-        "type",
-        "weak_args",
-    )
+        "batch", "call", "closes", "depends", "divide", "eager", "effect", "expand", "jvp",
+        "keeps_weak", "large", "linearize", "multiple_results", "name", "nests", "none",
+        "recall", "spreads", "transpose", "type", "weak_args",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False

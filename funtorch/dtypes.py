@@ -376,6 +376,8 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
         scalar_class = np.float64  # what None means to NumPy
     elif isinstance(dtype, type) and issubclass(dtype, np.generic):
         scalar_class = dtype
+    elif dtype in (object, str, bytes) or getattr(dtype, "kind", "") in ("O", "S", "U", "V"):
+        scalar_class = np.dtype(dtype).type
     else:
         scalar_class = canonical(dtype).type
     if isinstance(kind, type) and issubclass(kind, np.generic):

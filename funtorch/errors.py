@@ -50,20 +50,32 @@ class JAXTypeError(FunTorchError, TypeError):
 
 
 class MismatchError(FunTorchError, ValueError, TypeError):
-    """Shapes or structures do not fit each other: a ValueError as in NumPy, a TypeError as in
-    JAX."""
+    """Shapes, dtypes or structures do not fit: NumPy has a ValueError where JAX has a TypeError,
+    or the other way round, so this is both."""
+
+
+class InPlaceError(FunTorchError, ValueError, NotImplementedError):
+    """A function was asked to change its argument, which JAX refuses in either of two ways."""
 
 
 class JAXIndexError(FunTorchError, IndexError):
     """A traced array indexes where only a value can; base of what says which."""
 
 
-class IndexKindError(FunTorchError, IndexError, TypeError):
-    """What can be no index was used as one: NumPy raises IndexError then, and JAX TypeError."""
+class IndexKindError(JAXIndexError, TypeError):
+    """What was given as an index is none: an IndexError in NumPy, a TypeError in JAX."""
+
+
+class IndexShapeError(JAXIndexError, ValueError):
+    """Index arrays do not broadcast: an IndexError in NumPy, a ValueError in JAX."""
 
 
 class ConcretizationTypeError(JAXTypeError):
     """A transform needed the value of a traced array, which is not known while tracing."""
+
+
+class SliceBoundError(ConcretizationTypeError, JAXIndexError):
+    """A bound of a slice is not known while tracing."""
 
 
 class TracerBoolConversionError(ConcretizationTypeError):

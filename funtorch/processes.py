@@ -30,6 +30,7 @@ __all__ = [
     "Ranks",
     "end_all",
     "threads_may_talk",
+    "when_joined",
     "launched",
     "started",
     "world",
@@ -384,6 +385,8 @@ def _reduction(dtype: np.dtype, operation: str) -> tuple[Any, ...]:
 
 
 _here: list[Communicator] = []
+when_joined: list[Callable[[], None]] = []
+"""What is called once the processes know of each other."""
 
 
 def started() -> bool:
@@ -401,6 +404,8 @@ def world() -> Communicator:
     if not _here:
         count, who = launched()
         _here.append(Communicator(_joined(count, who) if count > 1 else None))
+        for f in when_joined:
+            f()
     return _here[0]
 
 

@@ -107,8 +107,6 @@ def during(program: Sayings) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _at(number: int, program: Sayings) -> Iterator[None]:
-    if processes.world().size > 1:
-        _start()
     _Shared.at = _At(number, program, time.monotonic())
     try:
         yield
@@ -118,11 +116,11 @@ def _at(number: int, program: Sayings) -> Iterator[None]:
 
 @functools.cache
 def _start() -> None:
-    """Start the thread that watches; it ends before MPI does."""
-    comm, stop = processes.world().comm.Dup(), threading.Event()
-    if not processes.threads_may_talk():
+    """Start the thread that watches; it ends before MPI does, and with those of all processes."""
+    if processes.world().size == 1 or not processes.threads_may_talk():
         return
-    thread = threading.Thread(target=_look, args=(comm, stop), daemon=True, name="funtorch.watch")
+    watcher, stop = _Watcher(processes.world().comm.Dup()), threading.Event()
+    thread = threading.Thread(target=watcher.run, args=(stop,), daemon=True, name="funtorch.watch")
     thread.start()
 
     def end() -> None:
@@ -132,23 +130,93 @@ def _start() -> None:
     atexit.register(end)
 
 
-def _look(comm: Any, stop: threading.Event) -> None:
-    told, requests = 0, []  # what is sent is kept until it has arrived
-    heard: dict[int, tuple[int, Sayings]] = {}
-    own, others = comm.Get_rank(), [r for r in range(comm.Get_size()) if r != comm.Get_rank()]
-    while not stop.wait(_LOOK):
-        while comm.iprobe():
-            rank, number, program = comm.recv()
-            heard[rank] = number, program
-        at = _Shared.at
-        if at is None:
-            continue
-        if at.number != told and time.monotonic() - at.since > _LONG:
-            told = at.number
-            requests += [comm.isend((own, at.number, at.program), r) for r in others]
-        for rank, (number, program) in heard.items():
-            if number == at.number and program.digest != at.program.digest:
-                error = _difference(sorted([(own, at.program), (rank, program)]))
-                print(f"RuntimeError on rank {own}: {error}", file=sys.stderr, flush=True)
+class _Watcher:
+    """What a process hears of the others, while it and they do what they do.
+
+    Args:
+        comm: mpi4py's communicator, of its own.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.own = comm, comm.Get_rank()
+        self.others = [r for r in range(comm.Get_size()) if r != self.own]
+        self.heard: dict[int, tuple[int, Sayings]] = {}  # programs that they wait in
+        self.left: dict[int, int] = {}  # how many programs those have begun that have ended
+        self.told = 0
+        self.requests: list[Any] = []  # what is sent is kept until it has arrived
+        self.main = threading.main_thread().ident
+        self.stuck: tuple[Any, float] = None, 0.0  # where the main thread is, and since when
+
+    def run(self, stop: threading.Event) -> None:
+        """Look around until this process, and then all others, have come to their end."""
+        while not stop.wait(_LOOK):
+            self.listen()
+            at, now = _Shared.at, time.monotonic()
+            if at is not None and at.number != self.told and now - at.since > _LONG:
+                self.told = at.number
+                self.tell(at.number, at.program)
+            problem = (at and self.other_program(at)) or (self.left and self.nobody_there(at, now))
+            if problem:
+                print(f"RuntimeError on rank {self.own}: {problem}", file=sys.stderr, flush=True)
                 stop.wait(2 * _LOOK + _LONG)  # the others shall say it, too
                 processes.end_all()
+        self.tell(_Shared.number, None)
+        while len(self.left) < len(self.others):
+            self.listen()
+            time.sleep(_LOOK / 10)
+
+    def tell(self, number: int, program: Sayings | None) -> None:
+        self.requests += [self.comm.isend((self.own, number, program), r) for r in self.others]
+
+    def listen(self) -> None:
+        while self.comm.iprobe():
+            rank, number, program = self.comm.recv()
+            if program is None:
+                self.left[rank] = number
+            else:
+                self.heard[rank] = number, program
+
+    def other_program(self, at: _At) -> str | None:
+        """Return the error where another process waits in another program."""
+        for rank, (number, program) in self.heard.items():
+            if number == at.number and program.digest != at.program.digest:
+                return _difference(sorted([(self.own, at.program), (rank, program)]))
+        return None
+
+    def nobody_there(self, at: _At | None, now: float) -> str | None:
+        """Return the error where this process waits for one that has ended."""
+        ranks = sorted(self.left)
+        where = self.blocked()
+        if where != self.stuck[0]:
+            self.stuck = where, now
+        if at is not None and now - at.since > _LONG:
+            ranks = [r for r in ranks if self.left[r] < at.number]
+            if ranks:
+                return _ENDED.format(_listed(ranks), f"in {at.program.name}")
+        elif at is None and where is not None and now - self.stuck[1] > 2 * _LONG:
+            return _ENDED.format(_listed(ranks), f"in {where[2]}")
+        return None
+
+    def blocked(self) -> tuple[int, int, str] | None:
+        """Return which function of all processes the main thread is in, and where in it."""
+        frame = sys._current_frames().get(self.main or 0)
+        while frame is not None and frame.f_code.co_filename not in _TALKING:
+            frame = frame.f_back
+        if frame is None or getattr(frame.f_locals.get("self"), "size", 0) <= len(self.others):
+            return None
+        return id(frame), frame.f_lasti, f"{frame.f_code.co_name} of the communicator"
+
+
+_TALKING = (processes.__file__,)
+_ENDED = (
+    "{} ended, and this rank waits for it {}: all ranks must come to the same calls. Look for "
+    "sys.exit, or the end of a loop, that depends on the rank"
+)
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    shown = ", ".join(map(str, ranks))
+    return f"rank {shown} has" if len(ranks) == 1 else f"ranks {shown} have"
+
+
+processes.when_joined.append(_start)

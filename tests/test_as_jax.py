@@ -260,7 +260,7 @@ def test_device_put_of_a_prefix_of_devices():
     x = ft.device_put((1, {"a": 2.0}), (None, cpu), donate=True, may_alias=False)
     assert x[0] == 1
     assert x[1]["a"].device == cpu
-    with pytest.raises(ValueError, match="devices does not fit the tree"):
+    with pytest.raises(ValueError, match="device does not fit the tree"):
         ft.device_put((1, 2), (cpu,))
 
 

@@ -324,4 +324,6 @@ def test_the_benchmark_runs(cupy):
     (row,) = [row for row in benchmark.ROWS if row.name == "launch"]
     times = benchmark.measure(row, quick=True)
     assert times["ours"] > 0
-    assert set(times) <= {"ours", "jax", "torch", "torch.compile"}
+    assert set(times) == {"ours", "first ours"}  # others have no GPU here
+    assert benchmark.copied(quick=True) > 0
+    assert benchmark._line(row, times, 1.0, True).startswith("launch ")

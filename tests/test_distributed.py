@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -331,6 +332,17 @@ def test_four_ranks(tmp_path, four):
     assert status == 0, printed
     passed = [line.split()[1] for line in printed.splitlines() if line.startswith("passed")]
     assert passed == CHECKS.split(","), printed
+
+
+@needs_mpi
+@pytest.mark.parametrize("how", ["barrier", "program"])
+def test_exit_of_one_rank_ends_all(how):
+    printed, status = ranks(2, "exit_of_one", how)
+    assert status != 0
+    ended = time.time() - min(float(n) for n in re.findall(r"began ([0-9.]+)", printed))
+    assert "rank 1 has ended, and this rank waits for it in " in printed
+    assert "sys.exit" in printed
+    assert ended < 10
 
 
 @needs_mpi

@@ -72,3 +72,24 @@ def test_promotion():
     for a, b in (("float8_e5m2", "float32"), ("float8_e5m2", "float8_e4m3fn"), ("int4", "int8")):
         with pytest.raises(TypePromotionError, match=f"dtypes {a} and {b} have no common dtype"):
             fnp.ones(2, a) + fnp.ones(2, b)
+
+
+def test_scaled_matmul():
+    """Each block along the summed axis has a factor; values are NumPy's."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(2, n, 8)).astype(ml_dtypes.float8_e4m3fn) for n in (3, 5))
+    a, b = (2.0 ** rng.integers(-2, 3, (2, n, 2)) for n in (3, 5))
+    got = ft.nn.scaled_matmul(x, y, a.astype(ml_dtypes.float8_e8m0fnu), b)
+    wide = [v.astype(np.float64) * np.repeat(s, 4, -1) for v, s in ((x, a), (y, b))]
+    assert np.allclose(got, wide[0] @ wide[1].swapaxes(1, 2), rtol=1e-5)
+    assert got.dtype == np.float32
+    with pytest.raises(ValueError, match=r"rhs_scales \[B, M, K / block\], got \(2, 5, 8\)"):
+        ft.nn.scaled_matmul(x, y, a, b[:, :1])
+
+
+def test_composite():
+    """It is its decomposition, in any transform."""
+    tangent = ft.lax.composite(lambda x, *, scale: fnp.sin(x) / fnp.cos(x) * scale, name="my.tan")
+    x = fnp.asarray(0.5)
+    assert np.isclose(tangent(x, scale=2.0), 2 * np.tan(0.5))
+    assert np.isclose(ft.jit(ft.grad(lambda x: tangent(x, scale=1.0)))(x), 1 / np.cos(0.5) ** 2)

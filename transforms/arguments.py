@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any
+
+import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch.core import Array
@@ -82,7 +84,7 @@ def normalize_argnums(
     argnums: int | Sequence[int], count: int, what: str, fun: Any
 ) -> tuple[int, ...]:
     """Return non-negative argument positions; raise an error naming one that is out of range."""
-    nums = (argnums,) if isinstance(argnums, SupportsIndex) else tuple(argnums)
+    nums = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     out = []
     for n in nums:
         if not -count <= n < count:

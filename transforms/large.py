@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from funtorch.config import config
-from funtorch.core import Eval, primitives
+from funtorch.core import Eval, eval_trace, primitives, use_trace
 from funtorch.numpy.direct import LARGE
-from funtorch.numpy.scalars import ScalarType
 
 from ..backends.coverage import ELEMENTWISE
 from .jit import Jitted
@@ -51,7 +50,7 @@ def _jitted(
     return Jitted(function, nums, names, (), frozenset())
 
 
-_STATIC = (int, str, tuple, type(None), type, np.dtype, ScalarType)
+_STATIC = (int, str, tuple, type(None), type, np.dtype)
 
 
 def _compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -60,7 +59,8 @@ def _compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[st
         return NotImplemented
     nums = tuple([k for k, x in enumerate(args) if isinstance(x, _STATIC)])
     names = frozenset([k for k, x in kwargs.items() if isinstance(x, _STATIC)])
-    return _jitted(function, nums, names)(*args, **kwargs)
+    with use_trace(eval_trace):  # a tape may be current
+        return _jitted(function, nums, names)(*args, **kwargs)
 
 
 Eval.compiled = staticmethod(_compiled)  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
@@ -199,7 +199,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     out, aux = flat.split(outs)
     back = Partial(vjpfun, pull.consts)
-    pull.consts = []  # only the pytree holds them: they may be tracers
+    pull.consts, pull.jaxpr = [], pull.jaxpr.without_consts()  # only the pytree holds them now
     return (out, back, aux) if has_aux else (out, back)
 
 
@@ -222,7 +222,7 @@ class _Pull:
     ) -> None:
         self.avals = [aval_of(p) for p in arrays]
         self.treedef, self.nonzero, self.active, self.shared = treedef, nonzero, active, shared
-        self.consts, self.jaxpr = jaxpr.consts, jaxpr.without_consts()
+        self.consts, self.jaxpr = jaxpr.consts, jaxpr
 
     def __call__(self, consts: Sequence[Any], cts: Sequence[Any]) -> Any:
         shared, active = self.shared, self.active
@@ -339,7 +339,7 @@ def value_and_grad(
         value, aux = flat.split(outs)
         _check_output(fun, value, holomorphic)
         grads = pull(pull.consts, [ones_like(outs[0])])
-        if isinstance(argnums, SupportsIndex):
+        if isinstance(argnums, (int, np.integer)):
             grads = grads[0]
         return ((value, aux), grads) if has_aux else (value, grads)
 

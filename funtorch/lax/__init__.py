@@ -100,7 +100,7 @@ from funtorch.lax.operations import (
 )
 from funtorch.lax.primitives import *
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
-from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
+from funtorch.lax.reductions import composite, optimization_barrier, reduce, reduce_precision
 from funtorch.lax.shapes import (
     broadcast,
     broadcast_in_dim,
@@ -276,6 +276,7 @@ __all__ = [
     "clz",
     "collapse",
     "complex",
+    "composite",
     "concatenate",
     "cond",
     "conj",

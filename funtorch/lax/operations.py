@@ -16,6 +16,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, primitives
 from funtorch.numpy import creation, elementwise
+from funtorch.numpy.bits import recast
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
@@ -403,12 +404,13 @@ def convert_element_type(operand: Any, new_dtype: Any) -> Any:
 
 
 def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
-    """Read the bytes as another dtype of the same size.
+    """Read the bytes as another dtype; see `funtorch.numpy.bits.recast` for the shapes.
 
     References:
         jax.lax.bitcast_convert_type
     """
-    return to_array(operand, "bitcast_convert_type", "operand").view(new_dtype)
+    x = to_array(operand, "bitcast_convert_type", "operand")
+    return recast(x, dtypes.canonical(new_dtype))
 
 
 def dtype(x: Any) -> Any:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
-from funtorch.numpy.direct import compiled_if_large
+from funtorch.numpy.direct import FLOATS, compiled_if_large, direct
 from funtorch.ops import elementwise as ops
 from funtorch.ops import shape as shape_ops
 from funtorch.scipy.special import basic as special
@@ -77,6 +79,11 @@ def identity(x: Any) -> Array:
     return _real("identity", x)
 
 
+def _straight_relu(x: np.ndarray) -> Any:
+    return np.maximum(x, 0)
+
+
+@direct(_straight_relu, FLOATS)
 def relu(x: Any) -> Array:
     """Return ``max(x, 0)``, elementwise; its derivative at 0 is 0.
 

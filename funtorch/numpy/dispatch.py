@@ -19,8 +19,8 @@ from funtorch.numpy.direct import LARGE
 from funtorch.numpy.promotion import (
     SCALARS,
     broadcast,
-    broadcast_error,
     convert,
+    from_protocol,
     is_eager,
     own,
     quiet,
@@ -28,7 +28,7 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.tracebacks import hide_frames, self_bounded
 
-__all__ = ["OPERANDS", "OPERATORS", "binary", "refuse", "strict_of", "unary"]
+__all__ = ["OPERANDS", "OPERATORS", "binary", "not_an_operand", "refuse", "strict_of", "unary"]
 
 _ndarray = np.ndarray
 _FLOATS = frozenset({dtypes.float16, dtypes.float32, dtypes.float64})
@@ -58,6 +58,14 @@ _POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
 # What a ufunc takes as it is beside those: numbers are their own truth values.
 _ALSO = {"bool": _ALL - {dtypes.bfloat16}}
 # Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
+_SYMBOLS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//",
+    "remainder": "%", "power": "**", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "left_shift": "<<", "right_shift": ">>", "equal": "==", "not_equal": "!=", "less": "<",
+    "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+}  # fmt: skip
+_CONTAINERS = (list, tuple, set, dict)
+_SMALL = _INTS - {dtypes.int32, dtypes.int64}
 _ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
 
 
@@ -138,12 +146,17 @@ def binary(
     to_dtype, settled = _POLICIES[policy]
     fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
     absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
+    if policy == "any" and not keep:
+        # NumPy compares an int that a small dtype cannot hold as it is; here it wraps first.
+        absorbs[int] -= _SMALL
     get = absorbs.get
     slow = _slow(name)
 
     def general(x: Any, y: Any) -> Any:
         if y is _ABSENT:
             raise TypeError(f"{name} takes 2 arguments, got 1")
+        if type(x) is int or type(y) is int:
+            check_small(name, x, y)
         x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
         dtype, weak = x.dtype, x.weak_type
         if y.dtype is not dtype or y.weak_type != weak or dtype not in settled:
@@ -153,9 +166,7 @@ def binary(
         if dtype in fast and is_eager(x, y):
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data, y._data)), keep and weak)
-            except ValueError:
-                raise broadcast_error(name, (x, y)) from None
-            except TypeError:
+            except (TypeError, ValueError):  # no loop for the dtype, or no shape for both
                 return strict(*broadcast(name, x, y))
         if x.shape != y.shape:
             x, y = broadcast(name, x, y)
@@ -164,10 +175,10 @@ def binary(
     def operator_general(x: Any, y: Any) -> Any:
         if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
             return general(x, y)
-        for given, other in ((x, y), (y, x)):  # an object that has an array
-            if hasattr(type(other), "__jax_array__") and isinstance(given, OPERANDS):
-                return general(x, y)
-        return NotImplemented
+        x, y = from_protocol(x), from_protocol(y)
+        if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
+            return general(x, y)
+        return not_an_operand(name, x, y)
 
     def make(fallback: Callable[..., Any]) -> Any:
         def function(x1: Any, x2: Any = _ABSENT, *, out: Any = None, where: Any = None) -> Any:
@@ -203,7 +214,7 @@ def binary(
                         return whole
                 try:
                     out = quiet.run(ufunc, a, b)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     return fallback(x1, x2)
                 return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
             except Exception as error:
@@ -219,6 +230,38 @@ def binary(
     )
     OPERATORS[name] = _named(make(operator_general), name, doc)
     return _named(make(general), name, doc)
+
+
+def not_an_operand(name: str, x: Any, y: Any) -> Any:
+    """Say that Python may ask the other operand; but it asks no list, whose answer would mislead.
+
+    By itself it would compare identities, and repeat a tuple as often as an integer array says.
+    """
+    if isinstance(x, _CONTAINERS) or isinstance(y, _CONTAINERS):
+        raise TypeError(
+            f"unsupported operand type(s) for {_SYMBOLS[name]}: {type(x).__name__!r} and "
+            f"{type(y).__name__!r}; convert the container with funtorch.numpy.asarray first"
+        )
+    return NotImplemented
+
+
+def check_small(name: str, *xs: Any) -> None:
+    """Refuse a Python int of more than 32 bits beside an array whose dtype cannot hold it.
+
+    A smaller one wraps, in jitted programs too.
+    """
+    for x in xs:
+        if type(x) is int and not -(2**31) <= x < 2**31:
+            other = next((y for y in xs if isinstance(y, Array)), None)
+            if other is not None and not _holds(other.dtype, x):
+                raise OverflowError(
+                    f"{name}: the Python int {x} does not fit into {other.dtype}, the dtype of the "
+                    "array beside it; convert the array first, such as by x.astype('int64')"
+                )
+
+
+def _holds(dtype: Any, x: int) -> bool:
+    return not dtypes.is_integer(dtype) or dtypes.iinfo(dtype).min <= x <= dtypes.iinfo(dtype).max
 
 
 def refuse(name: str, **given: Any) -> None:

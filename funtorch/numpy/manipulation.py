@@ -155,7 +155,7 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     else:
         perm = tuple(canonical_axis(k, x.ndim, "transpose") for k in axes)
         if sorted(perm) != list(range(x.ndim)):
-            raise ValueError(
+            raise MismatchError(
                 f"transpose: axes {tuple(axes)} is no permutation of the axes of {describe(x)}"
             )
     if perm == tuple(range(x.ndim)):
@@ -331,6 +331,10 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
     if len(shifts) == 1:
         shifts = tuple(shifts) * len(axes)
+    if len(axes) == 1:
+        axes = tuple(axes) * len(shifts)
+    if len(axes) != len(shifts):
+        raise MismatchError(f"roll: {len(shifts)} shifts were given for {len(axes)} axes")
     for s, k in zip(shifts, axes, strict=True):
         k = canonical_axis(k, x.ndim, "roll")
         n = x.shape[k]
@@ -419,7 +423,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     first = xs[0].shape
     for i, x in enumerate(xs):
         if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1 :] != first[k + 1 :]:
-            raise ValueError(
+            raise MismatchError(
                 f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is "
                 f"{describe(xs[0])}, "
                 f"arrays[{i}] is {describe(x)}"
@@ -524,7 +528,13 @@ def block(arrays: Any) -> Any:
     """
 
     def depth(node: Any) -> int:
-        return 1 + depth(node[0]) if isinstance(node, list) else 0
+        if not isinstance(node, list):
+            return 0
+        inner = {depth(item) for item in node}
+        if len(inner) != 1:
+            what = "mismatched list depths" if inner else "an empty list"
+            raise ValueError(f"block: {what} in arrays: nest lists of arrays equally deep")
+        return 1 + inner.pop()
 
     def build(node: Any, level: int, rank: int) -> Any:
         if not isinstance(node, list):

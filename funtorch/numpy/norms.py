@@ -85,7 +85,7 @@ def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return _euclid(x, axes, keepdims)
     size = absolute(x)
     if ord == math.inf:
-        return max_(size, axes, keepdims=keepdims)
+        return max_(size, axes, keepdims=keepdims, initial=0)
     if ord == -math.inf:
         return min_(size, axes, keepdims=keepdims)
     if ord == 0:

@@ -6,6 +6,7 @@ any, it does what one process does alone. See docs/distributed.md.
 
 from .averaging import BUCKET_BYTES, average, average_gradients, averaged, per_process
 from .layouts import copied, pipeline, summed
+from .sequence import ring_attention
 from .steps import data_parallel
 from .zero import divided_axis, divided_specs, gathered, own_part, scattered, zero
 
@@ -22,6 +23,7 @@ __all__ = [
     "own_part",
     "per_process",
     "pipeline",
+    "ring_attention",
     "scattered",
     "summed",
     "zero",

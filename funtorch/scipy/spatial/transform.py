@@ -305,8 +305,8 @@ class Slerp:
 
     Example:
         >>> turns = Rotation.from_euler("z", fnp.array([0.0, 90.0]), degrees=True)
-        >>> fnp.round(Slerp(fnp.array([0.0, 1.0]), turns)(0.5).as_euler("xyz", degrees=True), 2)
-        Array([ 0.,  0., 45.], dtype=float32)
+        >>> fnp.round(fnp.rad2deg(Slerp(fnp.array([0.0, 1.0]), turns)(0.5).magnitude()), 2)
+        Array(45., dtype=float32)
     """
 
     def __init__(self, times: Any, rotations: Rotation) -> None:
