@@ -354,3 +354,10 @@ def test_forward_mode_of_a_backward_rule_that_is_not_linear():
     clipped.defvjp(lambda x: (x, None), lambda _, ct: (fnp.clip(ct, -1.0, 1.0),))
     with pytest.raises(TypeError, match=r"custom_vjp .* not linear in the cotangent.*custom_jvp"):
         ft.jvp(clipped, (1.0,), (1.0,))
+
+
+def test_make_jaxpr_across_named_axes():
+    jaxpr = ft.make_jaxpr(lambda x: lax.psum(x, "i") / lax.axis_size("i"), (), [("i", 4)])(1.0)
+    assert [eqn.primitive.name for eqn in jaxpr.eqns] == ["psum", "div"]
+    with pytest.raises(NameError, match="'i'"):
+        ft.make_jaxpr(lambda x: lax.psum(x, "i"))(1.0)
