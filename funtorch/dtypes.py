@@ -573,7 +573,10 @@ def promote(
         >>> promote(float16, False, float32, True)
         (dtype('float16'), False)
     """
-    return _promoted[a_dtype, a_weak, b_dtype, b_weak]
+    found = _promoted[a_dtype, a_weak, b_dtype, b_weak]
+    if config.narrow and found[0] in _NARROWER and found[0] not in (a_dtype, b_dtype):
+        return _NARROWER[found[0]], found[1]  # int64 for uint32 and int32
+    return found
 
 
 def adapts(dtype: np.dtype, weak: bool, to: np.dtype) -> bool:
@@ -599,7 +602,7 @@ def promote_types(a: Any, b: Any) -> np.dtype:
         # Not `t in (...)` alone: np.dtype("float64") == float holds, yet that dtype is not weak.
         return isinstance(t, type) and t in (int, float, complex)
 
-    return _promoted[canonical(a), weak(a), canonical(b), weak(b)][0]
+    return promote(canonical(a), weak(a), canonical(b), weak(b))[0]
 
 
 def result_type_weak(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
@@ -624,7 +627,7 @@ def result_type_weak(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     # still has to choose.
     first, *others = sorted(operands, key=_is_weak)
     for operand in others:
-        first = _promoted[*first, *operand]
+        first = promote(*first, *operand)
     return first[0], first[1] and first[0] != bool_
 
 

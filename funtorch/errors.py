@@ -20,6 +20,7 @@ __all__ = [
     "DivisionByZeroError",
     "FailedCheckError",
     "FunTorchError",
+    "IndexKindError",
     "JAXIndexError",
     "JAXTypeError",
     "JaxprTypeError",
@@ -89,7 +90,7 @@ class TracerIntegerConversionError(JAXTypeError):
     """A traced array was used as a Python integer."""
 
 
-class UnexpectedTracerError(FunTorchError, RuntimeError):
+class UnexpectedTracerError(JAXTypeError, RuntimeError):
     """A traced array was used after the transform that made it had ended."""
 
 

@@ -297,3 +297,67 @@ def test_cotangents_keep_their_kind():
     with pytest.raises(TypeError, match="mul is not linear in all of its arguments"):
         ft.linear_transpose(lambda x: x * x, 1.0)(1.0)
     assert ft.grad(lambda x, y: x * y, np.int32(1))(2.0, 3.0) == 2
+
+
+def test_what_ported_programs_meet():
+    """Error types, promotion and attributes that programs written for JAX count on."""
+    x = fnp.ones(3)
+    for key in ("a", 1.0, fnp.float32(1)):
+        for error in (TypeError, IndexError):
+            with pytest.raises(error, match="integer"):
+                x[key]
+    with pytest.raises(TypeError, match="does not fit into shape"):
+        fnp.reshape(x, (2,))
+    kept = []
+    ft.jit(kept.append)(1.0)
+    with pytest.raises(TypeError):
+        kept[0] + 1
+    with ft.config.override(narrow=True):
+        u, i = fnp.zeros(1, "uint32"), fnp.zeros(1, "int32")
+        assert {(u + i).dtype, fnp.result_type(u, i), fnp.promote_types("uint32", "int32")} == {
+            np.dtype("int32")
+        }
+    assert fnp.expand_dims(x, range(2)).shape == (1, 1, 3)
+    assert ft.ops.segment_max(fnp.float32(2.0), fnp.array([0, 2]), 3).tolist() == [2, -np.inf, 2]
+    assert ft.grad(lambda x: ft.device_get([x])[0] * 2)(3.0).item() == 2
+    with ft.enable_custom_prng():
+        assert ft.random.PRNGKey(3) == ft.random.key(3)
+    assert ft.random.PRNGKey(3).tolist() == [0, 3]
+    names = [eqn.primitive for eqn in ft.make_jaxpr(lambda x: lax.exp(-x))(x).eqns]
+    assert names == [lax.neg_p, lax.exp_p]
+
+
+def test_transformed_functions_show_attributes():
+    def f(x):
+        return x
+
+    f.note = 3
+    for transform in (ft.jit, ft.custom_jvp, ft.custom_vjp, ft.vmap, ft.grad, ft.checkpoint):
+        assert transform(f).note == 3
+    assert not hasattr(ft.jit(ft.jit(lambda x: x)), "note")
+
+
+def test_a_function_for_several_branches_is_traced_once():
+    calls = []
+
+    def branch(x):
+        calls.append(1)
+        return x + len(calls)
+
+    assert ft.jit(lambda p: lax.cond(p, branch, branch, 1.0))(True).item() == 2
+    assert ft.jit(lambda i: lax.switch(i, [branch, lambda x: -x, branch], 1.0))(1).item() == -1
+    assert len(calls) == 2
+
+
+def test_forward_mode_of_a_backward_rule_that_is_not_linear():
+    clipped = ft.custom_vjp(lambda x: x)
+    clipped.defvjp(lambda x: (x, None), lambda _, ct: (fnp.clip(ct, -1.0, 1.0),))
+    with pytest.raises(TypeError, match=r"custom_vjp .* not linear in the cotangent.*custom_jvp"):
+        ft.jvp(clipped, (1.0,), (1.0,))
+
+
+def test_make_jaxpr_across_named_axes():
+    jaxpr = ft.make_jaxpr(lambda x: lax.psum(x, "i") / lax.axis_size("i"), (), [("i", 4)])(1.0)
+    assert [eqn.primitive.name for eqn in jaxpr.eqns] == ["psum", "div"]
+    with pytest.raises(NameError, match="'i'"):
+        ft.make_jaxpr(lambda x: lax.psum(x, "i"))(1.0)

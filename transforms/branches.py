@@ -220,7 +220,10 @@ def _branch_call(
     leaves, treedef = tree.flatten((operands, {}))
     arrays = as_arrays(leaves, "operand", funs[0])
     with given(arrays):
-        staged = [stage_tree(f, treedef, [a.aval for a in arrays]) for f in funs]
+        avals = [a.aval for a in arrays]
+        different = {id(f): f for f in funs}  # a function that is several branches is traced once
+        programs = {k: stage_tree(f, treedef, avals) for k, f in different.items()}
+    staged = [programs[id(f)] for f in funs]
     out_tree = staged[0][1]
     for f, (_, other) in zip(funs, staged, strict=True):
         if other != out_tree:

@@ -470,7 +470,14 @@ def _lin_apply(
 
     jaxpr = stage(flat, list(out_avals), "bwd")
     given = [t for t, p in zip(ts, present, strict=True) if p]
-    touts = transpose_jaxpr(linear_part(jaxpr, [LinearArg(a) for a in out_avals]), given)
+    try:
+        touts = transpose_jaxpr(linear_part(jaxpr, [LinearArg(a) for a in out_avals]), given)
+    except NotImplementedError as error:
+        raise TypeError(
+            "forward mode (jvp, jacfwd) of a function with custom_vjp takes the transpose of its "
+            f"backward rule, which is not linear in the cotangent: {error}. Use reverse mode "
+            "(grad, vjp, jacrev), or give the function a rule by custom_jvp"
+        ) from None
     return [zeros(a) if t is None else t for t, a in zip(touts, out_avals, strict=True)]
 
 

@@ -101,7 +101,9 @@ class Jitted:
         dynamic_axes: Any = None,
         device: Device | None = None,
     ) -> None:
-        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
+        # A function's attributes, but not those of a compiled one: they are its own.
+        shown = ("__dict__",) if isinstance(fun, types.FunctionType) else ()
+        functools.update_wrapper(self, fun, updated=shown)
         self.__wrapped__ = fun
         self._fun = fun
         self._name = function_name(fun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,9 @@ class WithRules:
 
     def __init__(self, fun: Callable[..., Any], what: str) -> None:
         check_callable(fun, what)
-        functools.update_wrapper(self, fun, updated=())  # not its attributes: they are its own
+        # A function's attributes, but not those of one with rules: they are its own.
+        shown = ("__dict__",) if isinstance(fun, types.FunctionType) else ()
+        functools.update_wrapper(self, fun, updated=shown)
         self.fun = fun
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

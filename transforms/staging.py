@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import ShapedArray, aval_of
+from funtorch.core import ShapedArray, _state, aval_of
 from funtorch.dims import Dim
 from funtorch.jaxpr import Jaxpr, stage
 from funtorch.origins import call_named
@@ -152,13 +152,17 @@ def _no_array(fun: Callable[..., Any], result: Any) -> TypeError | None:
 
 
 def make_jaxpr(
-    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+    fun: Callable[..., Any],
+    static_argnums: int | Sequence[int] = (),
+    axis_env: Sequence[tuple[Hashable, int]] | None = None,
+    return_shape: bool = False,
 ) -> Callable[..., Any]:
     """Make a function that returns the jaxpr of ``fun`` for given arguments.
 
     Args:
         fun: a function of arrays or pytrees of arrays.
         static_argnums: positions of arguments that stay Python values.
+        axis_env: names and sizes of mapped axes that collectives in the function work across.
         return_shape: whether to return the output's shapes as well.
 
     Returns:
@@ -188,7 +192,12 @@ def make_jaxpr(
 
         on_dynamic.__wrapped__ = fun  # type: ignore[attr-defined]
         leaves, treedef = tree.flatten((tuple(dynamic), kwargs))
-        jaxpr, out_tree = stage_tree(on_dynamic, treedef, [spec_of(x) for x in leaves])
+        before = len(_state.axes)
+        _state.axes.extend(axis_env or ())
+        try:
+            jaxpr, out_tree = stage_tree(on_dynamic, treedef, [spec_of(x) for x in leaves])
+        finally:
+            del _state.axes[before:]
         if not return_shape:
             return jaxpr
         return jaxpr, tree.unflatten(
