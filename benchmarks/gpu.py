@@ -25,7 +25,7 @@ import numpy as np
 import funtorch as ft
 from funtorch import hardware
 
-__all__ = ["ROWS", "Row", "Runner", "copied", "main", "measure"]
+__all__ = ["ROWS", "Row", "Runner", "copied", "main", "measure", "our_names"]
 
 Run = Callable[[], Any]
 _ROUNDS, _LEAST = 15, 0.02  # rounds, and seconds that one of them takes at least
@@ -125,12 +125,17 @@ class _Names:
         self.max, self.conv, self.attend = getattr(xp, "amax", None), conv, attend
 
 
-def _ours(row: Row, arrays: Sequence[np.ndarray]) -> Runner:
-    names = _Names(
+def our_names() -> _Names:
+    """Return our namespace, as rows use it."""
+    return _Names(
         ft.numpy,
         lambda x, w: ft.lax.conv(x, w, (1, 1), "SAME"),
         lambda q, k, v: ft.nn.dot_product_attention(q, k, v, is_causal=True),
     )
+
+
+def _ours(row: Row, arrays: Sequence[np.ndarray]) -> Runner:
+    names = our_names()
     f: Any = lambda *xs: row.fn(names, *xs)  # noqa: E731
     if row.grad:
         f = ft.grad(f, tuple(range(len(arrays))))

@@ -21,7 +21,9 @@ from funtorch.backends.cuda.code import CudaCode, module_text
 HEADER = Path(__file__).with_name("cuda_shim.hpp")
 FLAGS = ["-std=c++17", "-O0", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fwrapv", "-fno-strict-aliasing"]
-_HEAD = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\((.*?)\) \{', re.S)
+_HEAD = re.compile(
+    r'extern "C" __global__ void __launch_bounds__\(\d+(?:, \d+)?\) (\w+)\((.*?)\) \{', re.S
+)
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
 
 

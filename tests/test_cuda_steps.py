@@ -14,7 +14,7 @@ import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.cuda.scans import print_running
 from funtorch.backends.cuda.sorting import print_sort
-from funtorch.backends.cuda.tiles import print_conv, print_dot
+from funtorch.backends.cuda.tiles import print_convs, print_dot
 from funtorch.backends.plan import Conv, Dot
 
 F32, F64, I32 = map(np.dtype, ("float32", "float64", "int32"))
@@ -141,7 +141,7 @@ def printed_products():
             yield label, step, x, y, [print_dot(step, f"f{k}")]
         else:
             dtype = step.out.aval.dtype
-            parts = [print_conv(c, dtype, f"f{k}_{j}") for j, c in enumerate(step.parts)]
+            parts = [print_convs((c,), dtype, f"f{k}_{j}") for j, c in enumerate(step.parts)]
             yield label, step, x, y, parts
 
 

@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 MOST_FEATURES = 256
+_HALF = MOST_FEATURES // 2
 _SIDE = 16  # threads along each side of a block
 _WARPS = THREADS // 32
 _INT_MAX = 2**31 - (1 << 26)
@@ -156,7 +157,9 @@ class Writer:
     ) -> None:
         name = self.name + suffix
         given = ", ".join(f"GLOBAL({k}) b{n}" for n, k in enumerate(self.kinds))
-        head = f'extern "C" __global__ void __launch_bounds__({threads}) {name}'
+        two = threads == THREADS and self.real == "float" and self.spread <= _HALF
+        least = ", 2" if two else ""  # blocks at a time: for more of them, registers would spill
+        head = f'extern "C" __global__ void __launch_bounds__({threads}{least}) {name}'
         self.texts.append(f"{head}({given}, GLOBAL(u8) scratch) {{\n{body}\n}}")
         self.launches.append(KernelLaunch(name, (blocks, 1, 1), threads, shared))
 

@@ -143,17 +143,21 @@ class Nvrtc:
         finally:
             self.lib.nvrtcDestroyProgram(ctypes.byref(program))
 
+    def assembly(self, text: str, arch: str) -> bytes:
+        """Return the PTX of a text for a virtual kind of GPU, such as 'compute_80'."""
+        program = self._compiled(text, arch, "funtorch.cu", [])
+        try:
+            return self._read(program, "nvrtcGetPTX")
+        finally:
+            self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+
     def ptx(self, text: str) -> bytes:
         """Return the PTX of a text of simple instructions, for any GPU since Turing.
 
         The driver compiles it. Drivers refuse PTX of later versions than their own, so it is said
         to be of an early one.
         """
-        program = self._compiled(text, "compute_75", "funtorch.cu", [])
-        try:
-            made = self._read(program, "nvrtcGetPTX")
-        finally:
-            self.lib.nvrtcDestroyProgram(ctypes.byref(program))
+        made = self.assembly(text, "compute_75")
         return re.sub(rb"(?m)^\.version .*$", b".version 7.0", made, count=1)
 
     def _compiled(self, text: str, arch: str, name: str, extra: Sequence[str]) -> ctypes.c_void_p:

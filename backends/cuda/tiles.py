@@ -101,7 +101,9 @@ def _tiled(p: Tiled, name: str) -> CudaCode:
             f"{slow} = {begins[slow]} + {slow}s;"
         )
 
-    bounds = f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}'
+    # Two blocks at a time: for more of them, the assembler would spill a few registers.
+    least = ", 2" if BYTES[kind] <= 4 else ""
+    bounds = f'extern "C" __global__ void __launch_bounds__({THREADS}{least}) {name}'
     narrow = kind if p.given is None else memory_type(p.given)
     signed = "" if p.given is None else _SIGNED[p.given.name]
     given = f"GLOBAL(const {narrow}) b0, GLOBAL(const {narrow}) b1, GLOBAL({kind}) b2"
