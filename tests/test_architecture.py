@@ -38,6 +38,7 @@ FLOORS = {
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
     "funtorch.processes": 0,
+    "funtorch.sums": 0,
     "funtorch.sharding": 0,
     "funtorch.nccl": 0,
     "funtorch.openblas": 0,
