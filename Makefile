@@ -6,7 +6,7 @@
 #   make test-examples  run all examples whole, for minutes, and check their figures
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
-#   make bench-gpu    the same on a GPU, where there is one
+#   make test-gpu     run what needs a GPU     make bench-gpu   compare speed on one
 #   make docs     build the documentation site into build/site
 #   make test-lowest  run the tests with the lowest versions that pyproject.toml allows
 #   make dist     build wheel and sdist, check them and install them in fresh environments
@@ -24,8 +24,8 @@ PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: bench-gpu help demo test test-parity test-examples test-lowest lint format types coverage \
-  docs dist bench clean
+.PHONY: bench-gpu test-gpu help demo test test-parity test-examples test-lowest lint format types \
+  coverage docs dist bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -97,13 +97,16 @@ types: $(VENV)/.installed-dev
 coverage: $(VENV)/.installed-test
 	FUNTORCH_CACHE_DIR=off $(BIN)/python tests/coverage_matrix.py $(ARGS)
 
-# PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
-# OpenBLAS chooses its kernels by itself, as it does for users.
-# Needs a GPU, and the extra for its driver's version: make bench-gpu CUDA=cuda13
+# These need a GPU, and the extra for its driver's version: make bench-gpu CUDA=cuda13
 CUDA   ?= cuda12
+test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)
+	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
+
 bench-gpu: $(VENV)/.installed-$(CUDA)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
+# PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
+# OpenBLAS chooses its kernels by itself, as it does for users.
 bench: $(VENV)/.installed-bench
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks $(ARGS)
 

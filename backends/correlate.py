@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from funtorch.jaxpr import Eqn, Lit, Var
@@ -87,7 +88,13 @@ def convolution(eqn: Eqn, makers: Makers, out: Var, perm: Sequence[int]) -> Conv
             if step is not None:
                 return step
         if w is rhs or all(map(_good, parts)):
-            return Conv(x, w, out, parts, made == math.prod(places))
+            whole = replace(
+                parts[0], window=tuple(taps), places=tuple(places), strides=tuple(p["strides"]),
+                dilation=tuple(p["rhs_dilation"]), low=tuple(lo for lo, _ in p["padding"]),
+                w=w_at, y=y,
+            )  # fmt: skip
+            gaps = tuple(p["lhs_dilation"])
+            return Conv(x, w, out, parts, made == math.prod(places), gaps=gaps, whole=whole)
     raise AssertionError("an operand is its own source")
 
 

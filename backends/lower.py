@@ -35,6 +35,7 @@ from .others import (
     convolved,
     integer_powers,
     is_finite_number,
+    meets,
     next_half,
     scattered_bools,
 )
@@ -264,6 +265,8 @@ def lower(jaxpr: Jaxpr, machine: products.Products = products.CPU_PRODUCTS) -> J
             continue
         new = Eqn(eqn.prim, args, eqn.params, eqn.outvars, eqn.source)
         atoms, rule = args, of_nothing if _is_empty(eqn) else LOWERINGS.get(eqn.prim.name)
+        if rule is convolved and machine.convolves(eqn) and meets(eqn):
+            rule = None
         written = None if rule is None else rule(eqn)
         if written is None and eqn.prim.name == "dot_general":
             written = products.rewritten(eqn, machine)

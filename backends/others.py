@@ -45,6 +45,7 @@ __all__ = [
     "convolved",
     "integer_powers",
     "is_finite_number",
+    "meets",
     "next_half",
     "scattered_bools",
 ]
@@ -150,13 +151,18 @@ def contracted_bools(eqn: Eqn) -> Written | None:
 
 
 # ---------------------------------------------------------------------- convolutions
+def meets(eqn: Eqn) -> bool:
+    """Tell whether a convolution has a tap that meets an element."""
+    (lhs, rhs), p = eqn.invars, eqn.params
+    geometry = (p["strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
+    return bool(list(phases(lhs.aval.shape[2:], rhs.aval.shape[2:], *geometry)))
+
+
 def convolved(eqn: Eqn) -> Written | None:
     """Convolutions of what is neither float32 nor float64, and those whose taps all miss."""
-    lhs, rhs = (v.aval for v in eqn.invars)
-    out, p = eqn.outvars[0].aval, dict(eqn.params)
+    lhs, out, p = eqn.invars[0].aval, eqn.outvars[0].aval, dict(eqn.params)
     p.pop("out_dtype")
-    geometry = (p["strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
-    if not list(phases(lhs.shape[2:], rhs.shape[2:], *geometry)):
+    if not meets(eqn):
         return lambda *xs: broadcast_in_dim(scalar(0, out.dtype), shape=out.shape, dims=())
     inner = inner_dtype(lhs.dtype, out.dtype)
     if lhs.dtype == BYTES and inner.kind == "i" and inner.itemsize <= 4:

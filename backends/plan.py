@@ -169,7 +169,10 @@ class Correlation:
 class Conv:
     """Convolutions of ``lhs`` with ``rhs``, each of which makes some elements of ``out``.
 
-    ``covered``: whether they make all; the others are 0.
+    Attributes:
+        covered: whether they make all; the others are 0.
+        gaps: how far apart elements of x are along each of its space axes, zeros between them.
+        whole: all of them as one; its ``low`` counts these zeros.
     """
 
     lhs: Var
@@ -178,6 +181,8 @@ class Conv:
     parts: tuple[Correlation, ...]
     covered: bool
     after: Epilogue | None = None
+    gaps: tuple[int, ...] = ()
+    whole: Correlation | None = None
 
 
 @dataclass(frozen=True)

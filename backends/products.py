@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
-"""The dtypes of which there are convolutions."""
+"""The dtypes of which every machine makes convolutions."""
 
 SUMMED = FLOATS | frozenset(map(np.dtype, ("int32", "uint32", "int64", "uint64")))
 """The dtypes of which there are products."""
@@ -63,16 +63,25 @@ class Products:
         takes: whether the machine makes a step well, given where its matrices lie. It must, if
             operands and result lie row-major and are matrices with one batch axis, whatever is no
             plain product of one of the dtypes `SUMMED`, or that is not of the machine's own.
+        convolved: dtypes of convolutions.
     """
 
     pairs: frozenset[tuple[np.dtype, np.dtype]]
     takes: Callable[[Dot], bool]
+    convolved: frozenset[np.dtype] = FLOATS
 
     def makes(self, eqn: Eqn) -> bool:
         """Tell whether a dot_general of these dtypes may be one of the machine's."""
         a, b, out = (v.aval.dtype for v in (*eqn.invars, *eqn.outvars))
         whole = not any(isinstance(v, Lit) for v in eqn.invars)
         return whole and a == b and (a, out) in self.pairs
+
+    def convolves(self, eqn: Eqn) -> bool:
+        """Tell whether a convolution may be one of the machine's; those of every feature on its
+        own, of 16 bits, are sums of products."""
+        kinds = {v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}
+        alone = eqn.invars[1].aval.shape[0] == eqn.params["groups"]
+        return len(kinds) == 1 and kinds <= (FLOATS if alone else self.convolved)
 
 
 CPU_PRODUCTS = Products(frozenset([*((d, d) for d in SUMMED), (BYTES, INT32)]), lambda step: True)

@@ -24,7 +24,6 @@ from .plan import Conv, Dot
 from .products import (
     BYTES,
     CPU_PRODUCTS,
-    FLOATS,
     Products,
     destination,
     in_order,
@@ -56,10 +55,11 @@ _STEPS = (
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
-_PLACES = 4  # readers of different parts of a padded array from which it is stored
+_PLACES = 4  # readers of different parts of a padded or joined array from which it is stored
+SMALL = 1 << 12  # elements up to which related kernels join that read nothing in common
+_LONG = {"pad": SMALL + 1, "concatenate": 1 << 10}  # elements of arrays that these readers store
 _SHIFTS = ("slice", "rev")  # moves that read elsewhere
 _PIECES = 16  # operands of a concatenate that are selected from
-SMALL = 1 << 12  # elements up to which related kernels join that read nothing in common
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
@@ -116,8 +116,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general":
         return "dot" if machine.makes(eqn) else "call"
-    if name == "conv_general_dilated" and all(a.dtype == avals[0].dtype for a in avals):
-        return "conv" if avals[0].dtype in FLOATS else "call"
+    if name == "conv_general_dilated":
+        return "conv" if machine.convolves(eqn) else "call"
     return "call"
 
 
@@ -324,14 +324,18 @@ class Program:
             self.roots.update(eqn.outvars)
 
     def _place_borders(self) -> None:
-        """Store what is padded, if it is read at many places: each would ask what lies outside."""
+        """Store what is padded or joined, if it is read at many places: each would ask where it is
+        from."""
         readers = self._readers()
         for eqn in self.jaxpr.eqns:
-            if eqn.prim.name == "pad" and self.kinds[eqn] == "indexed":
+            least = _LONG.get(eqn.prim.name)
+            if least is not None and self.kinds[eqn] == "indexed":
                 (out,) = eqn.outvars
                 moves = sum(self.kinds[e] == "move" for e in readers.get(out, ()))
-                if moves >= _PLACES and int(out.aval.size) > SMALL:
+                if moves >= _PLACES and int(out.aval.size) >= least:
                     self.roots.add(out)
+                    if eqn.prim.name == "concatenate":
+                        self.kinds[eqn] = "join"
 
     def _share(self) -> None:
         """Mark expensive values that would be computed in several places or over and over."""

@@ -11,10 +11,28 @@ from funtorch import core, flatten_util, nn, scipy, sharding, tracebacks, typing
 from funtorch.config import (
     config,
     default_matmul_precision,
+    enable_custom_prng,
     enable_x64,
     log_compiles,
     numpy_rank_promotion,
     threads,
+)
+from funtorch.contexts import (
+    allow_f16_reductions,
+    array_garbage_collection_guard,
+    debug_key_reuse,
+    default_prng_impl,
+    enable_checks,
+    explain_cache_misses,
+    legacy_prng_key,
+    numpy_dtype_promotion,
+    softmax_custom_jvp,
+    thread_guard,
+    threefry_partitionable,
+    transfer_guard,
+    transfer_guard_device_to_device,
+    transfer_guard_device_to_host,
+    transfer_guard_host_to_device,
 )
 from funtorch.core import ShapedArray, typeof
 from funtorch.device import (
@@ -35,7 +53,7 @@ from funtorch.device import (
 from funtorch.dtypes import float0
 from funtorch.io import load, save
 from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, Shard, make_mesh, set_mesh
-from funtorch.leaks import check_leaks, checking_leaks
+from funtorch.leaks import check_leaks, check_tracer_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
@@ -97,6 +115,7 @@ import funtorch.numpy.ufuncs  # completes funtorch.numpy
 from funtorch.lax import stop_gradient
 
 __version__ = "0.1.0"
+__version_info__ = tuple(int(part) for part in __version__.split("."))
 
 __all__ = [
     "Array",
@@ -109,10 +128,13 @@ __all__ = [
     "ShapedArray",
     "Shard",
     "ad_checkpoint",
+    "allow_f16_reductions",
     "amp",
+    "array_garbage_collection_guard",
     "autocast",
     "block_until_ready",
     "check_leaks",
+    "check_tracer_leaks",
     "checking_leaks",
     "checkpoint",
     "checkpoint_policies",
@@ -127,10 +149,12 @@ __all__ = [
     "custom_vjp",
     "debug",
     "debug_infs",
+    "debug_key_reuse",
     "debug_nans",
     "default_backend",
     "default_device",
     "default_matmul_precision",
+    "default_prng_impl",
     "device_count",
     "device_get",
     "device_put",
@@ -138,11 +162,14 @@ __all__ = [
     "disable_jit",
     "dtypes",
     "effects_barrier",
+    "enable_checks",
+    "enable_custom_prng",
     "enable_x64",
     "ensure_compile_time_eval",
     "errors",
     "eval_shape",
     "explain",
+    "explain_cache_misses",
     "extend",
     "flatten_util",
     "float0",
@@ -158,6 +185,7 @@ __all__ = [
     "jit",
     "jvp",
     "lax",
+    "legacy_prng_key",
     "linear_transpose",
     "linearize",
     "load",
@@ -170,6 +198,7 @@ __all__ = [
     "named_scope",
     "nn",
     "numpy",
+    "numpy_dtype_promotion",
     "numpy_rank_promotion",
     "ops",
     "per_example_norms",
@@ -186,12 +215,19 @@ __all__ = [
     "set_mesh",
     "shard_map",
     "sharding",
+    "softmax_custom_jvp",
     "sow",
     "sparse_hessian",
     "sparse_jacobian",
     "stop_gradient",
+    "thread_guard",
     "threads",
+    "threefry_partitionable",
     "tracebacks",
+    "transfer_guard",
+    "transfer_guard_device_to_device",
+    "transfer_guard_device_to_host",
+    "transfer_guard_host_to_device",
     "tree",
     "tree_util",
     "typeof",
@@ -201,32 +237,32 @@ __all__ = [
     "vmap",
 ]
 
-# Imported when they are first asked for, since not every program trains.
+# Modules and names of modules that are imported when they are first asked for, since not every
+# program trains.
 _LATER = [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "nnx", "onnx",
-    "optim", "parallel", "quant", "stages", "test_util",
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
+    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
+_HOMES = {
+    **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
+    "from_onnx": "onnx",
+    "make_array_from_callback": "distributed",
+    "make_array_from_process_local_data": "distributed",
+    "make_array_from_single_device_arrays": "distributed",
+}
 __all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "from_onnx",
-    "nnx", "onnx", "optim", "parallel", "quant", "stages", "test_util",
-]  # fmt: skip
-_SPREAD = [
-    "make_array_from_callback", "make_array_from_process_local_data",
-    "make_array_from_single_device_arrays",
-]  # fmt: skip
-__all__ += [
-    "make_array_from_callback", "make_array_from_process_local_data",
-    "make_array_from_single_device_arrays",
+    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
+    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
+    "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LATER:
         return _importlib.import_module(f"funtorch.{name}")
-    if name in _SPREAD:
-        return getattr(_importlib.import_module("funtorch.distributed"), name)
-    if name == "from_onnx":
-        return _importlib.import_module("funtorch.onnx").from_onnx
+    if name in _HOMES:
+        return getattr(_importlib.import_module(f"funtorch.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
 

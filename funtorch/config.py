@@ -15,13 +15,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from funtorch.flags import NOTED, SETTLED, check_settled
+from funtorch.flags import NOTED, SETTLED, check_noted, check_settled
 
 __all__ = [
     "Config",
     "allows_tf32",
     "config",
     "default_matmul_precision",
+    "enable_custom_prng",
     "enable_x64",
     "log_compiles",
     "numpy_rank_promotion",
@@ -111,6 +112,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "numpy_dispatch": _flag,
     "python_control_flow": _flag,
     "narrow": _flag,
+    "enable_custom_prng": _flag,
     "dynamic_sizes": _flag,
     "tf32": _flag,
     "traceback_filtering": _filtering,
@@ -123,7 +125,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 # What a traced program depends on.
 _TRACED = (
     "default_float", "default_int", "debug_nans", "debug_infs", "strict_gradients",
-    "numpy_dispatch", "narrow", "python_control_flow", "tf32",
+    "numpy_dispatch", "narrow", "enable_custom_prng", "python_control_flow", "tf32",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -200,6 +202,7 @@ class Config(threading.local):
             under `jit` and `vmap` too; without it they raise, as in JAX.
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
+        enable_custom_prng: let `random.PRNGKey` make typed keys, as `random.key` does.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
         dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
@@ -230,6 +233,7 @@ class Config(threading.local):
     numpy_dispatch: bool = True
     python_control_flow: bool = True
     narrow: bool = False
+    enable_custom_prng: bool = False
     dynamic_sizes: bool = True
     tf32: bool = False
     traceback_filtering: bool = _filtering_from_environment()
@@ -277,6 +281,7 @@ class Config(threading.local):
             AttributeError: a name is unknown.
             TypeError, ValueError: a value does not fit its option.
         """
+        noted = dict(_noted)
         values: dict[str, Any] = _resolve(options)
         if not values.keys() <= _UNTRACED:
             values["token"] = -1
@@ -290,6 +295,9 @@ class Config(threading.local):
             for name in values:
                 del local[name]
             local.update(before)
+            if noted != _noted:
+                _noted.clear()
+                _noted.update(noted)
             self._tell(values)
 
     def watch(self, name: str, changed: Callable[[], None]) -> None:
@@ -343,6 +351,7 @@ def _resolve(options: Mapping[str, Any]) -> dict[str, Any]:
         elif plain in SETTLED:
             check_settled(plain, value)
         elif plain in NOTED:
+            check_noted(plain, value)
             _noted[plain] = value
             resolved.update(_MEANING[plain](value) if plain in _MEANING else {})
         else:
@@ -402,6 +411,20 @@ def enable_x64(new_val: bool = True) -> contextlib.AbstractContextManager[Config
         dtype('float64')
     """
     return config.override(enable_x64=new_val)
+
+
+def enable_custom_prng(new_val: bool = True) -> contextlib.AbstractContextManager[Config]:
+    """Return a context in which `random.PRNGKey` makes typed keys, as `random.key` does.
+
+    Raises:
+        TypeError: if ``new_val`` is not True or False.
+
+    Example:
+        >>> with enable_custom_prng():
+        ...     config.enable_custom_prng
+        True
+    """
+    return config.override(enable_custom_prng=new_val)
 
 
 def default_matmul_precision(precision: Any) -> contextlib.AbstractContextManager[Config]:

@@ -20,11 +20,11 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.errors import (
+    ADVICE_STATIC,
+    CONCRETE,
     ConcretizationTypeError,
     Source,
     TracerArrayConversionError,
-    TracerBoolConversionError,
-    TracerIntegerConversionError,
     UnexpectedTracerError,
     function_name,
     user_frame,
@@ -304,6 +304,10 @@ class Eval(Trace):
             data = [a._data for a in args]
         except AttributeError:
             return self.elsewhere(prim, args, params)
+        if prim.large and self is eval_trace and max([x.size for x in data]) >= prim.large:
+            done = self.compiled(prim.bind, args, params)
+            if done is not NotImplemented:
+                return done
         if prim.nests:  # and a context runs only once
             if prim.spreads:
                 return self.elsewhere(prim, args, params)
@@ -336,12 +340,23 @@ class Eval(Trace):
         """Compute what has arguments on other devices; `funtorch.placement` says how."""
         raise not_concrete(args, prim)
 
+    @staticmethod
+    def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function as a program; NotImplemented if that is not wanted: transforms.large."""
+        return NotImplemented
+
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     """Return the error for arguments that hold no buffer."""
     for x in args:
         if isinstance(x, Tracer):
             return escaped_tracer(x)
+        if type(x) is LinearArg:
+            return TypeError(
+                f"{prim.name} is not linear in all of its arguments that are being transposed: "
+                "linear_transpose and the rules of linear functions need a function that is "
+                "linear in all of them together; close over the others"
+            )
     kinds = ", ".join(type(x).__name__ for x in args)
     return TypeError(
         f"primitive {prim.name} got ({kinds}); it takes funtorch arrays only: convert with "
@@ -510,66 +525,19 @@ def concrete_or_error(x: Any, what: str) -> np.ndarray:
     if value is not None:
         if what == "array":
             raise TracerArrayConversionError(
-                f"{_CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
+                f"{CONCRETE[what][0]} was asked of a traced array of type {x.aval.str_short()} "
                 f"while {x.owner.name or 'the function'} is being differentiated: the array would "
                 f"have no derivative. It was made at {x.source}, and used at {user_frame()}. "
-                f"{_CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
+                f"{CONCRETE[what][2]} Where no derivative is wanted, take stop_gradient(x) first."
             )
         return value.host()
-    kind, error, advice = _CONCRETE.get(what, (what, ConcretizationTypeError, _ADVICE_STATIC))
+    kind, error, advice = CONCRETE.get(what, (what, ConcretizationTypeError, ADVICE_STATIC))
     raise error(
         f"{kind} was asked of a traced array of type {x.aval.str_short()}, whose value is not "
         "known while "
         f"{x.owner.name or 'the function'} is being traced. It was made at {x.source}, and used at "
         f"{user_frame()}. {advice}"
     )
-
-
-_ADVICE_STATIC = (
-    "If the value is a plain Python number that rarely changes, mark the argument static "
-    "(static_argnums/static_argnames of jit)."
-)
-_ADVICE_BRANCH = (
-    "To choose between values use funtorch.numpy.where; to choose between computations use "
-    "funtorch.lax.cond, "
-    "or lax.while_loop for a loop. " + _ADVICE_STATIC
-)
-_CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
-    "bool": (
-        "a Python bool (as in `if`, `while`, `and`, `not`)",
-        TracerBoolConversionError,
-        _ADVICE_BRANCH,
-    ),
-    "int": (
-        "a Python int",
-        ConcretizationTypeError,
-        "Use x.astype('int32') to convert. " + _ADVICE_STATIC,
-    ),
-    "float": (
-        "a Python float",
-        ConcretizationTypeError,
-        "Use x.astype(float) to convert. " + _ADVICE_BRANCH,
-    ),
-    "complex": (
-        "a Python complex",
-        ConcretizationTypeError,
-        "Use x.astype(complex). " + _ADVICE_STATIC,
-    ),
-    "index": (
-        "a Python index",
-        TracerIntegerConversionError,
-        "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an "
-        "Array "
-        "first, funtorch.numpy.asarray(seq)[i]. " + _ADVICE_STATIC,
-    ),
-    "array": (
-        "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
-        TracerArrayConversionError,
-        "Build arrays from traced values with funtorch.numpy.array or stack, read a NumPy array "
-        "at traced places by funtorch.numpy.asarray(a)[i], and write into one with "
-        "x.at[i].set(v).",
-    ),
-}
 
 
 # --------------------------------------------------------------------------------------- primitives
@@ -605,29 +573,16 @@ class Primitive:
         its results are taken over from an equal call.
     ``nests``: its eager rule may bind other primitives (as those of ``multiple_results`` may).
     ``spreads``: its results may be spread over processes (`funtorch.spread`).
+    ``closes``: its parameters are Python functions, which may close over tracers.
+    ``large``: elements of its largest operand from which `Eval` runs it as a compiled program;
+        0: never.
     """
 
     __slots__ = (
-        "batch",
-        "call",
-        "depends",
-        "divide",
-        "eager",
-        "effect",
-        "expand",
-        "jvp",
-        "keeps_weak",
-        "linearize",
-        "multiple_results",
-        "name",
-        "nests",
-        "none",
-        "recall",
-        "spreads",
-        "transpose",
-        "type",
-        "weak_args",
-    )
+        "batch", "call", "closes", "depends", "divide", "eager", "effect", "expand", "jvp",
+        "keeps_weak", "large", "linearize", "multiple_results", "name", "nests", "none",
+        "recall", "spreads", "transpose", "type", "weak_args",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
@@ -636,8 +591,9 @@ class Primitive:
         self.multiple_results = self.nests = multiple_results
         self.keeps_weak = keeps_weak
         self.weak_args = slice(None)
-        self.call = False
+        self.call = self.closes = False
         self.spreads = False
+        self.large = 0
         self.effect: str | None = None
         self.expand: Callable[..., Any] | None = None
         self.type: Callable[..., Any] = _missing(name, "type")

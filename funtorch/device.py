@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from funtorch import arraytree
-from funtorch.core import ArrayImpl, _state, eval_trace, use_trace
+from funtorch.core import ArrayImpl, Tracer, _state, eval_trace, use_trace
 from funtorch.hardware import CPU, Device, absence, cpus, find, gpus, processes, synchronize
 from funtorch.numpy.promotion import asarray
 from funtorch.placement import DeviceArray, Placed, device_of, known_at, put
@@ -175,17 +175,23 @@ def default_backend() -> str:
 
 
 def device_put(
-    x: Any, device: Any = None, *, src: Any = None, donate: Any = False, may_alias: Any = None
+    x: Any,
+    device: Any = None,
+    *,
+    src: Any = None,
+    donate: bool = False,
+    may_alias: bool | None = None,
 ) -> Any:
     """Return a pytree with every leaf as an Array on ``device``.
 
     Args:
         x: pytree of arrays and numbers.
         device: a `Device`, ``'cpu'``, ``'cuda:0'``, a sharding, or None for where arrays are, or
-            else the default. With a `NamedSharding`, or a pytree prefix of them, each process keeps
+            else the default; or a pytree prefix of these. With a `NamedSharding` each process keeps
             its part of arrays that all of them have; in one process arrays stay whole, and know
             their ``sharding``. A `PartitionSpec` is one on the current mesh.
-        src, donate, may_alias: for compatibility.
+        src, donate, may_alias: accepted for compatibility: arrays know where they are, and never
+            change, so one that is there already is given back as it is.
 
     Raises:
         RuntimeError: for a device that is not there; it says why.
@@ -239,8 +245,13 @@ def _put(x: Any, place: Any) -> Any:
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree with every Array as a read-only NumPy array."""
-    return arraytree.map(lambda leaf: leaf.__array__() if hasattr(leaf, "__array__") else leaf, x)
+    """Return a pytree with every Array as a read-only NumPy array; traced ones stay as they are."""
+
+    def get(leaf: Any) -> Any:
+        keep = isinstance(leaf, Tracer) or not hasattr(leaf, "__array__")
+        return leaf if keep else leaf.__array__()
+
+    return arraytree.map(get, x)
 
 
 def block_until_ready(x: Any) -> Any:

@@ -9,6 +9,7 @@ Promotion is the least upper bound in this lattice, where i*, f* and c* are the 
              |      \\      \\      \\                   ^
              +---> i8 -> i16 -> i32 -> i64 -----------+
     f* -> bfloat16, float16 -> float32 -> float64
+    i* -> int2, int4, uint2, uint4     f* -> float8_*, float4_e2m1fn     (nothing above them)
     f* -> c* -> complex64 -> complex128,  float32 -> complex64,  float64 -> complex128
 
 References:
@@ -24,8 +25,33 @@ import ml_dtypes
 import numpy as np
 
 from funtorch.config import config
+from funtorch.errors import TypePromotionError
+from funtorch.narrow import (
+    ABSTRACT,
+    NARROW,
+    NARROW_FLOATS,
+    NARROW_INTS,
+    float4_e2m1fn,
+    float8_e3m4,
+    float8_e4m3,
+    float8_e4m3b11fnuz,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    float8_e8m0fnu,
+    int2,
+    int4,
+    uint2,
+    uint4,
+)
 
 __all__ = [
+    "HALVES",
+    "NARROW",
+    "NARROW_FLOATS",
+    "NARROW_INTS",
+    "TypePromotionError",
     "bfloat16",
     "bool_",
     "canonical",
@@ -42,11 +68,22 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "float4_e2m1fn",
+    "float8_e3m4",
+    "float8_e4m3",
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
     "iinfo",
     "int16",
     "int32",
     "int64",
     "int8",
+    "int2",
+    "int4",
     "is_bool",
     "is_complex",
     "is_float",
@@ -66,7 +103,9 @@ __all__ = [
     "short_name",
     "to_inexact",
     "uint16",
+    "uint2",
     "uint32",
+    "uint4",
     "uint64",
     "uint8",
 ]
@@ -77,6 +116,7 @@ int8, int16, int32, int64 = map(np.dtype, ("int8", "int16", "int32", "int64"))
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 float16, float32, float64 = map(np.dtype, ("float16", "float32", "float64"))
 complex64, complex128 = map(np.dtype, ("complex64", "complex128"))
+HALVES = frozenset((float16, bfloat16, *NARROW_FLOATS))  # computed with in float32, rounded once
 
 # The tangent type of integers and bools: arrays of it hold no bytes at all. Name as in JAX.
 float0 = np.dtype([("float0", np.void, 0)])
@@ -98,9 +138,11 @@ _SHORT_NAMES = {
     complex64: "c64",
     complex128: "c128",
     float0: "float0",
+    **{dtype: dtype.name.replace("float", "f") for dtype in NARROW_FLOATS},
+    **{dtype: dtype.name.replace("int", "i").replace("ui", "u") for dtype in NARROW_INTS},
 }
 
-ALL = tuple(dtype for dtype in _SHORT_NAMES if dtype != float0)
+ALL = tuple(dtype for dtype in _SHORT_NAMES if dtype != float0 and dtype not in NARROW)
 
 
 class extended(np.generic):
@@ -235,7 +277,10 @@ def itemsize_bits(dtype: Any) -> int:
         >>> itemsize_bits("bfloat16")
         16
     """
-    return 8 * canonical(dtype).itemsize
+    dtype = canonical(dtype)
+    if dtype in NARROW_INTS:
+        return ml_dtypes.iinfo(dtype).bits
+    return ml_dtypes.finfo(dtype).bits if dtype in NARROW_FLOATS else 8 * dtype.itemsize
 
 
 def scalar_type_of(x: Any) -> type:
@@ -264,7 +309,13 @@ class _KindTable(dict[Any, str]):
     def __missing__(self, key: Any) -> str:
         # Read off NumPy, not `canonical`: a predicate answers no for strings and objects.
         dtype = np.dtype(key)
-        self[key] = kind = "f" if dtype == bfloat16 else dtype.kind
+        if dtype == bfloat16 or dtype in NARROW_FLOATS:
+            kind = "f"
+        elif dtype in NARROW_INTS:
+            kind = dtype.name[0]
+        else:
+            kind = dtype.kind
+        self[key] = kind
         return kind
 
 
@@ -301,6 +352,10 @@ def is_inexact(dtype: Any) -> bool:
     return _kind[dtype] in "fc"
 
 
+# NumPy's kinds of the types of ml_dtypes, which are none to NumPy.
+_ABSTRACT: dict[type, type] = {bfloat16.type: np.floating, **ABSTRACT}
+
+
 def issubdtype(dtype: Any, kind: Any) -> bool:
     """Tell whether a dtype is of a kind, as `numpy.issubdtype` does, bfloat16 included.
 
@@ -321,14 +376,16 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
         scalar_class = np.float64  # what None means to NumPy
     elif isinstance(dtype, type) and issubclass(dtype, np.generic):
         scalar_class = dtype
+    elif dtype in (object, str, bytes) or getattr(dtype, "kind", "") in ("O", "S", "U", "V"):
+        scalar_class = np.dtype(dtype).type
     else:
         scalar_class = canonical(dtype).type
     if isinstance(kind, type) and issubclass(kind, np.generic):
         wanted = kind
     else:
         wanted = canonical(kind).type
-    if scalar_class is ml_dtypes.bfloat16 and wanted is not ml_dtypes.bfloat16:
-        return issubclass(np.floating, wanted)
+    if scalar_class in _ABSTRACT and wanted is not scalar_class:
+        return issubclass(_ABSTRACT[scalar_class], wanted)
     return issubclass(scalar_class, wanted)
 
 
@@ -336,6 +393,7 @@ def issubdtype(dtype: Any, kind: Any) -> bool:
 
 _REAL = {complex64: float32, complex128: float64}
 _COMPLEX = {
+    **dict.fromkeys(NARROW_FLOATS, complex64),
     bfloat16: complex64,
     float16: complex64,
     float32: complex64,
@@ -392,10 +450,11 @@ def finfo(dtype: Any) -> Any:
     dtype = canonical(dtype)
     if not is_inexact(dtype):
         raise ValueError(f"finfo needs a float or complex dtype; got {dtype}; use iinfo")
-    return ml_dtypes.finfo(dtype) if dtype == bfloat16 else np.finfo(dtype)
+    foreign = dtype == bfloat16 or dtype in NARROW
+    return ml_dtypes.finfo(dtype) if foreign else np.finfo(dtype)
 
 
-def iinfo(dtype: Any) -> np.iinfo:
+def iinfo(dtype: Any) -> Any:
     """Return the limits of an integer dtype, as `numpy.iinfo` does.
 
     Raises:
@@ -408,7 +467,7 @@ def iinfo(dtype: Any) -> np.iinfo:
     dtype = canonical(dtype)
     if not is_integer(dtype):
         raise ValueError(f"iinfo needs an integer dtype; got {dtype}")
-    return np.iinfo(dtype)
+    return ml_dtypes.iinfo(dtype) if dtype in NARROW else np.iinfo(dtype)
 
 
 # --- promotion -----------------------------------------------------------------------------
@@ -416,7 +475,7 @@ def iinfo(dtype: Any) -> np.iinfo:
 # The edges of the lattice, upwards. Its nodes are the dtypes and the three weak types.
 _ABOVE: dict[Any, tuple[Any, ...]] = {
     bool_: ("i*",),
-    "i*": (uint8, int8),
+    "i*": (uint8, int8, *NARROW_INTS),
     uint8: (uint16, int16),
     uint16: (uint32, int32),
     uint32: (uint64, int64),
@@ -425,7 +484,8 @@ _ABOVE: dict[Any, tuple[Any, ...]] = {
     int16: (int32,),
     int32: (int64,),
     int64: ("f*",),
-    "f*": (bfloat16, float16, "c*"),
+    "f*": (bfloat16, float16, "c*", *NARROW_FLOATS),
+    **dict.fromkeys((*NARROW_FLOATS, *NARROW_INTS), ()),
     bfloat16: (float32,),
     float16: (float32,),
     float32: (float64, complex64),
@@ -453,6 +513,11 @@ def _node(dtype: np.dtype, weak: bool) -> Any:
 def _join(a: Any, b: Any) -> Any:
     """Find the least upper bound: the one common upper bound that is below all the others."""
     common = _UP[a] & _UP[b]
+    if not common:
+        raise TypePromotionError(
+            f"dtypes {a} and {b} have no common dtype: floats of 8 bits and integers of 4 bits and "
+            "less are not promoted implicitly; convert one of them by astype"
+        )
     (least,) = (node for node in common if common <= _UP[node])
     return least
 

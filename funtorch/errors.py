@@ -13,6 +13,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 __all__ = [
+    "ADVICE_STATIC",
+    "CONCRETE",
     "CheckError",
     "ConcretizationTypeError",
     "DivisionByZeroError",
@@ -47,16 +49,32 @@ class JAXTypeError(FunTorchError, TypeError):
 
 
 class MismatchError(FunTorchError, ValueError, TypeError):
-    """Shapes or structures do not fit each other: a ValueError as in NumPy, a TypeError as in
-    JAX."""
+    """Shapes, dtypes or structures do not fit: NumPy has a ValueError where JAX has a TypeError,
+    or the other way round, so this is both."""
+
+
+class InPlaceError(FunTorchError, ValueError, NotImplementedError):
+    """A function was asked to change its argument, which JAX refuses in either of two ways."""
 
 
 class JAXIndexError(FunTorchError, IndexError):
     """A traced array indexes where only a value can; base of what says which."""
 
 
+class IndexKindError(JAXIndexError, TypeError):
+    """What was given as an index is none: an IndexError in NumPy, a TypeError in JAX."""
+
+
+class IndexShapeError(JAXIndexError, ValueError):
+    """Index arrays do not broadcast: an IndexError in NumPy, a ValueError in JAX."""
+
+
 class ConcretizationTypeError(JAXTypeError):
     """A transform needed the value of a traced array, which is not known while tracing."""
+
+
+class SliceBoundError(ConcretizationTypeError, JAXIndexError):
+    """A bound of a slice is not known while tracing."""
 
 
 class TracerBoolConversionError(ConcretizationTypeError):
@@ -81,6 +99,10 @@ class NonConcreteBooleanIndexError(JAXIndexError):
 
 class TooManyPathsError(FunTorchError, RuntimeError):
     """Python decisions on traced values multiply the paths through a function."""
+
+
+class TypePromotionError(FunTorchError, ValueError, TypeError):
+    """Two dtypes have no common one. Name as in JAX."""
 
 
 class JaxprTypeError(FunTorchError, TypeError):
@@ -266,3 +288,50 @@ def function_name(fun: Any) -> str:
         if code is not None
         else name
     )
+
+
+ADVICE_STATIC = (
+    "If the value is a plain Python number that rarely changes, mark the argument static "
+    "(static_argnums/static_argnames of jit)."
+)
+_ADVICE_BRANCH = (
+    "To choose between values use funtorch.numpy.where; to choose between computations use "
+    "funtorch.lax.cond, "
+    "or lax.while_loop for a loop. " + ADVICE_STATIC
+)
+# What was asked of a traced value, by a word for it: how errors call it, the error, the advice.
+CONCRETE: dict[str, tuple[str, type[Exception], str]] = {
+    "bool": (
+        "a Python bool (as in `if`, `while`, `and`, `not`)",
+        TracerBoolConversionError,
+        _ADVICE_BRANCH,
+    ),
+    "int": (
+        "a Python int",
+        ConcretizationTypeError,
+        "Use x.astype('int32') to convert. " + ADVICE_STATIC,
+    ),
+    "float": (
+        "a Python float",
+        ConcretizationTypeError,
+        "Use x.astype(float) to convert. " + _ADVICE_BRANCH,
+    ),
+    "complex": (
+        "a Python complex",
+        ConcretizationTypeError,
+        "Use x.astype(complex). " + ADVICE_STATIC,
+    ),
+    "index": (
+        "a Python index",
+        TracerIntegerConversionError,
+        "A Python or NumPy sequence cannot be indexed by a traced array: make the sequence an "
+        "Array first, funtorch.numpy.asarray(seq)[i]. " + ADVICE_STATIC,
+    ),
+    "array": (
+        "a NumPy array (np.array, np.asarray or a NumPy function that cannot be traced)",
+        TracerArrayConversionError,
+        "Build arrays from traced values with funtorch.numpy.array or stack, read a NumPy array "
+        "at traced places by funtorch.numpy.asarray(a)[i], and write into one with "
+        "x.at[i].set(v).",
+    ),
+}

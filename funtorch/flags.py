@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["NOTED", "SETTLED", "check_settled"]
+__all__ = ["NOTED", "SETTLED", "check_noted", "check_settled"]
 
 # Flag -> the values it may have; the first is what it reads as.
 SETTLED: dict[str, tuple[Any, ...]] = {
@@ -39,7 +39,6 @@ NOTED = frozenset(
         "disable_most_optimizations",
         "enable_checks",
         "enable_compilation_cache",
-        "enable_custom_prng",
         "persistent_cache_enable_xla_caches",
         "persistent_cache_min_compile_time_secs",
         "persistent_cache_min_entry_size_bytes",
@@ -48,9 +47,25 @@ NOTED = frozenset(
         "softmax_custom_jvp",
         "thread_guard",
         "transfer_guard",
+        "transfer_guard_device_to_device",
+        "transfer_guard_device_to_host",
+        "transfer_guard_host_to_device",
         "use_shardy_partitioner",
     )
 )
+
+
+_GUARDS = ("allow", "log", "disallow", "log_explicit", "disallow_explicit", None)
+
+
+def check_noted(name: str, value: Any) -> None:
+    """Check that a flag that is only noted has one of JAX's values, where those are known.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if name.startswith("transfer_guard") and value not in _GUARDS:
+        raise ValueError(f"config.{name} must be one of {_GUARDS}; got {value!r}")
 
 
 def check_settled(name: str, value: Any) -> None:

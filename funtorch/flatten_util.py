@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,13 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
 
     Returns:
         ``(vector, unravel)``: the vector of all elements, and the function that puts a vector of
-        the same length back into the pytree's structure, shapes and dtypes.
+        the same length back into the pytree's structure, shapes and dtypes. Where all arrays have
+        one dtype, they then have the vector's.
 
     Raises:
         ValueError: from ``unravel``, when the vector has another shape.
+        TypeError: from ``unravel``, when the arrays have several dtypes, and the vector's is not
+            their common one.
 
     Example:
         >>> import funtorch as ft
@@ -48,20 +52,37 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
     else:
         dtype = dtypes.default_float()
         vector = full((0,), 0, dtype)
-    shapes, types = [x.shape for x in arrays], [x.dtype for x in arrays]
-    bounds = np.cumsum([0, *sizes]).tolist()
+    types = tuple([x.dtype for x in arrays])
+    same = all(t == dtype for t in types)
+    bounds = tuple(np.cumsum([0, *sizes]).tolist())
+    return vector, _Unravel(treedef, tuple([x.shape for x in arrays]), types, bounds, dtype, same)
 
-    def unravel(vector: Any) -> Any:
-        vector = asarray(vector)
+
+@dataclasses.dataclass(frozen=True)
+class _Unravel:
+    """Puts a vector into a structure; equal ones do the same, so they may be static arguments."""
+
+    treedef: Any
+    shapes: tuple[tuple[int, ...], ...]
+    types: tuple[Any, ...]
+    bounds: tuple[int, ...]
+    dtype: Any
+    same: bool  # all arrays have this dtype, and take that of the vector
+
+    def __call__(self, vector: Any) -> Any:
+        vector, bounds = asarray(vector), self.bounds
         if vector.shape != (bounds[-1],):
             raise ValueError(f"unravel takes a vector of shape {(bounds[-1],)}, got {vector.shape}")
-        pieces = [
-            _cast(reshape(slice_(vector, start=(lo,), limit=(hi,), stride=(1,)), shape=shape), to)
-            for lo, hi, shape, to in zip(bounds, bounds[1:], shapes, types, strict=False)
-        ]
-        return treedef.unflatten(pieces)
-
-    return vector, unravel
+        if not self.same and vector.dtype != self.dtype:
+            raise TypeError(
+                f"unravel was given a vector of dtype {vector.dtype.name}, but expected dtype "
+                f"{self.dtype.name}, from which it makes arrays of several dtypes: convert it first"
+            )
+        pieces = []
+        for lo, hi, shape, to in zip(bounds, bounds[1:], self.shapes, self.types, strict=False):
+            part = reshape(slice_(vector, start=(lo,), limit=(hi,), stride=(1,)), shape=shape)
+            pieces.append(_cast(part, vector.dtype if self.same else to))
+        return self.treedef.unflatten(pieces)
 
 
 def _cast(x: Any, dtype: Any) -> Any:

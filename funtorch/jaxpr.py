@@ -149,6 +149,10 @@ class Jaxpr:
             self.memo["hoisted"] = Jaxpr([*self.constvars, *self.invars], self.eqns, self.outvars)
         return self.memo["hoisted"]
 
+    def without_consts(self) -> Jaxpr:
+        """Return the same program, which does not know the values of its constants."""
+        return Jaxpr(self.invars, self.eqns, self.outvars, self.constvars)
+
     def __str__(self) -> str:
         return "\n".join(_lines(self, {}))
 

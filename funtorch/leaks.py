@@ -9,7 +9,7 @@ from funtorch.core import Tracer
 from funtorch.errors import UnexpectedTracerError
 from funtorch.tracebacks import boundary
 
-__all__ = ["check_leaks", "checking_leaks"]
+__all__ = ["check_leaks", "check_tracer_leaks", "checking_leaks"]
 
 _SHOWN = 5
 
@@ -78,5 +78,5 @@ def _leak_error(found: list[Tracer]) -> UnexpectedTracerError:
     return UnexpectedTracerError("\n".join([first, *lines, advice]))
 
 
-checking_leaks = check_leaks
-"""JAX's name of `check_leaks`."""
+checking_leaks = check_tracer_leaks = check_leaks
+"""JAX's names of `check_leaks`."""

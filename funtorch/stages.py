@@ -1,6 +1,6 @@
 """The stages of jitted functions: the names of jax.stages."""
 
 from funtorch.transforms.jit import Jitted as Wrapped
-from funtorch.transforms.stages import Compiled, Lowered, Traced
+from funtorch.transforms.stages import ArgInfo, Compiled, CompilerOptions, Lowered, Traced
 
-__all__ = ["Compiled", "Lowered", "Traced", "Wrapped"]
+__all__ = ["ArgInfo", "Compiled", "CompilerOptions", "Lowered", "Traced", "Wrapped"]

@@ -443,7 +443,7 @@ def transpose(
         A tree of structure `inner_treedef.compose(outer_treedef)`.
 
     Raises:
-        TypeError: a structure has no leaves, or the tree has another structure.
+        TypeError: a structure has no leaves, or the tree has another number of them.
 
     Example:
         >>> rows = [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
@@ -459,7 +459,7 @@ def transpose(
         raise TypeError("tree.transpose: the outer and the inner structure must have leaves")
     found, treedef = flatten(pytree_to_transpose)
     expected = outer_treedef.compose(inner_treedef)
-    if treedef != expected:
+    if treedef.num_leaves != expected.num_leaves:  # metadata of custom nodes may hold structures
         raise TypeError(
             "tree.transpose: pytree_to_transpose does not have the structure of outer_treedef "
             f"with inner_treedef at its leaves\n  expected: {shorten(expected)}\n"
@@ -507,7 +507,7 @@ def register_pytree_node(
     Args:
         nodetype: the class; its subclasses have to be registered themselves.
         flatten_func: instance -> (children, metadata); the metadata is part of the structure
-            and must be hashable and comparable.
+            and must be comparable.
         unflatten_func: (metadata, tuple of children) -> instance. Children may be anything, so
             it must not inspect them.
         flatten_with_keys_func: instance -> (pairs of key and child, metadata); gives the

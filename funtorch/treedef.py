@@ -426,13 +426,7 @@ class PyTreeDef:
     def __hash__(self) -> int:
         if self._hash is None:
             cls = None if self._node is None else self._node.cls
-            try:
-                self._hash = hash((cls, self._meta, self._children))
-            except TypeError as error:
-                raise TypeError(
-                    f"the metadata of a pytree node must be hashable, for it is part of its "
-                    f"structure: {error}, in {shorten(self)}"
-                ) from None
+            self._hash = hash((cls, _hash_of(self._meta), self._children))
         return self._hash
 
     def __repr__(self) -> str:
@@ -440,6 +434,18 @@ class PyTreeDef:
 
     def __reduce__(self) -> Any:
         return _rebuild, (self._node, self._meta, self._children)
+
+
+def _hash_of(meta: Any) -> int:
+    """Return a hash of metadata; of what has none, lists and dicts, one of what is in it."""
+    try:
+        return hash(meta)
+    except TypeError:
+        if isinstance(meta, (list, tuple)):
+            return hash(tuple(map(_hash_of, meta)))
+        if isinstance(meta, dict):
+            return hash(frozenset((key, _hash_of(value)) for key, value in meta.items()))
+        return hash(type(meta))
 
 
 def _rebuild(node: NodeType | None, meta: Any, children: tuple[PyTreeDef, ...]) -> PyTreeDef:

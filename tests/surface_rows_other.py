@@ -568,4 +568,11 @@ none("numpy", "isscalar iterable", "tells of Python objects; tests/test_numpy_na
 none("numpy", "einsum_path", "gives a plan; tests/test_numpy.py")
 none("nn.initializers", "Initializer", "a type")
 none("lax", "rng_bit_generator", "tests/test_random.py")
+none("nn", "scaled_matmul", "tests/test_narrow_dtypes.py")
+none("lax", "composite", "takes a function; tests/test_narrow_dtypes.py")
 none("lax", "conv_dimension_numbers", "gives a description; tests/test_conv.py")
+for _name in (
+    *("conv_general_permutations", "conv_general_shape_tuple", "conv_shape_tuple"),
+    *("conv_transpose_shape_tuple", "reduce_window_shape_tuple"),
+):
+    none("lax", _name, "gives a tuple of integers; tests/test_conv.py")

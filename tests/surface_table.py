@@ -31,7 +31,9 @@ SPACES = {
     "scipy.signal": ft.scipy.signal, "scipy.fft": ft.scipy.fft,
     "scipy.ndimage": ft.scipy.ndimage, "scipy.optimize": ft.scipy.optimize,
     "scipy.integrate": ft.scipy.integrate, "scipy.interpolate": ft.scipy.interpolate,
-    "scipy.cluster.vq": ft.scipy.cluster.vq, "scipy.sparse.linalg": ft.scipy.sparse.linalg,
+    "scipy.cluster.vq": ft.scipy.cluster.vq,
+    "scipy.spatial.transform": ft.scipy.spatial.transform,
+    "scipy.sparse.linalg": ft.scipy.sparse.linalg,
 }  # fmt: skip
 _DISTRIBUTIONS = {
     "norm": (), "cauchy": (), "expon": (), "laplace": (), "logistic": (), "gumbel_l": (),

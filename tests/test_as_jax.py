@@ -221,3 +221,79 @@ def test_compiled_functions_take_no_static_arguments():
     assert lowered.args_info[0][0].shape == (3,)
     with pytest.raises(TypeError, match="takes arguments of structure"):
         lowered.compile()(x, 2, y=x)
+
+
+def test_what_lowered_functions_tell():
+    f = ft.jit(lambda x, y: {"a": x @ y, "b": 2 * x}, donate_argnums=0)
+    lowered = f.lower(np.ones((2, 3), "float32"), np.ones(3, "float32"))
+    (x, y), _ = lowered.args_info
+    assert (x.shape, x.dtype, x.donated, y.donated) == ((2, 3), np.float32, True, False)
+    assert [a.shape for a in lowered.in_avals[0]] == [(2, 3), (3,)]
+    text = lowered.as_text("stablehlo", debug_info=True)
+    assert text == lowered.compiler_ir() == lowered.compiler_ir(dialect="stablehlo")
+    assert "stablehlo.dot_general" in text
+    assert "tensor<2x3xf32>" in text
+    with pytest.raises(ValueError, match="unknown dialect 'hlo'"):
+        lowered.compiler_ir("hlo")
+    with pytest.raises(ValueError, match=r"no compiler_options: they are XLA's, got \['fast'\]"):
+        lowered.compile({"fast": True})
+    assert (
+        lowered.compile(compiler_options={})(np.ones((2, 3), "f4"), np.ones(3, "f4"))["a"][0] == 3
+    )
+    with pytest.raises(ValueError, match=r"arguments \[0\] are both static and donated"):
+        ft.jit(lambda x: x, static_argnums=0, donate_argnums=0)
+
+
+def test_fields_of_a_shape_dtype_struct():
+    weak = ft.eval_shape(lambda x: 2 * x, 1.0)
+    assert repr(weak) == "ShapeDtypeStruct(shape=(), dtype=float32, weak_type=True)"
+    strong = weak.update(weak_type=False, shape=(3, 2))
+    assert strong != weak.update(shape=(3, 2))
+    assert len(strong) == 3
+    assert strong == ft.ShapeDtypeStruct((3, 2), "float32", sharding=None)
+    with pytest.raises(TypeError, match=r"len.. of unsized object"):
+        len(weak)
+
+
+def test_device_put_of_a_prefix_of_devices():
+    cpu = ft.devices()[0]
+    x = ft.device_put((1, {"a": 2.0}), (None, cpu), donate=True, may_alias=False)
+    assert x[0] == 1
+    assert x[1]["a"].device == cpu
+    with pytest.raises(ValueError, match="device does not fit the tree"):
+        ft.device_put((1, 2), (cpu,))
+
+
+def test_unravel_takes_the_dtype_of_the_vector():
+    vector, unravel = ft.flatten_util.ravel_pytree([fnp.ones(2), fnp.zeros((1, 2))])
+    assert [x.dtype for x in unravel(vector > 0)] == [bool, bool]
+    mixed, unravel_mixed = ft.flatten_util.ravel_pytree([fnp.ones(2), fnp.zeros(2, "int32")])
+    assert [x.dtype for x in unravel_mixed(mixed)] == [np.float32, np.int32]
+    with pytest.raises(TypeError, match="vector of dtype bool, but expected dtype float32"):
+        unravel_mixed(mixed > 0)
+    assert hash(unravel) == hash(ft.flatten_util.ravel_pytree([fnp.zeros(2), fnp.ones((1, 2))])[1])
+
+
+def test_contexts_of_flags():
+    with (
+        ft.transfer_guard("disallow"),
+        ft.enable_checks(False),
+        ft.default_prng_impl("threefry2x32"),
+    ):
+        assert ft.config.jax_transfer_guard == "disallow"
+        assert ft.config.jax_enable_checks is False
+    assert ft.config.jax_transfer_guard is None
+    with pytest.raises(ValueError, match="transfer_guard must be one of"):
+        ft.transfer_guard("never").__enter__()
+    with pytest.raises(ValueError, match="numpy_dtype_promotion is 'standard'"):
+        ft.numpy_dtype_promotion("strict").__enter__()
+
+
+def test_cotangents_keep_their_kind():
+    _, back = ft.vjp(lambda x: 2 * x, 1.0)
+    assert float(back(3)[0]) == 6
+    with pytest.raises(ValueError, match=r"output 0 is f32\[\] but the cotangent .* c64\[\]"):
+        back(2j)
+    with pytest.raises(TypeError, match="mul is not linear in all of its arguments"):
+        ft.linear_transpose(lambda x: x * x, 1.0)(1.0)
+    assert ft.grad(lambda x, y: x * y, np.int32(1))(2.0, 3.0) == 2

@@ -762,3 +762,25 @@ def test_windows_larger_than_arrays_with_gaps_exchange_them(size, window, gap, l
     )
     want = f(x.astype("f8"), w.astype("f8"))
     np.testing.assert_allclose(ft.jit(f)(x, w), want, rtol=1e-4, atol=1e-4)
+
+
+def test_shapes_are_those_of_the_results():
+    """Of convolutions in every layout, transposed ones and reductions over windows."""
+    numbers = ("NHWC", "OIHW", "NCHW")
+    x, w = fnp.ones((2, 7, 6, 3)), fnp.ones((4, 3, 3, 2))
+    for padding in ("SAME", "VALID", [(1, 2), (0, 1)]):
+        out = lax.conv_general_dilated(x, w, (2, 1), padding, dimension_numbers=numbers)
+        found = lax.conv_general_shape_tuple(x.shape, w.shape, (2, 1), padding, numbers)
+        assert found == out.shape
+    numbers = ("NHWC", "HWIO", "NHWC")
+    w = fnp.ones((3, 2, 3, 4))
+    for padding in ("SAME", "VALID"):
+        out = lax.conv_transpose(x, w, (2, 1), padding, dimension_numbers=numbers)
+        found = lax.conv_transpose_shape_tuple(x.shape, w.shape, (2, 1), padding, numbers)
+        assert found == out.shape
+    y = fnp.ones((7, 6))
+    out = lax.reduce_window(y, 0.0, lax.add, (3, 2), (2, 1), [(1, 0), (0, 2)], (2, 1), (1, 2))
+    found = lax.reduce_window_shape_tuple(y.shape, (3, 2), (2, 1), [(1, 0), (0, 2)], (2, 1), (1, 2))
+    assert found == out.shape
+    with pytest.raises(ValueError, match="Negative padding is larger"):
+        lax.conv_shape_tuple((1, 1, 3), (1, 1, 1), (1,), [(-2, -2)])

@@ -1,17 +1,20 @@
-"""Convolutions on GPUs as cuDNN has them, on the stand-in: which ones, how, and what if not."""
+"""Convolutions and attention as cuDNN has them, on the stand-in: which ones, how, what if not."""
 
 import sys
 
-import cuda_shim
 import fake_cudnn
 import numpy as np
 import pytest
 from fake_cupy import cuda
 from gpu_programs import normal
+from test_cuda_kernels import needs_gxx
 
 import funtorch as ft
+import funtorch.numpy as fnp
 from funtorch import lax
 from funtorch.backends.cuda import cudnn
+from funtorch.backends.cuda.attending import Attending
+from funtorch.backends.cuda.attention import has_kernel
 from funtorch.backends.cuda.instructions import Run
 from funtorch.backends.cuda.runtime import plan_for
 from funtorch.transforms.simplify import simplify
@@ -24,6 +27,7 @@ ROWS = {
     "dilated": ((2, 4, 9, 8), (6, 4, 3, 3), (1, 1), "SAME", {"rhs_dilation": (2, 2)}),
     "groups": ((2, 4, 9, 8), (6, 2, 3, 3), (1, 1), "SAME", {"feature_group_count": 2}),
     "in space": ((1, 2, 4, 5, 4), (3, 2, 2, 2, 2), (1, 1, 1), "VALID", {}),
+    "long sums": ((2, 40, 6, 5), (20, 40, 3, 3), (1, 1), "SAME", {}),
     "features last": (
         (2, 9, 8, 4), (3, 3, 4, 6), (1, 1), "SAME",
         {"dimension_numbers": ("NHWC", "HWIO", "NHWC")},
@@ -31,8 +35,8 @@ ROWS = {
 }  # fmt: skip
 
 
-DONE = {"fprop": 8, "wgrad": 7, "dgrad": 5}
-"""How often cuDNN is asked: not for filters in groups, nor where filters have gaps."""
+DONE = {"fprop": 9, "wgrad": 9, "dgrad": 8}
+"""How often cuDNN is asked: not for the gradient of images that are cut off."""
 
 
 @pytest.fixture
@@ -54,27 +58,116 @@ def functions(name):
 
 def kinds(f, *args):
     plan = plan_for(simplify(ft.jit(f).lower(*args)._program.jaxpr))[0]
-    found = [s.convolution for s in plan.instructions if isinstance(s, Run)]
+    found = [s.asked for s in plan.instructions if isinstance(s, Run)]
     return [c and (c.kind, c.before, c.after, c.stride, c.dilation) for c in found]
 
 
-@pytest.mark.skipif(not cuda_shim.have_compiler(), reason="there is no g++")
-def test_results_and_gradients(library):
-    """What cuDNN does, and what it has no plan for, come to what the CPU computes."""
+def compared(names, dtype, tol):
+    """Compare results and gradients on the stand-in with the CPU's."""
 
     def every(args):
-        return {name: [h(*args[name]) for h in functions(name)[:2]] for name in ROWS}
+        return {name: [h(*args[name]) for h in functions(name)[:2]] for name in names}
 
-    args = {name: functions(name)[2] for name in ROWS}
+    args = {name: [fnp.asarray(x).astype(dtype) for x in functions(name)[2]] for name in names}
     got, want = ft.jit(every)(ft.device_put(args, "cuda:0")), ft.jit(every)(args)
     pairs = zip(ft.tree.leaves_with_path(got), ft.tree.leaves_with_path(want), strict=True)
     for (where, a), (_, b) in pairs:
-        np.testing.assert_allclose(
-            np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-4, err_msg=str(where)
-        )
+        assert a.dtype == b.dtype == dtype
+        a, b = (np.asarray(x).astype(float) for x in (a, b))
+        np.testing.assert_allclose(a, b, rtol=tol, atol=tol * np.abs(b).max(), err_msg=str(where))
+
+
+def asked():
     done = [c[1] for c in cuda.calls if c[0] == "cudnn"]
-    assert {kind: done.count(kind) for kind in set(done)} == DONE
-    assert all(graph.notes for graph in fake_cudnn.pygraph.built)  # full precision
+    return {kind: done.count(kind) for kind in set(done)}
+
+
+@needs_gxx
+@pytest.mark.parametrize(("dtype", "tol"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_results_and_gradients(library, dtype, tol):
+    """What cuDNN does, and what it has no plan for, come to what the CPU computes."""
+    compared(ROWS, dtype, tol)
+    assert asked() == DONE
+    single = dtype == "float32"
+    assert all(bool(graph.notes) == single for graph in fake_cudnn.pygraph.built)  # full precision
+
+
+@needs_gxx
+@pytest.mark.parametrize(("dtype", "tol"), [("float16", 4e-3), ("bfloat16", 2e-2)])
+def test_halves_by_our_own_kernels(cupy, dtype, tol):
+    """They are multiplied as they are, as fragments of tiles, and added up in float32."""
+    names = ("strided", "groups", "features last", "long sums")
+    compared(names if dtype == "bfloat16" else names[:1], dtype, tol)
+    assert not asked()
+
+
+def test_halves_are_not_converted():
+    _, g, args = functions("same")
+    args = [fnp.asarray(x).astype("float16") for x in args]
+    plan = plan_for(simplify(ft.jit(g).lower(*args)._program.jaxpr))[0]
+    assert sum("_multiply(" in code.text for code in plan.codes) == 3
+    sizes = {n for x in plan.instructions for n in x.sizes}
+    assert max(sizes) == 2 * 2 * 6 * 9 * 8  # bytes of the largest array
+
+
+@needs_gxx
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(library, causal):
+    q, k, v = (fnp.asarray(normal(2, 9, h, 16, seed=h)).astype("bfloat16") for h in (4, 2, 2))
+
+    def f(q, k, v):
+        out = ft.nn.dot_product_attention(q, k, v, is_causal=causal)
+        return (out.astype("f4") ** 2).sum(), out
+
+    g = lambda *xs: ft.grad(f, (0, 1, 2), has_aux=True)(*xs)
+    h, there = ft.jit(g), ft.device_put((q, k, v), "cuda:0")
+    for _ in range(3):
+        cuda.calls.clear()
+        for a, b in zip(ft.tree.leaves(h(*there)), ft.tree.leaves(g(q, k, v)), strict=True):
+            a, b = (np.asarray(x).astype("f4") for x in (a, b))
+            np.testing.assert_allclose(a, b, rtol=3e-2, atol=3e-2 * np.abs(b).max())
+    assert [c[0] for c in cuda.calls if c[0] != "get"] == ["graph"]
+    built = [graph.kind for graph in fake_cudnn.pygraph.built]
+    assert built == ["sdpa", "sdpa_backward"]
+
+
+@needs_gxx
+def test_the_backward_pass_of_one_follows_the_forward_pass_of_the_other(library, monkeypatch):
+    q, k, v, ct = (fnp.asarray(normal(1, 5, 2, 8, seed=s)).astype("float16") for s in range(4))
+    f = lambda *xs: ft.nn.dot_product_attention(*xs)
+    want = ft.vjp(f, q, k, v)[1](ct)
+    there, ct = ft.device_put((q, k, v), "cuda:0"), ft.device_put(ct, "cuda:0")
+    for first in ("1", "0"):
+        ft.clear_caches()
+        for asked_for in (first, "10"[int(first)]):
+            monkeypatch.setenv("FUNTORCH_CUDNN", asked_for)
+            cudnn.cudnn_of.cache_clear()
+            if asked_for == first:
+                pull = ft.vjp(ft.jit(f), *there)[1]
+        for a, b in zip(pull(ct), want, strict=True):
+            a, b = (np.asarray(x).astype("f4") for x in (a, b))
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
+    assert [graph.kind for graph in fake_cudnn.pygraph.built] == ["sdpa", "sdpa_backward"]
+
+
+def attentions(f, *args):
+    jaxpr = simplify(ft.jit(f).lower(*args)._program.jaxpr, has_kernel)
+    plan = plan_for(jaxpr)[0]
+    found = [s for s in plan.instructions if isinstance(s, Run)]
+    return [s.asked for s in found if "_exp" in plan.codes[s.code].text]
+
+
+def test_attention_that_it_has_nothing_for():
+    q = fnp.zeros((1, 5, 2, 8), "float16")
+    attend = ft.nn.dot_product_attention
+    masked = lambda q: attend(q, q, q, mask=fnp.ones((1, 2, 5, 5), bool))
+    for f, x in ((masked, q), (lambda q: attend(q, q, q), q.astype("f4")),
+                 (lambda q: attend(q, q, q, local_window_size=2), q)):  # fmt: skip
+        assert attentions(f, x) == [None]
+    (spec,) = attentions(lambda q: attend(q, q, q), q)
+    assert spec.scale == pytest.approx(8**-0.5)
+    want = Attending(False, np.dtype("f2"), 1, 2, 2, 5, 5, 8, 8, spec.scale, False)
+    assert spec == want
 
 
 def test_what_is_asked_for_is_what_the_textbook_says():
@@ -87,6 +180,9 @@ def test_what_is_asked_for_is_what_the_textbook_says():
     f, g, args = functions("strided")
     assert kinds(f, *args) == [("fprop", (1, 0), one, two, one)]
     assert ("wgrad", (1, 0), one, two, one) in kinds(g, *args)
+    assert ("dgrad", (1, 0), one, two, one) in kinds(g, *args)
+    f, g, args = functions("groups")
+    assert {c[0] for c in kinds(g, *args) if c} == {"fprop", "wgrad", "dgrad"}
     f, _, (x, w) = functions("same")
     assert kinds(f, x.astype("f8"), w.astype("f8")) == [None]
 

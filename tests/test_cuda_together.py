@@ -1,5 +1,6 @@
-"""Equal elementwise kernels on different arrays are one launch, in an order that is right."""
+"""Equal kernels on different arrays are one launch, in an order that is right."""
 
+import numpy as np
 import pytest
 from fake_gpu import cupy  # noqa: F401
 from gpu_programs import assert_same, normal
@@ -51,6 +52,41 @@ def test_the_launches_of_a_step_do_not_grow_with_the_arrays(monkeypatch):
     assert len(plan.codes) <= 8  # none that nobody launches
 
 
+def test_clipping_by_the_norm_of_all_arrays_takes_a_few_launches():
+    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adamw(1e-2))
+    step, args = training(optimizer, [SHAPES[k % 4] for k in range(200)])
+    plan = plan_of(step, args)
+    assert launches(plan) <= 12
+    assert len(plan.instructions) <= 10
+
+
+def numbers(xs):
+    """Return what is reduced of arrays, by several kinds of reductions."""
+    squares = lax.optimization_barrier([(abs(x) ** 2).sum().real for x in xs])
+    return fnp.sqrt(sum(squares)), [(x.sum(), x.real.max(), (x != 0).any()) for x in xs]
+
+
+@needs_gxx
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_reductions_of_many_arrays(cupy, dtype):  # noqa: F811
+    shapes = [(300,), (301,), (31, 10), (4097,), (8196,)]
+    xs = [fnp.asarray(normal(*s, seed=k)).astype(dtype) for k, s in enumerate(shapes)]
+    plan = plan_of(numbers, (xs,))
+    assert launches(plan) <= 16
+    assert sum("_whole" in code.text for code in plan.codes) >= 2
+    f, there = ft.jit(numbers), ft.device_put(xs, "cuda:0")
+    first = None
+    for _ in range(3):
+        again = [np.asarray(x) for x in ft.tree.leaves(f(there))]
+        tol = 5e-2 if dtype == "bfloat16" else 1e-4
+        for got, want in zip(again, ft.tree.leaves(ft.jit(numbers)(xs)), strict=True):
+            wide = complex if dtype == "complex64" else float
+            got, want = got.astype(wide), np.asarray(want).astype(wide)
+            np.testing.assert_allclose(got, want, tol, tol)
+        first = first or again
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(first, again, strict=True))
+
+
 def chained(x, y, z):
     """Return what later kernels make of what earlier, equal ones made."""
     found = []
@@ -99,7 +135,8 @@ def test_groups_inside_of_loops(cupy):  # noqa: F811
 
 @needs_nvrtc
 def test_nvrtc_compiles_a_full_group():
-    step, args = training(optim.adamw(1e-2), [(4096 + 4 * k,) for k in range(70)])
+    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adamw(1e-2))
+    step, args = training(optimizer, [(4096 + 4 * k,) for k in range(70)])
     plan = plan_of(step, args)
     used = nvrtc.library().usage(module_text(plan.codes), "sm_80")
     assert max(x.registers for x in used.values()) <= 64

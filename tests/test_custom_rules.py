@@ -385,3 +385,96 @@ def test_one_cotangent_may_stand_for_several_leaves():
     f = ft.custom_vjp(lambda p, x: p[0] * p[1]["a"] * x)
     f.defvjp(lambda p, x: (f(p, x), None), lambda _, ct: ((2 * ct, 3 * ct), None))
     close(ft.grad(f)((1.0, {"a": 2.0, "b": 5.0}), 4.0), (2.0, {"a": 3.0, "b": 3.0}))
+
+
+# ------------------------------------------------------------------ closures, nested rules, pytrees
+@both
+def test_functions_with_rules_may_close_over_mapped_values(transform):
+    def by_jvp(c):
+        f = ft.custom_jvp(lambda x: c * x)
+        f.defjvp(lambda p, t: (c * p[0], 3 * c * t[0]))
+        return f
+
+    def by_vjp(c):
+        f = ft.custom_vjp(lambda x: c * x)
+        f.defvjp(lambda x: (f(x), (c, x)), lambda res, ct: (3 * res[0] * ct,))
+        return f
+
+    for made in (by_jvp, by_vjp):
+        over = lambda x: ft.vmap(lambda c: made(c)(x))(X)
+        close(transform(over)(2.0), 2 * X)
+        close(transform(ft.jvp)(over, (2.0,), (1.0,))[1], 3 * X) if transform is not ft.jit else 0
+        close(transform(ft.grad(lambda x: (over(x) * X).sum()))(2.0), 3 * (X * X).sum())
+        close(transform(ft.vmap(lambda c, x: made(c)(x)))(X, X), X * X)
+        close(transform(ft.vmap(lambda c: ft.grad(made(c))(2.0)))(X), 3 * X)
+        twice = ft.vmap(lambda c: ft.vmap(lambda d: made(c)(d) + made(d)(c))(X))
+        close(transform(twice)(X), 2 * np.outer(X, X))
+    unmapped = ft.vmap(lambda c: by_vjp(2.0)(5.0), out_axes=None)
+    close(transform(unmapped)(X), 10.0)
+
+
+def test_static_arguments_of_rules_may_be_mapped():
+    @functools.partial(ft.custom_jvp, nondiff_argnums=(0,))
+    def f(c, x):
+        return c * x
+
+    f.defjvp(lambda c, p, t: (f(c, *p), 5 * t[0]))
+    close(ft.vmap(f)(X, X), X * X)
+    close(ft.jvp(lambda x: ft.vmap(f)(X, x), (X,), (X,))[1], 5 * X)
+
+
+def test_a_collective_in_a_function_with_rules():
+    f = ft.custom_vjp(lambda x: lax.psum(x, "lanes"))
+    f.defvjp(lambda x: (f(x), None), lambda _, ct: (ct,))
+    over = ft.vmap(lambda _, x: f(x), (0, None), None, axis_name="lanes")
+    close(over(X, 2.0), 6.0)
+
+
+def test_a_linear_call_inside_a_rule_is_transposed():
+    f = ft.custom_jvp(lambda a, x: a * x)
+    f.defjvp(lambda p, t: (f(*p), 2 * f(t[0], p[1]) + t[1]))
+    close(ft.grad(f)(3.0, 5.0), 10.0)
+    close(ft.grad(lambda a: ft.vmap(f, (None, 0))(a, X).sum())(3.0), 2 * X.sum())
+    loop = lambda a: lax.scan(lambda c, _: (f(a, c), None), 5.0, None, 1)[0]
+    close(ft.jit(ft.grad(loop))(3.0), 10.0)
+
+
+def test_what_a_partial_fixes_by_name_is_no_argument():
+    fixed = functools.partial(lambda x, y, a: x + y * a, a=0.1)
+    f = ft.custom_jvp(fixed)
+    f.defjvp(lambda p, t: ft.jvp(fixed, p, t))
+    close(ft.tree.map(np.float32, ft.grad(lambda xs: f(*xs))((1.0, 2.0))), (1.0, np.float32(0.1)))
+    with pytest.raises(TypeError, match="no signature to find the positions of keyword arguments"):
+        f(1.0, y=2.0)
+
+
+def test_pullbacks_and_linearized_functions_are_pytrees():
+    f = lambda x, y: (x * fnp.sin(y), y)
+    x, y = X[:1], X[1:]
+    _, back = ft.vjp(f, x, y)
+    again = ft.tree.map(lambda r: r, back)
+    ct = (np.ones(2), np.zeros(2))
+    close(again(ct), back(ct))
+    made = ft.jit(lambda x: ft.vjp(f, x, y)[1])(x)
+    close(ft.jit(lambda back, ct: back(ct))(made, ct), back(ct))
+    lanes = ft.vmap(lambda x: ft.vjp(fnp.sin, x)[1])(X)
+    close(ft.vmap(lambda back, ct: back(ct)[0])(lanes, X), X * np.cos(X))
+    _, push = ft.jit(lambda x: ft.linearize(fnp.sin, x))(X)
+    close(ft.jit(lambda push, t: push(t))(push, X), X * np.cos(X))
+    g = ft.custom_vjp(fnp.sin)
+    g.defvjp(lambda x: ft.vjp(fnp.sin, x), lambda back, ct: back(ct))
+    close(ft.vmap(ft.grad(g))(X), np.cos(X))
+    with pytest.raises(TypeError, match="takes one cotangent, of the structure of the output"):
+        back(*ct)
+
+
+def test_a_symbolic_zero_of_another_shape_is_an_error():
+    f = ft.custom_vjp(lambda x, y: (x, y))
+    fwd = lambda x, y: ((x.value, y.value), None)
+    f.defvjp(fwd, lambda _, cts: (cts[1], cts[0]), symbolic_zeros=True)
+    with pytest.raises(ValueError, match=r"leaf 0 a SymbolicZero of shape \(1, 1\).*return None"):
+        ft.grad(lambda x, y: f(x, y)[0].sum(), (0, 1))(np.ones(1), np.ones((1, 1)))
+    g = ft.custom_jvp(lambda x, y=1: x * y)
+    g.defjvp(lambda p, t: (g(*p), t[0]))
+    with pytest.raises(TypeError, match=r"was called with other arguments: missing a required"):
+        g()

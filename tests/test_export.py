@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -341,6 +342,8 @@ def test_hostile_programs_are_errors():
         lambda a: a.update(out_tree=["list", [["none"]]]),
         lambda a: a.update(inputs=[]),
         lambda a: a.update(names=["x", "y"]),
+        lambda a: a.update(names=[["x"]]),
+        lambda a: a["inputs"].__setitem__(0, ["float32", [1 << 60], False]),
         lambda a: a.update(version=99),
         lambda a: a.update(symbols="[" * 100_000),
         lambda a: a.pop("program"),
@@ -349,6 +352,35 @@ def test_hostile_programs_are_errors():
     for data in map(changed, hostile):
         with pytest.raises(ValueError, match="exported program"):
             export.deserialize(data)
+
+
+def test_programs_changed_at_random_are_errors_or_run():
+    """Parts of the description are exchanged, removed and made huge; the checksums are right."""
+    pick = random.Random(0)
+    consts, about = files.loads(bytes(exported_network().serialize()), "it")
+    odd = [0, -1, 1 << 31, 1 << 63, 10**30, "", "float32", "while", None, [], {}, True, 0.5, [[]]]
+
+    def places(node, found):
+        for key in node if isinstance(node, dict) else range(len(node)):
+            found.append((node, key))
+            if isinstance(node[key], (dict, list)):
+                places(node[key], found)
+        return found
+
+    shown, messages = [], []
+    for _ in range(150):
+        other = json.loads(json.dumps(about))
+        found = places(other, [])
+        (node, key), (source, place) = pick.choice(found), pick.choice(found)
+        node[key] = pick.choice([*odd, json.loads(json.dumps(source[place]))])
+        try:
+            made = export.deserialize(files.dumps(consts, other))
+            shown.append((repr(made), made.in_avals))
+        except ValueError as error:
+            messages.append(str(error))
+    assert 100 < len(messages) < 150
+    assert len(shown) + len(messages) == 150
+    assert all("exported program" in m for m in messages)
 
 
 def test_saving_is_atomic(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch.extend.core import Primitive, jaxpr_as_fun
+from funtorch.interpreters import ad, batching, mlir
 
 PACKAGE = '''
 """A package of its own: an operation with all rules, one that is an expansion, one with effects."""
@@ -184,3 +186,84 @@ def test_eager_rules_cannot_write_to_their_arguments():
     with pytest.raises(ValueError, match="read-only"):
         made(eager=rule)(X)
     np.testing.assert_array_equal(X, [0, 1, 2])
+
+
+# -------------------------------------------------------------------------- primitives as in JAX
+def multiply_add():
+    prim = Primitive("test_multiply_add")
+    prim.def_impl(lambda x, y, z: np.add(np.multiply(x, y), z))
+    prim.def_abstract_eval(lambda x, y, z: ft.ShapedArray(x.shape, x.dtype))
+
+    def jvp(primals, tangents):
+        x, y, z = primals
+        xt, yt, zt = map(ad.instantiate_zeros, tangents)
+        return prim.bind(x, y, z), prim.bind(xt, y, prim.bind(x, yt, zt))
+
+    def transpose(ct, x, y, z):
+        marked = [ad.is_undefined_primal(a) for a in (x, y, z)]
+        by = lambda a: prim.bind(ct, a, ft.numpy.zeros_like(ct))
+        return by(y) if marked[0] else None, by(x) if marked[1] else None, ct if marked[2] else None
+
+    def batch(args, dims):
+        size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+        front = [batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)]
+        return ft.numpy.moveaxis(prim.bind(*front), 0, -1), front[0].ndim - 1
+
+    ad.primitive_jvps[prim] = jvp
+    ad.primitive_transposes[prim] = transpose
+    batching.primitive_batchers[prim] = batch
+    return prim
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_a_primitive_with_its_rules_one_by_one(lowered):
+    f, f32 = multiply_add(), np.float32
+    if lowered:
+        mlir.register_lowering(f, mlir.lower_fun(lambda x, y, z: x * y + z, False))
+    assert float(f.bind(2.0, 3.0, 4.0)) == float(ft.jit(f.bind)(2.0, 3.0, 4.0)) == 10
+    slope = ft.grad(lambda x: f.bind(x, x, f32(1)))
+    assert float(slope(f32(3))) == float(ft.jit(slope)(f32(3))) == 6
+    x = np.arange(6.0, dtype=f32).reshape(2, 3)
+    over = ft.vmap(lambda x, y: f.bind(x, y, x), (0, None))
+    assert (over(x, x[1]) == x * x[1] + x).all()
+    assert (ft.jit(over)(x, x[1]) == over(x, x[1])).all()
+    loop = lambda x: ft.lax.scan(lambda c, _: (f.bind(c, f32(2), f32(1)), None), x, None, 3)[0]
+    assert float(ft.grad(loop)(f32(1))) == 8
+
+
+def test_primitives_with_several_results_and_bilinear_ones():
+    several, f32 = Primitive("test_several"), np.float32
+    several.multiple_results = True
+    several.def_impl(lambda x, *, n: [x] * n)
+    several.def_abstract_eval(lambda x, *, n: [x] * n)
+    rule = lambda cts, x, *, n: [sum(ct for ct in cts if type(ct) is not ad.Zero)]
+    ad.deflinear2(several, rule)
+    over = lambda xs, dims, *, n: (several.bind(*xs, n=n), [*dims] * n)
+    batching.primitive_batchers[several] = over
+    assert float(ft.grad(lambda x: 5 * several.bind(x, n=3)[1])(f32(1))) == 5
+    assert [x.tolist() for x in ft.vmap(lambda x: several.bind(x, n=2))(np.ones(2))] == [[1, 1]] * 2
+    product = Primitive("test_product")
+    product.def_impl(np.multiply), product.def_abstract_eval(lambda x, y: x)
+    back = lambda ct, x, y: product.bind(ct, x if ad.is_undefined_primal(y) else y)
+    ad.defbilinear(product, back, back)
+    batching.defbroadcasting(product)
+    square = lambda x: product.bind(x, x)
+    assert [float(g(f32(3))) for g in (ft.grad(square), ft.grad(ft.grad(square)))] == [6, 2]
+    assert ft.vmap(product.bind, (0, None))(np.arange(3.0), 2.0).tolist() == [0, 2, 4]
+
+
+def test_missing_rules_are_named():
+    foo = Primitive("sin")  # has the name of one of the library's, which keeps its own
+    assert ft.core.primitives["sin"] is not foo
+    with pytest.raises(NotImplementedError, match="Evaluation rule for 'sin' not implemented"):
+        foo.bind(1.0)
+    with pytest.raises(NotImplementedError, match="Abstract evaluation for 'sin' not implemented"):
+        ft.jit(foo.bind)(1.0)
+    with pytest.raises(NotImplementedError, match="there is no MLIR here; pass lower_fun"):
+        mlir.register_lowering(foo, lambda ctx, x: x)
+    ad.primitive_transposes[foo] = lambda ct, x: []
+    foo.def_abstract_eval(lambda x: x)
+    with pytest.raises(TypeError, match="gave 0 cotangents for 1 arguments"):
+        ft.linear_transpose(foo.bind, 1.0)(1.0)
+    twice = jaxpr_as_fun(ft.make_jaxpr(lambda x: 2 * x)(1.0))
+    assert [float(x) for x in twice(3.0)] == [6.0]

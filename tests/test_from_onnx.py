@@ -2,6 +2,7 @@
 
 import collections
 import importlib
+import random
 import zlib
 
 import coverage_matrix
@@ -14,6 +15,7 @@ import funtorch.numpy as jnp
 from funtorch import export, nnx
 from funtorch.backends import to_onnx
 from funtorch.jaxpr import eval_jaxpr, stage
+from funtorch.onnx import control
 from funtorch.onnx.node import NARROW, OnnxError, UnsupportedOnnx
 from funtorch.testing import check_grads
 from funtorch.transforms.export import _portable
@@ -409,3 +411,50 @@ def test_damaged_files_are_errors_or_models():
     assert refused > 5
     with pytest.raises(FileNotFoundError):
         ft.from_onnx("no such file.onnx")
+
+
+def test_models_changed_at_random_are_errors_or_run():
+    """Fields of nodes and tensors are exchanged, removed and made huge."""
+    pick = random.Random(0)
+    data = ft.export(network())(ft.ShapeDtypeStruct((2, 1, 8, 8), "float32"))
+    data = data.to_onnx().SerializeToString()
+    x, refused = jnp.ones((2, 1, 8, 8)), 0
+    for _ in range(120):
+        proto = onnx.ModelProto.FromString(data)
+        node = pick.choice(list(proto.graph.node))
+        t = pick.choice(list(proto.graph.initializer))
+        change = pick.randrange(6)
+        if change == 0:
+            node.op_type = pick.choice(["Loop", "Pad", "Resize", "Conv", "Expand", "Range", "LSTM"])
+        elif change == 1:
+            pick.choice(list(proto.graph.node)).input[:] = node.input
+        elif change == 2:
+            t.dims.append(pick.choice([-1, 0, 1, 1 << 40, 1 << 62]))
+        elif change == 3:
+            t.data_type = pick.randrange(30)
+        elif change == 4:
+            proto.opset_import[0].version = pick.choice([-1, 0, 1, 9, 99, 1 << 40])
+        for attribute in node.attribute if change == 5 else ():
+            attribute.ints[:] = [pick.choice([-5, 0, 1, 1 << 62]) for _ in attribute.ints]
+            attribute.i = pick.choice([-5, 0, 1, 1 << 62])
+        try:
+            ft.eval_shape(ft.from_onnx(proto.SerializeToString()), x)
+        except (OnnxError, TypeError):
+            refused += 1
+    assert 60 < refused < 120
+
+
+def test_loops_inside_of_loops_share_a_number_of_turns(monkeypatch):
+    monkeypatch.setattr(control, "_UNROLLED", 500)
+
+    def body(nodes, out):
+        takes = [info("i", 7, []), info("c", 9, []), info("v", FLOAT, None)]
+        return helper.make_graph(nodes, "b", takes, [info("c", 9, []), info(out, FLOAT, None)])
+
+    inner = body([helper.make_node("Concat", ["v", "x"], ["w"], axis=0)], "w")
+    middle = [helper.make_node("Loop", ["m", "", "x"], ["w"], body=inner)]
+    node = helper.make_node("Loop", ["m", "", "x"], ["y"], body=body(middle, "w"))
+    turns = [numpy_helper.from_array(np.int64(100), "m")]
+    model = ft.from_onnx(graph([node], [info("x")], [info("y")], turns))
+    with pytest.raises(OnnxError, match="loops run more than 500 turns one by one"):
+        model(jnp.ones(0))

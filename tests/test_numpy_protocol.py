@@ -179,3 +179,24 @@ def test_a_numpy_array_at_traced_places_says_how():
     places = np.array([2, 0])
     with pytest.raises(TracerArrayConversionError, match=r"by funtorch\.numpy\.asarray\(a\)\[i\]"):
         ft.jit(lambda i: np.arange(3.0)[i])(places)
+
+
+class HasArray:
+    """An object with an array, as libraries built on JAX have them."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __jax_array__(self):
+        return self.array
+
+
+def test_objects_that_have_an_array():
+    x = HasArray(fnp.arange(3.0))
+    assert fnp.asarray(x).tolist() == [0, 1, 2]
+    assert fnp.exp2(x).tolist() == [1, 2, 4]
+    assert (fnp.ones(3) + x).tolist() == (2 * fnp.ones(3) + x - 1).tolist() == [1, 2, 3]
+    assert fnp.array([x, [3, 4, 5]]).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert fnp.asarray(x, "int32").dtype == np.int32
+    assert ft.grad(lambda c: fnp.dot(HasArray(c * fnp.ones(3)), x))(2.0) == 3
+    assert ft.jit(lambda x: x * 2)(x).tolist() == [0, 2, 4]

@@ -452,3 +452,17 @@ def test_names_of_lax():
 def test_wrong_arguments(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_polynomials_of_1f1_and_logits_near_a_half_keep_their_digits():
+    columns = np.array(
+        [(-76, 0.59, 37.59), (-102, 8.25, -55.125), (-3, 19.5, 13.875), (-2, -3, 1), (0, 2, 3)]
+    )
+    want = [float(mpmath.hyp1f1(*row)) for row in columns]
+    np.testing.assert_allclose(special.hyp1f1(*columns.T), want, rtol=2e-13)
+
+    x = np.array([0.25, 0.5 - 3e-9, 0.5, 0.5 + 1e-13, 0.5 + 2e-5, 0.9])
+    want = [float(2 * mpmath.atanh(2 * mpmath.mpf(v) - 1)) for v in x]
+    np.testing.assert_allclose(special.logit(x), want, rtol=1e-15)
+    slopes = ft.vmap(ft.grad(special.logit))(np.float32([0.0, 0.2, 0.5, 0.9, 1.0]))
+    np.testing.assert_allclose(slopes, [INF, 6.25, 4.0, 1 / 0.09, INF], rtol=1e-6)

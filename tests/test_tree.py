@@ -10,6 +10,7 @@ import random
 import numpy as np
 import pytest
 
+import funtorch as ft
 from funtorch import tree, tree_util
 
 Point = collections.namedtuple("Point", "x y")
@@ -163,8 +164,20 @@ def test_metadata_is_structure():
     assert tree.structure(Mode("a")) != tree.structure(Mode("b"))
     assert tree.structure((1,)) != tree.structure([1])
     assert tree.structure({"a": 1}) != tree.structure(OD(a=1))
-    with pytest.raises(TypeError, match=r"metadata of a pytree node must be hashable.*Box"):
-        hash(tree.structure(Box(1, m=[])))
+
+
+def test_metadata_without_a_hash():
+    """Lists and dicts are compared by what is in them, and so are arguments of jit."""
+    for make in (lambda n: [n, [2]], lambda n: {"a": [n]}, lambda n: ([n], {1: {n}})):
+        one, same, other = (tree.structure(Box(1, m=make(n))) for n in (1, 1, 2))
+        assert (one, hash(one)) == (same, hash(same))
+        assert one != other
+    traced = []
+    f = ft.jit(lambda box: traced.append(box.m) or box.a * len(box.m))
+    names = ["a", "b"]
+    assert [f(Box(3.0, m=m)).item() for m in (names, ["a", "b"], ["a"])] == [6, 6, 3]
+    names.append("c")
+    assert (f(Box(3.0, m=names)).item(), len(traced)) == (9, 3)
 
 
 def test_key_paths():
@@ -347,3 +360,13 @@ def test_tree_util_names():
     assert tree.structure(Point(1, 2)).node_data() == (Point, None)
     assert tree.structure({"a": 1}).node_data() == (dict, ("a",))
     assert tree.structure(1).node_data() is None
+
+
+def test_one_level_of_a_tree():
+    assert tree_util.flatten_one_level([1, (2,)]) == ([1, (2,)], None)
+    assert tree_util.flatten_one_level({"b": 1, "a": 2}) == ([2, 1], ("a", "b"))
+    keyed, _ = tree_util.flatten_one_level_with_keys(Point(1, 2))
+    assert keyed == [(tree.GetAttrKey("x"), 1), (tree.GetAttrKey("y"), 2)]
+    assert [tree_util.is_tree_node(x) for x in (None, [], 1, "a")] == [True, True, False, False]
+    with pytest.raises(ValueError, match="can't tree-flatten type: <class 'int'>"):
+        tree_util.flatten_one_level(1)

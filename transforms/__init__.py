@@ -1,6 +1,7 @@
 """Program to program: grad, jvp, vmap, jit and their relatives."""
 
 from . import attention as _attention
+from . import large as _large
 from . import policies as checkpoint_policies
 from .associative import associative_scan
 from .autocast import autocast

@@ -3,8 +3,11 @@ errors."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch.core import Array
@@ -81,7 +84,7 @@ def normalize_argnums(
     argnums: int | Sequence[int], count: int, what: str, fun: Any
 ) -> tuple[int, ...]:
     """Return non-negative argument positions; raise an error naming one that is out of range."""
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    nums = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     out = []
     for n in nums:
         if not -count <= n < count:
@@ -91,5 +94,5 @@ def normalize_argnums(
                 f"{count} "
                 "positional arguments (differentiate keyword arguments by passing them by position)"
             )
-        out.append(n % count)
+        out.append(operator.index(n) % count)
     return tuple(out)

@@ -45,10 +45,14 @@ __all__ = ["Axis", "Batch", "batch_flat", "vmap"]
 
 
 class Axis(NamedTuple):
-    """The axis being mapped: its size and, for collectives, its name."""
+    """The axis being mapped: its size and, for collectives, its name.
+
+    ``home``: the trace whose tracers the functions that are batched may close over.
+    """
 
     size: int
     name: Hashable | None = None
+    home: Any = None
 
 
 class BatchTracer(Tracer):
@@ -91,15 +95,19 @@ class Batch(Trace):
         axis: the axis that is mapped.
         name: the function's name.
         group: the lanes that the trace is for; all of them to begin with.
+
+    ``home`` is the trace itself, or the one it continues: of a function with rules of its own,
+    which may close over the tracers of both.
     """
 
-    __slots__ = ("_past", "axis", "group", "log", "others", "taken", "version", "whole")
+    __slots__ = ("_past", "axis", "group", "home", "log", "others", "taken", "version", "whole")
 
     def __init__(
         self, parent: Trace, axis: Axis, name: Any = "", group: Group | None = None
     ) -> None:
         super().__init__(parent, name)
-        self.whole = self.axis = axis
+        self.home = self if axis.home is None else axis.home
+        self.whole = self.axis = Axis(axis.size, axis.name)
         self.group = group = group or Group()
         self.others: list[Group] = []  # that this run is not for
         # What was done: the primitive, weak references to its results, what it may have told.
@@ -114,12 +122,13 @@ class Batch(Trace):
         vals: list[Any] = []
         batched = []
         for a in args:
-            mine = type(a) is BatchTracer and a.owner is self
+            mine = type(a) is BatchTracer and a.owner.home is self.home  # type: ignore[attr-defined]
             vals.append(a if mine and self._past else self.present(a) if mine else a)
             batched.append(mine)
         name = self.axis.name
         collective = name is not None and params.get("axis_name") == name
-        kept = collective or True in batched or prim.effect is not None
+        closes = prim.closes and params.get("jaxpr") is None
+        kept = collective or closes or True in batched or prim.effect is not None
         if kept and self._past:
             return self._again(prim, args, params)
         axis, version = self.axis, self.version
@@ -127,7 +136,9 @@ class Batch(Trace):
             axis, version = self._of_part(prim, batched, collective)
         saved, _state.trace = _state.trace, self.parent
         try:
-            if not collective and True not in batched:
+            if closes:
+                axis = Axis(axis.size, axis.name, self.home)
+            if not collective and not closes and True not in batched:
                 out = prim.bind(*vals, **params)
                 out_batched: Any = [False] * len(out) if prim.multiple_results else False
             else:
@@ -154,6 +165,10 @@ class Batch(Trace):
 
     def present(self, x: BatchTracer) -> Any:
         """Return a tracer's value, cut to the lanes that are left."""
+        if x.owner is not self:
+            val = x.owner.present(x)  # type: ignore[attr-defined]
+            with use_trace(self.parent):  # type: ignore[arg-type]
+                return take(val, self.group.since(0)) if self.version else val
         if x.version != self.version:
             with use_trace(self.parent):  # type: ignore[arg-type]
                 x.val = take(x.val, self.group.since(x.version))
@@ -163,7 +178,7 @@ class Batch(Trace):
     def unwrap(self, x: Any) -> tuple[Any, bool]:
         """Return (value, whether it has the batch axis in front) of a value seen inside the
         trace."""
-        if type(x) is BatchTracer and x.owner is self:
+        if type(x) is BatchTracer and x.owner.home is self.home:  # type: ignore[attr-defined]
             return self.present(x), True
         return x, False
 

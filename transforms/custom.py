@@ -18,12 +18,12 @@ from funtorch.core import LinearArg, Primitive, aval_of, current, eval_trace, no
 from funtorch.errors import MismatchError
 from funtorch.jaxpr import Jaxpr, Stage, StageTracer, eval_jaxpr, stage
 from funtorch.ops.families import accumulate, spread, zeros
-from funtorch.ops.reduce import reduce_sum
 from funtorch.origins import call_named
 from funtorch.placement import array_of, buffer_of
 
 from .arguments import as_arrays, check_callable, function_name
-from .batching import Axis, batch_flat
+from .batching import Axis
+from .custom_lanes import Lanes, batched_bwd, batched_rule, batched_vjp_rules
 from .explore import Known
 from .forward import is_differentiable, jvp_flat
 from .reverse import linear_part, transpose_jaxpr
@@ -109,20 +109,6 @@ def _run(xp: Any, *buffers: Any, fun: Flat, **rules: Any) -> list[Any]:
     return [buffer_of(o) for o in fun(*map(array_of, buffers))]
 
 
-def _all_batched(f: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``f`` over batches with every output batched; None stands for zero, in and out."""
-
-    def over_batch(*args: Any) -> list[Any]:
-        mapped = [b and x is not None for b, x in zip(batched, args, strict=True)]
-        outs, flags = batch_flat(f, axis, args, mapped)
-        return [
-            o if b or o is None else spread(o, axis.size) for o, b in zip(outs, flags, strict=True)
-        ]
-
-    over_batch.__wrapped__ = f  # type: ignore[attr-defined]
-    return over_batch
-
-
 # --------------------------------------------------------------------------------------- custom_jvp
 custom_jvp_call_p = _CustomCall("custom_jvp_call", multiple_results=True)
 
@@ -157,12 +143,19 @@ def _check_outputs(rule: str, outs: Sequence[Any], fun: Flat, jaxpr: Jaxpr | Non
 def _custom_jvp_batch(
     axis: Axis, args: Any, batched: Any, *, fun: Flat, jvp: Flat, jaxpr: Any
 ) -> Any:
+    lanes = Lanes(batched)
     outs = custom_jvp_call_p.bind(
         *args,
-        fun=_all_batched(fun, axis, batched),
-        jvp=_all_batched(jvp, axis, [*batched, *batched]),
+        fun=batched_rule(fun, axis, batched, lanes),
+        jvp=batched_rule(jvp, axis, [*batched, *batched], lanes),
     )
-    return outs, [True] * len(outs)
+    return outs, [bool(lanes.batched)] * len(outs)
+
+
+def _transpose_call(cts: Any, *args: Any, jaxpr: Jaxpr, **rules: Any) -> list[Any]:
+    """Transpose what the function does: the call itself is linear, as part of another's rule."""
+    found = iter(transpose_jaxpr(linear_part(jaxpr, args), cts))
+    return [next(found) if type(a) is LinearArg else None for a in args]
 
 
 custom_jvp_call_p.type = _out_avals
@@ -171,9 +164,8 @@ custom_jvp_call_p.jvp = _custom_jvp_jvp
 custom_jvp_call_p.batch = _custom_jvp_batch
 custom_jvp_call_p.call = True
 custom_jvp_call_p.recall = _recall
-custom_jvp_call_p.none["transpose"] = (
-    "its derivative comes from the jvp rule, whose operations are transposed"
-)
+custom_jvp_call_p.transpose = _transpose_call
+custom_jvp_call_p.closes = True
 
 
 def _split_args(
@@ -181,10 +173,19 @@ def _split_args(
 ) -> tuple[dict[int, Any], list[Any]]:
     """Resolve keyword arguments and defaults by the signature; return (nondiff by position,
     differentiated)."""
-    try:
-        bound = inspect.signature(fun).bind(*args, **kwargs)
-    except ValueError:
-        bound = None
+    bound = None
+    if not isinstance(fun, functools.partial):  # what it fixes by name is no argument
+        try:
+            signature = inspect.signature(fun)
+        except ValueError:
+            signature = None
+        try:
+            bound = None if signature is None else signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{function_name(fun)}{signature}, which has a custom derivative rule, was called "
+                f"with other arguments: {error}"
+            ) from None
     if bound is not None:
         bound.apply_defaults()
         if bound.kwargs:
@@ -194,6 +195,11 @@ def _split_args(
                 f"keyword-only arguments {sorted(bound.kwargs)} cannot be passed on to it"
             )
         args = bound.args
+    elif kwargs:
+        raise TypeError(
+            f"{function_name(fun)} has a custom derivative rule, and no signature to find the "
+            f"positions of keyword arguments {sorted(kwargs)} by: pass them by position"
+        )
     nums = {n % len(args) for n in nondiff}
     return {n: args[n] for n in nums}, [a for k, a in enumerate(args) if k not in nums]
 
@@ -409,45 +415,6 @@ def _custom_vjp_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, An
     return outs, linear(*[t for t in tangents if t is not None])
 
 
-def _batched_vjp_rules(
-    fwd: Flat, bwd: Flat, axis: Axis, batched: Sequence[bool]
-) -> tuple[Flat, Flat]:
-    def fwd_batched(nonzero: Sequence[bool], *args: Any) -> Any:
-        count: list[int] = []
-
-        def flat(*xs: Any) -> list[Any]:
-            outs, res = fwd(nonzero, *xs)
-            count.append(len(outs))
-            return [*outs, *res]
-
-        results = _all_batched(flat, axis, batched)(*args)
-        return results[: count[0]], results[count[0] :]
-
-    return fwd_batched, _batched_bwd(bwd, axis, batched)
-
-
-def _batched_bwd(bwd: Flat, axis: Axis, batched: Sequence[bool]) -> Flat:
-    """Return ``bwd`` over batches of residuals and cotangents; unbatched primals get the sum over
-    the batch."""
-
-    def bwd_batched(*res_ct: Any) -> list[Any]:
-        present: list[bool] = []
-
-        def flat(*xs: Any) -> list[Any]:
-            cts = bwd(*xs)
-            present[:] = [ct is not None for ct in cts]
-            return [ct for ct in cts if ct is not None]
-
-        given = iter(_all_batched(flat, axis, [True] * len(res_ct))(*res_ct))
-        cts = [next(given) if p else None for p in present]
-        return [
-            ct if b or ct is None else reduce_sum(ct, axes=(0,))
-            for ct, b in zip(cts, batched, strict=True)
-        ]
-
-    return bwd_batched
-
-
 def _custom_vjp_batch(
     axis: Axis,
     args: Any,
@@ -459,10 +426,11 @@ def _custom_vjp_batch(
     jaxpr: Any,
     **params: Any,
 ) -> Any:
-    fwd_b, bwd_b = _batched_vjp_rules(fwd, bwd, axis, batched)
-    whole = _all_batched(fun, axis, batched)
+    lanes = Lanes(batched)
+    fwd_b, bwd_b = batched_vjp_rules(fwd, bwd, axis, batched, lanes)
+    whole = batched_rule(fun, axis, batched, lanes)
     outs = custom_vjp_call_p.bind(*args, fun=whole, fwd=fwd_b, bwd=bwd_b, **params)
-    return outs, [True] * len(outs)
+    return outs, [bool(lanes.batched)] * len(outs)
 
 
 custom_vjp_call_p.type = _out_avals
@@ -472,9 +440,8 @@ custom_vjp_call_p.linearize = _custom_vjp_rule
 custom_vjp_call_p.batch = _custom_vjp_batch
 custom_vjp_call_p.call = True
 custom_vjp_call_p.recall = _recall
-custom_vjp_call_p.none["transpose"] = (
-    "its derivative is custom_lin, which is transposed by the user's bwd"
-)
+custom_vjp_call_p.transpose = _transpose_call
+custom_vjp_call_p.closes = True
 
 
 def _lin_type(*avals: Any, out_avals: Any, **params: Any) -> list[Any]:
@@ -521,7 +488,7 @@ def _lin_batch(
     args = [a if b else spread(a, axis.size) for a, b in zip(args, batched, strict=True)]
     ts = len(args) - num_res
     avals = tuple(a.update(shape=(axis.size, *a.shape)) for a in out_avals)
-    back = _batched_bwd(bwd, axis, [True] * ts)
+    back = batched_bwd(bwd, axis, [True] * ts)
     outs = custom_lin_p.bind(*args, bwd=back, num_res=num_res, out_avals=avals, symbolic=symbolic)
     return outs, [True] * len(outs)
 
@@ -662,7 +629,7 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         )
     cts: list[Any] = []
     for k, (ct, child) in enumerate(zip(found, treedef.children(), strict=True)):
-        if is_zero(ct):
+        if is_zero(ct) and not (isinstance(ct, SymbolicZero) and child.num_leaves == 1):
             cts.extend([None] * child.num_leaves)
             continue
         leaves, structure = tree.flatten(ct, is_leaf=is_zero)
@@ -677,6 +644,11 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
         cts.extend(leaves)
     out = []
     for k, (ct, aval) in enumerate(zip(cts, in_avals, strict=True)):
+        if isinstance(ct, SymbolicZero) and ct.shape != aval.shape:
+            raise MismatchError(
+                f"the bwd rule of {name} gave leaf {k} a SymbolicZero of shape {ct.shape}, its "
+                f"primal is {aval.str_short()}: return None, which stands for a zero of any type"
+            )
         if is_zero(ct) or not is_differentiable(aval.dtype):
             out.append(None)
             continue

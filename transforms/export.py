@@ -683,6 +683,8 @@ def _checked(about: Any, consts: Sequence[Any], what: str, depth: int = 0) -> Ex
             )
         if not all(isinstance(about[k], list) for k in ("symbols", "names", "paths", "inputs")):
             raise ValueError("its symbols, names, paths and inputs are no lists")
+        if not all(isinstance(s, str) for s in (*about["symbols"], *about["names"], about["name"])):
+            raise ValueError("its name and those of its symbols and arguments are no text")
         found = Exported(about, [np.asarray(c) for c in own])
         base = dict(zip(about["symbols"], BASES, strict=False))
         jaxpr, types = found._program(base), [c.aval for c in map(asarray, own)]

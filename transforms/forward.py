@@ -27,6 +27,7 @@ from funtorch.errors import MismatchError, user_frame
 from funtorch.jaxpr import Jaxpr, Stage, eval_jaxpr
 from funtorch.ops.elementwise import convert
 from funtorch.ops.families import zeros
+from funtorch.partial import Partial
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays
@@ -243,7 +244,7 @@ def jvp(
         )
     primals_flat = as_arrays(leaves, "primals", fun)
     tangents_flat = [
-        _checked_tangent(k, p, t)
+        _checked_tangent(k, aval_of(p), t)
         for k, (p, t) in enumerate(zip(primals_flat, t_leaves, strict=True))
     ]
     flat = FlatFunction(fun, treedef, has_aux, "jvp")
@@ -258,9 +259,8 @@ def jvp(
     return (out, t_out, aux) if has_aux else (out, t_out)
 
 
-def _checked_tangent(k: int, p: Any, t: Any) -> Any:
+def _checked_tangent(k: int, aval: ShapedArray, t: Any) -> Any:
     """Return the tangent as an array, None where it is float0; check it against its primal."""
-    aval = aval_of(p)
     if getattr(t, "dtype", None) == float0:
         return None
     if not is_differentiable(aval.dtype):
@@ -291,7 +291,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 
     Returns:
         ``(output, f_jvp)``; ``f_jvp(*tangents)`` gives the output tangent without running ``fun``
-        again. With ``has_aux``, ``(output, f_jvp, aux)``.
+        again. It is a pytree of what it remembers. With ``has_aux``, ``(output, f_jvp, aux)``.
 
     Example:
         >>> import funtorch as ft
@@ -304,30 +304,32 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     flat = FlatFunction(fun, treedef, has_aux, "linearize")
     nonzero = [is_differentiable(p.dtype) for p in flat_primals]
     outs, jaxpr, active = linearize_flat(flat, flat_primals, nonzero, fun)
-    out_avals = [aval_of(o) for o in outs]
+    in_avals, out_avals = [aval_of(p) for p in flat_primals], [aval_of(o) for o in outs]
+    program, out_tree = jaxpr.hoisted(), flat.out_tree
 
     @boundary
-    def f_jvp(*tangents: Any) -> Any:
+    def f_jvp(consts: Sequence[Any], *tangents: Any) -> Any:
         t_leaves, t_treedef = tree.flatten(tangents)
         if t_treedef != treedef:
             raise MismatchError(
                 f"the linearized function takes tangents of structure {treedef}, got {t_treedef}"
             )
         given = [
-            _checked_tangent(k, p, t)
-            for k, (p, t) in enumerate(zip(flat_primals, t_leaves, strict=True))
+            _checked_tangent(k, aval, t)
+            for k, (aval, t) in enumerate(zip(in_avals, t_leaves, strict=True))
         ]
         ts = [
-            zeros(aval_of(p)) if t is None else t
-            for p, t, nz in zip(flat_primals, given, nonzero, strict=True)
+            zeros(aval) if t is None else t
+            for aval, t, nz in zip(in_avals, given, nonzero, strict=True)
             if nz
         ]
-        results = iter(eval_jaxpr(jaxpr, *ts))
+        results = iter(eval_jaxpr(program, *consts, *ts))
         touts = [
             as_weak_as(next(results), aval) if a else zero_tangent(aval)
             for a, aval in zip(active, out_avals, strict=True)
         ]
-        return flat.out_tree.unflatten(touts[: flat.count])
+        return out_tree.unflatten(touts[: out_tree.num_leaves])
 
     out, aux = flat.split(outs)
-    return (out, f_jvp, aux) if has_aux else (out, f_jvp)
+    linear = Partial(f_jvp, jaxpr.consts)
+    return (out, linear, aux) if has_aux else (out, linear)

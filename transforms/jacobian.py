@@ -201,7 +201,7 @@ def jacfwd(
             pieces = _split_leading(out, arrays)
             pieces = [_input_axes_last(p, a.ndim) for p, a in zip(pieces, arrays, strict=True)]
             found = tree.unflatten(treedef, pieces)
-            return found[0] if isinstance(argnums, int) else found
+            return found[0] if isinstance(argnums, (int, np.integer)) else found
 
         jac = tree.map(cut, pushed[0])
         return (jac, pushed[1]) if has_aux else jac
@@ -265,7 +265,9 @@ def jacrev(
         per_output = [
             tree.unflatten(in_tree, [c[k] for c in columns]) for k in range(len(y_leaves))
         ]
-        jac = tree.unflatten(y_tree, [p[0] if isinstance(argnums, int) else p for p in per_output])
+        jac = tree.unflatten(
+            y_tree, [p[0] if isinstance(argnums, (int, np.integer)) else p for p in per_output]
+        )
         return (jac, out[2]) if has_aux else jac
 
     return jacobian_f

@@ -609,6 +609,12 @@ def jit(
     donate_nums, donate_names = named_arguments(
         fun, ints(donate_argnums), names_of(donate_argnames)
     )
+    both: list[Any] = sorted({*nums} & {*donate_nums}) or sorted({*names} & {*donate_names})
+    if both:
+        raise ValueError(
+            f"jit of {function_name(fun)}: arguments {both} are both static and donated; only "
+            "arrays have buffers to donate"
+        )
     place = places[0] if places and places[0] != CPU else None
     given = (nums, names, donate_nums, donate_names, memory_budget, dynamic_axes, place)
     if in_shardings is None and out_shardings is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -32,11 +33,13 @@ from ..backends import (
     kept_by,
     memory_analysis,
     spelled,
+    to_stablehlo,
 )
 from .arguments import as_arrays
 from .dynamic import Sizes
 from .families import Bound, Family, TraceAt
 from .loops import run_while, while_p
+from .passes import drop_dead, inline, share
 from .ranks import meet
 from .restage import call_rules
 from .scan import scan_p
@@ -331,6 +334,10 @@ class Program:
 
     def memory_analysis(self) -> Any:
         return memory_analysis(self.simplified(), self.donated)
+
+    def stablehlo(self) -> str:
+        closed = drop_dead(share(inline(self.jaxpr)))
+        return to_stablehlo(closed, re.sub(r"\W", "_", self.name))
 
     def explain(self) -> Explanation:
         jaxpr, count = self.simplified(), len(self.jaxpr.eqns)

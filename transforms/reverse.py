@@ -22,6 +22,7 @@ from funtorch.ops.elementwise import add, convert, mul, reciprocal
 from funtorch.ops.families import full_like, ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
 from funtorch.origins import call_named, parameter_names
+from funtorch.partial import Partial
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
@@ -93,17 +94,21 @@ def linear_part(jaxpr: Jaxpr, args: Sequence[Any]) -> Jaxpr:
     return tape.finish(outs)  # type: ignore[attr-defined]
 
 
-def transpose_jaxpr(jaxpr: Jaxpr, cts: Sequence[Any]) -> list[Any]:
+def transpose_jaxpr(
+    jaxpr: Jaxpr, cts: Sequence[Any], consts: Sequence[Any] | None = None
+) -> list[Any]:
     """Run a linear program backwards.
 
     Args:
         jaxpr: a program all of whose equations depend on its inputs, and linearly: a tape.
         cts: one per output, None where zero.
+        consts: the values of its constants, where it has none itself.
 
     Returns:
         one cotangent or None per invar.
     """
-    known = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
+    values = jaxpr.consts if consts is None else consts
+    known = dict(zip(jaxpr.constvars, values, strict=True))
     careful, before = not config.strict_gradients, _masking.given
     marked: set[Var | Lit] = set(jaxpr.outvars) if careful and _masking.given else set()
     ct_of: dict[Var | Lit, Any] = {}
@@ -157,7 +162,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     Returns:
         ``(output, vjpfun)``; ``vjpfun(ct)`` takes a cotangent shaped like the output and returns a
-        tuple with one cotangent per primal (dtype float0 for integers). With ``has_aux``,
+        tuple with one cotangent per primal (dtype float0 for integers). It is a pytree of what it
+        remembers, so transformed functions may take and return it. With ``has_aux``,
         ``(output, vjpfun, aux)``.
 
     Example:
@@ -168,35 +174,81 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """
     check_callable(fun, "vjp")
     outs, flat, pull = _pullback(fun, primals, has_aux, "vjp")
-    out_avals = [aval_of(o) for o in outs[: flat.count]]
+    out_avals, out_tree = [aval_of(o) for o in outs[: flat.count]], flat.out_tree
 
     @boundary
-    def vjpfun(ct: Any) -> Any:
-        ct_leaves, ct_tree = tree.flatten(ct)
-        if ct_tree != flat.out_tree:
+    def vjpfun(consts: Sequence[Any], *cts: Any) -> Any:
+        if len(cts) != 1:
+            raise TypeError(
+                f"vjp of {function_name(fun)}: the function that it returned takes one cotangent, "
+                f"of the structure of the output, {out_tree}; it was given {len(cts)} arguments"
+            )
+        ct_leaves, ct_tree = tree.flatten(cts[0])
+        if ct_tree != out_tree:
             raise MismatchError(
                 f"vjp of {function_name(fun)}: the cotangent's structure {ct_tree} is not the "
-                f"output's, {flat.out_tree}"
+                f"output's, {out_tree}"
             )
         return pull(
+            consts,
             [
                 checked_cotangent(k, c, aval)
                 for k, (c, aval) in enumerate(zip(ct_leaves, out_avals, strict=True))
-            ]
+            ],
         )
 
     out, aux = flat.split(outs)
-    return (out, vjpfun, aux) if has_aux else (out, vjpfun)
+    back = Partial(vjpfun, pull.consts)
+    pull.consts, pull.jaxpr = [], pull.jaxpr.without_consts()  # only the pytree holds them now
+    return (out, back, aux) if has_aux else (out, back)
+
+
+class _Pull:
+    """The function from one cotangent (or None) per output to the cotangents of the primals.
+
+    ``consts``: what the linear program that it runs backwards remembers.
+    """
+
+    __slots__ = ("active", "avals", "consts", "jaxpr", "nonzero", "shared", "treedef")
+
+    def __init__(
+        self,
+        arrays: Sequence[Any],
+        treedef: Any,
+        nonzero: Sequence[bool],
+        active: Sequence[bool],
+        shared: Any,
+        jaxpr: Jaxpr,
+    ) -> None:
+        self.avals = [aval_of(p) for p in arrays]
+        self.treedef, self.nonzero, self.active, self.shared = treedef, nonzero, active, shared
+        self.consts, self.jaxpr = jaxpr.consts, jaxpr
+
+    def __call__(self, consts: Sequence[Any], cts: Sequence[Any]) -> Any:
+        shared, active = self.shared, self.active
+        if shared is not None:
+            cts = [_scaled(c, factor) for c, factor in zip(cts, shared[0], strict=True)]
+        given = [c for c, a in zip(cts, active[: len(cts)], strict=True) if a]
+        given += [None] * sum(active[len(cts) :])
+        grads = transpose_jaxpr(self.jaxpr, given, consts)
+        if shared is not None:
+            grads = [_summed(g, axes) for g, axes in zip(grads, shared[1], strict=True)]
+        found = iter(grads)
+        grads = []
+        for aval, nz in zip(self.avals, self.nonzero, strict=True):
+            g = next(found) if nz else None
+            grads.append(zero_tangent(aval) if g is None else as_weak_as(g, aval))
+        return self.treedef.unflatten(grads)
 
 
 def _pullback(
     fun: Callable[..., Any], primals: Sequence[Any], has_aux: bool, what: str
-) -> tuple[list[Any], FlatFunction, Callable[[Sequence[Any]], Any]]:
+) -> tuple[list[Any], FlatFunction, _Pull]:
     """Run ``fun`` over a tape.
 
     Returns:
-        its flat results, the `FlatFunction` that knows their structure, and the function from
-        one cotangent (or None) per output to the pytree of the primals' cotangents.
+        its flat results, the `FlatFunction` that knows their structure, and what takes their
+        cotangents back.
     """
     leaves, treedef = tree.flatten(tuple(primals))
     arrays = as_arrays(leaves, "argument", fun)
@@ -205,23 +257,7 @@ def _pullback(
     outs, jaxpr, active = linearize_flat(flat, arrays, nonzero, fun)
     chosen = [x for x, nz in zip(arrays, nonzero, strict=True) if nz]
     shared = axes_to_share(chosen, outs[: flat.count], jaxpr)
-
-    def pull(cts: Sequence[Any]) -> Any:
-        if shared is not None:
-            cts = [_scaled(c, factor) for c, factor in zip(cts, shared[0], strict=True)]
-        given = [c for c, a in zip(cts, active[: flat.count], strict=True) if a]
-        given += [None] * sum(active[flat.count :])
-        grads = transpose_jaxpr(jaxpr, given)
-        if shared is not None:
-            grads = [_summed(g, axes) for g, axes in zip(grads, shared[1], strict=True)]
-        found = iter(grads)
-        grads = []
-        for p, nz in zip(arrays, nonzero, strict=True):
-            g = next(found) if nz else None
-            grads.append(zero_tangent(aval_of(p)) if g is None else as_weak_as(g, p))
-        return treedef.unflatten(grads)
-
-    return outs, flat, pull
+    return outs, flat, _Pull(arrays, treedef, nonzero, active, shared, jaxpr)
 
 
 def _scaled(ct: Any, factor: float) -> Any:
@@ -239,7 +275,8 @@ def checked_cotangent(k: int, ct: Any, aval: ShapedArray) -> Any:
     if getattr(ct, "dtype", None) == float0:
         return None
     ct = asarray(ct)
-    if ct.weak_type and not ct.shape and not aval.shape and ct.dtype != aval.dtype:
+    fits = dtypes.is_complex(aval.dtype) or not dtypes.is_complex(ct.dtype)
+    if ct.weak_type and fits and ct.ndim == len(aval.shape) == 0 and ct.dtype != aval.dtype:
         ct = convert(ct, dtype=aval.dtype, weak_type=False)
     if ct.shape != aval.shape or ct.dtype != aval.dtype:
         raise MismatchError(
@@ -301,8 +338,8 @@ def value_and_grad(
         outs, flat, pull = _pullback(partial, diff, has_aux, "grad")
         value, aux = flat.split(outs)
         _check_output(fun, value, holomorphic)
-        grads = pull([ones_like(outs[0])])
-        if isinstance(argnums, int):
+        grads = pull(pull.consts, [ones_like(outs[0])])
+        if isinstance(argnums, (int, np.integer)):
             grads = grads[0]
         return ((value, aux), grads) if has_aux else (value, grads)
 

@@ -38,11 +38,11 @@ class ShapeDtypeStruct:
     def __init__(
         self, shape: Sequence[int], dtype: Any, *, sharding: Any = None, weak_type: bool = False
     ) -> None:
-        self.sharding = sharding
         if dtype is None:
             raise ValueError("ShapeDtypeStruct needs a dtype, got None")
         self.shape = tuple([n if isinstance(n, Dim) else operator.index(n) for n in shape])
         self.dtype = dtypes.canonical(dtype)
+        self.sharding = sharding
         self.weak_type = weak_type
 
     @property
@@ -54,21 +54,31 @@ class ShapeDtypeStruct:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def update(self, **changes: Any) -> ShapeDtypeStruct:
-        """Return a copy with some of ``shape``, ``dtype``, ``weak_type`` replaced."""
-        fields = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
+        """Return a copy with some of its fields (shape, dtype, ...) replaced."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
         return ShapeDtypeStruct(**{**fields, **changes})
 
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object: a ShapeDtypeStruct of shape ()")
+        return self.shape[0]
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.shape, self.dtype, self.weak_type, self.sharding
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (
-            other.shape,
-            other.dtype,
-        )
+        return isinstance(other, ShapeDtypeStruct) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.dtype))
+        return hash(self._key())
 
     def __repr__(self) -> str:
-        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name})"
+        parts = [f"shape={self.shape}", f"dtype={self.dtype.name}"]
+        if self.sharding is not None:
+            parts.append(f"sharding={self.sharding}")
+        if self.weak_type:
+            parts.append("weak_type=True")
+        return f"ShapeDtypeStruct({', '.join(parts)})"
 
 
 def spec_of(x: Any) -> ShapedArray:

@@ -33,6 +33,7 @@ from .taps import Taps
 __all__ = ["correlation_code"]
 
 _FILLED = 0.85  # share of a sample's vectors that places fill, so that samples stay apart
+_FULL = 0.92  # share of some samples' vectors that is good
 
 
 def correlation_code(
@@ -84,24 +85,44 @@ def _any_batch(c: Correlation, dtype: np.dtype) -> list[tuple[str, Code]]:
 
 
 def _with_samples(c: Correlation, lanes: int) -> Correlation:
-    """Return a correlation whose samples are one more space axis, if that fills vectors better."""
+    """Return a correlation with one more space axis, of some samples, if that fills vectors better.
+
+    It is the second one, for along the first one no offset of the window is copied; but not the
+    last one, along which vectors are read.
+    """
     places = math.prod(c.places)
-    filled = places / (-(-places // lanes) * lanes)
-    if c.batch == 1 or filled > _FILLED or c.features * math.prod(c.window) < lanes:
+    filled = {m: m * places / (-(-m * places // lanes) * lanes) for m in _divisors(c.batch)}
+    if filled[1] > _FILLED or c.features * math.prod(c.window) < lanes:
         return c
+    many = next((m for m, share in filled.items() if share > _FULL), 0)
+    many = many or max(filled, key=lambda m: filled[m])
+    if many == 1:
+        return c
+    k = min(1, len(c.space) - 1)
+
+    def axis(sizes: tuple[int, ...], one: int, first: int = 0) -> tuple[int, ...]:
+        return (*sizes[: first + k], one, *sizes[first + k :])
+
+    def apart(strides: tuple[int, ...]) -> tuple[int, ...]:
+        return (many * strides[0], *strides[1:])
+
     return replace(
         c,
-        batch=1,
-        space=(c.batch, *c.space),
-        window=(1, *c.window),
-        places=(c.batch, *c.places),
-        strides=(1, *c.strides),
-        dilation=(1, *c.dilation),
-        low=(0, *c.low),
-        x=replace(c.x, strides=(0, *c.x.strides[1:3], c.x.strides[0], *c.x.strides[3:])),
-        w=replace(c.w, strides=(*c.w.strides[:3], 0, *c.w.strides[3:])),
-        y=replace(c.y, strides=(0, *c.y.strides[1:3], c.y.strides[0], *c.y.strides[3:])),
+        batch=c.batch // many,
+        space=axis(c.space, many),
+        window=axis(c.window, 1),
+        places=axis(c.places, many),
+        strides=axis(c.strides, 1),
+        dilation=axis(c.dilation, 1),
+        low=axis(c.low, 0),
+        x=replace(c.x, strides=axis(apart(c.x.strides), c.x.strides[0], 3)),
+        w=replace(c.w, strides=axis(c.w.strides, 0, 3)),
+        y=replace(c.y, strides=axis(apart(c.y.strides), c.y.strides[0], 3)),
     )
+
+
+def _divisors(n: int) -> list[int]:
+    return [m for m in range(1, n + 1) if n % m == 0]
 
 
 def _with_axis(c: Correlation) -> Correlation:

@@ -15,8 +15,9 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,22 +26,22 @@ from funtorch.ops.attention import LOWEST, wide_of
 
 from ..scalars.elements import TYPES
 from ..scalars.scalar import scalar
+from .attending import as_attending
 from .code import CudaCode, KernelLaunch
-from .memory import from_memory, memory_type, to_memory
+from .memory import from_memory, memory_type
+from .mma import HEAD, function, narrowing, widening
 from .schedules import BYTES, THREADS
 from .spelling import CudaBlock, literal, operand
 
 __all__ = [
     "MOST_FEATURES",
+    "Pieces",
     "Writer",
     "has_kernel",
-    "mean_of_rows",
     "means_of",
     "print_attention",
+    "printed",
     "scaled",
-    "scratch_of",
-    "targets",
-    "writer_of",
 ]
 
 MOST_FEATURES = 256
@@ -141,23 +142,14 @@ class Writer:
     def _declare(self) -> None:
         """Write the functions that load, store and raise numbers."""
         dtype, wide = self.z.dtype, wide_of(self.z.dtype)
-        head = "static __device__ __forceinline__"
-        b = CudaBlock()
-        out = operand(from_memory(b, ["x"], dtype), self.real)
-        self._function(f"{head} {self.real} {self.name}_wide({self.kind} x)", b, out)
-        b = CudaBlock()
-        b.declared = self.declared
-        (out,) = to_memory(b, "x", dtype)
-        self._function(f"{head} {self.kind} {self.name}_narrow({self.real} x)", b, out)
-        b = CudaBlock()
-        b.declared = self.declared
-        out = operand(scalar(b, "exp_of_negative", ["x"], [wide], None), self.real)
-        self._function(f"{head} {self.real} {self.name}_exp({self.real} x)", b, out)
+        self.texts.append(widening(self.name, dtype, wide))
+        self.texts.append(narrowing(self.name, dtype, wide, self.declared))
 
-    def _function(self, head: str, b: CudaBlock, out: str) -> None:
-        self.declared.update(b.declared)
-        lines = "\n".join(b.lines)
-        self.texts.append(f"{head} {{\n{lines}\n  return {out};\n}}")
+        def raised(b: CudaBlock) -> str:
+            return operand(scalar(b, "exp_of_negative", ["x"], [wide], None), self.real)
+
+        head = f"{HEAD} {self.real} {self.name}_exp({self.real} x)"
+        self.texts.append(function(head, raised, self.declared))
 
     def launch(
         self, suffix: str, body: str, blocks: int, shared: int, threads: int = THREADS
@@ -168,8 +160,9 @@ class Writer:
         self.texts.append(f"{head}({given}, GLOBAL(u8) scratch) {{\n{body}\n}}")
         self.launches.append(KernelLaunch(name, (blocks, 1, 1), threads, shared))
 
-    def code(self, scratch: int = 0) -> CudaCode:
-        return CudaCode("\n\n".join(self.texts), tuple(self.launches), scratch, self.declared)
+    def code(self, scratch: int = 0, prepared: Sequence[KernelLaunch] = ()) -> CudaCode:
+        text, launches = "\n\n".join(self.texts), tuple(self.launches)
+        return CudaCode(text, launches, scratch, self.declared, tuple(prepared))
 
     # ---------------------------------------------------------------- pieces of kernels
     def begin(self) -> str:
@@ -443,7 +436,7 @@ def means_of(w: Writer) -> str:
     return f"  PART({w.real}, means, scratch, 0, {z.heads * z.queries});\n"
 
 
-def mean_of_rows(w: Writer) -> None:
+def _mean_of_rows(w: Writer) -> None:
     """Print the launch that leaves, for each query, the product of its result and cotangent."""
     z, out = w.z, 3 + len(w.z.extras)
     rows = z.heads * z.queries
@@ -544,24 +537,58 @@ def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
     w.launch("_keys", text, blocks, w.shared)
 
 
-def writer_of(eqn: Eqn, name: str, kind: type[Writer] = Writer) -> Writer:
-    """Return the writer of an equation's kernels, which knows the types of its buffers."""
+class Pieces(NamedTuple):
+    """What prints the launches of a kind of writer.
+
+    Attributes:
+        forward: of a writer.
+        of_queries: of it, and the buffer of the queries' cotangent.
+        of_keys: of it, and the buffers of the keys' and the values', None where not wanted.
+    """
+
+    forward: Callable[[Any], None]
+    of_queries: Callable[[Any, int], None]
+    of_keys: Callable[[Any, int | None, int | None], None]
+
+
+def printed(eqn: Eqn, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode:
+    """Return attention, or its cotangents, as a kind of writer prints them."""
     count, first = len(eqn.invars) + len(eqn.outvars), len(eqn.invars)
     backward = eqn.prim.name == "attention_grad"
     w = kind(sizes_of(eqn, 4 if backward else 0), eqn.params, name, count)
     for buffer, dtype, _ in w.z.extras:
         w.kinds[buffer] = "const " + memory_type(dtype)
-    if backward:
-        w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
-        w.kinds[first:] = [w.kind] * (count - first)
-    else:
+    if not backward:
         w.kinds[first:] = [w.kind, w.real, w.real]
-    return w
+        prepared = _prepared(w, eqn)
+        pieces.forward(w)
+        return w.code(0, prepared)
+    w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
+    w.kinds[first:] = [w.kind] * (count - first)
+    target = {n: first + k for k, n in enumerate(eqn.params["of"])}
+    prepared = _prepared(w, eqn)
+    _mean_of_rows(w)
+    if 0 in target:
+        pieces.of_queries(w, target[0])
+    if 1 in target or 2 in target:
+        pieces.of_keys(w, target.get(1), target.get(2))
+    return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64, prepared)
 
 
-def targets(eqn: Eqn) -> dict[int, int]:
-    """Return the buffers of the cotangents of queries, keys and values, by 0, 1 and 2."""
-    return {n: len(eqn.invars) + k for k, n in enumerate(eqn.params["of"])}
+def _prepared(w: Writer, eqn: Eqn) -> list[KernelLaunch]:
+    """Print what comes before cuDNN, which has one number for what a softmax subtracted and
+    divided by: forward it is subtracted, and 1 divides; backward it is left in scratch."""
+    if as_attending(eqn) is None:
+        return []
+    out, rows = 3 + len(w.z.extras), w.z.heads * w.z.queries
+    text = f"b{out + 2}[at] = 1;"
+    if eqn.prim.name == "attention_grad":
+        text = f"means[at] = b{out + 1}[at] + logf(b{out + 2}[at]);"
+    head = means_of(w) if eqn.prim.name == "attention_grad" else ""
+    body = f"""{head}  const int at = blockIdx.x * {THREADS} + threadIdx.x;
+  if (at < {rows}) {text}"""
+    w.launch("_sums", body, -(-rows // THREADS), 0)
+    return [w.launches.pop()]
 
 
 def print_attention(eqn: Eqn, name: str) -> CudaCode:
@@ -574,19 +601,4 @@ def print_attention(eqn: Eqn, name: str) -> CudaCode:
     Returns:
         The code, whose functions take pointers to all operands, all results and scratch.
     """
-    w = writer_of(eqn, name)
-    if eqn.prim.name == "attention":
-        _forward(w)
-        return w.code()
-    target = targets(eqn)
-    mean_of_rows(w)
-    if 0 in target:
-        _of_queries(w, target[0])
-    if 1 in target or 2 in target:
-        _of_keys(w, target.get(1), target.get(2))
-    return w.code(scratch_of(w))
-
-
-def scratch_of(w: Writer) -> int:
-    """Return the bytes of scratch that cotangents take."""
-    return -(-w.z.heads * w.z.queries * w.size // 64) * 64
+    return printed(eqn, name, Writer, Pieces(_forward, _of_queries, _of_keys))

@@ -40,12 +40,14 @@ class CudaCode:
         launches: how they are launched; none where there is nothing to do.
         scratch: bytes of memory that the launches share.
         declared: functions and tables that the text needs, by name: equal ones are said once.
+        prepared: launches that come before a library's call, where one does the step instead.
     """
 
     text: str
     launches: tuple[KernelLaunch, ...]
     scratch: int = 0
     declared: dict[str, str] = field(default_factory=dict, hash=False)
+    prepared: tuple[KernelLaunch, ...] = ()
 
 
 def module_text(codes: Iterable[CudaCode]) -> str:

@@ -1,6 +1,6 @@
-"""Convolutions through cuDNN's graphs, where that is asked for: FUNTORCH_CUDNN=1.
+"""Convolutions and attention through cuDNN's graphs, where that is asked for: FUNTORCH_CUDNN=1.
 
-It has never been run on a GPU, so that kernels of our own are what convolutions are without it, and
+It has never been run on a GPU, so that kernels of our own are what these are without it, and
 whatever cuDNN has no plan for is one in any case.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,19 @@ import numpy as np
 from funtorch import hardware
 from funtorch.hardware import Device
 
+from .attending import Attending
 from .convolutions import Convolution, Tensor
 
 __all__ = ["Cudnn", "build", "cudnn_of", "load", "wanted"]
 
-Run = Callable[[Any, int, int, int], None]
-"""From a stream and the addresses of x, w and y of a correlation."""
+Run = Callable[[Any, Sequence[int]], None]
+"""From a stream and the addresses of all operands, results and scratch of a launch."""
+
+_TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
 
 
 def wanted() -> bool:
-    """Tell whether convolutions shall be cuDNN's."""
+    """Tell whether convolutions and attention shall be cuDNN's."""
     return os.environ.get("FUNTORCH_CUDNN", "").strip() not in ("", "0")
 
 
@@ -44,31 +48,57 @@ def load() -> Any:
     except (ImportError, RuntimeError) as error:
         warnings.warn(
             f"FUNTORCH_CUDNN=1, but cuDNN is not there ({error}): pip install "
-            f"nvidia-cudnn-frontend==1.28.0 nvidia-cudnn-cu{major} brings it; convolutions are "
-            "kernels of our own meanwhile",
+            f"nvidia-cudnn-frontend==1.28.0 nvidia-cudnn-cu{major} brings it; convolutions and "
+            "attention are kernels of our own meanwhile",
             stacklevel=2,
         )
         return None
     return module
 
 
-def build(cudnn: Any, spec: Convolution, **options: Any) -> Any:
-    """Return the graph of a convolution with a plan; None where cuDNN has none.
+def build(cudnn: Any, spec: Convolution | Attending, **options: Any) -> Any:
+    """Return the graph of what is asked for with a plan; None where cuDNN has none.
 
     Args:
         cudnn: its module.
-        spec: the convolution.
+        spec: a convolution, or attention.
         options: of the graph: a handle, or a description of a GPU.
     """
-    kind = cudnn.data_type.FLOAT
+    kinds, single = cudnn.data_type, cudnn.data_type.FLOAT
+    kind = getattr(kinds, _TYPES[spec.dtype.name])
     graph = cudnn.pygraph(
-        io_data_type=kind, intermediate_data_type=kind, compute_data_type=kind, **options
+        io_data_type=kind, intermediate_data_type=single, compute_data_type=single, **options
     )
+    exact = isinstance(spec, Convolution) and kind is single and not spec.tf32
+    try:
+        if isinstance(spec, Convolution):
+            _convolution(graph, spec, kind)
+        else:
+            _attention(graph, spec, kind, single)
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        if exact:  # what rounds float32 so bears this note
+            graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE])
+        graph.check_support()
+        graph.build_plans()
+    except (cudnn.cudnnGraphNotSupportedError, RuntimeError, ValueError):
+        return None
+    return graph
 
-    def tensor(t: Tensor, uid: int) -> Any:
-        sizes, strides = list(map(int, t.sizes)), list(map(int, t.strides))
-        return graph.tensor(dim=sizes, stride=strides, data_type=kind, uid=uid)
 
+def _tensor(graph: Any, t: Tensor, kind: Any, uid: int) -> Any:
+    sizes, strides = list(map(int, t.sizes)), list(map(int, t.strides))
+    return graph.tensor(dim=sizes, stride=strides, data_type=kind, uid=uid)
+
+
+def _result(made: Any, t: Tensor, kind: Any, uid: int) -> None:
+    """Say where a result lies."""
+    made.set_output(True).set_data_type(kind).set_uid(uid)
+    made.set_dim(list(map(int, t.sizes))).set_stride(list(map(int, t.strides)))
+
+
+def _convolution(graph: Any, spec: Convolution, kind: Any) -> None:
     geometry = {
         "pre_padding": list(map(int, spec.before)),
         "post_padding": list(map(int, spec.after)),
@@ -78,21 +108,9 @@ def build(cudnn: Any, spec: Convolution, **options: Any) -> Any:
     places = dict(zip(_PARTS, (spec.image, spec.filter, spec.result), strict=True))
     uids = {part: 1 + at for part, at in zip(_PARTS, spec.order, strict=True)}
     names, out = _KINDS[spec.kind]
-    given = {name: tensor(places[part], uids[part]) for part, name in names.items()}
+    given = {name: _tensor(graph, places[part], kind, uids[part]) for part, name in names.items()}
     made = getattr(graph, f"conv_{spec.kind}")(**given, **geometry)
-    made.set_output(True).set_data_type(kind).set_uid(uids[out])
-    made.set_dim(list(map(int, places[out].sizes))).set_stride(list(places[out].strides))
-    try:
-        graph.validate()
-        graph.build_operation_graph()
-        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-        if not spec.tf32:  # what rounds float32 so bears this note
-            graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE])
-        graph.check_support()
-        graph.build_plans()
-    except (cudnn.cudnnGraphNotSupportedError, RuntimeError, ValueError):
-        return None
-    return graph
+    _result(made, places[out], kind, uids[out])
 
 
 _PARTS = ("image", "filter", "result")
@@ -104,17 +122,51 @@ _KINDS: dict[str, tuple[dict[str, str], str]] = {
 """Parameters of cuDNN's functions by what they are of the forward convolution; what is made."""
 
 
+# ---------------------------------------------------------------------- attention
+def _rows(*sizes: int) -> Tensor:
+    """Return an array that lies row-major."""
+    strides = [math.prod(sizes[k + 1 :]) for k in range(len(sizes))]
+    return Tensor(0, sizes, tuple(strides))
+
+
+def _attention(graph: Any, s: Attending, kind: Any, single: Any) -> None:
+    """Write attention; the numbers of arrays are those of `_ATTENDING`."""
+    q, o = (_rows(s.batch, s.heads, s.queries, n) for n in (s.features, s.values))
+    k, v = (_rows(s.batch, s.shared, s.keys, n) for n in (s.features, s.values))
+    sums = _rows(s.batch, s.heads, s.queries, 1)
+    given = {
+        name: _tensor(graph, t, kind, uid)
+        for uid, name, t in ((1, "q", q), (2, "k", k), (3, "v", v))
+    }
+    options: dict[str, Any] = {"attn_scale": s.scale, "use_causal_mask": s.causal}
+    if not s.backward:
+        out, stats = graph.sdpa(**given, generate_stats=True, **options)
+        _result(out, o, kind, 4)
+        _result(stats, sums, single, 5)
+        return
+    given |= {"o": _tensor(graph, o, kind, 4), "dO": _tensor(graph, o, kind, 6)}
+    stats = _tensor(graph, sums, single, 5)
+    found = graph.sdpa_backward(**given, stats=stats, use_deterministic_algorithm=True, **options)
+    for uid, made, t in zip((7, 8, 9), found, (q, k, v), strict=True):
+        _result(made, t, kind, uid)
+
+
+_ATTENDING = {False: (1, 2, 3, 4, 5), True: (1, 2, 3, 4, 0, 0, 6, 7, 8, 9, 5)}
+"""By whether it is backward, numbers of the arrays that a launch has addresses of: what softmaxes
+come to is what the forward pass subtracts, and scratch in the backward pass."""
+
+
 class Cudnn:
     """cuDNN on one GPU."""
 
     def __init__(self, device: Device, module: Any) -> None:
         self.module = module
-        self.plans: dict[Convolution, Any] = {}
+        self.plans: dict[Convolution | Attending, Any] = {}
         with hardware.cupy().cuda.Device(device.id):
             self.handle = module.create_handle()
 
-    def plan(self, spec: Convolution) -> Run | None:
-        """Return what does a convolution, with memory of its own; None where cuDNN cannot."""
+    def plan(self, spec: Convolution | Attending) -> Run | None:
+        """Return what does it, with memory of its own; None where cuDNN cannot."""
         if spec not in self.plans:
             self.plans[spec] = build(self.module, spec, handle=self.handle)
         graph = self.plans[spec]
@@ -122,13 +174,21 @@ class Cudnn:
             return None
         size = max(int(graph.get_workspace_size()), 1)
         workspace = hardware.cupy().empty((size,), np.dtype(np.uint8))
-        starts = [0, 0, 0]
-        for tensor, at in zip((spec.image, spec.filter, spec.result), spec.order, strict=True):
-            starts[at] = int(tensor.offset) * spec.dtype.itemsize
+        if isinstance(spec, Convolution):
+            uids, starts = (1, 2, 3), [0, 0, 0]
+            for tensor, at in zip((spec.image, spec.filter, spec.result), spec.order, strict=True):
+                starts[at] = int(tensor.offset) * spec.dtype.itemsize
+        else:
+            uids = _ATTENDING[spec.backward]  # type: ignore[assignment]
+            starts = [0] * len(uids)
 
-        def run(stream: Any, x: int, w: int, y: int) -> None:
+        def run(stream: Any, addresses: Sequence[int]) -> None:
             self.module.set_stream(self.handle, stream.ptr)
-            places = {1 + k: at + starts[k] for k, at in enumerate((x, w, y))}
+            places = {
+                uid: at + start
+                for uid, at, start in zip(uids, addresses, starts, strict=False)
+                if uid
+            }
             graph.execute(places, workspace.data.ptr, self.handle)
 
         return run

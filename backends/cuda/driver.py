@@ -18,6 +18,7 @@ from funtorch import hardware
 from funtorch.hardware import Device
 
 from . import nvrtc
+from .attending import Attending
 from .conditional import Conditional
 from .convolutions import Convolution
 from .cudnn import cudnn_of
@@ -99,13 +100,17 @@ class Driver:
         """Fill memory with zeros."""
         self.runtime.memsetAsync(target, 0, count, self.current.ptr)
 
-    def kernels(self, plan: LaunchPlan, text: str) -> list[Kernel]:
-        """Load a program's kernels; return what launches each of its codes on addresses."""
+    def kernels(self, plan: LaunchPlan, text: str) -> list[tuple[Kernel, Kernel]]:
+        """Load a program's kernels; return what launches each of its codes on addresses, and what
+        launches its preparations for a library."""
         if not any(code.launches for code in plan.codes):
-            return [lambda addresses: None for _ in plan.codes]
+            return [(lambda addresses: None,) * 2 for _ in plan.codes]
         module = self.cupy.cuda.Module()
         module.load(nvrtc.compile_cubin(text, self.arch))
-        return [self._kernel(module, code.launches) for code in plan.codes]
+        return [
+            (self._kernel(module, code.launches), self._kernel(module, code.prepared))
+            for code in plan.codes
+        ]
 
     def _kernel(self, module: Any, launches: Sequence[Any]) -> Kernel:
         found = [
@@ -139,11 +144,11 @@ class Driver:
 
         return run
 
-    def convolution(self, spec: Convolution) -> Callable[[int, int, int], None] | None:
-        """Return what makes a convolution of three addresses; None where no library does it."""
+    def asked(self, spec: Convolution | Attending) -> Callable[[Sequence[int]], None] | None:
+        """Return what does something on a launch's addresses; None where no library does it."""
         library = cudnn_of(self.device)
         run = None if library is None else library.plan(spec)
-        return None if run is None else lambda x, w, y: run(self.current, x, w, y)
+        return None if run is None else lambda addresses: run(self.current, addresses)
 
     def synchronize(self) -> None:
         """Wait until all work is done."""

@@ -1,19 +1,10 @@
 """Attention of 16-bit floats as CUDA C++, by instructions that multiply small matrices.
 
-As in `attention`, but a warp has 16 rows of a tile, and products are made of fragments: 16 x 16 by
-16 x 8 numbers that lie in the registers of a warp (`mma.m16n8k16`). The weights of a tile become an
-operand of the next product where they are. Rows are read from memory as fragments, what meets them
-lies in shared memory, turned where it is summed over.
-
-Where there is no such instruction (before sm_80, and on the CPU), the same fragments are multiplied
-by shuffles: lane l has, with g = l / 4 and c = l % 4,
-
-    of a (16 x 16)   rows g and g + 8, columns 2c, 2c + 1 and, in its last two registers, 8 more
-    of b (16 x 8)    rows 2c, 2c + 1, and 8 more, of column g
-    of d (16 x 8)    rows g and g + 8, columns 2c and 2c + 1
+As in `attention`, but a warp has 16 rows of a tile, and products are made of fragments (`mma`). The
+weights of a tile become an operand of the next product where they are. Rows are read from memory as
+fragments, what meets them lies in shared memory, turned where it is summed over.
 
 References:
-    NVIDIA, "PTX ISA", "Matrix Fragments for mma.m16n8k16 with floating point type".
     T. Dao, "FlashAttention-2: faster attention with better parallelism and work partitioning",
     ICLR 2024.
 """
@@ -26,8 +17,9 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn
 
-from .attention import Writer, mean_of_rows, means_of, scaled, scratch_of, targets, writer_of
+from .attention import Pieces, Writer, means_of, printed, scaled
 from .code import CudaCode
+from .mma import GAP, multiplying
 from .spelling import literal
 
 __all__ = ["in_fragments", "print_fragments"]
@@ -55,46 +47,8 @@ class _Fragments(Writer):
 
     def _declare(self) -> None:
         super()._declare()
-        name, half = self.name, self.z.dtype.name
-        kind = "f16" if half == "float16" else "bf16"
-        cells = ", ".join(f'"+f"(d[{k}])' for k in range(4))
-        given = ", ".join([*(f'"r"(a[{k}])' for k in range(4)), '"r"(b0)', '"r"(b1)'])
-        self.texts.append(f"""#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-static __device__ __forceinline__ u32 {name}_pack(float x, float y) {{
-  u32 out;
-  asm("cvt.rn.{kind}x2.f32 %0, %1, %2;" : "=r"(out) : "f"(y), "f"(x));
-  return out;
-}}
-static __device__ __forceinline__ void {name}_multiply(
-    float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {{
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32 "
-               "{{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, {{%0, %1, %2, %3}};"
-               : {cells} : {given});
-}}
-#else
-static __device__ __forceinline__ u32 {name}_pack(float x, float y) {{
-  return {name}_narrow(x) | (u32){name}_narrow(y) << 16;
-}}
-static __device__ __forceinline__ float {name}_twice(u32 x, u32 y, float sum) {{
-  sum = fmaf({name}_wide((u16)x), {name}_wide((u16)y), sum);
-  return fmaf({name}_wide((u16)(x >> 16)), {name}_wide((u16)(y >> 16)), sum);
-}}
-static __device__ __forceinline__ void {name}_multiply(
-    float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {{
-  const int lane = threadIdx.x % 32, own = lane / 4, third = lane % 4;
-  for (int h = 0; h < 4; h++) {{
-    u32 x[4], y[2][2];
-    for (int k = 0; k < 4; k++) x[k] = __shfl_sync(ALL, a[k], 4 * own + h);
-    for (int e = 0; e < 2; e++) {{
-      y[e][0] = __shfl_sync(ALL, b0, 4 * (2 * third + e) + h);
-      y[e][1] = __shfl_sync(ALL, b1, 4 * (2 * third + e) + h);
-    }}
-    for (int e = 0; e < 2; e++)
-      for (int i = 0; i < 2; i++)
-        d[2 * i + e] = {name}_twice(x[i + 2], y[e][1], {name}_twice(x[i], y[e][0], d[2 * i + e]));
-  }}
-}}
-#endif
+        name = self.name
+        self.texts.append(f"""{multiplying(name, self.z.dtype)}
 template <int N, class P> static __device__ __forceinline__ u32 {name}_pair(
     P p, {self.index} at, int f, bool there) {{
   if (N % 2 == 0) {{
@@ -121,9 +75,9 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
     # ---------------------------------------------------------------- shared memory
     def room(self, name: str, rows: int, words: int) -> str:
         """Return the declaration of rows of so many words, and a few more, in shared memory."""
-        self.wide_rows[name] = words + 4  # so that 8 rows by 4 words lie in all banks
-        text = f"  SHARED(u32, {name}, {4 * self.words}, {rows * (words + 4)});\n"
-        self.words += rows * (words + 4)
+        self.wide_rows[name] = words + GAP
+        text = f"  SHARED(u32, {name}, {4 * self.words}, {rows * (words + GAP)});\n"
+        self.words += rows * (words + GAP)
         return text
 
     def as_rows(
@@ -441,15 +395,4 @@ def print_fragments(eqn: Eqn, name: str) -> CudaCode:
     Returns:
         The code, whose functions take pointers to all operands, all results and scratch.
     """
-    w = writer_of(eqn, name, _Fragments)
-    assert isinstance(w, _Fragments)
-    if eqn.prim.name == "attention":
-        _forward(w)
-        return w.code()
-    target = targets(eqn)
-    mean_of_rows(w)
-    if 0 in target:
-        _of_queries(w, target[0])
-    if 1 in target or 2 in target:
-        _of_keys(w, target.get(1), target.get(2))
-    return w.code(scratch_of(w))
+    return printed(eqn, name, _Fragments, Pieces(_forward, _of_queries, _of_keys))

@@ -17,7 +17,8 @@ import numpy as np
 from funtorch import dtypes
 
 from ..plan import Dot
-from ..products import SUMMED, Products
+from ..products import FLOATS, SUMMED, Products
+from ..scalars.elements import HALVES
 
 __all__ = ["GPU_PRODUCTS", "Gemm", "gemms"]
 
@@ -194,5 +195,5 @@ def _takes(step: Dot) -> bool:
     return gemms(step) is not None or (ours and (dtype.kind != "f" or step.products < _LARGE))
 
 
-GPU_PRODUCTS = Products(_PAIRS | {(d, d) for d in SUMMED}, _takes)
+GPU_PRODUCTS = Products(_PAIRS | {(d, d) for d in SUMMED}, _takes, FLOATS | {*HALVES})
 """What cuBLAS and kernels of our own make."""

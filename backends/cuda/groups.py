@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..scalars.elements import joined, parts
@@ -11,6 +11,8 @@ from .schedules import BYTES, Schedule
 from .spelling import C_TYPES, CudaBlock, operand
 
 __all__ = ["Accumulator", "accumulator", "combine_before", "join_group", "number_kinds"]
+
+_MOST_SHARED = 48 << 10  # bytes of a block, without asking for more
 
 
 def number_kinds(code: Reduction) -> list[str]:
@@ -73,9 +75,23 @@ def join_group(b: CudaBlock, plan: Schedule, accs: Sequence[Accumulator]) -> int
     if plan.group == 1 or not accs:
         return 0
     if plan.across:
-        return _tree(b, plan, accs)
+        return max(_tree(b, plan, some) for some in _fitting(accs, plan.threads))
     _shuffled(b, accs, min(plan.group, 32))
     return _through_memory(b, accs, plan.group // 32) if plan.group > 32 else 0
+
+
+def _fitting(accs: Sequence[Accumulator], count: int) -> Iterator[Sequence[Accumulator]]:
+    """Yield runs of accumulators of which a block's shared memory holds ``count`` numbers each."""
+    some: list[Accumulator] = []
+    size = 0
+    for acc in accs:
+        own = sum(-(-8 * count // 16) * 16 for _ in acc.kinds)  # of the largest numbers
+        if some and size + own > _MOST_SHARED:
+            yield some
+            some, size = [], 0
+        some.append(acc)
+        size += own
+    yield some
 
 
 def _shuffled(b: CudaBlock, accs: Sequence[Accumulator], width: int) -> None:
@@ -152,6 +168,10 @@ def combine_before(b: CudaBlock, plan: Schedule, accs: Sequence[Accumulator]) ->
     Returns:
         The bytes of shared memory that it takes.
     """
+    return max(_before(b, plan, some) for some in _fitting(accs, plan.threads))
+
+
+def _before(b: CudaBlock, plan: Schedule, accs: Sequence[Accumulator]) -> int:
     at = f"k * {plan.side} + threadIdx.x % {plan.side}"
     if not plan.across:
         at = f"threadIdx.x / {plan.group} * {plan.group} + k"

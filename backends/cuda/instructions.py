@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .attending import Attending
 from .code import CudaCode
 from .convolutions import Convolution
 from .gemm import Gemm
@@ -29,7 +30,9 @@ __all__ = [
     "Run",
     "Slice",
     "Until",
+    "count_of",
     "each",
+    "registers_of",
 ]
 
 
@@ -55,7 +58,7 @@ class Run:
     args: tuple[At, ...]
     sizes: tuple[int, ...]  # bytes of each
     source: str = field(default="", compare=False, kw_only=True)  # the user's line that it is for
-    convolution: Convolution | None = None  # that it is, for a library that has it
+    asked: Convolution | Attending | None = None  # what it is, for a library that has it
 
     def __str__(self) -> str:
         return f"run {self.code} ({', '.join(map(str, self.args))})"
@@ -117,11 +120,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Slice:
-    """A register that holds, in step i of a loop, ``start`` and i times ``stride`` bytes."""
+    """A register that holds, in step i of a loop, ``start`` and i times ``stride`` bytes.
+
+    ``written``: whether a step writes there.
+    """
 
     register: int
     start: At
     stride: int
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,3 +263,58 @@ def each(instructions: Sequence[Instruction]) -> Iterator[Instruction]:
         if isinstance(x, Choose):
             for branch in x.branches:
                 yield from each(branch)
+
+
+def count_of(instructions: Sequence[Instruction], alone: bool = False) -> int | None:
+    """Return how many launches a list makes; None where the host decides about them.
+
+    Args:
+        instructions: the list.
+        alone: whether the GPU decides about loops and branches; they count as what is in them.
+    """
+    total = 0
+    for x in instructions:
+        if isinstance(x, Rule) or (isinstance(x, (Until, Choose)) and not alone):
+            return None
+        if isinstance(x, (Repeat, Until, Choose)):
+            lists = x.branches if isinstance(x, Choose) else [x.body]
+            lists = [*lists, x.cond, x.cond] if isinstance(x, Until) else lists
+            counts = [count_of(found, alone) for found in lists]
+            if None in counts:
+                return None
+            inside = sum(n or 0 for n in counts)
+            total += x.length * inside if isinstance(x, Repeat) else inside + 3 * len(lists)
+            total += 0 if isinstance(x, Choose) else 2 * len(x.carries)
+        else:
+            total += 2 if isinstance(x, Run) else 1
+    return total
+
+
+def registers_of(instructions: Sequence[Instruction]) -> tuple[int, ...]:
+    """Return the registers whose values decide what a list does, in order."""
+    used: set[int] = set()
+    own: set[int] = set()
+    for x in each(instructions):
+        places: list[At] = []
+        if isinstance(x, Run):
+            places += x.args
+        elif isinstance(x, Copy):
+            places += [x.target, x.origin]
+        elif isinstance(x, Clear):
+            places += [x.target]
+        elif isinstance(x, Product):
+            places += [x.a, x.b, x.out]
+        elif isinstance(x, Rule):
+            places += [at for at, _, _ in (*x.ins, *x.outs)]
+        elif isinstance(x, Choose):
+            places += [x.index]
+        if isinstance(x, (Repeat, Until)):
+            places += [at for c in x.carries for at in (c.init, c.home, c.spare) if at is not None]
+            own.update(k for c in x.carries for k in (c.old, c.new))
+        if isinstance(x, Repeat):
+            places += [s.start for s in x.slices]
+            own.update(s.register for s in x.slices)
+        elif isinstance(x, Until):
+            places += [x.holds]
+        used.update(at.base for at in places)
+    return tuple(sorted(used - own))

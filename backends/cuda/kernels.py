@@ -20,20 +20,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..coverage import ELEMENTWISE
-from ..kernel import Affine, Kernel, Op, Store, collapse, needs, serial_axes
+from ..kernel import Kernel, Store, needs, serial_axes
 from ..scalars.elements import TYPES, joined, part_kind, parts, register_dtype
-from ..scalars.quicker import HEAVY, quicker
+from ..scalars.quicker import HEAVY
 from ..scalars.reduce import reduction
 from .code import CudaCode, KernelLaunch
 from .groups import Accumulator, accumulator, combine_before, join_group, number_kinds
 from .memory import memory_type, numbers
-from .nest import Env, Nest, extent, scatters
+from .nest import Env, Nest, is_wide, prepared, scatters
 from .schedules import BYTES, THREADS, Schedule, schedule
 from .spelling import C_TYPES, operand
 
-__all__ = ["Printer", "Scratch", "is_wide", "prepared", "print_kernel"]
+__all__ = ["Printer", "Scratch", "print_kernel"]
 
-_INT_MAX = 2**31 - 1
 _KEPT = 96  # registers of a thread that values of several passes may take
 _JOINERS = 8  # threads that join the totals of a column
 _FEW_IN_ORDER = 64  # stores that one thread may do in order, rather than find out who is last
@@ -407,6 +406,15 @@ class Printer(Nest):
         return out
 
     # ---------------------------------------------------------------- parts of rows
+    @property
+    def count(self) -> str:
+        """How many parts the row at hand has."""
+        return str(self.plan.parts)
+
+    def part_at(self, part: str = "blockIdx.y") -> str:
+        """Return where a part of the row at hand leaves its numbers."""
+        return f"unit * {self.plan.parts} + {part}"
+
     def partials(self, n: int, lane: int) -> list[str]:
         """Return the arrays that parts leave the numbers of a reduction in."""
         op = self.body[n]
@@ -421,19 +429,19 @@ class Printer(Nest):
         with self.b.braces(f"if ({condition})" if condition else ""):
             for v, acc in enumerate(lanes):
                 for cell, name in zip(acc.cells, self.partials(n, v), strict=True):
-                    self.b.do(f"{name}[unit * {self.plan.parts} + blockIdx.y] = {cell};")
+                    self.b.do(f"{name}[{self.part_at()}] = {cell};")
 
     def from_parts(self, reductions: Sequence[int], env: Env) -> None:
         """Write reductions as what the parts have left, joined."""
         b, p = self.b, self.plan
         accs = {n: self.accumulators(n) for n in reductions}
         first = "t" if p.group > 1 else "0"
-        with b.braces(f"for (int part = {first}; part < {p.parts}; part += {p.group})"):
+        with b.braces(f"for (int part = {first}; part < {self.count}; part += {p.group})"):
             for n, lanes in accs.items():
                 for v, acc in enumerate(lanes):
                     held = []
                     for name, kind in zip(self.partials(n, v), acc.kinds, strict=True):
-                        held.append(b.put(kind, f"{name}[unit * {p.parts} + part]"))
+                        held.append(b.put(kind, f"{name}[{self.part_at('part')}]"))
                     acc.join(b, held)
         every = [a for lanes in accs.values() for a in lanes]
         self.shared = max(self.shared, join_group(b, p, every))
@@ -625,39 +633,6 @@ class _Launches:
             self.add(p, "_totals", (joining.blocks, 1, 1), joining.threads)
         text = "\n\n".join(self.texts)
         return CudaCode(text, tuple(self.launches), self.scratch.size, self.declared)
-
-
-def _without_empty_rows(kernel: Kernel) -> Kernel:
-    """Return a kernel without totals of no elements: these are reductions over all axes."""
-    if any(kernel.inner) or not any(s.over_rows for s in kernel.stores):
-        return kernel
-    body, stores = list(kernel.body), []
-    for s in kernel.stores:
-        if s.over_rows:
-            body.append(Op("reduce", (s.value,), kernel.body[s.value].dtype, s.how))
-            s = Store(s.buffer, len(body) - 1, s.where)
-        stores.append(s)
-    inner = (True,) * len(kernel.sizes)
-    return replace(kernel, inner=inner, body=tuple(body), stores=tuple(stores))
-
-
-def prepared(kernel: Kernel) -> Kernel:
-    """Return an equal kernel as it is printed."""
-    kernel = quicker(_without_empty_rows(collapse(kernel)))
-    plain = {"div_in_floats": "div", "rem_in_floats": "rem"}  # no vectors: nothing to gain
-    body = tuple(replace(op, name=plain.get(op.name, op.name)) for op in kernel.body)
-    return replace(kernel, body=body)
-
-
-def is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
-    """Tell whether places may need 64 bits."""
-    places: list[Affine] = [op.where for op in kernel.body if op.where is not None]
-    places += [s.where for s in kernel.stores]
-    each = max((numbers(d) for d in kernel.buffers), default=1)
-    reach = max((extent(kernel, w) for w in places), default=0) * each
-    if any(w.dynamic for w in places):
-        reach = max(reach, *(int(n) * each for n in lengths)) if lengths else _INT_MAX
-    return max(reach, 2 * math.prod(map(int, kernel.sizes))) >= _INT_MAX - (1 << 26)
 
 
 def _scattering(

@@ -6,6 +6,7 @@ last axis. A value that changes along that axis has one name for each lane, othe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from ..kernel import (
     Op,
     Store,
     axes_of,
+    collapse,
     is_row_store,
     levels,
     needs,
@@ -24,14 +26,16 @@ from ..kernel import (
     row_major,
     serial_axes,
 )
+from ..scalars.quicker import quicker
 from ..scalars.scalar import constant, scalar
 from .memory import from_memory, memory_type, numbers, to_memory
 from .spelling import CudaBlock, operand
 
-__all__ = ["Env", "Nest", "extent", "is_aligned", "scatters"]
+__all__ = ["Env", "Nest", "is_aligned", "is_wide", "prepared", "scatters"]
 
 Env = dict[int, list[str]]
 INT64 = np.dtype("int64")
+_INT_MAX = 2**31 - 1
 _ADDED = ("float", "double", "u32", "u64")  # what there is an instruction for
 _WORDS = {
     "float": ("u32", "__float_as_uint({})", "__uint_as_float({})"),
@@ -39,7 +43,7 @@ _WORDS = {
 }
 
 
-def extent(kernel: Kernel, where: Affine) -> int:
+def _extent(kernel: Kernel, where: Affine) -> int:
     """Return the largest offset, up to sign, that the affine part of a place may be."""
     reach = sum(
         abs(int(s)) * (int(n) - 1) for s, n in zip(where.strides, kernel.sizes, strict=True)
@@ -272,3 +276,36 @@ class Nest:
 def scatters(kernel: Kernel, s: Store) -> bool:
     """Tell whether a store may come to one place twice."""
     return bool(serial_axes(replace(kernel, stores=(s,))))
+
+
+def _without_empty_rows(kernel: Kernel) -> Kernel:
+    """Return a kernel without totals of no elements: these are reductions over all axes."""
+    if any(kernel.inner) or not any(s.over_rows for s in kernel.stores):
+        return kernel
+    body, stores = list(kernel.body), []
+    for s in kernel.stores:
+        if s.over_rows:
+            body.append(Op("reduce", (s.value,), kernel.body[s.value].dtype, s.how))
+            s = Store(s.buffer, len(body) - 1, s.where)
+        stores.append(s)
+    inner = (True,) * len(kernel.sizes)
+    return replace(kernel, inner=inner, body=tuple(body), stores=tuple(stores))
+
+
+def prepared(kernel: Kernel) -> Kernel:
+    """Return an equal kernel as it is printed."""
+    kernel = quicker(_without_empty_rows(collapse(kernel)))
+    plain = {"div_in_floats": "div", "rem_in_floats": "rem"}  # no vectors: nothing to gain
+    body = tuple(replace(op, name=plain.get(op.name, op.name)) for op in kernel.body)
+    return replace(kernel, body=body)
+
+
+def is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
+    """Tell whether places may need 64 bits."""
+    places: list[Affine] = [op.where for op in kernel.body if op.where is not None]
+    places += [s.where for s in kernel.stores]
+    each = max((numbers(d) for d in kernel.buffers), default=1)
+    reach = max((_extent(kernel, w) for w in places), default=0) * each
+    if any(w.dynamic for w in places):
+        reach = max(reach, *(int(n) * each for n in lengths)) if lengths else _INT_MAX
+    return max(reach, 2 * math.prod(map(int, kernel.sizes))) >= _INT_MAX - (1 << 26)

@@ -41,9 +41,10 @@ from ..plan import (
     While,
     writes,
 )
+from .attending import Attending, as_attending
 from .attention import print_attention
 from .code import CudaCode
-from .convolutions import as_convolution
+from .convolutions import Convolution, as_convolution
 from .fragments import in_fragments, print_fragments
 from .gemm import gemms
 from .instructions import (
@@ -64,8 +65,9 @@ from .instructions import (
 from .kernels import print_kernel
 from .scans import print_running
 from .sorting import print_sort
-from .tiles import print_conv, print_dot
+from .tiles import print_convs, print_dot
 from .together import Member, member_of, print_group, sets_of
+from .turns import in_turns
 
 __all__ = ["launch_plan"]
 
@@ -167,7 +169,7 @@ class _Writer:
 
     # ---------------------------------------------------------------- launches together
     def together(self, instructions: Sequence[Instruction]) -> list[Instruction]:
-        """Return a list whose equal elementwise kernels, where they follow each other, are one."""
+        """Return a list whose equal kernels on arrays, where they follow each other, are one."""
         found: list[Instruction] = []
         for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
             part: list[Any] = list(run)
@@ -184,10 +186,11 @@ class _Writer:
         number = {at: k for k, at in enumerate(sizes)}
         members: list[Any] = [self.members[x.code] for x in runs]
         pointers = [tuple(number[at] for at in x.args) for x in runs]
-        key = "group", members[0].key, tuple(m.units for m in members), tuple(pointers)
+        key = "group", members[0].key, tuple(m.size for m in members), tuple(pointers)
         if key not in self.numbers:
             self.numbers[key] = len(self.codes)
             self.codes.append(print_group(members, pointers, f"k{len(self.codes)}"))
+        self.scratch = max(self.scratch, self.codes[self.numbers[key]].scratch)
         lines = ", ".join(dict.fromkeys(x.source for x in runs if x.source))
         return Run(self.numbers[key], tuple(sizes), tuple(sizes.values()), source=lines)
 
@@ -223,7 +226,11 @@ class _Writer:
             self.members[number] = member_of(kernel, lengths)
 
     def run(
-        self, key: Any, printed: Callable[[str], CudaCode], given: Sequence[tuple[At, Var | Lit]]
+        self,
+        key: Any,
+        printed: Callable[[str], CudaCode],
+        given: Sequence[tuple[At, Var | Lit]],
+        asked: Convolution | Attending | None = None,
     ) -> None:
         """Write the launches of code that is printed under a name; equal ones share it."""
         if key not in self.numbers:
@@ -233,7 +240,7 @@ class _Writer:
         self.scratch = max(self.scratch, self.codes[number].scratch)
         if self.codes[number].launches:
             addresses, sizes = zip(*[(at, nbytes(v)) for at, v in given], strict=True)
-            self.out.append(Run(number, addresses, sizes))
+            self.out.append(Run(number, addresses, sizes, asked=asked))
 
     def apart(
         self, kernel: Kernel, given: Sequence[tuple[At, Var | Lit]]
@@ -273,13 +280,9 @@ class _Writer:
         if not step.covered:
             self.out.append(Clear(out, nbytes(step.out)))
         dtype, given = step.out.aval.dtype, [(lhs, step.lhs), (rhs, step.rhs), (out, step.out)]
-        for part in step.parts:
-            self.run((part, dtype), functools.partial(print_conv, part, dtype), given)
-            last = self.out[-1]
-            assert isinstance(last, Run)  # a part has elements
-            spec = as_convolution(part, dtype)
-            spec = spec and replace(spec, tf32=config.tf32)
-            self.out[-1] = replace(last, convolution=spec)
+        printed = functools.partial(print_convs, step.parts, dtype)
+        spec = as_convolution(step, dtype)
+        self.run((step.parts, dtype), printed, given, spec and replace(spec, tf32=config.tf32))
 
     def running(self, frame: _Frame, step: Running | Sort) -> None:
         fields = [getattr(step, f.name) for f in dataclasses.fields(step)[2:]]
@@ -295,7 +298,7 @@ class _Writer:
         given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
         key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
         printed = print_fragments if in_fragments(eqn) else print_attention
-        self.run(key, functools.partial(printed, eqn), given)
+        self.run(key, functools.partial(printed, eqn), given, as_attending(eqn))
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any
@@ -357,7 +360,7 @@ class _Writer:
         for k, (at, v) in enumerate(
             zip((*ins[start + count :], *outs[count:]), inside, strict=True)
         ):
-            slices.append(Slice(self.register(), at, nbytes(v)))
+            slices.append(Slice(self.register(), at, nbytes(v), k >= xs))
             here = At(slices[-1].register)
             if nbytes(v) % VECTOR and length > 1:  # kernels want it aligned
                 there = self.room(nbytes(v))
@@ -374,7 +377,8 @@ class _Writer:
         lead = [Copy(there, here, n) for there, here, n in before if n]
         last = [Copy(here, there, n) for there, here, n in after if n]
         whole = (*lead, *instructions, *last)
-        self.out.append(Repeat(length, params["reverse"], tuple(held), tuple(slices), whole))
+        found = Repeat(length, params["reverse"], tuple(held), tuple(slices), whole)
+        self.out += in_turns(found, self.register, self.room)
 
     def __getattr__(self, name: str) -> Any:
         if name == "while":  # a word of Python's

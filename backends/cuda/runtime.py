@@ -12,7 +12,8 @@ import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from funtorch.placement import SYNC, DeviceArray, array_of, buffer_of, largest_a
 from ..fuse import fuse
 from ..layout import lay_out
 from ..memory import Memory, memory_of
+from . import turns
 from .code import module_text
 from .conditional import Builder, Conditional
 from .driver import Driver, driver_of
@@ -43,26 +45,27 @@ from .instructions import (
     Rule,
     Run,
     Until,
+    count_of,
     each,
+    registers_of,
 )
 from .nvrtc import NvrtcError
 from .program import VECTOR, launch_plan
 from .rooms import Rooms, Taken
 
-__all__ = ["compile_for", "count_of", "plan_for"]
+__all__ = ["compile_for", "plan_for"]
 
 Registers = list[int]
 Action = Callable[[Registers], None]
 
 _MOST_GRAPHS = 16  # of one program: sets of addresses
-_MOST_NODES = 4000  # of one graph: longer programs are launched one by one
 _LEAST_NODES = 2
 
 
 def plan_for(jaxpr: Jaxpr, donated: frozenset[int] = frozenset()) -> tuple[LaunchPlan, Memory]:
     """Return what a simplified program asks of a GPU, and what memory it needs."""
     with use_trace(eval_trace):
-        together = 1 << 12  # launches cost more than code
+        together = 1 << 8  # larger ones are one launch where they are equal
         plan = fuse(jaxpr, epilogues=False, together=together, machine=GPU_PRODUCTS)
         layout = lay_out(plan, donated, cells=False)
         if config.debug >= 3:
@@ -98,31 +101,6 @@ def compile_for(
             file=sys.stderr,
         )
     return program
-
-
-def count_of(instructions: Sequence[Instruction], alone: bool = False) -> int | None:
-    """Return how many launches a list makes; None where the host decides about them.
-
-    Args:
-        instructions: the list.
-        alone: whether the GPU decides about loops and branches; they count as what is in them.
-    """
-    total = 0
-    for x in instructions:
-        if isinstance(x, Rule) or (isinstance(x, (Until, Choose)) and not alone):
-            return None
-        if isinstance(x, (Repeat, Until, Choose)):
-            lists = x.branches if isinstance(x, Choose) else [x.body]
-            lists = [*lists, x.cond, x.cond] if isinstance(x, Until) else lists
-            counts = [count_of(found, alone) for found in lists]
-            if None in counts:
-                return None
-            inside = sum(n or 0 for n in counts)
-            total += x.length * inside if isinstance(x, Repeat) else inside + 3 * len(lists)
-            total += 0 if isinstance(x, Choose) else 2 * len(x.carries)
-        else:
-            total += 2 if isinstance(x, Run) else 1
-    return total
 
 
 class _Program:
@@ -206,8 +184,15 @@ class _Program:
             raise MemoryError(text) from None
 
     # ---------------------------------------------------------------- the list as functions
-    def _segments(self, instructions: Sequence[Instruction]) -> list[Action]:
-        """Return the functions that do a list; neighbours that can be captured become one."""
+    def _segments(
+        self, instructions: Sequence[Instruction], moving: Set[int] = frozenset()
+    ) -> list[Action]:
+        """Return the functions that do a list; neighbours that can be captured become one.
+
+        Args:
+            instructions: the list.
+            moving: registers that have another value each time: what uses them is not captured.
+        """
         found: list[Action] = []
         run: list[Instruction] = []
         nodes = 0
@@ -220,16 +205,21 @@ class _Program:
             captured = nodes >= _LEAST_NODES and not SYNC
             if captured and count_of(run) is None:
                 write = functools.partial(self._write, instructions=tuple(run))
-                found.append(_Graphed(self.driver, actions, write))
+                found.append(_Graphed(self.driver, registers_of(run), actions, write))
+            elif captured:
+                found.append(_Graphed(self.driver, registers_of(run), actions))
             else:
-                found.extend([_Graphed(self.driver, actions)] if captured else actions)
+                found.extend(actions)
             run, nodes = [], 0
 
         for x in instructions:
-            count = count_of([x], alone)
-            if count is None or nodes + count > _MOST_NODES:
+            count = count_of([x], alone) if moving.isdisjoint(registers_of([x])) else None
+            if count is None or nodes + count > turns.MOST_NODES:
                 close()
-            if count is None or count > _MOST_NODES:
+            if isinstance(x, Repeat) and (count is None or count > turns.MOST_NODES):
+                body = self._segments(x.body, {s.register for s in x.slices})
+                found.append(self._repeat(x, body))
+            elif count is None or count > turns.MOST_NODES:
                 found.append(self._bind(x))
             else:
                 run.append(x)
@@ -260,10 +250,16 @@ class _Program:
     def _action(self, x: Instruction) -> Action:
         driver = self.driver
         if isinstance(x, Run):
-            launch = self.launches[x.code]
+            launch, prepare = self.launches[x.code]
             places = [(at.base, at.offset) for at in x.args]
-            if x.convolution and (convolve := driver.convolution(x.convolution)):
-                return lambda r: convolve(*[r[b] + o for b, o in places[:3]])
+            if x.asked and (library := driver.asked(x.asked)):
+
+                def run(r: Registers) -> None:
+                    addresses = [r[b] + o for b, o in places]
+                    prepare(addresses)
+                    library(addresses)
+
+                return run
             return lambda r: launch([r[b] + o for b, o in places])
         if isinstance(x, Copy):
             (t, to), (s, so), n = _place(x.target), _place(x.origin), x.nbytes
@@ -277,13 +273,13 @@ class _Program:
             (t, to), n = _place(x.target), x.nbytes
             return lambda r: driver.clear(r[t] + to, n)
         if isinstance(x, Product):
-            run = driver.product(x.gemm)
+            multiply = driver.product(x.gemm)
             (a, ao), (b, bo), (c, co) = map(_place, (x.a, x.b, x.out))
-            return lambda r: run(r[a] + ao, r[b] + bo, r[c] + co)
+            return lambda r: multiply(r[a] + ao, r[b] + bo, r[c] + co)
         if isinstance(x, Rule):
             return self._rule(x)
         if isinstance(x, Repeat):
-            return self._repeat(x)
+            return self._repeat(x, [self._bind(y) for y in x.body])
         return self._until(x) if isinstance(x, Until) else self._choose(x)
 
     def _rule(self, x: Rule) -> Action:
@@ -358,8 +354,7 @@ class _Program:
             turn(r)
         b.work([functools.partial(end, r)])
 
-    def _repeat(self, x: Repeat) -> Action:
-        body = [self._bind(y) for y in x.body]
+    def _repeat(self, x: Repeat, body: Sequence[Action]) -> Action:
         begin, turn, end = _carried(self.driver, x.carries, x.length)
         slices = [(s.register, *_place(s.start), s.stride) for s in x.slices]
         steps = range(x.length - 1, -1, -1) if x.reverse else range(x.length)
@@ -476,16 +471,28 @@ def _carried(
 
 
 class _Graphed:
-    """Neighbouring actions without decisions: done one by one at first, then as a graph."""
+    """Neighbouring actions without decisions: done one by one at first, then as a graph.
+
+    Args:
+        driver: of the GPU.
+        used: the registers that decide what is done.
+        actions: what is done.
+        write: writes it into a graph, where the GPU decides about loops and branches.
+    """
 
     def __init__(
-        self, driver: Driver, actions: Sequence[Action], write: Callable[..., None] | None = None
+        self,
+        driver: Driver,
+        used: Sequence[int],
+        actions: Sequence[Action],
+        write: Callable[..., None] | None = None,
     ) -> None:
         self.driver, self.actions, self.write = driver, actions, write
-        self.graphs: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self.key = itemgetter(*used) if used else len
+        self.graphs: OrderedDict[Any, Any] = OrderedDict()
 
     def __call__(self, r: Registers) -> None:
-        key = tuple(r)
+        key = self.key(r)
         graph = self.graphs.get(key)
         if self.write is not None and isinstance(self.driver.conditional, str):
             self._run(r)  # the host decides
@@ -500,7 +507,7 @@ class _Graphed:
             self.graphs.move_to_end(key)
             self.driver.replay(graph)
 
-    def _first(self, key: tuple[int, ...], r: Registers) -> None:
+    def _first(self, key: Any, r: Registers) -> None:
         """Make the graph, and do its work."""
         driver, graph = self.driver, None
         conditional = driver.conditional if self.write is not None else None

@@ -13,57 +13,25 @@ adds these up in order. Libraries are quicker for large plain products; this is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..plan import Correlation, Dot
+from ..scalars.elements import HALVES
 from .code import CudaCode, KernelLaunch
+from .halves import print_halves
 from .memory import memory_type
 from .schedules import BYTES, THREADS
+from .tiling import Element, Tiled, also, cut
 
-__all__ = ["print_conv", "print_dot"]
+__all__ = ["print_convs", "print_dot"]
 
 _SIDE = 16  # threads along each side of a block
 _DEEP = 16  # terms of the sums that are in shared memory at a time
-_FULL = 264  # blocks that keep a GPU busy
-_PIECE = 256  # least terms of a piece of the sums
 _MOST_BATCHES = (1 << 16) - 1
-_INT_MAX = 2**31 - (1 << 26)
 
 _SIGNED = {"int8": "(signed char)"}  # what makes a number of what memory holds
-
-Element = Callable[[str, str], tuple[str, str]]
-"""From the names of two positions to a condition ('' if it always holds) and an offset."""
-
-
-@dataclass(frozen=True)
-class _Product:
-    """A product to be printed.
-
-    Attributes:
-        batch, m, n, k: sizes: of the batch, rows, columns, sums.
-        a: of a row and a term, b: of a term and a column, out: of a row and a column.
-        a_along, b_along: whether neighbouring terms (a), columns (b) are neighbours in memory.
-        reach: the greatest offset.
-        buffers: numbers of the buffers of a and b.
-        given: the dtype of a and b, where it is another one than that of sums.
-    """
-
-    dtype: np.dtype
-    batch: int
-    m: int
-    n: int
-    k: int
-    a: Element
-    b: Element
-    out: Element
-    a_along: bool
-    b_along: bool
-    reach: int
-    buffers: tuple[int, int] = (0, 1)
-    given: np.dtype | None = None
 
 
 def position(linear: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
@@ -96,19 +64,16 @@ def _micro(size: int) -> int:
     return next((t for t in (8, 4, 2) if size >= 8 * _SIDE * t // 2), 1)
 
 
-def _tiled(p: _Product, name: str) -> CudaCode:
+def _tiled(p: Tiled, name: str) -> CudaCode:
     """Return the launches of a product."""
+    if p.dtype in HALVES:
+        return print_halves(p, name)
     rows, columns = _micro(p.m), _micro(p.n)
     tall, broad = rows * _SIDE, columns * _SIDE
     across = -(-p.n // broad)
     tiles = -(-p.m // tall) * across
-    pieces = 1
-    if tiles * p.batch < _FULL:
-        pieces = max(1, min(-(-_FULL // (tiles * p.batch)), p.k // _PIECE))
-    piece = -(-p.k // (pieces * _DEEP)) * _DEEP
-    pieces = max(1, -(-p.k // piece))
+    piece, pieces, wide = cut(p, tiles, _DEEP, tall, broad)
     kind, size = memory_type(p.dtype), p.batch * p.m * p.n
-    wide = max(p.reach, size * pieces, (p.m + tall) * (p.n + broad)) > _INT_MAX
     index = "s64" if wide else "int"
     batches = min(p.batch, _MOST_BATCHES)
     real = {"float": "fmaf", "double": "fma"}.get(kind)
@@ -159,14 +124,14 @@ def _tiled(p: _Product, name: str) -> CudaCode:
       for (int e = 0; e < {_DEEP * tall // THREADS}; e++) {{
 {walk(tall, p.a_along, "r", "r0")}
         {kind} v = 0;
-        if (r < {p.m} && k < high{_also(a_if)}) v = {signed}b{p.buffers[0]}[{a_at}];
+        if (r < {p.m} && k < high{also(a_if)}) v = {signed}b{p.buffers[0]}[{a_at}];
         sa[ks * {tall + 1} + rs] = v;
       }}
       #pragma unroll
       for (int e = 0; e < {_DEEP * broad // THREADS}; e++) {{
 {walk(broad, not p.b_along, "c", "c0")}
         {kind} v = 0;
-        if (c < {p.n} && k < high{_also(b_if)}) v = {signed}b{p.buffers[1]}[{b_at}];
+        if (c < {p.n} && k < high{also(b_if)}) v = {signed}b{p.buffers[1]}[{b_at}];
         sb[ks * {broad + 1} + cs] = v;
       }}
       __syncthreads();
@@ -189,7 +154,7 @@ def _tiled(p: _Product, name: str) -> CudaCode:
       #pragma unroll
       for (int j = 0; j < {columns}; j++) {{
         const {index} r = r0 + ty + {_SIDE} * i, c = c0 + tx + {_SIDE} * j;
-        if (r < {p.m} && c < {p.n}{_also(out_if)}) {target} = total[i][j];
+        if (r < {p.m} && c < {p.n}{also(out_if)}) {target} = total[i][j];
       }}
   }}
 }}"""
@@ -214,17 +179,13 @@ def _tiled(p: _Product, name: str) -> CudaCode:
     return CudaCode(text, tuple(launches), scratch)
 
 
-def _also(condition: str) -> str:
-    return f" && {condition}" if condition else ""
-
-
 # ---------------------------------------------------------------------- what is multiplied
 def print_dot(step: Dot, name: str) -> CudaCode:
     """Return products of matrices as CUDA C++.
 
     Args:
-        step: products whose operands and result have one dtype, of integers or floats of 32 or 64
-            bits, or of int8 summed in int32.
+        step: products whose operands and result have one dtype, of integers of 32 or 64 bits or of
+            floats, or of int8 summed in int32.
         name: what the functions' names begin with.
 
     Returns:
@@ -255,7 +216,7 @@ def print_dot(step: Dot, name: str) -> CudaCode:
         _reach(n, [int(s) for s in w.strides], int(w.offset))
         for n, w in zip(axes, step.places, strict=True)
     )
-    product = _Product(
+    product = Tiled(
         step.out.aval.dtype,
         math.prod(batches),
         math.prod(rows),
@@ -272,17 +233,27 @@ def print_dot(step: Dot, name: str) -> CudaCode:
     return _tiled(product, name)
 
 
-def print_conv(c: Correlation, dtype: np.dtype, name: str) -> CudaCode:
-    """Return a dense part of a convolution as CUDA C++.
+def print_convs(parts: Sequence[Correlation], dtype: np.dtype, name: str) -> CudaCode:
+    """Return dense parts of a convolution as CUDA C++.
 
     Args:
-        c: the part.
-        dtype: of all its arrays, floats of 32 or 64 bits.
+        parts: they make different elements of one result.
+        dtype: of all arrays, floats; those of 16 bits add up in float32.
         name: what the functions' names begin with.
 
     Returns:
         The code, whose functions take pointers to x, w, y and scratch.
     """
+    suffixes = [f"_{k}" if k else "" for k in range(len(parts))]
+    codes = [_conv(c, dtype, name + s) for c, s in zip(parts, suffixes, strict=True)]
+    declared = {name: text for code in codes for name, text in code.declared.items()}
+    launches = tuple(one for code in codes for one in code.launches)
+    text = "\n\n".join(code.text for code in codes)
+    return CudaCode(text, launches, max(code.scratch for code in codes), declared)
+
+
+def _conv(c: Correlation, dtype: np.dtype, name: str) -> CudaCode:
+    """Return a dense part of a convolution."""
     space, window, places = (tuple(map(int, s)) for s in (c.space, c.window, c.places))
     xs, ws, ys = ([int(s) for s in where.strides] for where in (c.x, c.w, c.y))
     taps, spots = math.prod(window), math.prod(places)
@@ -328,7 +299,7 @@ def print_conv(c: Correlation, dtype: np.dtype, name: str) -> CudaCode:
         _reach((groups, outs, features, *window), ws, int(c.w.offset)),
         _reach((batch, groups, outs, *places), ys, int(c.y.offset)),
     )
-    product = _Product(
+    product = Tiled(
         dtype,
         groups,
         outs,

@@ -13,9 +13,9 @@ from funtorch import dtypes
 from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn
 
-from .graph import Graph, NotExpressible, Rule
+from .graph import Graph, NotExpressible, Rule, taken
 
-__all__ = ["ARRAYS"]
+__all__ = ["ARRAYS", "of_bytes", "padded"]
 
 _END = np.iinfo(np.int64).max
 
@@ -140,7 +140,7 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     out = eqn.outvars[0].aval
     if not (dtypes.is_float(x.dtype) or dtypes.is_integer(x.dtype)):
         raise NotExpressible(f"of {x.dtype.name} has no counterpart")
-    multiply = "MatMulInteger" if _of_bytes(eqn) else "MatMul"
+    multiply = "MatMulInteger" if of_bytes(eqn) else "MatMul"
     lead = tuple(range(len(ba)))
     plain = (ba, bb) == (lead, lead) and len(ca) == 1
     if plain and x.ndim == y.ndim == len(lead) + 2 and cb[0] == len(lead):
@@ -149,8 +149,9 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     if plain and x.ndim == y.ndim == len(lead) + 2 and ca[0] == x.ndim - 1:
         b = g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2])
         return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
-    if out.dtype != x.dtype:
-        a, b = g.cast(a, out.dtype), g.cast(b, out.dtype)
+    wide = taken("Einsum", out.dtype)
+    if wide != x.dtype:
+        a, b = g.cast(a, wide), g.cast(b, wide)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     left, right = ([""] * v.ndim for v in (x, y))
     for i, j in (*zip(ba, bb, strict=True), *zip(ca, cb, strict=True)):
@@ -161,12 +162,16 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     free = [c for k, c in enumerate(left) if k not in (*ca, *ba)]
     free += [c for k, c in enumerate(right) if k not in (*cb, *bb)]
     result = "".join([*(left[k] for k in ba), *free])
-    return g.op("Einsum", a, b, equation=f"{''.join(left)},{''.join(right)}->{result}")
+    made = g.op("Einsum", a, b, equation=f"{''.join(left)},{''.join(right)}->{result}")
+    return made if wide == out.dtype else g.cast(made, out.dtype)
 
 
-def _of_bytes(eqn: Eqn) -> bool:
-    """Tell whether a product is one of int8 that is summed in int32."""
-    return (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) == (np.int8, np.int32)
+def of_bytes(eqn: Eqn) -> bool:
+    """Tell whether a product is one of int8 that is summed in int32, which has an operator."""
+    return len(eqn.invars) == 2 and (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) == (
+        np.int8,
+        np.int32,
+    )
 
 
 def _multiplied(g: Graph, operator: str, xs: Sequence[str], given: Any, out: Any) -> str:
@@ -179,22 +184,24 @@ def _multiplied(g: Graph, operator: str, xs: Sequence[str], given: Any, out: Any
 def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
     p = eqn.params
     shape, dtype = _shape(eqn), eqn.invars[0].aval.dtype
-    of_bytes = _of_bytes(eqn)
-    if not (dtypes.is_float(dtype) or of_bytes):
+    bytes_alone = of_bytes(eqn)
+    if not (dtypes.is_float(dtype) or bytes_alone):
         raise NotExpressible(f"of {dtype.name} has no counterpart")
     padding = p["padding"]
     _not_empty(eqn)
-    if not padding:
-        raise NotExpressible("without space has no counterpart")
+    if not padding:  # operators want an axis to convolve over
+        line = g.reshape(x, [*shape, 1]), g.reshape(w, [*_shape(eqn, 1), 1])
+        found = g.op("Conv", *line, group=p["groups"])
+        return g.reshape(found, eqn.outvars[0].aval.shape)
     if any(n > 1 for n in p["lhs_dilation"]) or any(n < 0 for pair in padding for n in pair):
         lo, hi = ((0, 0, *(pair[k] for pair in padding)) for k in (0, 1))
         gaps = (0, 0, *(n - 1 for n in p["lhs_dilation"]))
         x = padded(g, x, g.const(0, dtype), shape, lo, hi, gaps)
         padding = [(0, 0)] * len(padding)
     out = eqn.outvars[0].aval.dtype
-    if out != dtype and not of_bytes:
+    if out != dtype and not bytes_alone:
         x, w = g.cast(x, out), g.cast(w, out)
-    operator = "ConvInteger" if of_bytes else "Conv"
+    operator = "ConvInteger" if bytes_alone else "Conv"
     return g.op(
         operator, x, w, strides=p["strides"], dilations=p["rhs_dilation"], group=p["groups"],
         pads=[pair[k] for k in (0, 1) for pair in padding],

@@ -9,17 +9,20 @@ References:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from funtorch import dtypes
 from funtorch.core import ShapedArray
 from funtorch.dims import Dim
 from funtorch.io.programs import SizeLit
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
-__all__ = ["OPSET", "Graph", "NotExpressible", "Rule", "symbol_of", "value_info"]
+__all__ = ["OPSET", "Graph", "NotExpressible", "Rule", "symbol_of", "taken", "type_of"]
+__all__ += ["value_info"]
 
 OPSET = 21
 """The version of the operators that graphs are written in."""
@@ -43,6 +46,28 @@ def type_of(dtype: np.dtype) -> int:
     if dtype.name not in _TYPES:
         raise NotExpressible(f"ONNX models here have no {dtype.name}")
     return _TYPES[dtype.name]
+
+
+_WIDER = {"i": ("int32", "int64"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
+"""By kind: what narrower numbers of it become."""
+
+_SPELLINGS = {"float32": "float", "float64": "double"}
+
+
+@functools.cache
+def taken(operator: str, dtype: np.dtype) -> np.dtype:
+    """Return the dtype that an operator takes in place of another one: that itself, if it can."""
+    import onnx
+
+    schema = onnx.defs.get_schema(operator, OPSET, "")
+    kind = schema.inputs[0].type_str
+    allowed = {t for c in schema.type_constraints if c.type_param_str == kind
+               for t in c.allowed_type_strs}  # fmt: skip
+    wider = _WIDER.get("f" if dtypes.is_float(dtype) else dtype.kind, ())
+    for name in (dtype.name, *wider):
+        if f"tensor({_SPELLINGS.get(name, name)})" in allowed:
+            return np.dtype(name) if name != dtype.name else dtype
+    return dtype
 
 
 class Graph:

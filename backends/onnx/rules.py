@@ -10,11 +10,12 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ShapedArray
-from funtorch.jaxpr import Eqn, Jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr, Var
 
 from ..lower import LOWERINGS
-from .arrays import ARRAYS
-from .graph import Graph, NotExpressible, Rule, value_info
+from .arrays import ARRAYS, of_bytes
+from .graph import Graph, NotExpressible, Rule, taken, value_info
+from .matrices import MATRICES
 from .written import WRITTEN, eager, program
 
 __all__ = ["RULES"]
@@ -52,16 +53,6 @@ def _compared(operator: str) -> Rule:
     return rule
 
 
-def _pow(g: Graph, eqn: Eqn, x: str, y: str) -> str:
-    """Powers of integers are written as products, which wrap around."""
-    if _kind(eqn) == "f":
-        return g.op("Pow", *g.operands([x, y]))
-    written = LOWERINGS["pow"](eqn)
-    if written is None:
-        raise NotExpressible(f"of {eqn.invars[0].aval.dtype.name} has no counterpart")
-    return program(written)(g, Eqn(eqn.prim, eqn.invars, {}, eqn.outvars, eqn.source), x, y)
-
-
 _PLAIN: dict[str, Rule] = {
     "neg": lambda g, eqn, x: (
         g.op("Sub", g.const(0, eqn.invars[0].aval.dtype), x) if _kind(eqn) == "u"
@@ -76,7 +67,7 @@ _PLAIN: dict[str, Rule] = {
     "acosh": _one("Acosh", "f"), "atanh": _one("Atanh", "f"), "erf": _one("Erf", "f"),
     "logistic": _one("Sigmoid", "f"), "reciprocal": _one("Reciprocal", "f"),
     "add": _one("Add"), "sub": _one("Sub"), "mul": _one("Mul"),
-    "pow": _pow,
+    "pow": _one("Pow", "f"),
     "max": _one("Max", of_bools="Or"), "min": _one("Min", of_bools="And"),
     "lt": _compared("Less"), "le": _compared("LessOrEqual"), "gt": _compared("Greater"),
     "ge": _compared("GreaterOrEqual"), "eq": _one("Equal", "fiub"),
@@ -217,18 +208,24 @@ def _integer_pow(o: Any, x: str, y: int) -> str:
     return o.Div(1.0, out) if y < 0 else out
 
 
-def _division(operator: str, of_zero: Callable[[Any, str], str], **attributes: int) -> Rule:
+def _div(g: Graph, eqn: Eqn, x: str, y: str) -> str:
     """A division; that of integers by zero does not trap, and means what it means elsewhere."""
+    o = _Of(g, eqn)
+    if o.kind == "f":
+        return g.op("Div", *g.operands([x, y]))
+    zero = o.Equal(y, 0)
+    by_zero = o.number(-1 if o.kind == "i" else np.iinfo(o.dtype).max)
+    return o.Where(zero, by_zero, o.Div(x, o.Where(zero, 1, y)))
 
-    def rule(g: Graph, eqn: Eqn, x: str, y: str) -> str:
-        o = _Of(g, eqn)
-        if o.kind == "f":
-            return g.op(operator, *g.operands([x, y]), **attributes)
-        zero = o.Equal(y, 0)
-        found = g.op(operator, x, o.Where(zero, 1, y), **attributes)
-        return o.Where(zero, of_zero(o, x), found)
 
-    return rule
+def _rem(g: Graph, eqn: Eqn, x: str, y: str) -> str:
+    """That of integers is written as what a division leaves: some engines compute `Mod` of 64 bits
+    in floats."""
+    o = _Of(g, eqn)
+    if o.kind == "f":
+        return g.op("Mod", *g.operands([x, y]), fmod=1)
+    zero = o.Equal(y, 0)
+    return o.Where(zero, x, o.Sub(x, o.Mul(o.Div(x, o.Where(zero, 1, y)), y)))
 
 
 @_formula()
@@ -271,8 +268,7 @@ _FORMULAS: dict[str, Rule] = {
     "log2": _formula()(lambda o, x: o.Div(o.Log(x), math.log(2))),
     "log10": _formula()(lambda o, x: o.Div(o.Log(x), math.log(10))),
     "ne": lambda g, eqn, x, y: g.op("Not", g.op("Equal", x, y)),
-    "div": _division("Div", lambda o, x: o.number(-1 if o.kind == "i" else np.iinfo(o.dtype).max)),
-    "rem": _division("Mod", lambda o, x: x, fmod=1),
+    "div": _div, "rem": _rem,
 }  # fmt: skip
 
 
@@ -354,11 +350,12 @@ def _scan(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
     if not read:  # over a length alone: the numbers of the turns stand for it
         given.append(g.op("Range", g.size(0), g.size(p["length"]), g.size(1)))
         read = 1
-    way = int(p["reverse"])
-    out = g.op(
-        "Scan", *given, outputs=carries + made, body=body, num_scan_inputs=read,
-        scan_input_directions=[way] * read, scan_output_directions=[way] * made,
-    )  # fmt: skip
+    ways = {}
+    if p["reverse"]:
+        ways = {
+            f"scan_{k}_directions": [1] * n for k, n in (("input", read), ("output", made)) if n
+        }
+    out = g.op("Scan", *given, outputs=carries + made, body=body, num_scan_inputs=read, **ways)
     return [out] if carries + made == 1 else out
 
 
@@ -410,8 +407,83 @@ def _cond(g: Graph, eqn: Eqn, index: str, *xs: str) -> Sequence[str]:
     return choose(g, 0)
 
 
+# ------------------------------------------------------------------------------ types
+def _widened(operator: str, rule: Rule) -> Rule:
+    """Have a rule compute in a wider type what an operator does not take."""
+
+    def wide(g: Graph, eqn: Eqn, *xs: str) -> Any:
+        narrow = eqn.invars[0].aval.dtype
+        kept = taken(operator, narrow)
+        if kept == narrow or of_bytes(eqn):
+            return rule(g, eqn, *xs)
+
+        def var(v: Any) -> Var:
+            dtype = kept if v.aval.dtype == narrow else v.aval.dtype
+            return Var(ShapedArray(v.aval.shape, dtype))
+
+        given = [
+            g.cast(x, kept) if v.aval.dtype == narrow else x
+            for x, v in zip(xs, eqn.invars, strict=True)
+        ]
+        params = {
+            k: kept if isinstance(v, np.dtype) and v == narrow else v for k, v in eqn.params.items()
+        }
+        ins, outs = map(var, eqn.invars), map(var, eqn.outvars)
+        found = rule(g, Eqn(eqn.prim, list(ins), params, list(outs), eqn.source), *given)
+        many = eqn.prim.multiple_results
+        made = [
+            g.cast(x, narrow) if v.aval.dtype == narrow else x
+            for x, v in zip(found if many else [found], eqn.outvars, strict=True)
+        ]
+        return made if many else made[0]
+
+    return wide
+
+
+def _or_written(name: str, rule: Rule | None) -> Rule:
+    """Have what a rule is not for written as compiled programs have it written."""
+
+    def either(g: Graph, eqn: Eqn, *xs: str) -> Any:
+        refused = NotExpressible(f"of {eqn.invars[0].aval.dtype.name} has no counterpart")
+        if rule is not None:
+            try:
+                return rule(g, eqn, *xs)
+            except NotExpressible as error:
+                refused = error
+        written = LOWERINGS[name](eqn)
+        if written is None:
+            raise refused
+        return program(lambda *given, **params: written(*given))(g, eqn, *xs)
+
+    return either
+
+
+_CURVES = (
+    "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh",
+    "atanh", "log1p",
+)  # fmt: skip
+
+_WIDENED = {
+    "reduce_sum": "ReduceSum", "reduce_prod": "ReduceProd", "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin", "cumsum": "CumSum", "dot_general": "MatMul", "sort": "TopK",
+    "sort_bits": "TopK", "det": "Det", "conv_general_dilated": "Conv", "argmax": "ArgMax",
+    "argmin": "ArgMin", "reduce_window_sum": "Conv", "reduce_window_max": "MaxPool",
+    "reduce_window_min": "MaxPool", "round": "Round",
+    **dict.fromkeys(_CURVES, "Atan"), **dict.fromkeys(MATRICES, "Det"),
+}  # fmt: skip
+"""By primitive: the operator in its rule that takes the fewest types."""
+
+_WRITTEN = (
+    "conv_general_dilated", "dot_general", "is_finite", "lu", "pinv", "pow", "reduce_max",
+    "reduce_min", "reduce_prod", "reduce_sum", "reduce_window_max", "reduce_window_min",
+    "reduce_window_sum", "slogdet",
+)  # fmt: skip
+"""Primitives that are written out where their rules are not for their types, or that have none."""
+
 RULES: dict[str, Rule] = {
-    **_PLAIN, **_FORMULAS, **_REDUCTIONS, **ARRAYS, **WRITTEN,
+    **_PLAIN, **_FORMULAS, **_REDUCTIONS, **ARRAYS, **WRITTEN, **MATRICES,
     "scan": _scan, "while": _while, "cond": _cond,
 }  # fmt: skip
 """By primitive: ``rule(graph, equation, *names of operands)`` gives the names of its results."""
+RULES |= {name: _or_written(name, RULES.get(name)) for name in _WRITTEN}
+RULES |= {name: _widened(operator, RULES[name]) for name, operator in _WIDENED.items()}

@@ -42,6 +42,8 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
 
     def rule(g: Graph, eqn: Eqn, *xs: str) -> Any:
         avals = [v.aval for v in eqn.invars]
+        for a in avals:
+            type_of(a.dtype)
         if scalars and g.broadcasts:
             inner = staged(eqn, [ShapedArray((), a.dtype) for a in avals])
             xs = tuple(g.operands(xs))
@@ -188,10 +190,14 @@ def _running(f: Callable[[Any, Any], Any], neutral: Any) -> Callable[..., Any]:
 
 
 def _lowest(dtype: np.dtype) -> Any:
+    if dtype.kind == "b":
+        return False
     return -np.inf if dtypes.is_float(dtype) else np.iinfo(dtype).min
 
 
 def _highest(dtype: np.dtype) -> Any:
+    if dtype.kind == "b":
+        return True
     return np.inf if dtypes.is_float(dtype) else np.iinfo(dtype).max
 
 

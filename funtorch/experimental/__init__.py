@@ -1,10 +1,19 @@
 """Names that JAX keeps in jax.experimental."""
 
 from funtorch import tracebacks as _tracebacks
-from funtorch.experimental import checkify, jet, mesh_utils, multihost_utils, ode, shard_map
+from funtorch.experimental import checkify, jet, mesh_utils, multihost_utils, ode, shard_map, sparse
 from funtorch.transforms.callbacks import io_callback
 
-__all__ = ["checkify", "io_callback", "jet", "mesh_utils", "multihost_utils", "ode", "shard_map"]
+__all__ = [
+    "checkify",
+    "io_callback",
+    "jet",
+    "mesh_utils",
+    "multihost_utils",
+    "ode",
+    "shard_map",
+    "sparse",
+]
 
 for _owner in ("funtorch.experimental", checkify, checkify.Error):
     _tracebacks.add_boundaries(_owner)

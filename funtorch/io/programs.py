@@ -11,6 +11,7 @@ or a polynomial in *atoms*, which are symbols or what is computed from two polyn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ __all__ += ["encode_jaxpr", "encode_size", "encode_value"]
 
 Json = Any
 Sizes = dict[str, int]
+
+_MOST_BYTES = 1 << 47  # of an array: what a process can address
 
 
 class NotPortable(TypeError):
@@ -90,9 +93,11 @@ def decode_aval(node: Json, sizes: Sizes) -> ShapedArray:
     """Return the type that a description describes, for sizes of the symbols."""
     name, shape, weak = node
     found = tuple(decode_size(n, sizes) for n in shape)
-    if any(n < 0 for n in found):
+    dtype = _dtype(name)
+    count = math.prod(n for n in found if not isinstance(n, Dim))
+    if any(n < 0 for n in found) or count * dtype.itemsize > _MOST_BYTES:
         raise ValueError(f"an array of shape {found}")
-    return ShapedArray(found, _dtype(name), bool(weak))
+    return ShapedArray(found, dtype, bool(weak))
 
 
 def _dtype(name: str) -> np.dtype:

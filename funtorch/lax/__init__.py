@@ -4,6 +4,10 @@ Control flow comes from `funtorch.transforms`, so this namespace belongs to the 
 nothing below it imports it.
 """
 
+from typing import Any as _Any
+
+from funtorch.core import Primitive as _Primitive
+from funtorch.core import primitives as _primitives
 from funtorch.lax import linalg
 from funtorch.lax.bits import RandomAlgorithm, rng_bit_generator
 from funtorch.lax.convolution import (
@@ -94,8 +98,9 @@ from funtorch.lax.operations import (
     tan,
     tanh,
 )
+from funtorch.lax.primitives import *
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
-from funtorch.lax.reductions import optimization_barrier, reduce, reduce_precision
+from funtorch.lax.reductions import composite, optimization_barrier, reduce, reduce_precision
 from funtorch.lax.shapes import (
     broadcast,
     broadcast_in_dim,
@@ -182,6 +187,13 @@ from funtorch.lax.structured import (
     sort_key_val,
     top_k,
 )
+from funtorch.lax.window_shapes import (
+    conv_general_permutations,
+    conv_general_shape_tuple,
+    conv_shape_tuple,
+    conv_transpose_shape_tuple,
+    reduce_window_shape_tuple,
+)
 from funtorch.lax.windows import padtype_to_pads, reduce_window
 from funtorch.transforms import (
     all_gather,
@@ -264,6 +276,7 @@ __all__ = [
     "clz",
     "collapse",
     "complex",
+    "composite",
     "concatenate",
     "cond",
     "conj",
@@ -272,7 +285,11 @@ __all__ = [
     "conv_general_dilated",
     "conv_general_dilated_local",
     "conv_general_dilated_patches",
+    "conv_general_permutations",
+    "conv_general_shape_tuple",
+    "conv_shape_tuple",
     "conv_transpose",
+    "conv_transpose_shape_tuple",
     "conv_with_general_padding",
     "convert_element_type",
     "cos",
@@ -369,6 +386,7 @@ __all__ = [
     "reduce_prod",
     "reduce_sum",
     "reduce_window",
+    "reduce_window_shape_tuple",
     "reduce_xor",
     "rem",
     "reshape",
@@ -415,3 +433,15 @@ __all__ = [
     "zeros_like_array",
     "zeta",
 ]
+
+# Primitives under JAX's names, for tables of rules in interpreters of programs.
+_JAX_NAMES = {"and": "bitwise_and", "or": "bitwise_or", "not": "bitwise_not", "xor": "bitwise_xor"}
+
+
+def __getattr__(name: str) -> _Any:
+    """Return the primitive that a name such as ``sin_p`` means."""
+    stem = name.removesuffix("_p")
+    found = _primitives.get(_JAX_NAMES.get(stem, stem)) if stem != name else None
+    if not isinstance(found, _Primitive):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -314,7 +314,7 @@ _TRANSPOSED_LAYOUTS = {
 }
 
 
-def _full_pads(k: int, s: int, padding: str) -> tuple[int, int]:
+def full_pads(k: int, s: int, padding: str) -> tuple[int, int]:
     """Return the padding that inverts the shapes of a convolution of that name.
 
     k is the extent of the taps, s the stride.
@@ -383,7 +383,7 @@ def conv_transpose(
     gaps = per_axis(rhs_dilation, m, name + "rhs_dilation")
     extents = spans([rhs.shape[k] for k in dims.rhs_spec[2:]], gaps)
     if isinstance(padding, str) and padding.upper() in ("SAME", "VALID"):
-        pads = [_full_pads(k, s, padding.upper()) for k, s in zip(extents, steps, strict=True)]
+        pads = [full_pads(k, s, padding.upper()) for k, s in zip(extents, steps, strict=True)]
     else:
         pads = list(pads_per_axis(padding, extents, extents, steps, name + "padding"))
         if use_consistent_padding:

@@ -1,14 +1,14 @@
 """The strict operations under funtorch.numpy, with the names of jax.lax.
 
-Arrays given to one operation must have equal shapes and dtypes; numbers take the dtype of the
-arrays beside them.
+Arrays given to one operation must have equal dtypes and equal shapes, in which axes of size 1 fit
+to any; numbers take the dtype of the arrays beside them.
 """
 
 from __future__ import annotations
 
 import builtins
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, primitives
 from funtorch.numpy import creation, elementwise
+from funtorch.numpy.bits import recast
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
@@ -112,22 +113,43 @@ __all__ = [
 # ------------------------------------------------------------------------------------------
 # elementwise
 def agree(name: str, args: Sequence[Any]) -> list[Any]:
-    """Return the arguments as Arrays of one shape and dtype; only numbers are converted and
-    broadcast."""
+    """Return the arguments as Arrays of one shape and dtype: numbers are converted and broadcast,
+    and axes of size 1 grow."""
     xs = [to_array(x, name, str(k)) for k, x in enumerate(args)]
     fixed = [x for x, given in zip(xs, args, strict=True) if isinstance(given, (Array, np.ndarray))]
     shapes = {x.shape for x in fixed if x.ndim}
     strong = {x.dtype for x in fixed if not x.weak_type}
-    if len(shapes) > 1 or len(strong) > 1:
+    if len(strong) == 1:  # NumPy's scalars give way as JAX's 32-bit mode has it
+        (only,) = strong
+        xs = [
+            convert(x, only) if isinstance(given, np.generic) and _alike(x.dtype, only) else x
+            for x, given in zip(xs, args, strict=True)
+        ]
+    joined = promote(name, *xs)
+    shape = next(iter(shapes), ()) if len(shapes) < 2 else _common(shapes)
+    if shape is None or len(strong) > 1 or strong - {joined[0].dtype}:
         named = ", ".join(f"argument {k} is {describe(x)}" for k, x in enumerate(xs))
         raise TypeError(
             f"lax.{name}: arrays must have equal shapes and dtypes, got {named}; funtorch.numpy "
-            "broadcasts and "
-            "promotes"
+            "broadcasts and promotes"
         )
-    xs = promote(name, *xs)
-    shape = next(iter(shapes), ())
-    return [spread_to(x, shape) for x in xs]
+    return [spread_to(x, shape) for x in joined]
+
+
+def _alike(a: np.dtype, b: np.dtype) -> bool:
+    return (dtypes.is_float(a) and dtypes.is_float(b)) or (
+        dtypes.is_integer(a) and dtypes.is_integer(b)
+    )
+
+
+def _common(shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the shape that axes of size 1 grow to, where the arrays have equal ranks."""
+    if len({len(shape) for shape in shapes}) > 1:
+        return None
+    try:
+        return broadcast_shapes(*shapes)
+    except ValueError:
+        return None
 
 
 def _documented(function: Any, name: str, text: str) -> Any:
@@ -376,19 +398,19 @@ def convert_element_type(operand: Any, new_dtype: Any) -> Any:
     References:
         jax.lax.convert_element_type
     """
-    weak = new_dtype in (builtins.int, builtins.float, builtins.complex)
     return convert(
-        to_array(operand, "convert_element_type", "operand"), dtypes.canonical(new_dtype), weak
+        to_array(operand, "convert_element_type", "operand"), dtypes.canonical(new_dtype), False
     )
 
 
 def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
-    """Read the bytes as another dtype of the same size.
+    """Read the bytes as another dtype; see `funtorch.numpy.bits.recast` for the shapes.
 
     References:
         jax.lax.bitcast_convert_type
     """
-    return to_array(operand, "bitcast_convert_type", "operand").view(new_dtype)
+    x = to_array(operand, "bitcast_convert_type", "operand")
+    return recast(x, dtypes.canonical(new_dtype))
 
 
 def dtype(x: Any) -> Any:

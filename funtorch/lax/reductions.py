@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from funtorch.ops.marks import optimization_barrier as barrier
 from funtorch.ops.rounding import reduce_precision as round_bits
 from funtorch.tree import flatten, unflatten
 
-__all__ = ["optimization_barrier", "reduce", "reduce_precision"]
+__all__ = ["composite", "optimization_barrier", "reduce", "reduce_precision"]
 
 
 def reduce(
@@ -138,3 +139,32 @@ def optimization_barrier(operand: Any) -> Any:
     return unflatten(
         treedef, barrier(*[to_array(x, "optimization_barrier", "operand") for x in leaves])
     )
+
+
+def composite(decomposition: Callable[..., Any], name: str, version: int = 0) -> Callable[..., Any]:
+    """Name a function as one operation; it is computed as what it consists of.
+
+    Args:
+        decomposition: function of arrays, and of static attributes by keyword.
+        name: the operation's name.
+        version: version of its meaning.
+
+    Returns:
+        The function. Name and version are taken for JAX's sake: no compiler here knows any.
+
+    Example:
+        >>> from funtorch import lax
+        >>> tangent = lax.composite(lambda x: lax.sin(x) / lax.cos(x), name="my.tangent")
+        >>> float(tangent(0.0))
+        0.0
+
+    References:
+        jax.lax.composite
+    """
+    operator.index(version)
+
+    @functools.wraps(decomposition)
+    def composed(*args: Any, **attributes: Any) -> Any:
+        return decomposition(*args, **attributes)
+
+    return composed

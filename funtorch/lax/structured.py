@@ -406,7 +406,7 @@ def sort_key_val(
     return sort((keys, values), dimension)
 
 
-def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
+def top_k(operand: Any, k: int, *, axis: int = -1) -> list[Any]:
     """Return the k largest elements along an axis, in descending order, and their positions.
 
     Args:
@@ -434,7 +434,7 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     values, where = (
         manipulation.flip(manipulation.slice_axis(v, axis, n - k, n), axis) for v in (values, where)
     )
-    return values, where
+    return [values, where]
 
 
 def approx_max_k(
@@ -456,7 +456,8 @@ def approx_max_k(
     References:
         jax.lax.approx_max_k
     """
-    return top_k(operand, k, axis=reduction_dimension)
+    values, places = top_k(operand, k, axis=reduction_dimension)
+    return values, places
 
 
 def approx_min_k(

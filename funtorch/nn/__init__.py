@@ -6,7 +6,7 @@ Layers, which hold parameters, are in `funtorch.nnx`.
 from __future__ import annotations
 
 from funtorch.nn import initializers
-from funtorch.nn.attention import dot_product_attention, grouped_attention
+from funtorch.nn.attention import dot_product_attention, grouped_attention, scaled_matmul
 from funtorch.nn.functions import (
     celu,
     elu,
@@ -66,6 +66,7 @@ __all__ = [
     "one_hot",
     "relu",
     "relu6",
+    "scaled_matmul",
     "selu",
     "sigmoid",
     "silu",

@@ -16,7 +16,7 @@ from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.ops.attention import attention, wide_of
 
-__all__ = ["dot_product_attention", "grouped_attention"]
+__all__ = ["scaled_matmul", "dot_product_attention", "grouped_attention"]
 
 
 def grouped_attention(
@@ -117,6 +117,7 @@ def dot_product_attention(
     query_seq_lengths: Any = None,
     key_value_seq_lengths: Any = None,
     local_window_size: Any = None,
+    implementation: str | None = None,
 ) -> Array:
     """Return ``softmax(query @ key.T * scale + bias) @ value`` for each head.
 
@@ -131,6 +132,7 @@ def dot_product_attention(
         query_seq_lengths: int32[B], how much of each query counts; the rest gives 0.
         key_value_seq_lengths: int32[B], how much of each key counts.
         local_window_size: how far a position sees, an int or (left, right).
+        implementation: 'xla', 'cudnn' or None, as in JAX; there is one here.
 
     Returns:
         An array like query. The softmax is computed in float32 at least.
@@ -147,6 +149,11 @@ def dot_product_attention(
         A. Vaswani et al., "Attention is all you need", NeurIPS 2017.
         J. Ainslie et al., "GQA: training generalized multi-query transformer models", EMNLP 2023.
     """
+    if implementation not in (None, "xla", "cudnn"):
+        raise ValueError(
+            "dot_product_attention: implementation must be 'xla', 'cudnn' or None, got "
+            f"{implementation!r}"
+        )
     query, key, value = promotion.to_arrays(
         "dot_product_attention", query=query, key=key, value=value
     )
@@ -180,3 +187,50 @@ def dot_product_attention(
         counted = fnp.arange(t)[None, :] < query_seq_lengths[:, None]
         out = fnp.where(counted[:, :, None, None], out, 0)
     return out.reshape(out_shape)
+
+
+def scaled_matmul(
+    lhs: Any, rhs: Any, lhs_scales: Any, rhs_scales: Any, preferred_element_type: Any = "float32"
+) -> Array:
+    """Multiply matrices of narrow floats, of whose rows each block has a scale.
+
+    Args:
+        lhs: [B, M, K], of float8 for example.
+        rhs: [B, N, K].
+        lhs_scales: [B, M, K / block], factors of blocks along the last axis.
+        rhs_scales: [B, N, K / block].
+        preferred_element_type: dtype of the result; sums are in float32.
+
+    Returns:
+        lhs @ rhs.T for each of the batch, [B, M, N].
+
+    Raises:
+        ValueError: shapes do not fit each other.
+
+    Example:
+        >>> x, scales = fnp.ones((1, 2, 4), "float8_e4m3fn"), fnp.full((1, 2, 2), 2.0)
+        >>> scaled_matmul(x, x, scales, scales)
+        Array([[[16., 16.],
+                [16., 16.]]], dtype=float32)
+
+    References:
+        jax.nn.scaled_matmul
+    """
+    wide = []
+    for name, x, scales in (("lhs", lhs, lhs_scales), ("rhs", rhs, rhs_scales)):
+        x, scales = promotion.to_arrays("scaled_matmul", x=x, scales=scales)
+        blocks = scales.shape[-1] if scales.ndim else 0
+        if x.ndim != 3 or scales.shape[:2] != x.shape[:2] or not blocks or x.shape[2] % blocks:
+            raise ValueError(
+                f"scaled_matmul: {name} must be [B, M, K] and {name}_scales [B, M, K / block], got "
+                f"{x.shape} and {scales.shape}"
+            )
+        factors = fnp.repeat(promotion.convert(scales, "float32"), x.shape[2] // blocks, -1)
+        wide.append(promotion.convert(x, "float32") * factors)
+    if wide[0].shape[::2] != wide[1].shape[::2]:
+        raise ValueError(
+            "scaled_matmul: lhs and rhs must have equal first and last axes, got "
+            f"{wide[0].shape} and {wide[1].shape}"
+        )
+    out = fnp.matmul(wide[0], fnp.swapaxes(wide[1], 1, 2))
+    return promotion.convert(out, preferred_element_type)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.numpy.direct import FLOATS, compiled_if_large, direct
 from funtorch.ops import elementwise as ops
 from funtorch.ops import shape as shape_ops
 from funtorch.scipy.special import basic as special
@@ -76,6 +79,11 @@ def identity(x: Any) -> Array:
     return _real("identity", x)
 
 
+def _straight_relu(x: np.ndarray) -> Any:
+    return np.maximum(x, 0)
+
+
+@direct(_straight_relu, FLOATS)
 def relu(x: Any) -> Array:
     """Return ``max(x, 0)``, elementwise; its derivative at 0 is 0.
 
@@ -118,6 +126,7 @@ def leaky_relu(x: Any, negative_slope: Any = 1e-2) -> Array:
     return fnp.where(x >= 0, x, negative_slope * x)
 
 
+@compiled_if_large
 def elu(x: Any, alpha: Any = 1.0) -> Array:
     """Return x where it is positive, and ``alpha * (exp(x) - 1)`` elsewhere.
 
@@ -135,6 +144,7 @@ def elu(x: Any, alpha: Any = 1.0) -> Array:
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0.0, x)))
 
 
+@compiled_if_large
 def celu(x: Any, alpha: Any = 1.0) -> Array:
     """Return ``max(x, 0) + alpha * (exp(min(x, 0) / alpha) - 1)``, smooth for every alpha.
 
@@ -153,6 +163,7 @@ _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 
 
+@compiled_if_large
 def selu(x: Any) -> Array:
     """Return the self-normalizing `elu`, which keeps mean 0 and variance 1 through layers.
 
@@ -167,6 +178,7 @@ def selu(x: Any) -> Array:
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
 
+@compiled_if_large
 def gelu(x: Any, approximate: bool = True) -> Array:
     """Return x times the standard normal distribution function of x.
 
@@ -201,6 +213,7 @@ def sigmoid(x: Any) -> Array:
     return ops.logistic(_float("sigmoid", x))
 
 
+@compiled_if_large
 def log_sigmoid(x: Any) -> Array:
     """Return ``log(sigmoid(x))`` without underflow.
 
@@ -211,6 +224,7 @@ def log_sigmoid(x: Any) -> Array:
     return -softplus(-_real("log_sigmoid", x))
 
 
+@compiled_if_large
 def silu(x: Any) -> Array:
     """Return ``x * sigmoid(x)``, also known as swish.
 
@@ -229,6 +243,7 @@ def silu(x: Any) -> Array:
 swish = silu
 
 
+@compiled_if_large
 def softplus(x: Any) -> Array:
     """Return ``log(1 + exp(x))``, a smooth `relu`.
 
@@ -239,6 +254,7 @@ def softplus(x: Any) -> Array:
     return fnp.logaddexp(_float("softplus", x), 0.0)
 
 
+@compiled_if_large
 def mish(x: Any) -> Array:
     """Return ``x * tanh(softplus(x))``.
 
@@ -253,6 +269,7 @@ def mish(x: Any) -> Array:
     return x * fnp.tanh(softplus(x))
 
 
+@compiled_if_large
 def squareplus(x: Any, b: Any = 4) -> Array:
     """Return ``(x + sqrt(x**2 + b)) / 2``, a smooth `relu` without exponentials.
 
@@ -310,6 +327,7 @@ def hard_tanh(x: Any) -> Array:
     return fnp.where(x > 1, 1, fnp.where(x < -1, -1, x))
 
 
+@compiled_if_large
 def hard_sigmoid(x: Any) -> Array:
     """Return ``relu6(x + 3) / 6``.
 
@@ -320,6 +338,7 @@ def hard_sigmoid(x: Any) -> Array:
     return relu6(_real("hard_sigmoid", x) + 3.0) / 6.0
 
 
+@compiled_if_large
 def hard_silu(x: Any) -> Array:
     """Return ``x * hard_sigmoid(x)``, also known as hard swish.
 
@@ -337,6 +356,7 @@ def hard_silu(x: Any) -> Array:
 hard_swish = hard_silu
 
 
+@compiled_if_large
 def glu(x: Any, axis: int = -1) -> Array:
     """Return the first half of x along an axis times the sigmoid of the second.
 
@@ -383,6 +403,7 @@ def log1mexp(x: Any) -> Array:
 
 
 # --- along an axis -------------------------------------------------------------------------
+@compiled_if_large
 def softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
     """Return ``exp(x) / sum(exp(x))`` along an axis.
 
@@ -401,6 +422,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
     return special.softmax(x, axis, where)
 
 
+@compiled_if_large
 def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
     """Return ``log(softmax(x))`` along an axis.
 
@@ -419,6 +441,7 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Array:
     return special.log_softmax(x, axis, where)
 
 
+@compiled_if_large
 def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = False) -> Array:
     """Return ``log(mean(exp(x)))`` without overflow.
 
@@ -440,6 +463,7 @@ def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = Fal
     return total - fnp.log(fnp.sum(counted, axis=axis, keepdims=keepdims, where=where))
 
 
+@compiled_if_large
 def standardize(
     x: Any,
     axis: Any = -1,

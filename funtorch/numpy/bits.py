@@ -8,10 +8,12 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
+from funtorch.numpy.creation import zeros
 from funtorch.numpy.direct import FLOATS, direct, indexed
-from funtorch.numpy.elementwise import where
-from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis
+from funtorch.numpy.elementwise import not_equal, where
+from funtorch.numpy.manipulation import moveaxis, ravel, reshape, slice_axis, stack
 from funtorch.numpy.padding import pad
 from funtorch.numpy.promotion import (
     asarray,
@@ -25,7 +27,7 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.numpy.reductions import sum as sum_
 
-__all__ = ["frexp", "ldexp", "modf", "packbits", "spacing", "unpackbits"]
+__all__ = ["frexp", "ldexp", "modf", "packbits", "recast", "spacing", "unpackbits", "view"]
 
 _WEIGHTS = {"big": np.arange(7, -1, -1), "little": np.arange(8)}
 
@@ -135,6 +137,11 @@ def ldexp(x1: Any, x2: Any, /) -> Any:
         numpy.ldexp
     """
     x, n = to_arrays("ldexp", x1=x1, x2=x2)
+    if dtypes.is_complex(x.dtype) or not dtypes.is_integer(n.dtype):
+        raise MismatchError(
+            f"ldexp: not supported for input types {describe(x)} and {describe(n)}: x1 must be "
+            "real and x2 integers"
+        )
     x = convert(x, dtypes.to_inexact(x.dtype), x.weak_type)
     # Two steps, so that the factor itself overflows or vanishes no earlier than the result.
     half = elementwise.floor_divide(n, 2)
@@ -203,3 +210,92 @@ def spacing(x: Any, /) -> Any:
     outwards = elementwise.copysign(np.inf, x)
     step = elementwise.subtract(elementwise.nextafter(x, outwards), x)
     return where(elementwise.isfinite(x), step, np.nan)
+
+
+# ------------------------------------------------------------------------- bytes as other dtypes
+def _bits_dtype(dtype: Any) -> Any:
+    return np.dtype(f"uint{8 * dtype.itemsize}")
+
+
+def _divided(x: Any, dtype: Any) -> Any:
+    """Return the parts of unsigned integers, the lowest first, along a new last axis."""
+    width = 8 * dtype.itemsize
+    parts = [
+        convert(elementwise.right_shift(x, asarray(k * width, x.dtype)), dtype)
+        for k in range(x.dtype.itemsize // dtype.itemsize)
+    ]
+    return stack(parts, -1)
+
+
+def _joined(x: Any, dtype: Any) -> Any:
+    """Undo `_divided`."""
+    out = zeros(x.shape[:-1], dtype)
+    for k in range(x.shape[-1]):
+        part = convert(x[..., k], dtype)
+        shift = asarray(8 * k * x.dtype.itemsize, dtype)
+        out = elementwise.bitwise_or(out, elementwise.left_shift(part, shift))
+    return out
+
+
+def recast(x: Any, dtype: Any) -> Any:
+    """Return the bytes of an array as another dtype.
+
+    Args:
+        x: array, of shape S.
+        dtype: one of the same size, whose result has shape S; a smaller one, whose values come
+            along a new last axis; or a greater one, of as many values as the last axis of x has.
+
+    Raises:
+        ValueError: a greater dtype does not take exactly the values of the last axis.
+    """
+    if dtype == x.dtype:
+        return x
+    if dtypes.is_complex(x.dtype) or dtypes.is_complex(dtype):
+        raise TypeError(f"bitcast: complex numbers have no one word, got {describe(x)} and {dtype}")
+    old, new = x.dtype.itemsize, dtype.itemsize
+    if old == new:
+        return primitives["bitcast"].bind(x, dtype=dtype)
+    words = recast(x, _bits_dtype(x.dtype))
+    if old > new:
+        return recast(_divided(words, _bits_dtype(dtype)), dtype)
+    if not x.ndim or x.shape[-1] != new // old:
+        raise MismatchError(
+            f"bitcast: {describe(x)} becomes {dtype} only if its last axis has size {new // old}"
+        )
+    return recast(_joined(words, _bits_dtype(dtype)), dtype)
+
+
+def view(x: Any, dtype: Any) -> Any:
+    """Return the bytes of an array as another dtype, along the last axis."""
+    if dtype == x.dtype:
+        return x
+    if dtypes.is_bool(dtype):
+        return not_equal(view(x, dtypes.uint8), 0)
+    if dtypes.is_bool(x.dtype):
+        return view(convert(x, dtypes.uint8), dtype)
+    old, new = x.dtype.itemsize, dtype.itemsize
+    divided = dtypes.is_complex(x.dtype) or dtypes.is_complex(dtype)
+    if old == new and not divided:
+        return recast(x, dtype)
+    if not x.ndim:
+        raise MismatchError(
+            f"view: view() of a 0d array is only supported if the itemsize is unchanged, got "
+            f"{describe(x)} and {dtype}"
+        )
+    if dtypes.is_complex(x.dtype):
+        parts = stack([elementwise.real(x), elementwise.imag(x)], -1)
+        return view(reshape(parts, (*x.shape[:-1], 2 * x.shape[-1])), dtype)
+    if dtypes.is_complex(dtype):
+        parts = view(x, dtypes.real_dtype(dtype))
+        if parts.shape[-1] % 2:
+            raise MismatchError(f"view: {describe(x)} has no whole number of {dtype} per row")
+        return primitives["complex"].bind(parts[..., ::2], parts[..., 1::2])
+    if old > new:
+        parts = recast(x, dtype)
+        return reshape(parts, (*x.shape[:-1], x.shape[-1] * (old // new)))
+    if x.shape[-1] * old % new:
+        raise MismatchError(
+            f"view: when changing to a larger dtype, its size must be a divisor of the total size "
+            f"in bytes of the last axis of the array, got {describe(x)} and {dtype}"
+        )
+    return recast(reshape(x, (*x.shape[:-1], x.shape[-1] * old // new, new // old)), dtype)

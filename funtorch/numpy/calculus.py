@@ -186,6 +186,8 @@ def unwrap(p: Any, discont: float | None = None, axis: int = -1, period: float =
         numpy.unwrap
     """
     x = to_array(p, "unwrap", "p")
+    if dtypes.is_integer(x.dtype) and isinstance(period, (int, np.integer)):
+        return convert(unwrap(convert(x, dtypes.float64), discont, axis, float(period)), x.dtype)
     x = convert(x, dtypes.to_inexact(x.dtype))
     k = canonical_axis(axis, x.ndim, "unwrap")
     d = diff(x, axis=k)
@@ -234,6 +236,13 @@ def interp(
         raise ValueError(
             f"interp: xp {describe(xp)} and fp {describe(fp)} must be vectors of one size"
         )
+    if not xp.size:
+        raise ValueError("interp: array of sample points is empty")
+    for name, end in (("left", left), ("right", right)):
+        if isinstance(end, str) and end != "extrapolate":
+            raise ValueError(
+                f"interp: the only valid string value of `{name}` is 'extrapolate', got {end!r}"
+            )
     if period is not None:
         x, xp = elementwise.remainder(x, period), elementwise.remainder(xp, period)
         order = primitives["sort"].bind(
@@ -373,17 +382,33 @@ def cov(
         numpy.cov
     """
     x = to_array(m, "cov", "m")
+    if x.ndim > 2 or np.ndim(y) > 2:
+        raise ValueError(f"cov: m and y must have at most 2 dimensions, got {describe(x)}")
     x = convert(x, dtypes.to_inexact(x.dtype if dtype is None else dtype))
     rows = [reshape(x, (1, -1)) if x.ndim < 2 else x if rowvar else x.T]
     if y is not None:
         z = convert(to_array(y, "cov", "y"), x.dtype)
         rows.append(reshape(z, (1, -1)) if z.ndim < 2 else z if rowvar else z.T)
     x = concatenate(rows, 0)
-    ddof = (0 if bias else 1) if ddof is None else static_int(ddof, "cov: ddof")
+    if ddof is None:
+        ddof = 0 if bias else 1
+    elif not isinstance(ddof, (float, np.floating)):
+        ddof = static_int(ddof, "cov: ddof")
+    if fweights is not None and not dtypes.is_integer(asarray(fweights).dtype):
+        raise TypeError(f"cov: fweights must be integer, got {describe(asarray(fweights))}")
     weights = None
     for w in (fweights, aweights):
         if w is not None:
-            w = convert(to_array(w, "cov", "weights"), dtypes.real_dtype(x.dtype))
+            w = convert(asarray(w), dtypes.real_dtype(x.dtype))
+            if w.ndim != 1:
+                raise RuntimeError(
+                    f"cov: cannot handle multidimensional weights, got {describe(w)}"
+                )
+            if w.shape[0] != x.shape[1]:
+                raise RuntimeError(
+                    f"cov: incompatible numbers of samples and weights: {x.shape[1]} samples, "
+                    f"{w.shape[0]} weights"
+                )
             weights = w if weights is None else multiply(weights, w)
     if weights is None:
         centered = subtract(x, mean(x, 1, keepdims=True))

@@ -18,7 +18,6 @@ from funtorch.numpy.elementwise import (
     logical_and,
     logical_or,
     not_equal,
-    where,
 )
 from funtorch.numpy.promotion import SCALARS, asarray, broadcast, convert, promote, to_arrays
 
@@ -45,7 +44,7 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool 
     if not dtypes.is_inexact(a.dtype):
         a, b = (convert(x, dtypes.default_float()) for x in (a, b))
     near = less_equal(absolute(a - b), absolute(b) * rtol + atol)
-    out = where(logical_and(isfinite(a), isfinite(b)), near, equal(a, b))
+    out = logical_or(logical_and(near, isfinite(b)), equal(a, b))
     return logical_or(out, logical_and(isnan(a), isnan(b))) if equal_nan else out
 
 
@@ -134,4 +133,6 @@ def isscalar(element: Any) -> bool:
     References:
         numpy.isscalar
     """
+    if isinstance(element, (str, bytes)):
+        return True
     return isinstance(element, (Array, np.ndarray, *SCALARS)) and np.ndim(element) == 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
 from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.elementwise import conjugate, multiply, subtract
@@ -24,6 +25,7 @@ from funtorch.numpy.promotion import (
     describe,
     no_out,
     promote,
+    reading_lists,
     rounded,
     spread_to,
     to_array,
@@ -112,7 +114,7 @@ def matmul(
             )
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
-        raise ValueError(
+        raise MismatchError(
             f"matmul: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b "
             f"is {describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
@@ -162,7 +164,7 @@ def dot(
         return _result(multiply(x, y), preferred_element_type)
     ka, kb = x.ndim - 1, max(y.ndim - 2, 0)
     if x.shape[ka] != y.shape[kb]:
-        raise ValueError(
+        raise MismatchError(
             f"dot: the contracted sizes differ: a is {describe(x)}, whose axis {ka} has size "
             f"{x.shape[ka]}; b is "
             f"{describe(y)}, whose axis {kb} has size {y.shape[kb]}: transpose or reshape one"
@@ -195,15 +197,26 @@ def tensordot(
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
-            raise ValueError(
-                f"tensordot: axes={axes} is more than {describe(x)} and {describe(y)} have"
+            raise MismatchError(
+                f"tensordot: axes={axes} is more than {describe(x)} and {describe(y)} have: the "
+                "number of tensordot axes exceeds input ranks"
             )
         axes = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
+    if not (isinstance(axes, (tuple, list)) and len(axes) == 2):
+        raise TypeError(
+            "tensordot: tensordot axes argument must be an int, a pair of ints, or a pair of lists "
+            f"of ints, got {axes!r}"
+        )
     pair = [tuple(k) if isinstance(k, (tuple, list)) else (k,) for k in axes]
+    if len(pair[0]) != len(pair[1]):
+        raise MismatchError(
+            "tensordot: tensordot requires axes lists to have equal length, got "
+            f"{axes[0]} and {axes[1]}"
+        )
     ca = tuple(canonical_axis(k, x.ndim, "tensordot") for k in pair[0])
     cb = tuple(canonical_axis(k, y.ndim, "tensordot") for k in pair[1])
     if len(ca) != len(cb) or any(x.shape[i] != y.shape[j] for i, j in zip(ca, cb, strict=False)):
-        raise ValueError(
+        raise MismatchError(
             f"tensordot: axes {ca} of a {describe(x)} do not match axes {cb} of b {describe(y)} "
             "in size"
         )
@@ -557,7 +570,7 @@ def einsum_path(
         raise TypeError(f"einsum_path: subscripts must be a string, got {subscripts!r:.80}")
     shapes = [to_array(a, "einsum_path", f"operands[{k}]").shape for k, a in enumerate(operands)]
     path, info = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
-    return ["einsum_path", *path], info
+    return [*(["einsum_path"] if reading_lists.get() else ()), *path], info  # as NumPy has it
 
 
 def multi_dot(arrays: Sequence[Any], *, precision: Any = None) -> Any:

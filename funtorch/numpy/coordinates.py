@@ -10,6 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, concrete_or_error
+from funtorch.errors import MismatchError
 from funtorch.numpy.elementwise import clip, where
 from funtorch.numpy.promotion import (
     array,
@@ -17,6 +18,7 @@ from funtorch.numpy.promotion import (
     broadcast_to,
     canonical_shape,
     convert,
+    describe,
     shape_of,
     static_int,
     to_array,
@@ -181,7 +183,7 @@ def ravel_multi_index(
 def _integers(name: str, x: Any) -> Any:
     x = asarray(x)
     if not dtypes.is_integer(x.dtype):
-        raise TypeError(f"{name}: indices must be integers, got {x.dtype.name}[{x.shape}]")
+        raise MismatchError(f"{name}: indices must be integers, got {describe(x)}")
     return x
 
 

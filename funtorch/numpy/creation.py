@@ -20,7 +20,7 @@ from funtorch.core import (
     primitives,
 )
 from funtorch.hardware import cupy
-from funtorch.numpy.direct import direct
+from funtorch.numpy.direct import compiled_if_large, direct
 from funtorch.numpy.elementwise import absolute, add, divide, log10, multiply, subtract, where
 from funtorch.numpy.promotion import (
     SCALARS,
@@ -50,6 +50,8 @@ __all__ = [
     "eye",
     "from_dlpack",
     "frombuffer",
+    "fromfile",
+    "fromiter",
     "full",
     "full_like",
     "geomspace",
@@ -69,7 +71,7 @@ __all__ = [
 
 # ---------------------------------------------------------------------------------------- constants
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) -> Any:
-    if _state.trace is eval_trace:
+    if _state.trace is eval_trace or dtype == dtypes.float0:  # which has no values to broadcast
         # NumPy's zeros are pages that nobody has touched yet.
         made = np.zeros(shape, dtype) if type(value) is int and value == 0 else None
         return ArrayImpl(np.full(shape, value, dtype) if made is None else made, weak)
@@ -250,6 +252,24 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     return array(np.from_dlpack(x))
 
 
+def fromiter(iter: Any, dtype: Any, count: int = -1) -> Any:
+    """Make a vector of what an iterator gives, now.
+
+    References:
+        numpy.fromiter
+    """
+    return ArrayImpl(np.fromiter(iter, dtypes.canonical(dtype), count))
+
+
+def fromfile(file: Any, dtype: Any = float, count: int = -1, sep: str = "", offset: int = 0) -> Any:
+    """Make a vector of the numbers in a file, now.
+
+    References:
+        numpy.fromfile
+    """
+    return ArrayImpl(np.fromfile(file, dtypes.canonical(dtype), count, sep, offset))
+
+
 def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
     """Make a 1-D array from the bytes of a buffer.
 
@@ -371,7 +391,9 @@ def linspace(
         out = primitives["floor"].bind(out)
     out = convert(out, out_dtype)
     out = _first_axis_at(axis, out, "linspace")
-    return (out, divide(delta, div)) if retstep else out
+    if not retstep:
+        return out
+    return out, divide(delta, div) if num > endpoint else full_like(delta, np.nan)
 
 
 def _first_axis_at(axis: int, x: Any, name: str) -> Any:
@@ -489,6 +511,7 @@ def _mask(x: Any, k: int, name: str) -> Any:
     return ArrayImpl(np.tri(*x.shape[-2:], k, dtype=bool))  # type: ignore[call-overload]
 
 
+@compiled_if_large
 def tril(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros above a diagonal.
 
@@ -499,6 +522,7 @@ def tril(m: Any, k: int = 0) -> Any:
     return where(_mask(m, k, "tril"), m, zeros_like(m))
 
 
+@compiled_if_large
 def triu(m: Any, k: int = 0) -> Any:
     """Return a matrix with zeros below a diagonal.
 
@@ -558,6 +582,8 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     if x.ndim != 1:
         raise ValueError(f"vander: x must be a vector, got shape {x.shape}")
     n = x.shape[0] if N is None else static_int(N, "vander: N")
+    if n < 0:
+        raise ValueError(f"vander: N must be nonnegative, got {n}")
     powers = np.arange(n) if increasing else np.arange(n)[::-1]
     columns = [ones_like(x) if p == 0 else x ** int(p) for p in powers]
     if not columns:

@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import ArrayImpl, _state, eval_trace
+from funtorch.core import ArrayImpl, Eval, _state, eval_trace
 
 __all__ = [
     "ALL",
     "FLOATS",
     "INTEGERS",
+    "LARGE",
     "NUMBERS",
     "alike",
     "choice",
+    "compiled_if_large",
     "direct",
     "first",
     "indexed",
@@ -36,6 +38,10 @@ FLOATS = frozenset({dtypes.float32, dtypes.float64})
 """The dtypes in which NumPy computes and adds up as we do."""
 INTEGERS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
 NUMBERS = FLOATS | INTEGERS
+
+LARGE = 1 << 16
+"""Elements of an array from which eager functions that NumPy is slow at, or that are several of its
+functions, run as compiled programs: they take longer than a tenth of a millisecond then."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 _Dtypes = frozenset[Any]
@@ -146,6 +152,7 @@ def direct(
     numpy_function: Callable[..., Any],
     fits: _Dtypes = ALL,
     take: Callable[[tuple[Any, ...], _Dtypes], _Taken] = first,
+    large: int = 0,
 ) -> Callable[[F], F]:
     """Let eager calls on arrays go to a function of NumPy first.
 
@@ -154,6 +161,8 @@ def direct(
             by a TypeError, ValueError or IndexError goes to that.
         fits: dtypes of arrays for which both give the same.
         take: gives the arguments for NumPy, or None for those that are none of its business.
+        large: elements of the first array from which the decorated function is compiled instead;
+            0: never.
 
     Returns:
         a decorator.
@@ -171,6 +180,10 @@ def direct(
             if _state.trace is eval_trace and args:
                 taken = take(args, fits)
                 if taken is not None and (not kwargs or _are_plain(map(type, kwargs.values()))):
+                    if large and taken[0].size >= large:
+                        whole = Eval.compiled(function, args, kwargs)
+                        if whole is not NotImplemented:
+                            return whole
                     try:
                         out = _state.quiet(numpy_function, *taken, **kwargs)
                     except (TypeError, ValueError, IndexError, OverflowError):
@@ -183,3 +196,22 @@ def direct(
         return eager_first  # type: ignore[return-value]
 
     return decorate
+
+
+def compiled_if_large(function: F) -> F:
+    """Let eager calls on large arrays run as one compiled program, not operation by operation.
+
+    What is neither an array nor a float among the arguments is a part of the program.
+    """
+
+    @functools.wraps(function)
+    def whole_if_large(*args: Any, **kwargs: Any) -> Any:
+        if _state.trace is eval_trace and args:
+            x = args[0]
+            if type(x) is ArrayImpl and x._data.size >= LARGE:
+                done = Eval.compiled(function, args, kwargs)
+                if done is not NotImplemented:
+                    return done
+        return function(*args, **kwargs)
+
+    return whole_if_large  # type: ignore[return-value]

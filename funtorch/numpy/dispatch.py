@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
-from funtorch.core import Array, ArrayImpl, _state, eval_trace, primitives
+from funtorch.core import Array, ArrayImpl, Eval, _state, eval_trace, primitives
+from funtorch.numpy.direct import LARGE
 from funtorch.numpy.promotion import (
     SCALARS,
     broadcast,
-    broadcast_error,
     convert,
+    from_protocol,
     is_eager,
     own,
     quiet,
@@ -27,7 +28,7 @@ from funtorch.numpy.promotion import (
 )
 from funtorch.tracebacks import hide_frames, self_bounded
 
-__all__ = ["OPERANDS", "OPERATORS", "binary", "refuse", "strict_of", "unary"]
+__all__ = ["OPERANDS", "OPERATORS", "binary", "not_an_operand", "refuse", "strict_of", "unary"]
 
 _ndarray = np.ndarray
 _FLOATS = frozenset({dtypes.float16, dtypes.float32, dtypes.float64})
@@ -57,7 +58,29 @@ _POLICIES: dict[str, tuple[Callable[[Any], Any], frozenset[Any]]] = {
 # What a ufunc takes as it is beside those: numbers are their own truth values.
 _ALSO = {"bool": _ALL - {dtypes.bfloat16}}
 # Python scalar type -> dtypes of arrays that absorb it, as both NumPy and JAX have it.
+_SYMBOLS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//",
+    "remainder": "%", "power": "**", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "left_shift": "<<", "right_shift": ">>", "equal": "==", "not_equal": "!=", "less": "<",
+    "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+}  # fmt: skip
+_CONTAINERS = (list, tuple, set, dict)
+_SMALL = _INTS - {dtypes.int32, dtypes.int64}
 _ABSORBS = {int: _INTS | _FLOATS | _COMPLEX, float: _FLOATS | _COMPLEX, complex: _COMPLEX}
+
+
+# What NumPy computes element by element, ten times slower than compiled code: 16-bit floats and
+# complex numbers, and for some functions floats, too.
+_SLOW = {
+    **dict.fromkeys(("sin", "cos", "tanh"), frozenset({dtypes.float64})),
+    **dict.fromkeys(("arccosh", "floor_divide", "fmod", "hypot", "remainder"), _FLOATS),
+    **dict.fromkeys(("logaddexp", "logaddexp2", "nextafter"), _FLOATS),
+}
+
+
+def _slow(name: str) -> frozenset[Any]:
+    """Return the dtypes of which large arrays go through a compiled program."""
+    return _SLOW.get(name, _NONE) | _COMPLEX | {dtypes.float16}
 
 
 def strict_of(name: str, on_bool: str | None = None) -> Callable[..., Any]:
@@ -80,6 +103,8 @@ def unary(
     to_dtype, settled = _POLICIES[policy]
     fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
 
+    slow = _slow(name)
+
     def general(x: Any) -> Any:
         x = to_array(x, name)
         dtype, weak = x.dtype, x.weak_type
@@ -97,6 +122,10 @@ def unary(
             if type(x) is ArrayImpl and _state.trace is eval_trace:
                 data = x._data
                 if data.dtype in fast:
+                    if data.dtype in slow and data.size >= LARGE:
+                        whole = Eval.compiled(general, (x,), _NO_OPTIONS)
+                        if whole is not NotImplemented:
+                            return whole
                     try:
                         out = quiet.run(ufunc, data)
                     except TypeError:
@@ -117,11 +146,17 @@ def binary(
     to_dtype, settled = _POLICIES[policy]
     fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
     absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
+    if policy == "any" and not keep:
+        # NumPy compares an int that a small dtype cannot hold as it is; here it wraps first.
+        absorbs[int] -= _SMALL
     get = absorbs.get
+    slow = _slow(name)
 
     def general(x: Any, y: Any) -> Any:
         if y is _ABSENT:
             raise TypeError(f"{name} takes 2 arguments, got 1")
+        if type(x) is int or type(y) is int:
+            check_small(name, x, y)
         x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
         dtype, weak = x.dtype, x.weak_type
         if y.dtype is not dtype or y.weak_type != weak or dtype not in settled:
@@ -131,9 +166,7 @@ def binary(
         if dtype in fast and is_eager(x, y):
             try:
                 return ArrayImpl(own(quiet.run(ufunc, x._data, y._data)), keep and weak)
-            except ValueError:
-                raise broadcast_error(name, (x, y)) from None
-            except TypeError:
+            except (TypeError, ValueError):  # no loop for the dtype, or no shape for both
                 return strict(*broadcast(name, x, y))
         if x.shape != y.shape:
             x, y = broadcast(name, x, y)
@@ -142,7 +175,10 @@ def binary(
     def operator_general(x: Any, y: Any) -> Any:
         if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
             return general(x, y)
-        return NotImplemented
+        x, y = from_protocol(x), from_protocol(y)
+        if isinstance(x, OPERANDS) and isinstance(y, OPERANDS):
+            return general(x, y)
+        return not_an_operand(name, x, y)
 
     def make(fallback: Callable[..., Any]) -> Any:
         def function(x1: Any, x2: Any = _ABSENT, *, out: Any = None, where: Any = None) -> Any:
@@ -160,20 +196,25 @@ def binary(
                             return fallback(x1, x2)
                         weak = keep and x1._weak and x2._weak
                     else:
-                        b = x2
-                        if a.dtype not in get(type(b), _NONE):
+                        b, dtype = x2, a.dtype
+                        if dtype not in get(type(b), _NONE):
                             return fallback(x1, x2)
                         weak = keep and x1._weak
                 elif type(x2) is ArrayImpl:
                     a, b = x1, x2._data
-                    if b.dtype not in get(type(a), _NONE):
+                    dtype = b.dtype
+                    if dtype not in get(type(a), _NONE):
                         return fallback(x1, x2)
                     weak = keep and x2._weak
                 else:
                     return fallback(x1, x2)
+                if dtype in slow and (np.size(a) >= LARGE or np.size(b) >= LARGE):
+                    whole = Eval.compiled(general, (x1, x2), _NO_OPTIONS)
+                    if whole is not NotImplemented:
+                        return whole
                 try:
                     out = quiet.run(ufunc, a, b)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     return fallback(x1, x2)
                 return ArrayImpl(out if type(out) is _ndarray else own(out), weak)
             except Exception as error:
@@ -191,6 +232,38 @@ def binary(
     return _named(make(general), name, doc)
 
 
+def not_an_operand(name: str, x: Any, y: Any) -> Any:
+    """Say that Python may ask the other operand; but it asks no list, whose answer would mislead.
+
+    By itself it would compare identities, and repeat a tuple as often as an integer array says.
+    """
+    if isinstance(x, _CONTAINERS) or isinstance(y, _CONTAINERS):
+        raise TypeError(
+            f"unsupported operand type(s) for {_SYMBOLS[name]}: {type(x).__name__!r} and "
+            f"{type(y).__name__!r}; convert the container with funtorch.numpy.asarray first"
+        )
+    return NotImplemented
+
+
+def check_small(name: str, *xs: Any) -> None:
+    """Refuse a Python int of more than 32 bits beside an array whose dtype cannot hold it.
+
+    A smaller one wraps, in jitted programs too.
+    """
+    for x in xs:
+        if type(x) is int and not -(2**31) <= x < 2**31:
+            other = next((y for y in xs if isinstance(y, Array)), None)
+            if other is not None and not _holds(other.dtype, x):
+                raise OverflowError(
+                    f"{name}: the Python int {x} does not fit into {other.dtype}, the dtype of the "
+                    "array beside it; convert the array first, such as by x.astype('int64')"
+                )
+
+
+def _holds(dtype: Any, x: int) -> bool:
+    return not dtypes.is_integer(dtype) or dtypes.iinfo(dtype).min <= x <= dtypes.iinfo(dtype).max
+
+
 def refuse(name: str, **given: Any) -> None:
     """Refuse options of NumPy's ufuncs that write into an array."""
     for option, value in given.items():
@@ -206,6 +279,7 @@ def _of_two(x1: Any, x2: Any) -> Any: ...
 
 _OF_TWO = inspect.signature(_of_two)
 _ABSENT: Any = object()
+_NO_OPTIONS: dict[str, Any] = {}
 
 
 def _named(function: Any, name: str, doc: str) -> Any:

@@ -16,14 +16,16 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
-from funtorch.numpy.direct import FLOATS, choice, direct
-from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, strict_of, unary
+from funtorch.errors import MismatchError
+from funtorch.numpy.direct import FLOATS, LARGE, choice, compiled_if_large, direct
+from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, not_an_operand, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
     broadcast,
     broadcast_error,
     convert,
     describe,
+    from_protocol,
     is_eager,
     no_out,
     promote,
@@ -176,9 +178,20 @@ def _heaviside(x: Any, y: Any) -> Any:
     return where(isnan(x), x, where(equal(x, 0), y, convert(greater(x, 0), x.dtype)))
 
 
+def _logaddexp(x: Any, y: Any) -> Any:
+    if not dtypes.is_complex(x.dtype):
+        return primitives["logaddexp"].bind(x, y)
+    first = greater_equal(real(x), real(y))
+    larger, smaller = where(first, x, y), where(first, y, x)
+    ratio = where(equal(x, y), asarray(0, x.dtype), subtract(smaller, larger))
+    out = add(larger, log1p(exp(ratio)))
+    turns = remainder(add(imag(out), math.pi), 2 * math.pi)  # the principal value of the logarithm
+    return primitives["complex"].bind(real(out), subtract(turns, math.pi))
+
+
 def _logaddexp2(x: Any, y: Any) -> Any:
     ln2 = math.log(2)
-    return divide(primitives["logaddexp"].bind(multiply(x, ln2), multiply(y, ln2)), ln2)
+    return divide(_logaddexp(multiply(x, ln2), multiply(y, ln2)), ln2)
 
 
 def _ordered(name: str) -> Callable[[Any, Any], Any]:
@@ -418,12 +431,7 @@ hypot = binary(
     "Return sqrt(x1**2 + x2**2) without overflow",
 )
 logaddexp = binary(
-    "logaddexp",
-    strict_of("logaddexp"),
-    np.logaddexp,
-    "inexact",
-    True,
-    "Return log(exp(x1) + exp(x2))",
+    "logaddexp", _logaddexp, np.logaddexp, "inexact", True, "Return log(exp(x1) + exp(x2))"
 )
 logaddexp2 = binary(
     "logaddexp2", _logaddexp2, np.logaddexp2, "inexact", True, "Return log2(2**x1 + 2**x2)"
@@ -541,10 +549,9 @@ def power(x1: Any, x2: Any, /) -> Any:
     if x.dtype == dtypes.bool_:
         x = convert(x, dtypes.default_int(), True)
     if x2 < 0 and not dtypes.is_inexact(x.dtype):
-        raise ValueError(
-            f"power: integers ({describe(x)}) to the negative integer power {x2} are not "
-            "integers; convert "
-            "the base to a float"
+        raise MismatchError(
+            f"power: integers ({describe(x)}) cannot be raised to negative powers, got {x2}; "
+            "convert the base to a float"
         )
     if x2 == 2:
         return square(x)
@@ -552,14 +559,17 @@ def power(x1: Any, x2: Any, /) -> Any:
 
 
 def _power_operator(x: Any, y: Any) -> Any:
-    return power(x, y) if isinstance(y, OPERANDS) and isinstance(x, OPERANDS) else NotImplemented
+    x, y = from_protocol(x), from_protocol(y)
+    if isinstance(y, OPERANDS) and isinstance(x, OPERANDS):
+        return power(x, y)
+    return not_an_operand("power", x, y)
 
 
 OPERATORS["power"] = _power_operator
 pow = power
 
 
-@direct(np.where, take=choice)
+@direct(np.where, take=choice, large=LARGE)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Choose from ``x`` where the condition holds, else from ``y``; see `funtorch.numpy.where`."""
     condition, x, y = to_arrays("where", condition=condition, x=x, y=y)
@@ -597,6 +607,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return out
 
 
+@compiled_if_large
 def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     """Limit values to a range; None leaves a side open.
 
@@ -612,9 +623,14 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
         numpy.clip
     """
     out = to_array(arr, "clip", "arr")
-    for bound, choose in ((min, maximum), (max, minimum)):
-        if bound is not None:
-            out = choose(out, bound)
+    bounds = [(to_array(min, "clip", "min"), maximum)] if min is not None else []
+    bounds += [(to_array(max, "clip", "max"), minimum)] if max is not None else []
+    if any(dtypes.is_complex(x.dtype) for x in (out, *(bound for bound, _ in bounds))):
+        raise MismatchError(
+            "clip: complex values have no ordering and cannot be clipped; clip real(x) and imag(x)"
+        )
+    for bound, choose in bounds:
+        out = choose(out, bound)
     return out
 
 
@@ -640,6 +656,8 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
         return primitives["complex"].bind(round(real(x), decimals), round(imag(x), decimals))
     if decimals == 0:
         return primitives["round"].bind(x)
+    if decimals > -math.log10(float(dtypes.finfo(x.dtype).smallest_subnormal)):
+        return x  # it has no more digits than that
     factor = 10.0 ** builtins.abs(decimals)
     if decimals > 0:
         return divide(primitives["round"].bind(multiply(x, factor)), factor)

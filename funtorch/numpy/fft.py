@@ -10,8 +10,11 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy.creation import arange
 from funtorch.numpy.elementwise import conjugate, multiply
 from funtorch.numpy.manipulation import roll, slice_axis
@@ -84,7 +87,7 @@ def _prepare(function: str, kind: str, a: Any) -> Any:
     """Return the argument as an Array of a dtype that a kind of transform takes."""
     x = to_array(a, function, "a")
     if kind == "rfft" and dtypes.is_complex(x.dtype):
-        raise TypeError(
+        raise MismatchError(
             f"{function}: argument a must be real, got {describe(x)}; take its real part, or use "
             "a transform of complex arrays (fft, fftn)"
         )
@@ -418,7 +421,7 @@ def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> A
     """
     if device is not None:
         return on_device(device, fftfreq, n, d, dtype=dtype)
-    n = _count("fftfreq", n)
+    n = _samples("fftfreq", n, d)
     k = arange(n, dtype=dtypes.default_float() if dtype is None else dtype)
     half = (n + 1) // 2
     return roll(k - n // 2, half) / (n * d)
@@ -436,9 +439,19 @@ def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> 
     """
     if device is not None:
         return on_device(device, rfftfreq, n, d, dtype=dtype)
-    n = _count("rfftfreq", n)
+    n = _samples("rfftfreq", n, d)
     k = arange(n // 2 + 1, dtype=dtypes.default_float() if dtype is None else dtype)
     return k / (n * d)
+
+
+def _samples(function: str, n: Any, d: Any) -> int:
+    """Return the number of samples; both arguments are single numbers."""
+    for name, value in (("n", n), ("d", d)):
+        if np.ndim(value):
+            raise ValueError(f"{function}: {name} must be a single number, got {value!r:.80}")
+    if isinstance(n, (float, np.floating)) and n == int(n):
+        n = int(n)
+    return static_int(n, f"{function}: n")
 
 
 def _count(function: str, n: Any) -> int:

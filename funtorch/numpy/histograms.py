@@ -89,7 +89,9 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
     minlength = static_int(minlength, "bincount: minlength")
     if minlength < 0:
         raise ValueError(f"bincount: minlength must not be negative, got {minlength}")
-    x = ravel(convert(x, dtypes.int32))
+    if x.ndim != 1:
+        raise ValueError(f"bincount: only 1-dimensional input supported, got {describe(x)}")
+    x = convert(x, dtypes.int32)
     if length is None:
         what = "the size of the result of bincount (give length= to fix it)"
         top = int(concrete_or_error(max_(x), what)) + 1 if x.size else 0

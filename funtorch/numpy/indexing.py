@@ -16,6 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, _state, concrete_or_error, eval_trace, primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
 from funtorch.numpy.direct import direct, indexed
 from funtorch.numpy.indices import (
@@ -338,11 +339,19 @@ def _subtract(self: AtView, values: Any, **options: Any) -> Any:
     return self.add(elementwise.negative(values), **options)
 
 
+def _power(self: AtView, values: Any, **options: Any) -> Any:
+    """Return a copy with the indexed elements raised to a power; repeated indices multiply it."""
+    x = self.array
+    power = to_array(values, "x.at[...].power", "values")
+    ones = AtView(families.full(x.shape, 1, power.dtype), self.index)
+    return elementwise.power(x, ones.mul(power, **options))
+
+
 def _divide(self: AtView, values: Any, **options: Any) -> Any:
     """Return a copy with the indexed elements divided by values."""
     x = self.array
     ones = AtView(families.full(x.shape, 1, x.dtype), self.index)
-    return convert(elementwise.divide(x, ones.mul(values, **options)), x.dtype)
+    return elementwise.divide(x, ones.mul(values, **options))
 
 
 class AtIndex:
@@ -387,6 +396,7 @@ class AtView:
     subtract = sub = _subtract
     apply: Callable[..., Any]  # from `funtorch.numpy.ufuncs`: it may loop
     divide = div = _divide
+    power = pow = _power
 
     def get(
         self,
@@ -403,12 +413,6 @@ class AtView:
         x = self.array
         fill = fill_value_of(x.dtype, fill_value) if chosen == "fill" else None
         return _get(x, self.index, chosen, fill, checked=mode is None and fill_value is None)
-
-    def power(self, values: Any, **options: Any) -> Any:
-        """Return a copy with the indexed elements raised to a power."""
-        return self.set(elementwise.power(self.get(mode="clip"), values), **options)
-
-    pow = power
 
 
 def fill_value_of(dtype: Any, fill: Any) -> Any:
@@ -456,10 +460,15 @@ def take(
     no_out(out, "take")
     x, i = to_array(a, "take", "a"), asarray(indices)
     if not dtypes.is_integer(i.dtype):
-        raise TypeError(f"take: indices must be integers, got {describe(i)}")
+        raise MismatchError(f"take: indices must be integers, got {describe(i)}")
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "take")
+    if mode == "raise":
+        raise NotImplementedError(
+            "take: mode='raise' is not supported, as values are not known while tracing; use "
+            "'fill', 'clip' or 'wrap'"
+        )
     if mode == "wrap":
         i, mode = elementwise.remainder(i, x.shape[k]), "clip"
     view = AtView(x, (slice(None),) * k + (i,))
@@ -529,7 +538,7 @@ def _along(x: Any, i: Any, axis: int, name: str) -> tuple[Any, tuple[Any, ...]]:
             f"{name}: arr {describe(x)} and indices {describe(i)} must have the same rank"
         )
     if not dtypes.is_integer(i.dtype):
-        raise TypeError(f"{name}: indices must be integers, got {describe(i)}")
+        raise MismatchError(f"{name}: indices must be integers, got {describe(i)}")
     k = canonical_axis(axis, x.ndim, name)
     shape = broadcast_shapes(
         x.shape[:k] + (1,) + x.shape[k + 1 :], i.shape[:k] + (1,) + i.shape[k + 1 :]

@@ -10,7 +10,13 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, escaped_tracer
-from funtorch.errors import NonConcreteBooleanIndexError
+from funtorch.errors import (
+    ConcretizationTypeError,
+    IndexKindError,
+    IndexShapeError,
+    NonConcreteBooleanIndexError,
+    SliceBoundError,
+)
 from funtorch.numpy import elementwise
 from funtorch.numpy.promotion import asarray, broadcast, convert, describe
 
@@ -79,11 +85,14 @@ def _item(item: Any) -> list[Any]:
             return _mask(item)
         if dtypes.is_integer(item.dtype):
             return [item]
-        raise IndexError(f"arrays used as indices must be integers or bool, got {describe(item)}")
+        raise IndexKindError(
+            f"arrays used as indices must be integers or bool, got {describe(item)}: an indexer "
+            "must have integer or boolean type"
+        )
     try:
         return [operator.index(item)]
     except TypeError:
-        raise IndexError(
+        raise IndexKindError(
             f"an index must be an int, slice, None, Ellipsis, or an integer or bool array, got "
             f"{type(item).__name__}: {item!r:.80}"
         ) from None
@@ -209,7 +218,7 @@ def read_index(x: Any, index: Any, checked: bool = True) -> Plan:
             arrays = broadcast("index", *arrays)
         except ValueError:
             shapes = ", ".join(str(a.shape) for a in arrays)
-            raise IndexError(
+            raise IndexShapeError(
                 f"index arrays do not broadcast together: their shapes are {shapes}"
             ) from None
     return Plan(entries, order, arrays, tuple(axes))
@@ -223,6 +232,13 @@ def _static_index(i: int, n: int, axis: int, x: Any) -> int:
     raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n} of {describe(x)}")
 
 
+def _static_bound(part: Any) -> None:
+    try:
+        concrete_or_error(part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)")
+    except ConcretizationTypeError as error:
+        raise SliceBoundError(str(error)) from None
+
+
 def slice_indices(item: slice, n: int) -> tuple[int, int, int]:
     """Return start, number of elements and step of a slice."""
     try:
@@ -230,9 +246,7 @@ def slice_indices(item: slice, n: int) -> tuple[int, int, int]:
     except TypeError:
         for part in (item.start, item.stop, item.step):
             if isinstance(part, Array):
-                concrete_or_error(
-                    part, "a slice bound (use funtorch.lax.dynamic_slice for a traced start)"
-                )
+                _static_bound(part)
         parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
         start, stop, step = slice(*parts).indices(n)
     return start, len(range(start, stop, step)), step

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.numpy import elementwise
-from funtorch.numpy.contractions import cross, matmul, multi_dot, outer, tensordot, vecdot
+from funtorch.errors import MismatchError
+from funtorch.numpy import contractions, elementwise
 from funtorch.numpy.contractions import diagonal as _diagonal
+from funtorch.numpy.contractions import matmul, multi_dot, tensordot, vecdot
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, subtract, where
@@ -122,7 +123,7 @@ def as_matrices(a: Any, name: str, square: bool = False, argument: str = "a") ->
     x = to_array(a, name, argument)
     if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
         kind = "square matrices, shape (..., n, n)" if square else "matrices, shape (..., n, m)"
-        raise ValueError(f"{name}: argument {argument} must hold {kind}, got {describe(x)}")
+        raise MismatchError(f"{name}: argument {argument} must hold {kind}, got {describe(x)}")
     return convert(x, dtypes.to_inexact(x.dtype))
 
 
@@ -356,7 +357,7 @@ def det(a: Any) -> Any:
     if n == 2:
         return x[..., 0, 0] * x[..., 1, 1] - x[..., 0, 1] * x[..., 1, 0]
     if n == 3:
-        return sum_(multiply(x[..., 0, :], cross(x[..., 1, :], x[..., 2, :])), -1)
+        return sum_(multiply(x[..., 0, :], contractions.cross(x[..., 1, :], x[..., 2, :])), -1)
     return ops.det(x)
 
 
@@ -534,7 +535,7 @@ def matrix_power(a: Any, n: int) -> Any:
     """
     x = to_array(a, "matrix_power", "a")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"matrix_power: a must hold square matrices, got {describe(x)}")
+        raise MismatchError(f"matrix_power: a must hold square matrices, got {describe(x)}")
     n = static_int(n, "matrix_power: n")
     if n == 0:
         return broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape)
@@ -596,3 +597,44 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
         numpy.linalg.trace
     """
     return _trace(x, offset, -2, -1, dtype)
+
+
+def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """Return the vectors orthogonal to pairs of vectors of three elements.
+
+    Args:
+        x1, x2: arrays that broadcast, of size 3 along the axis.
+        axis: the axis of the vectors.
+
+    Raises:
+        ValueError: vectors have another number of elements.
+
+    References:
+        numpy.linalg.cross
+    """
+    a, b = to_array(x1, "cross", "x1"), to_array(x2, "cross", "x2")
+    sizes = [x.shape[canonical_axis(axis, x.ndim, "cross")] for x in (a, b)]
+    if sizes != [3, 3]:
+        raise ValueError(
+            "cross: both input arrays must be (arrays of) 3-dimensional vectors, but they have "
+            f"sizes {sizes[0]} and {sizes[1]} along axis {axis}"
+        )
+    return contractions.cross(a, b, axis=axis)
+
+
+def outer(x1: Any, x2: Any, /) -> Any:
+    """Return the matrix of all products of two vectors.
+
+    Raises:
+        ValueError: an argument is no vector.
+
+    References:
+        numpy.linalg.outer
+    """
+    a, b = to_array(x1, "outer", "x1"), to_array(x2, "outer", "x2")
+    if (a.ndim, b.ndim) != (1, 1):
+        raise ValueError(
+            "outer: input arrays must be one-dimensional, but they are "
+            f"{describe(a)} and {describe(b)}"
+        )
+    return contractions.outer(a, b)

@@ -13,6 +13,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
@@ -105,7 +106,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or not known or x.size % known:
-            raise ValueError(
+            raise MismatchError(
                 f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes}"
             )
         sizes = tuple(x.size // known if n == -1 else n for n in sizes)
@@ -113,7 +114,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         return x
     total = math.prod(sizes)
     if any(n < 0 for n in sizes) or total != x.size:
-        raise ValueError(
+        raise MismatchError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
             f"{total}"
         )
@@ -154,7 +155,7 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Any:
     else:
         perm = tuple(canonical_axis(k, x.ndim, "transpose") for k in axes)
         if sorted(perm) != list(range(x.ndim)):
-            raise ValueError(
+            raise MismatchError(
                 f"transpose: axes {tuple(axes)} is no permutation of the axes of {describe(x)}"
             )
     if perm == tuple(range(x.ndim)):
@@ -238,7 +239,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
         numpy.expand_dims
     """
     x = to_array(a, "expand_dims", "a")
-    count = len(axis) if isinstance(axis, (tuple, list)) else 1
+    count = len(axis) if isinstance(axis, (tuple, list, range)) else 1
     axes = canonical_axes(axis, x.ndim + count, "expand_dims")
     sizes = iter(x.shape)
     return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
@@ -330,6 +331,10 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
     if len(shifts) == 1:
         shifts = tuple(shifts) * len(axes)
+    if len(axes) == 1:
+        axes = tuple(axes) * len(shifts)
+    if len(axes) != len(shifts):
+        raise MismatchError(f"roll: {len(shifts)} shifts were given for {len(axes)} axes")
     for s, k in zip(shifts, axes, strict=True):
         k = canonical_axis(k, x.ndim, "roll")
         n = x.shape[k]
@@ -418,7 +423,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     first = xs[0].shape
     for i, x in enumerate(xs):
         if x.ndim != len(first) or x.shape[:k] != first[:k] or x.shape[k + 1 :] != first[k + 1 :]:
-            raise ValueError(
+            raise MismatchError(
                 f"concatenate: sizes must agree on every axis but axis {k}: arrays[0] is "
                 f"{describe(xs[0])}, "
                 f"arrays[{i}] is {describe(x)}"
@@ -523,7 +528,13 @@ def block(arrays: Any) -> Any:
     """
 
     def depth(node: Any) -> int:
-        return 1 + depth(node[0]) if isinstance(node, list) else 0
+        if not isinstance(node, list):
+            return 0
+        inner = {depth(item) for item in node}
+        if len(inner) != 1:
+            what = "mismatched list depths" if inner else "an empty list"
+            raise ValueError(f"block: {what} in arrays: nest lists of arrays equally deep")
+        return 1 + inner.pop()
 
     def build(node: Any, level: int, rank: int) -> Any:
         if not isinstance(node, list):

@@ -15,9 +15,10 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
-from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, decide, primitives
+from funtorch.core import Array, ArrayImpl, Tracer, concrete_or_error, decide
 from funtorch.hardware import CPU, Device, find, synchronize
 from funtorch.numpy import (
+    bits,
     contractions,
     creation,
     elementwise,
@@ -27,7 +28,7 @@ from funtorch.numpy import (
     selection,
     sorting,
 )
-from funtorch.numpy.promotion import SCALARS, describe
+from funtorch.numpy.promotion import SCALARS, describe, from_protocol
 from funtorch.placement import DeviceArray, delete, device_of, is_deleted, known_at, put
 from funtorch.sharding import NamedSharding, Shard, Sharding, SingleDeviceSharding
 
@@ -76,10 +77,12 @@ def _operand(x: Any) -> bool:
 
 
 def _matmul(self: Any, other: Any) -> Any:
+    other = from_protocol(other)
     return contractions.matmul(self, other) if _operand(other) else NotImplemented
 
 
 def _rmatmul(self: Any, other: Any) -> Any:
+    other = from_protocol(other)
     return contractions.matmul(other, self) if _operand(other) else NotImplemented
 
 
@@ -92,7 +95,8 @@ def _rdivmod(self: Any, other: Any) -> Any:
 
 
 def _round(self: Any, ndigits: int | None = None) -> Any:
-    return elementwise.round(self, ndigits or 0)
+    out = elementwise.round(self, ndigits or 0)
+    return out if ndigits is not None else creation.astype(out, dtypes.default_int())
 
 
 # ------------------------------------------------------------------------------------ Python values
@@ -189,7 +193,7 @@ def _repr(self: ArrayImpl) -> str:
     if data.size or data.ndim == 1:
         body = np.array2string(data, separator=", ", prefix="Array(", suffix=tail)
         if "\n" not in body and data.size == 0:
-            tail = f", shape={data.shape}{tail}" if data.shape != (0,) else tail
+            tail = f", shape={data.shape}{tail}"
     else:
         body, tail = "[]", f", shape={data.shape}{tail}"
     last = len(body.rsplit("\n", 1)[-1])
@@ -228,16 +232,18 @@ def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> An
     return creation.astype(self, dtype)
 
 
-def _view(self: Any, dtype: Any = None) -> Any:
-    """Read the bytes as another dtype of the same size."""
-    if dtype is None:
+def _view(self: Any, dtype: Any = None, type: None = None) -> Any:
+    """Read the bytes as another dtype; one of another size changes the size of the last axis."""
+    if type is not None:
+        raise NotImplementedError("view: type= is not supported; arrays have one class")
+    return self if dtype is None else bits.view(self, dtypes.canonical(dtype))
+
+
+def _byteswap(self: Any) -> Any:
+    """Return the array with the order of the bytes of each element reversed."""
+    if self.dtype.itemsize == 1:
         return self
-    dtype = dtypes.canonical(dtype)
-    if dtype.itemsize != self.dtype.itemsize:
-        raise TypeError(
-            f"view: {self.dtype} and {dtype} differ in size; only dtypes of one size are supported"
-        )
-    return self if dtype == self.dtype else primitives["bitcast"].bind(self, dtype=dtype)
+    return bits.recast(bits.recast(self, dtypes.uint8)[..., ::-1], self.dtype)
 
 
 def _flatten(self: Any, order: str = "C") -> Any:
@@ -375,6 +381,11 @@ def _choose(self: Any, choices: Any, out: None = None, mode: str = "raise") -> A
     return selection.choose(self, choices, out, mode)
 
 
+def _compress(self: Any, condition: Any, axis: int | None = None, **options: Any) -> Any:
+    """Take the slices along an axis where the condition holds."""
+    return sorting.compress(condition, self, axis, **options)
+
+
 def _argsort(self: Any, axis: int | None = -1, **options: Any) -> Any:
     """Return the indices that sort the array."""
     return sorting.argsort(self, axis, **options)
@@ -412,10 +423,11 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "argsort": _argsort,
     "astype": _astype,
     "block_until_ready": _block_until_ready,
+    "byteswap": _byteswap,
     "choose": _choose,
     "clip": elementwise.clip,
     "clone": _copy,
-    "compress": lambda self, condition, axis=None: sorting.compress(condition, self, axis),
+    "compress": _compress,
     "conj": elementwise.conjugate,
     "conjugate": elementwise.conjugate,
     "copy": _copy,

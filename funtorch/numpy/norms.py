@@ -9,7 +9,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.numpy import elementwise
-from funtorch.numpy.direct import FLOATS, direct
+from funtorch.numpy.direct import FLOATS, LARGE, direct
 from funtorch.numpy.elementwise import absolute, sqrt
 from funtorch.numpy.manipulation import moveaxis, reshape
 from funtorch.numpy.promotion import canonical_axes, canonical_axis, convert, describe, to_array
@@ -28,7 +28,7 @@ def _straight_norm(x: np.ndarray, ord: Any = None, axis: Any = None, keepdims: b
     return np.sqrt(squares)
 
 
-@direct(_straight_norm, FLOATS)
+@direct(_straight_norm, FLOATS, large=LARGE)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return norms of vectors or matrices.
 
@@ -85,7 +85,7 @@ def _vector(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return _euclid(x, axes, keepdims)
     size = absolute(x)
     if ord == math.inf:
-        return max_(size, axes, keepdims=keepdims)
+        return max_(size, axes, keepdims=keepdims, initial=0)
     if ord == -math.inf:
         return min_(size, axes, keepdims=keepdims)
     if ord == 0:

@@ -9,6 +9,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import concrete_or_error
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise, linalg
 from funtorch.numpy.calculus import convolve
 from funtorch.numpy.contractions import dot, outer
@@ -247,7 +248,7 @@ def polyfit(
     if deg < 0:
         raise ValueError(f"polyfit: deg must not be negative, got {deg}")
     if xs.ndim != 1 or not xs.shape[0] or ys.ndim not in (1, 2) or ys.shape[0] != xs.shape[0]:
-        raise ValueError(
+        raise MismatchError(
             "polyfit: x must be a vector that is not empty, and y a vector or matrix with as many "
             f"rows; got x {describe(xs)}, y {describe(ys)}"
         )

@@ -56,6 +56,7 @@ __all__ = [
     "canonical_axis",
     "convert",
     "describe",
+    "from_protocol",
     "is_eager",
     "no_out",
     "moves",
@@ -140,6 +141,11 @@ def moves(function: Callable[..., Any]) -> Callable[..., Any]:
     return moved
 
 
+def from_protocol(x: Any) -> Any:
+    """Return the array that an object says it is, by JAX's ``__jax_array__``, or itself."""
+    return x.__jax_array__() if hasattr(type(x), "__jax_array__") else x
+
+
 def to_array(x: Any, function: str, argument: str = "x") -> Any:
     """Return an argument of a function as an Array; Python scalars become weak.
 
@@ -156,6 +162,8 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
         if weak and isinstance(x, (float, complex)):
             out._exact = x
         return out
+    if hasattr(type(x), "__jax_array__"):
+        return to_array(x.__jax_array__(), function, argument)
     if reading_lists.get() and (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
         return asarray(x)
     text = (
@@ -280,7 +288,7 @@ def _leaves_and_kinds(x: Any) -> tuple[Sequence[Any], set[type]]:
 
 def _from_sequence(x: Any, dtype: Any) -> Any:
     leaves, kinds = _leaves_and_kinds(x)
-    if any(issubclass(kind, Array) for kind in kinds):
+    if any(issubclass(kind, Array) or hasattr(kind, "__jax_array__") for kind in kinds):
         return _stack_nested(x, dtype, leaves)
     if dtype is not None:
         return ArrayImpl(np.array(x, dtype))
@@ -299,8 +307,10 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
             dtype = dtypes.canonical(data.dtype)
         return ArrayImpl(data.astype(dtype, copy=False))
     for leaf in leaves:
+        if hasattr(leaf, "__array__") and not isinstance(leaf, (np.ndarray, *SCALARS)):
+            return _stack_nested(x, dtype, leaves)
         if not isinstance(leaf, (np.ndarray, *SCALARS)):
-            raise TypeError(
+            raise (MismatchError if leaf is None else TypeError)(
                 f"array: a value of type {type(leaf).__name__} is not a number or an array: "
                 f"{leaf!r:.80}"
             )
@@ -309,23 +319,24 @@ def _from_sequence(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_weak(x: Any) -> tuple[Any, bool]:
-    aval = aval_of(x)
+    aval = aval_of(from_protocol(x))
     return dtypes.canonical(aval.dtype), aval.weak_type
 
 
 def _stack_nested(x: Any, dtype: Any, leaves: Sequence[Any]) -> Any:
     if dtype is None:
-        dtype = dtypes.result_type_weak(*[_dtype_weak(leaf) for leaf in leaves])[0]
+        known = [asarray(leaf) if hasattr(leaf, "__array__") else leaf for leaf in leaves]
+        dtype = dtypes.result_type_weak(*[_dtype_weak(x) for x in known])[0]
 
     def build(node: Any) -> Any:
         if not isinstance(node, (list, tuple, range)):
-            return convert(to_array(node, "array", "object"), dtype)
+            return convert(asarray(node), dtype)
         if not node:
             return ArrayImpl(np.zeros((0,), dtype))
         parts = [build(item) for item in node]
         for k, part in enumerate(parts):
             if part.shape != parts[0].shape:
-                raise ValueError(
+                raise MismatchError(
                     "array: the items of a list must have one shape; item 0 is "
                     f"{describe(parts[0])}, item "
                     f"{k} is {describe(part)}"
@@ -443,6 +454,8 @@ def asarray(
             return placed(ArrayImpl(np.array(a, dtype)), _state.trace)
         return to_array(a, "asarray", "a")
     known = isinstance(a, np.ndarray)
+    if not known and hasattr(type(a), "__jax_array__"):
+        return asarray(a.__jax_array__(), dtype)
     if not known and dtype is None and hasattr(type(a), "move_parts"):
         return a  # made of arrays, as keys are
     if not known and hasattr(a, "__cuda_array_interface__"):
@@ -458,6 +471,8 @@ def asarray(
     buffer = _buffer(a)
     if buffer is not None:
         return asarray(buffer, dtype)
+    if a is None:
+        raise MismatchError("asarray: None is not a valid value for an array: give numbers")
     raise TypeError(
         f"asarray: a value of type {type(a).__name__} cannot become an array: {a!r:.80}; give "
         "numbers, "
@@ -637,7 +652,7 @@ def canonical_shape(shape: Any, function: str) -> tuple[int, ...]:
     else:
         out = (static_int(shape, f"{function}: shape"),)
     if any(n < 0 for n in out):
-        raise ValueError(f"{function}: shape {out} has a negative size")
+        raise MismatchError(f"{function}: shape {out} has a negative size")
     return out
 
 
@@ -660,7 +675,7 @@ def canonical_axes(axis: Any, ndim: int, function: str) -> tuple[int, ...]:
     """Return an axis argument (None: all of them, an int, or a sequence) as a sorted tuple."""
     if axis is None:
         return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    given = axis if isinstance(axis, (tuple, list, range)) else (axis,)
     axes = tuple(sorted(canonical_axis(k, ndim, function) for k in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{function}: axis {axis} names an axis twice")

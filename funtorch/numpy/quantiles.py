@@ -9,6 +9,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
 from funtorch.numpy.direct import FLOATS, direct, measured
 from funtorch.numpy.elementwise import divide, isnan, maximum, multiply, subtract, where
@@ -28,7 +29,38 @@ from funtorch.numpy.reductions import any, cumsum, sum
 __all__ = ["median", "nanmedian", "nanpercentile", "nanquantile", "percentile", "quantile"]
 
 
-_METHODS = ("linear", "lower", "higher", "midpoint", "nearest", "inverted_cdf")
+# method -> alpha and beta of the continuous ones, which say how far the quantiles of 0 and 1 lie
+# outside of the sample (Hyndman and Fan, Sample quantiles in statistical packages, 1996).
+_OUTSIDE = {
+    "interpolated_inverted_cdf": (0.0, 1.0),
+    "hazen": (0.5, 0.5),
+    "weibull": (0.0, 0.0),
+    "median_unbiased": (1 / 3, 1 / 3),
+    "normal_unbiased": (3 / 8, 3 / 8),
+}
+_METHODS = (
+    *("linear", "lower", "higher", "midpoint", "nearest", "inverted_cdf"),
+    *("averaged_inverted_cdf", "closest_observation", *_OUTSIDE),
+)
+
+
+def _places(method: str, q: Any, last: Any) -> Any:
+    """Return where quantiles lie in sorted rows, as numbers from 0 to the last index."""
+    if method in _OUTSIDE:
+        alpha, beta = _OUTSIDE[method]
+        at = multiply(q, last + (2 - alpha - beta)) + (alpha - 1)
+    elif method in ("averaged_inverted_cdf", "closest_observation"):
+        at = multiply(q, last + 1) - (1 if method == "averaged_inverted_cdf" else 1.5)
+        low = elementwise.floor(at)
+        tie = elementwise.equal(at, low)
+        if method == "averaged_inverted_cdf":
+            at = where(tie, low + 0.5, low + 1)
+        else:
+            odd = elementwise.equal(elementwise.remainder(low, 2), 1)
+            at = where(elementwise.logical_and(tie, odd), low, low + 1)
+    else:
+        return multiply(q, last)
+    return elementwise.clip(at, 0, last)
 
 
 def _unsupported(name: str, out: None, overwrite_input: bool) -> None:
@@ -53,9 +85,9 @@ def _quantile(
     x, q = to_array(a, name, "a"), asarray(q)
     dtype = dtypes.to_inexact(dtypes.promote(x.dtype, x.weak_type, q.dtype, True)[0])
     x, q = convert(x, dtype), convert(q, dtype)
-    q = q if whole == 1 else divide(q, whole)
     if dtypes.is_complex(dtype):
-        raise TypeError(f"{name}: complex numbers have no order, got {describe(x)}")
+        raise MismatchError(f"{name}: complex numbers have no order, got {describe(x)}")
+    q = elementwise.clip(q if whole == 1 else divide(q, whole), 0, 1)
     axes = canonical_axes(axis, x.ndim, name)
     kept = tuple(k for k in range(x.ndim) if k not in axes)
     rest = tuple(x.shape[k] for k in kept)
@@ -80,14 +112,14 @@ def _quantile(
     if skip_nan:
         last = maximum(subtract(sum(elementwise.logical_not(nan), -1, dtype, keepdims=True), 1), 0)
     # One column per quantile, in front of nothing: rows are looked up along their last axis.
-    at = multiply(reshape(q, (1,) * len(rest) + (q.size,)), last)
+    at = _places(method, reshape(q, (1,) * len(rest) + (q.size,)), last)
     at = broadcast_to(at, (*rest, q.size))
     low, high = elementwise.floor(at), elementwise.ceil(at)
     below, above = (
         take_along_axis(rows, convert(k, dtypes.int32), -1, mode="clip") for k in (low, high)
     )
     weight = subtract(at, low)
-    if method == "linear":
+    if method not in ("midpoint", "nearest", "lower", "higher"):
         # Where both ends are equal, infinities included, there is nothing to interpolate.
         between = multiply(below, subtract(1, weight)) + multiply(above, weight)
         out = where(elementwise.equal(above, below), below, between)

@@ -11,8 +11,9 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import primitives
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise
-from funtorch.numpy.direct import FLOATS, NUMBERS, direct
+from funtorch.numpy.direct import FLOATS, LARGE, NUMBERS, direct
 from funtorch.numpy.elementwise import (
     absolute,
     divide,
@@ -85,10 +86,21 @@ def _sum_dtype(dtype: Any) -> Any:
     return dtype
 
 
+def _scalar(initial: Any, name: str) -> Any:
+    if np.ndim(initial):
+        raise ValueError(
+            f"{name}: initial value must be a scalar. Got array of shape {np.shape(initial)}"
+        )
+    return initial
+
+
 def _masked(x: Any, mask: Any, neutral: Any, name: str) -> Any:
     if mask is None:
         return x
-    return where(to_array(mask, name, "where"), x, convert(asarray(neutral), x.dtype, x.weak_type))
+    mask = to_array(mask, name, "where")
+    if mask.dtype != dtypes.bool_:
+        raise MismatchError(f"{name}: where must be None or a boolean array, got {describe(mask)}")
+    return where(mask, x, convert(asarray(neutral), x.dtype, x.weak_type))
 
 
 def _accumulating(
@@ -117,7 +129,7 @@ def _accumulating(
         x = _masked(convert(x, dtypes.float32 if narrow else result), where, neutral, name)
         reduced = _reduce(name, x, axis, keepdims)
         if initial is not None:
-            reduced = combine(reduced, initial)
+            reduced = combine(reduced, _scalar(initial, name))
         return convert(reduced, result)
 
     function.__name__ = function.__qualname__ = name
@@ -155,6 +167,8 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
     ) -> Any:
         no_out(out, name)
         x = to_array(a, name, "a")
+        if initial is not None:
+            _scalar(initial, name)
         if where is not None and initial is None:
             raise ValueError(
                 f"{name}: where= needs initial=, the result where no element is chosen"
@@ -163,7 +177,8 @@ def _choosing(name: str, combine: Callable[..., Any], text: str) -> Callable[...
         if any_(x.shape[k] == 0 for k in axes):
             if initial is None:
                 raise ValueError(
-                    f"{name}: {describe(x)} has no elements along axis {axis}; give initial="
+                    f"{name}: zero-size array to reduction operation {name} which has no "
+                    f"identity: {describe(x)} has no elements along axis {axis}; give initial="
                 )
             sizes = ((1 if k in axes else n) for k, n in enumerate(x.shape))
             kept = tuple(n for k, n in enumerate(sizes) if keepdims or k not in axes)
@@ -225,7 +240,10 @@ def _position(name: str, text: str) -> Callable[..., Any]:
         flat = ravel(x) if axis is None else x
         k = canonical_axis(0 if axis is None else axis, flat.ndim, name)
         if flat.shape[k] == 0:
-            raise ValueError(f"{name}: {describe(x)} has no elements along axis {axis}")
+            raise ValueError(
+                f"{name}: attempt to get {name} of an empty sequence: {describe(x)} has no "
+                f"elements along axis {axis}"
+            )
         if flat.dtype == dtypes.bool_:
             flat = convert(flat, dtypes.uint8)
         prim = primitives[name]
@@ -284,14 +302,16 @@ def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
 
 
 any_ = builtins.any
-sum = direct(_reduced(np.add), FLOATS)(_accumulating("sum", elementwise.add, 0, "Sum elements"))
-prod = direct(_reduced(np.multiply), FLOATS)(
+sum = direct(_reduced(np.add), FLOATS, large=LARGE)(
+    _accumulating("sum", elementwise.add, 0, "Sum elements")
+)
+prod = direct(_reduced(np.multiply), FLOATS, large=LARGE)(
     _accumulating("prod", multiply, 1, "Multiply elements")
 )
-max = amax = direct(_chosen(np.maximum), NUMBERS)(
+max = amax = direct(_chosen(np.maximum), NUMBERS, large=LARGE)(
     _choosing("max", maximum, "Return the largest element")
 )
-min = amin = direct(_chosen(np.minimum), NUMBERS)(
+min = amin = direct(_chosen(np.minimum), NUMBERS, large=LARGE)(
     _choosing("min", minimum, "Return the smallest element")
 )
 any = _logical("any", "or", False, "Tell whether any element is nonzero")
@@ -302,10 +322,10 @@ argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
 argmin = direct(_placed(np.ndarray.argmin), NUMBERS)(
     _position("argmin", "Return the position of the first smallest element")
 )
-cumsum = direct(np.ndarray.cumsum, FLOATS)(
+cumsum = direct(np.ndarray.cumsum, FLOATS, large=LARGE)(
     _cumulative("cumsum", "Return the cumulative sum along an axis")
 )
-cumprod = direct(np.ndarray.cumprod, FLOATS)(
+cumprod = direct(np.ndarray.cumprod, FLOATS, large=LARGE)(
     _cumulative("cumprod", "Return the cumulative product along an axis")
 )
 
@@ -368,7 +388,7 @@ def _straight_mean(
     return np.true_divide(total, total.size and x.size // total.size)
 
 
-@direct(_straight_mean, FLOATS)
+@direct(_straight_mean, FLOATS, large=LARGE)
 def mean(
     a: Any,
     axis: Any = None,
@@ -440,7 +460,7 @@ def average(
 _mean = mean
 
 
-@direct(np.ndarray.var, FLOATS)
+@direct(np.ndarray.var, FLOATS, large=LARGE)
 def var(
     a: Any,
     axis: Any = None,
@@ -472,6 +492,10 @@ def var(
     """
     no_out(out, "var")
     x = to_array(a, "var", "a")
+    if correction is not None:
+        if ddof:
+            raise ValueError("var: ddof and correction can't be provided simultaneously")
+        ddof = correction
     compute, result = _float_result(x, dtype)
     real = dtypes.real_dtype(compute)
     if not (dtypes.is_complex(x.dtype) and not dtypes.is_complex(compute)):
@@ -482,11 +506,12 @@ def var(
     centered = subtract(x, mean)
     squared = square(absolute(centered)) if dtypes.is_complex(x.dtype) else square(centered)
     total = sum(squared, axes, keepdims=keepdims, where=where)
-    n = subtract(_count(x, axes, where, keepdims, real), ddof if correction is None else correction)
+    n = subtract(_count(x, axes, where, keepdims, real), ddof)
+    n = elementwise.where(elementwise.greater(n, 0), n, math.nan)
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
-@direct(np.ndarray.std, FLOATS)
+@direct(np.ndarray.std, FLOATS, large=LARGE)
 def std(
     a: Any,
     axis: Any = None,
@@ -659,6 +684,7 @@ def nanvar(
     keepdims: bool = False,
     where: Any = None,
     mean: Any = None,
+    correction: float | None = None,
 ) -> Any:
     """Return the variance of the elements that are not nan.
 
@@ -666,7 +692,8 @@ def nanvar(
         numpy.nanvar
     """
     x = to_array(a, "nanvar", "a")
-    return var(x, axis, dtype, out, ddof, keepdims, where=_present(x, where), mean=mean)
+    options = {"mean": mean, "correction": correction}
+    return var(x, axis, dtype, out, ddof, keepdims, where=_present(x, where), **options)
 
 
 def nanstd(
@@ -678,10 +705,12 @@ def nanstd(
     keepdims: bool = False,
     where: Any = None,
     mean: Any = None,
+    correction: float | None = None,
 ) -> Any:
     """Return the standard deviation of the elements that are not nan.
 
     References:
         numpy.nanstd
     """
-    return elementwise.sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where, mean))
+    options = (ddof, keepdims, where, mean, correction)
+    return elementwise.sqrt(nanvar(a, axis, dtype, out, *options))

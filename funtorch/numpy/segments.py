@@ -60,7 +60,9 @@ def _segment(
         x, ids = to_array(data, name, "data"), to_array(segment_ids, name, "segment_ids")
         if not dtypes.is_integer(ids.dtype):
             raise TypeError(f"{name}: segment_ids must be integers, got {describe(ids)}")
-        if ids.ndim != 1 or not x.ndim or x.shape[0] != ids.shape[0]:
+        if ids.ndim == 1 and (x.ndim == 0 or x.shape[0] == 1):  # one row for all
+            x = spread_to(x, ids.shape + x.shape[1:])
+        if ids.ndim != 1 or x.shape[0] != ids.shape[0]:
             raise ValueError(
                 f"{name}: segment_ids must be a vector with one number for each row of data, got "
                 f"{describe(ids)} for data {describe(x)}"
@@ -97,7 +99,7 @@ def _segment(
     function.__doc__ = f"""{text} of the rows of each group.
 
     Args:
-        data: array (rows, ...).
+        data: array (rows, ...); a number or a single row stands for all.
         segment_ids: integer vector: the group of each row. Rows of groups outside of
             0..num_segments-1 are left out.
         num_segments: number of groups; None takes it from segment_ids, whose values must be known.

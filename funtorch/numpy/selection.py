@@ -10,6 +10,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import concrete_or_error
+from funtorch.errors import InPlaceError, MismatchError
 from funtorch.numpy import elementwise
 from funtorch.numpy.creation import arange, ones
 from funtorch.numpy.elementwise import imag, real, select
@@ -45,7 +46,7 @@ __all__ = [
 
 def _not_in_place(name: str, inplace: bool) -> None:
     if inplace:
-        raise ValueError(f"{name}: arrays are immutable: pass inplace=False and use the result")
+        raise InPlaceError(f"{name}: arrays are immutable: pass inplace=False and use the result")
 
 
 def _index_mode(name: str, mode: Any, allowed: Sequence[Any]) -> None:
@@ -74,7 +75,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     _index_mode("choose", mode, ("raise", "wrap", "clip"))
     which = to_array(a, "choose", "a")
     if not dtypes.is_integer(which.dtype):
-        raise TypeError(f"choose: a must be integers, got {describe(which)}")
+        raise MismatchError(f"choose: a must be integers, got {describe(which)}")
     arrays = list(choices) if isinstance(choices, (tuple, list)) else list(asarray(choices))
     if not arrays:
         raise ValueError("choose: at least one choice is needed")

@@ -226,6 +226,11 @@ def isin(
     References:
         numpy.isin
     """
+    if method not in ("auto", "compare_all", "binary_search", "sort"):
+        raise ValueError(
+            f"isin: method={method!r} is not implemented; options are 'compare_all', "
+            "'binary_search', 'sort', and 'auto'"
+        )
     x, tests = promote(
         "isin", *to_arrays("isin", element=element, test_elements=asarray(test_elements))
     )

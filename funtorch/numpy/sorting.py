@@ -198,6 +198,11 @@ def searchsorted(
     """
     if side not in ("left", "right"):
         raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+    if method not in ("scan", "scan_unrolled", "sort", "compare_all"):
+        raise ValueError(
+            f"searchsorted: invalid argument method={method!r}, expected one of 'scan', "
+            "'scan_unrolled', 'sort', 'compare_all'"
+        )
     x, v = promote("searchsorted", *to_arrays("searchsorted", a=a, v=v))
     if x.ndim != 1:
         raise ValueError(f"searchsorted: a must be a vector, got {describe(x)}")
@@ -367,6 +372,8 @@ def compress(
     """
     no_out(out, "compress")
     x, mask = to_array(a, "compress", "a"), asarray(condition)
+    if mask.ndim != 1:
+        raise ValueError(f"compress: condition must be a 1D array, got {describe(mask)}")
     if axis is None:
         x, axis = ravel(x), 0
     k = canonical_axis(axis, x.ndim, "compress")

@@ -16,9 +16,16 @@ from funtorch.numpy.promotion import asarray, convert, static_int, to_array
 __all__ = ["bartlett", "blackman", "hamming", "hanning", "kaiser"]
 
 
+def _points(M: Any, name: str) -> int:
+    """Return a number of points, which NumPy takes as a float too."""
+    if isinstance(M, (float, np.floating, np.ndarray)) and np.ndim(M) == 0 and int(M) == M:
+        return int(M)
+    return static_int(M, f"{name}: M")
+
+
 def _window(name: str, source: Callable[[int], Any]) -> Callable[[int], Any]:
     def function(M: int) -> Any:
-        return ArrayImpl(source(static_int(M, f"{name}: M")).astype(dtypes.default_float()))
+        return ArrayImpl(source(_points(M, name)).astype(dtypes.default_float()))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -47,7 +54,7 @@ def kaiser(M: int, beta: Any) -> Any:
     References:
         numpy.kaiser
     """
-    n = static_int(M, "kaiser: M")
+    n = _points(M, "kaiser")
     beta = to_array(beta, "kaiser", "beta")
     beta = convert(beta, dtypes.to_inexact(beta.dtype))
     if n <= 1:

@@ -16,6 +16,7 @@ import numpy as np
 import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import ArrayImpl
+from funtorch.errors import MismatchError
 from funtorch.numpy import elementwise, mapped, recurrences, reductions
 from funtorch.numpy.direct import INTEGERS, direct, pair
 from funtorch.numpy.dispatch import refuse
@@ -170,11 +171,12 @@ class ufunc:
 
         return scan(step, first, (rows, masks))[0]
 
-    def accumulate(self, a: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
+    def accumulate(self, a: Any, axis: int | None = 0, dtype: Any = None, out: None = None) -> Any:
         """Return what `reduce` gives for each leading part of an axis."""
         x = self._binary("accumulate", a)
         refuse(f"{self.__name__}.accumulate", out=out)
         way = self._ways["accumulate"]
+        x, axis = (ravel(x), 0) if axis is None else (x, axis)
         k = canonical_axis(axis, x.ndim, f"{self.__name__}.accumulate")
         if way is not None:
             return way(x, k, dtype)
@@ -431,7 +433,7 @@ def _distinct(places: np.ndarray) -> bool:
 def _integer_pair(name: str, x1: Any, x2: Any) -> list[Any]:
     xs = promote(name, *to_arrays(name, x1=x1, x2=x2))
     if not dtypes.is_integer(xs[0].dtype):
-        raise TypeError(
+        raise MismatchError(
             f"{name}: x1 and x2 must be integers, got {describe(to_array(x1, name))} and "
             f"{describe(to_array(x2, name))}"
         )

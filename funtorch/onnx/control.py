@@ -15,7 +15,7 @@ from .node import Node, Rule, array, dtype_of, known
 
 __all__ = ["CONTROL"]
 
-_UNROLLED = 1 << 16  # most turns of a loop that is run turn by turn
+_UNROLLED = 1 << 15  # most turns of a call's loops, those inside of each other too, one by one
 
 
 def _arrays(xs: Sequence[Any]) -> list[Any]:
@@ -137,8 +137,12 @@ def _turns(n: Node, body: Any, count: Any, go: Any, carry: Sequence[Any]) -> Any
     alive = go is None or bool(np.asarray(go).reshape(()))
     k = 0
     while alive and (most is None or k < most):
-        if k >= _UNROLLED:
-            raise n.error(f"it runs more than {_UNROLLED} turns one by one")
+        n.turns[0] += 1
+        if n.turns[0] > _UNROLLED:
+            raise n.error(
+                f"loops run more than {_UNROLLED} turns one by one; under jit those whose carried "
+                "values are traced are compiled"
+            )
         again, *outs = n.run(body, [np.asarray(k, np.int64), np.asarray(True), *state])
         state = outs[: len(carry)]
         for line, x in zip(made, outs[len(carry) :], strict=True):

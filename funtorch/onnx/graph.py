@@ -41,6 +41,7 @@ class Context:
         functions: of the model, by domain and name.
         attributes: that the function around the nodes was called with, as ``AttributeProto``.
         depth: how many functions are around the nodes.
+        turns: how many turns of loops have run one by one in this call, in a list.
     """
 
     def __init__(
@@ -51,16 +52,22 @@ class Context:
         functions: Mapping[tuple[str, str], Any],
         attributes: Mapping[str, Any] | None = None,
         depth: int = 0,
+        turns: list[int] | None = None,
     ) -> None:
         self.rules, self.own, self.opsets, self.functions = rules, own, opsets, functions
-        self.attributes, self.depth = attributes, depth
+        self.attributes, self.depth, self.turns = attributes, depth, turns or [0]
+
+    def called(self) -> Context:
+        """Return what nodes may use in one more call of the model."""
+        return Context(self.rules, self.own, self.opsets, self.functions)
 
     def inside(self, function: Any, attributes: Mapping[str, Any]) -> Context:
         """Return what nodes of a function may use."""
         if self.depth >= DEEPEST:
             raise OnnxError(f"the function {function.name} calls itself, or {DEEPEST} others deep")
         opsets = {**self.opsets, **opset_versions(function.opset_import)}
-        return Context(self.rules, self.own, opsets, self.functions, attributes, self.depth + 1)
+        depth = self.depth + 1
+        return Context(self.rules, self.own, opsets, self.functions, attributes, depth, self.turns)
 
 
 def opset_versions(imports: Any) -> dict[str, int]:
@@ -117,7 +124,7 @@ def _node(context: Context, proto: Any, number: int, values: Values) -> Node:
 
     wanted = [bool(name) for name in proto.output]
     opset = context.opsets.get(domain, 1)
-    return Node(proto.op_type, place, opset, attributes, wanted, run, number)
+    return Node(proto.op_type, place, opset, attributes, wanted, run, number, context.turns)
 
 
 def _resolved(context: Context, proto: Any, place: str) -> list[Any]:

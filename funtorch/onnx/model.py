@@ -93,7 +93,7 @@ class OnnxModel:
         program = self._program
         inputs = _inputs(program, args, kwargs)
         values = ChainMap(dict(inputs), dict(params), dict(program.constants))
-        found = run_nodes(program.context, program.graph.node, values, program.outputs)
+        found = run_nodes(program.context.called(), program.graph.node, values, program.outputs)
         outs = [fnp.asarray(x) if isinstance(x, np.ndarray) else x for x in found]
         return outs[0] if len(outs) == 1 else tuple(outs)
 
@@ -290,6 +290,11 @@ def _built(proto: Any, own: dict[str, Any], trainable: Any) -> OnnxModel:
 def _check_versions(opsets: Mapping[str, int]) -> None:
     import onnx
 
+    for domain, number in opsets.items():
+        if not 0 < number < 1 << 31:
+            raise OnnxError(
+                f"it names version {number} of the operators of {domain or 'ai.onnx'!r}"
+            )
     version, newest = opsets.get("", OLDEST), onnx.defs.onnx_opset_version()
     if version > newest:
         raise UnsupportedOnnx(

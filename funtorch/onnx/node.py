@@ -96,6 +96,8 @@ class Node:
         outputs: how many results are wanted; optional ones that are not may be missing.
         wanted: whether each result has a name.
         run: ``run(graph, inputs)`` gives the values of a graph inside of this node.
+        number: the node's place among those of its graph.
+        turns: how many turns of loops have run one by one in this call, in a list.
     """
 
     op: str
@@ -105,7 +107,7 @@ class Node:
     wanted: Sequence[bool] = (True,)
     run: Callable[[Any, Sequence[Any]], list[Any]] | None = None
     number: int = 0
-    taken: set[str] = field(default_factory=set)
+    turns: list[int] = field(default_factory=lambda: [0])
 
     @property
     def outputs(self) -> int:

@@ -89,7 +89,10 @@ def _mismatch(
 
 # -------------------------------------------------------------------------------------------- eager
 _BYTES = np.dtype(np.int8)
-_ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
+_ACCUMULATE_IN = {
+    **dict.fromkeys(dtypes.HALVES, dtypes.float32),
+    **dict.fromkeys(dtypes.NARROW_INTS, dtypes.int32),
+}
 
 
 def inner_dtype(dtype: np.dtype, out_dtype: np.dtype) -> np.dtype:

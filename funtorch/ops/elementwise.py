@@ -10,20 +10,17 @@ References:
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.core import ShapedArray
 from funtorch.ops import special
+from funtorch.ops.conversion import float_to_int
 from funtorch.ops.families import (
     accumulate,
     bilinear,
@@ -60,7 +57,7 @@ __all__ = [
 ]
 # fmt: on
 
-_HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+_HALF = dtypes.HALVES
 
 
 # -------------------------------------------------------------------------------------- eager rules
@@ -68,6 +65,12 @@ def _ufunc(name: str) -> Callable[..., Any]:
     """Return the eager rule that calls the array library's function of that name."""
     ufunc = getattr(np, name)
     return lambda xp, *xs: (ufunc if xp is np else getattr(xp, name))(*xs)
+
+
+def _of_int8(name: str) -> Callable[..., Any]:
+    """Return the same rule for a function that NumPy takes to int8 for narrower integers."""
+    f = _ufunc(name)
+    return lambda xp, *xs: f(xp, *xs).astype(xs[0].dtype, copy=False)
 
 
 def _wide(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +126,7 @@ def _transpose_sub(ct: Any, x: Any, y: Any) -> tuple[Any, Any]:
 neg_p = linear(
     "neg",
     type=elementwise_linear_type("neg", "ifc"),
-    eager=_ufunc("negative"),
+    eager=_of_int8("negative"),
     transpose=lambda ct, x: (neg(ct),),
     batch=None,
 )
@@ -243,8 +246,8 @@ rem_p = binary(
     accepts="if",
 )
 pow_p = binary("pow", _pow_eager, (_pow_jvp_base, _pow_jvp_exponent))
-max_p = binary("max", _ufunc("maximum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
-min_p = binary("min", _ufunc("minimum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
+max_p = binary("max", _of_int8("maximum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
+min_p = binary("min", _of_int8("minimum"), (_extremum_jvp, _swapped(_extremum_jvp)), accepts="bif")
 atan2_p = binary(
     "atan2",
     _ufunc("arctan2"),
@@ -639,33 +642,6 @@ select = select_p.bind
 
 
 # -------------------------------------------------------------------------------------- conversions
-class _Strict(threading.local):
-    """A context per thread in which NumPy raises where a conversion is not defined."""
-
-    def __init__(self) -> None:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore", invalid="raise")
-        self.run: Callable[..., Any] = context.run
-
-
-_strict = _Strict()
-_CHECKED = frozenset({np.dtype(np.int32), np.dtype(np.int64)})  # smaller ones go through these
-
-
-def _float_to_int(xp: Any, x: Any, dtype: np.dtype) -> Any:
-    """Convert towards zero; out of range gives the nearest integer there is, nan gives 0."""
-    if xp is np and dtype in _CHECKED:
-        with contextlib.suppress(FloatingPointError):  # where something is out of range
-            return _strict.run(x.astype, dtype)
-    limits = np.iinfo(dtype)
-    wide = x.astype(np.float32) if x.dtype in _HALF else x
-    low, high = wide.dtype.type(limits.min), wide.dtype.type(float(limits.max))
-    inside = (wide > low) & (wide < high)
-    out = xp.where(inside, wide, xp.zeros_like(wide)).astype(dtype)
-    out = xp.where(wide >= high, xp.asarray(limits.max, dtype), out)
-    return xp.where(wide <= low, xp.asarray(limits.min, dtype), out)
-
-
 def _convert_eager(xp: Any, x: Any, *, dtype: np.dtype, weak_type: bool = False) -> Any:
     if x.dtype == dtype:
         return x
@@ -674,7 +650,7 @@ def _convert_eager(xp: Any, x: Any, *, dtype: np.dtype, weak_type: bool = False)
             return x != 0
         x = x.real
     if dtypes.is_integer(dtype) and dtypes.is_float(x.dtype):
-        return _float_to_int(xp, x, dtype)
+        return float_to_int(xp, x, dtype)
     return x.astype(dtype)
 
 

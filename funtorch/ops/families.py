@@ -16,6 +16,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, LinearArg, Primitive, ShapedArray, aval_of, primitives
+from funtorch.errors import MismatchError
 
 __all__ = [
     "BILINEAR",
@@ -130,7 +131,7 @@ def _elementwise_type(name: str, accepts: str, out: str) -> Callable[..., Shaped
             weak = weak and y.weak_type
         if x.dtype not in accepted:
             if not any(k(x.dtype) for k in kinds):
-                raise TypeError(
+                raise MismatchError(
                     f"{name} does not accept dtype {x.dtype.name} (array {x.str_short()})"
                 )
             accepted.add(x.dtype)

@@ -182,7 +182,7 @@ def _gather_eager(xp: Any, x: Any, *indices: Any, axes: Axes, mode: str, fill: A
 
 
 # Repeated indices add up in many steps, so narrow floats go through a wider one.
-_ACCUMULATE_IN = {dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32}
+_ACCUMULATE_IN = dict.fromkeys(dtypes.HALVES, dtypes.float32)
 
 
 def _scatter_eager(write: Callable[..., None], accumulates: bool) -> Callable[..., Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from funtorch import dtypes
@@ -38,7 +37,7 @@ __all__ = [
 
 Ints = tuple[int, ...]
 
-_HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+_HALF = dtypes.HALVES
 _KINDS = {"b": dtypes.is_bool, "i": dtypes.is_integer, "f": dtypes.is_float, "c": dtypes.is_complex}
 
 
@@ -166,7 +165,7 @@ reduce_prod_p.jvp = _reduce_prod_jvp
 def _extremum(name: str, function: str) -> Primitive:
     def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
         _check_not_empty(name, x.shape, axes)
-        return getattr(xp, function)(x, axis=axes)
+        return getattr(xp, function)(x, axis=axes).astype(x.dtype, copy=False)
 
     def jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, Any]:
         """Average the tangents of the elements that attain the extremum."""

@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from funtorch import dtypes
@@ -45,7 +44,7 @@ __all__ = [
 
 Ints = tuple[int, ...]
 
-_HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+_HALF = dtypes.HALVES
 _KINDS = {"b": dtypes.is_bool, "i": dtypes.is_integer, "f": dtypes.is_float, "c": dtypes.is_complex}
 
 

@@ -21,6 +21,7 @@ from funtorch.ops.reduce import cumsum
 from funtorch.ops.sampling import sampled_log, sampled_log1p
 from funtorch.random.draws import drawn_shape, float_dtype, unit_floats
 from funtorch.random.keys import split_to, split_words, words_of
+from funtorch.random.whole import FEW, drawn_whole
 from funtorch.transforms import scan, while_loop
 
 __all__ = ["binomial", "multinomial"]
@@ -124,6 +125,7 @@ def _binomial(words: Any, count: Any, prob: Any) -> Any:
     return fnp.where(few | bad_count | endless | fnp.isnan(prob), out, count - out)
 
 
+@drawn_whole(FEW)
 def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the binomial distribution: successes among n trials of probability p.
 

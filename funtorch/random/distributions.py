@@ -28,6 +28,7 @@ from funtorch.random.draws import (
     unit_floats,
 )
 from funtorch.random.keys import split_words, words_of
+from funtorch.random.whole import LARGE, drawn_whole
 
 __all__ = [
     "cauchy",
@@ -59,6 +60,7 @@ def _exponential(words: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return -sampled_log1p(-unit_floats(words, shape, dtype))
 
 
+@drawn_whole(LARGE)
 def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the exponential distribution of mean 1, density ``exp(-x)``.
 
@@ -78,6 +80,7 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return _exponential(*_start("exponential", key, shape, dtype))
 
 
+@drawn_whole(LARGE)
 def laplace(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the Laplace distribution, density ``exp(-|x|) / 2``.
 
@@ -99,6 +102,7 @@ def laplace(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return fnp.sign(u) * sampled_log1p(-fnp.abs(u))
 
 
+@drawn_whole(LARGE)
 def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the logistic distribution, whose distribution function is the sigmoid.
 
@@ -120,6 +124,7 @@ def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return sampled_log(u) - sampled_log1p(-u)
 
 
+@drawn_whole(LARGE)
 def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the Cauchy distribution, density ``1 / (pi (1 + x**2))``.
 
@@ -141,6 +146,7 @@ def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return fnp.tan(math.pi * (u - 0.5))
 
 
+@drawn_whole(LARGE)
 def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the Maxwell distribution: the length of three independent normal numbers.
 
@@ -161,6 +167,7 @@ def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return fnp.sqrt(fnp.sum(fnp.square(draw_normal(words, (*shape, 3), dtype)), axis=-1))
 
 
+@drawn_whole(LARGE)
 def double_sided_maxwell(
     key: Any, loc: Any, scale: Any, shape: Any = (), dtype: Any = None
 ) -> Array:
@@ -191,6 +198,7 @@ def double_sided_maxwell(
     ) + constant("double_sided_maxwell", "loc", loc, dtype)
 
 
+@drawn_whole(LARGE)
 def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the Pareto distribution, density ``b / x**(b + 1)`` for x >= 1.
 
@@ -213,6 +221,7 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
     return sampled_exp(_exponential(words, shape, dtype) / param("pareto", "b", b, dtype, shape))
 
 
+@drawn_whole(LARGE)
 def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the Rayleigh distribution, density ``x / s**2 exp(-x**2 / (2 s**2))``.
 
@@ -236,6 +245,7 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Arra
     return param("rayleigh", "scale", scale, dtype, shape) * fnp.sqrt(-2 * sampled_log(u))
 
 
+@drawn_whole(LARGE)
 def weibull_min(
     key: Any, scale: Any, concentration: Any, shape: Any = (), dtype: Any = None
 ) -> Array:
@@ -262,6 +272,7 @@ def weibull_min(
     return _exponential(words, shape, dtype) ** power * scale
 
 
+@drawn_whole(LARGE)
 def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the log-normal distribution, ``exp(sigma * z)`` of a standard normal z.
 
@@ -285,6 +296,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     return sampled_exp(draw_normal(words, shape, dtype) * deviation)
 
 
+@drawn_whole(LARGE)
 def triangular(
     key: Any, left: Any, mode: Any, right: Any, shape: Any = None, dtype: Any = None
 ) -> Array:
@@ -316,6 +328,7 @@ def triangular(
     return fnp.where(u < (peak - low) / (high - low), rising, falling)
 
 
+@drawn_whole(LARGE)
 def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the Wald (inverse Gaussian) distribution of scale 1.
 
@@ -348,6 +361,7 @@ def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Array:
     return fnp.where(first, smaller, fnp.square(mean) / smaller)
 
 
+@drawn_whole(LARGE)
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw the number of the first success among trials of probability p.
 

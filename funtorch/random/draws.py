@@ -22,6 +22,7 @@ from funtorch.ops import families
 from funtorch.ops.sampling import sampled_erf_inv, sampled_log, sampled_log1p
 from funtorch.ops.sort import sort
 from funtorch.random.keys import cipher, split_words, words_of
+from funtorch.random.whole import LARGE, drawn_whole
 
 __all__ = [
     "bernoulli",
@@ -83,6 +84,7 @@ def draw_bits(words: Any, width: int, shape: tuple[int, ...]) -> Any:
     return ops.bitwise_or(ops.shift_left(high, families.full_like(high, 32)), low)
 
 
+@drawn_whole(LARGE)
 def bits(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw random bits, as unsigned integers.
 
@@ -152,6 +154,7 @@ def draw_uniform(
     return stretch(floats, families.scalar(low, dtype), families.scalar(high, dtype))
 
 
+@drawn_whole(LARGE)
 def uniform(
     key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0
 ) -> Array:
@@ -200,6 +203,7 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
     return promotion.convert(ops.min(ops.max(x, low), high), dtype)
 
 
+@drawn_whole(LARGE)
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Array:
     """Draw integers uniformly from [minval, maxval).
 
@@ -277,6 +281,7 @@ def draw_normal(words: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     return ops.mul(families.full_like(u, math.sqrt(2)), _erf_inv(u))
 
 
+@drawn_whole(LARGE)
 def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the normal distribution of mean 0 and variance 1.
 
@@ -310,6 +315,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     return ops.complex(*(ops.div(part, root) for part in parts))
 
 
+@drawn_whole(LARGE)
 def truncated_normal(
     key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = None
 ) -> Array:
@@ -349,6 +355,7 @@ def truncated_normal(
 
 
 # --- coins ---------------------------------------------------------------------------------
+@drawn_whole(LARGE)
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Array:
     """Draw True with probability p.
 
@@ -385,6 +392,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
     return ops.lt(fine, ops.sub(p, coarse))
 
 
+@drawn_whole(LARGE)
 def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw 1 and -1 with equal probability.
 
@@ -413,6 +421,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 
 # --- choosing ------------------------------------------------------------------------------
+@drawn_whole(LARGE)
 def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None) -> Array:
     """Draw from the standard Gumbel distribution, ``-log(-log(u))``.
 
@@ -450,6 +459,7 @@ def _largest(x: Any, k: int) -> Any:
     return fnp.argsort(-x, axis=-1)[..., :k].astype(int)
 
 
+@drawn_whole(LARGE)
 def categorical(
     key: Any,
     logits: Any,

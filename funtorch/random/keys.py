@@ -353,7 +353,7 @@ def key(seed: Any, *, impl: Any = None) -> KeyArray:
     return KeyArray(_seed_words("key", seed))
 
 
-def PRNGKey(seed: Any, *, impl: Any = None) -> Array:
+def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
     """Make a raw random key, a plain uint32 array of two words, from an integer seed.
 
     Args:
@@ -361,14 +361,15 @@ def PRNGKey(seed: Any, *, impl: Any = None) -> Array:
         impl: as for `key`.
 
     Returns:
-        uint32[2].
+        uint32[2]; under `enable_custom_prng` what `key` returns.
 
     Example:
         >>> PRNGKey(42).tolist()
         [0, 42]
     """
     _check_impl("PRNGKey", impl)
-    return _seed_words("PRNGKey", seed)
+    words = _seed_words("PRNGKey", seed)
+    return KeyArray(words) if config.enable_custom_prng else words
 
 
 def split(key: Any, num: Any = 2) -> Any:

@@ -38,6 +38,7 @@ from funtorch.random.draws import (
     unit_floats,
 )
 from funtorch.random.keys import split_to, split_words, words_of
+from funtorch.random.whole import FEW, drawn_whole
 from funtorch.scipy.special.gammas import random_gamma_grad
 from funtorch.transforms import custom_jvp, vmap, while_loop
 
@@ -148,6 +149,7 @@ def _sampler(one: Any, slope: Any) -> Any:
 _gamma, _loggamma = _sampler(_gamma_one, random_gamma_grad), _sampler(_loggamma_one, _log_slope)
 
 
+@drawn_whole(FEW)
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the gamma distribution, density ``x**(a - 1) exp(-x) / Gamma(a)``.
 
@@ -170,6 +172,7 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
     return _gamma(words, param("gamma", "a", a, dtype, shape))
 
 
+@drawn_whole(FEW)
 def loggamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw logarithms of gamma numbers, exact where the numbers themselves underflow.
 
@@ -193,6 +196,7 @@ def loggamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
 
 
 # --- made from gamma -----------------------------------------------------------------------
+@drawn_whole(FEW)
 def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the beta distribution, density proportional to ``x**(a - 1) (1 - x)**(b - 1)``.
 
@@ -222,6 +226,7 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Arra
     return mine / (mine + other)
 
 
+@drawn_whole(FEW)
 def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw probability vectors from the Dirichlet distribution.
 
@@ -259,6 +264,7 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Arr
     return parts / fnp.sum(parts, axis=-1, keepdims=True)
 
 
+@drawn_whole(FEW)
 def t(key: Any, df: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from Student's t distribution.
 
@@ -287,6 +293,7 @@ def _chisquare(words: Any, df: Any) -> Any:
     return sampled_exp(_loggamma(words, df / 2)) * 2
 
 
+@drawn_whole(FEW)
 def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the chi-square distribution: sums of df squared normal numbers.
 
@@ -309,6 +316,7 @@ def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Array:
     return _chisquare(words, param("chisquare", "df", df, dtype, shape))
 
 
+@drawn_whole(FEW)
 def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the F distribution: ratios of two mean squares of normal numbers.
 
@@ -336,6 +344,7 @@ def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) ->
     return _chisquare(for_num, num) / num / (_chisquare(for_den, den) / den)
 
 
+@drawn_whole(FEW)
 def generalized_normal(key: Any, p: Any, shape: Any = (), dtype: Any = None) -> Array:
     """Draw from the generalized normal distribution, density proportional to ``exp(-|x|**p)``.
 
@@ -437,6 +446,7 @@ def _poisson_rejected(words: Any, rate: Any, dtype: Any, limit: int) -> Any:
     return while_loop(going, propose, start)[1].astype(dtype)
 
 
+@drawn_whole(FEW)
 def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = None) -> Array:
     """Draw from the Poisson distribution: counts of rare events.
 

@@ -16,6 +16,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.numpy.direct import compiled_if_large
 from funtorch.ops import elementwise as ops
 
 __all__ = [
@@ -118,6 +119,7 @@ def _peak(x: Any, axis: Any, where: Any) -> Any:
     return fnp.where(fnp.isfinite(top), top, 0)
 
 
+@compiled_if_large
 def logsumexp(
     a: Any,
     axis: Any = None,
@@ -438,7 +440,10 @@ def logit(x: Any) -> Array:
         scipy.special.logit
     """
     (x,) = _floats("logit", x)
-    return fnp.log(x / (1 - x))
+    distance = 2 * x - 1  # exact near 1/2, where the logarithms cancel
+    near = abs(distance) < 0.5
+    middle = 2 * fnp.arctanh(fnp.where(near, distance, 0))
+    return fnp.where(near, middle, fnp.log(x) - fnp.log1p(-x))
 
 
 def ndtr(x: Any) -> Array:

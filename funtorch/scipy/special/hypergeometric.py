@@ -2,8 +2,9 @@
 
 References:
     NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov: 13.2 (series), 13.2.39
-    (Kummer), 13.7 (large arguments), 15.2, 15.8 (series, transformations), 15.4.20 (Gauss), 19.8
-    (arithmetic-geometric mean), 19.25 and 19.36 (symmetric integrals, duplication).
+    (Kummer), 13.3.1 (neighbours), 13.7 (large arguments), 15.2, 15.8 (series, transformations),
+    15.4.20 (Gauss), 19.8 (arithmetic-geometric mean), 19.25 and 19.36 (symmetric integrals,
+    duplication).
     R. M. Corless, G. H. Gonnet, D. E. G. Hare, D. J. Jeffrey, D. E. Knuth, "On the Lambert W
     function", Advances in Computational Mathematics 5 (1996).
 """
@@ -39,6 +40,20 @@ def _kummer_sum(m: Maths, used: Any, a: Any, b: Any, x: Any) -> Any:
     return m.loop(going, step, (start, 0.0, start), (a, b, x))[2]
 
 
+def _kummer_polynomial(m: Maths, used: Any, a: Any, b: Any, x: Any) -> Any:
+    """Return 1F1(a; b; x) for a = 0, -1, ... from those of 0 and -1, one after the other."""
+
+    def going(n: Any, last: Any, now: Any, a: Any, b: Any, x: Any) -> Any:
+        return n < -a
+
+    def step(k: Any, n: Any, last: Any, now: Any, a: Any, b: Any, x: Any) -> Any:
+        return n + 1.0, now, ((2.0 * n + b - x) * now - n * last) / (b + n)
+
+    zero = 0.0 * m.constant(x)
+    start = (zero, zero, zero + 1.0)
+    return m.loop(going, step, start, (m.where(used, a, 0.0), b, x), 50_000)[2]
+
+
 def _gamma_ratio(m: Maths, b: Any, a: Any) -> Any:
     """Return gamma(b) / gamma(a), with its sign."""
     sign: Any = 1.0
@@ -51,7 +66,9 @@ def _gamma_ratio(m: Maths, b: Any, a: Any) -> Any:
 @numeric(x=lambda a, b, x: a / b * hyp1f1(a + 1, b + 1, x))
 def hyp1f1(m: Maths, a: Any, b: Any, x: Any) -> Any:
     """Return 1F1(a; b; x)."""
-    valid = ~_whole_below(m, b) & (m.abs(x) < math.inf) & (a == a) & (m.abs(b) < math.inf)
+    finite = (m.abs(x) < math.inf) & (a == a) & (m.abs(b) < math.inf)
+    ends = _whole_below(m, a) & (~_whole_below(m, b) | (a >= b)) & finite & (a > -50_000.0)
+    valid = ~_whole_below(m, b) & finite & ~ends
     c, d, y = m.where(valid, a, 1.0), m.where(valid, b, 1.0), m.where(valid, x, 0.0)
     # exp(x) 1F1(b - a; b; -x) has no cancellation for negative x.
     turned = (y < 0) & ~_whole_below(m, c)
@@ -66,7 +83,9 @@ def hyp1f1(m: Maths, a: Any, b: Any, x: Any) -> Any:
         series = series + term
     large = _gamma_ratio(m, d, c) * m.power(w, c - d) * series
     large = large * m.exp(m.where(turned, 0.0, w))
-    return m.where(valid, m.where(far, large, near), math.nan)
+    out = m.where(valid, m.where(far, large, near), math.nan)
+    safe = (m.where(ends, v, w) for v, w in ((a, 0.0), (b, 1.0), (x, 0.0)))
+    return m.where(ends, _kummer_polynomial(m, ends, *safe), out)
 
 
 # --------------------------------------------------------------------------------------------- 2F1

@@ -1,6 +1,7 @@
 """Extending the library: new primitive operations, and programs as data."""
 
 from funtorch.core import LinearArg, ShapedArray
+from funtorch.extend import core
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, eval_jaxpr
 from funtorch.transforms.extension import Operation, primitive
 
@@ -12,6 +13,7 @@ __all__ = [
     "Operation",
     "ShapedArray",
     "Var",
+    "core",
     "eval_jaxpr",
     "primitive",
 ]

@@ -1,0 +1,5 @@
+"""Geometry: rotations of space."""
+
+from funtorch.scipy.spatial import transform
+
+__all__ = ["transform"]
