@@ -41,7 +41,6 @@ FLOORS = {
     "funtorch.flags": 0,
     "funtorch.hardware": 0,
     "funtorch.processes": 0,
-    "funtorch.sums": 0,
     "funtorch.sharding": 0,
     "funtorch.nccl": 0,
     "funtorch.openblas": 0,
