@@ -13,7 +13,7 @@ import spmd_cases
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import distributed, hardware, lax, sums
+from funtorch import distributed, hardware, lax, parallel, sums
 from funtorch.sharding import Mesh, NamedSharding, P
 
 rank, size = distributed.rank(), distributed.size()
@@ -179,6 +179,22 @@ def ways_of_sums():
         np.testing.assert_array_equal(c.allreduce(x.copy(), operation), [np.nan, 2.0])
         np.testing.assert_array_equal(c.iallreduce(x.copy(), operation).wait(), [np.nan, 2.0])
     assert "have no max" in raised(ValueError, lambda: c.allreduce(np.ones(2, complex), "max"))
+
+
+def ring():
+    """A divided sequence attends as a whole one does, and so do gradients."""
+    mesh = distributed.make_mesh((size,), ("sequence",))
+    q, k, v = rng.normal(size=(3, 2, 2 * size, 4))
+    spec = P(None, "sequence")
+    f = ft.shard_map(
+        lambda *a: parallel.ring_attention(*a, is_causal=True),
+        mesh=mesh, in_specs=spec, out_specs=spec,
+    )  # fmt: skip
+    want = lambda q, k, v: parallel.ring_attention(q, k, v, is_causal=True)
+    loss = lambda g: lambda *a: (g(*a) ** 2).sum()
+    close(whole(ft.jit(f)(q, k, v)), want(q, k, v), 1e-9)
+    found = ft.jit(ft.grad(loss(f), (0, 1, 2)))(q, k, v)
+    close(whole(found), ft.grad(loss(want), (0, 1, 2))(q, k, v), 1e-9)
 
 
 def empty():

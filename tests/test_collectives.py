@@ -153,3 +153,23 @@ def test_a_jitted_function_knows_its_axes():
 def test_mistakes(f, error, message):
     with pytest.raises(error, match=message):
         ft.vmap(f, axis_name="i")(X)
+
+
+def test_movement_over_several_axes():
+    """Over two axes a collective does what it does over one of their product."""
+    x = np.arange(6.0 * 6 * 2).reshape(6, 6, 2)
+    perm = [(0, 4), (4, 1), (5, 0)]
+    functions = (
+        lambda v, name: lax.ppermute(v, name, perm),
+        lambda v, name: lax.psum_scatter(v, name),
+        lambda v, name: lax.psum_scatter(v, name, tiled=True),
+        lambda v, name: lax.all_to_all(v, name, 0, 1),
+        lambda v, name: lax.all_to_all(v, name, 0, 1, tiled=True),
+        lambda v, name: lax.all_gather(v, name, axis=1, tiled=True),
+    )
+    for f in functions:
+        one = ft.vmap(lambda v, f=f: f(v, "i"), axis_name="i")
+        both = ft.vmap(ft.vmap(lambda v, f=f: f(v, ("a", "b")), axis_name="b"), axis_name="a")
+        want = one(x)
+        got = both(x.reshape(2, 3, 6, 2))
+        np.testing.assert_array_equal(got.reshape(want.shape), want)

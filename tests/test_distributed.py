@@ -16,7 +16,7 @@ import spmd_cases
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import distributed, lax, processes, watch
+from funtorch import distributed, lax, nnx, parallel, processes, watch
 from funtorch.sharding import Mesh, NamedSharding, P
 
 HERE = Path(__file__).resolve().parent
@@ -294,6 +294,28 @@ def test_shard_map_over_some_axes(four):
         )(x)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("check", [False, True])
+def test_ring_attention(four, causal, check):
+    q, k, v = np.random.default_rng(0).normal(size=(3, 2, 3, 8, 5))
+    spec = P(None, None, ("a", "b"))
+    run = lambda *x: parallel.ring_attention(*x, ("a", "b"), is_causal=causal)
+    f = ft.shard_map(run, mesh=four, in_specs=(spec,) * 3, out_specs=spec, check_vma=check)
+    want = lambda q, k, v: nnx.scaled_dot_product_attention(q, k, v, None, 0.0, causal)
+    loss = lambda g: lambda *x: (g(*x) ** 2).sum()
+    slopes = ft.grad(loss(want), (0, 1, 2))(q, k, v)
+    for g in (ft.jit(f), lambda *x: parallel.ring_attention(*x, is_causal=causal)):
+        np.testing.assert_allclose(g(q, k, v), want(q, k, v), rtol=1e-9, atol=1e-9)
+        for a, b in zip(ft.grad(loss(g), (0, 1, 2))(q, k, v), slopes, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+    assert (
+        parallel.ring_attention(*(fnp.asarray(x, "bfloat16") for x in (q, k, v))).dtype
+        == "bfloat16"
+    )
+    with pytest.raises(ValueError, match=r"is_causal all three; got query \(2, 4\), key"):
+        parallel.ring_attention(q[0, 0, :2, :4], k[0, 0, :, :4], v[0, 0], is_causal=True)
+
+
 # ------------------------------------------------------------------------------ before there is MPI
 def test_missing_mpi_names_the_extra(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
@@ -321,7 +343,7 @@ def test_differences_of_programs_are_named():
 
 
 # -------------------------------------------------------------------------------------- among ranks
-CHECKS = "cases,communicator,ways_of_sums,arrays,dtypes,empty,maps,closures,overlap,mistakes"
+CHECKS = "cases,communicator,ways_of_sums,ring,arrays,dtypes,empty,maps,closures,overlap,mistakes"
 
 
 @needs_mpi

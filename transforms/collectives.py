@@ -340,7 +340,26 @@ def ppermute(x: Any, axis_name: Hashable, perm: Sequence[tuple[int, int]]) -> An
                 f"ppermute: each {what} must be a different place from 0 to {size - 1} of axis "
                 f"{axis_name!r}, got {pairs}"
             )
-    return _each(ppermute_p, x, axis_name, perm=pairs)
+    names = _names(axis_name)
+    if len(names) == 1:
+        return _each(ppermute_p, x, names, perm=pairs)
+    source, received = np.zeros(size, np.int32), np.zeros(size, bool)
+    for s, d in pairs:
+        source[d], received[d] = s, True
+    own = axis_index(names)
+
+    def one(v: Any) -> Any:
+        every = all_gather(v, names)
+        at, some = (_entry(ArrayImpl(table), own) for table in (source, received))
+        mask = broadcast_in_dim(some, shape=v.shape, dims=())
+        return select(mask, _entry(every, at), full_like(v, 0))
+
+    leaves, treedef = _leaves(x)
+    return treedef.unflatten([one(v) for v in leaves])
+
+
+def _entry(x: Any, at: Any) -> Any:
+    return gather(x, at, axes=(0,), mode="clip", fill=None)
 
 
 def pshuffle(x: Any, axis_name: Hashable, perm: Sequence[int]) -> Any:
@@ -409,6 +428,11 @@ def _in_parts(what: str, v: Any, at: int, size: int, axis_name: Hashable) -> Any
     return reshape(v, shape=(*v.shape[:at], size, v.shape[at] // size, *v.shape[at + 1 :]))
 
 
+def _by_names(v: Any, axis_name: Any) -> Any:
+    """Return an array whose leading axis, that of several mapped ones together, is one for each."""
+    return reshape(v, shape=(*[_size_of(name) for name in _names(axis_name)], *v.shape[1:]))
+
+
 def _check_size(what: str, v: Any, at: int, size: int, axis_name: Hashable) -> None:
     if v.shape[at] != size:
         raise ValueError(
@@ -442,7 +466,7 @@ def psum_scatter(
         Array([2, 4], dtype=int32)
     """
     _one_group("psum_scatter", axis_index_groups)
-    size = _size_of(axis_name)
+    size = axis_size(axis_name)
 
     def one(v: Any) -> Any:
         at = _axis_of("psum_scatter", "scatter_dimension", scatter_dimension, v.ndim)
@@ -450,7 +474,10 @@ def psum_scatter(
             v = _in_parts("psum_scatter", v, at, size, axis_name)
         else:
             _check_size("psum_scatter", v, at, size, axis_name)
-        return psum_scatter_p.bind(move_axis(v, at, 0), axis_name=axis_name)
+        v = _by_names(move_axis(v, at, 0), axis_name)
+        for name in _names(axis_name):
+            v = psum_scatter_p.bind(v, axis_name=name)
+        return v
 
     leaves, treedef = _leaves(x)
     return treedef.unflatten([one(v) for v in leaves])
@@ -492,7 +519,7 @@ def all_to_all(
                [1, 3]], dtype=int32)
     """
     _one_group("all_to_all", axis_index_groups)
-    size = _size_of(axis_name)
+    size = axis_size(axis_name)
 
     def one(v: Any) -> Any:
         at = _axis_of("all_to_all", "split_axis", split_axis, v.ndim)
@@ -501,7 +528,10 @@ def all_to_all(
             v = _in_parts("all_to_all", v, at, size, axis_name)
         else:
             _check_size("all_to_all", v, at, size, axis_name)
-        out = all_to_all_p.bind(move_axis(v, at, 0), axis_name=axis_name)
+        out = _by_names(move_axis(v, at, 0), axis_name)
+        for k, name in enumerate(_names(axis_name)):
+            out = move_axis(all_to_all_p.bind(move_axis(out, k, 0), axis_name=name), 0, k)
+        out = reshape(out, shape=(size, *out.shape[len(_names(axis_name)) :]))
         return _merged(move_axis(out, 0, to), to) if tiled else move_axis(out, 0, to)
 
     leaves, treedef = _leaves(x)

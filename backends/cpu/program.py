@@ -210,10 +210,6 @@ class _Printer:
             self.constants[data] = f"@const{len(self.constants)}"
         return self.constants[data]
 
-    def take(self, size: int) -> None:
-        """Ask for bytes at %scratch, until the next step."""
-        self.scratch = larger(self.scratch, size)
-
     # ---------------------------------------------------------------- memory
     def pointer(self, frame: _Frame, v: Var | Lit) -> str:
         """Return the address of a variable's memory."""
@@ -385,7 +381,7 @@ class _Printer:
 
     def drive(self, code: Code, name: str, pointers: Sequence[str]) -> None:
         """Call a function of parts, or give it to the thread pool."""
-        self.take(code.scratch)
+        self.scratch = larger(self.scratch, code.scratch)
         scratch = "%scratch"
         if code.table:
             pointers = [*pointers, self.numbers(code.table)]

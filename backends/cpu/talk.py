@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 from funtorch import sums
+from funtorch.dims import larger
 from funtorch.jaxpr import Eqn
 from funtorch.processes import Ranks
 
@@ -169,7 +170,7 @@ def _sum_of_part(
     rank, size = _handle(printer, f"rank_{_spelt(ranks)}"), part * dtype.itemsize
     step = sums.PIECE // dtype.itemsize
     whole, rest = divmod(part, step)
-    printer.take(sums.PIECE)
+    printer.scratch = larger(printer.scratch, sums.PIECE)
     mine = printer.shift(x, printer.op(f"mul i64 {rank}, {size}"))
     kind = _kind(printer, eqn)
 
