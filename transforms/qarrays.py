@@ -113,9 +113,9 @@ class QArray:
     """
 
     no_gradient = (
-        "it is quantised, and integers have no derivative. Differentiate with respect to the float "
-        "parameters that it was made of, through quant.fake_quantized(f) or nnx.FakeQuantized(model) "
-        "to train for the rounding, and quantize them afterwards"
+        "it is quantised, and integers have no derivative. Differentiate with respect to the "
+        "float parameters that it was made of, through quant.fake_quantized(f) or "
+        "nnx.FakeQuantized(model) to train for the rounding, and quantize them afterwards"
     )
 
     def __init__(
@@ -432,13 +432,9 @@ class _Sides(NamedTuple):
     contracted: tuple[tuple[int, ...], tuple[int, ...]]  # of x, of q
     batch: tuple[tuple[int, ...], tuple[int, ...]]
 
-    def dot(self, x: Any, w: Any, more: bool = False, out_dtype: Any = None) -> Any:
-        """Multiply arrays that lie like both; with ``more``, what is summed is two axes of each."""
+    def dot(self, x: Any, w: Any, out_dtype: Any = None) -> Any:
+        """Multiply arrays that lie like both."""
         (cx, cq), (bx, bq) = self.contracted, self.batch
-        if more:
-            (i,), (j,) = cx, cq
-            cx, cq = (i, i + 1), (j, j + 1)
-            bx, bq = (tuple(d + (d > at) for d in b) for b, at in ((bx, i), (bq, j)))
         numbers = ((cx, cq), (bx, bq))
         if self.first:
             x, w, numbers = w, x, ((cq, cx), (bq, bx))
@@ -487,14 +483,12 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
     grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
     if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
         return _ofintegers(sides)
-    if grouped and len(contracting[1]) > 1:
-        return sides.dot(x, q.dequantize().astype(x.dtype))
     if len(contracting[1]) == 1 and _are_few(sides):
         return _with_vectors(sides)
-    if contracting[1] == (q.axis,):
-        return _of_halves(sides)
     if grouped:
-        return sides.dot(x, q.dequantize().astype(x.dtype))
+        whole, order = q.in_memory()  # halves are put side by side as they lie
+        back = tuple(order.index(d) for d in range(q.ndim))
+        return sides.dot(x, transpose(whole.dequantize().astype(x.dtype), perm=back))
     y = sides.dot(x, q.integers().astype(x.dtype))
     return y * sides.spread(q.scale, True, y.shape).astype(y.dtype)
 
@@ -516,18 +510,6 @@ def _are_few(sides: _Sides) -> bool:
     x = sides.x
     free = free_axes(x.ndim, sides.contracted[0], sides.batch[0])
     return not sides.batch[0] and 0 < math.prod(x.shape[d] for d in free) <= _FEW
-
-
-def _of_halves(sides: _Sides) -> Any:
-    """Multiply by four-bit integers: the sums of their two halves, neither of which is moved."""
-    x, q, (i,) = sides.x, sides.q, sides.contracted[0]
-    assert q.axis is not None
-    groups = q.scale.shape[q.axis]
-    split = x.reshape(*x.shape[:i], groups, x.shape[i] // groups, *x.shape[i + 1 :])
-    scale = fnp.expand_dims(q.scale, q.axis + 1).astype(x.dtype)
-    pairs = zip(fnp.split(split, 2, axis=i + 1), q.halves(), strict=True)
-    low, high = (sides.dot(v, w.astype(x.dtype) * scale, more=True) for v, w in pairs)
-    return low + high
 
 
 def _with_vectors(sides: _Sides) -> Any:
