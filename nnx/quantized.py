@@ -103,6 +103,11 @@ class FakeQuantized(Module):
         return quantize(self.model, *args, scheme=self.scheme, ranges=self.ranges, **kwargs)
 
 
+def _leading(batch: Any, count: int) -> Any:
+    """Return the arguments of a call in a batch, which may hold labels after them."""
+    return tuple(batch[:count]) if isinstance(batch, (tuple, list)) else batch
+
+
 def quantize(
     model: Any, *args: Any, scheme: str | quant.Scheme = "int8",
     ranges: dict[str, Any] | None = None, batches: Iterable[Any] | None = None,
@@ -116,7 +121,8 @@ def quantize(
         scheme: 'int8' (weights and activations), 'int8-attention' (products of attention, too),
             'int8-weights', 'int4-weights', or a `funtorch.quant.Scheme`.
         ranges: ranges of activations, as `funtorch.quant.calibrate` gives them.
-        batches: measures the ranges on these arguments of calls, by the largest magnitude.
+        batches: measures the ranges on these arguments of calls, by the largest magnitude: a
+            `DataLoader` or a list; of a tuple, what comes after the arguments (labels) is left out.
         skip: tells by its name (``.layers[0].weight``) whether a weight stays as it is.
         **kwargs: keyword arguments of the call.
 
@@ -140,6 +146,7 @@ def quantize(
     """
     scheme = quant.SCHEMES.get(scheme, scheme) if isinstance(scheme, str) else scheme
     if batches is not None:
-        ranges = {**quant.calibrate(_call, model, batches), **(ranges or {})}
+        measured = quant.calibrate(_call, model, (_leading(b, len(args)) for b in batches))
+        ranges = {**measured, **(ranges or {})}
     small = quant.quantize(_call, model, *args, scheme=scheme, ranges=ranges, skip=skip, **kwargs)
     return Quantized(small, isinstance(scheme, quant.Scheme) and scheme.products)

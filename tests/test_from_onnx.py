@@ -151,7 +151,11 @@ def test_what_we_write_reads_back():
         model = ft.from_onnx(proto)
         outs = model(*ins)
         outs = [outs] if len(made) == 1 else outs
-        for got, want in zip(outs, eval_jaxpr(jaxpr, *ins), strict=True):
+        outs, wanted = (
+            coverage_matrix.without_signs(row.name, found)
+            for found in (outs, eval_jaxpr(jaxpr, *ins))
+        )
+        for got, want in zip(outs, wanted, strict=True):
             assert (got.shape, got.dtype) == (want.shape, want.dtype), row.name
             got, want = np.asarray(got), np.asarray(want)
             np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-5, err_msg=row.name)

@@ -355,6 +355,39 @@ def test_attention_in_integers():
 
 
 # ------------------------------------------------------------------------------ ranges, training
+def test_convolutions_whose_activations_are_used_seldom_stay_floats():
+    """1 x 1 with few outputs: rounding costs more than products of int8 gain. Fake ones agree."""
+    x = floats(2, 32, 6, 6)
+
+    def layer(w, x):
+        return lax.conv(x, w, (1, 1), "SAME")
+
+    for w, whole in ((floats(32, 32, 1, 1), False), (floats(32, 32, 3, 3), True)):
+        small = quant.quantize(layer, w, x)
+        run = quant.quantized(layer)
+        assert ("int32" in str(ft.make_jaxpr(run)(small, x))) == whole
+        near = run(small, x) if whole else layer(small.dequantize(), x)
+        np.testing.assert_allclose(run(small, x), near, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(quant.fake_quantized(layer)(w, x), near, rtol=1e-3, atol=1e-3)
+        with pytest.raises(TypeError, match="int8 activations has no derivative"):
+            ft.grad(lambda x, w=small, run=run: run(w, x).sum())(x)
+
+
+def test_gradients_of_a_quantised_model_say_what_to_do():
+    layer = nnx.Linear(4, 2, key=random.key(0))
+    small = nnx.quantize(layer, fnp.ones((1, 4)))
+    with pytest.raises(TypeError, match=r"it is quantised, and integers.*nnx.FakeQuantized\(model"):
+        ft.grad(lambda m: m(fnp.ones((1, 4))).sum())(small)
+
+
+def test_calibration_on_a_loader_with_labels():
+    x = floats(16, 4)
+    loader = ft.data.DataLoader(ft.data.ArrayDataset(x, np.arange(16)), batch_size=4)
+    layer = nnx.Linear(4, 2, key=random.key(0))
+    fixed = nnx.quantize(layer, x, batches=loader)
+    np.testing.assert_allclose(fixed.model.weight.range, abs(np.asarray(x)).max(), rtol=1e-6)
+
+
 def test_calibration():
     batches = [floats(5, 66) for _ in range(3)]
     name = "['w1']"

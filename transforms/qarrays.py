@@ -26,11 +26,13 @@ from funtorch.ops.shape import transpose
 from .custom import custom_jvp
 
 __all__ = ["QArray", "contracted", "levels", "moved", "quantize_array", "scale_of", "whole_numbers"]
-__all__ += ["convolved"]
+__all__ += ["convolved", "rounds"]
 
 _INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
 _each = range  # which is also what activations have
 _FEW = 8  # vectors by which a matrix is multiplied in one go
+_USES = 128  # of an activation in a convolution, from which its rounding pays
+_FEATURES = 8  # of a convolution, below which products of int8 are not full
 _LANES = (64, 32, 16)  # terms of a long sum that are added up side by side
 
 
@@ -58,6 +60,14 @@ def whole_numbers(x: Any, scale: Any) -> Any:
     return integers(x, scale, 8)
 
 
+@custom_jvp
+def as_they_are(x: Any) -> Any:
+    """Return activations that stay floats because it is quicker; like whole numbers, they have no
+    derivative."""
+    return x
+
+
+@as_they_are.defjvp
 @whole_numbers.defjvp
 def _no_derivative(primals: Any, tangents: Any) -> Any:
     raise TypeError(
@@ -101,6 +111,12 @@ class QArray:
         >>> q.dequantize().shape
         (2, 2)
     """
+
+    no_gradient = (
+        "it is quantised, and integers have no derivative. Differentiate with respect to the "
+        "float parameters that it was made of, through quant.fake_quantized(f) or "
+        "nnx.FakeQuantized(model) to train for the rounding, and quantize them afterwards"
+    )
 
     def __init__(
         self, values: Any, scale: Any, range: Any = None, bits: int = 8, axis: int | None = None,
@@ -416,13 +432,9 @@ class _Sides(NamedTuple):
     contracted: tuple[tuple[int, ...], tuple[int, ...]]  # of x, of q
     batch: tuple[tuple[int, ...], tuple[int, ...]]
 
-    def dot(self, x: Any, w: Any, more: bool = False, out_dtype: Any = None) -> Any:
-        """Multiply arrays that lie like both; with ``more``, what is summed is two axes of each."""
+    def dot(self, x: Any, w: Any, out_dtype: Any = None) -> Any:
+        """Multiply arrays that lie like both."""
         (cx, cq), (bx, bq) = self.contracted, self.batch
-        if more:
-            (i,), (j,) = cx, cq
-            cx, cq = (i, i + 1), (j, j + 1)
-            bx, bq = (tuple(d + (d > at) for d in b) for b, at in ((bx, i), (bq, j)))
         numbers = ((cx, cq), (bx, bq))
         if self.first:
             x, w, numbers = w, x, ((cq, cx), (bq, bx))
@@ -443,6 +455,19 @@ class _Sides(NamedTuple):
         return broadcast_in_dim(scale, shape=tuple(shape), dims=dims)
 
 
+def rounds(q: Sequence[int], params: dict[str, Any]) -> bool:
+    """Tell whether a convolution of int8 pays: whether each activation, which is rounded and moved
+    first, is used often enough. Else activations stay floats.
+
+    Args:
+        q: the shape of the weights.
+        params: of the `conv_general_dilated`.
+    """
+    (outs, inner, *taps), groups = q, params["groups"]
+    uses = outs // groups * math.prod(taps) / math.prod(params["strides"])
+    return min(outs // groups, inner) >= _FEATURES and uses >= _USES
+
+
 def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
     """Return the product of activations and a quantised array, as floats.
 
@@ -458,14 +483,12 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
     grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
     if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
         return _ofintegers(sides)
-    if grouped and len(contracting[1]) > 1:
-        return sides.dot(x, q.dequantize().astype(x.dtype))
     if len(contracting[1]) == 1 and _are_few(sides):
         return _with_vectors(sides)
-    if contracting[1] == (q.axis,):
-        return _of_halves(sides)
     if grouped:
-        return sides.dot(x, q.dequantize().astype(x.dtype))
+        whole, order = q.in_memory()  # halves are put side by side as they lie
+        back = tuple(order.index(d) for d in range(q.ndim))
+        return sides.dot(x, transpose(whole.dequantize().astype(x.dtype), perm=back))
     y = sides.dot(x, q.integers().astype(x.dtype))
     return y * sides.spread(q.scale, True, y.shape).astype(y.dtype)
 
@@ -487,18 +510,6 @@ def _are_few(sides: _Sides) -> bool:
     x = sides.x
     free = free_axes(x.ndim, sides.contracted[0], sides.batch[0])
     return not sides.batch[0] and 0 < math.prod(x.shape[d] for d in free) <= _FEW
-
-
-def _of_halves(sides: _Sides) -> Any:
-    """Multiply by four-bit integers: the sums of their two halves, neither of which is moved."""
-    x, q, (i,) = sides.x, sides.q, sides.contracted[0]
-    assert q.axis is not None
-    groups = q.scale.shape[q.axis]
-    split = x.reshape(*x.shape[:i], groups, x.shape[i] // groups, *x.shape[i + 1 :])
-    scale = fnp.expand_dims(q.scale, q.axis + 1).astype(x.dtype)
-    pairs = zip(fnp.split(split, 2, axis=i + 1), q.halves(), strict=True)
-    low, high = (sides.dot(v, w.astype(x.dtype) * scale, more=True) for v, w in pairs)
-    return low + high
 
 
 def _with_vectors(sides: _Sides) -> Any:
@@ -556,7 +567,9 @@ def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:
     if any(n != 1 for n in q.scale.shape[1:]):
         return conv_general_dilated(x, q.dequantize().astype(x.dtype), **params)
     features = (1, q.shape[0], *(1,) * (x.ndim - 2))
-    if not (q.activations and q.bits == 8 and x.dtype == _FLOAT32):
+    whole = q.activations and q.bits == 8 and x.dtype == _FLOAT32
+    if not (whole and rounds(q.shape, params)):
+        x = as_they_are(x) if whole else x
         y = conv_general_dilated(x, q.integers().astype(x.dtype), **params)
         return y * fnp.broadcast_to(q.scale.reshape(-1), features[1:2]).reshape(features)
     axes = tuple(range(1, x.ndim))

@@ -34,6 +34,7 @@ from .qarrays import (
     looked_up,
     moved,
     quantize_array,
+    rounds,
     scale_of,
     unmade,
     whole_numbers,
@@ -626,7 +627,8 @@ class Fake(_Following):
 
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         held, x = args[k].held, args[1 - k]
-        if held.leaf in self.ranges and aval_of(x).dtype == _FLOAT32:
+        whole = held.leaf in self.ranges and aval_of(x).dtype == _FLOAT32
+        if whole and (prim is dot_general_p or rounds(held.value.shape, params)):
             axes = _summed(prim, params, 1 - k, x.ndim)
             x = fake_quantize(x, axes=axes, range=self.ranges[held.leaf])
         operands = [held.value, held.value]

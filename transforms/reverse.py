@@ -396,11 +396,30 @@ def _check_inputs(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
                     f"{dtype.name}"
                 )
+            owner = _without_gradient(arg)
+            if owner is not None:
+                raise TypeError(
+                    f"grad needs inputs of a float or complex dtype, but {where} has dtype "
+                    f"{dtype.name}: {owner.no_gradient}"
+                )
             raise TypeError(
                 f"grad needs inputs of a float or complex dtype, but {where} has dtype "
                 f"{dtype.name}: pass a float (for instance {_float_hint(leaf)}), choose other "
                 "argnums, or set allow_int=True"
             )
+
+
+def _without_gradient(arg: Any) -> Any:
+    """Return a node of a tree whose class says in ``no_gradient`` why it has none; else None."""
+    nodes: list[Any] = []
+
+    def found(node: Any) -> bool:
+        if hasattr(type(node), "no_gradient"):
+            nodes.append(node)
+        return bool(nodes)
+
+    tree.flatten(arg, found)
+    return nodes[0] if nodes else None
 
 
 def _float_hint(leaf: Any) -> str:

@@ -44,7 +44,7 @@ class NotExpressible(NotImplementedError):
 def type_of(dtype: np.dtype) -> int:
     """Return ONNX's number of a dtype."""
     if dtype.name not in _TYPES:
-        raise NotExpressible(f"ONNX models here have no {dtype.name}")
+        raise NotExpressible(f"of {dtype.name} has no counterpart")
     return _TYPES[dtype.name]
 
 
