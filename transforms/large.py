@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funtorch.config import config
-from funtorch.core import Eval, eval_trace, primitives, use_trace
+from funtorch.core import Eval, Primitive, eval_trace, primitives, use_trace
 from funtorch.numpy.direct import LARGE
 
 from ..backends.coverage import ELEMENTWISE
@@ -59,6 +59,8 @@ def _compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[st
         return NotImplemented
     nums = tuple([k for k, x in enumerate(args) if isinstance(x, _STATIC)])
     names = frozenset([k for k, x in kwargs.items() if isinstance(x, _STATIC)])
+    if len(names) < len(kwargs) and isinstance(getattr(function, "__self__", None), Primitive):
+        return NotImplemented  # a parameter is an array, such as what fills gaps
     with use_trace(eval_trace):  # a tape may be current
         return _jitted(function, nums, names)(*args, **kwargs)
 
