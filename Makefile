@@ -50,7 +50,7 @@ demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/train_digits.py $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n 2 -q $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -q $(ARGS)
 
 # The same versions that recorded values were made with. PyTorch comes from the index that pip uses; its
 # own index has a smaller wheel for processors alone, but not every machine reaches it.

@@ -12,12 +12,13 @@ from types import FunctionType
 from typing import Any
 
 from funtorch import tracebacks
+from funtorch.errors import IndexKindError, IndexShapeError, MismatchError
 
 __all__ = ["entries", "located", "methods_of", "path_to"]
 
 _NODES = (list, tuple)
 # Errors whose message is their only argument. Others may mean more by theirs.
-_PLAIN = (ValueError, TypeError, IndexError)
+_PLAIN = (ValueError, TypeError, IndexError, MismatchError, IndexKindError, IndexShapeError)
 
 
 def entries(value: Any) -> Iterator[tuple[str, Any]]:

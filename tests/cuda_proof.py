@@ -251,7 +251,8 @@ class ProvingDriver(Driver):
             for n, one in enumerate(p.kernels):
                 if one.kernel is not None and one.code.launches and one.text not in self.proved:
                     pairs = zip(sizes[n], one.kernel.buffers, strict=False)
-                    arrays = [drawn(np.zeros(size // d.itemsize, d)) for size, d in pairs]
+                    rng = np.random.default_rng(0)
+                    arrays = [drawn(np.zeros(size // d.itemsize, d), rng) for size, d in pairs]
                     scratch = np.zeros(one.code.scratch + 16, np.uint8)
                     place = -(-scratch.ctypes.data // 16) * 16
                     self._check(one, arrays, (place, one.code.scratch), "shuffled")
@@ -279,7 +280,8 @@ class ProvingDriver(Driver):
             typed = zip(addresses, sizes, one.kernel.buffers, strict=False)
             arrays = [np.ndarray((n // d.itemsize,), d, memory_at(a, n)) for a, n, d in typed]
             if one.text not in self.proved and len(one.kernel.body) < 60:
-                self._check(one, [drawn(x) for x in arrays], scratch, "backwards")
+                rng = np.random.default_rng(0)  # for each, whatever came before it
+                self._check(one, [drawn(x, rng) for x in arrays], scratch, "backwards")
             self._check(one, arrays, scratch, "forwards")
         self.proved.add(one.text)
 
@@ -321,12 +323,9 @@ class ProvingDriver(Driver):
             self.wrong.append(f"{what}:{str(error)[:1500]}")
 
 
-_RNG = np.random.default_rng(0)
-
-
-def drawn(x: np.ndarray) -> np.ndarray:
+def drawn(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return random numbers for those of a buffer; integers, which may be places, stay."""
-    return x.copy() if x.dtype.kind in "biu" else cuda_cases.values(x.dtype, x.size, _RNG)
+    return x.copy() if x.dtype.kind in "biu" else cuda_cases.values(x.dtype, x.size, rng)
 
 
 def meaning(kernel: Kernel, buffers: Sequence[np.ndarray]) -> list[np.ndarray]:

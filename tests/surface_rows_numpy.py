@@ -296,6 +296,7 @@ rows("numpy", "empty_like", X, call=lambda f, x: f(x).shape)
 ROWS["numpy.frombuffer"] = Row((V.tobytes(), np.float64))
 ROWS["numpy.fromstring"] = Row(("1 2 3",), {"dtype": np.float64, "sep": " "})
 rows("numpy", "from_dlpack", V)
+ROWS["numpy.fromiter"] = Row(((3, 1, 2), np.int64))
 ROWS["numpy.fromfunction"] = Row(
     ((2, 3),), call=lambda f, s: f(lambda i, j: 10 * i + j, s), rtol=1e-6
 )

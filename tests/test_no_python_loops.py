@@ -184,6 +184,10 @@ GROWING: dict[str, tuple[float, str]] = {
     "lax.associative_scan": (2.0, "its function is called for each halving"),
     "scipy.linalg.hadamard": (2.0, "each step doubles its size"),
     "scipy.optimize.minimize": (2.0, _SEARCH),
+    **dict.fromkeys(
+        ["scipy.cluster.vq.vq", *(f"scipy.signal.{f}" for f in ("welch", "csd", "stft"))],
+        (1.7, "large arrays go through a compiled program, which takes some lines to call"),
+    ),
 }
 # These take long to trace: they are measured if everything is asked for.
 DEAR = re.compile(

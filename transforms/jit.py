@@ -101,9 +101,11 @@ class Jitted:
         dynamic_axes: Any = None,
         device: Device | None = None,
     ) -> None:
-        # A function's attributes, but not those of a compiled one: they are its own.
-        shown = ("__dict__",) if isinstance(fun, types.FunctionType) else ()
-        functools.update_wrapper(self, fun, updated=shown)
+        functools.update_wrapper(self, fun, updated=())
+        # A function's attributes, but none in the place of what a compiled one has.
+        if isinstance(fun, types.FunctionType):
+            shown = {k: v for k, v in vars(fun).items() if k[0] != "_" and not hasattr(Jitted, k)}
+            vars(self).update(shown)
         self.__wrapped__ = fun
         self._fun = fun
         self._name = function_name(fun)

@@ -137,7 +137,7 @@ def ldexp(x1: Any, x2: Any, /) -> Any:
         numpy.ldexp
     """
     x, n = to_arrays("ldexp", x1=x1, x2=x2)
-    if dtypes.is_complex(x.dtype) or not dtypes.is_integer(n.dtype):
+    if dtypes.is_complex(x.dtype) or not (dtypes.is_integer(n.dtype) or dtypes.is_bool(n.dtype)):
         raise MismatchError(
             f"ldexp: not supported for input types {describe(x)} and {describe(n)}: x1 must be "
             "real and x2 integers"

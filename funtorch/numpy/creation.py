@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -267,6 +268,8 @@ def fromfile(file: Any, dtype: Any = float, count: int = -1, sep: str = "", offs
     References:
         numpy.fromfile
     """
+    if not hasattr(file, "fileno") and not isinstance(file, (str, bytes, os.PathLike)):
+        raise TypeError(f"fromfile: file must be a path or an open file, got {file!r:.80}")
     return ArrayImpl(np.fromfile(file, dtypes.canonical(dtype), count, sep, offset))
 
 
