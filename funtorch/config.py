@@ -45,6 +45,15 @@ def _one_of(allowed: tuple[np.dtype, ...]) -> Callable[[str, Any], np.dtype]:
     return check
 
 
+def _word_of(*allowed: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"config.{name} must be one of {', '.join(allowed)}; got {value!r}")
+        return value
+
+    return check
+
+
 def _flag(name: str, value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
@@ -113,6 +122,8 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "python_control_flow": _flag,
     "narrow": _flag,
     "enable_custom_prng": _flag,
+    "numpy_dtype_promotion": _word_of("standard", "strict"),
+    "numpy_rank_promotion": _word_of("allow", "warn", "raise"),
     "dynamic_sizes": _flag,
     "tf32": _flag,
     "traceback_filtering": _filtering,
@@ -126,6 +137,7 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
 _TRACED = (
     "default_float", "default_int", "debug_nans", "debug_infs", "strict_gradients",
     "numpy_dispatch", "narrow", "enable_custom_prng", "python_control_flow", "tf32",
+    "numpy_dtype_promotion", "numpy_rank_promotion",
 )  # fmt: skip
 _UNTRACED = {
     "debug",
@@ -203,6 +215,10 @@ class Config(threading.local):
         narrow: make 64-bit dtypes 32-bit ones wherever they are asked for or come in, as JAX does;
             `update("jax_enable_x64", False)` sets it.
         enable_custom_prng: let `random.PRNGKey` make typed keys, as `random.key` does.
+        numpy_dtype_promotion: 'standard', or 'strict', which refuses operators and elementwise
+            functions of different dtypes in your code; Python's numbers still give way.
+        numpy_rank_promotion: 'allow', or 'warn' or 'raise' where those meet arrays of different
+            ranks above 0.
         traceback_filtering: leave the library's frames out of tracebacks (environment variable
             FUNTORCH_TRACEBACK_FILTERING: 'on' or 'off').
         dynamic_sizes: once a jitted function is called with a second size of an axis, compile it
@@ -234,6 +250,8 @@ class Config(threading.local):
     python_control_flow: bool = True
     narrow: bool = False
     enable_custom_prng: bool = False
+    numpy_dtype_promotion: str = "standard"
+    numpy_rank_promotion: str = "allow"
     dynamic_sizes: bool = True
     tf32: bool = False
     traceback_filtering: bool = _filtering_from_environment()
@@ -443,9 +461,12 @@ def default_matmul_precision(precision: Any) -> contextlib.AbstractContextManage
 
 
 def numpy_rank_promotion(mode: str) -> contextlib.AbstractContextManager[Config]:
-    """Return a context for ``mode='allow'``, which is what always holds.
+    """Return a context in which arrays of different ranks may meet ('allow'), or may not.
 
-    Raises:
-        ValueError: for another mode.
+    Example:
+        >>> import funtorch.numpy as fnp
+        >>> with numpy_rank_promotion("raise"):
+        ...     (fnp.ones((2, 3)) + fnp.ones((1, 3))).shape  # fnp.ones(3) would be refused
+        (2, 3)
     """
     return config.override(numpy_rank_promotion=mode)

@@ -20,8 +20,6 @@ SETTLED: dict[str, tuple[Any, ...]] = {
     "default_prng_impl": ("threefry2x32",),
     "threefry_partitionable": (True,),
     "legacy_prng_key": ("allow",),
-    "numpy_dtype_promotion": ("standard",),
-    "numpy_rank_promotion": ("allow",),
 }
 
 NOTED = frozenset(

@@ -6,6 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import funtorch as ft
+import funtorch.numpy as fnp
 from funtorch import dtypes, errors
 from funtorch.config import (
     Config,
@@ -292,8 +294,38 @@ def test_flags_of_jax_that_change_nothing():
         assert config.debug == 1
     with enable_x64(), enable_x64(False):
         assert dtypes.canonicalize_dtype("float64") == np.float32
-    with pytest.raises(ValueError, match="numpy_rank_promotion is 'allow'"):
-        numpy_rank_promotion("raise").__enter__()
+    with pytest.raises(ValueError, match="numpy_rank_promotion must be one of allow, warn, raise"):
+        numpy_rank_promotion("refuse").__enter__()
+
+
+def test_promotion_of_ranks_may_be_refused():
+    row, x, one = fnp.ones(3), fnp.ones((2, 3)), fnp.ones(())
+    for mode, caught in (
+        ("raise", lambda: pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(3,\) have diff")),
+        ("warn", lambda: pytest.warns(UserWarning, match=r"shapes \(2, 3\) and \(3,\) have diff")),
+    ):
+        with numpy_rank_promotion(mode):
+            for f in (lambda: x + row, lambda: ft.jit(lambda a, b: fnp.maximum(a, b))(x, row)):
+                with caught():
+                    f()
+            assert (x + one + 1.0 + row[None]).shape == (2, 3)
+            assert ft.nn.softmax(x).shape == fnp.cov(x, rowvar=False)[:2].shape  # its own business
+    assert (x + row).shape == (2, 3)
+
+
+def test_promotion_of_dtypes_may_be_refused():
+    i, f, h = fnp.ones(2, "int32"), fnp.ones(2, "float32"), fnp.ones(2, "float16")
+    with config.override(numpy_dtype_promotion="strict"):
+        for x, y in ((i, f), (f, h), (i, 1.5), (f, True), (f, f > 0), (i, np.int8(1))):
+            for g in (lambda x, y: x + y, fnp.logaddexp, lambda x, y: fnp.where(x > 0, x, y)):
+                with pytest.raises(dtypes.TypePromotionError, match="'strict': convert one"):
+                    g(x, y)
+            with pytest.raises(dtypes.TypePromotionError, match="'strict': convert one"):
+                ft.jit(lambda x, y=y: x * y)(x)
+        assert (f + 1).dtype == (h * 2.5).astype("float32").dtype == np.float32
+        assert (i + 1).dtype == np.int32
+        assert ft.nn.softmax(h).dtype == np.float16
+    assert (i + f).dtype == np.float32
 
 
 # --- errors --------------------------------------------------------------------------------

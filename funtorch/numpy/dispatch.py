@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funtorch import dtypes
+from funtorch.config import config
 from funtorch.core import Array, ArrayImpl, Eval, _state, eval_trace, primitives
 from funtorch.numpy.direct import LARGE
 from funtorch.numpy.promotion import (
@@ -26,6 +27,7 @@ from funtorch.numpy.promotion import (
     quiet,
     to_array,
 )
+from funtorch.numpy.strictness import check_dtypes
 from funtorch.tracebacks import hide_frames, self_bounded
 
 __all__ = ["OPERANDS", "OPERATORS", "binary", "not_an_operand", "refuse", "strict_of", "unary"]
@@ -139,13 +141,30 @@ def unary(
     return _named(function, name, f"{doc}.\n\n    References:\n        numpy.{name}\n    ")
 
 
+# Dtypes of pairs of arrays that go to NumPy at once, by function: now, and where nobody asks for a
+# look at their ranks.
+_pairs: list[tuple[set[Any], frozenset[Any]]] = []
+
+
+def _rank_promotion_changed() -> None:
+    free = config.numpy_rank_promotion == "allow"
+    for now, always in _pairs:
+        now.clear()
+        now.update(always if free else _NONE)
+
+
+config.watch("numpy_rank_promotion", _rank_promotion_changed)
+
+
 def binary(
     name: str, strict: Callable[..., Any], ufunc: Any, policy: str, keep: bool, doc: str
 ) -> Any:
     """Return the function of a row; leave in OPERATORS the twin that gives up on other types."""
     to_dtype, settled = _POLICIES[policy]
-    fast = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
-    absorbs = {kind: fast & into for kind, into in _ABSORBS.items()}
+    always = _NONE if ufunc is None else settled | _ALSO.get(policy, _NONE)
+    fast = set(always)
+    _pairs.append((fast, always))
+    absorbs = {kind: always & into for kind, into in _ABSORBS.items()}
     if policy == "any" and not keep:
         # NumPy compares an int that a small dtype cannot hold as it is; here it wraps first.
         absorbs[int] -= _SMALL
@@ -160,6 +179,8 @@ def binary(
         x, y = to_array(x, name, "x1"), to_array(y, name, "x2")
         dtype, weak = x.dtype, x.weak_type
         if y.dtype is not dtype or y.weak_type != weak or dtype not in settled:
+            if config.numpy_dtype_promotion == "strict":
+                check_dtypes(name, (x, y))
             dtype, weak = dtypes.promote(dtype, weak, y.dtype, y.weak_type)
             dtype = to_dtype(dtype)
             x, y = convert(x, dtype, weak), convert(y, dtype, weak)

@@ -41,6 +41,7 @@ from funtorch.core import (
 )
 from funtorch.errors import MismatchError
 from funtorch.hardware import CPU, cupy, find
+from funtorch.numpy.strictness import check_dtypes, check_ranks
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.placement import DeviceArray, Placed, known_at, placed, put
 from funtorch.sharding import NamedSharding, check_spec, named
@@ -489,6 +490,8 @@ def promote(function: str, *arrays: Any) -> list[Any]:
             break
     else:
         return list(arrays)
+    if config.numpy_dtype_promotion == "strict":
+        check_dtypes(function, arrays)
     dtype, weak = dtypes.result_type_weak(*[(a.dtype, a.weak_type) for a in arrays])
     return [convert(a, dtype, weak) for a in arrays]
 
@@ -560,6 +563,8 @@ def broadcast(function: str, *arrays: Any) -> list[Any]:
     shapes = {a.shape for a in arrays}
     if len(shapes) == 1:
         return list(arrays)
+    if config.numpy_rank_promotion != "allow" and function != "broadcast_arrays":
+        check_ranks(function, arrays)
     try:
         shape = broadcast_shapes(*shapes)
     except ValueError:
