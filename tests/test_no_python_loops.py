@@ -138,6 +138,7 @@ BY_SIZE: dict[str, Callable[[Any, int], Any]] = {
         fnp.ones((n, 4)), (n, 4), (0, 1), np.array([1.3, 1.4]), np.zeros(2), "linear"
     ),
     "numpy.empty": lambda f, n: f((n, n)),
+    "numpy.fromiter": lambda f, n: f(range(n), np.int64),
     "numpy.frombuffer": lambda f, n: f(bytes(8 * n), np.float64),
     "numpy.fromstring": lambda f, n: f("1 " * n, dtype=np.float64, sep=" "),
     "numpy.linalg.tensorinv": lambda f, n: f(np.eye(n).reshape(2, n // 2, n), 2),
