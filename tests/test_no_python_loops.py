@@ -26,8 +26,8 @@ import funtorch.numpy as fnp
 from funtorch.core import ArrayImpl
 
 SMALL, LARGE = 8, 40  # how many times as long as in the table the axes are
-# More lines for arrays with at least 96 more elements along an axis: a loop takes one for each, and a
-# call of a compiled program, as large arrays go through, some dozens.
+# More lines for arrays with at least 96 more elements along an axis: a loop takes one for each,
+# and a call of a compiled program, as large arrays go through, some dozens.
 ALLOWED = 90
 
 
