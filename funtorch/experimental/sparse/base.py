@@ -15,6 +15,7 @@ from funtorch.transforms import vmap
 
 __all__ = [
     "CuSparseEfficiencyWarning",
+    "BatchedSparse",
     "JAXSparse",
     "SparseEfficiencyError",
     "SparseEfficiencyWarning",
@@ -97,9 +98,25 @@ class JAXSparse:
         name = type(self).__name__
         try:
             text = f"{name}({self.dtype}{list(self.shape)}, nse={self.nse}{self._extra()})"
-        except Exception:  # a tree of something else, as tree_map makes
+        except (AttributeError, IndexError, TypeError):  # a tree of something else than arrays
             return f"{name}(<invalid>)"
         return f"{type(self.data).__name__}[{text}]" if isinstance(self.data, Tracer) else text
+
+
+class BatchedSparse(JAXSparse):
+    """What sparse arrays with batch axes in front and dense axes behind have in common."""
+
+    n_batch: Any
+    n_sparse: Any
+
+    @property
+    def n_dense(self) -> int:
+        """How many trailing axes are dense."""
+        return self.ndim - self.n_batch - self.n_sparse
+
+    def _extra(self) -> str:
+        kinds = (("n_batch", self.n_batch), ("n_dense", self.n_dense))
+        return "".join(f", {name}={n}" for name, n in kinds if n)
 
 
 def static(value: Any, what: str) -> int:

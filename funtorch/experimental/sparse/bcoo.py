@@ -14,7 +14,7 @@ from funtorch.core import Tracer
 from funtorch.tree import register_pytree_node_class
 
 from .base import (
-    JAXSparse,
+    BatchedSparse,
     SparseEfficiencyError,
     SparseEfficiencyWarning,
     batched,
@@ -77,7 +77,7 @@ def layout_of(data: Any, indices: Any, shape: Sequence[int]) -> Layout:
 
 
 @register_pytree_node_class
-class BCOO(JAXSparse):
+class BCOO(BatchedSparse):
     """A sparse array of values at coordinates, in batches. Name as in JAX.
 
     Args:
@@ -134,18 +134,9 @@ class BCOO(JAXSparse):
         return self.indices.shape[-1]
 
     @property
-    def n_dense(self) -> int:
-        """How many trailing axes are dense."""
-        return self.ndim - self.n_batch - self.n_sparse
-
-    @property
     def layout(self) -> Layout:
         """How many axes are of which kind, and how many elements are stored."""
         return Layout(self.n_batch, self.n_sparse, self.n_dense, self.nse)
-
-    def _extra(self) -> str:
-        kinds = (("n_batch", self.n_batch), ("n_dense", self.n_dense))
-        return "".join(f", {name}={n}" for name, n in kinds if n)
 
     @classmethod
     def fromdense(

@@ -11,7 +11,7 @@ from funtorch import lax
 from funtorch import numpy as fnp
 from funtorch.tree import register_pytree_node_class
 
-from .base import JAXSparse, batched
+from .base import BatchedSparse, batched
 from .bcoo import (
     BCOO,
     bcoo_eliminate_zeros,
@@ -49,7 +49,7 @@ def starts_of(rows: Any, count: int, dtype: Any) -> Any:
 
 
 @register_pytree_node_class
-class BCSR(JAXSparse):
+class BCSR(BatchedSparse):
     """A sparse matrix by rows, in batches. Name as in JAX.
 
     Args:
@@ -126,15 +126,6 @@ class BCSR(JAXSparse):
     def n_sparse(self) -> int:
         """How many axes are sparse: two."""
         return 2
-
-    @property
-    def n_dense(self) -> int:
-        """How many trailing axes are dense."""
-        return self.ndim - self.n_batch - 2
-
-    def _extra(self) -> str:
-        kinds = (("n_batch", self.n_batch), ("n_dense", self.n_dense))
-        return "".join(f", {name}={n}" for name, n in kinds if n)
 
     @classmethod
     def fromdense(
