@@ -7,7 +7,7 @@ from .cache import spelled
 from .compile import compile_jaxpr, kept_by
 from .cost import cost_analysis, memory_analysis
 from .explain import Explanation, explain_program
-from .onnx import to_onnx
+from .onnx import has_complex, of_reals, to_onnx
 from .shared import write_shared
 from .sized import Sized, compile_sized
 from .stablehlo import to_stablehlo
@@ -22,8 +22,10 @@ __all__ = [
     "cost_analysis",
     "explain_program",
     "fit",
+    "has_complex",
     "kept_by",
     "memory_analysis",
+    "of_reals",
     "pool",
     "spelled",
     "to_onnx",
