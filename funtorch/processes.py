@@ -140,6 +140,14 @@ class Communicator:
         return found
 
     @functools.cached_property
+    def room(self) -> sums.Room | None:
+        """Memory that these processes share, on one machine; all must ask for it together.
+
+        None where there is none for all of them.
+        """
+        return sums.shared_room(self.comm)
+
+    @functools.cached_property
     def host(self) -> Communicator:
         """The processes on this one's machine; all must ask for the first time together."""
         if self.comm is None:
@@ -514,6 +522,12 @@ class Ranks:
     def communicator(self) -> Communicator:
         """Return the processes along the axis that this one is among."""
         return world().group(self.groups)
+
+    def prepare(self) -> None:
+        """Make what the processes along the axis need to talk; all of them must call it."""
+        found = self.communicator()
+        if self.near and 1 < found.size <= sums.FEW:
+            _ = found.room
 
     def __repr__(self) -> str:
         shown = "|".join(" ".join(map(str, group)) for group in self.groups)
