@@ -106,7 +106,9 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
         if way == "memory":
             return _sum_in_memory(printer, eqn, x, out, comm)
         if way == "exchange":
-            return (_sum_in_parts if what == "program" else _sum_of_part)(printer, eqn, x, out, comm)
+            return (_sum_in_parts if what == "program" else _sum_of_part)(
+                printer, eqn, x, out, comm
+            )
         if _FUNCTIONS[name] == "Allreduce":
             printer.copy(out, x, size)
             x = _in_place(printer)
