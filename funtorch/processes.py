@@ -106,6 +106,8 @@ class Communicator:
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
         self._groups: dict[Groups, Communicator] = {}
+        self._brief: dict[np.dtype, Any] = {}  # MPI's sum of those that need nothing else
+        self._in_place: Any = None
 
     def __repr__(self) -> str:
         return f"<rank {self.rank} of {self.size}>"
@@ -192,6 +194,17 @@ class Communicator:
             ValueError: the array is not contiguous or cannot be written, or there is no such
                 operation.
         """
+        op = self._brief.get(buffer.dtype) if operation == "sum" else None
+        small = op is not None and buffer.nbytes <= _BRIEF
+        if small and (buffer.ndim < 2 or buffer.flags.c_contiguous):
+            try:
+                self.comm.Allreduce(self._in_place, buffer, op)
+            except (BufferError, ValueError):  # mpi4py looks at the memory, too
+                _refuse(buffer, operation)
+            return buffer
+        return self._allreduce(buffer, operation)
+
+    def _allreduce(self, buffer: np.ndarray, operation: str) -> np.ndarray:
         flags = buffer.flags
         if not (flags.c_contiguous and flags.writeable) or operation not in _OPERATIONS:
             _refuse(buffer, operation)
@@ -204,6 +217,8 @@ class Communicator:
         if wide is not None:
             np.copyto(buffer, self.allreduce(buffer.astype(wide), operation), "unsafe")
             return buffer
+        if operation == "sum":
+            self._brief[buffer.dtype], self._in_place = op, in_place
         near = hardware.processes.near and operation == "sum"
         if sums.way("all", buffer.nbytes, self.size, near) == "library":
             self.comm.Allreduce(in_place, [buffer, kind], op)
@@ -382,6 +397,7 @@ def _operation(name: str, dtype: np.dtype) -> Any:
     return mpi.Op.Create(keep, commute=True)  # MPI's own say nothing of nans
 
 
+_BRIEF = 4 << 10  # bytes that MPI sums so fast that looking twice at what to do takes longer
 _reductions: dict[tuple[int, str], tuple[Any, ...]] = {}  # by number of a dtype: it hashes fast
 
 

@@ -3,11 +3,12 @@
 MPI's own functions are right between machines. On one machine, where the processors move the
 messages, compiled programs of a few processes need none: each puts what it has, slot by slot, into
 memory that they share, past the caches, and adds up what all have put there, in the order of ranks,
-so that all have the same bits. (A line of a cache that another processor has read takes long to
-be written again; a sum of 2.7 MB took 1.4 ms through the caches, and 0.3 ms past them.) Many
-processes would read too much. There two functions of Open MPI are slow: a sum that comes in parts (`Reduce_scatter_block`) and sums of more than 16 MiB (`Allreduce` works in memory that is
-mapped anew each time). So each process sums one part, of messages that it exchanges with one other
-after the other, and sums of many bytes are put together from these parts.
+so that all have the same bits. (A line of a cache that another processor has read takes long to be
+written again: a sum of 2.7 MB took 1.4 ms through the caches, and 0.3 ms past them.) Many processes
+would read too much. There two functions of Open MPI are slow: a sum that comes in parts
+(`Reduce_scatter_block`) and sums of more than 16 MiB (`Allreduce` works in memory that is mapped
+anew each time). So each process sums one part, of messages that it exchanges with one other after
+the other, and sums of many bytes are put together from these parts.
 
 References:
     R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of collective communication operations in
@@ -38,7 +39,7 @@ FEW = 4
 _WAYS: dict[str, tuple[tuple[float, str], ...]] = {
     "scatter": ((32 << 10, "library"), (math.inf, "exchange")),
     "all": ((16 << 20, "library"), (math.inf, "exchange")),
-    "program": ((4 << 10, "library"), (math.inf, "memory")),
+    "program": ((1 << 10, "library"), (math.inf, "memory")),
 }
 
 

@@ -68,6 +68,10 @@ def communicator():
     np.testing.assert_array_equal(c.allgather(np.int8([rank]))[:, 0], range(size))
     assert "contiguous" in raised(ValueError, lambda: c.allreduce(np.ones((4, 4))[:, ::2]))
     assert "operation is one of" in raised(ValueError, lambda: c.allreduce(np.ones(2), "prod"))
+    np.testing.assert_array_equal(c.allreduce(np.ones(2)), [size, size])
+    fixed = np.frombuffer(bytes(16))  # that cannot be written
+    for bad in (np.ones((4, 4))[:, ::2], np.ones((4, 4)).T, np.ones(8)[::2], fixed):
+        assert "contiguous array that can be" in raised(ValueError, lambda b=bad: c.allreduce(b))
     assert ft.device_count("cpu") == size
     assert ft.local_device_count("cpu") == 1
     assert ft.local_devices(backend="cpu")[0].process_index == rank
