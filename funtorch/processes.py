@@ -106,8 +106,7 @@ class Communicator:
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
         self._groups: dict[Groups, Communicator] = {}
-        self._brief: dict[np.dtype, Any] = {}  # MPI's sum of those that need nothing else
-        self._in_place: Any = None
+        self._brief: dict[np.dtype, tuple[Any, ...]] = {}  # what MPI sums, without more questions
 
     def __repr__(self) -> str:
         return f"<rank {self.rank} of {self.size}>"
@@ -194,15 +193,19 @@ class Communicator:
             ValueError: the array is not contiguous or cannot be written, or there is no such
                 operation.
         """
-        op = self._brief.get(buffer.dtype) if operation == "sum" else None
-        small = op is not None and buffer.nbytes <= _BRIEF
-        if small and (buffer.ndim < 2 or buffer.flags.c_contiguous):
-            try:
-                self.comm.Allreduce(self._in_place, buffer, op)
-            except (BufferError, ValueError):  # mpi4py looks at the memory, too
-                _refuse(buffer, operation)
-            return buffer
-        return self._allreduce(buffer, operation)
+        brief = self._brief.get(buffer.dtype) if operation == "sum" else None
+        if (
+            brief is None
+            or buffer.nbytes > sums.ALONE
+            or (buffer.ndim > 1 and not buffer.flags.c_contiguous)
+        ):
+            return self._allreduce(buffer, operation)
+        reduce, in_place, op = brief
+        try:
+            reduce(in_place, buffer, op)
+        except (BufferError, ValueError):  # mpi4py looks at the memory, too
+            _refuse(buffer, operation)
+        return buffer
 
     def _allreduce(self, buffer: np.ndarray, operation: str) -> np.ndarray:
         flags = buffer.flags
@@ -217,9 +220,9 @@ class Communicator:
         if wide is not None:
             np.copyto(buffer, self.allreduce(buffer.astype(wide), operation), "unsafe")
             return buffer
-        if operation == "sum":
-            self._brief[buffer.dtype], self._in_place = op, in_place
         near = hardware.processes.near and operation == "sum"
+        if operation == "sum" and sums.way("all", sums.ALONE, self.size, near) == "library":
+            self._brief[buffer.dtype] = self.comm.Allreduce, in_place, op
         if sums.way("all", buffer.nbytes, self.size, near) == "library":
             self.comm.Allreduce(in_place, [buffer, kind], op)
         else:
@@ -397,7 +400,6 @@ def _operation(name: str, dtype: np.dtype) -> Any:
     return mpi.Op.Create(keep, commute=True)  # MPI's own say nothing of nans
 
 
-_BRIEF = 4 << 10  # bytes that MPI sums so fast that looking twice at what to do takes longer
 _reductions: dict[tuple[int, str], tuple[Any, ...]] = {}  # by number of a dtype: it hashes fast
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FEW", "PIECE", "SLOT", "Room", "scattered", "shared_room", "summed", "way"]
+__all__ = ["ALONE", "FEW", "PIECE", "SLOT", "Room", "scattered", "shared_room", "summed", "way"]
 
 PIECE = 256 << 10
 """Bytes of a message: it is added while it is in a processor's cache."""
@@ -33,12 +33,14 @@ SLOT = 256 << 10
 """Bytes that a process puts into shared memory at a time."""
 FEW = 4
 """Processes up to which each reads what all others have."""
+ALONE = 16 << 20
+"""Bytes up to which MPI's own function sums best."""
 
 # By what is asked: up to how many bytes (of a process's part, or of all), and how. Measured with
 # benchmarks/allreduce.py; docs/distributed.md has the figures.
 _WAYS: dict[str, tuple[tuple[float, str], ...]] = {
     "scatter": ((32 << 10, "library"), (math.inf, "exchange")),
-    "all": ((16 << 20, "library"), (math.inf, "exchange")),
+    "all": ((ALONE, "library"), (math.inf, "exchange")),
     "program": ((1 << 10, "library"), (math.inf, "memory")),
 }
 

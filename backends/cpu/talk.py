@@ -387,7 +387,7 @@ def _added(printer: Any, dtype: Any, x: str, y: str, out: str, count: int) -> No
 
 
 def _arithmetic(dtype: Any) -> tuple[str, str, int]:
-    """Return what numbers are in LLVM, how they are added, and their bytes; complex ones are two."""
+    """Return what numbers are in LLVM, how they are added, and their bytes: twice if complex."""
     size = dtype.itemsize // (2 if dtype.kind == "c" else 1)
     if dtype.kind in "fc":
         return *_NUMBERS[size], size
