@@ -359,23 +359,35 @@ def _call_spread(
     found = jaxpr.memo.get(("spread", shardings))
     if found is None:
         found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, name, pieces)
-    local, said, run, after = found
+    local, said, run, outputs = found
     parts = [p.value for p in pieces]
-    if (meeting(parts, name) or CPU) != CPU:
+    if any(type(x) is not ArrayImpl for x in parts) and (meeting(parts, name) or CPU) != CPU:
         with during(said):
             values = eval_jaxpr(local, *parts)
     else:
-        native, weak = run(), [a.weak_type for a in local.out_avals]
+        native = run()
         with during(said):
             outs = native([_buffer_here(prepared(x)) for x in parts])
-        values = [*map(ArrayImpl, outs, weak)]
-    return build([whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)])
+        values = list(map(ArrayImpl, outs, outputs.weak, outputs.kinds))
+    for k in outputs.divided:
+        values[k] = whole_of(Piece(values[k], outputs.shardings[k]))
+    return build(values)
+
+
+class _Outputs:
+    """Results of a program of one process of many: their types, and where their parts are."""
+
+    def __init__(self, avals: Sequence[Any], shardings: Sequence[Any]) -> None:
+        self.weak = [a.weak_type for a in avals]
+        self.kinds = [kind_of(a.shape, a.dtype, a.weak_type, None) for a in avals]
+        self.shardings = shardings
+        self.divided = [k for k, s in enumerate(shardings) if s is not None]
 
 
 def _spread_program(
     jaxpr: Jaxpr, name: str, pieces: Sequence[Piece]
-) -> tuple[Jaxpr, Any, Callable[[], Any], list[Any]]:
-    """Return the program of this process, what it says, what compiles it, and where its results
+) -> tuple[Jaxpr, Any, Callable[[], Any], _Outputs]:
+    """Return the program of this process, what it says, what compiles it, and what its results
     are. On GPUs it runs operation by operation."""
     after: list[Any] = []
 
@@ -392,7 +404,7 @@ def _spread_program(
     def run() -> Callable[[Sequence[Any]], list[Any]]:
         return world().in_turn(lambda: compiled(local))
 
-    return local, said, run, after
+    return local, said, run, _Outputs(local.out_avals, after)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
