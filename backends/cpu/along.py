@@ -38,14 +38,15 @@ of 8 bits, of 8 bits in groups with scales, of 4 bits in groups with scales."""
 
 ALONG_FIELDS = (
     "across", "down", "m", "n", "rows", "columns", "k", "groups", "a", "b", "c", "ar", "bn", "cr",
-    "axes",
+    "axes", "slots", "slot", "room",
 )  # fmt: skip
 """What a table holds, in order; behind it, for every batch axis, its size and three strides.
 
 across, down: blocks of columns, and of rows. m, n: rows and columns; rows, columns: of a block. k:
 terms of a group; groups: of a sum, each with a scale for every column. a, b, c: where the arrays
 begin. ar, bn, cr: how far apart rows of a, rows of b (in bytes where it is integers) and rows of c
-are. axes: number of batch axes.
+are. axes: number of batch axes. slots, slot, room: where in the scratch copies of a tile's rows of a
+go, bytes of one, and how many there are: none if a is read where it lies.
 """
 
 
@@ -144,13 +145,17 @@ class _Nibbles(_Bytes):
 
 _KINDS: dict[str, type[_Weights]] = {"bytes": _Bytes, "scaled": _Scaled, "nibbles": _Nibbles}
 
-_TILE = ("a", "b", "c", "scales"), ("k", "groups", "ar", "bn", "cr", "high", "wide")
+_TILE = ("a", "b", "c", "scales"), (
+    "k", "groups", "ar", "bn", "cr", "high", "wide", "first", "step", "way",
+)  # fmt: skip
 
 
 def _tile(w: _Weights, columns: int) -> Vectors:
     """Write ``c[r, j] = sum over k of a[r, k] * b[j, k]`` for a tile of rows and columns.
 
-    Rows from ``high`` on and columns from ``wide`` on are the last ones once more.
+    Rows from ``high`` on and columns from ``wide`` on are the last ones once more. ``way``: from one
+    half of a group to the next one in a; ``first``, ``step``: from the first vector of a half to the
+    second one, and on.
     """
     rows = w.rows
     up, right = w.minus("%high", 1), w.minus("%wide", 1)
@@ -159,36 +164,34 @@ def _tile(w: _Weights, columns: int) -> Vectors:
     below = [w.element("%a", w.times(r, "%ar")) for r in places_r]
     beside = [w.weight_at("%b", w.times(j, "%bn")) for j in places_j]
     scales = [w.element("%scales", w.times(j, "%groups")) for j in places_j] if w.scaled else []
-    half = w.b.op(f"lshr i64 %k, {w.halves - 1}")
-    # What is no whole vector comes first, so that something always does.
-    rest = w.plus(w.b.op(f"urem i64 {w.minus(half, 1)}, {w.lanes}"), 1)
-    mask = w.mask(rest)
-    more = w.b.op(f"icmp slt i64 {rest}, {half}")
+    half, rest, mask, more = _begun(w, w.b.op(f"lshr i64 %k, {w.halves - 1}"))
 
     def group(g: Index, *now: str) -> list[str]:
-        at = w.times(g, "%k")
+        at = w.times(w.times(g, w.halves), "%way")
         at_b = w.times(g, half)
         spread = [w.splat(w.b.op(f"load {w.kind}, ptr {w.element(s, g)}, align 4")) for s in scales]
         tables = w.of_group(spread) if spread else [""] * columns
-        starts_a = [[w.element(p, at, h) for p in below] for h in (0, half)[: w.halves]]
+        starts_a = [[w.element(p, at, h) for p in below] for h in (0, "%way")[: w.halves]]
         starts_b = [w.weight_at(p, at_b) for p in beside]
 
-        def terms(k: Index, mask: str | None, sums: Sequence[str]) -> list[str]:
+        def terms(k: Index, ka: Index, mask: str | None, sums: Sequence[str]) -> list[str]:
             out = list(sums)
             found = [
                 w.weights(w.weight_at(p, k), mask, t) for p, t in zip(starts_b, tables, strict=True)
             ]
             for h in range(w.halves):
                 for r in range(rows):
-                    x = w.read(w.element(starts_a[h][r], k), mask)
+                    x = w.read(w.element(starts_a[h][r], ka), mask)
                     for j in range(columns):
                         n = r * columns + j
                         out[n] = w.product(x, found[j][h], out[n])
             return out
 
-        first = terms(0, mask, now)
-        carried = [(w.vector, x) for x in first]
-        return w.loop_if(more, rest, half, w.lanes, lambda k, *sums: terms(k, None, sums), carried)
+        def turn(k: Index, ka: str, *sums: str) -> list[str]:
+            return [w.plus(ka, "%step"), *terms(k, ka, None, sums)]
+
+        carried = [("i64", "%first"), *((w.vector, x) for x in terms(0, 0, mask, now))]
+        return w.loop_if(more, rest, half, w.lanes, turn, carried)[1:]
 
     zeros = [(w.vector, "zeroinitializer")] * (rows * columns)
     sums = w.loop(0, "%groups", 1, group, zeros) if w.scaled else group(0, *(z for _, z in zeros))
@@ -196,6 +199,43 @@ def _tile(w: _Weights, columns: int) -> Vectors:
         r, j = divmod(n, columns)
         to = w.element("%c", w.times(places_r[r], "%cr"), places_j[j])
         w.b.do(f"store {w.kind} {total}, ptr {to}, align {w.bytes}")
+    return w
+
+
+def _begun(w: Vectors, count: Index) -> tuple[Index, str, str, str]:
+    """Return so many terms, how many of these come first, their mask, and whether more do.
+
+    What is no whole vector comes first, so that something always does.
+    """
+    rest = w.plus(w.b.op(f"urem i64 {w.minus(count, 1)}, {w.lanes}"), 1)
+    return count, rest, w.mask(rest), w.b.op(f"icmp slt i64 {rest}, {count}")
+
+
+_DEAL = ("from", "to"), ("k", "halves", "ar", "high")
+
+
+def _dealt(w: Vectors) -> Vectors:
+    """Write a tile's rows of a side by side, vector by vector: runs of ``k`` terms, of which the
+    first vector is filled with zeros; rows beyond the last one are that once more."""
+    up = w.minus("%high", 1)
+    below = [w.element("%from", w.times(w.least(r, up), "%ar")) for r in range(w.rows)]
+    count, rest, mask, more = _begun(w, "%k")
+    step = w.rows * w.lanes
+
+    def copied(at: Index, to: str, mask: str | None) -> str:
+        for r, start in enumerate(below):
+            w.write(w.read(w.element(start, at), mask), w.element(to, r * w.lanes))
+        return w.element(to, step)
+
+    def half(h: Index, to: str) -> list[str]:
+        start = w.times(h, count)
+
+        def turn(k: Index, to: str) -> list[str]:
+            return [copied(w.plus(start, k), to, None)]
+
+        return w.loop_if(more, rest, count, w.lanes, turn, [("ptr", copied(start, to, mask))])
+
+    w.loop(0, "%halves", 1, half, [("ptr", "%to")])
     return w
 
 
@@ -257,11 +297,24 @@ class _Parts(Tabled):
     def __init__(self, kind: str, rows: int, symbol: str, writer: type[_Weights]) -> None:
         super().__init__(kind, ALONG_FIELDS, rows)
         self.symbol, self.scaled, self.integers = symbol, writer.scaled, writer.integers
-        self.columns = most_columns(rows)
+        self.columns, self.halves = most_columns(rows), writer.halves
         go = self.b.op("icmp slt i64 %lo, %hi")
-        self.when(go, lambda: self.loop("%lo", "%hi", 1, self.part))
+        self.packs = self.b.op(f"icmp ne i64 {self.f['room']}, 0")
+        some = self.b.op(f"and i1 {go}, {self.packs}")
+        none = self.b.op(f"and i1 {go}, {self.b.op(f'xor i1 {self.packs}, true')}")
 
-    def part(self, p: Index) -> None:
+        def with_slot() -> None:
+            base = self.pointer("%scratch", "i8", self.f["slots"])
+            self.held(base, self.f["slot"], self.f["room"], self.run)
+
+        self.when(none, lambda: self.run("null"))
+        self.when(some, with_slot)
+
+    def run(self, slot: str) -> None:
+        """Write the loop over the parts."""
+        self.loop("%lo", "%hi", 1, lambda p: self.part(p, slot))
+
+    def part(self, p: Index, slot: str) -> None:
         """Write one block of one product."""
         f, b = self.f, self.b
         blocks = self.times(f["down"], f["across"])
@@ -283,22 +336,39 @@ class _Parts(Tabled):
         start = self.pointer(start, kind, along)
         c = self.element("%c", c0, self.times(row, f["cr"]), column)
 
-        def tile(i: Index, j: Index) -> None:
+        half = b.op(f"lshr i64 {f['k']}, {self.halves - 1}")
+        rest = self.plus(b.op(f"urem i64 {self.minus(half, 1)}, {self.lanes}"), 1)
+        step = self.rows * self.lanes
+        runs = self.times(b.op(f"udiv i64 {self.plus(half, self.lanes - 1)}, {self.lanes}"), step)
+        ways = [
+            self.chosen(self.packs, x, y)
+            for x, y in ((self.lanes, f["ar"]), (step, rest), (step, self.lanes), (runs, half))
+        ]
+
+        def tile(source: str, i: Index, j: Index) -> None:
             pointers = [
-                self.element(a, self.times(i, f["ar"])),
+                source,
                 self.pointer(start, kind, self.times(j, f["bn"])),
                 self.element(c, self.times(i, f["cr"]), j),
                 self.element(scales, self.times(j, f["groups"])) if self.scaled else scales,
             ]
-            numbers = [f["k"], f["groups"], f["ar"], f["bn"], f["cr"]]
-            numbers += [str(self.minus(high, i)), str(self.minus(wide, j))]
-            given = [*(f"ptr {x}" for x in pointers), *(f"i64 {x}" for x in numbers)]
-            b.do(f"call void @{self.symbol}_tile({', '.join(given)})")
+            numbers = [f["k"], f["groups"], ways[0], f["bn"], f["cr"]]
+            numbers += [self.minus(high, i), self.minus(wide, j), *ways[1:]]
+            self.call("tile", pointers, numbers)
 
         def tiles(i: Index) -> None:
-            self.loop(0, wide, self.columns, lambda j: tile(i, j))
+            there = self.element(a, self.times(i, f["ar"]))
+            halves = self.times(f["groups"], self.halves)
+            numbers = [half, halves, f["ar"], self.minus(high, i)]
+            self.when(self.packs, lambda: self.call("deal", [there, slot], numbers))
+            source = b.select(self.packs, slot, there, "ptr")
+            self.loop(0, wide, self.columns, lambda j: tile(source, i, j))
 
         self.loop(0, high, self.rows, tiles)
+
+    def call(self, name: str, pointers: Sequence[str], numbers: Sequence[Index]) -> None:
+        given = [*(f"ptr {x}" for x in pointers), *(f"i64 {x}" for x in numbers)]
+        self.b.do(f"call void @{self.symbol}_{name}({', '.join(given)})")
 
 
 def along_symbol(what: str, rows: int) -> str:
@@ -316,6 +386,7 @@ def along_text(what: str, rows: int) -> str:
     writer = _KINDS.get(what, _Weights)
     made: list[tuple[str, Vectors, Sequence[str], Sequence[str], bool]] = [
         ("_tile", _tile(writer(kind, rows), most_columns(rows)), *_TILE, False),
+        ("_deal", _dealt(Vectors(kind, rows)), *_DEAL, False),
         ("", _Parts(kind, rows, symbol, writer), *_MAIN, True),
     ]
     texts, declared = [], {}

@@ -38,7 +38,11 @@ _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
 _COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
 _ADDED = 1024  # rows of a block, whose totals are added up one by one
+_SEVERAL, _NARROW = 48, 4  # rows, or columns, up to which copies of b do not pay
 _LONG = 4  # vectors of a sum from which it is made along these
+_COPIED = 64  # columns that a block has at least, where many rows meet it
+_MANY_TILES = 3  # of a block beside each other, from which rows of a are copied
+_COPIES = 1 << 16  # bytes of a copy, at most
 _BESIDE = 1 << 19  # bytes of a block's columns
 _RUN = 48  # vectors multiplied while a kernel begins another row of a block
 
@@ -236,7 +240,8 @@ def _along(step: Dot) -> str | None:
     if not one or (ak, bk) != (1, 1) or 1 in (ar, bn) or step.n == 1:
         return None
     long = step.k > 4 * max(step.m, step.n)  # sums that are cut into pieces
-    return b if step.k >= _LONG * _lanes(step) and not long else None
+    few = step.m <= min(_SEVERAL, step.k // _lanes(step)) or step.n <= _NARROW
+    return b if few and step.k >= _LONG * _lanes(step) and not long else None
 
 
 def along_table(step: Dot, rows: int) -> dict[str, int]:
@@ -248,7 +253,7 @@ def along_table(step: Dot, rows: int) -> dict[str, int]:
     # What many rows meet stays in the second cache meanwhile.
     room = max(1, _BESIDE // (step.k * step.b.aval.dtype.itemsize)) if step.m > rows else step.n
     if step.after is None or not step.after.whole:
-        wide = min(room, -(-step.n // wanted))
+        wide = min(room, max(-(-step.n // wanted), _COPIED if step.m > rows else 1))
         wide = min(step.n, max(1, wide // most) * most)
         wanted = -(-wanted // -(-step.n // wide))
     high = -(-step.m // wanted)
@@ -258,11 +263,19 @@ def along_table(step: Dot, rows: int) -> dict[str, int]:
     if step.after is not None:
         c = Affine(0, row_major((*step.batches, *step.rows, wide)))
     groups = 1 if step.scale is None else step.scale.aval.shape[1]
+    terms = 2 if step.b.aval.dtype == np.uint8 else 1  # in one place of b
+    runs = groups * terms * -(-step.k // groups // terms // _lanes(step))
+    slot = -(-rows * runs * _lanes(step) * size // 64) * 64
+    parts = step.batch * -(-step.n // wide) * -(-step.m // high)
+    # Rows as far apart as the first cache's sets go around drive each other out of it.
+    apart = a.strides[-2] * size % _FAR == 0 and slot <= _COPIES
+    worth = apart and rows > 1 and wide >= _MANY_TILES * most
+    room = min(64, os.cpu_count() or 1, parts) if worth else 0
     table = {
         "across": -(-step.n // wide), "down": -(-step.m // high), "m": step.m, "n": step.n,
         "rows": high, "columns": wide, "k": step.k // groups, "groups": groups,
         "a": a.offset, "b": b.offset, "c": c.offset, "ar": a.strides[-2], "bn": b.strides[-1],
-        "cr": c.strides[-2], "axes": lead,
+        "cr": c.strides[-2], "axes": lead, "slots": HEADER, "slot": slot, "room": room,
     }  # fmt: skip
     assert tuple(table) == ALONG_FIELDS
     return table | _batch_axes(step.batches, (a, b, c))
@@ -329,8 +342,9 @@ def dot_code(step: Dot, behind: Behind | None = None) -> list[tuple[str, Code, d
     if _along(step) is not None:
         fields = along_table(step, rows)
         table = tuple(fields.values())
-        parts, scratch = step.batch * fields["down"] * fields["across"], 0
-        several = slots = False
+        parts = step.batch * fields["down"] * fields["across"]
+        scratch = HEADER + fields["room"] * fields["slot"] if fields["room"] else 0
+        several, slots = False, bool(fields["room"])
     elif scope is None:
         fields = gemm_table(step, rows)
         table = tuple(fields.values())
