@@ -198,11 +198,12 @@ def narrow(eqn: Eqn, place: Callable[[Var], tuple[Var, Strides]], out: Var) -> D
         place: says where an operand lies, if it is not made in memory of its own.
     """
     (m, k), (n, _) = (v.aval.shape for v in eqn.invars[:2])
-    found = [place(v) for v in eqn.invars]
-    found = [
-        there if there[1][1][1] == 1 and (j < 2 or there[1] == in_order(v)[1]) else in_order(v)
-        for j, (v, there) in enumerate(zip(eqn.invars, found, strict=True))
-    ]
+    found = []
+    for j, v in enumerate(eqn.invars):
+        assert isinstance(v, Var)
+        there = place(v)
+        fits = there[1][1][1] == 1 and (j < 2 or there[1] == in_order(v)[1])
+        found.append(there if fits else in_order(v))
     (x, (x0, (ar, _))), (values, (b0, (bn, _))), *scale = found
     places = Affine(x0, (ar, 1)), Affine(b0, (1, bn)), Affine(0, (n, 1))
     step = Dot(x, values, out, (), (m,), (k,), n, places)

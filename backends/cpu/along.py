@@ -45,8 +45,8 @@ ALONG_FIELDS = (
 across, down: blocks of columns, and of rows. m, n: rows and columns; rows, columns: of a block. k:
 terms of a group; groups: of a sum, each with a scale for every column. a, b, c: where the arrays
 begin. ar, bn, cr: how far apart rows of a, rows of b (in bytes where it is integers) and rows of c
-are. axes: number of batch axes. slots, slot, room: where in the scratch copies of a tile's rows of a
-go, bytes of one, and how many there are: none if a is read where it lies.
+are. axes: number of batch axes. slots, slot, room: where in the scratch copies of a tile's rows go,
+bytes of one, and how many there are: none if a is read where it lies.
 """
 
 
@@ -153,9 +153,9 @@ _TILE = ("a", "b", "c", "scales"), (
 def _tile(w: _Weights, columns: int) -> Vectors:
     """Write ``c[r, j] = sum over k of a[r, k] * b[j, k]`` for a tile of rows and columns.
 
-    Rows from ``high`` on and columns from ``wide`` on are the last ones once more. ``way``: from one
-    half of a group to the next one in a; ``first``, ``step``: from the first vector of a half to the
-    second one, and on.
+    Rows from ``high`` on and columns from ``wide`` on are the last ones once more. ``way``: from
+    one half of a group to the next one in a; ``first``, ``step``: from the first vector of a half
+    to the second one, and on.
     """
     rows = w.rows
     up, right = w.minus("%high", 1), w.minus("%wide", 1)

@@ -239,7 +239,9 @@ def _along(step: Dot) -> str | None:
     one = len(step.rows) == len(step.sums) == 1
     if not one or (ak, bk) != (1, 1) or 1 in (ar, bn) or step.n == 1:
         return None
-    long = step.k > 4 * max(step.m, step.n)  # sums that are cut into pieces
+    rows = _tile_rows(step.m)
+    tiles = step.batch * -(-step.m // rows) * -(-step.n // most_columns(rows))
+    long = tiles < min(_MOST, step.products // _PART)  # sums that are better cut into pieces
     few = step.m <= min(_SEVERAL, step.k // _lanes(step)) or step.n <= _NARROW
     return b if few and step.k >= _LONG * _lanes(step) and not long else None
 
