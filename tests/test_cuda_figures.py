@@ -56,6 +56,12 @@ def accesses(name):
     return found
 
 
+def instructions(ptx):
+    """Return how many instructions PTX has."""
+    lines = [line.strip() for line in ptx[ptx.index(".entry") :].splitlines()]
+    return sum(line.endswith(";") and not line.startswith(".") for line in lines)
+
+
 @needs_nvrtc
 @pytest.mark.parametrize("name", ["scaled", "elementwise", "softmax", "layer norm"])
 def test_memory_is_read_and_written_once_and_16_bytes_at_a_time(name):
