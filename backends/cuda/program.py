@@ -296,10 +296,11 @@ class _Writer:
 
     def attention(self, frame: _Frame, step: Attention) -> None:
         eqn = step.eqn
-        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
-        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        given = [(self.at(frame, v), v) for v in (*step.ins, *step.outs)]
+        avals = tuple(v.aval for v in (*eqn.invars, *eqn.outvars, *step.ins, *step.outs))
+        key = eqn.prim, avals, step.places, tuple(sorted(eqn.params.items()))
         printed = print_fragments if in_fragments(eqn) else print_attention
-        self.run(key, functools.partial(printed, eqn), given, as_attending(eqn))
+        self.run(key, functools.partial(printed, step), given, as_attending(step))
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any

@@ -23,7 +23,7 @@ from .code import CudaCode, KernelLaunch
 from .halves import print_halves
 from .memory import memory_type
 from .schedules import BYTES, THREADS
-from .tiling import Element, Tiled, also, cut
+from .tiling import Element, Tiled, also, cut, position
 
 __all__ = ["print_convs", "print_dot"]
 
@@ -32,27 +32,6 @@ _DEEP = 16  # terms of the sums that are in shared memory at a time
 _MOST_BATCHES = (1 << 16) - 1
 
 _SIGNED = {"int8": "(signed char)"}  # what makes a number of what memory holds
-
-
-def position(linear: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
-    """Return the expression of an offset for a position in row-major order of some axes."""
-    axes: list[tuple[int, int]] = []  # (size, stride), neighbours that are one axis merged
-    for n, s in zip(sizes, strides, strict=True):
-        if n == 1:
-            continue
-        if axes and axes[-1][1] == n * s:
-            axes[-1] = axes[-1][0] * int(n), int(s)
-        else:
-            axes.append((int(n), int(s)))
-    terms, left = [], math.prod(n for n, _ in axes)
-    for number, (n, s) in enumerate(axes):
-        left //= n
-        at = linear if left == 1 else f"{linear} / {left}"
-        if number:
-            at = f"({at}) % {n}" if left > 1 else f"{at} % {n}"
-        if s:
-            terms.append(at if s == 1 and len(axes) == 1 else f"({at}) * {s}")
-    return " + ".join(terms) or "0"
 
 
 def _reach(sizes: Sequence[int], strides: Sequence[int], offset: int) -> int:

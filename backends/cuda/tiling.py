@@ -6,12 +6,13 @@ sums run over features and taps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Element", "Tiled", "also", "cut"]
+__all__ = ["Element", "Tiled", "also", "cut", "position"]
 
 _FULL = 264  # blocks that keep a GPU busy
 _PIECE = 256  # least terms of a piece of the sums
@@ -73,3 +74,24 @@ def cut(p: Tiled, tiles: int, deep: int, tall: int, broad: int) -> tuple[int, in
 def also(condition: str) -> str:
     """Return one more condition of several."""
     return f" && {condition}" if condition else ""
+
+
+def position(linear: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
+    """Return the expression of an offset for a position in row-major order of some axes."""
+    axes: list[tuple[int, int]] = []  # (size, stride), neighbours that are one axis merged
+    for n, s in zip(sizes, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * s:
+            axes[-1] = axes[-1][0] * int(n), int(s)
+        else:
+            axes.append((int(n), int(s)))
+    terms, left = [], math.prod(n for n, _ in axes)
+    for number, (n, s) in enumerate(axes):
+        left //= n
+        at = linear if left == 1 else f"{linear} / {left}"
+        if number:
+            at = f"({at}) % {n}" if left > 1 else f"{at} % {n}"
+        if s:
+            terms.append(at if s == 1 and len(axes) == 1 else f"({at}) * {s}")
+    return " + ".join(terms) or "0"
