@@ -28,7 +28,7 @@ from ..plan import Attention
 from ..scalars.elements import TYPES
 from ..scalars.scalar import scalar
 from .attending import as_attending
-from .code import CudaCode, KernelLaunch
+from .code import INT_MAX, CudaCode, KernelLaunch
 from .memory import from_memory, memory_type
 from .mma import HEAD, function, narrowing, widening
 from .schedules import BYTES, THREADS
@@ -50,7 +50,6 @@ MOST_FEATURES = 256
 _HALF = MOST_FEATURES // 2
 _SIDE = 16  # threads along each side of a block
 _WARPS = THREADS // 32
-_INT_MAX = 2**31 - (1 << 26)
 _NAMES = ("attention", "attention_grad")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -137,7 +136,7 @@ class Writer:
         self.size = BYTES[self.real]
         self.second = -(-self.pieces * self.size // 16) * 16
         self.shared = self.second + self.broad * (self.tall + 1) * self.size
-        self.index = "s64" if sizes.reach > _INT_MAX else "int"
+        self.index = "s64" if sizes.reach > INT_MAX else "int"
         self.function = "fmaf" if self.real == "float" else "fma"
         self.kinds = ["const " + self.kind] * buffers
         self.declared: dict[str, str] = {}
@@ -377,22 +376,10 @@ class Writer:
 
 
 # ---------------------------------------------------------------------- forward
-def _forward(w: Writer) -> None:
+def _weighted(w: Writer, wide: int) -> str:
+    """Write how products of a tile become weights, relative to the greatest product so far."""
     z, real = w.z, w.real
-    out = 3 + len(z.extras)
-    tiles = -(-z.queries // w.tall)
-    text = w.begin() + w.head(f"blockIdx.x / {tiles}")
-    wide = -(-z.values // _SIDE)
-    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
-{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
-{w.span(w.tall, "t0", z.keys, w.p["left"], w.p["right"], w.broad)}
-  {real} top[{w.rows}], total[{w.rows}];
-  #pragma unroll
-  for (int i = 0; i < {w.rows}; i++) top[i] = {literal(-math.inf, real)}, total[i] = 0;
-{w.accumulators("o", wide)}
-  for (int s0 = low; s0 < high; s0 += {w.broad}) {{
-{w.products("x", (0, "t0", str(z.queries), "q"), (1, "s0", str(z.keys), "k"), z.features)}
-    #pragma unroll
+    return f"""    #pragma unroll
     for (int i = 0; i < {w.rows}; i++) {{
       const int t = t0 + ty + {_SIDE} * i;
       {real} most = top[i];
@@ -421,7 +408,25 @@ def _forward(w: Writer) -> None:
       top[i] = most;
       #pragma unroll
       for (int j = 0; j < {wide}; j++) o[i][j] = o[i][j] * shrunk;
-    }}
+    }}"""
+
+
+def _forward(w: Writer) -> None:
+    z, real = w.z, w.real
+    out = 3 + len(z.extras)
+    tiles = -(-z.queries // w.tall)
+    text = w.begin() + w.head(f"blockIdx.x / {tiles}")
+    wide = -(-z.values // _SIDE)
+    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
+{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
+{w.span(w.tall, "t0", z.keys, w.p["left"], w.p["right"], w.broad)}
+  {real} top[{w.rows}], total[{w.rows}];
+  #pragma unroll
+  for (int i = 0; i < {w.rows}; i++) top[i] = {literal(-math.inf, real)}, total[i] = 0;
+{w.accumulators("o", wide)}
+  for (int s0 = low; s0 < high; s0 += {w.broad}) {{
+{w.products("x", (0, "t0", str(z.queries), "q"), (1, "s0", str(z.keys), "k"), z.features)}
+{_weighted(w, wide)}
 {w.keep("x[i][j]")}
 {w.mixed("o", 2, "s0", str(z.keys), z.values, "v")}
   }}

@@ -191,26 +191,10 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
         self.words = 0
 
 
-def _forward(w: _Fragments) -> None:
-    z, out = w.z, 3 + len(w.z.extras)
-    tiles, columns = -(-z.queries // _ROWS), _FORWARD // 8
-    text = w.room("sk", _FORWARD, _up(z.features, 16) // 2)
-    text += w.room("sv", _up(z.values, 8), _FORWARD // 2)
-    wide = _up(z.values, 8) // 8
-    text += w.lanes() + w.head(f"blockIdx.x / {tiles}")
-    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {_ROWS};
-  const int row = t0 + 16 * warp + own;
-{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
-{w.span(_ROWS, "t0", z.keys, w.p["left"], w.p["right"], _FORWARD)}
-  float top[2] = {{{_NEVER}, {_NEVER}}}, total[2] = {{0, 0}};
-{w.sums("o", wide)}
-  for (int s0 = low; s0 < high; s0 += {_FORWARD}) {{
-    __syncthreads();
-{w.as_rows("sk", _FORWARD, 1, "s0", z.keys, z.features, "k")}
-{w.turned("sv", _FORWARD, 2, "s0", z.keys, z.values, "v")}
-    __syncthreads();
-{w.pairs("x", columns, 0, "row", z.queries, z.features, "q", "sk")}
-    #pragma unroll
+def _weighted(w: _Fragments, columns: int, wide: int) -> str:
+    """Write how products of a tile become weights, relative to the greatest product so far."""
+    z = w.z
+    return f"""    #pragma unroll
     for (int i = 0; i < 2; i++) {{
       const int t = row + 8 * i;
       float most = top[i];
@@ -246,7 +230,29 @@ def _forward(w: _Fragments) -> None:
         o[j][2 * i] = o[j][2 * i] * shrunk;
         o[j][2 * i + 1] = o[j][2 * i + 1] * shrunk;
       }}
-    }}
+    }}"""
+
+
+def _forward(w: _Fragments) -> None:
+    z, out = w.z, 3 + len(w.z.extras)
+    tiles, columns = -(-z.queries // _ROWS), _FORWARD // 8
+    text = w.room("sk", _FORWARD, _up(z.features, 16) // 2)
+    text += w.room("sv", _up(z.values, 8), _FORWARD // 2)
+    wide = _up(z.values, 8) // 8
+    text += w.lanes() + w.head(f"blockIdx.x / {tiles}")
+    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {_ROWS};
+  const int row = t0 + 16 * warp + own;
+{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
+{w.span(_ROWS, "t0", z.keys, w.p["left"], w.p["right"], _FORWARD)}
+  float top[2] = {{{_NEVER}, {_NEVER}}}, total[2] = {{0, 0}};
+{w.sums("o", wide)}
+  for (int s0 = low; s0 < high; s0 += {_FORWARD}) {{
+    __syncthreads();
+{w.as_rows("sk", _FORWARD, 1, "s0", z.keys, z.features, "k")}
+{w.turned("sv", _FORWARD, 2, "s0", z.keys, z.values, "v")}
+    __syncthreads();
+{w.pairs("x", columns, 0, "row", z.queries, z.features, "q", "sk")}
+{_weighted(w, columns, wide)}
 {w.mix("o", "x", _FORWARD, z.values, "sv")}
   }}
   #pragma unroll
