@@ -17,7 +17,7 @@ from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, pr
 from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Var, eval_jaxpr, stage
-from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
+from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, on_gpu, own_rules
 from funtorch.processes import world
 from funtorch.spread import MESH
 from funtorch.treecode import builder
@@ -451,8 +451,7 @@ def _prepared_there(x: DeviceArray) -> DeviceArray:
     """Return an array on a GPU as compiled programs read it."""
     if not x._kind:
         if not x._buffer.flags.c_contiguous:
-            device, xp = device_of(x), cupy()
-            with xp.cuda.Device(device.id):
+            with on_gpu(device_of(x), "jit") as xp:
                 x = DeviceArray(xp.ascontiguousarray(x._buffer), x._weak)
         x._kind = kind_of(x.shape, x.dtype, x._weak, device_of(x))
     return x

@@ -291,7 +291,8 @@ def unsupported(name: str, args: Any) -> str:
 def _dlpack(self: Any, **options: Any) -> Any:
     """Return a DLPack capsule that shares the memory."""
     if type(self) is DeviceArray:
-        return self._buffer.__dlpack__(**options)
+        with self._buffer.device:  # whose stream the consumer's one waits for
+            return self._buffer.__dlpack__(**options)
     value = concrete_or_error(self, "a DLPack capsule")
     if options.get("max_version") is None:
         # Old consumers cannot be told that the memory is read-only, and NumPy refuses to lend it.
