@@ -84,6 +84,7 @@ FLOORS = {
     "funtorch.lax": 5,
     "funtorch.ad_checkpoint": 5,
     "funtorch.amp": 5,
+    "funtorch.api_util": 5,
     "funtorch.quant": 5,
     "funtorch.custom_batching": 5,
     "funtorch.custom_derivatives": 5,
