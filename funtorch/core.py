@@ -56,15 +56,20 @@ __all__ = [
 
 
 # -------------------------------------------------------------------------------------------- avals
+_DTYPES = {dtypes.KeyType, *map(type, dtypes.ALL), type(np.dtype(dtypes.float0))}
+
+
 class ShapedArray:
     """What is known of an array before it has a value: shape, dtype, and whether the dtype is
     weak."""
 
     __slots__ = ("dtype", "shape", "weak_type")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False, *, sharding: Any = None
+    ) -> None:
         self.shape = shape
-        self.dtype = dtype
+        self.dtype = dtype if type(dtype) in _DTYPES else dtypes.canonicalize_dtype(dtype, True)
         self.weak_type = weak_type
 
     @property
@@ -584,6 +589,7 @@ class Primitive:
         "keeps_weak", "large", "linearize", "multiple_results", "name", "nests", "none",
         "recall", "spreads", "transpose", "type", "weak_args",
     )  # fmt: skip
+    call_primitive = map_primitive = False  # JAX's interpreters of programs ask
 
     def __init__(
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False

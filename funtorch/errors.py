@@ -255,7 +255,7 @@ _inside = _InsideTable()
 
 
 def exclude_frames(path: str) -> None:
-    """Count a source file, or a folder, as part of the package where a user's line is looked for."""
+    """Pass over a source file, or a folder, where a user's line is looked for."""
     _inside.prefixes = (*_inside.prefixes, path)
     _inside.clear()
 

@@ -104,6 +104,7 @@ FLOORS = {
     "funtorch.stages": 5,
     "funtorch.test_util": 5,
     "funtorch.testing": 5,
+    "funtorch.version": 5,
     "funtorch.__init__": 5,
     "funtorch.__main__": 6,
     "funtorch.launch": 6,

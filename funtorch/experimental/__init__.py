@@ -3,6 +3,7 @@
 from funtorch import tracebacks as _tracebacks
 from funtorch.experimental import (
     checkify,
+    hijax,
     jet,
     layout,
     mesh_utils,
@@ -15,6 +16,7 @@ from funtorch.transforms.callbacks import io_callback
 
 __all__ = [
     "checkify",
+    "hijax",
     "io_callback",
     "jet",
     "layout",

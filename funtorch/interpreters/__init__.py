@@ -1,5 +1,5 @@
-"""Rules of primitives under the names of jax.interpreters: `ad`, `batching`, `mlir`, `partial_eval`,
-`xla`.
+"""What interprets programs under the names of jax.interpreters: `ad`, `batching`, `mlir`,
+`partial_eval`, `xla`.
 
 They are for those of `funtorch.extend.core`.
 """

@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funtorch.arraytree import leaves
 from funtorch.core import ShapedArray, current
+from funtorch.dtypes import KeyType, uint32
 from funtorch.errors import user_frame
 from funtorch.extend.linear_util import WrappedFun
 from funtorch.jaxpr import Eqn, Jaxpr, Stage, StageTracer, Var, stage
 from funtorch.numpy.promotion import asarray
+from funtorch.random import KeyArray
 
 __all__ = [
     "DynamicJaxprTracer",
@@ -54,6 +57,13 @@ class PartialVal(tuple):
         return asarray(self[1]).aval if self[0] is None else self[0]
 
 
+def _input(recorder: Stage, aval: ShapedArray, source: Any) -> Any:
+    if not isinstance(aval.dtype, KeyType):
+        return recorder.new_input(aval, source)
+    words = ShapedArray((*aval.shape, 2), uint32)  # programs know keys as these
+    return KeyArray(recorder.new_input(words, source))
+
+
 def trace_to_jaxpr_nounits(
     fun: WrappedFun, pvals: Sequence[PartialVal], instantiate: bool | Sequence[bool] = False
 ) -> tuple[Jaxpr, list[PartialVal], list[Any]]:
@@ -81,18 +91,18 @@ def trace_to_jaxpr_nounits(
     source = user_frame()
     with recorder:
         args = [
-            asarray(const) if aval is None else recorder.new_input(aval, source)
+            asarray(const) if aval is None else _input(recorder, aval, source)
             for aval, const in pvals
         ]
         outs = [asarray(x) for x in fun.call_wrapped(*args)]
         wanted = [instantiate] * len(outs) if isinstance(instantiate, bool) else list(instantiate)
         unknown = [
-            w or (type(x) is StageTracer and x.owner is recorder)
+            w or any(type(part) is StageTracer and part.owner is recorder for part in leaves(x))
             for x, w in zip(outs, wanted, strict=True)
         ]
-        program = recorder.finish([x for x, u in zip(outs, unknown, strict=True) if u])
+        program = recorder.finish(leaves([x for x, u in zip(outs, unknown, strict=True) if u]))
     results = [
-        PartialVal.unknown(x.aval) if u else PartialVal.known(x)
+        PartialVal.unknown(ShapedArray(x.shape, x.dtype, x.weak_type)) if u else PartialVal.known(x)
         for x, u in zip(outs, unknown, strict=True)
     ]
     return program.hoisted(), results, program.consts

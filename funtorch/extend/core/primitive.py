@@ -97,6 +97,7 @@ class CallPrimitive(Primitive):
     """A primitive that calls a function: ``bind(fun, *args, **params)`` runs it in place."""
 
     __slots__ = ()
+    call_primitive = True
 
     def __init__(self, name: str) -> None:
         taken = primitives.get(name)
