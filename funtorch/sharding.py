@@ -213,7 +213,7 @@ class Mesh:
     @property
     def empty(self) -> bool:
         """Whether there is none."""
-        return not self.devices.size
+        return not self.axis_names or not self.devices.size
 
     @property
     def abstract_mesh(self) -> Mesh:

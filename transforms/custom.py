@@ -30,7 +30,7 @@ from .reverse import linear_part, transpose_jaxpr
 from .rules import WithRules
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
 
-__all__ = ["custom_jvp", "custom_vjp"]
+__all__ = ["custom_jvp", "custom_jvp_call_p", "custom_vjp", "custom_vjp_call_p"]
 
 Flat = Callable[..., Any]
 

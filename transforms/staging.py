@@ -84,7 +84,8 @@ class ShapeDtypeStruct:
 def spec_of(x: Any) -> ShapedArray:
     """Return the aval of an array, a number, or anything with ``shape`` and ``dtype``."""
     if hasattr(x, "shape") and hasattr(x, "dtype"):
-        return ShapedArray(tuple(x.shape), np.dtype(x.dtype), getattr(x, "weak_type", False))
+        dtype = dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
+        return ShapedArray(tuple(x.shape), dtype, getattr(x, "weak_type", False))
     return aval_of(x)
 
 
