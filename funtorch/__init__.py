@@ -240,6 +240,7 @@ __all__ = [
 # Modules and names of modules that are imported when they are first asked for, since not every
 # program trains.
 _LATER = [
+    "ad",
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
     "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
 ]  # fmt: skip
@@ -251,6 +252,7 @@ _HOMES = {
     "make_array_from_single_device_arrays": "distributed",
 }
 __all__ += [
+    "ad",
     "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
     "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
     "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",

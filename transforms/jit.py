@@ -34,6 +34,16 @@ from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
 from .misses import Compile, Signature, Stats, why_it_missed
 from .programs import Program, Record, jit_p, prepared, segment
+from .references import (
+    Bridge,
+    Crossing,
+    Ref,
+    bridged,
+    holds_refs,
+    taken_out,
+    unique_refs,
+    with_local_refs,
+)
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
@@ -126,6 +136,10 @@ class Jitted:
         self._structures: dict[Any, _Fast] = {}
         self._calls = 0
         self._compiles: deque[Record] = deque(maxlen=_RECORDS)
+        # References of outer functions that it uses, and the function that takes what they hold.
+        self._refs: list[Ref] = []
+        self._pure: Jitted | None = None
+        self._bridge: Bridge | None = None
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -165,7 +179,10 @@ class Jitted:
                     pass  # another structure or type than in the last call: the long way
                 else:
                     return call(leaves)
-            return self._call(args, kwargs)
+            try:
+                return self._call(args, kwargs)
+            except Crossing as crossing:
+                return self._call_with_refs(args, kwargs, crossing)
         except Exception as error:
             hide_frames(error)
             raise
@@ -174,8 +191,11 @@ class Jitted:
         """Look the program up by structure, types and values; stage it if there is none."""
         if config.disable_jit or in_body():
             return self._fun(*args, **kwargs)
+        given = args, kwargs
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
+        if self._refs or holds_refs(leaves):
+            return self._call_with_refs(*given)
         eager = _state.trace is eval_trace or type(_state.trace) is Placed
         if eager:
             leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
@@ -204,6 +224,41 @@ class Jitted:
         if _state.trace is eval_trace:  # and no other device is the default
             self._remember(key, kinds, program)
         return result
+
+    def _call_with_refs(self, args: Any, kwargs: Any, crossing: Crossing | None = None) -> Any:
+        """Call a function that takes, or closes over, references: they are arguments and results of
+        the program."""
+        if self._pure is None:
+
+            @functools.wraps(self._fun)
+            def pure(*args: Any, _state: Any, _where: tuple[int, ...], **kwargs: Any) -> Any:
+                own = with_local_refs(self._fun, _where)
+                return self._bridge.run(_state, own, *args, **kwargs)  # type: ignore[union-attr]
+
+            self._pure = Jitted(
+                pure,
+                self._static_argnums,
+                self._static_argnames | {"_where"},
+                self._donate_argnums,
+                self._donate_argnames,
+                self._budget,
+                self._dynamic_axes,
+                self._device,
+            )
+        (args, kwargs), refs = taken_out((args, kwargs), self._fun)
+        more = {"_where": tuple(refs)}
+
+        def attempt(bridge: Bridge) -> Any:
+            unique_refs([*refs.values(), *bridge.refs], self._fun)
+            self._refs, self._bridge = bridge.refs, bridge
+            state = bridge.state()
+            after, (held, result) = self._pure(*args, **kwargs, **more, _state=state)  # type: ignore[misc]
+            bridge.write(after)
+            for ref, value in zip(refs.values(), held, strict=True):
+                ref.replace(value)
+            return result
+
+        return bridged(attempt, crossing, Bridge(self._refs, constants=False))
 
     def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
         """Call a function that decides in Python inside of another trace.
