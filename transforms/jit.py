@@ -34,16 +34,7 @@ from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
 from .misses import Compile, Signature, Stats, why_it_missed
 from .programs import Program, Record, jit_p, prepared, segment
-from .references import (
-    Bridge,
-    Crossing,
-    Ref,
-    bridged,
-    holds_refs,
-    taken_out,
-    unique_refs,
-    with_local_refs,
-)
+from .references import Crossing, Stateful, holds_refs
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
@@ -136,10 +127,7 @@ class Jitted:
         self._structures: dict[Any, _Fast] = {}
         self._calls = 0
         self._compiles: deque[Record] = deque(maxlen=_RECORDS)
-        # References of outer functions that it uses, and the function that takes what they hold.
-        self._refs: list[Ref] = []
-        self._pure: Jitted | None = None
-        self._bridge: Bridge | None = None
+        self._stateful: Stateful | None = None  # what calls it with references
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -194,7 +182,7 @@ class Jitted:
         given = args, kwargs
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
-        if self._refs or holds_refs(leaves):
+        if (self._stateful is not None and self._stateful.refs) or holds_refs(leaves):
             return self._call_with_refs(*given)
         eager = _state.trace is eval_trace or type(_state.trace) is Placed
         if eager:
@@ -226,39 +214,12 @@ class Jitted:
         return result
 
     def _call_with_refs(self, args: Any, kwargs: Any, crossing: Crossing | None = None) -> Any:
-        """Call a function that takes, or closes over, references: they are arguments and results of
-        the program."""
-        if self._pure is None:
-
-            @functools.wraps(self._fun)
-            def pure(*args: Any, _state: Any, _where: tuple[int, ...], **kwargs: Any) -> Any:
-                own = with_local_refs(self._fun, _where)
-                return self._bridge.run(_state, own, *args, **kwargs)  # type: ignore[union-attr]
-
-            self._pure = Jitted(
-                pure,
-                self._static_argnums,
-                self._static_argnames | {"_where"},
-                self._donate_argnums,
-                self._donate_argnames,
-                self._budget,
-                self._dynamic_axes,
-                self._device,
-            )
-        (args, kwargs), refs = taken_out((args, kwargs), self._fun)
-        more = {"_where": tuple(refs)}
-
-        def attempt(bridge: Bridge) -> Any:
-            unique_refs([*refs.values(), *bridge.refs], self._fun)
-            self._refs, self._bridge = bridge.refs, bridge
-            state = bridge.state()
-            after, (held, result) = self._pure(*args, **kwargs, **more, _state=state)  # type: ignore[misc]
-            bridge.write(after)
-            for ref, value in zip(refs.values(), held, strict=True):
-                ref.replace(value)
-            return result
-
-        return bridged(attempt, crossing, Bridge(self._refs, constants=False))
+        if self._stateful is None:
+            numbers = (self._static_argnums, self._static_argnames | {"_where"})
+            donated = (self._donate_argnums, self._donate_argnames)
+            others = (self._budget, self._dynamic_axes, self._device)
+            self._stateful = Stateful(self._fun, lambda f: Jitted(f, *numbers, *donated, *others))
+        return self._stateful.call(args, kwargs, crossing)
 
     def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
         """Call a function that decides in Python inside of another trace.

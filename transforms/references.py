@@ -29,6 +29,7 @@ __all__ = [
     "Bridge",
     "Crossing",
     "Ref",
+    "Stateful",
     "apart",
     "beside",
     "bridged",
@@ -426,3 +427,47 @@ def unique_refs(refs: Sequence[Ref], fun: Any) -> None:
             f"{function_name(fun)} is given the same Ref twice: what it writes by one name would "
             "change what another name holds. Pass it once"
         )
+
+
+# ---------------------------------------------------------------------------------------- programs
+class Stateful:
+    """Calls of a function whose programs are kept: what references hold is among their arguments
+    and results.
+
+    Args:
+        fun: the function.
+        keeping: makes a function that keeps its programs, by the types of its arguments and the
+            value of ``_where``.
+    """
+
+    def __init__(
+        self, fun: Callable[..., Any], keeping: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
+        self.fun = fun
+        self.refs: list[Ref] = []  # those of outer functions that are known to be used
+        bridges = self._bridges = [Bridge()]
+
+        @functools.wraps(fun)
+        def pure(*args: Any, _state: Any, _where: tuple[int, ...], **kwargs: Any) -> Any:
+            return bridges[-1].run(_state, with_local_refs(fun, _where), *args, **kwargs)
+
+        self.pure = keeping(pure)
+
+    def call(self, args: Any, kwargs: Any, crossing: Crossing | None) -> Any:
+        (args, kwargs), refs = taken_out((args, kwargs), self.fun)
+        more = {"_where": tuple(refs)}
+
+        def attempt(bridge: Bridge) -> Any:
+            unique_refs([*refs.values(), *bridge.refs], self.fun)
+            self.refs = bridge.refs
+            self._bridges.append(bridge)
+            try:
+                after, (held, out) = self.pure(*args, **kwargs, **more, _state=bridge.state())
+            finally:
+                self._bridges.pop()
+            bridge.write(after)
+            for ref, value in zip(refs.values(), held, strict=True):
+                ref.replace(value)
+            return out
+
+        return bridged(attempt, crossing, Bridge(self.refs, constants=False))
