@@ -98,6 +98,7 @@ FLOORS = {
     "funtorch.extend": 5,
     "funtorch.interpreters": 5,
     "funtorch.profiler": 5,
+    "funtorch.ad": 5,
     "funtorch.ref": 5,
     "funtorch.func": 5,
     "funtorch.parallel": 5,
