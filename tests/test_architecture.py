@@ -79,6 +79,7 @@ FLOORS = {
     "funtorch.transforms.residuals": 4,
     "funtorch.transforms.families": 4,
     "funtorch.transforms.large": 4,
+    "funtorch.transforms.repeated": 4,
     "funtorch.transforms.export": 4,
     "funtorch.transforms.__init__": 4,
     "funtorch.lax": 5,

@@ -23,6 +23,7 @@ __all__ = [
     "LARGE",
     "NUMBERS",
     "alike",
+    "bounded",
     "choice",
     "compiled_if_large",
     "direct",
@@ -46,6 +47,7 @@ functions, run as compiled programs: they take longer than a tenth of a millisec
 F = TypeVar("F", bound=Callable[..., Any])
 _Dtypes = frozenset[Any]
 _PLAIN = frozenset({int, bool, tuple, type(None)})
+_ABSORBED = frozenset({int, float, type(None)})
 _ndarray, _asarray = np.ndarray, np.asarray
 _Taken = tuple[Any, ...] | None
 
@@ -132,20 +134,40 @@ def choice(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
 def sequence(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
     """Take a sequence of arrays of one dtype, then axes and flags."""
     arrays = args[0]
-    if type(arrays) in (list, tuple) and arrays and _are_plain(map(type, args[1:])):
-        found, dtype = [], None
-        for x in arrays:
-            if type(x) is not ArrayImpl or x._weak:
+    if type(arrays) is not list and type(arrays) is not tuple:
+        return None
+    found: list[np.ndarray] = []
+    dtype = None
+    for x in arrays:
+        if type(x) is not ArrayImpl or x._weak:
+            return None
+        data = x._data
+        if dtype is not data.dtype:
+            if dtype is not None or data.dtype not in fits or type(data) is not _ndarray:
                 return None
-            data = x._data
-            if dtype is None:
-                dtype = data.dtype
-            if type(data) is not _ndarray or data.dtype is not dtype:
-                return None
-            found.append(data)
-        if dtype in fits:
-            return (found, *args[1:])
-    return None
+            dtype = data.dtype
+        found.append(data)
+    if len(args) == 1:
+        return (found,) if found else None
+    return (found, *args[1:]) if found and _are_plain(map(type, args[1:])) else None
+
+
+def bounded(args: tuple[Any, ...], fits: _Dtypes) -> _Taken:
+    """Take an array, then arrays of its dtype, numbers that it absorbs, and None."""
+    x = args[0]
+    if type(x) is not ArrayImpl or x._weak:
+        return None
+    found = [x._data]
+    dtype = found[0].dtype
+    absorbed = _PLAIN if dtype in INTEGERS else _ABSORBED
+    for y in args[1:]:
+        if type(y) is ArrayImpl and not y._weak and y._data.dtype is dtype:
+            found.append(y._data)
+        elif type(y) in absorbed and type(y) is not bool:
+            found.append(y)
+        else:
+            return None
+    return tuple(found) if dtype in fits and type(found[0]) is _ndarray else None
 
 
 def direct(
@@ -205,15 +227,12 @@ def _of_one(function: F, numpy_function: Callable[..., Any], fits: _Dtypes, larg
             if type(x) is concrete and state.trace is now and not x._weak:
                 data = x._data
                 given = args or options
-                if (
-                    type(data) is array
-                    and data.dtype in fits
-                    and (not given or plain(map(type, (*args, *options.values()))))
-                ):
-                    if large and data.size >= large:
-                        whole = evaluation.compiled(function, (x, *args), options)
-                        if whole is not NotImplemented:
-                            return whole
+                simple = not given or plain(map(type, (*args, *options.values())))
+                if large and simple and type(data) is array and data.size >= large:
+                    whole = evaluation.compiled(function, (x, *args), options)
+                    if whole is not NotImplemented:
+                        return whole
+                if simple and type(data) is array and data.dtype in fits:
                     try:
                         if given:
                             out = state.quiet(numpy_function, data, *args, **options)
@@ -265,19 +284,22 @@ def _of_several(
 
 
 def compiled_if_large(function: F) -> F:
-    """Let eager calls on large arrays run as one compiled program, not operation by operation.
+    """Let eager calls on large arrays run as one compiled program, not operation by operation, and
+    calls on small ones, once they have come often, as one function of NumPy arrays.
 
     What is neither an array nor a float among the arguments is a part of the program.
     """
     state, now, concrete, evaluation, least = _state, eval_trace, ArrayImpl, Eval, LARGE
     hide = hide_frames
 
-    def whole_if_large(*args: Any, **kwargs: Any) -> Any:
+    def as_one(*args: Any, **kwargs: Any) -> Any:
         try:
             if state.trace is now and args:
                 x = args[0]
-                if type(x) is concrete and x._data.size >= least:
-                    done = evaluation.compiled(function, args, kwargs)
+                if type(x) is concrete:
+                    large = x._data.size >= least
+                    run = evaluation.compiled if large else evaluation.repeated
+                    done = run(function, args, kwargs)
                     if done is not NotImplemented:
                         return done
             return function(*args, **kwargs)
@@ -285,4 +307,4 @@ def compiled_if_large(function: F) -> F:
             hide(error)
             raise
 
-    return self_bounded(like(function, whole_if_large))
+    return self_bounded(like(function, as_one))

@@ -302,6 +302,7 @@ def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
 
 
 any_ = builtins.any
+_TRUTHS = NUMBERS | {dtypes.bool_}
 sum = direct(_reduced(np.add), FLOATS, large=LARGE)(
     _accumulating("sum", elementwise.add, 0, "Sum elements")
 )
@@ -314,8 +315,12 @@ max = amax = direct(_chosen(np.maximum), NUMBERS, large=LARGE)(
 min = amin = direct(_chosen(np.minimum), NUMBERS, large=LARGE)(
     _choosing("min", minimum, "Return the smallest element")
 )
-any = _logical("any", "or", False, "Tell whether any element is nonzero")
-all = _logical("all", "and", True, "Tell whether all elements are nonzero")
+any = direct(_chosen(np.logical_or), _TRUTHS, large=LARGE)(
+    _logical("any", "or", False, "Tell whether any element is nonzero")
+)
+all = direct(_chosen(np.logical_and), _TRUTHS, large=LARGE)(
+    _logical("all", "and", True, "Tell whether all elements are nonzero")
+)
 argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
     _position("argmax", "Return the position of the first largest element")
 )
@@ -460,7 +465,26 @@ def average(
 _mean = mean
 
 
-@direct(np.ndarray.var, FLOATS, large=LARGE)
+def _straight_var(
+    x: np.ndarray,
+    axis: Any = None,
+    dtype: None = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+) -> Any:
+    total = _add_up(x, axis, None, None, True)
+    count = x.size // total.size
+    centered = np.subtract(x, np.divide(total, _SIZES[x.dtype](count)))
+    squares = _add_up(np.square(centered), axis, None, None, keepdims)
+    n = _SIZES[x.dtype](count - ddof)
+    return np.divide(squares, n if n > 0 else np.nan)
+
+
+_SIZES = {dtype: dtype.type for dtype in FLOATS}
+
+
+@direct(_straight_var, FLOATS, large=LARGE)
 def var(
     a: Any,
     axis: Any = None,
@@ -511,7 +535,7 @@ def var(
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
-@direct(np.ndarray.std, FLOATS, large=LARGE)
+@direct(lambda *args, **options: np.sqrt(_straight_var(*args, **options)), FLOATS, large=LARGE)
 def std(
     a: Any,
     axis: Any = None,
