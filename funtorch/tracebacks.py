@@ -155,7 +155,7 @@ def boundary(function: Callable[..., Any]) -> Callable[..., Any]:
     return self_bounded(like(function, bounded))
 
 
-def like(function: Callable[..., Any], made: FunctionType) -> Any:
+def like(function: Callable[..., Any], made: Any) -> Any:
     """Return a function that is made to stand for another one: with its name, text and module.
 
     It has the globals of the other one, since doctest goes by these, so its own body must find

@@ -33,6 +33,7 @@ FLOORS = {
     "funtorch.arraytree": 0,
     "funtorch.partial": 0,
     "funtorch.dtypes": 0,
+    "funtorch.lazy": 0,
     "funtorch.narrow": 0,
     "funtorch.errors": 0,
     "funtorch.config": 0,

@@ -8,7 +8,7 @@ written down, as for a program, and becomes a Python function of NumPy arrays
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ _ndarray = np.ndarray
 _known: dict[tuple[Any, ...], Any] = {}  # how often a kind of call came, or what computes it
 
 
-def _repeated(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _repeated(function: Callable[..., Any], args: Sequence[Any], options: dict[str, Any]) -> Any:
     """Return what a call gives; NotImplemented where it is to be done one by one."""
     key, buffers = [function, config.token], []
     add = key.append
@@ -74,7 +74,7 @@ def _met(
     key: tuple[Any, ...],
     count: int,
     function: Callable[..., Any],
-    values: tuple[Any, ...],
+    values: Sequence[Any],
     names: tuple[str, ...],
 ) -> Any:
     """Count a call; after enough of them return what computes it."""
@@ -90,7 +90,7 @@ def _met(
     return found
 
 
-def _written(function: Callable[..., Any], values: tuple[Any, ...], names: tuple[str, ...]) -> Any:
+def _written(function: Callable[..., Any], values: Sequence[Any], names: tuple[str, ...]) -> Any:
     """Return what computes calls like this one: a function of buffers, which of its results are
     weak, and their structure; only one of each for a single array."""
     arrays = [x for x in values if type(x) is ArrayImpl]

@@ -17,6 +17,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
 from funtorch.errors import MismatchError
+from funtorch.numpy import straight
 from funtorch.numpy.direct import FLOATS, LARGE, NUMBERS, bounded, choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, not_an_operand, strict_of, unary
 from funtorch.numpy.promotion import (
@@ -607,11 +608,6 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return out
 
 
-def _straight_clip(x: np.ndarray, low: Any, high: Any) -> Any:
-    out = x if low is None else np.maximum(x, low)
-    return out if high is None else np.minimum(out, high)
-
-
 def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     """Limit values to a range; None leaves a side open.
 
@@ -629,7 +625,7 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     return _clip(arr, min, max)
 
 
-@direct(_straight_clip, NUMBERS, bounded, large=LARGE)
+@direct(straight.clip, NUMBERS, bounded, large=LARGE)
 def _clip(arr: Any, min: Any, max: Any) -> Any:
     out = to_array(arr, "clip", "arr")
     bounds = [(to_array(min, "clip", "min"), maximum)] if min is not None else []

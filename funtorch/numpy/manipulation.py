@@ -14,6 +14,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
+from funtorch.numpy import straight
 from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
@@ -73,16 +74,7 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-def straight_reshape(
-    x: np.ndarray, shape: Any, order: str = "C", *, copy: bool | None = None
-) -> np.ndarray:
-    """Return what NumPy gives where it gives what `reshape` does, or raise a ValueError."""
-    if builtins.min(shape, default=0) < -1 if type(shape) is tuple else shape < -1:
-        raise ValueError("NumPy takes any negative size for -1")
-    return x.reshape(shape) if order == "C" else x.reshape(shape, order=order)  # type: ignore[call-overload]
-
-
-@direct(straight_reshape)
+@direct(straight.reshape)
 @moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
@@ -442,21 +434,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
-def _straight_stack(arrays: list[np.ndarray], axis: int = 0) -> np.ndarray:
-    """Return what `numpy.stack` gives, which spends five times as long on small arrays."""
-    shape = arrays[0].shape
-    for x in arrays:
-        if x.shape != shape:
-            raise ValueError("stack says what is wrong")
-    if axis == 0:
-        return np.concatenate([x[None] for x in arrays])
-    if not -len(shape) - 1 <= axis <= len(shape):
-        raise ValueError("stack says what is wrong")
-    index = (slice(None),) * (axis % (len(shape) + 1)) + (None,)
-    return np.concatenate([x[index] for x in arrays], axis)
-
-
-@direct(_straight_stack, take=sequence)
+@direct(straight.stack, take=sequence)
 @moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.

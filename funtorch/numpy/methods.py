@@ -27,6 +27,7 @@ from funtorch.numpy import (
     reductions,
     selection,
     sorting,
+    straight,
 )
 from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.promotion import SCALARS, describe, from_protocol
@@ -216,7 +217,7 @@ def _str(self: Any) -> str:
 # ------------------------------------------------------------------------------------------ methods
 def _straight_reshape(x: np.ndarray, *sizes: Any, order: str = "C") -> Any:
     shape = sizes[0] if len(sizes) == 1 else sizes
-    return manipulation.straight_reshape(x, shape, order)
+    return straight.reshape(x, shape, order)
 
 
 @direct(_straight_reshape)
