@@ -351,6 +351,12 @@ class Eval(Trace):
         """Call a function as a program; NotImplemented if that is not wanted: transforms.large."""
         return NotImplemented
 
+    @staticmethod
+    def repeated(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function of several operations as one of NumPy's; NotImplemented if that is not
+        known to be worth it yet: transforms.repeated."""
+        return NotImplemented
+
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     """Return the error for arguments that hold no buffer."""
