@@ -241,8 +241,8 @@ __all__ = [
 # program trains.
 _LATER = [
     "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
-    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages",
-    "test_util", "version",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
 ]  # fmt: skip
 _HOMES = {
     **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
@@ -253,8 +253,8 @@ _HOMES = {
 }
 __all__ += [
     "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
-    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages",
-    "test_util", "version",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
     "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
     "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
 ]  # fmt: skip

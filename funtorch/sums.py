@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -99,6 +98,8 @@ def shared_room(comm: Any) -> Room | None:
     own, size, path, memory = comm.Get_rank(), 2 * SLOT * comm.Get_size(), "", None
     try:
         if own == 0:
+            import tempfile
+
             file, path = tempfile.mkstemp(prefix="funtorch-", dir=_SHARED)
             with open(file, "r+b") as opened:
                 os.posix_fallocate(file, 0, size)  # else there might be too little, on first use
