@@ -13,12 +13,13 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray
+from funtorch.hardware import CPU
 from funtorch.io import files, programs, structure
 from funtorch.jaxpr import Eqn, Jaxpr, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import has_complex, of_reals, to_onnx, to_stablehlo, write_shared
+from ..backends import has_complex, kept_by, of_reals, to_onnx, to_stablehlo, write_shared
 from .all_sizes import for_all_sizes, lone_symbol, named_sizes, shown_type, symbols_in
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
@@ -402,7 +403,7 @@ class Exported:
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
         closed, names = self._closed(self._fixed("to_shared", sizes))
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+        return write_shared(simplify(closed, kept_by(CPU)), names, path, name, link == "bundle")
 
     def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
         """Return the program as the text of a StableHLO module, which JAX and XLA compile.
