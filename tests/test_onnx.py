@@ -133,7 +133,7 @@ def test_the_whole_op_table(engine):
             missing[str(error)] += 1
     print(f"{engine}: {compared} rows compared; no kernels: {dict(missing)}")
     assert compared > 700
-    assert sum(missing.values()) <= (60 if engine == "onnxruntime" else 0)
+    assert sum(missing.values()) <= (70 if engine == "onnxruntime" else 0)
 
 
 class NoKernel(Exception):

@@ -96,6 +96,10 @@ class Graph:
         self.narrow: dict[str, str] = {}  # what was expanded, by what it became
         self.opset = OPSET  # of the root: what its operators need
 
+    def takes(self, dtype: np.dtype) -> None:
+        """Raise if there are no numbers of a dtype."""
+        type_of(dtype)
+
     # ---------------------------------------------------------------- names
     def fresh(self) -> str:
         self.root.count += 1

@@ -395,9 +395,9 @@ PAIRED: dict[str, Callable[..., Any]] = {
 # ------------------------------------------------------------------------------ whole programs
 def has_complex(jaxpr: Jaxpr) -> bool:
     """Tell whether there is a complex number in a program or in those inside of it."""
-    own = [*jaxpr.invars, *jaxpr.constvars, *(v for e in jaxpr.eqns for v in e.outvars)]
-    own += [v for e in jaxpr.eqns for v in e.invars if isinstance(v, Lit)] + list(jaxpr.outvars)
-    if any(dtypes.is_complex(v.aval.dtype) for v in own):
+    own = [*jaxpr.invars, *jaxpr.constvars, *jaxpr.outvars]
+    atoms = [v for e in jaxpr.eqns for v in (*e.invars, *e.outvars)]
+    if any(dtypes.is_complex(v.aval.dtype) for v in (*own, *atoms)):
         return True
     return any(has_complex(sub) for e in jaxpr.eqns for sub in sub_jaxprs(e.params))
 
