@@ -40,7 +40,7 @@ ALONE = 16 << 20
 _WAYS: dict[str, tuple[tuple[float, str], ...]] = {
     "scatter": ((32 << 10, "library"), (math.inf, "exchange")),
     "all": ((ALONE, "library"), (math.inf, "exchange")),
-    "program": ((1 << 10, "library"), (math.inf, "memory")),
+    "program": ((1 << 10, "library"), (ALONE, "memory"), (math.inf, "exchange")),
 }
 
 
@@ -55,8 +55,8 @@ def way(what: str, size: int, count: int, near: bool) -> str:
         near: whether all are on one machine; else MPI knows the network better.
 
     Example:
-        >>> [way("program", 1 << 26, n, True) for n in (1, 2, 8)]
-        ['library', 'memory', 'exchange']
+        >>> [way("program", 1 << 20, n, True) for n in (1, 2, 8)]
+        ['library', 'memory', 'library']
     """
     if count == 1 or not near:
         return "library"
