@@ -1,7 +1,8 @@
 """Arrays of small integers with scales, and the products that read them as they lie.
 
-A quantised array stands for ``values * scale``. Each axis of the scale has size 1, the size of the
-array's axis, or that of a number of groups of neighbours which share a scale. Four-bit integers lie
+A quantised array stands for ``(values - zero) * scale``. Each axis of the scale has size 1, the
+size of the array's axis, or that of a number of groups of neighbours which share a scale; zeros lie
+as scales do, or there are none. Four-bit integers lie
 two in a byte along one axis: a group's first half in the low bits, its second half in the high
 ones, so that both halves of a sum of products read the same bytes.
 """
@@ -90,7 +91,7 @@ def largest_of(x: Any, axes: Sequence[int]) -> Any:
 # ----------------------------------------------------------------------------------------- the type
 @tree.register_pytree_with_keys_class
 class QArray:
-    """An array of integers with scales, which stands for their product.
+    """An array of integers with scales, which stands for ``(values - zero) * scale``.
 
     It is a pytree of arrays, to be stored, saved, jitted and mapped; `funtorch.quant.quantized`
     makes functions compute with it.
@@ -103,6 +104,7 @@ class QArray:
         bits: 8 or 4.
         axis: the axis along which bytes hold two integers; None where they hold one.
         activations: whether the activations that it is multiplied by become int8.
+        zero: the integers that stand for 0, as int8 of the scale's shape; None where 0 does.
 
     Example:
         >>> import funtorch.numpy as fnp
@@ -122,26 +124,28 @@ class QArray:
 
     def __init__(
         self, values: Any, scale: Any, range: Any = None, bits: int = 8, axis: int | None = None,
-        activations: bool = False,
+        activations: bool = False, zero: Any = None,
     ) -> None:  # fmt: skip
-        self.values, self.scale, self.range = values, scale, range
+        self.values, self.scale, self.range, self.zero = values, scale, range, zero
         self.bits, self.axis, self.activations = bits, axis, activations
         self._order = tuple(_each(len(getattr(values, "shape", ()))))
 
     def tree_flatten_with_keys(self) -> Any:
         """Take it apart, for pytrees."""
-        names = ("values", "scale", "range")
+        names = ("values", "scale", "range", "zero")
         children = [(tree.GetAttrKey(name), getattr(self, name)) for name in names]
         return children, (self.bits, self.axis, self.activations)
 
     def tree_flatten(self) -> Any:
         """Take it apart, for pytrees."""
-        return (self.values, self.scale, self.range), (self.bits, self.axis, self.activations)
+        children = (self.values, self.scale, self.range, self.zero)
+        return children, (self.bits, self.axis, self.activations)
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> QArray:
         """Put it together, for pytrees."""
-        return cls(*children, *aux)
+        values, scale, range_, zero = children
+        return cls(values, scale, range_, *aux, zero)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -166,7 +170,8 @@ class QArray:
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return sum(x.size * x.dtype.itemsize for x in (self.values, self.scale))
+        arrays = (self.values, self.scale, self.zero)
+        return sum(x.size * x.dtype.itemsize for x in arrays if x is not None)
 
     def __repr__(self) -> str:
         sizes = ",".join(map(str, self.shape))
@@ -207,7 +212,15 @@ class QArray:
             grouped = 1 < s < n
             parts += [s, n // s] if grouped else [n]
             scale += [s, 1] if grouped else [s]
-        return (numbers.reshape(parts) * self.scale.reshape(scale)).reshape(self.shape)
+        numbers = numbers.reshape(parts)
+        if self.zero is not None:
+            numbers = numbers - self.zero.reshape(scale)
+        return (numbers * self.scale.reshape(scale)).reshape(self.shape)
+
+    def scales(self, change: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return the scales and zeros, changed, for `replace`."""
+        zero = None if self.zero is None else change(self.zero)
+        return {"scale": change(self.scale), "zero": zero}
 
     def replace(self, **changes: Any) -> QArray:
         """Return a copy with other attributes.
@@ -218,7 +231,7 @@ class QArray:
         Returns:
             The copy.
         """
-        names = ("values", "scale", "range", "bits", "axis", "activations")
+        names = ("values", "scale", "range", "bits", "axis", "activations", "zero")
         return QArray(**{name: changes.get(name, getattr(self, name)) for name in names})
 
 
@@ -233,7 +246,7 @@ def _group_of(size: int, wanted: int | None, bits: int) -> int:
 
 def quantize_array(
     x: Any, *, axes: Sequence[int], bits: int = 8, group: int | None = None, range: Any = None,
-    activations: bool = False,
+    activations: bool = False, symmetric: bool = True,
 ) -> QArray:  # fmt: skip
     """Make an array of integers and scales: each scale brings the largest magnitude to 127 (or 7).
 
@@ -244,10 +257,12 @@ def quantize_array(
         group: where there is one such axis, how many neighbours on it share a scale, at most.
         range: the largest magnitude of the activations that it will meet.
         activations: whether these become int8.
+        symmetric: whether 0 is the integer 0. Else all integers are used for what lies between the
+            smallest number (at most 0) and the largest (at least 0).
 
     Returns:
         The integers, rounded half to even, and their scales. The smallest integers, -128 and -8,
-        are not used. Four-bit integers whose axis is odd lie one in a byte.
+        are not used where 0 is 0. Four-bit integers whose axis is odd lie one in a byte.
 
     Raises:
         ValueError: ``bits`` is neither 8 nor 4, or x is no array of floats.
@@ -270,17 +285,37 @@ def quantize_array(
     axes = tuple(sorted(d % x.ndim for d in axes))
     (d,) = axes if len(axes) == 1 else (None,)
     if d is None or x.shape[d] == 0:
-        scale = scale_of(largest_of(x, axes), bits)
-        return QArray(integers(x, scale, bits), scale, range, bits, None, activations)
+        values, scale, zero = _rounded(x, axes, bits, symmetric)
+        return QArray(values, scale, range, bits, None, activations, zero)
     size = _group_of(x.shape[d], group, bits)
     parts = x.reshape(*x.shape[:d], x.shape[d] // size, size, *x.shape[d + 1 :])
-    scale = scale_of(largest_of(parts, (d + 1,)), bits)
-    values, axis = integers(parts, scale, bits), None
+    values, scale, zero = _rounded(parts, (d + 1,), bits, symmetric)
+    axis = None
     shape = list(x.shape)
     if bits == 4 and size % 2 == 0:
         low, high = fnp.split((values + np.int8(8)).astype(np.uint8), 2, axis=d + 1)
         values, axis, shape[d] = low | (high << 4), d, shape[d] // 2
-    return QArray(values.reshape(shape), scale.squeeze(d + 1), range, bits, axis, activations)
+    zero = None if zero is None else zero.squeeze(d + 1)
+    return QArray(values.reshape(shape), scale.squeeze(d + 1), range, bits, axis, activations, zero)
+
+
+def _rounded(
+    x: Any, axes: Sequence[int], bits: int, symmetric: bool
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Return the integers of floats, their scales, and their zeros if there are any."""
+    if symmetric or x.size == 0:
+        scale = scale_of(largest_of(x, axes), bits)
+        return integers(x, scale, bits), scale, None
+    most = levels(bits)
+    low, high = (
+        f(extreme(x, axis=tuple(axes), keepdims=True), 0)
+        for f, extreme in ((fnp.minimum, fnp.min), (fnp.maximum, fnp.max))
+    )
+    scale = (high - low) / (2 * most + 1)
+    step = fnp.where(scale == 0, fnp.ones_like(scale), scale)
+    zero = fnp.clip(fnp.round(-low / step) - (most + 1), -most - 1, most)
+    values = fnp.clip(fnp.round(x / step) + zero, -most - 1, most).astype(np.int8)
+    return values, scale, zero.astype(np.int8)
 
 
 # ---------------------------------------------------------------------------------------- movements
@@ -296,7 +331,8 @@ def _transposed(q: QArray, perm: Sequence[int]) -> QArray:
     if perm == tuple(range(q.ndim)):
         return q
     axis = None if q.axis is None else perm.index(q.axis)
-    out = q.replace(values=q.values.transpose(perm), scale=q.scale.transpose(perm), axis=axis)
+    moved = q.scales(lambda s: s.transpose(perm))
+    out = q.replace(values=q.values.transpose(perm), axis=axis, **moved)
     out._order = tuple(perm.index(d) for d in q._order)
     return out
 
@@ -318,7 +354,8 @@ def _reshaped(q: QArray, shape: Sequence[int]) -> QArray | None:
             return None
         values += [shape[d] for d in new]
         scale += [shape[d] if found == {True} else 1 for d in new]
-    return q.replace(values=q.values.reshape(values), scale=q.scale.reshape(scale), axis=axis)
+    moved_scales = q.scales(lambda s: s.reshape(scale))
+    return q.replace(values=q.values.reshape(values), axis=axis, **moved_scales)
 
 
 def factors(
@@ -348,7 +385,7 @@ def _cut(q: QArray, start: Sequence[int], limit: Sequence[int], stride: Any) -> 
             return None
         values.append(slice(None) if whole else slice(a, b, step))
         scale.append(values[-1] if _along(q, d) else slice(None))
-    return q.replace(values=q.values[tuple(values)], scale=q.scale[tuple(scale)])
+    return q.replace(values=q.values[tuple(values)], **q.scales(lambda s: s[tuple(scale)]))
 
 
 def _pieces(q: QArray, axis: int, sizes: Sequence[int]) -> list[QArray] | None:
@@ -397,9 +434,9 @@ def unmade(q: QArray, sliced: bool) -> tuple[list[Any], Callable[[Sequence[Any]]
     n = q.values.shape[0]
     if q.axis == 0 or q.scale.shape[0] not in (1, n):
         return unmade(QArray(q.dequantize(), fnp.ones((1,) * q.ndim)), True)
-    scale = fnp.broadcast_to(q.scale, (n, *q.scale.shape[1:]))
     range_ = None if q.range is None else fnp.broadcast_to(q.range, (n,))
-    leaves, treedef = tree.flatten(q.replace(scale=scale, range=range_))
+    each = q.scales(lambda s: fnp.broadcast_to(s, (n, *s.shape[1:])))
+    leaves, treedef = tree.flatten(q.replace(range=range_, **each))
 
     def part(arrays: Sequence[Any]) -> QArray:
         out = tree.unflatten(treedef, arrays)
@@ -413,15 +450,21 @@ def unmade(q: QArray, sliced: bool) -> tuple[list[Any], Callable[[Sequence[Any]]
 
 def looked_up(q: QArray, indices: Sequence[Any], bind: Callable[..., Any], params: Any) -> Any:
     """Return the rows of a quantised array at some indices, as floats; None if it has no rows."""
-    if any(_along(q, d) is None for d in range(q.ndim)):
-        return None
-    if params["mode"] == "fill":  # which is nan for floats, and has none for integers
-        return None
-    axes = params["axes"]
+    axes, fill = params["axes"], params["mode"] == "fill"
+    if any(_along(q, d) is None for d in axes) or (fill and params["fill"] == params["fill"]):
+        return None  # there are groups or pairs along the axis, or what is beyond it is no nan
     kept = [d for d in axes if not _along(q, d)]
-    values = bind(q.values, *indices, **params)
+    if fill and kept:
+        return None
+    # What is beyond the end is nan, as its scale is.
+    whole = {**params, "mode": "clip", "fill": 0} if fill else params
+    values = bind(q.values, *indices, **whole)
     at = [fnp.zeros_like(i) if d in kept else i for d, i in zip(axes, indices, strict=True)]
-    return values.astype(q.scale.dtype) * bind(q.scale, *at, **params)
+    rest = [d for d in _each(q.ndim) if d not in axes]
+    axis = None if q.axis is None else indices[0].ndim + rest.index(q.axis)
+    scale = bind(q.scale, *at, **params)
+    zero = None if q.zero is None else bind(q.zero, *at, **whole)
+    return QArray(values, scale, None, q.bits, axis, False, zero).dequantize()
 
 
 # ----------------------------------------------------------------------------------------- products
@@ -482,6 +525,9 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
     numbers = params["dimension_numbers"]
     contracting, batch = (pair[::-1] if first else pair for pair in numbers)
     sides = _Sides(x, q, first, contracting, batch)
+    if q.zero is not None:
+        y = _by_rows(sides) if x.dtype == _FLOAT32 else None
+        return sides.dot(x, q.dequantize().astype(x.dtype)) if y is None else y
     grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
     if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
         return _ofintegers(sides)
@@ -537,6 +583,9 @@ def _by_rows(sides: _Sides) -> Any:
         y = narrow_dot(rows, values) * scale.reshape((1, n))
     else:
         y = narrow_dot(rows, values, scale)
+    if q.zero is not None:
+        totals = rows.reshape((-1, groups, count // groups)).sum(2)
+        y = y - totals @ (q.zero.reshape((n, groups)) * scale).T
     y = y.reshape((*(x.shape[k] for k in free), *lead))
     kept = [k for k in order if k != d]
     last = [len(free) + kept.index(k) for k in sorted(kept)]
@@ -635,7 +684,7 @@ def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:
         q: the weights.
         params: of the `conv_general_dilated`.
     """
-    if any(n != 1 for n in q.scale.shape[1:]):
+    if q.zero is not None or any(n != 1 for n in q.scale.shape[1:]):
         return conv_general_dilated(x, q.dequantize().astype(x.dtype), **params)
     features = (1, q.shape[0], *(1,) * (x.ndim - 2))
     whole = q.activations and q.bits == 8 and x.dtype == _FLOAT32

@@ -38,6 +38,7 @@ __all__ = [
     "transpose_jaxpr",
     "value_and_grad",
     "vjp",
+    "without_gradient",
 ]
 
 
@@ -396,7 +397,7 @@ def _check_inputs(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
                     f"{dtype.name}"
                 )
-            owner = _without_gradient(arg)
+            owner = without_gradient(arg)
             if owner is not None:
                 raise TypeError(
                     f"grad needs inputs of a float or complex dtype, but {where} has dtype "
@@ -409,7 +410,7 @@ def _check_inputs(
             )
 
 
-def _without_gradient(arg: Any) -> Any:
+def without_gradient(arg: Any) -> Any:
     """Return a node of a tree whose class says in ``no_gradient`` why it has none; else None."""
     nodes: list[Any] = []
 
