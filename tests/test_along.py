@@ -15,7 +15,7 @@ from funtorch.backends.cpu.blas import library_of
 from funtorch.backends.cpu.codegen import NONE, object_code
 from funtorch.backends.cpu.runtime import load
 from funtorch.ops import narrow
-from funtorch.transforms import qarrays  # noqa: F401  (which has the rules)
+from funtorch.transforms import qproducts  # noqa: F401  (which has the rules)
 
 RNG = np.random.default_rng(5)
 MACHINES = {"avx512": (64, 24), "avx2": (32, 12), "neon or sse": (16, 12)}

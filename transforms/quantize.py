@@ -25,19 +25,18 @@ from .arguments import check_callable
 from .custom import custom_vjp
 from .qarrays import (
     QArray,
-    contracted,
-    convolved,
     factors,
     integers,
     largest_of,
     looked_up,
     moved,
     quantize_array,
-    rounds,
+    quantize_rows,
     scale_of,
     unmade,
     whole_numbers,
 )
+from .qproducts import contracted, convolved, rounds
 from .restage import split, stage_hoisted
 from .scan import scan_p
 from .schemes import SCHEMES, Scheme, Schemes, chosen, scheme_of
@@ -241,7 +240,10 @@ def _floats(x: Any, trace: Trace) -> Any:
 def _run(trace: _Following, fun: Callable[..., Any], held: Any, args: Any, kwargs: Any) -> Any:
     """Run a function whose first argument has weights where there is something held."""
     with trace:
-        wrapped = tree.map(lambda x: Weight(trace, x) if _is_held(x) else x, held, is_leaf=_is_held)
+        whole = lambda x: x.in_order() if isinstance(x, QArray) else x  # noqa: E731
+        wrapped = tree.map(
+            lambda x: Weight(trace, whole(x)) if _is_held(x) else x, held, is_leaf=_is_held
+        )
         out = fun(wrapped, *args, **kwargs)
         saved, _state.trace = _state.trace, trace.parent
         try:
@@ -454,8 +456,8 @@ def quantize(
         )
     found = _shared(params, summed, looked, chosen(scheme, skip))
     for k, (name, own, axes) in found.items():
-        leaves[k] = quantize_array(
-            leaves[k], axes=axes, bits=own.bits, group=own.group,
+        leaves[k] = quantize_rows(
+            fnp.asarray(leaves[k]), axes=axes, bits=own.bits, group=own.group,
             range=_range(ranges.get(name)), activations=own.activations, symmetric=own.symmetric,
         )  # fmt: skip
     if not found:
