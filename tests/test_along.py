@@ -15,7 +15,7 @@ from funtorch.backends.cpu.blas import library_of
 from funtorch.backends.cpu.codegen import NONE, object_code
 from funtorch.backends.cpu.runtime import load
 from funtorch.ops import narrow
-from funtorch.transforms import qarrays  # noqa: F401  (which has the rules)
+from funtorch.transforms import qproducts  # noqa: F401  (which has the rules)
 
 RNG = np.random.default_rng(5)
 MACHINES = {"avx512": (64, 24), "avx2": (32, 12), "neon or sse": (16, 12)}
@@ -86,9 +86,9 @@ def test_transforms(kind):
 
 def test_operands_that_do_not_fit_are_named():
     x, q, dot = normal(2, 8), np.zeros((3, 8), np.int8), ft.jit(narrow_dot)
-    with pytest.raises(TypeError, match=r"takes a float32 \(M, K\).*got float64\[2,8\]"):
+    with pytest.raises(TypeError, match=r"takes a float32 \(M, K\).*got f64\[2,8\]"):
         dot(x.astype(np.float64), q)
-    with pytest.raises(TypeError, match=r"rows of one length.*int8\[3,8\]"):
+    with pytest.raises(TypeError, match=r"rows of one length.*i8\[3,8\]"):
         dot(x[:, :6], q)
     with pytest.raises(TypeError, match="rows of one length"):
         dot(x, q, np.ones((3, 3), np.float32))
