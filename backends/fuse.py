@@ -373,7 +373,7 @@ def fuse(
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})
         elif how == "dot":
             dot = program.dots[eqn]
-            planner.append(dot, [dot.out], {dot.a, dot.b})
+            planner.append(dot, [dot.out], set(dot.operands))
         elif eqn in program.passed:
             continue
         elif any(v in program.roots and v not in program.lazy for v in eqn.outvars):

@@ -95,6 +95,7 @@ class Dot:
             stride of out is 1, and one of the last two of b.
         after: what is done with each block of out; out itself is not written then.
         tf32: whether GPUs may round float32 operands to TF32.
+        scale: where b is integers of 4 bits or in groups, their scales (columns, groups), in order.
     """
 
     a: Var
@@ -107,6 +108,7 @@ class Dot:
     places: tuple[Affine, Affine, Affine]
     after: Epilogue | None = None
     tf32: bool = False
+    scale: Var | None = None
 
     @property
     def batch(self) -> int:
@@ -127,6 +129,11 @@ class Dot:
     def products(self) -> int:
         """How many multiplications there are."""
         return self.batch * self.m * self.n * self.k
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        """What it reads."""
+        return (self.a, self.b) if self.scale is None else (self.a, self.b, self.scale)
 
 
 @dataclass(frozen=True)
@@ -426,7 +433,7 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (v for k, v in enumerate(step.vars) if k not in stored)
         yield from (source for _, source in step.seeds)
     elif isinstance(step, (Dot, Conv)):
-        yield from (step.a, step.b) if isinstance(step, Dot) else (step.lhs, step.rhs)
+        yield from step.operands if isinstance(step, Dot) else (step.lhs, step.rhs)
         if step.after is not None:
             yield from step.after.reads()
     elif isinstance(step, (Fourier, Running, Sort)):

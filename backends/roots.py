@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Container, Iterable
@@ -18,6 +19,7 @@ from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
+from .kernel import row_major
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
@@ -29,6 +31,7 @@ from .products import (
     destination,
     in_order,
     is_summed,
+    narrow,
     product,
     source,
 )
@@ -38,6 +41,7 @@ from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+NARROW = "narrow_dot"
 KEPT = ("attention", "attention_grad")
 """What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
@@ -118,6 +122,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general":
         return "dot" if machine.makes(eqn) else "call"
+    if name == NARROW:
+        return "dot" if not any(isinstance(v, Lit) for v in eqn.invars) else "call"
     if name == "conv_general_dilated":
         return "conv" if machine.convolves(eqn) else "call"
     return "call"
@@ -163,7 +169,7 @@ class Program:
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
-                self.wanted |= {dot.a, dot.b}
+                self.wanted.update(dot.operands)
                 self.roots.add(dot.out)
             if how == "update":
                 self.wanted.update(v for v in eqn.invars[:1] if isinstance(v, Var))
@@ -255,6 +261,14 @@ class Program:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
+            if eqn.prim.name == NARROW:
+                place = functools.partial(source, eqn_of=self.eqn_of, moves=moves, held=held)
+                there = strides == row_major(out.aval.shape)
+                self.dots[eqn] = narrow(eqn, place, last if there else out)
+                if there and last is not out:
+                    self.passed.update(passed)
+                    held.add(last)
+                continue
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
             # Where one operand lies as it should not, the other may be read in place all the same.

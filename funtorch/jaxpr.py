@@ -97,6 +97,21 @@ class Eqn:
         own = frozenset() if self.prim.effect is None else frozenset([self.prim.effect])
         return own.union(*[sub.effects for sub in sub_jaxprs(self.params)])
 
+    @property
+    def source_info(self) -> Source | None:
+        return self.source
+
+    def replace(self, **changes: Any) -> Eqn:
+        """Return a copy with some of ``invars, outvars, primitive, params, source_info``
+        replaced."""
+        return Eqn(
+            changes.get("primitive", self.prim),
+            changes.get("invars", self.invars),
+            changes.get("params", self.params),
+            changes.get("outvars", self.outvars),
+            changes.get("source_info", self.source),
+        )
+
 
 class Jaxpr:
     """A program: ``lambda constvars; invars. let eqns in outvars``, closed over ``consts``.
@@ -125,6 +140,10 @@ class Jaxpr:
     @property
     def jaxpr(self) -> Jaxpr:
         return self
+
+    @property
+    def literals(self) -> list[Any]:
+        return self.consts
 
     @property
     def in_avals(self) -> list[ShapedArray]:

@@ -63,7 +63,21 @@ HOST: Mapping[str, str] = MappingProxyType(
 SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 """Whether the host waits after each thing that a GPU is asked to do, so that errors name it."""
 
-own_rules: dict[str, Callable[..., Any]] = {}
+
+class OwnRules(dict[str, Callable[..., Any]]):
+    """Rules by primitive; ``rest`` gives those that are imported with the first one wanted."""
+
+    rest: Callable[[], Mapping[str, Callable[..., Any]]] | None = None
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """Return the rule of a primitive, None where it has none."""
+        if self.rest is not None:
+            self.update(self.rest())
+            self.rest = None
+        return self.get(name)
+
+
+own_rules = OwnRules()
 """How primitives are computed on a GPU where neither CuPy nor the CPU does it: (device, *buffers,
 **params) -> results."""
 
@@ -412,7 +426,7 @@ def _computed(
 ) -> Any:
     if prim.name in HOST:
         return on_host(prim.name, buffers, params)
-    rule = own_rules.get(prim.name)
+    rule = own_rules.find(prim.name)
     return prim.eager(xp, *buffers, **params) if rule is None else rule(device, *buffers, **params)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
 from .lanes import are_costly, check_effects, map_lanes, suits_lanes
+from .references import Bridge, Crossing, bridged, holds_refs, without_refs
 from .restage import (
     Restaged,
     batch_program,
@@ -218,11 +220,16 @@ def _branch_call(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: tuple[Any, ...]
 ) -> Any:
     leaves, treedef = tree.flatten((operands, {}))
+    if holds_refs(leaves):
+        return bridged(functools.partial(_with_refs, what, index, funs, operands))
     arrays = as_arrays(leaves, "operand", funs[0])
-    with given(arrays):
-        avals = [a.aval for a in arrays]
-        different = {id(f): f for f in funs}  # a function that is several branches is traced once
-        programs = {k: stage_tree(f, treedef, avals) for k, f in different.items()}
+    different = {id(f): f for f in funs}  # a function that is several branches is traced once
+    avals = [a.aval for a in arrays]
+    try:
+        with given(arrays):
+            programs = {k: stage_tree(f, treedef, avals) for k, f in different.items()}
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, what, index, funs, operands), crossing)
     staged = [programs[id(f)] for f in funs]
     out_tree = staged[0][1]
     for f, (_, other) in zip(funs, staged, strict=True):
@@ -235,6 +242,29 @@ def _branch_call(
     jaxprs = _equal_types(what, funs, [j for j, _ in staged])
     outs = _bind(index, [_Closed(j.hoisted(), j.consts) for j in jaxprs], arrays)
     return out_tree.unflatten(outs)
+
+
+def _with_refs(
+    what: str,
+    index: Any,
+    funs: Sequence[Callable[..., Any]],
+    operands: tuple[Any, ...],
+    bridge: Bridge,
+) -> Any:
+    others, restored = without_refs(operands, funs[0])
+
+    def through(f: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(f)
+        def branch(state: Any, now: Any) -> Any:
+            return bridge.run(state, f, *restored(now))
+
+        return branch
+
+    branches = {id(f): through(f) for f in funs}
+    whole = (bridge.state(), others)
+    state, result = _branch_call(what, index, [branches[id(f)] for f in funs], whole)
+    bridge.write(state)
+    return result
 
 
 class _Closed:

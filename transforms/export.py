@@ -15,12 +15,13 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray
 from funtorch.dims import NotDynamic, Scope
+from funtorch.hardware import CPU
 from funtorch.io import files, programs, structure
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import to_onnx, to_stablehlo, write_shared
+from ..backends import has_complex, kept_by, of_reals, to_onnx, to_stablehlo, write_shared
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
 from .dynamic import Inputs, Sizes, align, fitted
@@ -497,7 +498,7 @@ class Exported:
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
         closed, names = self._closed(self._fixed("to_shared", sizes))
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+        return write_shared(simplify(closed, kept_by(CPU)), names, path, name, link == "bundle")
 
     def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
         """Return the program as the text of a StableHLO module, which JAX and XLA compile.
@@ -564,11 +565,31 @@ class Exported:
             import onnx
         except ImportError as error:
             raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
-        jaxpr, names = self._closed(_named_sizes(self._about["symbols"]))
-        model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
+        _, names = self._closed(_named_sizes(self._about["symbols"]))
+        model = to_onnx(drop_dead(share(self._of_reals())), names, self.fun_name)
         if path is not None:
             onnx.save(model, os.fspath(path))
         return model
+
+    def _of_reals(self) -> Jaxpr:
+        """Return the program, its sizes symbols, without complex numbers.
+
+        It is rewritten at several sizes, as it was traced.
+        """
+        jaxpr, _ = self._closed(_named_sizes(self._about["symbols"]))
+        if not has_complex(jaxpr):
+            return jaxpr
+
+        def rewritten(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
+            found = of_reals(self._closed(sizes)[0])
+            return found.hoisted(), found.consts, None
+
+        symbols = dict(zip(self._about["symbols"], BASES, strict=False))
+        if not symbols:
+            return of_reals(jaxpr)
+        found, consts, _ = _for_all_sizes(self.fun_name, symbols, rewritten)
+        own, rest = found.invars[: len(consts)], found.invars[len(consts) :]
+        return Jaxpr(rest, found.eqns, found.outvars, own, consts)
 
     def _closed(self, sizes: Sizes) -> tuple[Jaxpr, list[str]]:
         """Return the program with its constants, and the names of its inputs and results."""

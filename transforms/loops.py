@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
 from .lanes import check_effects, map_lanes, suits_lanes
+from .references import Bridge, Crossing, bridged
 from .restage import batch_program, fixpoint, jvp_program, reordered, split, stage_hoisted
 from .rewind import COUNT, rewound_p
 from .scan import check_carry, scan
@@ -372,6 +374,36 @@ def while_loop(
     """
     check_callable(cond_fun, "while_loop")
     check_callable(body_fun, "while_loop")
+    try:
+        return _while_loop(cond_fun, body_fun, init_val)
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, cond_fun, body_fun, init_val), crossing)
+
+
+def _with_refs(
+    cond_fun: Callable[..., Any], body_fun: Callable[..., Any], init_val: Any, bridge: Bridge
+) -> Any:
+    def test(carry: Any) -> Any:
+        after, answer = bridge.run(carry[0], cond_fun, carry[1])
+        if any(x is not y for x, y in zip(after, carry[0], strict=True)):
+            raise TypeError(
+                f"while_loop: the condition {function_name(cond_fun)} writes a Ref, which only "
+                "the body may do"
+            )
+        return answer
+
+    def body(carry: Any) -> Any:
+        return bridge.run(carry[0], body_fun, carry[1])
+
+    body.__wrapped__ = body_fun  # type: ignore[attr-defined]
+    state, value = _while_loop(test, body, (bridge.state(), init_val))
+    bridge.write(state)
+    return value
+
+
+def _while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+) -> Any:
     leaves, treedef = tree.flatten(init_val)
     carry = as_arrays(leaves, "init_val", body_fun)
     args_tree = tree.structure(((treedef.unflatten(carry),), {}))

@@ -21,9 +21,11 @@ from funtorch.ops.contract import dot_general, free_axes
 from funtorch.ops.conv import conv_general_dilated
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.ops.marks import optimization_barrier_p
+from funtorch.ops.narrow import narrow_dot, narrow_dot_p
 from funtorch.ops.shape import transpose
 
 from .custom import custom_jvp
+from .restage import expansion_rules
 
 __all__ = ["QArray", "contracted", "levels", "moved", "quantize_array", "scale_of", "whole_numbers"]
 __all__ += ["convolved", "rounds"]
@@ -483,7 +485,16 @@ def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
     grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
     if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
         return _ofintegers(sides)
-    if len(contracting[1]) == 1 and _are_few(sides):
+    if x.dtype == _FLOAT32 and (y := _by_rows(sides)) is not None:
+        return y
+    return _in_floats(sides)
+
+
+def _in_floats(sides: _Sides) -> Any:
+    """Multiply floats by what the integers stand for."""
+    x, q = sides.x, sides.q
+    grouped = [d for d in sides.contracted[1] if q.scale.shape[d] != 1]
+    if len(sides.contracted[1]) == 1 and _are_few(sides):
         return _with_vectors(sides)
     if grouped:
         whole, order = q.in_memory()  # halves are put side by side as they lie
@@ -503,6 +514,66 @@ def _ofintegers(sides: _Sides) -> Any:
     y = sides.dot(whole_numbers(x, scale), q.values, out_dtype=_INT32).astype(x.dtype)
     y = y * sides.spread(scale, False, y.shape)
     return y * sides.spread(q.scale, True, y.shape)
+
+
+def _by_rows(sides: _Sides) -> Any:
+    """Multiply by rows of integers as they lie; None where they do not lie in rows of one sum."""
+    x, given, contracted = sides.x, sides.q, sides.contracted
+    if sides.batch[0] or len(contracted[1]) != 1:
+        return None
+    (i,), (d,) = contracted
+    q, order = given.in_memory()
+    *lead, count = q.shape
+    wide = q.scale.shape[:-1] == tuple(lead)
+    if order[-1] != d or not wide or 0 in (*lead, count) or q.scale.dtype != _FLOAT32:
+        return None
+    if q.bits == 4 and q.axis is None and q.scale.shape[-1] != 1:
+        return None  # an odd sum, one in a byte
+    free = free_axes(x.ndim, (i,), ())
+    rows = x.transpose((*free, i)).reshape((-1, count))
+    groups, n = q.scale.shape[-1], math.prod(lead)
+    values, scale = q.values.reshape((n, -1)), q.scale.reshape((n, groups))
+    if groups == 1 and q.axis is None:
+        y = narrow_dot(rows, values) * scale.reshape((1, n))
+    else:
+        y = narrow_dot(rows, values, scale)
+    y = y.reshape((*(x.shape[k] for k in free), *lead))
+    kept = [k for k in order if k != d]
+    last = [len(free) + kept.index(k) for k in sorted(kept)]
+    first = list(_each(len(free)))
+    return y.transpose((*last, *first) if sides.first else (*first, *last))
+
+
+def _meaning(x: Any, values: Any, *scale: Any) -> Any:
+    """Return what a narrow_dot means in other operations."""
+    pairs = values.dtype == np.uint8
+    scales = scale[0] if scale else fnp.ones((values.shape[0], 1), _FLOAT32)
+    q = QArray(values, scales, None, 4 if pairs else 8, 1 if pairs else None)
+    return _in_floats(_Sides(x, q, False, ((1,), (1,)), ((), ())))
+
+
+narrow_dot_p.expand = _meaning
+expansion_rules(narrow_dot_p)
+_of_expansion = {name: getattr(narrow_dot_p, name) for name in ("jvp", "batch")}
+
+
+def _jvp(primals: Any, tangents: Any) -> Any:
+    if any(t is not None for t in tangents[1:]):
+        return _of_expansion["jvp"](primals, tangents)
+    t = tangents[0]
+    made = [None if x is None else narrow_dot_p.bind(x, *primals[1:]) for x in (primals[0], t)]
+    return tuple(made)
+
+
+def _batch(axis: Any, args: Any, batched: Any) -> Any:
+    if any(batched[1:]):
+        return _of_expansion["batch"](axis, args, batched)
+    (size, m, k), n = args[0].shape, args[1].shape[0]
+    y = narrow_dot_p.bind(args[0].reshape((size * m, k)), *args[1:])
+    return y.reshape((size, m, n)), True
+
+
+narrow_dot_p.jvp, narrow_dot_p.batch, narrow_dot_p.linearize = _jvp, _batch, None
 
 
 def _are_few(sides: _Sides) -> bool:

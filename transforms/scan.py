@@ -5,6 +5,7 @@ Its rules run the re-traced body in a loop again.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, move_axis, vmap
 from .forward import is_differentiable
+from .references import Bridge, Crossing, bridged
 from .restage import (
     batch_program,
     divide_program,
@@ -413,8 +415,11 @@ def scan(
     init_leaves, init_tree = tree.flatten(init)
     carry = as_arrays(init_leaves, "init", f)
     x_avals = [a.aval.update(shape=a.shape[1:]) for a in xs_flat]
-    with given([*carry, *xs_flat]):
-        jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
+    try:
+        with given([*carry, *xs_flat]):
+            jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, f, init, xs, length, reverse), crossing)
     out_tree = jaxpr.memo["out_tree"]
     n = len(carry)
     outs = scan_p.bind(
@@ -429,6 +434,25 @@ def scan(
     )
     y_tree = out_tree.children()[1]
     return init_tree.unflatten(outs[:n]), y_tree.unflatten(outs[n:])
+
+
+def _with_refs(
+    f: Callable[..., Any], init: Any, xs: Any, length: int, reverse: bool, bridge: Bridge
+) -> tuple[Any, Any]:
+    def body(carry: Any, x: Any) -> Any:
+        state, own = carry
+        state, pair = bridge.run(state, f, own, x)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(
+                f"the body of scan, {function_name(f)}, must return a pair (carry, y), got "
+                f"{type(pair).__name__}"
+            )
+        return (state, pair[0]), pair[1]
+
+    body.__wrapped__ = f  # type: ignore[attr-defined]
+    (state, carry), ys = scan(body, (bridge.state(), init), xs, length, reverse)
+    bridge.write(state)
+    return carry, ys
 
 
 def _scan_length(f: Any, xs: Sequence[Any], length: int | None) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn
+from funtorch.ops.indexing import default_fill
 
 from .graph import Graph, NotExpressible, Rule, taken
 
@@ -240,7 +241,8 @@ def _gather(g: Graph, eqn: Eqn, x: str, *indices: str) -> str:
         return out
     rest = len(shape) - len(eqn.params["axes"])
     mask = g.reshape(inside, [*lead, *[1] * rest])
-    fill = g.const(eqn.params["fill"], eqn.invars[0].aval.dtype)
+    dtype, fill = eqn.invars[0].aval.dtype, eqn.params.get("fill")
+    fill = g.const(default_fill(dtype) if fill is None else fill, dtype)
     return g.op("Where", mask, out, fill)
 
 

@@ -100,9 +100,13 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     """
     if device is not None:
         return on_device(device, zeros, shape, dtype)
-    return _filled(
-        canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
-    )
+    dtype = dtypes.canonical(float if dtype is None else dtype)
+    if _state.trace is eval_trace and type(shape) is tuple:
+        try:
+            return ArrayImpl(np.zeros(shape, dtype))
+        except (TypeError, ValueError):
+            shape = canonical_shape(shape, "zeros")  # it says what is wrong
+    return _filled(canonical_shape(shape, "zeros"), 0, dtype)
 
 
 def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
@@ -287,6 +291,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
 
 
 # ------------------------------------------------------------------------------------------- ranges
+_BEYOND = 1 << 31  # the default int holds what is less
+
+
 def arange(
     start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None
 ) -> Any:
@@ -309,6 +316,8 @@ def arange(
     """
     if device is not None:
         return on_device(device, arange, start, stop, step, dtype)
+    if type(start) is int and stop is step is dtype is None and -_BEYOND < start < _BEYOND:
+        return placed(ArrayImpl(np.arange(start, dtype=dtypes.default_int())), _state.trace)
     named = (("start", start), ("stop", stop), ("step", step))
     given = [
         x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]

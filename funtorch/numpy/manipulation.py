@@ -14,6 +14,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
+from funtorch.numpy import straight
 from funtorch.numpy.direct import direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
@@ -73,13 +74,7 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-    if type(shape) is tuple and shape and builtins.min(shape) < -1:
-        raise ValueError("NumPy takes any negative size for -1")
-    return x.reshape(shape, *args, **kwargs)
-
-
-@direct(_numpy_reshape)
+@direct(straight.reshape)
 @moves
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """Give an array another shape with the same elements.
@@ -101,7 +96,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         numpy.reshape
     """
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
@@ -439,7 +434,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
-@direct(np.stack, take=sequence)
+@direct(straight.stack, take=sequence)
 @moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
