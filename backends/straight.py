@@ -61,6 +61,8 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 """The same of reductions. Those that are only needed with their axes kept keep them at once."""
 
 _IDENTITIES = frozenset({"stop_gradient"})
+_SEVERAL = frozenset({"sort", "threefry2x32"})
+"""Primitives of several results whose rules are NumPy's work alone."""
 
 
 def straight(jaxpr: Jaxpr, single: bool = False) -> Callable[..., Any] | None:
@@ -74,8 +76,10 @@ def straight(jaxpr: Jaxpr, single: bool = False) -> Callable[..., Any] | None:
         the function; None where an equation is not computed at once by NumPy alone: it has an
         effect, may run programs, or its operands are large enough to be compiled.
     """
-    if any(eqn.effects or eqn.prim.nests or _is_large(eqn) for eqn in jaxpr.eqns):
-        return None
+    for eqn in jaxpr.eqns:
+        nests = eqn.prim.nests and eqn.prim.name not in _SEVERAL
+        if eqn.effects or nests or _is_large(eqn):
+            return None
     return _Writer(jaxpr).function(single)
 
 
@@ -190,7 +194,11 @@ class _Writer:
             return
         params = [f"{k}={self.constant(value)}" for k, value in eqn.params.items()]
         rule = self.constant(eqn.prim.eager)
-        self.assign(eqn.outvars[0], f"{rule}({', '.join(['np', *args, *params])})")
+        text = f"{rule}({', '.join(['np', *args, *params])})"
+        if eqn.prim.multiple_results:
+            self.lines.append(f"{''.join([f'{self.fresh(v)}, ' for v in eqn.outvars])}= {text}")
+        else:
+            self.assign(eqn.outvars[0], text)
 
     def assign(self, out: Var, text: str) -> None:
         # NumPy gives numbers where ours have rank 0: rules want arrays.

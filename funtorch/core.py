@@ -352,9 +352,15 @@ class Eval(Trace):
         return NotImplemented
 
     @staticmethod
-    def repeated(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Call a function of several operations as one of NumPy's; NotImplemented if that is not
-        known to be worth it yet: transforms.repeated."""
+    def repeated(
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        exact: bool = False,
+    ) -> Any:
+        """Call a function of several operations as one of NumPy's, or, if it gives the same bits
+        then, as a program; NotImplemented if that is not known to be worth it yet:
+        transforms.repeated."""
         return NotImplemented
 
 

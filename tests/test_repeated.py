@@ -121,3 +121,47 @@ def test_python_runs_a_sixth_of_the_lines(known):
     for _ in range(repeated.AFTER + 1):
         ft.nn.log_softmax(x)
     assert lines() < first / 6
+
+
+@pytest.mark.parametrize("form", [ft.random.key, ft.random.PRNGKey])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda k: ft.random.normal(k, (3,)),
+        lambda k: ft.random.uniform(k, (2, 3), fnp.float32, -1.0, maxval=2.0),
+        lambda k: ft.random.randint(k, (3,), 0, 10),
+        lambda k: ft.random.split(k, 3),
+        lambda k: ft.random.fold_in(k, 7),
+        lambda k: ft.random.bernoulli(k, 0.3, (5,)),
+    ],
+)
+def test_draws_are_the_same_however_often(draw, form, known):
+    def words(drawn):
+        keys = isinstance(drawn, type(ft.random.key(0)))
+        return bits(ft.random.key_data(drawn) if keys else drawn)
+
+    key = form(3)
+    first = draw(key)
+    for _ in range(repeated.OFTEN + 2):
+        last = draw(key)
+    assert type(first) is type(last)
+    assert words(first) == words(last)
+    with ft.disable_jit():
+        assert words(draw(form(4))) == words(draw(form(4))) != words(first)
+    assert words(draw(form(4))) != words(first)
+
+
+@pytest.mark.parametrize("size", [1, 2, 127, 128, 129])
+def test_few_counters_are_encrypted_as_many_are(size):
+    rng = np.random.default_rng(size)
+    words = [rng.integers(0, 2**32, size, np.uint32) for _ in range(4)]
+    long = [np.tile(w, 200) for w in words]
+    rule = ft.core.primitives["threefry2x32"].eager
+    for few, many in zip(rule(np, *words), rule(np, *long), strict=True):
+        assert few.dtype == np.uint32
+        np.testing.assert_array_equal(few, many[:size])
+    one = [np.broadcast_to(w[:1], size) for w in words[:2]]
+    for few, many in zip(
+        rule(np, *one, *words[2:]), rule(np, *[np.array(x) for x in one], *words[2:]), strict=True
+    ):
+        np.testing.assert_array_equal(few, many)
