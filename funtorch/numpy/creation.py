@@ -80,13 +80,13 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) 
     return families.full(shape, value, dtype)
 
 
-def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros.
 
     Args:
         shape: int or sequence of ints.
         dtype: dtype; None gives the default float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array of that shape.
@@ -98,6 +98,7 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     References:
         numpy.zeros
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, zeros, shape, dtype)
     return _filled(
@@ -105,12 +106,13 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     )
 
 
-def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of ones; arguments as for `zeros`.
 
     References:
         numpy.ones
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, ones, shape, dtype)
     return _filled(
@@ -118,23 +120,25 @@ def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     )
 
 
-def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         numpy.empty
     """
-    return zeros(shape, dtype, device=device)
+    return zeros(shape, dtype, device=device, out_sharding=out_sharding)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def full(
+    shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None
+) -> Any:
     """Make an array of one value.
 
     Args:
         shape: int or sequence of ints.
         fill_value: number or array that broadcasts to the shape.
         dtype: dtype; None gives that of the value.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> full((2,), 7)
@@ -143,6 +147,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     References:
         numpy.full
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full, shape, fill_value, dtype)
     shape = canonical_shape(shape, "full")
@@ -160,7 +165,15 @@ def _model(a: Any, function: str) -> Any:
 
 
 def _like(name: str, value: int) -> Callable[..., Any]:
-    def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    def function(
+        a: Any,
+        dtype: Any = None,
+        shape: Any = None,
+        *,
+        device: Any = None,
+        out_sharding: Any = None,
+    ) -> Any:
+        device = out_sharding if device is None else device
         if device is not None:
             return on_device(device, function, a, dtype, shape)
         model = _model(a, name)
@@ -195,13 +208,20 @@ def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: 
 
 
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    shape: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make an array of one value with the shape and dtype of another.
 
     References:
         numpy.full_like
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full_like, a, fill_value, dtype, shape)
     model = _model(a, "full_like")
@@ -286,14 +306,20 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
 
 # ------------------------------------------------------------------------------------------- ranges
 def arange(
-    start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None
+    start: Any,
+    stop: Any = None,
+    step: Any = None,
+    dtype: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make evenly spaced values in [start, stop).
 
     Args:
         start, stop, step: numbers, known while tracing; one number alone is ``stop``.
         dtype: dtype; None gives the default int, or the default float if a number is a float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         A 1-D Array.
@@ -305,6 +331,7 @@ def arange(
     References:
         numpy.arange
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, arange, start, stop, step, dtype)
     named = (("start", start), ("stop", stop), ("step", step))

@@ -23,6 +23,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    divided_as,
     moves,
     no_out,
     promote,
@@ -81,13 +82,16 @@ def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.n
 
 @direct(_numpy_reshape)
 @moves
-def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
+def reshape(
+    a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None
+) -> Any:
     """Give an array another shape with the same elements.
 
     Args:
         a: array.
         shape: int or sequence of ints; one -1 is worked out.
         order: 'C' (last axis fastest) or 'F'.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Raises:
         ValueError: the sizes differ.
@@ -100,6 +104,8 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     References:
         numpy.reshape
     """
+    if out_sharding is not None:
+        return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
@@ -127,13 +133,13 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
 
 @direct(np.ndarray.ravel)
 @moves
-def ravel(a: Any, order: str = "C") -> Any:
+def ravel(a: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
     """Flatten an array.
 
     References:
         numpy.ravel
     """
-    return reshape(a, (-1,), order)
+    return reshape(a, (-1,), order, out_sharding=out_sharding)
 
 
 @direct(np.ndarray.transpose)
