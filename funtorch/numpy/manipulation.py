@@ -91,7 +91,7 @@ def reshape(
         a: array.
         shape: int or sequence of ints; one -1 is worked out.
         order: 'C' (last axis fastest) or 'F'.
-        out_sharding: how the result is divided over a mesh; None: it is not.
+        out_sharding: how the result is divided over a mesh.
 
     Raises:
         ValueError: the sizes differ.
@@ -118,11 +118,10 @@ def reshape(
         sizes = tuple(x.size // known if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    total = math.prod(sizes)
-    if any(n < 0 for n in sizes) or total != x.size:
+    if any(n < 0 for n in sizes) or math.prod(sizes) != x.size:
         raise MismatchError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{total}"
+            f"{math.prod(sizes)}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
