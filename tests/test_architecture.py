@@ -43,6 +43,7 @@ FLOORS = {
     "funtorch.hardware": 0,
     "funtorch.processes": 0,
     "funtorch.sharding": 0,
+    "funtorch.meshes": 0,
     "funtorch.nccl": 0,
     "funtorch.openblas": 0,
     "funtorch.watch": 0,
