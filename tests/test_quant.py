@@ -528,7 +528,7 @@ def test_every_shape_of_a_vector_by_a_matrix():
         np.testing.assert_allclose(got, f(small.dequantize(), x), rtol=1e-3, atol=1e-4)
 
 
-# ------------------------------------------------------------------------------ zero points, choices
+# ------------------------------------------------------------------------------ choices
 ZEROS = [quant.Scheme(bits=4, group=16, symmetric=False), quant.Scheme(symmetric=False)]
 
 
