@@ -399,6 +399,7 @@ APART = {
     "threefry2x32": "test_ops_more",
     "iota": "test_architecture",
     "fft_table": "test_fft",
+    "narrow_dot": "test_along",
     "matrix_function": "test_repeated_values",
 }
 

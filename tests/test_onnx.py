@@ -114,7 +114,7 @@ def test_every_primitive_that_has_a_counterpart():
         seen |= kinds
         found += check_row(name, ins, jaxpr, lambda m, given: evaluator(m).run(None, given))
     assert found > 150
-    assert set(RULES) | set(PAIRED) <= {name for name, _ in seen}
+    assert set(RULES) | set(PAIRED) <= {name for name, _ in seen} | {"narrow_dot"}  # test_along.py
 
 
 @pytest.mark.parity

@@ -26,6 +26,7 @@ from .custom import custom_vjp
 from .dynamic import Sizes
 from .passes import drop_dead, inline, share
 from .programs import jit_p
+from .qproducts import by_rows
 from .reverse import vjp
 from .simplify import simplify
 from .sizes import BASES, symbolic_args_specs, symbolic_shape
@@ -168,7 +169,7 @@ def _described(treedef: Any, name: str) -> Any:
 
 def _portable(jaxpr: Jaxpr) -> Jaxpr:
     """Return a program without calls, and without what Python functions are parameters of."""
-    jaxpr = inline(jaxpr)
+    jaxpr = inline(jaxpr, keeps=by_rows)
     eqns, changed = [], False
     for eqn in jaxpr.eqns:
         params = eqn.params
@@ -436,7 +437,7 @@ class Exported:
             https://openxla.org/stablehlo/spec
         """
         closed, _ = self._closed(self._fixed("to_stablehlo", sizes))
-        text = to_stablehlo(drop_dead(share(closed)), re.sub(r"\W", "_", self.fun_name))
+        text = to_stablehlo(drop_dead(share(inline(closed))), re.sub(r"\W", "_", self.fun_name))
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
