@@ -1,5 +1,6 @@
 """Attention as CUDA C++: the text means the operations, takes no matrix of pairs, and compiles."""
 
+import dataclasses
 import functools
 import math
 
@@ -101,6 +102,42 @@ def test_text_on_the_cpu_means_attention():
             np.testing.assert_array_equal(x[~finite], y[~finite], name)
             scale = np.abs(y[finite]).max(initial=1e-6)
             np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol, err_msg=name)
+
+
+def heads_inside(step):
+    """Return a step whose heads lie side by side in rows, and by array the order of its axes."""
+    ins, backward = len(step.ins), step.eqn.prim.name == "attention_grad"
+    moved = {0, 1, 2, *([ins - 4, *range(ins - 1, ins + len(step.outs))] if backward else [ins])}
+    places, orders = [], []
+    for k, v in enumerate((*step.ins, *step.outs)):
+        axes = tuple(range(v.aval.ndim))
+        order = ((0, 3, 1, 2, 4) if len(axes) == 5 else (0, 2, 1, 3)) if k in moved else axes
+        there = np.zeros([v.aval.shape[a] for a in order], "i1").strides
+        orders.append(order)
+        places.append((0, tuple(there[order.index(a)] for a in axes)))
+    return dataclasses.replace(step, places=tuple(places)), orders
+
+
+@needs_gxx
+@pytest.mark.parametrize("case", ["masks", "bfloat16 groups"])
+def test_heads_may_lie_inside_of_rows(case):
+    for way, (eqn, args, want) in enumerate(made(case, 7)):
+        step, orders = heads_inside(row_major_step(eqn))
+        printers = [print_attention, *[print_fragments] * in_fragments(eqn)]
+        codes = [printer(step, f"f{k}_{way}") for k, printer in enumerate(printers)]
+        module = cuda_shim.load(codes)
+        for code in codes:
+            outs = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+            arrays = zip([*args, *outs], orders, strict=True)
+            there = [np.ascontiguousarray(x.transpose(o)) for x, o in arrays]
+            module.run(code, there, "shuffled")
+            results = list(zip(there, orders, strict=True))[len(args) :]
+            for (x, o), y in zip(results, want, strict=True):
+                x, y = x.transpose(np.argsort(o)).astype(np.float64), y.astype(np.float64)
+                finite = np.isfinite(y)
+                scale = np.abs(y[finite]).max(initial=1e-6)
+                tol = TOLERANCE[np.dtype(args[0].dtype).name]
+                np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol)
 
 
 @needs_gxx
