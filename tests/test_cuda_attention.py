@@ -239,6 +239,26 @@ def test_heads_are_read_and_written_where_they_lie(cupy, dtype, width, groups, m
     assert len(plan_for(jaxpr)[0].instructions) <= most
 
 
+@needs_gxx
+def test_results_are_written_where_they_are_read(cupy):
+    """Products, attention, a product of its result, and their cotangents: nothing is moved."""
+    rng = np.random.default_rng(5)
+    x, w, u, c = (
+        fnp.asarray(rng.normal(size=s) / 3).astype("float32")
+        for s in ((2, 9, 12), (12, 48), (16, 12), (2, 9, 12))
+    )
+
+    def f(x, w, u, c):
+        return ft.vjp(lambda x, w, u: of_heads(x, w, 8, 1) @ u, x, w, u)[1](c)
+
+    jaxpr = simplify(ft.jit(f).lower(x, w, u, c)._program.jaxpr, has_kernel)
+    kinds = [type(i).__name__ for i in plan_for(jaxpr)[0].instructions]
+    assert sorted(kinds) == ["Product"] * 5 + ["Run"] * 3  # attention, cotangents, these joined
+    want, got = ft.jit(f)(x, w, u, c), ft.jit(f)(*ft.device_put((x, w, u, c), "cuda:0"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), 2e-5, 1e-5)
+
+
 def test_no_matrix_of_pairs_is_in_memory():
     def cost(q, k, v):
         return nn.dot_product_attention(q, k, v, is_causal=True).sum()
