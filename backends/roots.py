@@ -245,8 +245,11 @@ class Program:
             first = {v for v, e in self.eqn_of.items() if e.prim.name != "reshape"}
             read = [v for dot in self.dots.values() for v in (dot.a, dot.b)]
             stored = {self._unshaped(v, first): v for v in read}
+            results = {
+                v: x for e, (o, _) in made.items() for v, x in zip(e.outvars, o, strict=True)
+            }
             for eqn, found in made.items():
-                self.attends[eqn] = attending(eqn, found, self.eqn_of, moves, held, stored)
+                self.attends[eqn] = attending(eqn, found, self.eqn_of, moves, held, stored, results)
 
     def _place_dots(self, readers: dict[Var, list[Eqn]], moves: set[Eqn], held: set[Var]) -> None:
         """Find out where products read and write; what they make is held, too."""
