@@ -16,7 +16,40 @@ from funtorch.core import ShapedArray, Trace, current
 from funtorch.numpy import zeros
 from funtorch.numpy.promotion import asarray, convert
 
-__all__ = ["Ref", "addupdate", "empty_ref", "free_ref", "freeze", "get", "new_ref", "set", "swap"]
+__all__ = [
+    "AbstractRef", "Ref", "addupdate", "empty_ref", "free_ref", "freeze", "get", "new_ref", "set",
+    "swap",
+]  # fmt: skip
+
+
+class AbstractRef:
+    """The type of a mutable reference.
+
+    Args:
+        inner_aval: the type of the array that it holds.
+    """
+
+    __slots__ = ("inner_aval",)
+
+    def __init__(self, inner_aval: ShapedArray) -> None:
+        self.inner_aval = inner_aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner_aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.inner_aval.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AbstractRef) and self.inner_aval == other.inner_aval
+
+    def __hash__(self) -> int:
+        return hash((AbstractRef, self.inner_aval))
+
+    def __repr__(self) -> str:
+        return f"Ref{{{self.inner_aval.str_short()}}}"
 
 
 class Ref:
@@ -45,6 +78,11 @@ class Ref:
     def aval(self) -> ShapedArray:
         """The type of the array."""
         return self._held().aval
+
+    @property
+    def abstract_value(self) -> AbstractRef:
+        """What `typeof` gives."""
+        return AbstractRef(self.aval)
 
     @property
     def shape(self) -> tuple[int, ...]:

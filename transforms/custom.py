@@ -660,7 +660,8 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             out.append(None)
             continue
         (ct,) = as_arrays([ct], "cotangent", fun)
-        if (ct.weak_type or aval.weak_type) and ct.dtype != aval.dtype:
+        real = ct.dtype.kind != "c" or aval.dtype.kind == "c"
+        if ct.shape == aval.shape and real and is_differentiable(ct.dtype):
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
             raise MismatchError(

@@ -9,7 +9,6 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch.core import ShapedArray, aval_of
 from funtorch.dtypes import float0
-from funtorch.tree import register_pytree_node
 
 from .forward import is_differentiable
 
@@ -88,13 +87,6 @@ class CustomVJPPrimal:
 
     def __repr__(self) -> str:
         return f"CustomVJPPrimal({self.value!r}, perturbed={self.perturbed})"
-
-
-register_pytree_node(
-    CustomVJPPrimal,
-    lambda x: ((x.value,), x.perturbed),
-    lambda perturbed, values: CustomVJPPrimal(values[0], perturbed),
-)
 
 
 def custom_vjp_primal_tree_values(tree_of_primals: Any) -> Any:

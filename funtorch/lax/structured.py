@@ -522,9 +522,11 @@ def dot_general(
         jax.lax.dot_general
     """
     check_precision(precision, "dot_general")
-    x, y = promote(
-        "dot_general", to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
-    )
+    x, y = to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
+    narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
+    if narrow and preferred_element_type is not None:
+        x, y = convert(x, dtypes.bfloat16), convert(y, dtypes.bfloat16)  # which holds both exactly
+    x, y = promote("dot_general", x, y)
     (ca, cb), (ba, bb) = dimension_numbers
     dims = ((_axes(ca, x), _axes(cb, y)), (_axes(ba, x), _axes(bb, y)))
     dtype = x.dtype if preferred_element_type is None else dtypes.canonical(preferred_element_type)
