@@ -600,13 +600,19 @@ class custom_vjp(WithRules):
             outs, out_tree = tree.flatten(result[0])
             residuals, res_tree = tree.flatten(result[1])
             out_trees.append(out_tree)
-            res_trees.append(res_tree)
+            # Truths are for the rule's decisions.
+            truths = {k: x for k, x in enumerate(residuals) if type(x) is bool}
+            res_trees.append((res_tree, truths))
+            residuals = [x for x in residuals if type(x) is not bool]
             found = as_arrays(outs, "output", self.fun)
             out_avals.append([o.aval.tangent() for o in found])
             return found, as_arrays(residuals, "residual", self.fun)
 
         def bwd(*flat: Any) -> list[Any]:
-            n = res_trees[-1].num_leaves
+            res_tree, truths = res_trees[-1]
+            n = res_tree.num_leaves - len(truths)
+            given = iter(flat[:n])
+            leaves = [truths[k] if k in truths else next(given) for k in range(n + len(truths))]
             cts = [
                 SymbolicZero(a) if ct is None else ct
                 for a, ct in zip(out_avals[-1], flat[n:], strict=True)
@@ -614,7 +620,7 @@ class custom_vjp(WithRules):
             with no_source():
                 found = self.bwd(  # type: ignore[misc]
                     *[fixed[k] for k in sorted(fixed)],
-                    tree.unflatten(res_trees[-1], flat[:n]),
+                    tree.unflatten(res_tree, leaves),
                     tree.unflatten(out_trees[-1], cts),
                 )
             return _flat_cotangents(found, treedef, in_avals, self.fun)

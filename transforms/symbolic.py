@@ -71,9 +71,13 @@ def is_zero(x: Any) -> bool:
 
 
 def zero_from_primal(val: Any, symbolic_zeros: bool = False) -> Any:
-    """Return the zero tangent of a value, an array or a `SymbolicZero`."""
-    zero = SymbolicZero.from_primal_value(val)
-    return zero if symbolic_zeros else np.zeros(zero.shape, zero.dtype)
+    """Return the zero tangents of a pytree of values, arrays or each a `SymbolicZero`."""
+
+    def of(x: Any) -> Any:
+        zero = SymbolicZero.from_primal_value(x)
+        return zero if symbolic_zeros else np.zeros(zero.shape, zero.dtype)
+
+    return tree.map(of, val)
 
 
 class CustomVJPPrimal:
