@@ -533,7 +533,10 @@ def dot_general(
         )
     check_precision(precision, "dot_general")
     x, y = to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
-    if x.dtype != y.dtype:
+    narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
+    if narrow and preferred_element_type is not None:
+        x, y = convert(x, dtypes.bfloat16), convert(y, dtypes.bfloat16)  # which holds both exactly
+    elif x.dtype != y.dtype:
         dtype = max(x.dtype, y.dtype, key=_precision_of)
         x, y = promote("dot_general", x.astype(dtype), y.astype(dtype))
     (ca, cb), (ba, bb) = dimension_numbers
