@@ -10,6 +10,7 @@ one, and that is all it takes for transforms to nest.
 from __future__ import annotations
 
 import contextvars
+import importlib
 import itertools
 import math
 import threading
@@ -55,15 +56,20 @@ __all__ = [
 
 
 # -------------------------------------------------------------------------------------------- avals
+_DTYPES = {dtypes.KeyType, *map(type, dtypes.ALL), type(np.dtype(dtypes.float0))}
+
+
 class ShapedArray:
     """What is known of an array before it has a value: shape, dtype, and whether the dtype is
     weak."""
 
     __slots__ = ("dtype", "shape", "weak_type")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False, *, sharding: Any = None
+    ) -> None:
         self.shape = shape
-        self.dtype = dtype
+        self.dtype = dtype if type(dtype) in _DTYPES else dtypes.canonicalize_dtype(dtype, True)
         self.weak_type = weak_type
 
     @property
@@ -595,6 +601,7 @@ class Primitive:
         "keeps_weak", "large", "linearize", "multiple_results", "name", "nests", "none",
         "recall", "spreads", "transpose", "type", "weak_args",
     )  # fmt: skip
+    call_primitive = map_primitive = False  # JAX's interpreters of programs ask
 
     def __init__(
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
@@ -660,6 +667,9 @@ class LinearArg:
 
 
 # ---------------------------------------------------------------------------------- types of values
+pytype_aval_mappings: dict[type, Callable[[Any], ShapedArray]] = {}  # of values of other types
+
+
 def aval_of(x: Any) -> ShapedArray:
     """Return the abstract value of an Array, tracer, NumPy array or scalar, or Python scalar."""
     if isinstance(x, Array):
@@ -669,7 +679,30 @@ def aval_of(x: Any) -> ShapedArray:
     if isinstance(x, (bool, int, float, complex, np.generic)):
         dtype, weak = dtypes.scalar_type(x)
         return ShapedArray((), dtype, weak)
+    if type(x) in pytype_aval_mappings:
+        return pytype_aval_mappings[type(x)](x)
     raise TypeError(f"a value of type {type(x).__name__} is not an array or a number: {x!r:.80}")
 
 
+pytype_aval_mappings[np.ndarray] = aval_of
 typeof = aval_of
+AbstractValue = ShapedArray
+Value = Any
+
+# ------------------------------------------------------------------- the names of jax.core that
+# higher floors define: programs that are written for JAX look for them here.
+_ELSEWHERE = {
+    "Atom": "funtorch.extend.core.programs",
+    "ensure_compile_time_eval": "funtorch",
+    "eval_context": "funtorch.extend.core.tracing",
+    "eval_jaxpr": "funtorch.extend.core.programs",
+    "trace_state_clean": "funtorch.extend.core.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _ELSEWHERE.get(name, "funtorch.extend.core")
+    module = importlib.import_module(home) if not name.startswith("_") else None
+    if module is not None and (name in _ELSEWHERE or name in module.__all__):
+        return getattr(module, name)
+    raise AttributeError(f"module 'funtorch.core' has no attribute {name!r}")

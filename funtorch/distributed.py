@@ -7,6 +7,8 @@ in it. See docs/distributed.md.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -152,21 +154,33 @@ def make_array_from_process_local_data(
         >>> distributed.make_array_from_process_local_data(sharding, np.ones(2, "f4"))
         Array([1., 1.], dtype=float32)
     """
-    local, mesh = asarray(local_data), sharding.mesh
-    if global_shape is None and not mesh.is_multi_process:
-        global_shape = local.shape
-    if global_shape is None:
-        parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, local.ndim)]
-        global_shape = tuple(n * int(np.prod(p)) for n, p in zip(local.shape, parts, strict=True))
-    wanted = tuple(global_shape)
-    if mesh.is_multi_process:
-        wanted = sharding.shard_shape(wanted)
-    if local.shape != wanted:
+    local = asarray(local_data)
+    shape = None if global_shape is None else tuple(global_shape)
+    return _of_part(local, _whole_shape(sharding, local.shape, shape), sharding)
+
+
+@functools.lru_cache(1024)
+def _whole_shape(
+    sharding: NamedSharding, local: tuple[int, ...], whole: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """Return the shape of an array of which each process has a part.
+
+    Raises:
+        ValueError: the part has another shape than the sharding gives a process.
+    """
+    mesh = sharding.mesh
+    if whole is None and not mesh.is_multi_process:
+        whole = local
+    if whole is None:
+        parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, len(local))]
+        whole = tuple(n * math.prod(p) for n, p in zip(local, parts, strict=True))
+    wanted = sharding.shard_shape(whole) if mesh.is_multi_process else whole
+    if local != wanted:
         raise ValueError(
-            f"make_array_from_process_local_data: the part of an array of shape {global_shape} is "
-            f"{wanted} with {sharding.spec} on {mesh}, got {local.shape}"
+            f"make_array_from_process_local_data: the part of an array of shape {whole} is "
+            f"{wanted} with {sharding.spec} on {mesh}, got {local}"
         )
-    return _of_part(local, tuple(global_shape), sharding)
+    return whole
 
 
 def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any:

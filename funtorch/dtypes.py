@@ -601,6 +601,9 @@ def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
     """
     if not args:
         raise ValueError("result_type: at least one array or dtype is required")
+    if all(isinstance(getattr(x, "dtype", x), KeyType) for x in args):
+        found: Any = getattr(args[0], "dtype", args[0])
+        return (found, False) if return_weak_type_flag else found
     dtype, weak = result_type_weak(*[_dtype_and_weak(x) for x in args])
     return (dtype, weak) if return_weak_type_flag else dtype
 

@@ -254,6 +254,12 @@ class _InsideTable(dict[str, bool]):
 _inside = _InsideTable()
 
 
+def exclude_frames(path: str) -> None:
+    """Pass over a source file, or a folder, where a user's line is looked for."""
+    _inside.prefixes = (*_inside.prefixes, path)
+    _inside.clear()
+
+
 def is_internal(filename: str) -> bool:
     """Return whether a source file belongs to the package."""
     return _inside[filename]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import threading
 from collections import OrderedDict
@@ -165,7 +166,7 @@ class Mesh:
         {'data': 1, 'model': 1}
     """
 
-    __slots__ = ("_key", "axis_names", "axis_types", "devices")
+    __slots__ = ("_hash", "_key", "axis_names", "axis_types", "devices")
 
     def __init__(self, devices: Any, axis_names: Any, axis_types: Any = None) -> None:
         names = (axis_names,) if isinstance(axis_names, str) else tuple(axis_names)
@@ -192,6 +193,7 @@ class Mesh:
                 f"{names}: give one for each"
             )
         self._key = names, devices.shape, tuple(devices.flat)
+        self._hash = hash(self._key)
 
     @property
     def shape(self) -> OrderedDict[Hashable, int]:
@@ -211,7 +213,7 @@ class Mesh:
     @property
     def empty(self) -> bool:
         """Whether there is none."""
-        return not self.devices.size
+        return not self.axis_names or not self.devices.size
 
     @property
     def abstract_mesh(self) -> Mesh:
@@ -255,7 +257,10 @@ class Mesh:
         return isinstance(other, Mesh) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
+
+    def __reduce__(self) -> Any:
+        return Mesh, (self.devices, self.axis_names, self.axis_types)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name!r}: {n}" for name, n in self.shape.items())
@@ -479,6 +484,16 @@ class NamedSharding(Sharding):
 
     def __post_init__(self) -> None:
         check_names("NamedSharding", self.mesh, self.spec)
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.mesh, self.spec, self.memory_kind))
+
+    def __hash__(self) -> int:  # programs are looked up by it
+        return self._hash
+
+    def __reduce__(self) -> Any:
+        return NamedSharding, (self.mesh, self.spec, self.memory_kind)
 
     @property
     def device_set(self) -> set[Device]:

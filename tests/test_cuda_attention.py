@@ -1,5 +1,6 @@
 """Attention as CUDA C++: the text means the operations, takes no matrix of pairs, and compiles."""
 
+import functools
 import math
 
 import cuda_shim
@@ -12,6 +13,7 @@ from test_cuda_kernels import needs_gxx, needs_nvrtc
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import nn
+from funtorch.backends.attention import row_major_step
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.attention import has_kernel, print_attention
 from funtorch.backends.cuda.code import module_text
@@ -74,9 +76,9 @@ def every_code():
     for number, name in enumerate(CASES):
         for way, (eqn, args, want) in enumerate(made(name, number)):
             assert has_kernel(eqn)
-            yield name, eqn, args, want, print_attention(eqn, f"f{number}_{way}")
+            yield name, eqn, args, want, print_attention(row_major_step(eqn), f"f{number}_{way}")
             if in_fragments(eqn):
-                code = print_fragments(eqn, f"g{number}_{way}")
+                code = print_fragments(row_major_step(eqn), f"g{number}_{way}")
                 yield f"{name} in fragments", eqn, args, want, code
 
 
@@ -108,7 +110,7 @@ def test_nan_and_infinities_reach_their_rows_alone():
     q[0, 0, 0, 3], q[0, 0, 0, 5, 0] = np.nan, np.inf
     eqn = equation(lambda *xs: attention(*xs, **PARAMS), [q, k, k])
     got = [np.zeros(v.aval.shape, "f4") for v in eqn.outvars]
-    code = print_attention(eqn, "f")
+    code = print_attention(row_major_step(eqn), "f")
     cuda_shim.load([code]).run(code, [q, k, k, *got])
     wrong = np.isnan(got[0][0, 0, 0]).any(1)
     assert set(np.flatnonzero(wrong)) == {3, 5}
@@ -127,7 +129,7 @@ def test_nan_and_infinities_reach_their_rows_alone():
 def test_every_barrier_is_needed(printer, case, which, count):
     """Without any one of them the shim finds a race, or a read of what nobody wrote."""
     eqn, args, _ = list(made(case, 0))[bool(which)]
-    code = printer(eqn, "f")
+    code = printer(row_major_step(eqn), "f")
     start = code.text.index(f" f{which}(")
     stop = code.text.find('extern "C"', start)
     body = code.text[start : stop if stop > 0 else None]
@@ -164,7 +166,40 @@ def test_every_size_fits_into_a_block(size):
         )
         for eqn in (forward, backward):
             printer = print_fragments if in_fragments(eqn) else print_attention
-            assert all(one.shared <= 48 << 10 for one in printer(eqn, "f").launches)
+            assert all(one.shared <= 48 << 10 for one in printer(row_major_step(eqn), "f").launches)
+
+
+def of_heads(x, w, width, groups):
+    """Return attention as layers have it: of a product whose columns are all heads' features."""
+    n, t, _ = x.shape
+    y = x @ w
+    parts = fnp.split(y, [groups * 2 * width, (groups + 1) * 2 * width], -1)
+    q, k, v = (z.reshape(n, t, -1, width) for z in parts)
+    return nn.dot_product_attention(q, k, v, is_causal=True).reshape(n, t, -1)
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    ("dtype", "width", "groups", "most"),
+    [("float32", 8, 1, 8), ("float16", 16, 2, 8), ("bfloat16", 8, 1, 8), ("float16", 5, 1, 14)],
+)
+def test_heads_are_read_and_written_where_they_lie(cupy, dtype, width, groups, most):
+    """Neither heads nor their cotangents are copied, where rows begin at multiples of 16 bytes."""
+    rng = np.random.default_rng(3)
+    x, w = (
+        fnp.asarray(rng.normal(size=s) / 3).astype(dtype)
+        for s in ((2, 9, 12), (12, (groups + 2) * 2 * width))
+    )
+    f = functools.partial(of_heads, width=width, groups=groups)
+    g = lambda x, w: ft.vjp(f, x, w)[1](f(x, w) * 2)
+    for h in (f, g):
+        want, got = ft.jit(h)(x, w), ft.jit(h)(*ft.device_put((x, w), "cuda:0"))
+        for a, b in zip(ft.tree.leaves(got), ft.tree.leaves(want), strict=True):
+            a, b = (np.asarray(z).astype(np.float64) for z in (a, b))
+            tol = TOLERANCE[dtype] * 4
+            np.testing.assert_allclose(a, b, tol, tol * np.abs(b).max())
+    jaxpr = simplify(ft.jit(g).lower(x, w)._program.jaxpr, has_kernel)
+    assert len(plan_for(jaxpr)[0].instructions) <= most
 
 
 def test_no_matrix_of_pairs_is_in_memory():

@@ -327,3 +327,22 @@ def test_the_benchmark_runs(cupy):
     assert set(times) == {"ours", "first ours"}  # others have no GPU here
     assert benchmark.copied(quick=True) > 0
     assert benchmark._line(row, times, 1.0, True).startswith("launch ")
+
+
+@compiles
+def test_a_row_of_the_benchmark_that_fails_leaves_the_others(cupy, monkeypatch, capsys):
+    def broken(xp, x):
+        raise RuntimeError("no such thing")
+
+    rows = (benchmark.Row("broken", ((8,),), broken), benchmark.ROWS[-1])
+    monkeypatch.setattr(benchmark, "ROWS", rows)
+
+    def torch(row, arrays, compiled):
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(benchmark, "_torch", torch)
+    assert benchmark.main(["--quick"]) == 1
+    said, warned = capsys.readouterr()
+    assert "broken           failed: RuntimeError('no such thing')" in said
+    assert said.splitlines()[-1].startswith("launch ")
+    assert "launch: torch.compile failed: RuntimeError('no kernel image')" in warned

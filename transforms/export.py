@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -14,16 +13,17 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray
-from funtorch.dims import NotDynamic, Scope
+from funtorch.hardware import CPU
 from funtorch.io import files, programs, structure
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
+from funtorch.jaxpr import Eqn, Jaxpr, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import to_onnx, to_stablehlo, write_shared
+from ..backends import has_complex, kept_by, of_reals, to_onnx, to_stablehlo, write_shared
+from .all_sizes import for_all_sizes, lone_symbol, named_sizes, shown_type, symbols_in
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
-from .dynamic import Inputs, Sizes, align, fitted
+from .dynamic import Sizes
 from .passes import drop_dead, inline, share
 from .programs import jit_p
 from .reverse import vjp
@@ -109,7 +109,7 @@ def _exported(
     fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray], names: Sequence[str]
 ) -> Exported:
     inputs = [programs.encode_aval(a) for a in avals]
-    symbols = _symbols(inputs)
+    symbols = symbols_in(inputs)
 
     def traced(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
         here = [programs.decode_aval(a, sizes) for a in inputs]
@@ -117,7 +117,7 @@ def _exported(
         return _portable(jaxpr.hoisted()), jaxpr.consts, out_tree
 
     name = getattr(fun, "__name__", type(fun).__name__)
-    found = _for_all_sizes(name, symbols, traced) if symbols else traced({})
+    found = for_all_sizes(name, symbols, traced) if symbols else traced({})
     jaxpr, consts, out_tree = found
     outputs = [programs.encode_aval(v.aval) for v in jaxpr.outvars]
     made = Exported(
@@ -186,100 +186,6 @@ def _portable_value(value: Any) -> Any:
     return value
 
 
-# ------------------------------------------------------------------------------------ any size
-def _symbols(nodes: Any) -> dict[str, int]:
-    """Return the symbols in descriptions of types, each with the size it is traced at."""
-    found: dict[str, int] = {}
-
-    def walk(node: Any) -> None:
-        if isinstance(node, str):
-            found.setdefault(node, 0)
-        elif isinstance(node, list):
-            for part in node[1:] if node and isinstance(node[0], str) else node:
-                walk(part)
-
-    for _, shape, _ in nodes:
-        for size in shape:
-            for _, atoms in size if isinstance(size, list) else ():
-                for atom in atoms:
-                    walk(atom)
-    if len(found) > len(BASES):
-        raise ValueError(f"export takes up to {len(BASES)} symbolic sizes, got {', '.join(found)}")
-    return dict(zip(found, BASES, strict=False))
-
-
-def _for_all_sizes(
-    name: str, base: Sizes, traced: Callable[[Sizes], tuple[Jaxpr, Sequence[Any], Any]]
-) -> tuple[Jaxpr, Sequence[Any], Any]:
-    """Return a program for all sizes, its constants, and the structure of its results."""
-    points = [base]
-    for symbol, n in base.items():
-        points += [{**base, symbol: n + 1}, {**base, symbol: 2 * n}]
-    points.append({symbol: 3 * n + 1 for symbol, n in base.items()})
-    found = [traced(sizes) for sizes in points]
-    jaxprs = [jaxpr for jaxpr, _, _ in found]
-    _, consts, out_tree = found[0]
-    for _, others, other_tree in found[1:]:
-        same = len(consts) == len(others) and all(map(_same, consts, others))
-        if not same or other_tree != out_tree:
-            raise ValueError(
-                f"export of {name}: its constants or the structure of its result depend on the "
-                f"sizes {', '.join(base)}"
-            )
-    try:
-        template = align(jaxprs, points, base, _Constants)
-    except NotDynamic as error:
-        raise ValueError(
-            f"export of {name} for any {', '.join(base)}: {error}. Traced at several sizes, it did "
-            "not do the same; give that size a number, or write the function without looking at it"
-        ) from None
-    return template.jaxpr, consts, out_tree
-
-
-def _same(a: Any, b: Any) -> bool:
-    x, y = np.asarray(a), np.asarray(b)
-    return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-
-
-class _Constants(Inputs):
-    """Constants that depend on the sizes: each is a size, or one over a size."""
-
-    def __init__(self, points: Sequence[Sizes], symbols: dict[str, Any]) -> None:
-        super().__init__()
-        self.points, self.symbols = points, symbols
-
-    def input(self, found: Sequence[Any], top: bool) -> Any:
-        if not all(isinstance(v, Lit) for v in found):
-            return None
-        values = [np.asarray(v.val._data) for v in found]
-        if all(_same(values[0], v) for v in values[1:]):
-            return None
-        for inverse in (False, True):
-            sizes = _sizes_of(values, inverse)
-            if sizes is not None:
-                size = fitted(sizes, self.points, self.symbols)
-                return programs.SizeLit(found[0].val, size, inverse)
-        shown, where = ", ".join(map(str, values)), "; ".join(map(str, self.points))
-        raise NotDynamic(f"a constant is {shown} where sizes are {where}")
-
-
-def _sizes_of(values: Sequence[np.ndarray], inverse: bool) -> list[int] | None:
-    """Return the integers that constants are, or are one over; None if they are not."""
-    if inverse and values[0].dtype.kind != "f":
-        return None
-    with np.errstate(all="ignore"):
-        numbers = [float(1 / x if inverse else x.real) for x in values]
-    if not all(map(math.isfinite, numbers)):
-        return None
-    sizes = [round(x) for x in numbers]
-    if inverse and not all(sizes):
-        return None
-    again = [
-        np.asarray(1 / n if inverse else n, x.dtype) for n, x in zip(sizes, values, strict=True)
-    ]
-    return sizes if all(map(_same, again, values)) else None
-
-
 # ------------------------------------------------------------------------------------ exported
 class Exported:
     """A function as a program: see `export`.
@@ -301,7 +207,7 @@ class Exported:
         self.fun_name: str = about["name"]
 
     def __repr__(self) -> str:
-        shown = map(_shown, self._about["inputs"])
+        shown = map(shown_type, self._about["inputs"])
         given = zip(self._about["names"], shown, strict=True)
         return f"<exported {self.fun_name}({', '.join(': '.join(pair) for pair in given)})>"
 
@@ -317,7 +223,7 @@ class Exported:
         return self._types(self._about["outputs"])
 
     def _types(self, nodes: Any) -> tuple[Any, ...]:
-        sizes = _named_sizes(self._about["symbols"])
+        sizes = named_sizes(self._about["symbols"])
         return tuple(programs.decode_aval(a, sizes) for a in nodes)
 
     # ---------------------------------------------------------------- running
@@ -375,7 +281,7 @@ class Exported:
         sizes: Sizes = {}
         for aval, (_, shape, _) in zip(avals, inputs, strict=True):
             for n, node in zip(aval.shape, shape, strict=False):
-                symbol = _alone(node)
+                symbol = lone_symbol(node)
                 if symbol is not None:
                     sizes.setdefault(symbol, n)
         unknown = [s for s in self._about["symbols"] if s not in sizes]
@@ -389,8 +295,8 @@ class Exported:
             if not (aval.shape == wanted.shape and aval.dtype == wanted.dtype):
                 where = f" where {', '.join(f'{k}={n}' for k, n in sizes.items())}" if sizes else ""
                 raise TypeError(
-                    f"{self.fun_name}, an exported program, takes {_shown(node)} as {name}{where}, "
-                    f"got {aval.str_short()}"
+                    f"{self.fun_name}, an exported program, takes {shown_type(node)} as "
+                    f"{name}{where}, got {aval.str_short()}"
                 )
         return sizes
 
@@ -454,7 +360,7 @@ class Exported:
             return self._rule
         whole = tree.structure((tuple(range(len(self._about["inputs"]))), {}))
         fun, treedef = self._origin or (self._run, whole)
-        sizes = _named_sizes(self._about["symbols"])
+        sizes = named_sizes(self._about["symbols"])
         given = [programs.decode_aval(a, sizes) for a in self._about["inputs"]]
         outs = [programs.decode_aval(a, sizes) for a in self._about["outputs"]]
         outs = [a for a in outs if dtypes.is_inexact(a.dtype)]
@@ -497,7 +403,7 @@ class Exported:
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
         closed, names = self._closed(self._fixed("to_shared", sizes))
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+        return write_shared(simplify(closed, kept_by(CPU)), names, path, name, link == "bundle")
 
     def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
         """Return the program as the text of a StableHLO module, which JAX and XLA compile.
@@ -564,11 +470,31 @@ class Exported:
             import onnx
         except ImportError as error:
             raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
-        jaxpr, names = self._closed(_named_sizes(self._about["symbols"]))
-        model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
+        _, names = self._closed(named_sizes(self._about["symbols"]))
+        model = to_onnx(drop_dead(share(self._of_reals())), names, self.fun_name)
         if path is not None:
             onnx.save(model, os.fspath(path))
         return model
+
+    def _of_reals(self) -> Jaxpr:
+        """Return the program, its sizes symbols, without complex numbers.
+
+        It is rewritten at several sizes, as it was traced.
+        """
+        jaxpr, _ = self._closed(named_sizes(self._about["symbols"]))
+        if not has_complex(jaxpr):
+            return jaxpr
+
+        def rewritten(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
+            found = of_reals(self._closed(sizes)[0])
+            return found.hoisted(), found.consts, None
+
+        symbols = dict(zip(self._about["symbols"], BASES, strict=False))
+        if not symbols:
+            return of_reals(jaxpr)
+        found, consts, _ = for_all_sizes(self.fun_name, symbols, rewritten)
+        own, rest = found.invars[: len(consts)], found.invars[len(consts) :]
+        return Jaxpr(rest, found.eqns, found.outvars, own, consts)
 
     def _closed(self, sizes: Sizes) -> tuple[Jaxpr, list[str]]:
         """Return the program with its constants, and the names of its inputs and results."""
@@ -584,43 +510,8 @@ class Exported:
         return True
 
 
-def _named_sizes(symbols: Sequence[str]) -> Sizes:
-    """Return sizes that stand for themselves."""
-    scope = Scope()
-    return {name: scope.symbol(name, n) for name, n in zip(symbols, BASES, strict=False)}
-
-
 def _contents(x: np.ndarray) -> tuple[Any, ...]:
     return x.dtype.name, x.shape, x.tobytes()
-
-
-def _alone(node: Any) -> str | None:
-    """Return the symbol that a size is, if it is one."""
-    if isinstance(node, list) and len(node) == 1:
-        ((factor, atoms),) = node
-        if factor == 1 and len(atoms) == 1 and isinstance(atoms[0], str):
-            return atoms[0]
-    return None
-
-
-def _shown(node: Any) -> str:
-    dtype, shape, _ = node
-    return f"{dtype}[{','.join(map(_shown_size, shape))}]"
-
-
-def _shown_size(node: Any) -> str:
-    if not isinstance(node, list):
-        return str(node)
-    terms = []
-    for factor, atoms in node:
-        shown = [a if isinstance(a, str) else _shown_atom(a) for a in atoms]
-        terms.append("*".join([str(factor)] * (factor != 1 or not shown) + shown))
-    return "+".join(terms).replace("+-", "-") or "0"
-
-
-def _shown_atom(node: Any) -> str:
-    kind, a, b = node
-    return f"{kind}({_shown_size(a)},{_shown_size(b)})"
 
 
 def deserialize(data: bytes | bytearray) -> Exported:

@@ -17,7 +17,7 @@ from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, pr
 from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Var, eval_jaxpr, stage
-from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
+from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, on_gpu, own_rules
 from funtorch.processes import world
 from funtorch.spread import MESH
 from funtorch.treecode import builder
@@ -351,23 +351,35 @@ def _call_spread(
     found = jaxpr.memo.get(("spread", shardings))
     if found is None:
         found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, name, pieces)
-    local, said, run, after = found
+    local, said, run, outputs = found
     parts = [p.value for p in pieces]
-    if (meeting(parts, name) or CPU) != CPU:
+    if any(type(x) is not ArrayImpl for x in parts) and (meeting(parts, name) or CPU) != CPU:
         with during(said):
             values = eval_jaxpr(local, *parts)
     else:
-        native, weak = run(), [a.weak_type for a in local.out_avals]
+        native = run()
         with during(said):
             outs = native([_buffer_here(prepared(x)) for x in parts])
-        values = [*map(ArrayImpl, outs, weak)]
-    return build([whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)])
+        values = list(map(ArrayImpl, outs, outputs.weak, outputs.kinds))
+    for k in outputs.divided:
+        values[k] = whole_of(Piece(values[k], outputs.shardings[k]))
+    return build(values)
+
+
+class _Outputs:
+    """Results of a program of one process of many: their types, and where their parts are."""
+
+    def __init__(self, avals: Sequence[Any], shardings: Sequence[Any]) -> None:
+        self.weak = [a.weak_type for a in avals]
+        self.kinds = [kind_of(a.shape, a.dtype, a.weak_type, None) for a in avals]
+        self.shardings = shardings
+        self.divided = [k for k, s in enumerate(shardings) if s is not None]
 
 
 def _spread_program(
     jaxpr: Jaxpr, name: str, pieces: Sequence[Piece]
-) -> tuple[Jaxpr, Any, Callable[[], Any], list[Any]]:
-    """Return the program of this process, what it says, what compiles it, and where its results
+) -> tuple[Jaxpr, Any, Callable[[], Any], _Outputs]:
+    """Return the program of this process, what it says, what compiles it, and what its results
     are. On GPUs it runs operation by operation."""
     after: list[Any] = []
 
@@ -384,7 +396,7 @@ def _spread_program(
     def run() -> Callable[[Sequence[Any]], list[Any]]:
         return world().in_turn(lambda: compiled(local))
 
-    return local, said, run, after
+    return local, said, run, _Outputs(local.out_avals, after)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -431,8 +443,7 @@ def _prepared_there(x: DeviceArray) -> DeviceArray:
     """Return an array on a GPU as compiled programs read it."""
     if not x._kind:
         if not x._buffer.flags.c_contiguous:
-            device, xp = device_of(x), cupy()
-            with xp.cuda.Device(device.id):
+            with on_gpu(device_of(x), "jit") as xp:
                 x = DeviceArray(xp.ascontiguousarray(x._buffer), x._weak)
         x._kind = kind_of(x.shape, x.dtype, x._weak, device_of(x))
     return x

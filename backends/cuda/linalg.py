@@ -303,7 +303,8 @@ def _rule(name: str, f: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
             return on_host(name, buffers, params)
         if dtype in HALF:
             buffers = tuple(b.astype(dtypes.float32) for b in buffers)
-        outs = f(device, *buffers, **params)
+        with blas_of(device).lock:
+            outs = f(device, *buffers, **params)
         if dtype in HALF:
             outs = tuple(x.astype(dtype) if x.dtype == dtypes.float32 else x for x in outs)
         return outs[0] if name in _ONE else outs

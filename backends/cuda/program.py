@@ -101,15 +101,16 @@ class _Writer:
         self.codes: list[CudaCode] = []
         self.numbers: dict[Any, int] = {}
         self.members: dict[int, Member | None] = {}  # by code, if it may be a part of a launch
-        results = len(self.inputs)
-        self.same = {results + j: i for i, j in layout.pairs}  # registers of one address
         self.scratch = 0
         self.tail = -(-layout.arena // ALIGN) * ALIGN
         self.out: list[Instruction] = []
 
     def whole(self) -> LaunchPlan:
         params = [At(k) for k in range(len(self.inputs))]
-        results = [At(len(params) + k) for k in range(len(self.outputs))]
+        # A result in an input's memory goes by its register: a place must have one name, since
+        # kernels are told that what has two names is two pieces of memory.
+        shared = {j: i for i, j in self.layout.pairs}
+        results = [At(shared.get(j, len(params) + j)) for j in range(len(self.outputs))]
         self.plan(self.layout, params, results, At(self.memory))
         self.out = self.together(self.out)
         codes, instructions = _used(self.codes, tuple(self.out))
@@ -173,7 +174,7 @@ class _Writer:
         found: list[Instruction] = []
         for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
             part: list[Any] = list(run)
-            groups = sets_of(part, self.members, self.same) if launches else [[x] for x in part]
+            groups = sets_of(part, self.members) if launches else [[x] for x in part]
             found += [self.one(alike) if len(alike) > 1 else alike[0] for alike in groups]
         return found
 
@@ -295,10 +296,11 @@ class _Writer:
 
     def attention(self, frame: _Frame, step: Attention) -> None:
         eqn = step.eqn
-        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
-        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        given = [(self.at(frame, v), v) for v in (*step.ins, *step.outs)]
+        avals = tuple(v.aval for v in (*eqn.invars, *eqn.outvars, *step.ins, *step.outs))
+        key = eqn.prim, avals, step.places, tuple(sorted(eqn.params.items()))
         printed = print_fragments if in_fragments(eqn) else print_attention
-        self.run(key, functools.partial(printed, eqn), given, as_attending(eqn))
+        self.run(key, functools.partial(printed, step), given, as_attending(step))
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any

@@ -1,5 +1,6 @@
 """Programs as ONNX models."""
 
-from .model import to_onnx
+from .model import of_reals, to_onnx
+from .pairs import has_complex
 
-__all__ = ["to_onnx"]
+__all__ = ["has_complex", "of_reals", "to_onnx"]

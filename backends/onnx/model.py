@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from funtorch.jaxpr import Jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr
 
+from ..lower import LOWERINGS
 from .graph import Graph, symbol_of, value_info
+from .pairs import NODES, as_reals, has_complex
 from .rules import RULES
+from .spectra import PROGRAMS
 
-__all__ = ["to_onnx"]
+__all__ = ["of_reals", "to_onnx"]
+
+
+def _written(eqn: Eqn) -> Callable[..., Any] | None:
+    """Return an equation in other operations, where there are any that it is written in."""
+    name = eqn.prim.name
+    if name in PROGRAMS:
+        return lambda *xs: PROGRAMS[name](*xs, **eqn.params)
+    rule = LOWERINGS.get(name)
+    return None if rule is None else rule(eqn)
+
+
+def of_reals(jaxpr: Jaxpr) -> Jaxpr:
+    """Return a program without complex numbers; those of its inputs and results are real numbers
+    with a last axis of 2."""
+    return as_reals(jaxpr, _written) if has_complex(jaxpr) else jaxpr
 
 
 def to_onnx(jaxpr: Jaxpr, names: Sequence[str], title: str) -> Any:
     """Return a program as an ONNX model.
 
     Args:
-        jaxpr: the program; its sizes may be Dims, each of which is some input's axis.
+        jaxpr: the program; its sizes may be Dims, each of which is some input's axis, if it has no
+            complex numbers.
         names: of its inputs and results.
         title: of the model.
 
@@ -31,7 +50,8 @@ def to_onnx(jaxpr: Jaxpr, names: Sequence[str], title: str) -> Any:
     """
     import onnx
 
-    graph = Graph(rules=RULES)
+    jaxpr = of_reals(jaxpr)
+    graph = Graph(rules=RULES | NODES)
     given, made = names[: len(jaxpr.invars)], names[len(jaxpr.invars) :]
     consts = [graph.const(np.asarray(c._data)) for c in jaxpr.consts]
     graph.names.update(zip(jaxpr.constvars, consts, strict=True))

@@ -43,7 +43,7 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
     def rule(g: Graph, eqn: Eqn, *xs: str) -> Any:
         avals = [v.aval for v in eqn.invars]
         for a in avals:
-            type_of(a.dtype)
+            g.takes(a.dtype)
         if scalars and g.broadcasts:
             inner = staged(eqn, [ShapedArray((), a.dtype) for a in avals])
             xs = tuple(g.operands(xs))

@@ -40,6 +40,8 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool 
     References:
         numpy.isclose
     """
+    if hasattr(a, "move_parts") and type(a) is type(b):
+        return a == b  # keys
     a, b = promote("isclose", *to_arrays("isclose", a=a, b=b))
     if not dtypes.is_inexact(a.dtype):
         a, b = (convert(x, dtypes.default_float()) for x in (a, b))

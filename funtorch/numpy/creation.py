@@ -241,7 +241,7 @@ _CUDA = 2  # DLPack's number of NVIDIA's GPUs
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
     """Make an Array from any object that speaks DLPack, such as a PyTorch tensor.
 
-    What is on a GPU is shared, what is on the CPU copied.
+    What is on a GPU is shared unless ``copy`` is true, what is on the CPU copied.
 
     References:
         numpy.from_dlpack
@@ -253,7 +253,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     if isinstance(x, Array):
         return x
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _CUDA:
-        return DeviceArray(cupy().from_dlpack(x))
+        with cupy().cuda.Device(x.__dlpack_device__()[1]):
+            shared = cupy().from_dlpack(x)
+            return DeviceArray(shared.copy() if copy else shared)
     return array(np.from_dlpack(x))
 
 

@@ -96,7 +96,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         numpy.reshape
     """
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
