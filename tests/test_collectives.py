@@ -143,11 +143,6 @@ def test_a_jitted_function_knows_its_axes():
         (lambda x: lax.pshuffle(x, "i", [0, 0, 1, 2]), ValueError, "not represent a permutation"),
         (lambda x: lax.ppermute(x, "i", [(0, 1), (2, 1)]), ValueError, "each destination"),
         (lambda x: lax.ppermute(x, "i", [(4, 1)]), ValueError, "each source.*from 0 to 3"),
-        (
-            lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2, 3]]),
-            NotImplementedError,
-            "vmap",
-        ),
     ],
 )
 def test_mistakes(f, error, message):

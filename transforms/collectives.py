@@ -287,12 +287,14 @@ def _leaves(x: Any) -> tuple[list[Any], Any]:
     return as_arrays(leaves, "x", None), treedef
 
 
-def _each(prim: Primitive, x: Any, axis_name: Any, axis_index_groups: Any = None) -> Any:
+def _each(
+    prim: Primitive, x: Any, axis_name: Any, axis_index_groups: Any = None, **params: Any
+) -> Any:
     out, treedef = _leaves(x)
     groups = _groups(prim.name, axis_name, axis_index_groups, equal=False)
     for name in _names(axis_name):
         _size_of(name)
-        out = [_within(prim, a, name, groups) for a in out]
+        out = [_within(prim, a, name, groups, **params) for a in out]
     return treedef.unflatten(out)
 
 
