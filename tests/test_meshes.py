@@ -59,7 +59,7 @@ def test_abstract_meshes(mesh):
         AbstractMesh((4, 2), ("a",))
     with pytest.raises(ValueError, match="needs 512 devices, and there are 8"):
         concrete(many.mesh)
-    with pytest.raises(NotImplementedError, match="by lax.psum"):
+    with pytest.raises(NotImplementedError, match=r"by lax\.psum"):
         P("a", unreduced={"b"})
 
 
@@ -113,7 +113,7 @@ def test_smap(mesh):
         y, total = ft.jit(f)(X, {"w": 2.0})
         np.testing.assert_array_equal(y, X * 2)
         assert float(total) == X.sum()
-        with pytest.raises(ValueError, match=r"smap of <lambda>.*: in_axes has 2 for an array of 2"):
+        with pytest.raises(ValueError, match=r"smap of <lambda>.*: in_axes has 2 for an"):
             ft.smap(lambda x: x, in_axes=2, out_axes=0, axis_name="a")(X)
         with pytest.raises(ValueError, match="out_axes has -1: count axes from the front"):
             ft.smap(lambda x: x, in_axes=0, out_axes=-1, axis_name="a")(X)
