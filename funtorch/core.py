@@ -361,6 +361,18 @@ class Eval(Trace):
         """Call a function as a program; NotImplemented if that is not wanted: transforms.large."""
         return NotImplemented
 
+    @staticmethod
+    def repeated(
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        exact: bool = False,
+    ) -> Any:
+        """Call a function of several operations as one of NumPy's, or, if it gives the same bits
+        then, as a program; NotImplemented if that is not known to be worth it yet:
+        transforms.repeated."""
+        return NotImplemented
+
 
 def not_concrete(args: Sequence[Any], prim: Primitive) -> Exception:
     """Return the error for arguments that hold no buffer."""

@@ -409,8 +409,8 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
     References:
         jax.lax.bitcast_convert_type
     """
-    x = to_array(operand, "bitcast_convert_type", "operand")
-    return recast(x, dtypes.canonical(new_dtype))
+    x, dtype = to_array(operand, "bitcast_convert_type", "operand"), dtypes.canonical(new_dtype)
+    return primitives["stop_gradient"].bind(x) if x.dtype == dtype else recast(x, dtype)
 
 
 def dtype(x: Any) -> Any:

@@ -415,8 +415,8 @@ def _logistic_eager(xp: Any, x: Any) -> Any:
     """Return 1 / (1 + e**-x); of negative real x, e**x / (1 + e**x), which may be denormal."""
     if dtypes.is_complex(x.dtype):
         return 1 / (1 + xp.exp(-x))
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
+    zero, one = xp.zeros((), x.dtype), xp.array(1, x.dtype)
+    return xp.exp(xp.minimum(x, zero)) / (one + xp.exp(xp.copysign(x, -one)))
 
 
 logistic_p = unary(

@@ -23,6 +23,7 @@ from funtorch import dtypes, tree
 from funtorch.config import config
 from funtorch.core import Array, ArrayImpl, ShapedArray
 from funtorch.numpy import indexing, manipulation, promotion
+from funtorch.numpy.direct import compiled_if_large
 from funtorch.ops import elementwise, families
 from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
@@ -294,6 +295,7 @@ def split_words(words: Any, num: int = 2) -> list[Any]:
     return [shape_ops.reshape(row, shape=(2,)) for row in rows]
 
 
+@compiled_if_large
 def split_to(words: Any, shape: tuple[int, ...]) -> Any:
     return _join(*cipher(words, shape))
 
@@ -429,8 +431,12 @@ def fold_in(key: Any, data: Any) -> Any:
             + ("; use vmap to fold in several" if data.shape else "")
         )
     low = promotion.convert(data, dtypes.uint32)
-    folded = threefry2x32(_word(words, 0), _word(words, 1), families.zeros_like(low), low)
-    return _like(key, _join(*folded))
+    return _like(key, _folded(words, low))
+
+
+@compiled_if_large
+def _folded(words: Any, low: Any) -> Any:
+    return _join(*threefry2x32(_word(words, 0), _word(words, 1), families.zeros_like(low), low))
 
 
 def key_data(keys: Any) -> Array:

@@ -18,8 +18,7 @@ from funtorch.transforms.custom import custom_jvp_call_p, custom_lin_p, custom_v
 from funtorch.transforms.programs import jit_p
 from funtorch.transforms.remat import remat_p
 
-__all__ = list(_lax.__all__)
-__all__ += [
+__all__ = [
     "call_p",
     "cholesky_p",
     "closed_call_p",
@@ -42,6 +41,7 @@ __all__ += [
     "tridiagonal_p",
     "tridiagonal_solve_p",
 ]
+__all__ += _lax.__all__
 
 
 class _ClosedCall(CallPrimitive):
