@@ -611,6 +611,10 @@ class Primitive:
     def bind(self, *args: Any, **params: Any) -> Any:
         return _state.trace.process(self, args, params)
 
+    def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return what `bind` takes by name, given the parameters of an equation."""
+        return params
+
     def rule(self, slot: str) -> Callable[..., Any]:
         """Return the rule in ``slot``, or raise the error that says why there is none."""
         rule = getattr(self, slot)
