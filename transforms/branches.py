@@ -12,7 +12,8 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, aval_of
 from funtorch.device import default_backend
-from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, check_gives, check_takes, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
 from funtorch.ops.elementwise import max as max_
 from funtorch.ops.elementwise import min as min_
@@ -43,6 +44,11 @@ cond_p = Primitive("cond", multiple_results=True, keeps_weak=True)
 
 
 def _type(index: Any, *avals: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
+    if index.shape or index.dtype.kind not in "iub":
+        raise JaxprTypeError(f"cond takes the number of a branch, got {index.str_short()}")
+    for k, b in enumerate(branches):
+        check_takes(f"branch {k} of a cond", b, avals)
+        check_gives(f"branch {k} of a cond", b, branches[0].out_avals)
     columns = zip(*[b.out_avals for b in branches], strict=True)
     return [c[0].update(weak_type=all(a.weak_type for a in c)) for c in columns]
 

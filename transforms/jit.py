@@ -25,7 +25,7 @@ from funtorch.placement import Placed, device_of, meeting, put
 from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, extractor
 
-from ..backends import Explanation, clear_disk, pool
+from .. import backends
 from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
 from .constraints import Shardings
@@ -76,9 +76,9 @@ def clear_caches(disk: bool = False) -> None:
     """
     for f in list(_jitted):
         f.clear_cache()
-    pool.clear()
+    backends.pool.clear()
     if disk:
-        clear_disk()
+        backends.clear_disk()
 
 
 _RECORDS = 256
@@ -643,7 +643,7 @@ def jit(
     return _Divided(fun, shardings, *given)
 
 
-def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
+def explain(fun: Callable[..., Any]) -> Callable[..., backends.Explanation]:
     """Make a function that tells what ``fun`` compiles to: steps, source lines, costs and memory.
 
     Args:
@@ -666,7 +666,7 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
 
     @boundary
     @functools.wraps(fun)
-    def explained(*args: Any, **kwargs: Any) -> Explanation:
+    def explained(*args: Any, **kwargs: Any) -> backends.Explanation:
         try:
             return jitted.trace(*args, **kwargs)._program.explain()
         except TooManyPathsError:

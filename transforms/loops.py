@@ -12,7 +12,8 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import Primitive, ShapedArray, Tracer, aval_of, concrete_or_error, truth
-from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, Var, check_gives, check_takes, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_or, reduce_sum
@@ -41,7 +42,18 @@ while_p = Primitive("while", multiple_results=True, keeps_weak=True)
 def _while_type(
     *avals: Any, cond_jaxpr: Jaxpr, body_jaxpr: Jaxpr, cond_nconsts: int, body_nconsts: int
 ) -> list[Any]:
+    if min(cond_nconsts, body_nconsts) < 0:
+        raise JaxprTypeError("the number of a while loop's constants is negative")
+    own, rest = avals[:cond_nconsts], avals[cond_nconsts:]
+    carry = rest[body_nconsts:]
+    check_takes("the condition of a while loop", cond_jaxpr, [*own, *carry])
+    check_gives("the condition of a while loop", cond_jaxpr, [_TRUTH])
+    check_takes("the body of a while loop", body_jaxpr, rest)
+    check_gives("the body of a while loop", body_jaxpr, carry)
     return body_jaxpr.out_avals
+
+
+_TRUTH = ShapedArray((), np.dtype(np.bool_))
 
 
 def run_while(

@@ -39,6 +39,7 @@ __all__ = [
     "transpose_jaxpr",
     "value_and_grad",
     "vjp",
+    "without_gradient",
 ]
 
 
@@ -416,7 +417,7 @@ def _check_inputs(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
                     f"{dtype.name}"
                 )
-            owner = _without_gradient(arg)
+            owner = without_gradient(arg)
             if owner is not None:
                 raise TypeError(
                     f"grad needs inputs of a float or complex dtype, but {where} has dtype "
@@ -429,7 +430,7 @@ def _check_inputs(
             )
 
 
-def _without_gradient(arg: Any) -> Any:
+def without_gradient(arg: Any) -> Any:
     """Return a node of a tree whose class says in ``no_gradient`` why it has none; else None."""
     nodes: list[Any] = []
 

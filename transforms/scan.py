@@ -15,7 +15,8 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
-from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, check_gives, check_takes, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
@@ -52,7 +53,16 @@ scan_p = Primitive("scan", multiple_results=True, keeps_weak=True)
 def _scan_type(
     *avals: Any, jaxpr: Jaxpr, num_consts: int, num_carry: int, length: int, reverse: bool
 ) -> list[Any]:
-    outs = jaxpr.out_avals
+    outs, first = jaxpr.out_avals, num_consts + num_carry
+    if min(num_consts, num_carry, length) < 0 or any(
+        a.shape[:1] != (length,) for a in avals[first:]
+    ):
+        shown = ", ".join(a.str_short() for a in avals[first:])
+        raise JaxprTypeError(f"a scan of length {length} reads {shown or 'nothing'}")
+    read = [a.update(shape=a.shape[1:]) for a in avals[first:]]
+    check_takes("the body of a scan", jaxpr, [*avals[:first], *read])
+    carry = Jaxpr([], [], jaxpr.outvars[:num_carry])
+    check_gives("the body of a scan", carry, avals[num_consts:first])
     return [*outs[:num_carry], *[a.update(shape=(length, *a.shape)) for a in outs[num_carry:]]]
 
 

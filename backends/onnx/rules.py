@@ -15,7 +15,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Var
 from ..lower import LOWERINGS
 from .arrays import ARRAYS, of_bytes
 from .graph import Graph, NotExpressible, Rule, taken, value_info
-from .matrices import MATRICES
+from .spectra import MATRICES
 from .written import WRITTEN, eager, program
 
 __all__ = ["RULES"]
@@ -474,9 +474,9 @@ _WIDENED = {
 """By primitive: the operator in its rule that takes the fewest types."""
 
 _WRITTEN = (
-    "conv_general_dilated", "dot_general", "is_finite", "lu", "pinv", "pow", "reduce_max",
-    "reduce_min", "reduce_prod", "reduce_sum", "reduce_window_max", "reduce_window_min",
-    "reduce_window_sum", "slogdet",
+    "conv_general_dilated", "dot_general", "is_finite", "lu", "pinv", "pow", "qr_pivoting",
+    "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reduce_window_max",
+    "reduce_window_min", "reduce_window_sum", "schur_shift", "slogdet",
 )  # fmt: skip
 """Primitives that are written out where their rules are not for their types, or that have none."""
 
