@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .cost import cost_analysis, memory_analysis
     from .cuda.linalg import OWN_RULES as gpu_rules
     from .explain import Explanation, explain_program
-    from .onnx import has_complex, of_reals, to_onnx
+    from .onnx import is_plain, spelled_out, to_onnx
     from .shared import write_shared
     from .sized import Sized, compile_sized
     from .stablehlo import to_stablehlo
@@ -29,12 +29,12 @@ __all__ = [
     "explain_program",
     "fit",
     "gpu_rules",
-    "has_complex",
+    "is_plain",
     "kept_by",
     "memory_analysis",
-    "of_reals",
     "pool",
     "spelled",
+    "spelled_out",
     "to_onnx",
     "to_stablehlo",
     "write_shared",
@@ -53,12 +53,12 @@ __getattr__ = later(
         "explain_program": ".explain",
         "fit": ".budget",
         "gpu_rules": ".cuda.linalg:OWN_RULES",
-        "has_complex": ".onnx",
+        "is_plain": ".onnx",
         "kept_by": ".compile",
         "memory_analysis": ".cost",
-        "of_reals": ".onnx",
         "pool": ".buffers",
         "spelled": ".cache",
+        "spelled_out": ".onnx",
         "to_onnx": ".onnx",
         "to_stablehlo": ".stablehlo",
         "write_shared": ".shared",

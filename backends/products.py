@@ -8,7 +8,7 @@ reshaped is written where it goes. Other contractions become products of turned 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,7 +131,7 @@ def in_order(v: Any) -> tuple[Var, Strides]:
 
 
 def destination(
-    v: Var, readers: dict[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
+    v: Var, readers: Mapping[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
 ) -> tuple[Var, tuple[int, ...], list[Eqn]]:
     """Return where a product may be written instead of ``v``.
 

@@ -96,6 +96,11 @@ class ShapedArray:
     def tangent(self) -> ShapedArray:
         return ShapedArray(self.shape, self.dtype)
 
+    def to_tangent_aval(self) -> ShapedArray:
+        """Return the type of its derivatives: of dtype float0 for integers and booleans."""
+        dtype = self.dtype if dtypes.is_inexact(self.dtype) else np.dtype(dtypes.float0)
+        return ShapedArray(self.shape, dtype)
+
     def same_type(self, other: ShapedArray) -> bool:
         """Tell whether shape and dtype agree, whatever the weakness."""
         return self.shape == other.shape and self.dtype == other.dtype
@@ -264,6 +269,11 @@ class Trace:
         self.parent = parent
         self.fun = fun
         self.alive = True
+
+    @property
+    def main(self) -> Trace:
+        """The trace itself, by which JAX's tools know its tracers."""
+        return self
 
     @property
     def kind(self) -> str:
@@ -459,6 +469,10 @@ class Tracer(Array):
         self.owner = trace
         self.source = source if source is not None else user_frame()
 
+    @property
+    def _trace(self) -> Trace:
+        return self.owner
+
     def concrete(self) -> ArrayImpl | None:
         """Return the value behind this tracer where one is known now, else None."""
         return None
@@ -630,6 +644,11 @@ class Primitive:
     def bind(self, *args: Any, **params: Any) -> Any:
         return _state.trace.process(self, args, params)
 
+    def get_bind_params(self, params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return what `bind` takes for an equation's parameters: functions in front of the
+        arguments, which there are none of, and the parameters."""
+        return [], dict(params)
+
     def rule(self, slot: str) -> Callable[..., Any]:
         """Return the rule in ``slot``, or raise the error that says why there is none."""
         rule = getattr(self, slot)
@@ -685,7 +704,19 @@ def aval_of(x: Any) -> ShapedArray:
 
 
 pytype_aval_mappings[np.ndarray] = aval_of
-typeof = aval_of
+
+
+def typeof(x: Any) -> ShapedArray:
+    """Return the type of an array, number, or array of random keys: its shape and dtype.
+
+    Example:
+        >>> typeof(np.zeros(2)).str_short()
+        'f64[2]'
+    """
+    # Of what is no array but holds some, keys and references.
+    return x.abstract_value if hasattr(type(x), "abstract_value") else aval_of(x)
+
+
 AbstractValue = ShapedArray
 Value = Any
 

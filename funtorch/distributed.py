@@ -190,7 +190,11 @@ def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any
 
 
 def make_array_from_callback(
-    shape: tuple[int, ...], sharding: NamedSharding, data_callback: Callable[[Any], Any]
+    shape: tuple[int, ...],
+    sharding: NamedSharding,
+    data_callback: Callable[[Any], Any],
+    *,
+    dtype: Any = None,
 ) -> Any:
     """Return an array of which each process computes its part.
 
@@ -198,6 +202,7 @@ def make_array_from_callback(
         shape: the shape of the whole.
         sharding: how it is divided.
         data_callback: a function from the place of a part, a tuple of slices, to the part.
+        dtype: what the parts are converted to; None: they stay as they are.
 
     Example:
         >>> import numpy as np
@@ -208,12 +213,17 @@ def make_array_from_callback(
     """
     shape = tuple(shape)
     check_spec("make_array_from_callback", sharding.mesh, sharding.spec, shape)
+
+    def part(index: Any) -> Any:
+        found = data_callback(index)
+        return found if dtype is None else asarray(found, dtype)
+
     if not sharding.mesh.is_multi_process:
         places = sharding.devices_indices_map(shape).values()
-        parts = {str(index): (index, data_callback(index)) for index in _once(places)}
+        parts = {str(index): (index, part(index)) for index in _once(places)}
         return _put_together("make_array_from_callback", shape, sharding, list(parts.values()))
     (device,) = sharding.mesh.local_devices
-    local = asarray(data_callback(sharding.index_of(device, tuple(shape))))
+    local = asarray(part(sharding.index_of(device, tuple(shape))))
     return make_array_from_process_local_data(sharding, local, tuple(shape))
 
 
@@ -240,7 +250,7 @@ def _put_together(
 
 
 def make_array_from_single_device_arrays(
-    shape: tuple[int, ...], sharding: NamedSharding, arrays: Sequence[Any]
+    shape: tuple[int, ...], sharding: NamedSharding, arrays: Sequence[Any], *, dtype: Any = None
 ) -> Any:
     """Return an array of parts, one from each device of this process, in the mesh's order.
 
@@ -248,6 +258,7 @@ def make_array_from_single_device_arrays(
         shape: the shape of the whole.
         sharding: how it is divided.
         arrays: the parts.
+        dtype: of them, for a process without any, as JAX asks for it.
 
     Raises:
         ValueError: there are more or fewer parts than devices, or one has another shape.

@@ -377,6 +377,8 @@ def short_name(dtype: Any) -> str:
     """
     # Not canonical(): in 32-bit mode it would name another dtype than the one that is there.
     found = _SHORT_NAMES.get(dtype) if isinstance(dtype, np.dtype) else None
+    if isinstance(dtype, KeyType):
+        return dtype.name
     return found or _SHORT_NAMES[canonical(dtype)]
 
 

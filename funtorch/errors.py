@@ -23,6 +23,7 @@ __all__ = [
     "IndexKindError",
     "JAXIndexError",
     "JAXTypeError",
+    "JaxRuntimeError",
     "JaxprTypeError",
     "MismatchError",
     "NaNError",
@@ -35,10 +36,14 @@ __all__ = [
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
     "UnexpectedTracerError",
+    "exclude_frames",
     "function_name",
     "is_internal",
     "user_frame",
 ]
+
+
+JaxRuntimeError = RuntimeError  # what programs raise while they run, callbacks most of all
 
 
 class FunTorchError(Exception):

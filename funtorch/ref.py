@@ -13,9 +13,12 @@ from __future__ import annotations
 from typing import Any
 
 from funtorch.numpy import zeros
-from funtorch.transforms.references import Ref, new_ref
+from funtorch.transforms.references import AbstractRef, Ref, new_ref
 
-__all__ = ["Ref", "addupdate", "empty_ref", "free_ref", "freeze", "get", "new_ref", "set", "swap"]
+__all__ = [
+    "AbstractRef", "Ref", "addupdate", "empty_ref", "free_ref", "freeze", "get", "new_ref", "set",
+    "swap",
+]  # fmt: skip
 
 
 def empty_ref(ty: Any, dtype: Any = None, *, memory_space: Any = None) -> Ref:

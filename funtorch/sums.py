@@ -98,11 +98,10 @@ def shared_room(comm: Any) -> Room | None:
     own, size, path, memory = comm.Get_rank(), 2 * SLOT * comm.Get_size(), "", None
     try:
         if own == 0:
-            import tempfile
-
-            file, path = tempfile.mkstemp(prefix="funtorch-", dir=_SHARED)
-            with open(file, "r+b") as opened:
-                os.posix_fallocate(file, 0, size)  # else there might be too little, on first use
+            path = os.path.join(_SHARED, f"funtorch-{os.getpid()}-{os.urandom(8).hex()}")
+            with open(path, "x+b", opener=_private) as opened:
+                # Otherwise there might be too little when it is first used.
+                os.posix_fallocate(opened.fileno(), 0, size)
                 memory = mmap.mmap(opened.fileno(), size)
     except (OSError, AttributeError):
         memory = None
@@ -114,9 +113,13 @@ def shared_room(comm: Any) -> Room | None:
     except (OSError, ValueError):
         memory = None
     there = all(comm.allgather(memory is not None))
-    if own == 0 and path:
+    if own == 0 and os.path.exists(path):
         os.unlink(path)
     return Room(memory, own) if there and memory is not None else None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 _SHARED = "/dev/shm"  # Linux's files in memory

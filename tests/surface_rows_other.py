@@ -583,6 +583,11 @@ none(
 )
 none("numpy", "save savez load", "reads or writes files; tests/test_numpy_names.py")
 none("numpy", "fromfile", "reads a file; tests/test_numpy_contract.py")
+none(
+    "lax",
+    "after_all create_token pbroadcast ragged_all_to_all",
+    "works across a mapped axis, or orders what does; tests/test_collectives.py",
+)
 none("lax", "with_sharding_constraint", "says where values lie; tests/test_distributed.py")
 none(
     "numpy",

@@ -10,6 +10,7 @@ from test_kernels import steps
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch import export
 from funtorch.backends.cpu import along, vectors
 from funtorch.backends.cpu.blas import library_of
 from funtorch.backends.cpu.codegen import NONE, object_code
@@ -169,3 +170,22 @@ def test_floats_of_few_rows_are_read_along_sums(dtype):
     with np.errstate(invalid="ignore"):
         want = x @ w.T
     assert np.allclose(ft.jit(lambda x, w: x @ w.T)(x, w), want, atol=1e-3, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "scaled", "nibbles"])
+def test_exported_programs_and_models_of_onnx_have_them(kind, tmp_path):
+    given, whole = weights(kind, 5, 32, 1 if kind == "bytes" else 2)
+    x = normal(3, 32)
+    exported = ft.export(lambda x: narrow_dot(x, *given))(x)
+    exported.save(tmp_path / "rows.ft")
+    loaded = export.load(tmp_path / "rows.ft")
+    assert "dot_general" in str(ft.explain(loaded.call)(x))
+    assert np.allclose(loaded.call(x), x @ whole.T, rtol=1e-4, atol=1e-3)
+    assert "stablehlo" in exported.to_stablehlo()
+    reference = pytest.importorskip("onnx.reference")
+    model = exported.to_onnx()
+    operators = {node.op_type for node in model.graph.node}
+    assert "MatMul" in operators
+    assert ("DequantizeLinear" in operators) == (kind != "nibbles")
+    (y,) = reference.ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
+    assert np.allclose(y, x @ whole.T, rtol=1e-4, atol=1e-3)

@@ -43,6 +43,7 @@ FLOORS = {
     "funtorch.hardware": 0,
     "funtorch.processes": 0,
     "funtorch.sharding": 0,
+    "funtorch.meshes": 0,
     "funtorch.nccl": 0,
     "funtorch.openblas": 0,
     "funtorch.watch": 0,
@@ -398,6 +399,7 @@ APART = {
     "threefry2x32": "test_ops_more",
     "iota": "test_architecture",
     "fft_table": "test_fft",
+    "narrow_dot": "test_along",
     "matrix_function": "test_repeated_values",
 }
 

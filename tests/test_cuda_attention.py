@@ -1,5 +1,6 @@
 """Attention as CUDA C++: the text means the operations, takes no matrix of pairs, and compiles."""
 
+import dataclasses
 import functools
 import math
 
@@ -103,6 +104,42 @@ def test_text_on_the_cpu_means_attention():
             np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol, err_msg=name)
 
 
+def heads_inside(step):
+    """Return a step whose heads lie side by side in rows, and by array the order of its axes."""
+    ins, backward = len(step.ins), step.eqn.prim.name == "attention_grad"
+    moved = {0, 1, 2, *([ins - 4, *range(ins - 1, ins + len(step.outs))] if backward else [ins])}
+    places, orders = [], []
+    for k, v in enumerate((*step.ins, *step.outs)):
+        axes = tuple(range(v.aval.ndim))
+        order = ((0, 3, 1, 2, 4) if len(axes) == 5 else (0, 2, 1, 3)) if k in moved else axes
+        there = np.zeros([v.aval.shape[a] for a in order], "i1").strides
+        orders.append(order)
+        places.append((0, tuple(there[order.index(a)] for a in axes)))
+    return dataclasses.replace(step, places=tuple(places)), orders
+
+
+@needs_gxx
+@pytest.mark.parametrize("case", ["masks", "bfloat16 groups"])
+def test_heads_may_lie_inside_of_rows(case):
+    for way, (eqn, args, want) in enumerate(made(case, 7)):
+        step, orders = heads_inside(row_major_step(eqn))
+        printers = [print_attention, *[print_fragments] * in_fragments(eqn)]
+        codes = [printer(step, f"f{k}_{way}") for k, printer in enumerate(printers)]
+        module = cuda_shim.load(codes)
+        for code in codes:
+            outs = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+            arrays = zip([*args, *outs], orders, strict=True)
+            there = [np.ascontiguousarray(x.transpose(o)) for x, o in arrays]
+            module.run(code, there, "shuffled")
+            results = list(zip(there, orders, strict=True))[len(args) :]
+            for (x, o), y in zip(results, want, strict=True):
+                x, y = x.transpose(np.argsort(o)).astype(np.float64), y.astype(np.float64)
+                finite = np.isfinite(y)
+                scale = np.abs(y[finite]).max(initial=1e-6)
+                tol = TOLERANCE[np.dtype(args[0].dtype).name]
+                np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol)
+
+
 @needs_gxx
 def test_nan_and_infinities_reach_their_rows_alone():
     q = np.ones((1, 1, 1, 40, 4), "f4")
@@ -200,6 +237,26 @@ def test_heads_are_read_and_written_where_they_lie(cupy, dtype, width, groups, m
             np.testing.assert_allclose(a, b, tol, tol * np.abs(b).max())
     jaxpr = simplify(ft.jit(g).lower(x, w)._program.jaxpr, has_kernel)
     assert len(plan_for(jaxpr)[0].instructions) <= most
+
+
+@needs_gxx
+def test_results_are_written_where_they_are_read(cupy):
+    """Products, attention, a product of its result, and their cotangents: nothing is moved."""
+    rng = np.random.default_rng(5)
+    x, w, u, c = (
+        fnp.asarray(rng.normal(size=s) / 3).astype("float32")
+        for s in ((2, 9, 12), (12, 48), (16, 12), (2, 9, 12))
+    )
+
+    def f(x, w, u, c):
+        return ft.vjp(lambda x, w, u: of_heads(x, w, 8, 1) @ u, x, w, u)[1](c)
+
+    jaxpr = simplify(ft.jit(f).lower(x, w, u, c)._program.jaxpr, has_kernel)
+    kinds = [type(i).__name__ for i in plan_for(jaxpr)[0].instructions]
+    assert sorted(kinds) == ["Product"] * 5 + ["Run"] * 3  # attention, cotangents, these joined
+    want, got = ft.jit(f)(x, w, u, c), ft.jit(f)(*ft.device_put((x, w, u, c), "cuda:0"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), 2e-5, 1e-5)
 
 
 def test_no_matrix_of_pairs_is_in_memory():

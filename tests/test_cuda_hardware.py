@@ -18,6 +18,7 @@ from test_cuda_kernels import needs_gxx, needs_nvrtc
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import hardware, placement
+from funtorch.__main__ import doctor
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.code import module_text
 from funtorch.backends.cuda.driver import driver_of
@@ -43,6 +44,13 @@ def test_gpus_that_came_after_nvrtc_get_ptx(monkeypatch):
     text = module_text([])
     assert nvrtc.compile_cubin(text, "sm_90")[:4] == b"\x7fELF"
     assert b".target sm_90" in nvrtc.compile_cubin(text, "sm_120")
+
+
+@needs_nvrtc
+def test_the_doctor_says_that_a_gpu_came_after_nvrtc(cupy, monkeypatch):
+    monkeypatch.setattr(nvrtc.library(), "archs", frozenset({75, 80}))
+    (found,) = [f for f in doctor() if f.what == "NVRTC"]
+    assert found.advice.startswith("it does not know sm_90: the driver compiles its PTX")
 
 
 def test_code_that_the_driver_does_not_load_says_what_to_install(cupy, monkeypatch):

@@ -346,3 +346,20 @@ def test_a_row_of_the_benchmark_that_fails_leaves_the_others(cupy, monkeypatch, 
     assert "broken           failed: RuntimeError('no such thing')" in said
     assert said.splitlines()[-1].startswith("launch ")
     assert "launch: torch.compile failed: RuntimeError('no kernel image')" in warned
+
+
+@compiles
+@pytest.mark.parametrize(("rows", "n", "copies"), [(3, 20, 1), (64, 20, 0), (3, 300, 0), (9, 4, 0)])
+def test_values_of_rows_are_changed_in_place(cupy, rows, n, copies):
+    """They are copied only where threads without a row of their own would read another one's."""
+
+    def f(r, x):
+        s = fnp.exp(x - r[:, None]).sum(1)
+        return r + fnp.log(s), x * r[:, None] / (1 + s[:, None])
+
+    r, x = normal(rows), normal(rows, n)
+    found = plan_of(f, r, x, donated=[0]).instructions
+    assert sum(isinstance(i, Copy) for i in found) == copies
+    want, got = ft.jit(f)(r, x), ft.jit(f, donate_argnums=0)(*ft.device_put((r, x), "cuda:0"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=1e-5)

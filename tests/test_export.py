@@ -387,6 +387,13 @@ def test_saving_is_atomic(tmp_path):
     exported_network().save(tmp_path / "m.ft")
     assert os.listdir(tmp_path) == ["m.ft"]
     assert export.load(tmp_path / "m.ft").fun_name == "<lambda>"
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to write m\.ft to"):
+        exported_network().save(tmp_path / "none" / "m.ft")
+
+
+def test_keys_have_names():
+    exported = export.export(lambda k: ft.random.normal(k, (3,)))(ft.random.key(0))
+    assert repr(exported) == "<exported <lambda>(k[0]: uint32[2])>"
 
 
 def test_loops_of_other_sizes_than_their_operands_are_errors():

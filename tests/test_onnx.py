@@ -114,7 +114,7 @@ def test_every_primitive_that_has_a_counterpart():
         seen |= kinds
         found += check_row(name, ins, jaxpr, lambda m, given: evaluator(m).run(None, given))
     assert found > 150
-    assert set(RULES) | set(PAIRED) <= {name for name, _ in seen}
+    assert set(RULES) | set(PAIRED) <= {name for name, _ in seen} | {"narrow_dot"}  # test_along.py
 
 
 @pytest.mark.parity
@@ -366,3 +366,26 @@ def test_complex_functions_at_the_ends():
     outs = evaluator(exported.to_onnx()).run(None, {"z": parts(z)})
     for got, want in zip(outs, exported.call(z), strict=True):
         np.testing.assert_allclose(got, parts(want), rtol=1e-4, atol=1e-30)
+
+
+def test_factorisations_of_any_batch():
+    """What is written as a program is rewritten at several sizes, and they are compared."""
+    pytest.importorskip("onnx")
+    (b,) = export.symbolic_shape("b")
+    exported = ft.export(lambda a: (jnp.linalg.inv(a), jnp.cumprod(a, 1)))(SPEC((b, 3, 3), "f4"))
+    run = evaluator(exported.to_onnx())
+    for n in (2, 5):
+        a = ft.random.normal(KEYS[0], (n, 3, 3))
+        for got, want in zip(run.run(None, {"a": np.asarray(a)}), exported.call(a), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    exported = ft.export(lambda x: jnp.cumprod(x, 0))(SPEC((b, 2), "f4"))
+    said = r"number of operations depends on a size.*to_onnx\(path, b=11\)"
+    with pytest.raises(NotImplementedError, match=said):
+        exported.to_onnx()
+    model = exported.to_onnx(b=4)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
+    x = ft.random.normal(KEYS[1], (4, 2))
+    (got,) = evaluator(model).run(None, {"x": np.asarray(x)})
+    np.testing.assert_allclose(got, jnp.cumprod(x, 0), rtol=1e-5)
+    with pytest.raises(TypeError, match=r"to_onnx takes the symbolic sizes: b; got"):
+        exported.to_onnx(n=4)

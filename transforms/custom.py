@@ -601,7 +601,8 @@ class custom_vjp(WithRules):
                 )
             outs, out_tree = tree.flatten(result[0])
             residuals, res_tree = tree.flatten(result[1])
-            residuals, all_residuals = apart(residuals)
+            # Truths are for the rule's decisions.
+            residuals, all_residuals = apart(residuals, (Ref, bool))
             out_trees.append(out_tree)
             res_trees.append((res_tree, len(residuals), all_residuals))
             found = as_arrays(outs, "output", self.fun)
@@ -664,7 +665,8 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             out.append(None)
             continue
         (ct,) = as_arrays([ct], "cotangent", fun)
-        if (ct.weak_type or aval.weak_type) and ct.dtype != aval.dtype:
+        real = ct.dtype.kind != "c" or aval.dtype.kind == "c"
+        if ct.shape == aval.shape and real and is_differentiable(ct.dtype):
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
             raise MismatchError(

@@ -19,13 +19,14 @@ from funtorch.jaxpr import Eqn, Jaxpr, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import has_complex, kept_by, of_reals, to_onnx, to_stablehlo, write_shared
+from ..backends import is_plain, kept_by, spelled_out, to_onnx, to_stablehlo, write_shared
 from .all_sizes import for_all_sizes, lone_symbol, named_sizes, shown_type, symbols_in
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
 from .dynamic import Sizes
 from .passes import drop_dead, inline, share
 from .programs import jit_p
+from .qproducts import by_rows
 from .reverse import vjp
 from .simplify import simplify
 from .sizes import BASES, symbolic_args_specs, symbolic_shape
@@ -34,6 +35,7 @@ from .staging import spec_of, stage_tree
 __all__ = ["Exported", "deserialize", "export", "load", "symbolic_args_specs", "symbolic_shape"]
 
 _VERSION = 1
+_FLAT = re.compile(r"\[<flat index (\d+)>\]")  # in the names of a key's numbers and the like
 _MOST_SIZES = 64  # for which an exported program keeps its compiled ones
 
 
@@ -77,7 +79,7 @@ def export(fun: Callable[..., Any], **options: Any) -> Callable[..., Exported]:
     def exporter(*args: Any, **kwargs: Any) -> Exported:
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
-        names = leaf_names(fun, args, kwargs)
+        names = [_FLAT.sub(r"[\1]", name) for name in leaf_names(fun, args, kwargs)]
         return _exported(fun, treedef, avals, names)
 
     return exporter
@@ -167,7 +169,7 @@ def _described(treedef: Any, name: str) -> Any:
 
 def _portable(jaxpr: Jaxpr) -> Jaxpr:
     """Return a program without calls, and without what Python functions are parameters of."""
-    jaxpr = inline(jaxpr)
+    jaxpr = inline(jaxpr, keeps=by_rows)
     eqns, changed = [], False
     for eqn in jaxpr.eqns:
         params = eqn.params
@@ -435,7 +437,7 @@ class Exported:
             https://openxla.org/stablehlo/spec
         """
         closed, _ = self._closed(self._fixed("to_stablehlo", sizes))
-        text = to_stablehlo(drop_dead(share(closed)), re.sub(r"\W", "_", self.fun_name))
+        text = to_stablehlo(drop_dead(share(inline(closed))), re.sub(r"\W", "_", self.fun_name))
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -452,17 +454,22 @@ class Exported:
             raise TypeError(f"{what} takes the symbolic sizes: {wanted}; got {sizes}")
         return sizes
 
-    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> Any:
         """Return the program as an ONNX model; symbolic sizes stay symbolic.
+
+        Complex arguments and results become real ones with a last axis of 2: real and imaginary
+        parts.
 
         Args:
             path: where to write the model too; None: nowhere.
+            sizes: of the symbolic sizes, if they are to be numbers.
 
         Returns:
             an ``onnx.ModelProto``. Its inputs and outputs have the names of the arguments' and
             results' leaves.
 
         Raises:
+            TypeError: sizes are given, and one of them is missing.
             NotImplementedError: a step has no counterpart in ONNX; the message names its line.
             ImportError: the package onnx is not installed.
         """
@@ -470,29 +477,31 @@ class Exported:
             import onnx
         except ImportError as error:
             raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
-        _, names = self._closed(named_sizes(self._about["symbols"]))
-        model = to_onnx(drop_dead(share(self._of_reals())), names, self.fun_name)
+        given = self._fixed("to_onnx", sizes) if sizes else named_sizes(self._about["symbols"])
+        jaxpr, names = self._closed(given)
+        if given and not sizes and not is_plain(jaxpr):
+            jaxpr = self._spelled_out()
+        model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
         if path is not None:
             onnx.save(model, os.fspath(path))
         return model
 
-    def _of_reals(self) -> Jaxpr:
-        """Return the program, its sizes symbols, without complex numbers.
-
-        It is rewritten at several sizes, as it was traced.
-        """
-        jaxpr, _ = self._closed(named_sizes(self._about["symbols"]))
-        if not has_complex(jaxpr):
-            return jaxpr
+    def _spelled_out(self) -> Jaxpr:
+        """Return the program for any size in what ONNX has: rewritten at several sizes, as it was
+        traced."""
 
         def rewritten(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
-            found = of_reals(self._closed(sizes)[0])
+            found = spelled_out(self._closed(sizes)[0])
             return found.hoisted(), found.consts, None
 
         symbols = dict(zip(self._about["symbols"], BASES, strict=False))
-        if not symbols:
-            return of_reals(jaxpr)
-        found, consts, _ = for_all_sizes(self.fun_name, symbols, rewritten)
+        try:
+            found, consts, _ = for_all_sizes(self.fun_name, symbols, rewritten)
+        except ValueError as error:
+            told = ", ".join(f"{name}={n}" for name, n in symbols.items())
+            raise NotImplementedError(
+                f"to_onnx: {error}; with numbers it is a model: to_onnx(path, {told})"
+            ) from error
         own, rest = found.invars[: len(consts)], found.invars[len(consts) :]
         return Jaxpr(rest, found.eqns, found.outvars, own, consts)
 

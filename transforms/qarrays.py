@@ -134,7 +134,8 @@ class QArray:
     def tree_unflatten(cls, aux: Any, children: Any) -> QArray:
         """Put it together, for pytrees."""
         values, scale, range_, zero = children
-        return cls(values, scale, range_, *aux, zero)
+        bits, axis, activations, perm = aux
+        return cls(values, scale, range_, bits, axis, activations, perm, zero)
 
     @property
     def shape(self) -> tuple[int, ...]:

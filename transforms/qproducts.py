@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import funtorch.numpy as fnp
+from funtorch.jaxpr import Eqn
 from funtorch.ops.contract import dot_general, free_axes
 from funtorch.ops.conv import conv_general_dilated
 from funtorch.ops.families import broadcast_in_dim
@@ -19,7 +20,7 @@ from funtorch.ops.shape import transpose
 from .qarrays import QArray, as_they_are, largest_of, scale_of, whole_numbers
 from .restage import expansion_rules
 
-__all__ = ["contracted", "convolved", "rounds"]
+__all__ = ["by_rows", "contracted", "convolved", "rounds"]
 
 _INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
 _FEW = 8  # vectors by which a matrix is multiplied in one go
@@ -159,6 +160,11 @@ def _meaning(x: Any, values: Any, *scale: Any) -> Any:
     scales = scale[0] if scale else fnp.ones((values.shape[0], 1), _FLOAT32)
     q = QArray(values, scales, None, 4 if pairs else 8, 1 if pairs else None)
     return _in_floats(_Sides(x, q, False, ((1,), (1,)), ((), ())))
+
+
+def by_rows(eqn: Eqn) -> bool:
+    """Tell whether an equation is a product by rows of small integers."""
+    return eqn.prim is narrow_dot_p
 
 
 narrow_dot_p.expand = _meaning

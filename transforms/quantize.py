@@ -18,6 +18,7 @@ import funtorch.numpy as fnp
 from funtorch import tree
 from funtorch.core import Array, Primitive, Trace, Tracer, _state, aval_of, current
 from funtorch.jaxpr import eval_jaxpr
+from funtorch.ops.attention import attention_p
 from funtorch.ops.contract import dot_general_p
 from funtorch.ops.conv import conv_general_dilated_p
 
@@ -101,6 +102,11 @@ class _Plain:
         return [self.value], lambda arrays: _Plain(arrays[0], self.leaf, origins)
 
 
+def _attended(*args: Any, **params: Any) -> Any:
+    assert attention_p.expand is not None
+    return attention_p.expand(*args, **params)
+
+
 class _Following(Trace):
     """Follow weights to products; run everything else as it is."""
 
@@ -117,6 +123,8 @@ class _Following(Trace):
             return eval_jaxpr(inner, *args)
         if places and callable(params.get("fun")) and self.opens:
             return params["fun"](*args)
+        if self.products and prim is attention_p:
+            return _attended(*args, **params)  # in products that are seen here
         saved, _state.trace = _state.trace, self.parent
         try:
             if prim is scan_p and (places or self.products):

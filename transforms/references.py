@@ -26,6 +26,7 @@ from funtorch.numpy.creation import broadcast_to
 from funtorch.numpy.promotion import asarray, convert
 
 __all__ = [
+    "AbstractRef",
     "Bridge",
     "Crossing",
     "Ref",
@@ -67,6 +68,36 @@ class Crossing(NotImplementedError):
 
 
 # -------------------------------------------------------------------------------------- references
+class AbstractRef:
+    """The type of a mutable reference.
+
+    Args:
+        inner_aval: the type of the array that it holds.
+    """
+
+    __slots__ = ("inner_aval",)
+
+    def __init__(self, inner_aval: ShapedArray) -> None:
+        self.inner_aval = inner_aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner_aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.inner_aval.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AbstractRef) and self.inner_aval == other.inner_aval
+
+    def __hash__(self) -> int:
+        return hash((AbstractRef, self.inner_aval))
+
+    def __repr__(self) -> str:
+        return f"Ref{{{self.inner_aval.str_short()}}}"
+
+
 class Ref:
     """A mutable reference; make one with `new_ref`.
 
@@ -97,6 +128,11 @@ class Ref:
         if self._value is None:
             raise _ended()
         return self._value.aval
+
+    @property
+    def abstract_value(self) -> AbstractRef:
+        """What `typeof` gives."""
+        return AbstractRef(self.aval)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -371,20 +407,22 @@ def with_local_refs(fun: Callable[..., Any], where: Sequence[int]) -> Callable[.
     return pure
 
 
-def apart(leaves: Sequence[Any]) -> tuple[list[Any], Callable[[Sequence[Any]], list[Any]]]:
-    """Take references out of a list.
+def apart(
+    leaves: Sequence[Any], kinds: tuple[type, ...] = (Ref,)
+) -> tuple[list[Any], Callable[[Sequence[Any]], list[Any]]]:
+    """Take references, or items of other types, out of a list.
 
     Returns:
-        the other items, and a function that puts the references between such.
+        the other items, and a function that puts what was taken out between such.
     """
-    refs = {k: x for k, x in enumerate(leaves) if type(x) is Ref}
+    taken = {k: x for k, x in enumerate(leaves) if type(x) in kinds}
     n = len(leaves)
 
     def whole(others: Sequence[Any]) -> list[Any]:
         rest = iter(others)
-        return [refs[k] if k in refs else next(rest) for k in range(n)]
+        return [taken[k] if k in taken else next(rest) for k in range(n)]
 
-    return [x for x in leaves if type(x) is not Ref], whole
+    return [x for k, x in enumerate(leaves) if k not in taken], whole
 
 
 def taken_out(args: Any, fun: Any) -> tuple[Any, dict[int, Ref]]:

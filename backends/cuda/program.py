@@ -62,7 +62,7 @@ from .instructions import (
     Slice,
     Until,
 )
-from .kernels import print_kernel
+from .kernels import print_kernel, rows_stay_apart
 from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_convs, print_dot
@@ -248,18 +248,23 @@ class _Writer:
     ) -> Sequence[tuple[At, Var | Lit]]:
         """Return the buffers of a kernel, copies for those whose rows it changes in place.
 
-        Many threads read a row's value and one writes it, of which nobody knows when.
+        Others than a row's threads may read its value, and nobody knows when it is written.
         """
         if not any(kernel.inner):
             return given
         element = levels(kernel)[1]
         rows = {given[s.buffer][0] for s in kernel.stores if is_row_store(kernel, s, element)}
         stored = {s.buffer for s in kernel.stores}
+        read = {k: v for k, (at, v) in enumerate(given) if k not in stored and at in rows}
+        if read:
+            merged, kept = in_memory(kernel, [at for at, _ in given])
+            if rows_stay_apart(merged, [int(given[k][1].aval.size) for k in kept]):
+                return given
         found = list(given)
-        for k, (at, v) in enumerate(given):
-            if k not in stored and at in rows and nbytes(v):
+        for k, v in read.items():
+            if nbytes(v):
                 found[k] = self.room(nbytes(v)), v
-                self.copy(found[k][0], at, nbytes(v))
+                self.copy(found[k][0], given[k][0], nbytes(v))
         return found
 
     def dot(self, frame: _Frame, step: Dot) -> None:

@@ -1,6 +1,5 @@
 """Programs as ONNX models."""
 
-from .model import of_reals, to_onnx
-from .pairs import has_complex
+from .model import is_plain, spelled_out, to_onnx
 
-__all__ = ["has_complex", "of_reals", "to_onnx"]
+__all__ = ["is_plain", "spelled_out", "to_onnx"]

@@ -22,7 +22,7 @@ from funtorch.ops.bits import PARITY, ROTATIONS
 from .arrays import ARRAYS
 from .graph import Graph, NotExpressible, Rule, type_of
 
-__all__ = ["WRITTEN", "eager", "program"]
+__all__ = ["WHOLE", "WRITTEN", "eager", "program"]
 
 
 def _listed(found: Any) -> list[Any]:
@@ -59,10 +59,14 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
     return rule
 
 
+def _formula(name: str) -> Callable[..., Any]:
+    rule: Any = primitives[name].eager
+    return lambda *xs, **params: rule(fnp, *xs, **params)
+
+
 def eager(name: str) -> Rule:
     """A primitive whose eager rule is a formula in NumPy's functions, which are ours too."""
-    rule: Any = primitives[name].eager
-    return program(lambda *xs, **params: rule(fnp, *xs, **params))
+    return program(_formula(name))
 
 
 def special(name: str) -> Rule:
@@ -243,15 +247,19 @@ def _sort(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
 
 _SPECIAL = ("lgamma", "digamma", "polygamma", "erf_inv")
 _SPECIAL += ("sampled_exp", "sampled_log", "sampled_log1p")
-_WHOLE = ("cumlogsumexp", "reduce_xor", "window_argmax", "window_argmin")
+
+
+WHOLE: dict[str, Callable[..., Any]] = {
+    **{k: _formula(k) for k in ("cumlogsumexp", "reduce_xor", "window_argmax", "window_argmin")},
+    "cumprod": _running(lambda a, b: a * b, lambda dtype: 1),
+    "cummax": _running(fnp.maximum, _lowest), "cummin": _running(fnp.minimum, _highest),
+    "overlap_add": _overlap_add,
+}  # fmt: skip
+"""Programs for arrays of sizes that are numbers, by primitive: of operands and of parameters."""
 
 WRITTEN: dict[str, Rule] = {
-    **{name: special(name) for name in _SPECIAL}, **{name: eager(name) for name in _WHOLE},
+    **{name: special(name) for name in _SPECIAL}, **{k: program(f) for k, f in WHOLE.items()},
     "sampled_erf_inv": special("erf_inv"),
-    "cumprod": program(_running(lambda a, b: a * b, lambda dtype: 1)),
-    "cummax": program(_running(fnp.maximum, _lowest)),
-    "cummin": program(_running(fnp.minimum, _highest)),
-    "overlap_add": program(_overlap_add),
     "shift_left": _shift("LEFT"), "shift_right_logical": _shift("RIGHT"),
     "shift_right_arithmetic": _shift_arithmetic, "bitcast": _bitcast,
     "clz": program(_leading_zeros, True), "population_count": program(_population, True),

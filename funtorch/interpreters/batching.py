@@ -64,9 +64,19 @@ def _install(prim: Primitive, rule: Rule, with_axis: bool = False) -> None:
 
 primitive_batchers: dict[Primitive, Rule] = _Rules(_install)
 # rule(args, dims, **params) -> (result, its batch axis); axes are None for what is not mapped.
-axis_primitive_batchers: dict[Primitive, Rule] = _Rules(partial(_install, with_axis=True))
-fancy_primitive_batchers = axis_primitive_batchers
+fancy_primitive_batchers: dict[Primitive, Rule] = _Rules(partial(_install, with_axis=True))
 # rule(axis, args, dims, **params): the axis that is mapped has a ``size`` and a ``name``.
+
+
+def _install_with_size(prim: Primitive, rule: Rule) -> None:
+    def batch(axis: Any, args: Any, dims: Any, **params: Any) -> Any:
+        return rule(axis.size, axis.name, None, args, dims, **params)
+
+    fancy_primitive_batchers[prim] = batch
+
+
+axis_primitive_batchers: dict[Primitive, Rule] = _Rules(_install_with_size)
+# rule(axis size, axis name, None, args, dims, **params).
 
 
 def defreducer(prim: Primitive, ident: Any = None) -> None:

@@ -414,7 +414,7 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
 
 
 def dtype(x: Any) -> Any:
-    """Return the dtype of an array or number.
+    """Return the dtype of an array or number, or what names a dtype as one.
 
     Example:
         >>> dtype(1.5)
@@ -423,6 +423,8 @@ def dtype(x: Any) -> Any:
     References:
         jax.lax.dtype
     """
+    if isinstance(x, (builtins.type, np.dtype)):
+        return dtypes.canonical(x)
     return to_array(x, "dtype").dtype
 
 

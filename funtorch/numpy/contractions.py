@@ -20,9 +20,9 @@ from funtorch.numpy.promotion import (
     broadcast_shapes,
     canonical_axis,
     check_precision,
-    check_sharding,
     convert,
     describe,
+    divided_as,
     no_out,
     promote,
     reading_lists,
@@ -80,7 +80,7 @@ def matmul(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
@@ -90,6 +90,7 @@ def matmul(
         precision: by JAX's names; 'high' and the like let GPUs round float32 operands to TF32,
             CPUs always compute in full precision.
         preferred_element_type: dtype of the result.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         An Array of shape (..., n, m), without n or m where that argument is a vector.
@@ -104,8 +105,13 @@ def matmul(
     References:
         numpy.matmul
     """
+    if out_sharding is not None:
+        return divided_as(
+            matmul(a, b, precision=precision, preferred_element_type=preferred_element_type),
+            out_sharding,
+            "matmul",
+        )
     check_precision(precision, "matmul")
-    check_sharding(out_sharding, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -147,18 +153,24 @@ def dot(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
     Args:
         a, b: arrays; with rank 0 the product is elementwise.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     References:
         numpy.dot
     """
+    if out_sharding is not None:
+        return divided_as(
+            dot(a, b, precision=precision, preferred_element_type=preferred_element_type),
+            out_sharding,
+            "dot",
+        )
     check_precision(precision, "dot")
-    check_sharding(out_sharding, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -180,7 +192,7 @@ def tensordot(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Contract several axes of two arrays.
 
@@ -188,12 +200,20 @@ def tensordot(
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
             and b.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     References:
         numpy.tensordot
     """
+    if out_sharding is not None:
+        return divided_as(
+            tensordot(
+                a, b, axes, precision=precision, preferred_element_type=preferred_element_type
+            ),
+            out_sharding,
+            "tensordot",
+        )
     check_precision(precision, "tensordot")
-    check_sharding(out_sharding, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -422,7 +442,7 @@ def einsum(
     optimize: Any = "auto",
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
     _dot_general: Callable[..., Any] | None = None,
 ) -> Any:
     """Sum products of arrays along named axes.
@@ -431,6 +451,7 @@ def einsum(
         subscripts: such as ``'ij,jk->ik'``; '...' stands for axes that broadcast.
         *operands: arrays.
         optimize: how opt_einsum orders the products: 'auto', 'optimal', 'greedy', True, False ...
+        out_sharding: how the result is divided over a mesh; None: it is not.
         _dot_general: what multiplies two arrays, called as `lax.dot_general`; None for that.
 
     Returns:
@@ -446,8 +467,21 @@ def einsum(
     References:
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
+    if out_sharding is not None:
+        return divided_as(
+            einsum(
+                subscripts,
+                *operands,
+                out=out,
+                optimize=optimize,
+                precision=precision,
+                preferred_element_type=preferred_element_type,
+                _dot_general=_dot_general,
+            ),
+            out_sharding,
+            "einsum",
+        )
     check_precision(precision, "einsum")
-    check_sharding(out_sharding, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum

@@ -80,13 +80,13 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) 
     return families.full(shape, value, dtype)
 
 
-def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros.
 
     Args:
         shape: int or sequence of ints.
         dtype: dtype; None gives the default float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array of that shape.
@@ -98,6 +98,7 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     References:
         numpy.zeros
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, zeros, shape, dtype)
     dtype = dtypes.canonical(float if dtype is None else dtype)
@@ -109,12 +110,13 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     return _filled(canonical_shape(shape, "zeros"), 0, dtype)
 
 
-def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of ones; arguments as for `zeros`.
 
     References:
         numpy.ones
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, ones, shape, dtype)
     return _filled(
@@ -122,23 +124,25 @@ def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     )
 
 
-def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         numpy.empty
     """
-    return zeros(shape, dtype, device=device)
+    return zeros(shape, dtype, device=device, out_sharding=out_sharding)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def full(
+    shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None
+) -> Any:
     """Make an array of one value.
 
     Args:
         shape: int or sequence of ints.
         fill_value: number or array that broadcasts to the shape.
         dtype: dtype; None gives that of the value.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> full((2,), 7)
@@ -147,6 +151,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     References:
         numpy.full
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full, shape, fill_value, dtype)
     shape = canonical_shape(shape, "full")
@@ -164,7 +169,15 @@ def _model(a: Any, function: str) -> Any:
 
 
 def _like(name: str, value: int) -> Callable[..., Any]:
-    def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    def function(
+        a: Any,
+        dtype: Any = None,
+        shape: Any = None,
+        *,
+        device: Any = None,
+        out_sharding: Any = None,
+    ) -> Any:
+        device = out_sharding if device is None else device
         if device is not None:
             return on_device(device, function, a, dtype, shape)
         model = _model(a, name)
@@ -199,13 +212,20 @@ def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: 
 
 
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    shape: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make an array of one value with the shape and dtype of another.
 
     References:
         numpy.full_like
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full_like, a, fill_value, dtype, shape)
     model = _model(a, "full_like")
@@ -295,14 +315,20 @@ _BEYOND = 1 << 31  # the default int holds what is less
 
 
 def arange(
-    start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None
+    start: Any,
+    stop: Any = None,
+    step: Any = None,
+    dtype: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make evenly spaced values in [start, stop).
 
     Args:
         start, stop, step: numbers, known while tracing; one number alone is ``stop``.
         dtype: dtype; None gives the default int, or the default float if a number is a float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         A 1-D Array.
@@ -314,6 +340,7 @@ def arange(
     References:
         numpy.arange
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, arange, start, stop, step, dtype)
     if type(start) is int and stop is step is dtype is None and -_BEYOND < start < _BEYOND:

@@ -24,6 +24,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    divided_as,
     moves,
     no_out,
     promote,
@@ -76,13 +77,16 @@ def size(a: Any, axis: Any = None) -> int:
 # ---------------------------------------------------------------------------------------- one array
 @direct(straight.reshape)
 @moves
-def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
+def reshape(
+    a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None
+) -> Any:
     """Give an array another shape with the same elements.
 
     Args:
         a: array.
         shape: int or sequence of ints; one -1 is worked out.
         order: 'C' (last axis fastest) or 'F'.
+        out_sharding: how the result is divided over a mesh.
 
     Raises:
         ValueError: the sizes differ.
@@ -95,6 +99,8 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     References:
         numpy.reshape
     """
+    if out_sharding is not None:
+        return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
     sizes = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
@@ -107,11 +113,10 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         sizes = tuple(x.size // known if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    total = math.prod(sizes)
-    if any(n < 0 for n in sizes) or total != x.size:
+    if any(n < 0 for n in sizes) or math.prod(sizes) != x.size:
         raise MismatchError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{total}"
+            f"{math.prod(sizes)}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
@@ -122,13 +127,13 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
 
 @direct(np.ndarray.ravel)
 @moves
-def ravel(a: Any, order: str = "C") -> Any:
+def ravel(a: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
     """Flatten an array.
 
     References:
         numpy.ravel
     """
-    return reshape(a, (-1,), order)
+    return reshape(a, (-1,), order, out_sharding=out_sharding)
 
 
 @direct(np.ndarray.transpose)

@@ -167,7 +167,7 @@ def _extremum(name: str, function: str, ufunc: np.ufunc) -> Primitive:
         _check_not_empty(name, x.shape, axes)
         if xp is np:
             out = ufunc.reduce(x, axes)
-            return out if out.dtype == x.dtype else out.astype(x.dtype)
+            return out if out.dtype == x.dtype else out.astype(x.dtype)  # int4 becomes int8
         return getattr(xp, function)(x, axis=axes).astype(x.dtype, copy=False)
 
     def jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, Any]:

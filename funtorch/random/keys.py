@@ -21,7 +21,7 @@ import numpy as np
 
 from funtorch import dtypes, tree
 from funtorch.config import config
-from funtorch.core import Array, ArrayImpl
+from funtorch.core import Array, ArrayImpl, ShapedArray
 from funtorch.numpy import indexing, manipulation, promotion
 from funtorch.numpy.direct import compiled_if_large
 from funtorch.ops import elementwise, families
@@ -76,6 +76,11 @@ class KeyArray:
     @property
     def shape(self) -> tuple[int, ...]:
         return self._words.shape[:-1]
+
+    @property
+    def abstract_value(self) -> ShapedArray:
+        """What `typeof` gives."""
+        return ShapedArray(self.shape, self.dtype)
 
     @property
     def ndim(self) -> int:

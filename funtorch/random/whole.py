@@ -38,7 +38,7 @@ def drawn_whole(least: int) -> Callable[[F], F]:
 
         @functools.wraps(function)
         def draw(*args: Any, **kwargs: Any) -> Any:
-            if _state.trace is eval_trace:
+            if _state.trace is eval_trace and kwargs.get("out_sharding") is None:
                 shape = args[place] if place < len(args) else kwargs.get("shape")
                 sizes = [x._data.size for x in args[1:] if type(x) is ArrayImpl]
                 if max(_size(shape), *sizes, 0) >= least:
