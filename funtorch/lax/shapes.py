@@ -18,7 +18,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
-    divided_as,
+    divisible,
     moves,
     spread_to,
     static_int,
@@ -52,6 +52,7 @@ __all__ = [
 
 
 @moves
+@divisible()
 def reshape(
     operand: Any, new_sizes: Any, dimensions: Any = None, *, out_sharding: Any = None
 ) -> Any:
@@ -60,8 +61,6 @@ def reshape(
     References:
         jax.lax.reshape
     """
-    if out_sharding is not None:
-        return divided_as(reshape(operand, new_sizes, dimensions), out_sharding, "reshape")
     x = to_array(operand, "reshape", "operand")
     return manipulation.reshape(x if dimensions is None else transpose(x, dimensions), new_sizes)
 
@@ -118,19 +117,19 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
 
 
 @moves
+@divisible()
 def broadcast(operand: Any, sizes: Sequence[int], *, out_sharding: Any = None) -> Any:
     """Add leading axes of given sizes.
 
     References:
         jax.lax.broadcast
     """
-    if out_sharding is not None:
-        return divided_as(broadcast(operand, sizes), out_sharding, "broadcast")
     x = to_array(operand, "broadcast", "operand")
     return spread_to(x, canonical_shape(sizes, "broadcast") + x.shape)
 
 
 @moves
+@divisible()
 def broadcast_in_dim(
     operand: Any,
     shape: Sequence[int],
@@ -143,10 +142,6 @@ def broadcast_in_dim(
     References:
         jax.lax.broadcast_in_dim
     """
-    if out_sharding is not None:
-        return divided_as(
-            broadcast_in_dim(operand, shape, broadcast_dimensions), out_sharding, "broadcast_in_dim"
-        )
     x = to_array(operand, "broadcast_in_dim", "operand")
     return primitives["broadcast_in_dim"].bind(
         x, shape=canonical_shape(shape, "broadcast_in_dim"), dims=tuple(broadcast_dimensions)
@@ -234,17 +229,17 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
     return primitives["pad"].bind(x, value, lo=lo, hi=hi, interior=interior)
 
 
+@divisible("sharding")
 def full(shape: Any, fill_value: Any, dtype: Any = None, *, sharding: Any = None) -> Any:
     """Make an array of one value.
 
     References:
         jax.lax.full
     """
-    if sharding is not None:
-        return divided_as(full(shape, fill_value, dtype), sharding, "full")
     return spread_to(asarray(fill_value, dtype), canonical_shape(shape, "full"))
 
 
+@divisible("sharding")
 def full_like(
     x: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, sharding: Any = None
 ) -> Any:
@@ -253,22 +248,19 @@ def full_like(
     References:
         jax.lax.full_like
     """
-    if sharding is not None:
-        return divided_as(full_like(x, fill_value, dtype, shape), sharding, "full_like")
     x = to_array(x, "full_like")
     return full(
         x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype
     )
 
 
+@divisible()
 def empty(shape: Any, dtype: Any, *, out_sharding: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         jax.lax.empty
     """
-    if out_sharding is not None:
-        return divided_as(empty(shape, dtype), out_sharding, "empty")
     return full(shape, 0, dtype)
 
 
@@ -304,6 +296,7 @@ def iota(dtype: Any, size: int) -> Any:
     return broadcasted_iota(dtype, (size,), 0)
 
 
+@divisible()
 def broadcasted_iota(
     dtype: Any, shape: Sequence[int], dimension: int, *, out_sharding: Any = None
 ) -> Any:
@@ -312,10 +305,6 @@ def broadcasted_iota(
     References:
         jax.lax.broadcasted_iota
     """
-    if out_sharding is not None:
-        return divided_as(
-            broadcasted_iota(dtype, shape, dimension), out_sharding, "broadcasted_iota"
-        )
     sizes = canonical_shape(shape, "broadcasted_iota")
     return primitives["iota"].bind(
         shape=sizes,

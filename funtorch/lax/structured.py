@@ -18,7 +18,7 @@ from funtorch.numpy.promotion import (
     check_precision,
     convert,
     describe,
-    divided_as,
+    divisible,
     moves,
     promote,
     rounded,
@@ -497,6 +497,7 @@ class DotDimensionNumbers(NamedTuple):
     batch: tuple[Sequence[int], Sequence[int]]
 
 
+@divisible()
 def dot_general(
     lhs: Any,
     rhs: Any,
@@ -525,12 +526,6 @@ def dot_general(
     References:
         jax.lax.dot_general
     """
-    if out_sharding is not None:
-        return divided_as(
-            dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type),
-            out_sharding,
-            "dot_general",
-        )
     check_precision(precision, "dot_general")
     x, y = to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
     narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
@@ -563,6 +558,7 @@ def _axes(axes: Sequence[int], x: Any) -> tuple[int, ...]:
     return tuple(canonical_axis(k, x.ndim, "dot_general") for k in axes)
 
 
+@divisible()
 def dot(
     lhs: Any,
     rhs: Any,
@@ -577,18 +573,6 @@ def dot(
     References:
         jax.lax.dot
     """
-    if out_sharding is not None:
-        return divided_as(
-            dot(
-                lhs,
-                rhs,
-                dimension_numbers=dimension_numbers,
-                precision=precision,
-                preferred_element_type=preferred_element_type,
-            ),
-            out_sharding,
-            "dot",
-        )
     check_precision(precision, "dot")
     if dimension_numbers is not None:
         return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)

@@ -22,7 +22,7 @@ from funtorch.numpy.promotion import (
     check_precision,
     convert,
     describe,
-    divided_as,
+    divisible,
     no_out,
     promote,
     reading_lists,
@@ -74,6 +74,7 @@ def _result(out: Any, preferred: Any) -> Any:
 
 
 @direct(np.matmul, FLOATS, pair)
+@divisible()
 def matmul(
     a: Any,
     b: Any,
@@ -105,12 +106,6 @@ def matmul(
     References:
         numpy.matmul
     """
-    if out_sharding is not None:
-        return divided_as(
-            matmul(a, b, precision=precision, preferred_element_type=preferred_element_type),
-            out_sharding,
-            "matmul",
-        )
     check_precision(precision, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
@@ -147,6 +142,7 @@ def matmul(
 
 
 @direct(np.dot, FLOATS, pair)
+@divisible()
 def dot(
     a: Any,
     b: Any,
@@ -164,12 +160,6 @@ def dot(
     References:
         numpy.dot
     """
-    if out_sharding is not None:
-        return divided_as(
-            dot(a, b, precision=precision, preferred_element_type=preferred_element_type),
-            out_sharding,
-            "dot",
-        )
     check_precision(precision, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
@@ -185,6 +175,7 @@ def dot(
     return _result(out, preferred_element_type)
 
 
+@divisible()
 def tensordot(
     a: Any,
     b: Any,
@@ -205,14 +196,6 @@ def tensordot(
     References:
         numpy.tensordot
     """
-    if out_sharding is not None:
-        return divided_as(
-            tensordot(
-                a, b, axes, precision=precision, preferred_element_type=preferred_element_type
-            ),
-            out_sharding,
-            "tensordot",
-        )
     check_precision(precision, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
@@ -434,6 +417,7 @@ def _einsum_plan(
     return tuple((tuple(sorted(step[0], reverse=True)), step[2]) for step in info.contraction_list)
 
 
+@divisible()
 def einsum(
     subscripts: Any,
     /,
@@ -467,20 +451,6 @@ def einsum(
     References:
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
-    if out_sharding is not None:
-        return divided_as(
-            einsum(
-                subscripts,
-                *operands,
-                out=out,
-                optimize=optimize,
-                precision=precision,
-                preferred_element_type=preferred_element_type,
-                _dot_general=_dot_general,
-            ),
-            out_sharding,
-            "einsum",
-        )
     check_precision(precision, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):

@@ -24,7 +24,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
-    divided_as,
+    divisible,
     moves,
     no_out,
     promote,
@@ -77,6 +77,7 @@ def size(a: Any, axis: Any = None) -> int:
 # ---------------------------------------------------------------------------------------- one array
 @direct(straight.reshape)
 @moves
+@divisible()
 def reshape(
     a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None
 ) -> Any:
@@ -99,8 +100,6 @@ def reshape(
     References:
         numpy.reshape
     """
-    if out_sharding is not None:
-        return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
     many = isinstance(shape, (tuple, list)) or getattr(shape, "ndim", None)
     sizes = shape if many else (shape,)

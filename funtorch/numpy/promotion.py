@@ -13,7 +13,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -76,6 +76,8 @@ __all__ = [
 ]
 
 _WIDE = (dtypes.float64, dtypes.complex128)
+F = TypeVar("F", bound=Callable[..., Any])
+
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -211,6 +213,26 @@ def divided_as(out: Any, sharding: Any, function: str) -> Any:
     if type(out) is not ArrayImpl or place.is_fully_replicated:
         return out
     return GlobalArray(own_part(out, place), out.shape, place)
+
+
+def divisible(argument: str = "out_sharding") -> Callable[[F], F]:
+    """Let what a function returns be divided over a mesh, as an argument of that name says.
+
+    The function has the argument for its signature, and always gets None.
+    """
+
+    def decorate(function: F) -> F:
+        name = function.__name__
+
+        @functools.wraps(function)
+        def divided(*args: Any, **kwargs: Any) -> Any:
+            sharding = kwargs.pop(argument, None)
+            out = function(*args, **kwargs)
+            return out if sharding is None else divided_as(out, sharding, name)
+
+        return cast(F, divided)
+
+    return decorate
 
 
 def no_out(out: Any, function: str) -> None:
@@ -592,6 +614,7 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
 
 
 @moves
+@divisible()
 def broadcast_to(array: Any, shape: Any, *, out_sharding: Any = None) -> Any:
     """Broadcast an array to a shape.
 
@@ -614,8 +637,6 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: Any = None) -> Any:
     References:
         numpy.broadcast_to
     """
-    if out_sharding is not None:
-        return divided_as(broadcast_to(array, shape), out_sharding, "broadcast_to")
     x = to_array(array, "broadcast_to", "array")
     shape = canonical_shape(shape, "broadcast_to")
     fits = len(shape) >= x.ndim and all(

@@ -61,6 +61,7 @@ def _exponential(words: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def exponential(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the exponential distribution of mean 1, density ``exp(-x)``.
 
@@ -78,8 +79,6 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: A
         >>> random.exponential(random.PRNGKey(0), (3,)).shape
         (3,)
     """
-    if out_sharding is not None:
-        return promotion.divided_as(exponential(key, shape, dtype), out_sharding, "exponential")
     return _exponential(*_start("exponential", key, shape, dtype))
 
 

@@ -85,6 +85,7 @@ def draw_bits(words: Any, width: int, shape: tuple[int, ...]) -> Any:
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def bits(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw random bits, as unsigned integers.
 
@@ -105,8 +106,6 @@ def bits(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = No
         >>> random.bits(random.PRNGKey(0), (2,)).tolist()
         [4070199207, 4202968722]
     """
-    if out_sharding is not None:
-        return promotion.divided_as(bits(key, shape, dtype), out_sharding, "bits")
     chosen = dtypes.uint32 if dtype is None else dtypes.canonical(dtype)
     if chosen.kind != "u":
         raise ValueError(f"bits: dtype must be an unsigned integer dtype, got {chosen}")
@@ -158,6 +157,7 @@ def draw_uniform(
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def uniform(
     key: Any,
     shape: Any = (),
@@ -188,10 +188,6 @@ def uniform(
         >>> random.uniform(random.PRNGKey(0), (2,))
         Array([0.947667 , 0.9785799], dtype=float32)
     """
-    if out_sharding is not None:
-        return promotion.divided_as(
-            uniform(key, shape, dtype, minval, maxval), out_sharding, "uniform"
-        )
     words, dtype = words_of("uniform", key), float_dtype("uniform", dtype)
     shape = drawn_shape("uniform", shape, minval=minval, maxval=maxval)
     if isinstance(minval, (int, float)) and isinstance(maxval, (int, float)):
@@ -218,6 +214,7 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def randint(
     key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None, *, out_sharding: Any = None
 ) -> Array:
@@ -244,10 +241,6 @@ def randint(
         >>> random.randint(random.PRNGKey(0), (4,), 0, 10).tolist()
         [9, 0, 2, 3]
     """
-    if out_sharding is not None:
-        return promotion.divided_as(
-            randint(key, shape, minval, maxval, dtype), out_sharding, "randint"
-        )
     words = words_of("randint", key)
     dtype = dtypes.canonical(int if dtype is None else dtype)
     if not dtypes.is_integer(dtype):
@@ -303,6 +296,7 @@ def draw_normal(words: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the normal distribution of mean 0 and variance 1.
 
@@ -324,8 +318,6 @@ def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = 
         >>> random.normal(random.PRNGKey(0), (2,))
         Array([1.6226422, 2.0252647], dtype=float32)
     """
-    if out_sharding is not None:
-        return promotion.divided_as(normal(key, shape, dtype), out_sharding, "normal")
     words = words_of("normal", key)
     dtype = dtypes.canonical(float if dtype is None else dtype)
     if not dtypes.is_inexact(dtype):
@@ -340,6 +332,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = 
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def truncated_normal(
     key: Any,
     lower: Any,
@@ -368,10 +361,6 @@ def truncated_normal(
         >>> bool((abs(x) < 2).all())
         True
     """
-    if out_sharding is not None:
-        return promotion.divided_as(
-            truncated_normal(key, lower, upper, shape, dtype), out_sharding, "truncated_normal"
-        )
     words, dtype = words_of("truncated_normal", key), float_dtype("truncated_normal", dtype)
     shape = drawn_shape("truncated_normal", shape, lower=lower, upper=upper)
     ends = [
@@ -391,6 +380,7 @@ def truncated_normal(
 
 # --- coins ---------------------------------------------------------------------------------
 @drawn_whole(LARGE)
+@promotion.divisible()
 def bernoulli(
     key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low", *, out_sharding: Any = None
 ) -> Array:
@@ -415,8 +405,6 @@ def bernoulli(
         >>> random.bernoulli(random.PRNGKey(0), 0.3, (4,)).tolist()
         [False, False, False, False]
     """
-    if out_sharding is not None:
-        return promotion.divided_as(bernoulli(key, p, shape, mode), out_sharding, "bernoulli")
     words = words_of("bernoulli", key)
     if mode not in ("low", "high"):
         raise ValueError(f"bernoulli: mode must be 'low' or 'high', got {mode!r}")
@@ -462,6 +450,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 # --- choosing ------------------------------------------------------------------------------
 @drawn_whole(LARGE)
+@promotion.divisible()
 def gumbel(
     key: Any,
     shape: Any = (),
@@ -490,8 +479,6 @@ def gumbel(
         >>> random.gumbel(random.PRNGKey(0), (3,)).shape
         (3,)
     """
-    if out_sharding is not None:
-        return promotion.divided_as(gumbel(key, shape, dtype, mode), out_sharding, "gumbel")
     words, dtype = words_of("gumbel", key), float_dtype("gumbel", dtype)
     shape = promotion.canonical_shape(shape, "gumbel")
     info = dtypes.finfo(dtype)
@@ -510,6 +497,7 @@ def _largest(x: Any, k: int) -> Any:
 
 
 @drawn_whole(LARGE)
+@promotion.divisible()
 def categorical(
     key: Any,
     logits: Any,
@@ -543,10 +531,6 @@ def categorical(
         >>> random.categorical(random.PRNGKey(0), logits, shape=(3,)).tolist()
         [1, 1, 1]
     """
-    if out_sharding is not None:
-        return promotion.divided_as(
-            categorical(key, logits, axis, shape, replace, mode), out_sharding, "categorical"
-        )
     logits = promotion.to_array(logits, "categorical", "logits")
     logits = promotion.convert(logits, dtypes.to_inexact(logits.dtype))
     axis = promotion.canonical_axis(axis, logits.ndim, "categorical")
