@@ -215,10 +215,17 @@ class Jitted:
 
     def _call_with_refs(self, args: Any, kwargs: Any, crossing: Crossing | None = None) -> Any:
         if self._stateful is None:
-            numbers = (self._static_argnums, self._static_argnames | {"_where"})
-            donated = (self._donate_argnums, self._donate_argnames)
-            others: tuple[Any, ...] = (self._budget, self._dynamic_axes, self._device)
-            self._stateful = Stateful(self._fun, lambda f: Jitted(f, *numbers, *donated, *others))
+            keeping = functools.partial(
+                Jitted,
+                static_argnums=self._static_argnums,
+                static_argnames=self._static_argnames | {"_where"},
+                donate_argnums=self._donate_argnums,
+                donate_argnames=self._donate_argnames,
+                memory_budget=self._budget,
+                dynamic_axes=self._dynamic_axes,
+                device=self._device,
+            )
+            self._stateful = Stateful(self._fun, keeping)
         return self._stateful.call(args, kwargs, crossing)
 
     def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
