@@ -10,12 +10,14 @@ from test_onnx import REFUSED, without_signs
 
 import funtorch as ft
 import funtorch.numpy as jnp
+import funtorch.quant
 from funtorch import export, nnx
 from funtorch.backends import to_stablehlo
 from funtorch.backends.onnx.without import REASONS
 from funtorch.backends.stablehlo.rules import RULES
 from funtorch.core import primitives
 from funtorch.jaxpr import eval_jaxpr, stage
+from funtorch.ops.narrow import narrow_dot
 from funtorch.transforms.export import _portable
 
 KEYS = ft.random.split(ft.random.key(0), 4)
@@ -73,7 +75,7 @@ def test_xla_computes_the_op_table(xla, part):
         compared += 1
         seen.update(eqn.prim.name for eqn in jaxpr.eqns)
     assert compared > (10 if part > 1 else 780)
-    assert part > 1 or set(RULES) <= seen
+    assert part > 1 or set(RULES) <= seen | {"narrow_dot"}
 
 
 def test_xla_trains_a_network_with_loops(xla):
@@ -99,6 +101,14 @@ def test_xla_trains_a_network_with_loops(xla):
     assert exported.mlir_module(b=2) == text
     for got, want in zip(xla(text, x, key), f(x, key), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_xla_multiplies_by_narrow_integers(xla):
+    x, w = ft.random.normal(KEYS[0], (2, 4)), jnp.arange(12, dtype="int8").reshape(3, 4)
+    scale = jnp.ones((3, 2)) * 0.5
+    program = stage(lambda *xs: [narrow_dot(*xs)], [v.aval for v in (x, w, scale)])
+    (got,) = xla(to_stablehlo(program, "product"), *(v._data for v in (x, w, scale)))
+    np.testing.assert_allclose(got, x @ (0.5 * w.T.astype("float32")), rtol=1e-4)
 
 
 def test_text_and_errors(tmp_path):

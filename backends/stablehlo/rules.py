@@ -9,7 +9,7 @@ import numpy as np
 
 import funtorch.numpy as fnp
 from funtorch import dtypes
-from funtorch.core import ShapedArray
+from funtorch.core import ShapedArray, primitives
 from funtorch.jaxpr import Eqn, Jaxpr
 from funtorch.ops.fft import TABLES
 
@@ -131,6 +131,11 @@ def _windows(x: Any, *, window: Any, strides: Any, dilation: Any) -> Any:
         ]
         taps.append(x[(slice(None),) * lead + tuple(cut)])
     return fnp.stack(taps, lead).reshape(*x.shape[:lead], *window, *counts)
+
+
+def _narrow_dot(*xs: Any, **params: Any) -> Any:
+    meaning: Any = primitives["narrow_dot"].expand
+    return meaning(*xs, **params)
 
 
 def _fft_table(t: Text, eqn: Eqn) -> str:
@@ -585,6 +590,7 @@ RULES: dict[str, Rule] = {
     **{f"cum{k}": _cumulative(k) for k in ("sum", "prod", "max", "min")},
     **{k: _lowered(k) for k in ("argmax", "argmin")},
     **{name: program(f) for name, f in PROGRAMS.items()}, "fft_table": _fft_table,
+    "narrow_dot": program(_narrow_dot),
     **{k: _lowered(k) for k in ("lu", "det", "slogdet", "pinv", "qr_pivoting", "schur_shift")},
     "while": _while, "cond": _cond, "scan": _scan,
 }  # fmt: skip
