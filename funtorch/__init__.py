@@ -246,8 +246,9 @@ __all__ = [
 # Modules and names of modules that are imported when they are first asked for, since not every
 # program trains.
 _LATER = [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
-    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
 ]  # fmt: skip
 _HOMES = {
     **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
@@ -257,8 +258,9 @@ _HOMES = {
     "make_array_from_single_device_arrays": "distributed",
 }
 __all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
-    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
     "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
     "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
 ]  # fmt: skip

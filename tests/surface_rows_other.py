@@ -119,6 +119,35 @@ rows(
     reference=lambda n, m, a, b: scipy.special.sph_harm_y(n, m, a, b),
     reals=False,
 )
+rows(
+    "scipy.special",
+    "airy j0 j1 y0 y1 k0 k0e k1 k1e cbrt cosdg cosm1 cotdg ellipkm1 erfcinv erfi exp10 exp2 expm1 "
+    "exprel kolmogorov log1p log_expit psi rgamma sinc sindg tandg zetac",
+    UNIT,
+)
+rows("scipy.special", "softplus", UNIT, reference=lambda x: np.logaddexp(0, x))
+rows("scipy.special", "jn yn kn spherical_jn spherical_yn spherical_in spherical_kn", 2, X)
+rows(
+    "scipy.special",
+    "jve yve agm binom chdtr chdtrc ellipj huber inv_boxcox inv_boxcox1p powm1 pseudo_huber stdtr",
+    X,
+    UNIT,
+)
+rows(
+    "scipy.special", "betaincc fdtr fdtrc fdtri gdtr gdtrc gdtrix radian voigt_profile", X, Y, UNIT
+)
+rows("scipy.special", "chdtri stdtrit", X, UNIT)
+rows("scipy.special", "bdtr bdtrc bdtri nbdtr nbdtrc nbdtri", 2, 5, UNIT)
+rows("scipy.special", "pdtr pdtrc pdtri", 2, UNIT)
+rows(
+    "scipy.special",
+    "eval_chebyc eval_chebys eval_chebyt eval_chebyu eval_hermite eval_hermitenorm eval_laguerre "
+    "eval_legendre eval_sh_chebyt eval_sh_chebyu eval_sh_legendre",
+    4,
+    UNIT,
+)
+rows("scipy.special", "eval_genlaguerre eval_gegenbauer", 4, X, UNIT)
+rows("scipy.special", "eval_jacobi", 4, X, Y, UNIT)
 for _name, _shape in (_DISTRIBUTIONS | _COUNTED).items():
     _space = f"scipy.stats.{_name}"
     for _method in SPACES[_space].__all__:

@@ -3,6 +3,7 @@
 from . import attention as _attention
 from . import large as _large
 from . import policies as checkpoint_policies
+from . import repeated as _repeated
 from .associative import associative_scan
 from .autocast import autocast
 from .batching import vmap

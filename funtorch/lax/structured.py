@@ -532,15 +532,31 @@ def dot_general(
             "dot_general",
         )
     check_precision(precision, "dot_general")
-    x, y = promote(
-        "dot_general", to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
-    )
+    x, y = to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
+    narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
+    if narrow and preferred_element_type is not None:
+        x, y = convert(x, dtypes.bfloat16), convert(y, dtypes.bfloat16)  # which holds both exactly
+    elif x.dtype != y.dtype:
+        dtype = max(x.dtype, y.dtype, key=_precision_of)
+        x, y = promote("dot_general", x.astype(dtype), y.astype(dtype))
     (ca, cb), (ba, bb) = dimension_numbers
     dims = ((_axes(ca, x), _axes(cb, y)), (_axes(ba, x), _axes(bb, y)))
     dtype = x.dtype if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     return primitives["dot_general"].bind(
         x, y, dimension_numbers=dims, out_dtype=dtype, **rounded(precision)
     )
+
+
+def _precision_of(dtype: Any) -> tuple[Any, ...]:
+    """Return what orders dtypes as XLA does for products: kind, range, precision, width, sign."""
+    real = dtypes.real_dtype(dtype)
+    exponent, digits = -1, -1
+    if dtypes.is_inexact(real):
+        info = dtypes.finfo(real)
+        exponent, digits = info.maxexp, info.nmant
+    width = 1 if real == dtypes.bool_ else 8 * real.itemsize
+    signed = not dtypes.is_integer(real) or dtypes.is_signed(real)
+    return dtypes.is_complex(dtype), exponent, digits, width, signed
 
 
 def _axes(axes: Sequence[int], x: Any) -> tuple[int, ...]:

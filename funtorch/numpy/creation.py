@@ -101,9 +101,13 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: An
     device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, zeros, shape, dtype)
-    return _filled(
-        canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
-    )
+    dtype = dtypes.canonical(float if dtype is None else dtype)
+    if _state.trace is eval_trace and (type(shape) is tuple or type(shape) is int):
+        try:
+            return ArrayImpl(np.zeros(shape, dtype))
+        except (TypeError, ValueError):
+            shape = canonical_shape(shape, "zeros")  # it says what is wrong
+    return _filled(canonical_shape(shape, "zeros"), 0, dtype)
 
 
 def ones(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
@@ -257,7 +261,7 @@ _CUDA = 2  # DLPack's number of NVIDIA's GPUs
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
     """Make an Array from any object that speaks DLPack, such as a PyTorch tensor.
 
-    What is on a GPU is shared, what is on the CPU copied.
+    What is on a GPU is shared unless ``copy`` is true, what is on the CPU copied.
 
     References:
         numpy.from_dlpack
@@ -269,7 +273,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     if isinstance(x, Array):
         return x
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _CUDA:
-        return DeviceArray(cupy().from_dlpack(x))
+        with cupy().cuda.Device(x.__dlpack_device__()[1]):
+            shared = cupy().from_dlpack(x)
+            return DeviceArray(shared.copy() if copy else shared)
     return array(np.from_dlpack(x))
 
 
@@ -305,6 +311,9 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
 
 
 # ------------------------------------------------------------------------------------------- ranges
+_BEYOND = 1 << 31  # the default int holds what is less
+
+
 def arange(
     start: Any,
     stop: Any = None,
@@ -334,6 +343,8 @@ def arange(
     device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, arange, start, stop, step, dtype)
+    if type(start) is int and stop is step is dtype is None and -_BEYOND < start < _BEYOND:
+        return placed(ArrayImpl(np.arange(start, dtype=dtypes.default_int())), _state.trace)
     named = (("start", start), ("stop", stop), ("step", step))
     given = [
         x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]

@@ -14,7 +14,8 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
-from funtorch.numpy.direct import direct, sequence
+from funtorch.numpy import straight
+from funtorch.numpy.direct import LARGE, direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -74,13 +75,7 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-    if type(shape) is tuple and shape and builtins.min(shape) < -1:
-        raise ValueError("NumPy takes any negative size for -1")
-    return x.reshape(shape, *args, **kwargs)
-
-
-@direct(_numpy_reshape)
+@direct(straight.reshape)
 @moves
 def reshape(
     a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None
@@ -107,7 +102,8 @@ def reshape(
     if out_sharding is not None:
         return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    many = isinstance(shape, (tuple, list)) or getattr(shape, "ndim", None)
+    sizes = shape if many else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
@@ -316,7 +312,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
-@direct(np.roll)
+@direct(np.roll, large=LARGE)
 @moves
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
@@ -444,7 +440,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
-@direct(np.stack, take=sequence)
+@direct(straight.stack, take=sequence)
 @moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
