@@ -356,6 +356,53 @@ def test_four_ranks(tmp_path, four):
     assert passed == CHECKS.split(","), printed
 
 
+def mpich():
+    """Return where MPICH is: MPICH_ROOT, Python's environment, or PATH; None if it is not."""
+    there = shutil.which("mpiexec.hydra")
+    roots = [os.environ.get("MPICH_ROOT"), sys.prefix, there and Path(there).resolve().parents[1]]
+    for root in map(Path, filter(None, roots)):
+        if (root / "bin" / "mpiexec.hydra").exists() and list((root / "lib").glob("libmpi*.so.*")):
+            return root
+    return None
+
+
+def run_checks(command, checks, **env):
+    """Run checks of the script by another launcher; return what is printed."""
+    done = subprocess.run(
+        [*command, sys.executable, str(SCRIPT), checks, "-"],
+        env={**os.environ, "FUNTORCH_NUM_THREADS": "1", **env},
+        capture_output=True, timeout=120, cwd=HERE, check=False,
+    )  # fmt: skip
+    printed = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, printed
+    return [line.split()[1] for line in printed.splitlines() if line.startswith("passed")]
+
+
+@needs_mpi
+def test_two_ranks_of_mpich():
+    root = mpich()
+    if root is None:
+        pytest.skip("needs MPICH: pip install mpich, or MPICH_ROOT=where it is")
+    command = [str(root / "bin" / "mpiexec.hydra"), "-n", "2"]
+    env = {"MPI4PY_MPIABI": "mpich", "LD_LIBRARY_PATH": str(root / "lib")}
+    assert run_checks(command, "communicator,ways_of_sums", **env) == [
+        "communicator",
+        "ways_of_sums",
+    ]
+
+
+@needs_mpi
+def test_two_ranks_of_slurm():
+    try:
+        asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=2, check=True)
+    except (OSError, subprocess.SubprocessError):
+        asked = None
+    if asked is None or not asked.stdout.strip():
+        pytest.skip("needs Slurm, with a controller that answers sinfo")
+    command = ["srun", "--mpi=pmix", "--oversubscribe", "--overcommit", "-n", "2"]
+    assert run_checks(command, "communicator") == ["communicator"]
+
+
 @needs_mpi
 @pytest.mark.parametrize("how", ["barrier", "program"])
 def test_exit_of_one_rank_ends_all(how):
