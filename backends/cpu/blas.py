@@ -25,7 +25,7 @@ from .epilogue import Behind, Grid, with_kernel
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, widths
 from .llvm import Code
 from .packed import HEADER
-from .quads import QUAD
+from .quads import QUAD, multiplies_bytes
 from .vectors import lanes_of, masked
 
 __all__ = ["blas_address", "dot_code", "library_of", "reads_rows"]
@@ -233,6 +233,8 @@ def _along(step: Dot) -> str | None:
     if b != step.a.aval.dtype.name:
         return "scaled" if b == "int8" and step.scale is not None else _INTEGERS[b]
     sizes = (*_sizes(step), *(int(v.aval.size) for v in step.operands))
+    if b == "int8" and multiplies_bytes() and scope_of(sizes) is None:
+        b, step = "quads", _in_quads(step)
     if b not in ALONG or not masked() or scope_of(sizes) is not None:
         return None
     (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
@@ -248,12 +250,14 @@ def _along(step: Dot) -> str | None:
 
 def along_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product along sums, by name."""
+    element = step.b.aval.dtype.itemsize * (QUAD if _kind(step) == "int8" else 1)
+    step = _in_quads(step)
     a, b, c = step.places
     lead, high, wide = len(step.batches), step.m, step.n
     most, size = most_columns(rows), step.out.aval.dtype.itemsize
     wanted = -(-min(_MOST, max(1, step.products // _PART)) // step.batch)
     # What many rows meet stays in the second cache meanwhile.
-    room = max(1, _BESIDE // (step.k * step.b.aval.dtype.itemsize)) if step.m > rows else step.n
+    room = max(1, _BESIDE // (step.k * element)) if step.m > rows else step.n
     if step.after is None or not step.after.whole:
         wide = min(room, max(-(-step.n // wanted), _COPIED if step.m > rows else 1))
         wide = min(step.n, max(1, wide // most) * most)
