@@ -155,8 +155,8 @@ class _Nibbles(_Bytes):
 
 
 class _Quads(_Weights):
-    """Both operands are four integers of 8 bits in an element; a's are read as numbers from 0 to 255,
-    128 more than they are."""
+    """Both operands are four integers of 8 bits in an element; a's are read as numbers from 0 to
+    255, 128 more than they are."""
 
     def left(self, x: str) -> str:
         return self.b.op(f"xor {self.vector} {x}, {self._signs()}")
