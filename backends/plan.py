@@ -291,9 +291,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Attention:
-    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
+    """Run an equation of attention, or of its cotangents, by a kernel of its own.
+
+    Attributes:
+        eqn: the equation.
+        ins, outs: the arrays in memory that hold its operands and its results.
+        places: where each of these lies in its array: an offset, and a stride for each axis. The
+            last one is 1, but for masks.
+    """
 
     eqn: Eqn
+    ins: tuple[Var | Lit, ...]
+    outs: tuple[Var, ...]
+    places: tuple[tuple[int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -391,6 +401,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
+        elif isinstance(step, Attention):
+            shown = []
+            yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.ins))}"
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -425,6 +438,8 @@ def reads(step: Step) -> Iterator[Var | Lit]:
             yield from step.after.reads()
     elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
+    elif isinstance(step, Attention):
+        yield from step.ins
     elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
         if isinstance(step, Wait):
@@ -439,7 +454,7 @@ def writes(step: Step) -> Iterator[Var]:
         yield from step.after.writes()
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
-    elif isinstance(step, Nothing):
+    elif isinstance(step, (Nothing, Attention)):
         yield from step.outs
     elif not isinstance(step, Wait):
         yield from step.eqn.outvars

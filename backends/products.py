@@ -8,12 +8,13 @@ reshaped is written where it goes. Other contractions become products of turned 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from funtorch.dims import fixed
 from funtorch.jaxpr import Eqn, Lit, Var
 from funtorch.ops.contract import dot_general, free_axes, inner_dtype
 from funtorch.ops.elementwise import add, complex, convert, imag, mul, real, sub
@@ -94,6 +95,9 @@ Strides = tuple[int, tuple[int, ...]]
 
 _ROWS, _SUMS = 3, 4  # axes that rows and sums may have
 _SHORT = 6  # terms that the innermost of several axes of a sum has at least
+_TERMS = 16  # terms and columns that a product of tiny matrices has at most
+_LEAST = 64  # operations of matrices that are tiny, however few they are
+_MANY = 2048  # elements of a result that is worth its own kernel; operations of a tiny matrix
 
 
 def source(v: Var, eqn_of: dict[Var, Eqn], moves: set[Eqn], held: set[Var]) -> tuple[Var, Strides]:
@@ -127,7 +131,7 @@ def in_order(v: Any) -> tuple[Var, Strides]:
 
 
 def destination(
-    v: Var, readers: dict[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
+    v: Var, readers: Mapping[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
 ) -> tuple[Var, tuple[int, ...], list[Eqn]]:
     """Return where a product may be written instead of ``v``.
 
@@ -367,7 +371,7 @@ def _elementwise(eqn: Eqn) -> Callable[..., Any] | None:
         return multiplied
     alone = [math.prod(z.shape[d] for d in f) == 1 for z, f in ((a, free_a), (b, free_b))]
     if not any(alone):
-        return None
+        return _of_few_terms(eqn) if _is_tiny(eqn) else None
 
     def summed(x: Any, y: Any) -> Any:
         # The larger operand's axes are the loops, in the order in which they lie in memory.
@@ -385,6 +389,40 @@ def _elementwise(eqn: Eqn) -> Callable[..., Any] | None:
         if perm != tuple(range(len(perm))):
             total = transpose(total, perm=perm)
         return total if total.shape == result else reshape(total, shape=result)
+
+    return summed
+
+
+def _is_tiny(eqn: Eqn) -> bool:
+    """Tell whether the matrices are so small that calling for each would take most of the time."""
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
+    terms = math.prod(a.shape[d] for d in ca)
+    columns = math.prod(b.shape[d] for d in free_axes(b.ndim, cb, bb))
+    if not (fixed(terms) and fixed(columns)) or terms > _TERMS or columns > _TERMS:
+        return False
+    if not (is_summed(eqn) or a.dtype.kind == out.dtype.kind == "c"):
+        return False
+    batch = max(int(math.prod(out.shape[: len(ba)])), 1)
+    each = int(out.size * terms) // batch
+    if each <= _LEAST:
+        return True
+    return int(out.size) >= _MANY and (terms <= _TERMS // 2 or (batch > 1 and each <= _MANY))
+
+
+def _of_few_terms(eqn: Eqn) -> Callable[..., Any]:
+    """Return a contraction as sums of products of elements."""
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
+    free_a, free_b = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
+    rows, terms = len(ba) + len(free_a), tuple(a.shape[d] for d in ca)
+    shape = (*out.shape[:rows], *terms, *out.shape[rows:])
+    sums = tuple(range(rows, rows + len(ca)))
+
+    def summed(x: Any, y: Any) -> Any:
+        x = _spread(x, (*ba, *free_a, *ca), (*range(rows), *sums), shape)
+        dims = (*range(len(ba)), *sums, *range(rows + len(ca), len(shape)))
+        return reduce_sum(mul(x, _spread(y, (*bb, *cb, *free_b), dims, shape)), axes=sums)
 
     return summed
 

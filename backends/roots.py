@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
+from .attention import Made, attending, made_where
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .cumulative import CUMULATIVE, in_vectors
@@ -22,7 +23,7 @@ from .kernel import row_major
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
-from .plan import Conv, Dot
+from .plan import Attention, Conv, Dot
 from .products import (
     BYTES,
     CPU_PRODUCTS,
@@ -56,6 +57,7 @@ _STEPS = (
     "sort",
     "attention",
 )  # have steps
+_PLACED = ("dot", "attention")  # read operands where they lie
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -64,6 +66,7 @@ SMALL = 1 << 12  # elements up to which related kernels join that read nothing i
 _LONG = {"pad": SMALL + 1, "concatenate": 1 << 10}  # elements of arrays that these readers store
 _SHIFTS = ("slice", "rev")  # moves that read elsewhere
 _PIECES = 16  # operands of a concatenate that are selected from
+_JOINED, _SEVERAL = 1 << 12, 6  # elements and operations of a concatenate that is stored instead
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
@@ -146,19 +149,24 @@ class Program:
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         self.convs: dict[Eqn, Conv] = {}
         self.dots: dict[Eqn, Dot] = {}
+        self.attends: dict[Eqn, Attention] = {}
         self.operands: dict[Eqn, list[Var | Lit]] = {}  # what loops and branches read instead
         self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
         self._place_convs()
-        self._place_dots()
+        self._place_products()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
             if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
+            if how == "attention":
+                attention = self.attends[eqn]
+                self.roots.update(attention.outs)
+                self.wanted.update(v for v in attention.ins if isinstance(v, Var))
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in _STEPS and how != "dot" and eqn.prim.name not in STRUCTURED:
+            if how in _STEPS and how not in _PLACED and eqn.prim.name not in STRUCTURED:
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
@@ -221,11 +229,31 @@ class Program:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
 
-    def _place_dots(self) -> None:
-        """Find out where products read and write."""
+    def _place_products(self) -> None:
+        """Find out where products and attention read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
         held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
+        made: dict[Eqn, Made] = {}
+        for eqn, how in self.kinds.items():
+            if how == "attention":
+                outs, passed = made[eqn] = made_where(eqn, readers, moves, self.outputs)
+                self.passed.update(passed)
+                held.difference_update(eqn.outvars)
+                held.update(v for v, _ in outs)
+        self._place_dots(readers, moves, held)
+        if made:
+            first = {v for v, e in self.eqn_of.items() if e.prim.name != "reshape"}
+            read = [v for dot in self.dots.values() for v in (dot.a, dot.b)]
+            stored = {self._unshaped(v, first): v for v in read}
+            results = {
+                v: x for e, (o, _) in made.items() for v, x in zip(e.outvars, o, strict=True)
+            }
+            for eqn, found in made.items():
+                self.attends[eqn] = attending(eqn, found, self.eqn_of, moves, held, stored, results)
+
+    def _place_dots(self, readers: dict[Var, list[Eqn]], moves: set[Eqn], held: set[Var]) -> None:
+        """Find out where products read and write; what they make is held, too."""
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
         held.update(self._read_in_several_shapes())
@@ -333,9 +361,22 @@ class Program:
     def _place_concatenate(self, eqn: Eqn) -> None:
         """Choose whether pieces are selected from, or written one after the other."""
         size, pieces = int(eqn.outvars[0].aval.size), len(eqn.invars)
-        if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
+        stored = size > SMALL and eqn.outvars[0] in self.wanted
+        if pieces > _PIECES or stored or (size >= _JOINED and self._is_computed(eqn.invars)):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
+
+    def _is_computed(self, atoms: Iterable[Var | Lit]) -> bool:
+        """Tell whether it takes several operations to make values: selecting from them does all."""
+        todo, seen = list(atoms), set[Eqn]()
+        while todo:
+            v = todo.pop()
+            eqn = self.eqn_of.get(v) if isinstance(v, Var) and v not in self.roots else None
+            if eqn is None or eqn in seen or self.kinds[eqn] not in ("scalar", "move", "indexed"):
+                continue
+            seen.add(eqn)
+            todo.extend(eqn.invars)
+        return sum(self.kinds[e] == "scalar" for e in seen) >= _SEVERAL
 
     def _place_borders(self) -> None:
         """Store what is padded or joined, if it is read at many places: each would ask where it is

@@ -115,7 +115,7 @@ ALGEBRA = {
     "x ** 1": (lambda x: lax.integer_pow(x, 1), X, NONE),
     "x ** 2": (lambda x: lax.integer_pow(x, 2), X, ["square"]),
     "pow(x, 2.0)": (lambda x: lax.pow(x, full(x, 2.0)), X, ["square"]),
-    "pow(x, 0.5) stays": (lambda x: lax.pow(x, full(x, 0.5)), X, ["broadcast_in_dim", "pow"]),
+    "pow(x, -0.5) stays": (lambda x: lax.pow(x, full(x, -0.5)), X, ["broadcast_in_dim", "pow"]),
     "max(x, x)": (lambda x: fnp.maximum(x, x), X, NONE),
     "max(x, -inf)": (lambda x: fnp.maximum(x, -np.inf), X, NONE),
     "min(x, inf)": (lambda x: fnp.minimum(np.inf, x), X, NONE),
@@ -175,6 +175,20 @@ ALGEBRA = {
 def test_algebra(case):
     f, x, want = ALGEBRA[case]
     assert names(check(f, x)) == want
+
+
+def test_powers_of_a_half_are_roots():
+    def root(x):
+        return lax.pow(x, full(x, 0.5))
+
+    names = [eqn.prim.name for eqn in simplify(program(root, X)).eqns]
+    assert "sqrt" in names
+    assert "pow" not in names
+    # C99's pow: not NumPy's, which takes the root of -0 and -inf.
+    expected = [0.0, 0.0, 1.0, np.nan, 2.5**0.5, np.inf, np.inf, np.nan]
+    found = np.asarray(ft.jit(root)(X))[:8]
+    np.testing.assert_array_equal(found, np.asarray(expected, F32))
+    assert not np.signbit(found[1])
 
 
 def test_exact_conversions():

@@ -12,7 +12,7 @@ from funtorch.backends.plan import Call, Dot
 from funtorch.transforms.simplify import simplify
 
 rng = np.random.default_rng(11)
-SIZES = dict(zip("abcde", (2, 3, 4, 5, 6), strict=True))
+SIZES = dict(zip("abcde", (4, 6, 8, 10, 12), strict=True))
 KERNELS = ("abde,adbe->ad", "abc,abc->", "abc,d->dcab", "ab,ab->ab", "cabd,bcae->abcde")
 """Those with a vector, or in which nothing is summed."""
 
@@ -65,7 +65,7 @@ def test_other_dtypes_and_empty_sums():
         want = np.einsum("bad,bcd->abc", np.asarray(x), np.asarray(y))
         np.testing.assert_allclose(f(x, y), want, rtol=5e-3, atol=5e-3)
     empty = ft.jit(lambda x, y: fnp.einsum("bad,bcd->abc", x, y))(x[..., :0], y[..., :0])
-    np.testing.assert_array_equal(empty, np.zeros((2, 3, 4)))
+    np.testing.assert_array_equal(empty, np.zeros((4, 6, 8)))
 
 
 # ---------------------------------------------------------------------- sizes and places
@@ -169,3 +169,29 @@ def test_complex_products_are_made_of_real_ones(dtype):
         s for s in fuse(simplify(ft.make_jaxpr(f)(x, y).jaxpr)).steps if isinstance(s, Call)
     ]
     np.testing.assert_allclose(ft.jit(f)(x, y), np.asarray(x).conj() @ np.asarray(y), rtol=1e-4)
+
+
+# ---------------------------------------------------------------------- tiny matrices
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int8", "float16", "complex64"])
+@pytest.mark.parametrize(
+    ("subscripts", "left", "right"),
+    [
+        ("bij,bjk->bik", (700, 3, 3), (700, 3, 3)),
+        ("bij,bkj->bik", (200, 4, 4), (200, 4, 4)),
+        ("ij,jk->ik", (1000, 3), (3, 5)),
+        ("ijk,jkl->il", (600, 2, 2), (2, 2, 4)),
+        ("ij,jk->ik", (2, 2), (2, 2)),
+    ],
+)
+def test_tiny_matrices_are_elementwise(subscripts, left, right, dtype):
+    x, y = (rng.integers(-4, 5, s).astype(dtype) for s in (left, right))
+
+    def f(x, y):
+        return fnp.einsum(subscripts, x, y)
+
+    plan = fuse(simplify(ft.make_jaxpr(f)(x, y).jaxpr))
+    assert (Dot in {type(step) for step in plan.steps}) is (dtype == "int8")
+    want = np.einsum(subscripts, *(z.astype(complex) for z in (x, y)))
+    got = np.asarray(ft.jit(f)(x, y))
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, want)

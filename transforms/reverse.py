@@ -22,12 +22,13 @@ from funtorch.ops.elementwise import add, convert, mul, reciprocal
 from funtorch.ops.families import full_like, ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
 from funtorch.origins import call_named, parameter_names
-from funtorch.partial import Partial
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
 from .collectives import psum_p
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
+from .pullback import Pullback, RefPullback, WithRefs
+from .references import holds_refs, taken_out, with_local_refs
 from .varying import axes_to_share
 
 __all__ = [
@@ -174,6 +175,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         [5.0, 2.0]
     """
     check_callable(fun, "vjp")
+    if holds_refs(tree.leaves(primals)):
+        return _vjp_of_refs(fun, primals, has_aux)
     outs, flat, pull = _pullback(fun, primals, has_aux, "vjp")
     out_avals, out_tree = [aval_of(o) for o in outs[: flat.count]], flat.out_tree
 
@@ -199,9 +202,26 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         )
 
     out, aux = flat.split(outs)
-    back = Partial(vjpfun, pull.consts)
+    back = Pullback(vjpfun, pull.consts)
     pull.consts, pull.jaxpr = [], pull.jaxpr.without_consts()  # only the pytree holds them now
     return (out, back, aux) if has_aux else (out, back)
+
+
+def _vjp_of_refs(fun: Callable[..., Any], primals: Sequence[Any], has_aux: bool) -> Any:
+    """Differentiate with respect to what references hold at first."""
+    arrays, refs = taken_out(tuple(primals), fun)
+    pure = with_local_refs(fun, list(refs))
+
+    @functools.wraps(fun)
+    def whole(*args: Any) -> Any:
+        held, result = pure(*args)
+        return ((held, result[0]), result[1]) if has_aux else (held, result)
+
+    (held, out), back, *aux = vjp(whole, *arrays, has_aux=has_aux)
+    for ref, value in zip(refs.values(), held, strict=True):
+        ref.replace(value)
+    pull = WithRefs(back.func, {k: ref.aval.tangent() for k, ref in refs.items()})
+    return (out, RefPullback(pull, *back.args), *aux)
 
 
 class _Pull:

@@ -14,6 +14,7 @@ from funtorch.ops.lapack import Arg, At, Invoke, Part, Recipe, Scalar, Stage, Wo
 
 from ..plan import Library
 from .llvm import Code
+from .small import is_small, small_code
 from .writer import Index, Routine
 
 __all__ = ["library_codes"]
@@ -28,6 +29,8 @@ def library_codes(step: Library) -> list[tuple[str, Code]]:
 
     Each takes the addresses of the operands and the results.
     """
+    if is_small(step):
+        return [("small", small_code(step))]
     stages = step.recipe.stages
     return [("lapack", _Writing(step, k).code()) for k in range(len(stages))]
 

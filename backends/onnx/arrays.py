@@ -12,6 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn
+from funtorch.ops.indexing import default_fill
 
 from .graph import Graph, NotExpressible, Rule, taken
 
@@ -192,6 +193,9 @@ def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
         raise NotExpressible(f"of {dtype.name} has no counterpart")
     padding = p["padding"]
     _not_empty(eqn)
+    if 0 in (*shape, *_shape(eqn, 1)):  # sums of nothing, on which some engines do not end
+        out = eqn.outvars[0].aval
+        return g.expand(g.const(0, out.dtype), out.shape)
     if not padding:  # operators want an axis to convolve over
         line = g.reshape(x, [*shape, 1]), g.reshape(w, [*_shape(eqn, 1), 1])
         found = g.op("Conv", *line, group=p["groups"])
@@ -243,8 +247,9 @@ def _gather(g: Graph, eqn: Eqn, x: str, *indices: str) -> str:
         return out
     rest = len(shape) - len(eqn.params["axes"])
     mask = g.reshape(inside, [*lead, *[1] * rest])
-    fill = g.const(eqn.params["fill"], eqn.invars[0].aval.dtype)
-    return g.op("Where", mask, out, fill)
+    dtype, fill = eqn.invars[0].aval.dtype, eqn.params.get("fill")
+    fill = g.const(default_fill(dtype) if fill is None else fill, dtype)
+    return g.where(mask, out, fill, dtype)
 
 
 def _scatter(reduction: str, neutral: Any) -> Rule:
@@ -256,7 +261,7 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
         if inside is not None:
             mask = g.reshape(inside, [*_shape(eqn, 2), *[1] * (aval.ndim - len(indices))])
             none = g.const(neutral(aval.dtype), aval.dtype)
-            updates = g.op("Where", mask, updates, none)
+            updates = g.where(mask, updates, none, aval.dtype)
         order = _leading(eqn)
         out = g.op("ScatterND", g.transpose(x, order), found, updates, reduction=reduction)
         back = [order.index(d) for d in range(aval.ndim)]

@@ -140,11 +140,15 @@ def _integer_pow(b: Rewriter, eqn: Eqn) -> Atom | None:
 
 
 def _pow(b: Rewriter, eqn: Eqn) -> Atom | None:
-    """x ** 1 = x; x ** 2 = x * x."""
+    """x ** 1 = x; x ** 2 = x * x; x ** 0.5 = sqrt(x), but for -0 and -inf."""
     x, y = eqn.invars
     c = b.value(y)
     if c is None or not _is_real(x):
         return None
+    if c == 0.5:
+        root = b.emit("sqrt", b.emit("add", x, b.full(0.0, x.aval)))
+        lowest = b.emit("eq", x, b.full(-math.inf, x.aval))
+        return b.emit("select", lowest, b.full(math.inf, x.aval), root)
     return x if c == 1 else b.emit("square", x) if c == 2 else None
 
 
