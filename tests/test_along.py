@@ -65,9 +65,9 @@ def test_rows_of_integers(kind):
 
 
 def test_the_library_makes_them_and_fuses_what_follows():
-    given, whole = weights("nibbles", 300, 64, 1)
+    given, whole = weights("nibbles", 2000, 64, 1)
     f = lambda x: ft.nn.relu(narrow_dot(x, *given) + 1.0).max(1)
-    x = normal(200, 64)
+    x = normal(60, 64)
     assert "dot_general, then" in str(ft.explain(f)(x))
     assert np.allclose(ft.jit(f)(x), np.maximum(x @ whole.T + 1.0, 0).max(1), rtol=1e-5, atol=1e-4)
 

@@ -38,6 +38,7 @@ _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
 _COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
 _ADDED = 1024  # rows of a block, whose totals are added up one by one
+_ONCE = 64  # rows from which integers become floats before a product
 _SEVERAL, _NARROW = 48, 4  # rows, or columns, up to which copies of b do not pay
 _LONG = 4  # vectors of a sum from which it is made along these
 _COPIED = 64  # columns that a block has at least, where many rows meet it
@@ -217,11 +218,13 @@ def _rows(step: Dot) -> int:
 
 
 def reads_rows(eqn: Eqn) -> bool:
-    """Tell whether an equation is a product by rows of integers that the library makes."""
+    """Tell whether an equation is a product by rows of integers that the library makes: of few
+    rows, since for many it pays to make floats of the integers once."""
+    if eqn.prim.name != "narrow_dot":
+        return False
     avals = [v.aval for v in eqn.invars]
-    return eqn.prim.name == "narrow_dot" and all(
-        type(n) is int and n > 0 for a in avals for n in a.shape
-    )
+    known = all(type(n) is int and n > 0 for a in avals for n in a.shape)
+    return known and avals[0].shape[0] <= _ONCE
 
 
 _INTEGERS = {"int8": "bytes", "uint8": "nibbles"}
