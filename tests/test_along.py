@@ -11,7 +11,7 @@ from test_kernels import steps
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import export
-from funtorch.backends.cpu import along, vectors
+from funtorch.backends.cpu import along, quads, vectors
 from funtorch.backends.cpu.blas import library_of
 from funtorch.backends.cpu.codegen import NONE, object_code
 from funtorch.backends.cpu.runtime import load
@@ -65,9 +65,9 @@ def test_rows_of_integers(kind):
 
 
 def test_the_library_makes_them_and_fuses_what_follows():
-    given, whole = weights("nibbles", 300, 64, 1)
+    given, whole = weights("nibbles", 2000, 64, 1)
     f = lambda x: ft.nn.relu(narrow_dot(x, *given) + 1.0).max(1)
-    x = normal(200, 64)
+    x = normal(60, 64)
     assert "dot_general, then" in str(ft.explain(f)(x))
     assert np.allclose(ft.jit(f)(x), np.maximum(x @ whole.T + 1.0, 0).max(1), rtol=1e-5, atol=1e-4)
 
@@ -147,6 +147,26 @@ def test_nothing_is_read_beyond_the_end_on_any_machine(kind, machine, monkeypatc
                 run(*(x.ctypes.data for x in (a, b, out, table, scratch)), 0, table[0])
                 assert library is not None
                 assert np.allclose(out, a.astype(np.float64) @ whole.T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects memory")
+@pytest.mark.skipif(not quads.multiplies_bytes(), reason="the processor multiplies no bytes")
+def test_bytes_by_bytes_are_exact_up_to_the_end_of_memory():
+    held = []
+    for m, n, k in [(3, 9, 68), (8, 5, 256), (1, 3, 4)]:
+        a, b = (RNG.integers(-128, 128, s).astype(np.int8) for s in ((m, k), (n, k)))
+        a[:, 0] = b[:, 0] = -128
+        a, b = at_the_end_of_a_page(a, held), at_the_end_of_a_page(b, held)
+        out = at_the_end_of_a_page(np.zeros((m, n), np.int32), held)
+        symbol = along.along_symbol("quads", 3)
+        code = object_code(along.along_text("quads", 3), NONE)
+        (address,), library = load(code, [symbol], ())
+        run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2)(address)
+        sizes = [1, 1, m, n, m, n, k // 4, 1, 0, 0, 0, k // 4, k // 4, n, 0, 0, 0, 0]
+        table = np.array(sizes, np.int64)
+        run(*(x.ctypes.data for x in (a, b, out, table, table)), 0, 1)
+        assert library is not None
+        assert np.array_equal(out, a.astype(np.int64) @ b.T.astype(np.int64))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .packed import registers
+from .quads import SIGNS
 from .tabled import Tabled
 from .vectors import Vectors
 from .writer import Index
@@ -32,9 +33,11 @@ ALONG = {
     "bytes": "float",
     "scaled": "float",
     "nibbles": "float",
+    "quads": "i32",
 }
 """LLVM's names of what sums are of, by what b is: these floats, or integers that float32 meet:
-of 8 bits, of 8 bits in groups with scales, of 4 bits in groups with scales."""
+of 8 bits, of 8 bits in groups with scales, of 4 bits in groups with scales. Quads are four terms
+of int8 side by side, in both operands, where processors multiply these (quads.py)."""
 
 ALONG_FIELDS = (
     "across", "down", "m", "n", "rows", "columns", "k", "groups", "a", "b", "c", "ar", "bn", "cr",
@@ -73,6 +76,14 @@ class _Weights(Vectors):
 
     def weight_at(self, base: str, offset: Index) -> str:
         return self.element(base, offset)
+
+    def left(self, x: str) -> str:
+        """Return a vector of a as products want it."""
+        return x
+
+    def excess(self, y: str, total: str) -> str | None:
+        """Add to a vector what sums of a column have too much; None if that is nothing."""
+        return None
 
 
 class _Bytes(_Weights):
@@ -143,7 +154,31 @@ class _Nibbles(_Bytes):
         return f"<{', '.join([f'i32 {value}'] * self.lanes)}>"
 
 
-_KINDS: dict[str, type[_Weights]] = {"bytes": _Bytes, "scaled": _Scaled, "nibbles": _Nibbles}
+class _Quads(_Weights):
+    """Both operands are four integers of 8 bits in an element; a's are read as numbers from 0 to
+    255, 128 more than they are."""
+
+    def left(self, x: str) -> str:
+        return self.b.op(f"xor {self.vector} {x}, {self._signs()}")
+
+    def excess(self, y: str, total: str) -> str | None:
+        return self.product(self._signs(), y, total)
+
+    def product(self, x: str, y: str, total: str) -> str:
+        v, name = self.vector, f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
+        self.b.declared[name] = f"declare {v} @{name}({v}, {v}, {v})"
+        return self.b.op(f"call {v} @{name}({v} {total}, {v} {x}, {v} {y})")
+
+    def _signs(self) -> str:
+        return f"<{', '.join([f'i32 {SIGNS}'] * self.lanes)}>"
+
+
+_KINDS: dict[str, type[_Weights]] = {
+    "quads": _Quads,
+    "bytes": _Bytes,
+    "scaled": _Scaled,
+    "nibbles": _Nibbles,
+}
 
 _TILE = ("a", "b", "c", "scales"), (
     "k", "groups", "ar", "bn", "cr", "high", "wide", "first", "step", "way",
@@ -179,9 +214,12 @@ def _tile(w: _Weights, columns: int) -> Vectors:
             found = [
                 w.weights(w.weight_at(p, k), mask, t) for p, t in zip(starts_b, tables, strict=True)
             ]
+            for j in range(columns if exceeds else 0):
+                n = rows * columns + j
+                out[n] = w.excess(found[j][0], out[n]) or out[n]
             for h in range(w.halves):
                 for r in range(rows):
-                    x = w.read(w.element(starts_a[h][r], ka), mask)
+                    x = w.left(w.read(w.element(starts_a[h][r], ka), mask))
                     for j in range(columns):
                         n = r * columns + j
                         out[n] = w.product(x, found[j][h], out[n])
@@ -193,8 +231,12 @@ def _tile(w: _Weights, columns: int) -> Vectors:
         carried = [("i64", "%first"), *((w.vector, x) for x in terms(0, 0, mask, now))]
         return w.loop_if(more, rest, half, w.lanes, turn, carried)[1:]
 
-    zeros = [(w.vector, "zeroinitializer")] * (rows * columns)
+    exceeds = isinstance(w, _Quads)
+    zeros = [(w.vector, "zeroinitializer")] * ((rows + exceeds) * columns)
     sums = w.loop(0, "%groups", 1, group, zeros) if w.scaled else group(0, *(z for _, z in zeros))
+    if exceeds:
+        sums, less = sums[: rows * columns], sums[rows * columns :]
+        sums = [w.b.op(f"sub {w.vector} {x}, {less[n % columns]}") for n, x in enumerate(sums)]
     for n, total in enumerate(_totals(w, sums)):
         r, j = divmod(n, columns)
         to = w.element("%c", w.times(places_r[r], "%cr"), places_j[j])

@@ -25,7 +25,7 @@ from .epilogue import Behind, Grid, with_kernel
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, widths
 from .llvm import Code
 from .packed import HEADER
-from .quads import QUAD
+from .quads import QUAD, multiplies_bytes
 from .vectors import lanes_of, masked
 
 __all__ = ["blas_address", "dot_code", "library_of", "reads_rows"]
@@ -38,6 +38,7 @@ _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
 _COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
 _ADDED = 1024  # rows of a block, whose totals are added up one by one
+_ONCE = 64  # rows from which integers become floats before a product
 _SEVERAL, _NARROW = 48, 4  # rows, or columns, up to which copies of b do not pay
 _LONG = 4  # vectors of a sum from which it is made along these
 _COPIED = 64  # columns that a block has at least, where many rows meet it
@@ -217,11 +218,13 @@ def _rows(step: Dot) -> int:
 
 
 def reads_rows(eqn: Eqn) -> bool:
-    """Tell whether an equation is a product by rows of integers that the library makes."""
+    """Tell whether an equation is a product by rows of integers that the library makes: of few
+    rows, since for many it pays to make floats of the integers once."""
+    if eqn.prim.name != "narrow_dot":
+        return False
     avals = [v.aval for v in eqn.invars]
-    return eqn.prim.name == "narrow_dot" and all(
-        type(n) is int and n > 0 for a in avals for n in a.shape
-    )
+    known = all(type(n) is int and n > 0 for a in avals for n in a.shape)
+    return known and avals[0].shape[0] <= _ONCE
 
 
 _INTEGERS = {"int8": "bytes", "uint8": "nibbles"}
@@ -233,6 +236,8 @@ def _along(step: Dot) -> str | None:
     if b != step.a.aval.dtype.name:
         return "scaled" if b == "int8" and step.scale is not None else _INTEGERS[b]
     sizes = (*_sizes(step), *(int(v.aval.size) for v in step.operands))
+    if b == "int8" and multiplies_bytes() and scope_of(sizes) is None:
+        b, step = "quads", _in_quads(step)
     if b not in ALONG or not masked() or scope_of(sizes) is not None:
         return None
     (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
@@ -248,12 +253,14 @@ def _along(step: Dot) -> str | None:
 
 def along_table(step: Dot, rows: int) -> dict[str, int]:
     """Return what the library reads from the table of a product along sums, by name."""
+    element = step.b.aval.dtype.itemsize * (QUAD if _kind(step) == "int8" else 1)
+    step = _in_quads(step)
     a, b, c = step.places
     lead, high, wide = len(step.batches), step.m, step.n
     most, size = most_columns(rows), step.out.aval.dtype.itemsize
     wanted = -(-min(_MOST, max(1, step.products // _PART)) // step.batch)
     # What many rows meet stays in the second cache meanwhile.
-    room = max(1, _BESIDE // (step.k * step.b.aval.dtype.itemsize)) if step.m > rows else step.n
+    room = max(1, _BESIDE // (step.k * element)) if step.m > rows else step.n
     if step.after is None or not step.after.whole:
         wide = min(room, max(-(-step.n // wanted), _COPIED if step.m > rows else 1))
         wide = min(step.n, max(1, wide // most) * most)

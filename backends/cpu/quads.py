@@ -15,12 +15,13 @@ from .packed import registers
 from .vectors import Vectors
 from .writer import Index
 
-__all__ = ["QUAD", "Quads", "multiplies_bytes"]
+__all__ = ["QUAD", "SIGNS", "Quads", "multiplies_bytes"]
 
 QUAD = 4
 """Terms of a sum that an element has."""
 
-_SIGNS = -0x7F7F7F80  # 0x80808080: the sign of each byte, and 128 in each
+SIGNS = -0x7F7F7F80
+"""0x80808080: the sign of each byte, and 128 in each."""
 
 
 @functools.cache
@@ -38,7 +39,7 @@ class Quads(Vectors):
         """Return a vector of b as products want it."""
         if not multiplies_bytes():
             return self._halves(value)
-        return (self.b.op(f"xor {self.vector} {value}, {self._all(_SIGNS)}"),)
+        return (self.b.op(f"xor {self.vector} {value}, {self._all(SIGNS)}"),)
 
     def spread(self, one: str) -> tuple[str, ...]:
         """Return an element of a in all lanes, as products want it."""
@@ -56,7 +57,7 @@ class Quads(Vectors):
         """Take away what b's 128s add to sums of ``count`` elements of a."""
         if not multiplies_bytes():
             return list(sums)
-        ones = self._all(_SIGNS)
+        ones = self._all(SIGNS)
 
         def some(k: Index, *now: str) -> list[str]:
             mask = self.mask(self.minus(count, k))
