@@ -66,6 +66,7 @@ SMALL = 1 << 12  # elements up to which related kernels join that read nothing i
 _LONG = {"pad": SMALL + 1, "concatenate": 1 << 10}  # elements of arrays that these readers store
 _SHIFTS = ("slice", "rev")  # moves that read elsewhere
 _PIECES = 16  # operands of a concatenate that are selected from
+_JOINED, _SEVERAL = 1 << 12, 6  # elements and operations of a concatenate that is stored instead
 
 
 # Kinds whose results lie in memory as the step that makes them leaves them.
@@ -360,9 +361,22 @@ class Program:
     def _place_concatenate(self, eqn: Eqn) -> None:
         """Choose whether pieces are selected from, or written one after the other."""
         size, pieces = int(eqn.outvars[0].aval.size), len(eqn.invars)
-        if pieces > _PIECES or (size > SMALL and eqn.outvars[0] in self.wanted):
+        stored = size > SMALL and eqn.outvars[0] in self.wanted
+        if pieces > _PIECES or stored or (size >= _JOINED and self._is_computed(eqn.invars)):
             self.kinds[eqn] = "join"
             self.roots.update(eqn.outvars)
+
+    def _is_computed(self, atoms: Iterable[Var | Lit]) -> bool:
+        """Tell whether it takes several operations to make values: selecting from them does all."""
+        todo, seen = list(atoms), set[Eqn]()
+        while todo:
+            v = todo.pop()
+            eqn = self.eqn_of.get(v) if isinstance(v, Var) and v not in self.roots else None
+            if eqn is None or eqn in seen or self.kinds[eqn] not in ("scalar", "move", "indexed"):
+                continue
+            seen.add(eqn)
+            todo.extend(eqn.invars)
+        return sum(self.kinds[e] == "scalar" for e in seen) >= _SEVERAL
 
     def _place_borders(self) -> None:
         """Store what is padded or joined, if it is read at many places: each would ask where it is

@@ -135,10 +135,26 @@ def _of_real(x: Any, axis: int, n: int) -> Any:
     # The transforms of even and odd elements are told apart by the mirror images of their parts.
     both = complex(_part(x, axis, 0, n, 2), _part(x, axis, 1, n, 2))
     both = fft(both, kind="fft", axis=axis, n=n // 2)
-    both = concatenate(both, _part(both, axis, 0, 1), axis=axis)
-    mirrored = conj(rev(both, axes=(axis,)))
-    even, odd = _times(add(both, mirrored), 0.5), _times(sub(both, mirrored), -0.5j)
-    return add(even, mul(odd, _roots(odd, axis, n)))
+    first = _part(both, axis, 0, 1)
+    ends = [
+        complex(f(real(first), imag(first)), zeros_like(real(first)))  # what has no counterpart
+        for f in (add, sub)
+    ]
+    if n == 2:
+        return concatenate(*ends, axis=axis)
+    inside = _part(both, axis, 1, n // 2)
+    mirrored = rev(inside, axes=(axis,))
+    re, im, mirrored_re, mirrored_im = (f(z) for z in (inside, mirrored) for f in (real, imag))
+    even = add(re, mirrored_re), sub(im, mirrored_im)
+    odd = add(im, mirrored_im), sub(mirrored_re, re)
+    roots = fft_table(what="roots", n=n, size=n // 2, dtype=both.dtype)
+    roots = _along(_part(roots, 0, 1, n // 2), inside, axis)
+    cos, sin = real(roots), imag(roots)
+    inside = complex(
+        _times(add(even[0], sub(mul(odd[0], cos), mul(odd[1], sin))), 0.5),
+        _times(add(even[1], add(mul(odd[0], sin), mul(odd[1], cos))), 0.5),
+    )
+    return concatenate(ends[0], inside, ends[1], axis=axis)
 
 
 def _to_real(x: Any, axis: int, n: int) -> Any:

@@ -26,6 +26,8 @@ CALLS = {
     "exact gelu": (lambda x: ft.nn.gelu(x, approximate=False), ()),
     "elu of alpha": (lambda x: ft.nn.elu(x, 0.5), ()),
     "tril": (fnp.tril, ()),
+    "allclose": (lambda x: fnp.allclose(x, x, equal_nan=True), ()),
+    "isclose": (fnp.isclose, (np.arange(4, dtype=np.float32),)),
 }  # fmt: skip
 
 

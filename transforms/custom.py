@@ -601,7 +601,8 @@ class custom_vjp(WithRules):
                 )
             outs, out_tree = tree.flatten(result[0])
             residuals, res_tree = tree.flatten(result[1])
-            residuals, all_residuals = apart(residuals, (Ref, bool))  # truths are for decisions
+            # Truths are for the rule's decisions.
+            residuals, all_residuals = apart(residuals, (Ref, bool))
             out_trees.append(out_tree)
             res_trees.append((res_tree, len(residuals), all_residuals))
             found = as_arrays(outs, "output", self.fun)

@@ -410,19 +410,19 @@ def with_local_refs(fun: Callable[..., Any], where: Sequence[int]) -> Callable[.
 def apart(
     leaves: Sequence[Any], kinds: tuple[type, ...] = (Ref,)
 ) -> tuple[list[Any], Callable[[Sequence[Any]], list[Any]]]:
-    """Take references, or what is of other types, out of a list.
+    """Take references, or items of other types, out of a list.
 
     Returns:
-        the other items, and a function that puts the references between such.
+        the other items, and a function that puts what was taken out between such.
     """
-    refs = {k: x for k, x in enumerate(leaves) if type(x) in kinds}
+    taken = {k: x for k, x in enumerate(leaves) if type(x) in kinds}
     n = len(leaves)
 
     def whole(others: Sequence[Any]) -> list[Any]:
         rest = iter(others)
-        return [refs[k] if k in refs else next(rest) for k in range(n)]
+        return [taken[k] if k in taken else next(rest) for k in range(n)]
 
-    return [x for x in leaves if type(x) not in kinds], whole
+    return [x for k, x in enumerate(leaves) if k not in taken], whole
 
 
 def taken_out(args: Any, fun: Any) -> tuple[Any, dict[int, Ref]]:

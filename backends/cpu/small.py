@@ -175,7 +175,8 @@ class _Lanes(Routine):
     def code(self) -> Code:
         eqn, batch = self.step.eqn, self.step.batch
         operands = len(eqn.invars)
-        given = [_Matrix(self, *a.shape[-2:], self.kind) for a in self.avals[:operands]]
+        shapes = [a.shape[-2:] for a in self.avals[:operands]]
+        given = [_Matrix(self, rows, columns, self.kind) for rows, columns in shapes]
         program = _PROGRAMS[eqn.prim.name]
 
         def part(place: list[Index]) -> None:

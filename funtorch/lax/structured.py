@@ -536,7 +536,7 @@ def dot_general(
     narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
     if narrow and preferred_element_type is not None:
         x, y = convert(x, dtypes.bfloat16), convert(y, dtypes.bfloat16)  # which holds both exactly
-    if x.dtype != y.dtype:
+    elif x.dtype != y.dtype:
         dtype = max(x.dtype, y.dtype, key=_precision_of)
         x, y = promote("dot_general", x.astype(dtype), y.astype(dtype))
     (ca, cb), (ba, bb) = dimension_numbers

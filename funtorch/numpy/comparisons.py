@@ -8,6 +8,7 @@ import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Array, primitives
+from funtorch.numpy.direct import compiled_if_large
 from funtorch.numpy.elementwise import (
     absolute,
     equal,
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@compiled_if_large
 def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
     """Tell where |a - b| <= atol + rtol * |b|.
 
@@ -50,6 +52,7 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool 
     return logical_or(out, logical_and(isnan(a), isnan(b))) if equal_nan else out
 
 
+@compiled_if_large
 def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
     """Tell whether |a - b| <= atol + rtol * |b| everywhere, as a bool array of rank 0.
 

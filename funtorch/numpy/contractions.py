@@ -244,6 +244,7 @@ def tensordot(
     return _result(out, preferred_element_type)
 
 
+@direct(np.inner, FLOATS, pair)
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Contract the last axes of two arrays.
 
@@ -274,6 +275,7 @@ def outer(a: Any, b: Any, out: None = None) -> Any:
     return multiply(reshape(x, (-1, 1)), reshape(y, (1, -1)))
 
 
+@direct(np.vdot, FLOATS, pair)
 def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Return the sum of conj(a) * b over flattened arrays.
 
@@ -286,6 +288,7 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     return dot(conjugate(ravel(x)), ravel(y), **options)
 
 
+@direct(np.vecdot, FLOATS, pair)
 def vecdot(
     x1: Any,
     x2: Any,

@@ -102,7 +102,7 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: An
     if device is not None:
         return on_device(device, zeros, shape, dtype)
     dtype = dtypes.canonical(float if dtype is None else dtype)
-    if _state.trace is eval_trace and type(shape) is tuple:
+    if _state.trace is eval_trace and (type(shape) is tuple or type(shape) is int):
         try:
             return ArrayImpl(np.zeros(shape, dtype))
         except (TypeError, ValueError):

@@ -22,9 +22,11 @@ __all__ = [
     "INTEGERS",
     "LARGE",
     "NUMBERS",
+    "SORTED",
     "alike",
     "bounded",
     "choice",
+    "compiled_from",
     "compiled_if_large",
     "direct",
     "first",
@@ -39,6 +41,9 @@ FLOATS = frozenset({dtypes.float32, dtypes.float64})
 """The dtypes in which NumPy computes and adds up as we do."""
 INTEGERS = frozenset(filter(dtypes.is_integer, dtypes.ALL))
 NUMBERS = FLOATS | INTEGERS
+
+SORTED = 1 << 13
+"""Elements from which sorting and looking up sorted values are compiled."""
 
 LARGE = 1 << 16
 """Elements of an array from which eager functions that NumPy is slow at, or that are several of its
@@ -283,28 +288,40 @@ def _of_several(
     return self_bounded(like(function, eager_first))
 
 
-def compiled_if_large(function: F) -> F:
-    """Let eager calls on large arrays run as one compiled program, not operation by operation, and
-    calls on small ones, once they have come often, as one function of NumPy arrays.
+def compiled_from(least: int, repeats: bool = True) -> Callable[[F], F]:
+    """Let eager calls on arrays of so many elements run as one compiled program, not operation by
+    operation.
 
     What is neither an array nor a float among the arguments is a part of the program.
+
+    Args:
+        least: elements of the first argument.
+        repeats: whether calls on fewer run as one function of NumPy arrays once they have come
+            often; not where the decorated function finds one for concrete arrays itself.
     """
-    state, now, concrete, evaluation, least = _state, eval_trace, ArrayImpl, Eval, LARGE
-    hide = hide_frames
+    state, now, concrete, evaluation, hide = _state, eval_trace, ArrayImpl, Eval, hide_frames
 
-    def as_one(*args: Any, **kwargs: Any) -> Any:
-        try:
-            if state.trace is now and args:
-                x = args[0]
-                if type(x) is concrete:
-                    large = x._data.size >= least
-                    run = evaluation.compiled if large else evaluation.repeated
-                    done = run(function, args, kwargs)
-                    if done is not NotImplemented:
-                        return done
-            return function(*args, **kwargs)
-        except Exception as error:
-            hide(error)
-            raise
+    def decorate(function: F) -> F:
+        def as_one(*args: Any, **kwargs: Any) -> Any:
+            try:
+                if state.trace is now and args:
+                    x = args[0]
+                    if type(x) is concrete:
+                        done = NotImplemented
+                        if x._data.size >= least:
+                            done = evaluation.compiled(function, args, kwargs)
+                        elif repeats:
+                            done = evaluation.repeated(function, args, kwargs)
+                        if done is not NotImplemented:
+                            return done
+                return function(*args, **kwargs)
+            except Exception as error:
+                hide(error)
+                raise
 
-    return self_bounded(like(function, as_one))
+        return self_bounded(like(function, as_one))
+
+    return decorate
+
+
+compiled_if_large = compiled_from(LARGE)

@@ -15,7 +15,7 @@ from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
 from funtorch.numpy import straight
-from funtorch.numpy.direct import direct, sequence
+from funtorch.numpy.direct import LARGE, direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -102,7 +102,8 @@ def reshape(
     if out_sharding is not None:
         return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) else (shape,)
+    many = isinstance(shape, (tuple, list)) or getattr(shape, "ndim", None)
+    sizes = shape if many else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
@@ -311,7 +312,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
-@direct(np.roll)
+@direct(np.roll, large=LARGE)
 @moves
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.

@@ -13,8 +13,22 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.numpy.direct import FLOATS
 
-__all__ = ["chosen", "clip", "mean", "placed", "reduced", "reshape", "stack", "std", "var"]
+__all__ = [
+    "cholesky",
+    "chosen",
+    "clip",
+    "inv",
+    "mean",
+    "placed",
+    "reduced",
+    "reshape",
+    "solve",
+    "stack",
+    "std",
+    "var",
+]
 
+_FEW = 1 << 10  # elements of matrices for which finding one's way to LAPACK takes longest
 _SIZES = {dtype: dtype.type for dtype in FLOATS}
 _add_up: Callable[..., Any] = np.add.reduce
 
@@ -100,3 +114,28 @@ def clip(x: np.ndarray, low: Any, high: Any) -> Any:
     """Return what is limited to a range."""
     out = x if low is None else np.maximum(x, low)
     return out if high is None else np.minimum(out, high)
+
+
+def _check_few(x: np.ndarray) -> None:
+    if x.size > _FEW:
+        raise ValueError("LAPACK is called without NumPy")
+
+
+def solve(a: np.ndarray, b: np.ndarray) -> Any:
+    """Return the solution of linear equations."""
+    _check_few(a)
+    return np.linalg.solve(a, b)
+
+
+def inv(a: np.ndarray) -> Any:
+    """Return the inverses of matrices."""
+    _check_few(a)
+    return np.linalg.inv(a)
+
+
+def cholesky(a: np.ndarray, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
+    """Return lower, or upper, triangular roots of matrices."""
+    _check_few(a)
+    if symmetrize_input:
+        a = np.multiply(np.add(a, a.mT), a.dtype.type(0.5))
+    return np.linalg.cholesky(a, upper=upper)

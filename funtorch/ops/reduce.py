@@ -166,7 +166,8 @@ def _extremum(name: str, function: str, ufunc: np.ufunc) -> Primitive:
     def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
         _check_not_empty(name, x.shape, axes)
         if xp is np:
-            return ufunc.reduce(x, axes)
+            out = ufunc.reduce(x, axes)
+            return out if out.dtype == x.dtype else out.astype(x.dtype)  # int4 becomes int8
         return getattr(xp, function)(x, axis=axes).astype(x.dtype, copy=False)
 
     def jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, Any]:
