@@ -48,6 +48,7 @@ __all__ = [
     "known_values",
     "no_source",
     "not_concrete",
+    "of_number",
     "source_of",
     "truth",
     "typeof",
@@ -686,6 +687,14 @@ class LinearArg:
 
 
 # ---------------------------------------------------------------------------------- types of values
+def of_number(x: Any) -> Any:
+    """Return an array of a number or NumPy array, anything else as it is."""
+    if not isinstance(x, (np.ndarray, np.generic, bool, int, float, complex)):
+        return x
+    aval = aval_of(x)
+    return ArrayImpl(np.array(x, dtypes.canonical(aval.dtype)), aval.weak_type)
+
+
 pytype_aval_mappings: dict[type, Callable[[Any], ShapedArray]] = {}  # of values of other types
 
 

@@ -108,6 +108,7 @@ class KeyType:
     __slots__ = ()
     name = "key<fry>"
     type = prng_key
+    itemsize = 8
 
     def __repr__(self) -> str:
         return self.name

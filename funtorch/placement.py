@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 
 from funtorch import hardware
-from funtorch.core import ArrayImpl, Eval, Primitive, ShapedArray, Trace, not_concrete, primitives
+from funtorch.core import (
+    ArrayImpl,
+    Eval,
+    Primitive,
+    ShapedArray,
+    Trace,
+    not_concrete,
+    of_number,
+    primitives,
+)
 from funtorch.hardware import CPU, Device
 from funtorch.spread import MESH, GlobalArray
 
@@ -386,6 +395,9 @@ def process(
         MemoryError: the device is out of memory; it lists the largest arrays there.
     """
     if not all(isinstance(a, ArrayImpl) for a in args):
+        arrays = [of_number(a) for a in args]
+        if all(isinstance(a, ArrayImpl) for a in arrays):
+            return prim.bind(*arrays, **params)
         raise not_concrete(args, prim)
     for a in args:
         if is_deleted(a):

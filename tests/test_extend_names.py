@@ -252,6 +252,8 @@ def test_subtrees_need_no_order():
 
 
 def test_small_agreements():
+    assert ft.lax.sin_p.bind(0.5) == jnp.sin(0.5)
+    assert ft.lax.neg_p.bind(np.arange(2)).tolist() == [0, -1]
     assert jnp.zeros(6).reshape(np.array([2, 3])).shape == (2, 3)
     assert ft.lax.dtype(jnp.int8) == "int8"
     assert ft.core.ShapedArray((), jnp.int8) == ft.typeof(np.int8(1))

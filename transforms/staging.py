@@ -11,7 +11,6 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
-from funtorch import tree as trees
 from funtorch.config import config
 from funtorch.core import ShapedArray, _state, aval_of
 from funtorch.dims import Dim
@@ -251,14 +250,10 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     @functools.wraps(fun)
     def without_types(*inner: Any, **kw: Any) -> Any:
         """Return numbers in place of results that are types."""
-        outs, out_tree = trees.flatten(fun(*inner, **kw))
+        outs, out_tree = tree.flatten(fun(*inner, **kw))
         given.append({k: x for k, x in enumerate(outs) if isinstance(x, ShapeDtypeStruct)})
-        return trees.unflatten(out_tree, [0 if k in given[-1] else x for k, x in enumerate(outs)])
+        return tree.unflatten(out_tree, [0 if k in given[-1] else x for k, x in enumerate(outs)])
 
     jaxpr, out_tree = _stage_calls(without_types, (args, kwargs))
     shapes = [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals]
-    result = tree.unflatten(out_tree, shapes)
-    if not given[-1]:
-        return result
-    found, out_tree = trees.flatten(result)
-    return trees.unflatten(out_tree, [given[-1].get(k, x) for k, x in enumerate(found)])
+    return tree.unflatten(out_tree, [given[-1].get(k, a) for k, a in enumerate(shapes)])
