@@ -41,6 +41,7 @@ _WAYS: dict[str, tuple[tuple[float, str], ...]] = {
     "scatter": ((32 << 10, "library"), (math.inf, "exchange")),
     "all": ((ALONE, "library"), (math.inf, "exchange")),
     "program": ((1 << 10, "library"), (ALONE, "memory"), (math.inf, "exchange")),
+    "program of two": ((1 << 10, "library"), (math.inf, "memory")),
 }
 
 
@@ -60,8 +61,8 @@ def way(what: str, size: int, count: int, near: bool) -> str:
     """
     if count == 1 or not near:
         return "library"
-    if what == "program" and count > FEW:
-        what = "all"
+    if what == "program":
+        what = "program of two" if count == 2 else "program" if count <= FEW else "all"
     for limit, name in _WAYS[what]:
         if size <= limit:
             return name

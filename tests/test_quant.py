@@ -562,7 +562,7 @@ def test_zero_points_use_all_integers(scheme):
 
 
 def test_bad_schemes_are_named():
-    with pytest.raises(ValueError, match="group=None and symmetric=True.*symmetric=False"):
+    with pytest.raises(ValueError, match=r"group=None and symmetric=True.*symmetric=False"):
         quant.Scheme(activations=True, symmetric=False)
     with pytest.raises(ValueError, match=r"group of 1 or more, or None; got 0"):
         quant.Scheme(bits=4, group=0)

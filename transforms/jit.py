@@ -217,7 +217,7 @@ class Jitted:
         if self._stateful is None:
             numbers = (self._static_argnums, self._static_argnames | {"_where"})
             donated = (self._donate_argnums, self._donate_argnames)
-            others = (self._budget, self._dynamic_axes, self._device)
+            others: tuple[Any, ...] = (self._budget, self._dynamic_axes, self._device)
             self._stateful = Stateful(self._fun, lambda f: Jitted(f, *numbers, *donated, *others))
         return self._stateful.call(args, kwargs, crossing)
 

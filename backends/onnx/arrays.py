@@ -249,7 +249,7 @@ def _gather(g: Graph, eqn: Eqn, x: str, *indices: str) -> str:
     mask = g.reshape(inside, [*lead, *[1] * rest])
     dtype, fill = eqn.invars[0].aval.dtype, eqn.params.get("fill")
     fill = g.const(default_fill(dtype) if fill is None else fill, dtype)
-    return g.op("Where", mask, out, fill)
+    return g.where(mask, out, fill, dtype)
 
 
 def _scatter(reduction: str, neutral: Any) -> Rule:
@@ -261,7 +261,7 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
         if inside is not None:
             mask = g.reshape(inside, [*_shape(eqn, 2), *[1] * (aval.ndim - len(indices))])
             none = g.const(neutral(aval.dtype), aval.dtype)
-            updates = g.op("Where", mask, updates, none)
+            updates = g.where(mask, updates, none, aval.dtype)
         order = _leading(eqn)
         out = g.op("ScatterND", g.transpose(x, order), found, updates, reduction=reduction)
         back = [order.index(d) for d in range(aval.ndim)]

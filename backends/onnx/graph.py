@@ -53,6 +53,9 @@ def type_of(dtype: np.dtype) -> int:
 _WIDER = {"i": ("int32", "int64"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
 """By kind: what narrower numbers of it become."""
 
+_CHOSEN = {"int16": "int32", "uint16": "int32", "uint64": "int64"}
+"""What `Where` works on in place of types that onnxruntime has none for; all bits are kept."""
+
 _SPELLINGS = {"float32": "float", "float64": "double"}
 
 
@@ -205,6 +208,14 @@ class Graph:
         if all(x in self.narrow for x in xs):
             return [xs[0], *(self.narrow[x] for x in xs[1:])]
         return [self.narrow.get(x, x) for x in xs]
+
+    def where(self, choice: str, x: str, y: str, dtype: np.dtype) -> str:
+        """Return x where a condition holds, else y; in a type that engines have code for."""
+        wide = _CHOSEN.get(dtype.name)
+        if wide is None:
+            return self.op("Where", *self.operands([choice, x, y]))
+        x, y = (self.cast(v, wide) for v in (x, y))
+        return self.cast(self.op("Where", choice, x, y), dtype)
 
     # ---------------------------------------------------------------- programs
     def run(self, jaxpr: Jaxpr, inputs: Sequence[str]) -> list[str]:

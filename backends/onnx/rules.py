@@ -74,7 +74,7 @@ _PLAIN: dict[str, Rule] = {
     "bitwise_not": _one("BitwiseNot", "iu", "Not"),
     "bitwise_and": _one("BitwiseAnd", "iu", "And"), "bitwise_or": _one("BitwiseOr", "iu", "Or"),
     "bitwise_xor": _one("BitwiseXor", "iu", "Xor"),
-    "select": lambda g, eqn, *xs: g.op("Where", *g.operands(xs)),
+    "select": lambda g, eqn, *xs: g.where(*xs, eqn.outvars[0].aval.dtype),
     "copy": lambda g, eqn, x: x, "stop_gradient": lambda g, eqn, x: x,
     "optimization_barrier": lambda g, eqn, *xs: list(xs),
     "convert": lambda g, eqn, x: g.cast(x, eqn.params["dtype"]),
@@ -93,6 +93,10 @@ class _Of:
 
     def number(self, value: float) -> str:
         return self.g.const(value, self.dtype)
+
+    def Where(self, choice: str, *xs: str | float) -> str:
+        x, y = (x if isinstance(x, str) else self.number(x) for x in xs)
+        return self.g.where(choice, x, y, self.dtype)
 
     def __getattr__(self, operator: str) -> Callable[..., str]:
         """Return the writing of an operator; numbers among its operands become constants."""

@@ -18,8 +18,8 @@ REASONS: dict[str, str] = {
         (
             "attention", "attention_grad", "attention_tangent", "check", "custom_jvp_call",
             "custom_lin", "custom_linear_solve", "custom_vjp_call", "custom_vmap_call", "jit",
-            "linear_call", "matrix_function", "name", "reduce_precision", "remat", "sow",
-            "sown_tangent",
+            "linear_call", "matrix_function", "name", "narrow_dot", "reduce_precision", "remat",
+            "sow", "sown_tangent",
         ),
         _GONE,
     ),

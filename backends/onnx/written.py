@@ -90,12 +90,15 @@ def _shift(direction: str) -> Rule:
 
     def rule(g: Graph, eqn: Eqn, x: str, y: str) -> str:
         dtype = eqn.invars[0].aval.dtype
-        kind, bits = _unsigned(dtype), 8 * dtype.itemsize
-        x, y = (g.cast(v, kind) if dtype != kind else v for v in g.operands([x, y]))
+        bits = 8 * dtype.itemsize
+        kinds = [_unsigned(dtype)] + [np.dtype(np.uint32)] * (bits == 16)  # as onnxruntime has them
+        x, y = g.operands([x, y])
+        for kind in kinds:
+            x, y = (g.cast(v, kind) if dtype != kind else v for v in (x, y))
         near = g.op("Less", y, g.const(bits, kind))
-        by = g.op("Where", near, y, g.const(0, kind))
+        by = g.where(near, y, g.const(0, kind), kind)
         found = g.op("BitShift", x, by, direction=direction)
-        found = g.op("Where", near, found, g.const(0, kind))
+        found = g.where(near, found, g.const(0, kind), kind)
         return g.cast(found, dtype) if dtype != kind else found
 
     return rule
@@ -107,8 +110,8 @@ def _shift_arithmetic(g: Graph, eqn: Eqn, x: str, y: str) -> str:
     x, y = g.operands([x, y])
     last = g.const(np.asarray(1 << (8 * dtype.itemsize - 1), _unsigned(dtype)).astype(dtype), dtype)
     negative = g.op("Equal", g.op("BitwiseAnd", x, last), last)
-    found = _shift("RIGHT")(g, eqn, g.op("Where", negative, g.op("BitwiseNot", x), x), y)
-    return g.op("Where", negative, g.op("BitwiseNot", found), found)
+    found = _shift("RIGHT")(g, eqn, g.where(negative, g.op("BitwiseNot", x), x, dtype), y)
+    return g.where(negative, g.op("BitwiseNot", found), found, dtype)
 
 
 def _bitcast(g: Graph, eqn: Eqn, x: str) -> str:

@@ -102,7 +102,8 @@ def reshape(
     if out_sharding is not None:
         return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) else (shape,)
+    many = isinstance(shape, (tuple, list)) or getattr(shape, "ndim", None)
+    sizes = shape if many else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
