@@ -613,8 +613,8 @@ def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
 
 def _dtype_and_weak(x: Any) -> tuple[np.dtype, bool]:
     if isinstance(x, (type, str, np.dtype)):
-        # Not `x in (...)` alone: np.dtype("float64") == float holds, yet that dtype is not weak.
-        return canonical(x), isinstance(x, type) and x in (int, float, complex)
+        # Not `x in (...)`: np.dtype("float64") == float holds, yet that dtype is not weak.
+        return canonical(x), any(x is kind for kind in (int, float, complex))
     if isinstance(x, (bool, int, float, complex, np.generic)):
         return scalar_type(x)
     if hasattr(x, "dtype"):
