@@ -7,6 +7,7 @@
 #   make lint     ruff: rules and formatting      make format   let ruff repair both
 #   make types    mypy                            make bench    compare speed with other libraries
 #   make test-gpu     run what needs a GPU     make bench-gpu   compare speed on one
+#   make gpu-first-run  both and the doctor, what is worth most first, with limits of time
 #   make docs     build the documentation site into build/site
 #   make test-lowest  run the tests with the lowest versions that pyproject.toml allows
 #   make dist     build wheel and sdist, check them and install them in fresh environments
@@ -24,7 +25,7 @@ PARITY  = $(shell grep -lE 'importorskip..(torch|jax|optax)' tests/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: bench-gpu test-gpu help demo test test-parity test-examples test-lowest lint format types \
+.PHONY: bench-gpu test-gpu gpu-first-run help demo test test-parity test-examples test-lowest lint format types \
   coverage docs dist bench clean
 
 help:
@@ -104,6 +105,18 @@ test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)
 
 bench-gpu: $(VENV)/.installed-$(CUDA)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# What is worth most on a GPU that is lent for minutes comes first, and nothing takes all of them.
+FIRST   = build/gpu-first-run.txt
+limited = -timeout $(1) $(2) 2>&1 | tee -a $(FIRST)
+gpu-first-run: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)
+	@mkdir -p $(dir $(FIRST)) && rm -f $(FIRST)
+	$(call limited,60,$(BIN)/python -m funtorch doctor)
+	$(call limited,300,$(BIN)/pytest -q -rs --maxfail 5 tests/gpu -k "$(BRIEFLY)")
+	$(call limited,600,$(BIN)/python -m benchmarks.gpu)
+	$(call limited,1800,$(BIN)/pytest -q -rs tests/gpu)
+	@echo "$(FIRST) has all of it, for docs/gpu.md"
+BRIEFLY = decides or transforms or products or streams or quick or copies
 
 # PyTorch is compared against where it is installed: its CPU wheel has an index of its own.
 # OpenBLAS chooses its kernels by itself, as it does for users.

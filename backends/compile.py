@@ -13,7 +13,7 @@ from funtorch.hardware import CPU, Device
 from funtorch.jaxpr import Eqn, Jaxpr
 
 from . import cache
-from .cpu.blas import library_of
+from .cpu.blas import library_of, reads_rows
 from .cpu.codegen import kept_code, object_code, start_compiler
 from .cpu.program import print_program
 from .cpu.runtime import Entry, bind, entry_of, load, resolve
@@ -35,7 +35,7 @@ def plan_of(jaxpr: Jaxpr) -> Plan:
 
 def kept_by(device: Device) -> Callable[[Eqn], bool] | None:
     """Return which equations with an expansion a device has code of its own for; None for none."""
-    return None if device == CPU else has_kernel
+    return reads_rows if device == CPU else has_kernel
 
 
 def compile_jaxpr(

@@ -26,7 +26,7 @@ from .kernel import Op
 from .lower import lower
 from .moves import combine, merged_axes
 from .ordering import order
-from .plan import Attention, Call, Library, Nothing, Plan, Step, Talk
+from .plan import Call, Library, Nothing, Plan, Step, Talk
 from .products import CPU_PRODUCTS, Products
 from .roots import MADE, SMALL, Program
 from .spectral import table, transform
@@ -364,7 +364,8 @@ def fuse(
         elif how == "nothing":
             planner.append(Nothing(tuple(eqn.outvars)), eqn.outvars, set())
         elif how == "attention":
-            planner.append(Attention(eqn), eqn.outvars, operands)
+            step = program.attends[eqn]
+            planner.append(step, step.outs, {v for v in step.ins if isinstance(v, Var)})
         elif how == "sort":
             planner.append(order(eqn), eqn.outvars, operands)
         elif how == "conv":
@@ -372,7 +373,7 @@ def fuse(
             planner.append(conv, [conv.out], {conv.lhs, conv.rhs})
         elif how == "dot":
             dot = program.dots[eqn]
-            planner.append(dot, [dot.out], {dot.a, dot.b})
+            planner.append(dot, [dot.out], set(dot.operands))
         elif eqn in program.passed:
             continue
         elif any(v in program.roots and v not in program.lazy for v in eqn.outvars):

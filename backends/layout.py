@@ -165,7 +165,7 @@ def _in_place(step: Step) -> Iterator[tuple[Var, Var]]:
     elif isinstance(step, Dot) and step.after is not None:  # blocks of a Conv may overlap
         launch = step.after.launch
         # What all blocks read, and what is no memory.
-        others = {step.a, step.b, launch.vars[step.after.tile]}
+        others = {*step.operands, launch.vars[step.after.tile]}
         yield from (pair for pair in _in_kernel(launch) if pair[1] not in others)
     elif isinstance(step, Talk) and not step.later and step.eqn.prim.name in IN_PLACE:
         ((out,), (x,)) = step.eqn.outvars, step.eqn.invars

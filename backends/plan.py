@@ -95,6 +95,7 @@ class Dot:
             stride of out is 1, and one of the last two of b.
         after: what is done with each block of out; out itself is not written then.
         tf32: whether GPUs may round float32 operands to TF32.
+        scale: where b is integers of 4 bits or in groups, their scales (columns, groups), in order.
     """
 
     a: Var
@@ -107,6 +108,7 @@ class Dot:
     places: tuple[Affine, Affine, Affine]
     after: Epilogue | None = None
     tf32: bool = False
+    scale: Var | None = None
 
     @property
     def batch(self) -> int:
@@ -127,6 +129,11 @@ class Dot:
     def products(self) -> int:
         """How many multiplications there are."""
         return self.batch * self.m * self.n * self.k
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        """What it reads."""
+        return (self.a, self.b) if self.scale is None else (self.a, self.b, self.scale)
 
 
 @dataclass(frozen=True)
@@ -284,9 +291,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Attention:
-    """Run an equation of attention, or of its cotangents, by a kernel of its own."""
+    """Run an equation of attention, or of its cotangents, by a kernel of its own.
+
+    Attributes:
+        eqn: the equation.
+        ins, outs: the arrays in memory that hold its operands and its results.
+        places: where each of these lies in its array: an offset, and a stride for each axis. The
+            last one is 1, but for masks.
+    """
 
     eqn: Eqn
+    ins: tuple[Var | Lit, ...]
+    outs: tuple[Var, ...]
+    places: tuple[tuple[int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -384,6 +401,9 @@ def _lines(plan: Plan, names: dict[Var, str]) -> Iterator[str]:
         elif isinstance(step, Sort):
             shown = []
             yield f"  {k}: {made} = {name(step.x)} sorted by bits {step.low} to {step.high}"
+        elif isinstance(step, Attention):
+            shown = []
+            yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.ins))}"
         else:
             yield f"  {k}: {made} = {step.eqn.prim.name} {', '.join(map(name, step.eqn.invars))}"
             shown = [line for inner in plans_of(step) for line in _lines(inner, dict(names))]
@@ -413,11 +433,13 @@ def reads(step: Step) -> Iterator[Var | Lit]:
         yield from (v for k, v in enumerate(step.vars) if k not in stored)
         yield from (source for _, source in step.seeds)
     elif isinstance(step, (Dot, Conv)):
-        yield from (step.a, step.b) if isinstance(step, Dot) else (step.lhs, step.rhs)
+        yield from step.operands if isinstance(step, Dot) else (step.lhs, step.rhs)
         if step.after is not None:
             yield from step.after.reads()
     elif isinstance(step, (Fourier, Running, Sort)):
         yield step.x
+    elif isinstance(step, Attention):
+        yield from step.ins
     elif not isinstance(step, (Nothing, Table)):
         yield from step.eqn.invars
         if isinstance(step, Wait):
@@ -432,7 +454,7 @@ def writes(step: Step) -> Iterator[Var]:
         yield from step.after.writes()
     elif isinstance(step, (Dot, Conv, Fourier, Table, Running, Sort)):
         yield step.out
-    elif isinstance(step, Nothing):
+    elif isinstance(step, (Nothing, Attention)):
         yield from step.outs
     elif not isinstance(step, Wait):
         yield from step.eqn.outvars

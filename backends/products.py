@@ -8,7 +8,7 @@ reshaped is written where it goes. Other contractions become products of turned 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ __all__ = [
     "dot",
     "in_order",
     "is_summed",
+    "narrow",
     "product",
     "rewritten",
     "source",
@@ -130,7 +131,7 @@ def in_order(v: Any) -> tuple[Var, Strides]:
 
 
 def destination(
-    v: Var, readers: dict[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
+    v: Var, readers: Mapping[Var, list[Eqn]], moves: set[Eqn], outputs: set[Var]
 ) -> tuple[Var, tuple[int, ...], list[Eqn]]:
     """Return where a product may be written instead of ``v``.
 
@@ -192,6 +193,25 @@ def product(
     step = dot((a[0], b[0], out[0]), offsets, batches, rows, columns, sums)
     tf32 = eqn.params.get("precision") == "tf32"
     return replace(step, tf32=True) if step is not None and tf32 else step
+
+
+def narrow(eqn: Eqn, place: Callable[[Var], tuple[Var, Strides]], out: Var) -> Dot:
+    """Return the step of a narrow_dot, whose result's elements lie in order in ``out``.
+
+    Args:
+        place: says where an operand lies, if it is not made in memory of its own.
+    """
+    (m, k), (n, _) = (v.aval.shape for v in eqn.invars[:2])
+    found = []
+    for j, v in enumerate(eqn.invars):
+        assert isinstance(v, Var)
+        there = place(v)
+        fits = there[1][1][1] == 1 and (j < 2 or there[1] == in_order(v)[1])
+        found.append(there if fits else in_order(v))
+    (x, (x0, (ar, _))), (values, (b0, (bn, _))), *scale = found
+    places = Affine(x0, (ar, 1)), Affine(b0, (1, bn)), Affine(0, (n, 1))
+    step = Dot(x, values, out, (), (m,), (k,), n, places)
+    return replace(step, scale=scale[0][0]) if scale else step
 
 
 def dot(

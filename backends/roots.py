@@ -6,6 +6,7 @@ expensive value that several others want. *Lazy* roots are made where they are f
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Container, Iterable
@@ -13,14 +14,16 @@ from collections.abc import Container, Iterable
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from funtorch.ops.recipes import RECIPES, recipe_of
 
+from .attention import Made, attending, made_where
 from .correlate import convolution
 from .coverage import ELEMENTWISE, KINDS, covers
 from .cumulative import CUMULATIVE, in_vectors
 from .indexed import INDEXED, UPDATES
+from .kernel import row_major
 from .lower import BARRIER
 from .moves import MOVES, merged_axes
 from .nothing import gives_nothing
-from .plan import Conv, Dot
+from .plan import Attention, Conv, Dot
 from .products import (
     BYTES,
     CPU_PRODUCTS,
@@ -28,6 +31,7 @@ from .products import (
     destination,
     in_order,
     is_summed,
+    narrow,
     product,
     source,
 )
@@ -37,6 +41,7 @@ from .talk import TALKS, talks
 
 __all__ = ["MOST_OPS", "SMALL", "Program", "kind"]
 
+NARROW = "narrow_dot"
 KEPT = ("attention", "attention_grad")
 """What is an equation only in programs for a backend that has kernels for it."""
 REDUCERS = frozenset(f"reduce_{f}" for f in ("sum", "max", "min", "prod", "and", "or", "xor"))
@@ -52,6 +57,7 @@ _STEPS = (
     "sort",
     "attention",
 )  # have steps
+_PLACED = ("dot", "attention")  # read operands where they lie
 MOST_OPS = 400  # a kernel that grew to this many operations takes in no more neighbours
 _QUICK = frozenset(("div", "reciprocal", "sqrt", "rsqrt"))  # computed quicker than read from memory
 _SCATTERED = 1 << 12  # updates of a scatter whose places and values may be made before
@@ -117,6 +123,8 @@ def kind(eqn: Eqn, machine: Products = CPU_PRODUCTS) -> str:
         return "call" if avals[0].dtype.kind == "b" and combined != "set" else "update"
     if name == "dot_general":
         return "dot" if machine.makes(eqn) else "call"
+    if name == NARROW:
+        return "dot" if not any(isinstance(v, Lit) for v in eqn.invars) else "call"
     if name == "conv_general_dilated":
         return "conv" if machine.convolves(eqn) else "call"
     return "call"
@@ -141,23 +149,28 @@ class Program:
         self.roots: set[Var] = {*jaxpr.constvars, *jaxpr.invars, *self.outputs}
         self.convs: dict[Eqn, Conv] = {}
         self.dots: dict[Eqn, Dot] = {}
+        self.attends: dict[Eqn, Attention] = {}
         self.operands: dict[Eqn, list[Var | Lit]] = {}  # what loops and branches read instead
         self.passed: set[Eqn] = set()  # what is done by writing a product where it goes
         self._place_convs()
-        self._place_dots()
+        self._place_products()
         for eqn in jaxpr.eqns:
             how = self.kinds[eqn]
             if how in (*MADE, "reduce"):
                 self.roots.update(eqn.outvars)
+            if how == "attention":
+                attention = self.attends[eqn]
+                self.roots.update(attention.outs)
+                self.wanted.update(v for v in attention.ins if isinstance(v, Var))
             if how == "conv":
                 step = self.convs[eqn]
                 self.roots.add(step.out)
                 self.wanted.update((step.lhs, step.rhs))
-            if how in _STEPS and how != "dot" and eqn.prim.name not in STRUCTURED:
+            if how in _STEPS and how not in _PLACED and eqn.prim.name not in STRUCTURED:
                 self.wanted.update(v for v in eqn.invars if isinstance(v, Var))
             if eqn in self.dots:
                 dot = self.dots[eqn]
-                self.wanted |= {dot.a, dot.b}
+                self.wanted.update(dot.operands)
                 self.roots.add(dot.out)
             if how == "update":
                 self.wanted.update(v for v in eqn.invars[:1] if isinstance(v, Var))
@@ -216,11 +229,31 @@ class Program:
                 self.kinds[after[0]] = "part"  # of the convolution
                 self.passed.add(after[0])
 
-    def _place_dots(self) -> None:
-        """Find out where products read and write."""
+    def _place_products(self) -> None:
+        """Find out where products and attention read and write."""
         readers = self._readers()
         moves = {e for e, how in self.kinds.items() if how == "move"}
         held = {v for e, how in self.kinds.items() if how in MADE for v in e.outvars}
+        made: dict[Eqn, Made] = {}
+        for eqn, how in self.kinds.items():
+            if how == "attention":
+                outs, passed = made[eqn] = made_where(eqn, readers, moves, self.outputs)
+                self.passed.update(passed)
+                held.difference_update(eqn.outvars)
+                held.update(v for v, _ in outs)
+        self._place_dots(readers, moves, held)
+        if made:
+            first = {v for v, e in self.eqn_of.items() if e.prim.name != "reshape"}
+            read = [v for dot in self.dots.values() for v in (dot.a, dot.b)]
+            stored = {self._unshaped(v, first): v for v in read}
+            results = {
+                v: x for e, (o, _) in made.items() for v, x in zip(e.outvars, o, strict=True)
+            }
+            for eqn, found in made.items():
+                self.attends[eqn] = attending(eqn, found, self.eqn_of, moves, held, stored, results)
+
+    def _place_dots(self, readers: dict[Var, list[Eqn]], moves: set[Eqn], held: set[Var]) -> None:
+        """Find out where products read and write; what they make is held, too."""
         held.update((*self.jaxpr.constvars, *self.jaxpr.invars))
         held.update(step.out for step in self.convs.values())
         held.update(self._read_in_several_shapes())
@@ -232,6 +265,14 @@ class Program:
                 continue
             (out,) = eqn.outvars
             last, strides, passed = destination(out, readers, moves, self.outputs)
+            if eqn.prim.name == NARROW:
+                place = functools.partial(source, eqn_of=self.eqn_of, moves=moves, held=held)
+                there = strides == row_major(out.aval.shape)
+                self.dots[eqn] = narrow(eqn, place, last if there else out)
+                if there and last is not out:
+                    self.passed.update(passed)
+                    held.add(last)
+                continue
             plain = [in_order(v) for v in (*eqn.invars, out)]
             inputs = [source(v, self.eqn_of, moves, held) for v in eqn.invars if isinstance(v, Var)]
             # Where one operand lies as it should not, the other may be read in place all the same.

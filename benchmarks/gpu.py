@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import statistics
 import sys
 import time
@@ -148,6 +149,7 @@ def _ours(row: Row, arrays: Sequence[np.ndarray]) -> Runner:
 def _jax(row: Row, arrays: Sequence[np.ndarray]) -> Runner | None:
     if importlib.util.find_spec("jax") is None:
         return None
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others need memory, too
     jax = importlib.import_module("jax")
     if jax.default_backend() != "gpu":
         return None
@@ -225,24 +227,37 @@ def copied(quick: bool = False) -> float:
 
 def measure(row: Row, quick: bool = False) -> dict[str, float]:
     """Return the seconds of a row by who ran it: 'ours', 'jax', 'torch', 'torch.compile', and
-    those of first calls: 'first ours', ..."""
+    those of first calls: 'first ours', ...
+
+    A library that fails in a row is left out of it, and the reason goes to stderr.
+    """
     rng = np.random.default_rng(0)
     sizes = [tuple(max(n // 8, 1) for n in s) if quick else s for s in row.sizes]
     arrays = [rng.standard_normal(s).astype(np.float32) / np.float32(s[0]) ** 0.5 for s in sizes]
-    made = {
-        "ours": _ours(row, arrays),
-        "jax": _jax(row, arrays),
-        "torch": _torch(row, arrays, False),
-        "torch.compile": _torch(row, arrays, True),
+    makers: dict[str, Callable[[], Runner | None]] = {
+        "ours": lambda: _ours(row, arrays),
+        "jax": lambda: _jax(row, arrays),
+        "torch": lambda: _torch(row, arrays, False),
+        "torch.compile": lambda: _torch(row, arrays, True),
     }
-    there = {name: runner for name, runner in made.items() if runner is not None}
+    there: dict[str, Runner] = {}
     counts, found = {}, {}
-    for name, runner in there.items():
-        start = time.perf_counter()
-        runner.wait(runner.run())
-        found[f"first {name}"] = time.perf_counter() - start
-        for _ in range(3):  # captured, replayed; chosen by trials, by others
-            once = _timed(runner, 1)
+    for name, make in makers.items():
+        try:
+            runner = make()
+            if runner is None:
+                continue
+            start = time.perf_counter()
+            runner.wait(runner.run())
+            found[f"first {name}"] = time.perf_counter() - start
+            for _ in range(3):  # captured, replayed; chosen by trials, by others
+                once = _timed(runner, 1)
+        except Exception as error:
+            if name == "ours":
+                raise
+            print(f"{row.name}: {name} failed: {error!r:.200}", file=sys.stderr)
+            continue
+        there[name] = runner
         counts[name] = 1 if quick else max(1, int(_LEAST / max(once, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in there}
     for _ in range(2 if quick else _ROUNDS):
@@ -279,10 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"a copy by the driver reads and writes {speed / 1e9:.0f} GB/s")
     head = f"{'row':<16}{'ours':>10}{'jax':>10}{'torch':>10}{'compiled':>10}{'of copy':>9}"
     print(f"{head}  first calls: ours, jax, torch, compiled")
+    failed = 0
     for row in ROWS:
-        if not options.only or row.name in options.only:
-            print(_line(row, measure(row, options.quick), speed, options.quick), flush=True)
-    return 0
+        if options.only and row.name not in options.only:
+            continue
+        try:
+            line = _line(row, measure(row, options.quick), speed, options.quick)
+        except Exception as error:  # the rows that follow are wanted all the same
+            line, failed = f"{row.name:<16} failed: {error!r:.300}", failed + 1
+        print(line, flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,16 @@ from typing import Any
 import funtorch as ft
 from funtorch import nnx, quant, random
 
-SHAPES = ((1, 4096, 4096), (1, 1024, 4096), (4, 4096, 4096), (8, 4096, 4096), (256, 1024, 1024))
+SHAPES = (
+    (1, 4096, 4096),
+    (1, 1024, 4096),
+    (4, 4096, 4096),
+    (8, 4096, 4096),
+    (16, 4096, 4096),
+    (32, 2048, 2048),
+    (256, 1024, 1024),
+    (256, 1024, 16),
+)
 """Batch, features in, features out."""
 
 

@@ -58,6 +58,7 @@ from funtorch.nans import debug_infs, debug_nans
 from funtorch.typing import Array
 from funtorch.transforms import (
     ShapeDtypeStruct,
+    auto_axes,
     autocast,
     checkpoint,
     checkpoint_policies,
@@ -71,6 +72,7 @@ from funtorch.transforms import (
     ensure_compile_time_eval,
     eval_shape,
     explain,
+    explicit_axes,
     fwd_and_bwd,
     grad,
     hessian,
@@ -91,7 +93,9 @@ from funtorch.transforms import (
     pure_callback,
     reap,
     remat,
+    reshard,
     shard_map,
+    smap,
     sow,
     sparse_hessian,
     sparse_jacobian,
@@ -210,10 +214,12 @@ __all__ = [
     "random",
     "reap",
     "remat",
+    "reshard",
     "save",
     "scipy",
     "set_mesh",
     "shard_map",
+    "smap",
     "sharding",
     "softmax_custom_jvp",
     "sow",
@@ -240,8 +246,9 @@ __all__ = [
 # Modules and names of modules that are imported when they are first asked for, since not every
 # program trains.
 _LATER = [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
-    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
 ]  # fmt: skip
 _HOMES = {
     **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
@@ -251,8 +258,9 @@ _HOMES = {
     "make_array_from_single_device_arrays": "distributed",
 }
 __all__ += [
-    "data", "distributed", "dlpack", "example_libraries", "experimental", "export", "interpreters",
-    "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref", "stages", "test_util",
+    "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
+    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
+    "stages", "test_util", "version",
     "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
     "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
 ]  # fmt: skip
@@ -265,6 +273,11 @@ def __getattr__(name: str) -> _Any:
         return getattr(_importlib.import_module(f"funtorch.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
 
+
+# What divides arrays is found beside what says how.
+for _function in (reshard, auto_axes, explicit_axes):
+    setattr(sharding, _function.__name__, _function)
+del _function
 
 # Last, when all else has imported what it calls: only users call through boundaries.
 for _owner in (

@@ -98,9 +98,13 @@ def _driver() -> Finding:
 def _nvrtc() -> Finding:
     try:
         library = nvrtc.library()
+        archs = [driver_of(d).arch for d in hardware.gpus()]
+        newer = next((a for a in archs if library.target(a) != a), None)
     except nvrtc.NvrtcError as error:
         return Finding("NVRTC", "none: programs cannot be compiled for a GPU", str(error))
-    return Finding("NVRTC", f"{library.version[0]}.{library.version[1]} at {library.place}")
+    shown = f"{library.version[0]}.{library.version[1]} at {library.place}"
+    advice = f"it does not know {newer}: the driver compiles its PTX; a newer one is better"
+    return Finding("NVRTC", shown, advice if newer else "")
 
 
 def _library(name: str, title: str) -> Callable[[], Finding]:

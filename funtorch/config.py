@@ -318,6 +318,9 @@ class Config(threading.local):
                 _noted.update(noted)
             self._tell(values)
 
+    def parse_flags_with_absl(self) -> None:
+        """Do nothing: options are set by `update` and by environment variables."""
+
     def watch(self, name: str, changed: Callable[[], None]) -> None:
         """Call a function after each change of an option, in the thread that changed it."""
         _watchers[name] = changed

@@ -10,6 +10,7 @@ one, and that is all it takes for transforms to nest.
 from __future__ import annotations
 
 import contextvars
+import importlib
 import itertools
 import math
 import threading
@@ -55,15 +56,20 @@ __all__ = [
 
 
 # -------------------------------------------------------------------------------------------- avals
+_DTYPES = {dtypes.KeyType, *map(type, dtypes.ALL), type(np.dtype(dtypes.float0))}
+
+
 class ShapedArray:
     """What is known of an array before it has a value: shape, dtype, and whether the dtype is
     weak."""
 
     __slots__ = ("dtype", "shape", "weak_type")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False, *, sharding: Any = None
+    ) -> None:
         self.shape = shape
-        self.dtype = dtype
+        self.dtype = dtype if type(dtype) in _DTYPES else dtypes.canonicalize_dtype(dtype, True)
         self.weak_type = weak_type
 
     @property
@@ -89,6 +95,11 @@ class ShapedArray:
 
     def tangent(self) -> ShapedArray:
         return ShapedArray(self.shape, self.dtype)
+
+    def to_tangent_aval(self) -> ShapedArray:
+        """Return the type of its derivatives: of dtype float0 for integers and booleans."""
+        dtype = self.dtype if dtypes.is_inexact(self.dtype) else np.dtype(dtypes.float0)
+        return ShapedArray(self.shape, dtype)
 
     def same_type(self, other: ShapedArray) -> bool:
         """Tell whether shape and dtype agree, whatever the weakness."""
@@ -260,6 +271,11 @@ class Trace:
         self.alive = True
 
     @property
+    def main(self) -> Trace:
+        """The trace itself, by which JAX's tools know its tracers."""
+        return self
+
+    @property
     def kind(self) -> str:
         """How errors call the trace."""
         return type(self).__name__
@@ -343,6 +359,18 @@ class Eval(Trace):
     @staticmethod
     def compiled(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call a function as a program; NotImplemented if that is not wanted: transforms.large."""
+        return NotImplemented
+
+    @staticmethod
+    def repeated(
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        exact: bool = False,
+    ) -> Any:
+        """Call a function of several operations as one of NumPy's, or, if it gives the same bits
+        then, as a program; NotImplemented if that is not known to be worth it yet:
+        transforms.repeated."""
         return NotImplemented
 
 
@@ -440,6 +468,10 @@ class Tracer(Array):
     def __init__(self, trace: Trace, source: Source | None = None) -> None:
         self.owner = trace
         self.source = source if source is not None else user_frame()
+
+    @property
+    def _trace(self) -> Trace:
+        return self.owner
 
     def concrete(self) -> ArrayImpl | None:
         """Return the value behind this tracer where one is known now, else None."""
@@ -583,6 +615,7 @@ class Primitive:
         "keeps_weak", "large", "linearize", "multiple_results", "name", "nests", "none",
         "recall", "spreads", "transpose", "type", "weak_args",
     )  # fmt: skip
+    call_primitive = map_primitive = False  # JAX's interpreters of programs ask
 
     def __init__(
         self, name: str, *, multiple_results: bool = False, keeps_weak: bool = False
@@ -610,6 +643,11 @@ class Primitive:
 
     def bind(self, *args: Any, **params: Any) -> Any:
         return _state.trace.process(self, args, params)
+
+    def get_bind_params(self, params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return what `bind` takes for an equation's parameters: functions in front of the
+        arguments, which there are none of, and the parameters."""
+        return [], dict(params)
 
     def rule(self, slot: str) -> Callable[..., Any]:
         """Return the rule in ``slot``, or raise the error that says why there is none."""
@@ -648,6 +686,9 @@ class LinearArg:
 
 
 # ---------------------------------------------------------------------------------- types of values
+pytype_aval_mappings: dict[type, Callable[[Any], ShapedArray]] = {}  # of values of other types
+
+
 def aval_of(x: Any) -> ShapedArray:
     """Return the abstract value of an Array, tracer, NumPy array or scalar, or Python scalar."""
     if isinstance(x, Array):
@@ -657,7 +698,42 @@ def aval_of(x: Any) -> ShapedArray:
     if isinstance(x, (bool, int, float, complex, np.generic)):
         dtype, weak = dtypes.scalar_type(x)
         return ShapedArray((), dtype, weak)
+    if type(x) in pytype_aval_mappings:
+        return pytype_aval_mappings[type(x)](x)
     raise TypeError(f"a value of type {type(x).__name__} is not an array or a number: {x!r:.80}")
 
 
-typeof = aval_of
+pytype_aval_mappings[np.ndarray] = aval_of
+
+
+def typeof(x: Any) -> ShapedArray:
+    """Return the type of an array, number, or array of random keys: its shape and dtype.
+
+    Example:
+        >>> typeof(np.zeros(2)).str_short()
+        'f64[2]'
+    """
+    # Of what is no array but holds some, keys and references.
+    return x.abstract_value if hasattr(type(x), "abstract_value") else aval_of(x)
+
+
+AbstractValue = ShapedArray
+Value = Any
+
+# ------------------------------------------------------------------- the names of jax.core that
+# higher floors define: programs that are written for JAX look for them here.
+_ELSEWHERE = {
+    "Atom": "funtorch.extend.core.programs",
+    "ensure_compile_time_eval": "funtorch",
+    "eval_context": "funtorch.extend.core.tracing",
+    "eval_jaxpr": "funtorch.extend.core.programs",
+    "trace_state_clean": "funtorch.extend.core.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _ELSEWHERE.get(name, "funtorch.extend.core")
+    module = importlib.import_module(home) if not name.startswith("_") else None
+    if module is not None and (name in _ELSEWHERE or name in module.__all__):
+        return getattr(module, name)
+    raise AttributeError(f"module 'funtorch.core' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Derivative rules of one's own: the names of jax.custom_derivatives."""
 
-from funtorch.transforms.custom import custom_jvp, custom_vjp
+from funtorch.transforms.custom import custom_jvp, custom_jvp_call_p, custom_vjp, custom_vjp_call_p
 from funtorch.transforms.linear_call import linear_call
 from funtorch.transforms.residuals import closure_convert, custom_gradient
 from funtorch.transforms.symbolic import (
@@ -16,7 +16,9 @@ __all__ = [
     "closure_convert",
     "custom_gradient",
     "custom_jvp",
+    "custom_jvp_call_p",
     "custom_vjp",
+    "custom_vjp_call_p",
     "custom_vjp_primal_tree_values",
     "linear_call",
     "zero_from_primal",

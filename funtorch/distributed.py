@@ -7,6 +7,8 @@ in it. See docs/distributed.md.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -152,21 +154,33 @@ def make_array_from_process_local_data(
         >>> distributed.make_array_from_process_local_data(sharding, np.ones(2, "f4"))
         Array([1., 1.], dtype=float32)
     """
-    local, mesh = asarray(local_data), sharding.mesh
-    if global_shape is None and not mesh.is_multi_process:
-        global_shape = local.shape
-    if global_shape is None:
-        parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, local.ndim)]
-        global_shape = tuple(n * int(np.prod(p)) for n, p in zip(local.shape, parts, strict=True))
-    wanted = tuple(global_shape)
-    if mesh.is_multi_process:
-        wanted = sharding.shard_shape(wanted)
-    if local.shape != wanted:
+    local = asarray(local_data)
+    shape = None if global_shape is None else tuple(global_shape)
+    return _of_part(local, _whole_shape(sharding, local.shape, shape), sharding)
+
+
+@functools.lru_cache(1024)
+def _whole_shape(
+    sharding: NamedSharding, local: tuple[int, ...], whole: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """Return the shape of an array of which each process has a part.
+
+    Raises:
+        ValueError: the part has another shape than the sharding gives a process.
+    """
+    mesh = sharding.mesh
+    if whole is None and not mesh.is_multi_process:
+        whole = local
+    if whole is None:
+        parts = [[mesh.shape[n] for n in names] for names in axes_of(sharding.spec, len(local))]
+        whole = tuple(n * math.prod(p) for n, p in zip(local, parts, strict=True))
+    wanted = sharding.shard_shape(whole) if mesh.is_multi_process else whole
+    if local != wanted:
         raise ValueError(
-            f"make_array_from_process_local_data: the part of an array of shape {global_shape} is "
-            f"{wanted} with {sharding.spec} on {mesh}, got {local.shape}"
+            f"make_array_from_process_local_data: the part of an array of shape {whole} is "
+            f"{wanted} with {sharding.spec} on {mesh}, got {local}"
         )
-    return _of_part(local, tuple(global_shape), sharding)
+    return whole
 
 
 def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any:
@@ -176,7 +190,11 @@ def _of_part(local: Any, shape: tuple[int, ...], sharding: NamedSharding) -> Any
 
 
 def make_array_from_callback(
-    shape: tuple[int, ...], sharding: NamedSharding, data_callback: Callable[[Any], Any]
+    shape: tuple[int, ...],
+    sharding: NamedSharding,
+    data_callback: Callable[[Any], Any],
+    *,
+    dtype: Any = None,
 ) -> Any:
     """Return an array of which each process computes its part.
 
@@ -184,6 +202,7 @@ def make_array_from_callback(
         shape: the shape of the whole.
         sharding: how it is divided.
         data_callback: a function from the place of a part, a tuple of slices, to the part.
+        dtype: what the parts are converted to; None: they stay as they are.
 
     Example:
         >>> import numpy as np
@@ -194,12 +213,17 @@ def make_array_from_callback(
     """
     shape = tuple(shape)
     check_spec("make_array_from_callback", sharding.mesh, sharding.spec, shape)
+
+    def part(index: Any) -> Any:
+        found = data_callback(index)
+        return found if dtype is None else asarray(found, dtype)
+
     if not sharding.mesh.is_multi_process:
         places = sharding.devices_indices_map(shape).values()
-        parts = {str(index): (index, data_callback(index)) for index in _once(places)}
+        parts = {str(index): (index, part(index)) for index in _once(places)}
         return _put_together("make_array_from_callback", shape, sharding, list(parts.values()))
     (device,) = sharding.mesh.local_devices
-    local = asarray(data_callback(sharding.index_of(device, tuple(shape))))
+    local = asarray(part(sharding.index_of(device, tuple(shape))))
     return make_array_from_process_local_data(sharding, local, tuple(shape))
 
 
@@ -226,7 +250,7 @@ def _put_together(
 
 
 def make_array_from_single_device_arrays(
-    shape: tuple[int, ...], sharding: NamedSharding, arrays: Sequence[Any]
+    shape: tuple[int, ...], sharding: NamedSharding, arrays: Sequence[Any], *, dtype: Any = None
 ) -> Any:
     """Return an array of parts, one from each device of this process, in the mesh's order.
 
@@ -234,6 +258,7 @@ def make_array_from_single_device_arrays(
         shape: the shape of the whole.
         sharding: how it is divided.
         arrays: the parts.
+        dtype: of them, for a process without any, as JAX asks for it.
 
     Raises:
         ValueError: there are more or fewer parts than devices, or one has another shape.

@@ -377,6 +377,8 @@ def short_name(dtype: Any) -> str:
     """
     # Not canonical(): in 32-bit mode it would name another dtype than the one that is there.
     found = _SHORT_NAMES.get(dtype) if isinstance(dtype, np.dtype) else None
+    if isinstance(dtype, KeyType):
+        return dtype.name
     return found or _SHORT_NAMES[canonical(dtype)]
 
 
@@ -601,6 +603,9 @@ def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
     """
     if not args:
         raise ValueError("result_type: at least one array or dtype is required")
+    if all(isinstance(getattr(x, "dtype", x), KeyType) for x in args):
+        found: Any = getattr(args[0], "dtype", args[0])
+        return (found, False) if return_weak_type_flag else found
     dtype, weak = result_type_weak(*[_dtype_and_weak(x) for x in args])
     return (dtype, weak) if return_weak_type_flag else dtype
 

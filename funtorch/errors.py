@@ -23,6 +23,7 @@ __all__ = [
     "IndexKindError",
     "JAXIndexError",
     "JAXTypeError",
+    "JaxRuntimeError",
     "JaxprTypeError",
     "MismatchError",
     "NaNError",
@@ -35,10 +36,14 @@ __all__ = [
     "TracerBoolConversionError",
     "TracerIntegerConversionError",
     "UnexpectedTracerError",
+    "exclude_frames",
     "function_name",
     "is_internal",
     "user_frame",
 ]
+
+
+JaxRuntimeError = RuntimeError  # what programs raise while they run, callbacks most of all
 
 
 class FunTorchError(Exception):
@@ -252,6 +257,12 @@ class _InsideTable(dict[str, bool]):
 
 
 _inside = _InsideTable()
+
+
+def exclude_frames(path: str) -> None:
+    """Pass over a source file, or a folder, where a user's line is looked for."""
+    _inside.prefixes = (*_inside.prefixes, path)
+    _inside.clear()
 
 
 def is_internal(filename: str) -> bool:

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,22 @@ def _probe() -> tuple[Any, int, str]:
                 ),
             )
         return module, 0, f"CuPy finds none: {error}"
+    if count and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forked)
     return module, count, "" if count else "CuPy finds none"
+
+
+_FORKED = (
+    "this process was forked from one that looked for GPUs, and CUDA does not work in it: begin it "
+    "anew (multiprocessing.get_context('spawn')), or ask for GPUs in it alone"
+)
+
+
+def _forked() -> None:
+    """Let a forked process know of no GPU: the driver's state is of no use in it."""
+    global _probe
+    module = _probe()[0]
+    _probe = functools.cache(lambda: (module, 0, _FORKED))
 
 
 def _version(runtime: Any, name: str) -> str:

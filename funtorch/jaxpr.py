@@ -35,7 +35,9 @@ __all__ = [
     "Stage",
     "StageTracer",
     "Var",
+    "check_gives",
     "check_jaxpr",
+    "check_takes",
     "dependent",
     "eval_jaxpr",
     "stage",
@@ -97,6 +99,21 @@ class Eqn:
         own = frozenset() if self.prim.effect is None else frozenset([self.prim.effect])
         return own.union(*[sub.effects for sub in sub_jaxprs(self.params)])
 
+    @property
+    def source_info(self) -> Source | None:
+        return self.source
+
+    def replace(self, **changes: Any) -> Eqn:
+        """Return a copy with some of ``invars, outvars, primitive, params, source_info``
+        replaced."""
+        return Eqn(
+            changes.get("primitive", self.prim),
+            changes.get("invars", self.invars),
+            changes.get("params", self.params),
+            changes.get("outvars", self.outvars),
+            changes.get("source_info", self.source),
+        )
+
 
 class Jaxpr:
     """A program: ``lambda constvars; invars. let eqns in outvars``, closed over ``consts``.
@@ -125,6 +142,10 @@ class Jaxpr:
     @property
     def jaxpr(self) -> Jaxpr:
         return self
+
+    @property
+    def literals(self) -> list[Any]:
+        return self.consts
 
     @property
     def in_avals(self) -> list[ShapedArray]:
@@ -266,6 +287,30 @@ def check_jaxpr(jaxpr: Jaxpr) -> None:
     for v in jaxpr.outvars:
         if isinstance(v, Var) and v not in bound:
             raise JaxprTypeError(f"output {v} is not bound\n{jaxpr}")
+
+
+def check_takes(what: str, jaxpr: Jaxpr, avals: Sequence[ShapedArray]) -> None:
+    """Check that a program inside of an equation takes operands of these types.
+
+    Raises:
+        JaxprTypeError: it does not.
+    """
+    wanted = [v.aval for v in jaxpr.invars]
+    if len(wanted) != len(avals) or not all(map(ShapedArray.same_type, wanted, avals)):
+        shown = (", ".join(a.str_short() for a in part) or "nothing" for part in (wanted, avals))
+        raise JaxprTypeError("{} takes {}, got {}".format(what, *shown))
+
+
+def check_gives(what: str, jaxpr: Jaxpr, avals: Sequence[ShapedArray]) -> None:
+    """Check that a program inside of an equation gives results of these types.
+
+    Raises:
+        JaxprTypeError: it does not.
+    """
+    found = jaxpr.out_avals
+    if len(found) != len(avals) or not all(map(ShapedArray.same_type, found, avals)):
+        shown = (", ".join(a.str_short() for a in part) or "nothing" for part in (found, avals))
+        raise JaxprTypeError("{} gives {}, not {}".format(what, *shown))
 
 
 # ---------------------------------------------------------------------------------------- recording

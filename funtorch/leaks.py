@@ -78,5 +78,10 @@ def _leak_error(found: list[Tracer]) -> UnexpectedTracerError:
     return UnexpectedTracerError("\n".join([first, *lines, advice]))
 
 
-checking_leaks = check_tracer_leaks = check_leaks
-"""JAX's names of `check_leaks`."""
+checking_leaks = check_leaks
+"""JAX's name of `check_leaks`."""
+
+
+def check_tracer_leaks(new_val: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Return `check_leaks`, or with False a context that checks nothing."""
+    return check_leaks() if new_val else contextlib.nullcontext()

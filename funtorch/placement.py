@@ -11,7 +11,7 @@ import contextlib
 import gc
 import math
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -63,7 +63,21 @@ HOST: Mapping[str, str] = MappingProxyType(
 SYNC = os.environ.get("FUNTORCH_DEBUG_SYNC", "").strip() not in ("", "0")
 """Whether the host waits after each thing that a GPU is asked to do, so that errors name it."""
 
-own_rules: dict[str, Callable[..., Any]] = {}
+
+class OwnRules(dict[str, Callable[..., Any]]):
+    """Rules by primitive; ``rest`` gives those that are imported with the first one wanted."""
+
+    rest: Callable[[], Mapping[str, Callable[..., Any]]] | None = None
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """Return the rule of a primitive, None where it has none."""
+        if self.rest is not None:
+            self.update(self.rest())
+            self.rest = None
+        return self.get(name)
+
+
+own_rules = OwnRules()
 """How primitives are computed on a GPU where neither CuPy nor the CPU does it: (device, *buffers,
 **params) -> results."""
 
@@ -167,6 +181,13 @@ class DeviceArray(ArrayImpl):
             ready = cuda.Event()
             ready.record(stream)
         self._pending = copied, ready
+        while _under_way and _under_way[0][1].done:
+            _under_way.popleft()
+        _under_way.append(self._pending)
+
+
+_under_way: deque[Any] = deque()
+"""Copies to the host whose memory must not be given again, even if nobody wants them any more."""
 
 
 def largest_arrays(count: int = 5) -> str:
@@ -272,8 +293,25 @@ def put(x: Any, device: Device) -> Any:
         return out
     if type(x) is DeviceArray:
         with on_gpu(device, "device_put") as xp:
-            return DeviceArray(xp.array(x._buffer), x._weak)
+            return DeviceArray(_between(xp, x._buffer), x._weak)
     return DeviceArray(moved(x._data, device), x._weak)
+
+
+def _between(xp: Any, buffer: Any) -> Any:
+    """Return a copy of another GPU's buffer on the current one.
+
+    The GPUs' streams know nothing of each other: what makes the buffer must have ended, and what
+    will be in its memory next must wait for the copy.
+    """
+    here = xp.cuda.get_current_stream()
+    with buffer.device:  # a default stream is that of the GPU at hand
+        there = xp.cuda.get_current_stream()
+        made = there.record()
+    here.wait_event(made)
+    copied, done = xp.array(buffer), here.record()
+    with buffer.device:
+        there.wait_event(done)
+    return copied
 
 
 def known_at(x: Any, sharding: Any) -> Any:
@@ -388,7 +426,7 @@ def _computed(
 ) -> Any:
     if prim.name in HOST:
         return on_host(prim.name, buffers, params)
-    rule = own_rules.get(prim.name)
+    rule = own_rules.find(prim.name)
     return prim.eager(xp, *buffers, **params) if rule is None else rule(device, *buffers, **params)
 
 

@@ -106,6 +106,7 @@ class Communicator:
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
         self._groups: dict[Groups, Communicator] = {}
+        self._brief: dict[np.dtype, tuple[Any, ...]] = {}  # what MPI sums, without more questions
 
     def __repr__(self) -> str:
         return f"<rank {self.rank} of {self.size}>"
@@ -138,6 +139,14 @@ class Communicator:
         if found is None:
             raise ValueError(f"rank {self.rank} of {self.size} is in none of the groups {groups}")
         return found
+
+    @functools.cached_property
+    def room(self) -> sums.Room | None:
+        """Memory that these processes share, on one machine; all must ask for it together.
+
+        None where there is none for all of them.
+        """
+        return sums.shared_room(self.comm)
 
     @functools.cached_property
     def host(self) -> Communicator:
@@ -184,6 +193,21 @@ class Communicator:
             ValueError: the array is not contiguous or cannot be written, or there is no such
                 operation.
         """
+        brief = self._brief.get(buffer.dtype) if operation == "sum" else None
+        if (
+            brief is None
+            or buffer.nbytes > sums.ALONE
+            or (buffer.ndim > 1 and not buffer.flags.c_contiguous)
+        ):
+            return self._allreduce(buffer, operation)
+        reduce, in_place, op = brief
+        try:
+            reduce(in_place, buffer, op)
+        except (BufferError, ValueError):  # mpi4py looks at the memory, too
+            _refuse(buffer, operation)
+        return buffer
+
+    def _allreduce(self, buffer: np.ndarray, operation: str) -> np.ndarray:
         flags = buffer.flags
         if not (flags.c_contiguous and flags.writeable) or operation not in _OPERATIONS:
             _refuse(buffer, operation)
@@ -197,6 +221,8 @@ class Communicator:
             np.copyto(buffer, self.allreduce(buffer.astype(wide), operation), "unsafe")
             return buffer
         near = hardware.processes.near and operation == "sum"
+        if operation == "sum" and sums.way("all", sums.ALONE, self.size, near) == "library":
+            self._brief[buffer.dtype] = self.comm.Allreduce, in_place, op
         if sums.way("all", buffer.nbytes, self.size, near) == "library":
             self.comm.Allreduce(in_place, [buffer, kind], op)
         else:
@@ -514,6 +540,12 @@ class Ranks:
     def communicator(self) -> Communicator:
         """Return the processes along the axis that this one is among."""
         return world().group(self.groups)
+
+    def prepare(self) -> None:
+        """Make what the processes along the axis need to talk; all of them must call it."""
+        found = self.communicator()
+        if self.near and 1 < found.size <= sums.FEW:
+            _ = found.room
 
     def __repr__(self) -> str:
         shown = "|".join(" ".join(map(str, group)) for group in self.groups)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import enum
+import functools
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from funtorch.hardware import CPU, Device, cpus, processes
+from funtorch.hardware import CPU, Device
+from funtorch.meshes import (
+    AbstractDevice,
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    concrete,
+    current_mesh,
+    get_abstract_mesh,
+    get_mesh,
+    make_mesh,
+    set_mesh,
+    use_abstract_mesh,
+    use_mesh,
+)
 
 __all__ = [
+    "AbstractDevice",
+    "AbstractMesh",
     "AxisType",
     "Mesh",
     "NamedSharding",
@@ -25,12 +37,15 @@ __all__ = [
     "SingleDeviceSharding",
     "axes_of",
     "check_spec",
+    "concrete",
     "current_mesh",
     "get_abstract_mesh",
     "get_mesh",
     "make_mesh",
     "named",
+    "make_single_device_sharding",
     "set_mesh",
+    "use_abstract_mesh",
     "use_mesh",
 ]
 
@@ -109,6 +124,13 @@ class SingleDeviceSharding(Sharding):
         return str(self.device)
 
 
+def make_single_device_sharding(
+    device: Device, *, memory_kind: str | None = "device"
+) -> SingleDeviceSharding:
+    """Return the sharding of all of an array on one device."""
+    return SingleDeviceSharding(device, memory_kind)
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
     """The part of an array that one device holds.
@@ -124,228 +146,6 @@ class Shard:
     index: Index
     data: Any
     replica_id: int = 0
-
-
-# ----------------------------------------------------------------------------------------- meshes
-class AxisType(enum.Enum):
-    """Who divides arrays along an axis of a mesh, in JAX; here `shard_map` does, whatever it is."""
-
-    Auto = enum.auto()
-    Explicit = enum.auto()
-    Manual = enum.auto()
-
-
-class _Meshes(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[Mesh] = []
-
-
-_meshes = _Meshes()
-
-
-class Mesh:
-    """Devices in rows and columns, whose axes have names.
-
-    As a context manager, it is the mesh of what is given none.
-
-    Args:
-        devices: an array of devices, or the shape of one, which then has the devices at hand.
-        axis_names: a name for each of its axes.
-        axis_types: for compatibility: kept, as ``axis_types``.
-
-    Raises:
-        ValueError: names and axes do not fit, or there are not as many devices.
-
-    Attributes:
-        devices: the array of devices.
-        axis_names: the names.
-
-    Example:
-        >>> dict(Mesh((1, 1), ("data", "model")).shape)
-        {'data': 1, 'model': 1}
-    """
-
-    __slots__ = ("_key", "axis_names", "axis_types", "devices")
-
-    def __init__(self, devices: Any, axis_names: Any, axis_types: Any = None) -> None:
-        names = (axis_names,) if isinstance(axis_names, str) else tuple(axis_names)
-        if not isinstance(devices, np.ndarray):
-            devices = devices if isinstance(devices, (list, tuple)) else [devices]
-            if all(isinstance(n, (int, np.integer)) for n in devices):
-                devices = _taken(tuple(map(int, devices)), cpus())
-        devices = np.array(devices, dtype=object)
-        if devices.ndim != len(names) or len(set(names)) < len(names):
-            raise ValueError(
-                f"Mesh: devices have {devices.ndim} axes, of sizes {devices.shape}, and the names "
-                f"are {names}: give each axis a name of its own"
-            )
-        if len(set(devices.flat)) < devices.size:
-            raise ValueError("Mesh: a device occurs twice in its devices")
-        devices.flags.writeable = False
-        self.devices: np.ndarray = devices
-        self.axis_names: tuple[Hashable, ...] = names
-        given = (axis_types,) * len(names) if isinstance(axis_types, AxisType) else axis_types
-        self.axis_types: tuple[AxisType, ...] = tuple(given or (AxisType.Auto,) * len(names))
-        if len(self.axis_types) != len(names):
-            raise ValueError(
-                f"Mesh: axis_types has {len(self.axis_types)} entries for the {len(names)} axes "
-                f"{names}: give one for each"
-            )
-        self._key = names, devices.shape, tuple(devices.flat)
-
-    @property
-    def shape(self) -> OrderedDict[Hashable, int]:
-        """The sizes of the axes, by name."""
-        return OrderedDict(zip(self.axis_names, self.devices.shape, strict=True))
-
-    @property
-    def axis_sizes(self) -> tuple[int, ...]:
-        """The sizes of the axes."""
-        return self.devices.shape
-
-    @property
-    def size(self) -> int:
-        """The number of devices."""
-        return self.devices.size
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is none."""
-        return not self.devices.size
-
-    @property
-    def abstract_mesh(self) -> Mesh:
-        """The mesh itself: names and sizes are all that programs know of it."""
-        return self
-
-    @property
-    def are_all_axes_explicit(self) -> bool:
-        """Whether types say how arrays are divided, as JAX's explicit axes do: they never do."""
-        return False
-
-    @property
-    def is_multi_process(self) -> bool:
-        """Whether devices belong to several processes."""
-        return processes.count > 1
-
-    @property
-    def device_ids(self) -> np.ndarray:
-        """The numbers of the devices."""
-        return np.array([d.id for d in self.devices.flat]).reshape(self.devices.shape)
-
-    @property
-    def local_devices(self) -> list[Device]:
-        """The devices of this process."""
-        return [d for d in self.devices.flat if d.process_index == processes.index]
-
-    def place(self, device: Device) -> dict[Hashable, int]:
-        """Return where a device is: its index along each axis."""
-        at = list(self.devices.flat).index(device)
-        index = np.unravel_index(at, self.devices.shape)
-        return dict(zip(self.axis_names, map(int, index), strict=True))
-
-    def __enter__(self) -> Mesh:
-        _meshes.stack.append(self)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        _meshes.stack.pop()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mesh) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __repr__(self) -> str:
-        sizes = ", ".join(f"{name!r}: {n}" for name, n in self.shape.items())
-        return f"Mesh({sizes})"
-
-
-def _taken(shape: tuple[int, ...], devices: Sequence[Device]) -> np.ndarray:
-    """Return the first devices, in a shape.
-
-    Raises:
-        ValueError: there are fewer; it says how to get more.
-    """
-    count = math.prod(shape)
-    if count > len(devices):
-        raise ValueError(
-            f"a mesh of shape {shape} needs {count} devices, and there are {len(devices)}: start "
-            f"the program with `mpirun -n {count}`, or try it in one process with "
-            f'config.update("num_cpu_devices", {count})'
-        )
-    found = np.empty(count, object)
-    found[:] = devices[:count]
-    return found.reshape(shape)
-
-
-def make_mesh(
-    axis_shapes: Sequence[int],
-    axis_names: Sequence[Hashable],
-    axis_types: Any = None,
-    *,
-    devices: Sequence[Device] | None = None,
-) -> Mesh:
-    """Return a mesh of the devices at hand.
-
-    Args:
-        axis_shapes: the sizes of its axes.
-        axis_names: their names.
-        axis_types: for compatibility.
-        devices: the devices to take from; None: all of the processes', in order.
-
-    Raises:
-        ValueError: there are not as many devices.
-
-    Example:
-        >>> make_mesh((1,), ("data",))
-        Mesh('data': 1)
-    """
-    there = cpus() if devices is None else tuple(devices)
-    return Mesh(_taken(tuple(axis_shapes), there), tuple(axis_names), axis_types)
-
-
-def current_mesh() -> Mesh | None:
-    """Return the mesh of the innermost ``with mesh:`` block, None outside of any."""
-    return _meshes.stack[-1] if _meshes.stack else None
-
-
-class set_mesh:
-    """Make a mesh that of what is given none: from now on, or for a block.
-
-    Args:
-        mesh: the mesh.
-
-    Example:
-        >>> with set_mesh(make_mesh((1,), ("data",))):
-        ...     current_mesh()
-        Mesh('data': 1)
-    """
-
-    def __init__(self, mesh: Mesh) -> None:
-        _meshes.stack.append(mesh)
-
-    def __enter__(self) -> Mesh:
-        return _meshes.stack[-1]
-
-    def __exit__(self, *exc: object) -> None:
-        _meshes.stack.pop()
-
-
-def use_mesh(mesh: Mesh) -> Mesh:
-    """Return the context in which a mesh is that of what is given none: the mesh itself."""
-    return mesh
-
-
-def get_mesh() -> Mesh:
-    """Return the mesh of what is given none; one without axes where there is no such."""
-    return current_mesh() or Mesh((), ())
-
-
-def get_abstract_mesh() -> Mesh:
-    """Return the mesh of what is given none, as `get_mesh`."""
-    return get_mesh()
 
 
 # ------------------------------------------------------------------------------------------ specs
@@ -371,8 +171,15 @@ class PartitionSpec(tuple):
 
     UNCONSTRAINED = _Unconstrained()
 
-    def __new__(cls, *partitions: Any) -> PartitionSpec:
+    def __new__(cls, *partitions: Any, unreduced: Any = (), reduced: Any = ()) -> PartitionSpec:
+        if unreduced or reduced:
+            raise NotImplementedError(
+                "PartitionSpec: unreduced= and reduced= are of JAX's explicit axes; here sums over "
+                "devices are made where they are asked for, by lax.psum"
+            )
         return super().__new__(cls, map(_entry, partitions))
+
+    unreduced = reduced = frozenset()
 
     def __repr__(self) -> str:
         return f"PartitionSpec({', '.join(map(repr, self))})"
@@ -473,12 +280,24 @@ class NamedSharding(Sharding):
         (4, 3)
     """
 
-    mesh: Mesh
+    mesh: Any  # a Mesh, or where no devices are asked for, an AbstractMesh
     spec: PartitionSpec
     memory_kind: str | None = None
 
     def __post_init__(self) -> None:
         check_names("NamedSharding", self.mesh, self.spec)
+        if self.memory_kind is None:
+            object.__setattr__(self, "memory_kind", "device")
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.mesh, self.spec, self.memory_kind))
+
+    def __hash__(self) -> int:  # programs are looked up by it
+        return self._hash
+
+    def __reduce__(self) -> Any:
+        return NamedSharding, (self.mesh, self.spec, self.memory_kind)
 
     @property
     def device_set(self) -> set[Device]:
@@ -563,11 +382,14 @@ class NamedSharding(Sharding):
 
 
 def named(what: str, sharding: Any) -> Any:
-    """Return a sharding for a `PartitionSpec`, on the current mesh; other things as they are.
+    """Return a sharding for a `PartitionSpec`, on the current mesh; one with devices for one of an
+    `AbstractMesh`; other things as they are.
 
     Raises:
         ValueError: there is no current mesh.
     """
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh):
+        return sharding.update(mesh=concrete(sharding.mesh))
     if not isinstance(sharding, PartitionSpec):
         return sharding
     mesh = current_mesh()

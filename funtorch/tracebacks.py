@@ -25,6 +25,7 @@ __all__ = [
     "boundary",
     "entrance",
     "hide_frames",
+    "like",
     "on_the_way",
     "raise_at",
     "self_bounded",
@@ -151,10 +152,18 @@ def boundary(function: Callable[..., Any]) -> Callable[..., Any]:
             hide(error)
             raise
 
-    # With the globals of the function it is one of the same module, as doctest sees it.
-    scope = getattr(function, "__globals__", bounded.__globals__)
-    made = FunctionType(bounded.__code__, scope, "bounded", None, bounded.__closure__)
-    return self_bounded(functools.wraps(function)(made))
+    return self_bounded(like(function, bounded))
+
+
+def like(function: Callable[..., Any], made: Any) -> Any:
+    """Return a function that is made to stand for another one: with its name, text and module.
+
+    It has the globals of the other one, since doctest goes by these, so its own body must find
+    what it needs in its closure.
+    """
+    scope = getattr(function, "__globals__", made.__globals__)
+    moved = FunctionType(made.__code__, scope, made.__name__, made.__defaults__, made.__closure__)
+    return functools.wraps(function)(moved)
 
 
 def self_bounded(function: Callable[..., Any]) -> Any:

@@ -212,7 +212,10 @@ def _aligned(treedef: PyTreeDef, rest: Sequence[Any], function: str) -> list[lis
     """Split each tree of `rest` into the subtrees at the leaves of the structure."""
     columns = []
     for i, other in enumerate(rest):
-        found, other_def = flatten(other)
+        try:
+            found, other_def = flatten(other)
+        except ValueError:  # a dict below one of the structure's leaves need not have an order
+            found, other_def = [], None
         if other_def is not treedef:
             found = split(treedef, other, f"tree.{function}: tree {i + 2} of {len(rest) + 1}")
         columns.append(found)

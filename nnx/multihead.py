@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import lax, random
+from funtorch import lax, quant, random
 
 from . import init
 from .attention import (
@@ -23,11 +23,20 @@ __all__ = ["KVCache", "MultiHeadAttention", "MultiheadAttention"]
 
 
 class KVCache(NamedTuple):
-    """Keys and values (batch, heads, length, size) of the positions before ``position``."""
+    """Keys and values (batch, heads, length, size) of the positions before ``position``; those of
+    int8 have ``scales`` (batch, heads, length, 1)."""
 
     key: ft.Array
     value: ft.Array
     position: ft.Array
+    scales: tuple[ft.Array, ft.Array] | None = None
+
+    def whole(self, dtype: Any) -> list[Any]:
+        """Return keys and values as floats where they are int8."""
+        if self.scales is None:
+            return [self.key, self.value]
+        pairs = zip((self.key, self.value), self.scales, strict=True)
+        return [(x.astype(dtype) * scale.astype(dtype)) for x, scale in pairs]
 
 
 class MultiheadAttention(Module):
@@ -188,7 +197,7 @@ class MultiheadAttention(Module):
         hidden = self._hidden(attn_mask, key_padding_mask, single, q, source)
         if cache is not None:
             cache = cache if recalls else self._stored(kv[0], kv[1], cache)
-            kv = [cache.key, cache.value]
+            kv = cache.whole(q.dtype)
         k, v = kv
         if recalls:
             hidden = _joined(hidden, fnp.arange(k.shape[2]) >= cache.position)
@@ -220,7 +229,8 @@ class MultiheadAttention(Module):
         Args:
             batch: size of the batch; 1 for inputs without one.
             length: the most positions that it can hold.
-            dtype: of keys and values; that of the parameters by default.
+            dtype: of keys and values; that of the parameters by default. Those of ``'int8'`` are
+                rounded, with a scale for each position and head: a quarter of the memory.
 
         Returns:
             A pytree of arrays whose shapes do not change, so a jitted step compiles once.
@@ -234,7 +244,9 @@ class MultiheadAttention(Module):
         size = self.embed_dim // self.num_heads
         dtype = self.out_proj.weight.dtype if dtype is None else dtype
         empty = fnp.zeros((batch, self.num_kv_heads, length, size), dtype)
-        return KVCache(empty, empty, fnp.zeros((), fnp.int32))
+        scale = fnp.zeros((*empty.shape[:3], 1), self.out_proj.weight.dtype)
+        scales = (scale, scale) if empty.dtype == fnp.int8 else None
+        return KVCache(empty, empty, fnp.zeros((), fnp.int32), scales)
 
     def cache_of(self, key: Any, value: Any) -> KVCache:
         """Make a full cache of the keys and values of a memory, which many queries look at.
@@ -374,11 +386,23 @@ class MultiheadAttention(Module):
                 f"positions, of which {taken} are taken, and "
                 f"{k.shape[0]} sequences of {count} more"
             )
-        k, v = (
-            lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache.position, 2)
-            for old, new in ((cache.key, k), (cache.value, v))
-        )
-        return KVCache(k, v, cache.position + count)
+        scales = None
+        if cache.scales is not None:
+            (k, one), (v, two) = map(_rounded, (k, v))
+            pairs = zip(cache.scales, (one, two), strict=True)
+            scales = tuple(_put(old, new, cache.position) for old, new in pairs)
+        k, v = (_put(old, new, cache.position) for old, new in ((cache.key, k), (cache.value, v)))
+        return KVCache(k, v, cache.position + count, scales)
+
+
+def _rounded(x: Any) -> tuple[Any, Any]:
+    """Return vectors as int8, with a scale for each."""
+    q = quant.quantize_array(x, axes=(3,))
+    return q.values, q.scale
+
+
+def _put(old: Any, new: Any, position: Any) -> Any:
+    return lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
 
 
 def _later(q: Any, k: Any, start: Any, is_causal: bool) -> Any:

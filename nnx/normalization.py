@@ -11,7 +11,7 @@ from typing import Any
 
 import funtorch as ft
 import funtorch.numpy as fnp
-from funtorch import lax
+from funtorch import lax, nn
 
 from .module import Module, static, title
 
@@ -98,8 +98,7 @@ class LayerNorm(Module):
 
 
 def _normalized(x: ft.Array, axes: tuple[int, ...], eps: float) -> ft.Array:
-    centred = x - x.mean(axes, keepdims=True)
-    return centred * lax.rsqrt(fnp.square(centred).mean(axes, keepdims=True) + eps)
+    return nn.standardize(x, axes, epsilon=eps, algorithm="stable")
 
 
 class RMSNorm(Module):

@@ -66,7 +66,7 @@ class FakeQuantized(Module):
 
     Args:
         model: the model.
-        scheme: a `funtorch.quant.Scheme`, or the name of one.
+        scheme: a `funtorch.quant.Scheme`, the name of one, or a function from names of weights.
         ranges: ranges of activations by the name of the weight, as `funtorch.quant.calibrate` gives
             them for ``lambda model, x: model(x)``; what is not given is measured in every call.
 
@@ -83,7 +83,7 @@ class FakeQuantized(Module):
     """
 
     model: Any = field(transparent=True)
-    scheme: str | quant.Scheme = static("int8")
+    scheme: quant.Schemes = static("int8")
     ranges: Any = field(buffer=True, default=None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,9 +109,9 @@ def _leading(batch: Any, count: int) -> Any:
 
 
 def quantize(
-    model: Any, *args: Any, scheme: str | quant.Scheme = "int8",
+    model: Any, *args: Any, scheme: quant.Schemes = "int8",
     ranges: dict[str, Any] | None = None, batches: Iterable[Any] | None = None,
-    skip: Callable[[str], bool] | None = None, **kwargs: Any,
+    method: str = "largest", skip: Callable[[str], bool] | None = None, **kwargs: Any,
 ) -> Quantized:  # fmt: skip
     """Quantise a model.
 
@@ -119,10 +119,13 @@ def quantize(
         model: a module, or any callable pytree.
         *args: arguments of a call, or `ShapeDtypeStruct`; only their shapes matter.
         scheme: 'int8' (weights and activations), 'int8-attention' (products of attention, too),
-            'int8-weights', 'int4-weights', or a `funtorch.quant.Scheme`.
+            'int8-weights', 'int4-weights', or a `funtorch.quant.Scheme`; or a function from the
+            name of a weight to one of these, or to None for what stays as it is.
         ranges: ranges of activations, as `funtorch.quant.calibrate` gives them.
-        batches: measures the ranges on these arguments of calls, by the largest magnitude: a
-            `DataLoader` or a list; of a tuple, what comes after the arguments (labels) is left out.
+        batches: measures the ranges on these arguments of calls: a `DataLoader` or a list; of a
+            tuple, what comes after the arguments (labels) is left out.
+        method: by what: 'largest', 'percentile', 'average', 'mse' or 'entropy', as in
+            `funtorch.quant.calibrate`.
         skip: tells by its name (``.layers[0].weight``) whether a weight stays as it is.
         **kwargs: keyword arguments of the call.
 
@@ -146,7 +149,8 @@ def quantize(
     """
     scheme = quant.SCHEMES.get(scheme, scheme) if isinstance(scheme, str) else scheme
     if batches is not None:
-        measured = quant.calibrate(_call, model, (_leading(b, len(args)) for b in batches))
+        arguments = (_leading(b, len(args)) for b in batches)
+        measured = quant.calibrate(_call, model, arguments, method=method)
         ranges = {**measured, **(ranges or {})}
     small = quant.quantize(_call, model, *args, scheme=scheme, ranges=ranges, skip=skip, **kwargs)
     return Quantized(small, isinstance(scheme, quant.Scheme) and scheme.products)

@@ -87,6 +87,9 @@ class FakeCuda:
             if name.startswith("_cu"):
                 setattr(self, name[1:], _Call(getattr(self, name)))
 
+    def _cuGetErrorName(self, status, out):
+        out._obj.value = {801: b"CUDA_ERROR_NOT_SUPPORTED"}.get(status, b"CUDA_ERROR_INVALID_VALUE")
+
     def _cuCtxGetCurrent(self, out):
         out._obj.value = 5
 

@@ -490,10 +490,13 @@ class Stream:
         return cuda._capturing == self.ptr
 
     def record(self, event=None):
-        return event or Event()
+        event = event or Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event):
-        assert isinstance(event, Event)
+        assert event.recorded, "an event that nothing has recorded"
+        cuda.calls.append(("wait", (cuda._current, self.ptr), event.recorded))
 
 
 class Graph:
@@ -511,10 +514,12 @@ class Graph:
 
 class Event:
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.recorded = False
+        self.recorded = None  # the GPU and the stream
 
     def record(self, stream=None):
-        self.recorded = True
+        stream = stream or cuda.get_current_stream()
+        self.recorded = cuda._current, stream.ptr
+        cuda.calls.append(("record", self.recorded))
 
     def synchronize(self):
         assert self.recorded

@@ -3,6 +3,7 @@
 ``python ranks_script.py CHECK ...`` is started by `mpirun`; rank 0 prints what has passed.
 """
 
+import os
 import pickle
 import sys
 import time
@@ -14,7 +15,9 @@ import spmd_cases
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import distributed, hardware, lax, parallel, sums
+from funtorch.backends.cpu import talk
 from funtorch.sharding import Mesh, NamedSharding, P
+from funtorch.transforms.ranks import ranks_along
 
 rank, size = distributed.rank(), distributed.size()
 rng = np.random.default_rng(0)
@@ -65,6 +68,10 @@ def communicator():
     np.testing.assert_array_equal(c.allgather(np.int8([rank]))[:, 0], range(size))
     assert "contiguous" in raised(ValueError, lambda: c.allreduce(np.ones((4, 4))[:, ::2]))
     assert "operation is one of" in raised(ValueError, lambda: c.allreduce(np.ones(2), "prod"))
+    np.testing.assert_array_equal(c.allreduce(np.ones(2)), [size, size])
+    fixed = np.frombuffer(bytes(16))  # that cannot be written
+    for bad in (np.ones((4, 4))[:, ::2], np.ones((4, 4)).T, np.ones(8)[::2], fixed):
+        assert "contiguous array that can be" in raised(ValueError, lambda b=bad: c.allreduce(b))
     assert ft.device_count("cpu") == size
     assert ft.local_device_count("cpu") == 1
     assert ft.local_devices(backend="cpu")[0].process_index == rank
@@ -150,13 +157,15 @@ def dtypes():
 def ways_of_sums():
     """Each way to sum gives the same, compiled or not: ranks agree in each bit, integers wrap."""
     c, mesh = distributed.communicator(), distributed.make_mesh((size,), ("i",))
-    before, piece = dict(sums._WAYS), sums.PIECE
+    before, piece, slot = dict(sums._WAYS), sums.PIECE, sums.SLOT
     kinds = (np.float32, np.complex128, np.int8, np.uint16, ml_dtypes.bfloat16)
-    for how in ("library", "exchange"):
-        sums._WAYS.update(dict.fromkeys(before, ((np.inf, how),)))
-        sums.PIECE = 64
+    for number, how in enumerate(("library", "exchange", "memory")):
+        asked = before if how != "memory" else ("program", "program of two")
+        sums._WAYS.update(dict.fromkeys(asked, ((np.inf, how),)))
+        sums.PIECE = sums.SLOT = 64
+        c._brief.clear()
         for k, kind in ((k, kind) for k in (1, 70) for kind in kinds):
-            k += how == "library"  # or else the program of before would run again
+            k += number  # or else the program of before would run again
             xs = rng.integers(-150, 150, (size, k)).astype(np.float64)
             wide = {"c": kind, "i": np.int64, "u": np.int64}.get(np.dtype(kind).kind, np.float32)
             xs = xs.astype(wide).astype(kind)
@@ -170,8 +179,26 @@ def ways_of_sums():
             total, part = ft.jit(f)(xs)
             np.testing.assert_array_equal(np.asarray(total)[0], want)
             np.testing.assert_array_equal(np.asarray(part), want)
+    x = np.random.default_rng(rank).normal(size=5001).astype(np.float32)
+    f = ft.shard_map(lambda x: lax.psum(x, "i"), mesh=mesh, in_specs=P(), out_specs=P())
+    for factor in (1, 2):  # the second run begins with another slot
+        every = c.allgather(np.asarray(ft.jit(f)(x * factor)))
+        np.testing.assert_array_equal(every, every[:1].repeat(size, 0))  # in each bit
+        np.testing.assert_allclose(every[0], c.allgather(x).sum(0) * factor, rtol=1e-4, atol=1e-4)
+    # Where there is no memory to share, MPI sums.
+    sums._SHARED, shared = "/nowhere", sums._SHARED
+    assert sums.shared_room(c.comm) is None
+    sums._SHARED = shared
+    group = ranks_along(mesh, ("i",)).communicator()
+    assert group.room is not None or not os.path.isdir(shared)
+    group.room, room = None, group.room
+    talk._cells.clear()
+    total = ft.jit(lambda x: f(x * 1))(x)
+    np.testing.assert_allclose(total, c.allgather(x).sum(0), rtol=1e-4, atol=1e-4)
+    group.room = room
+    talk._cells.clear()
     sums._WAYS.update(before)
-    sums.PIECE = piece
+    sums.PIECE, sums.SLOT = piece, slot
     flags = np.ones(65, bool)
     assert c.allreduce(flags, "min").all()
     x = np.array([np.nan if rank == 0 else 1.0, 2.0])

@@ -119,6 +119,35 @@ rows(
     reference=lambda n, m, a, b: scipy.special.sph_harm_y(n, m, a, b),
     reals=False,
 )
+rows(
+    "scipy.special",
+    "airy j0 j1 y0 y1 k0 k0e k1 k1e cbrt cosdg cosm1 cotdg ellipkm1 erfcinv erfi exp10 exp2 expm1 "
+    "exprel kolmogorov log1p log_expit psi rgamma sinc sindg tandg zetac",
+    UNIT,
+)
+rows("scipy.special", "softplus", UNIT, reference=lambda x: np.logaddexp(0, x))
+rows("scipy.special", "jn yn kn spherical_jn spherical_yn spherical_in spherical_kn", 2, X)
+rows(
+    "scipy.special",
+    "jve yve agm binom chdtr chdtrc ellipj huber inv_boxcox inv_boxcox1p powm1 pseudo_huber stdtr",
+    X,
+    UNIT,
+)
+rows(
+    "scipy.special", "betaincc fdtr fdtrc fdtri gdtr gdtrc gdtrix radian voigt_profile", X, Y, UNIT
+)
+rows("scipy.special", "chdtri stdtrit", X, UNIT)
+rows("scipy.special", "bdtr bdtrc bdtri nbdtr nbdtrc nbdtri", 2, 5, UNIT)
+rows("scipy.special", "pdtr pdtrc pdtri", 2, UNIT)
+rows(
+    "scipy.special",
+    "eval_chebyc eval_chebys eval_chebyt eval_chebyu eval_hermite eval_hermitenorm eval_laguerre "
+    "eval_legendre eval_sh_chebyt eval_sh_chebyu eval_sh_legendre",
+    4,
+    UNIT,
+)
+rows("scipy.special", "eval_genlaguerre eval_gegenbauer", 4, X, UNIT)
+rows("scipy.special", "eval_jacobi", 4, X, Y, UNIT)
 for _name, _shape in (_DISTRIBUTIONS | _COUNTED).items():
     _space = f"scipy.stats.{_name}"
     for _method in SPACES[_space].__all__:
@@ -554,6 +583,11 @@ none(
 )
 none("numpy", "save savez load", "reads or writes files; tests/test_numpy_names.py")
 none("numpy", "fromfile", "reads a file; tests/test_numpy_contract.py")
+none(
+    "lax",
+    "after_all create_token pbroadcast ragged_all_to_all",
+    "works across a mapped axis, or orders what does; tests/test_collectives.py",
+)
 none("lax", "with_sharding_constraint", "says where values lie; tests/test_distributed.py")
 none(
     "numpy",

@@ -2,6 +2,7 @@
 
 import array
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -361,3 +362,28 @@ def test_make_jaxpr_across_named_axes():
     assert [eqn.primitive.name for eqn in jaxpr.eqns] == ["psum", "div"]
     with pytest.raises(NameError, match="'i'"):
         ft.make_jaxpr(lambda x: lax.psum(x, "i"))(1.0)
+
+
+def test_lax_follows_xla_where_dtypes_and_places_meet():
+    def dtype(a, b):
+        dims = (((0,), (0,)), ((), ()))
+        return lax.dot_general(fnp.ones(2, a), fnp.ones(2, b), dims).dtype.name
+
+    assert dtype("int32", "uint32") == dtype("uint32", "int32") == "int32"
+    assert [dtype("int8", "uint16"), dtype("float16", "bfloat16")] == ["uint16", "bfloat16"]
+    x, i = fnp.arange(4.0), np.array([-1, -9, 2, 9])
+    assert fnp.take(x, i, mode="clip").tolist() == np.take(x, i, mode="clip").tolist()
+    assert fnp.take(x, i, mode="wrap").tolist() == np.take(x, i, mode="wrap").tolist()
+    at = x.at[i]
+    assert at.get(mode="clip", wrap_negative_indices=False).tolist() == [0, 0, 2, 3]
+    assert at.set(7.0, wrap_negative_indices=False).tolist() == [0, 1, 7, 3]
+    assert x.at[-1].add(7.0, mode="drop", wrap_negative_indices=False).tolist() == [0, 1, 2, 3]
+    same = ft.grad(lambda x: ft.lax.bitcast_convert_type(x, fnp.float32).sum())
+    assert same(x).tolist() == [0, 0, 0, 0]
+
+
+def test_cholesky_of_what_is_not_symmetric_has_the_derivative_of_its_lower_triangle():
+    low = partial(lax.linalg.cholesky, symmetrize_input=False)
+    m, step = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    t = ft.jvp(low, (m,), (step,))[1]
+    assert np.allclose(t, [[0.25, 0.0], [1.4375, 0.84800065]])  # JAX

@@ -144,15 +144,83 @@ def test_a_jitted_function_knows_its_axes():
         (lambda x: lax.ppermute(x, "i", [(0, 1), (2, 1)]), ValueError, "each destination"),
         (lambda x: lax.ppermute(x, "i", [(4, 1)]), ValueError, "each source.*from 0 to 3"),
         (
-            lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2, 3]]),
-            NotImplementedError,
-            "vmap",
+            lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2]]),
+            ValueError,
+            r"each place of the axis 'i', 0 to 3, once; got \[\[0, 1\], \[2\]\]",
+        ),
+        (
+            lambda x: lax.all_gather(x, "i", axis_index_groups=[[0, 1, 2], [3]]),
+            ValueError,
+            r"all_gather: axis_index_groups must be of the same size, got sizes \[1, 3\]",
+        ),
+        (
+            lambda x: lax.ragged_all_to_all(x, x[:, 0], *np.zeros((4, 4), int), "i"),
+            ValueError,
+            "operand and output have rows of the same shape",
+        ),
+        (
+            lambda x: lax.ragged_all_to_all(x, x, *np.zeros((4, 5), int), "i"),
+            ValueError,
+            "5 slices must be divisible among the 4 places",
         ),
     ],
 )
 def test_mistakes(f, error, message):
     with pytest.raises(error, match=message):
         ft.vmap(f, axis_name="i")(X)
+
+
+def test_groups_of_places():
+    """Collectives among groups are those of the places of each group alone."""
+    groups, x = [[0, 2], [3, 1]], X[:, :2]
+    for f in (
+        lambda v, g: lax.psum(v, "i", axis_index_groups=g),
+        lambda v, g: lax.pmean(v, "i", axis_index_groups=g),
+        lambda v, g: lax.pmax(v, "i", axis_index_groups=g),
+        lambda v, g: lax.all_gather(v, "i", axis=1, tiled=True, axis_index_groups=g),
+        lambda v, g: lax.psum_scatter(v, "i", axis_index_groups=g),
+        lambda v, g: lax.all_to_all(v, "i", 0, 1, axis_index_groups=g),
+        lambda v, g: lax.pswapaxes(v, "i", 0, axis_index_groups=g),
+    ):
+        for wanted in (False, True):  # and derivatives
+
+            def run(v, places, g=None, f=f, wanted=wanted):
+                run = lambda v: ft.vmap(lambda v: f(v, g), axis_name="i")(v)
+                return ft.grad(lambda v: (run(v) ** 3).sum())(v) if wanted else run(v)
+
+            got = np.asarray(run(x, None, groups))
+            for group in groups:
+                np.testing.assert_allclose(got[group], run(x[group], group), rtol=1e-12)
+    uneven = ft.jit(
+        ft.vmap(lambda v: lax.psum(v, "i", axis_index_groups=[[1], [0, 3, 2]]), axis_name="i")
+    )(x)
+    np.testing.assert_allclose(uneven[1], x[1])
+    np.testing.assert_allclose(uneven[2], x[[0, 2, 3]].sum(0), rtol=1e-12)
+
+
+def test_ragged_all_to_all():
+    """Every slice comes to the place that it was sent to; the rest of the output stays."""
+    chance, n, each = np.random.default_rng(0), 3, 2
+    send = chance.integers(0, 4, (n, n * each))
+    x, out = chance.normal(size=(n, 30, 2)), np.full((n, 30, 2), -1.0)
+    starts = lambda sizes: np.cumsum(sizes, 1) - sizes
+    swap = lambda v: v.reshape(n, n, each).swapaxes(0, 1).reshape(n, n * each)
+    begin, to, want = starts(send), swap(starts(swap(send))), out.copy()
+    for source in range(n):
+        for k in range(n * each):
+            rows = x[source, begin[source, k] :][: send[source, k]]
+            want[k // each, to[source, k] :][: send[source, k]] = rows
+    f = ft.vmap(lambda *args: lax.ragged_all_to_all(*args, "i"), axis_name="i")
+    np.testing.assert_array_equal(ft.jit(f)(x, out, begin, send, to, swap(send)), want)
+
+
+def test_tokens_and_broadcasts():
+    np.testing.assert_array_equal(
+        ft.vmap(lambda v: lax.pbroadcast({"a": v}, "i", 2), axis_name="i")(X)["a"],
+        np.broadcast_to(X[2], X.shape),
+    )
+    token = ft.jit(lambda x: lax.after_all(lax.create_token(x), lax.create_token()))(X)
+    assert token.shape == (0,)
 
 
 def test_movement_over_several_axes():

@@ -1,5 +1,7 @@
 """Attention as CUDA C++: the text means the operations, takes no matrix of pairs, and compiles."""
 
+import dataclasses
+import functools
 import math
 
 import cuda_shim
@@ -12,6 +14,7 @@ from test_cuda_kernels import needs_gxx, needs_nvrtc
 import funtorch as ft
 import funtorch.numpy as fnp
 from funtorch import nn
+from funtorch.backends.attention import row_major_step
 from funtorch.backends.cuda import nvrtc
 from funtorch.backends.cuda.attention import has_kernel, print_attention
 from funtorch.backends.cuda.code import module_text
@@ -74,9 +77,9 @@ def every_code():
     for number, name in enumerate(CASES):
         for way, (eqn, args, want) in enumerate(made(name, number)):
             assert has_kernel(eqn)
-            yield name, eqn, args, want, print_attention(eqn, f"f{number}_{way}")
+            yield name, eqn, args, want, print_attention(row_major_step(eqn), f"f{number}_{way}")
             if in_fragments(eqn):
-                code = print_fragments(eqn, f"g{number}_{way}")
+                code = print_fragments(row_major_step(eqn), f"g{number}_{way}")
                 yield f"{name} in fragments", eqn, args, want, code
 
 
@@ -101,6 +104,42 @@ def test_text_on_the_cpu_means_attention():
             np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol, err_msg=name)
 
 
+def heads_inside(step):
+    """Return a step whose heads lie side by side in rows, and by array the order of its axes."""
+    ins, backward = len(step.ins), step.eqn.prim.name == "attention_grad"
+    moved = {0, 1, 2, *([ins - 4, *range(ins - 1, ins + len(step.outs))] if backward else [ins])}
+    places, orders = [], []
+    for k, v in enumerate((*step.ins, *step.outs)):
+        axes = tuple(range(v.aval.ndim))
+        order = ((0, 3, 1, 2, 4) if len(axes) == 5 else (0, 2, 1, 3)) if k in moved else axes
+        there = np.zeros([v.aval.shape[a] for a in order], "i1").strides
+        orders.append(order)
+        places.append((0, tuple(there[order.index(a)] for a in axes)))
+    return dataclasses.replace(step, places=tuple(places)), orders
+
+
+@needs_gxx
+@pytest.mark.parametrize("case", ["masks", "bfloat16 groups"])
+def test_heads_may_lie_inside_of_rows(case):
+    for way, (eqn, args, want) in enumerate(made(case, 7)):
+        step, orders = heads_inside(row_major_step(eqn))
+        printers = [print_attention, *[print_fragments] * in_fragments(eqn)]
+        codes = [printer(step, f"f{k}_{way}") for k, printer in enumerate(printers)]
+        module = cuda_shim.load(codes)
+        for code in codes:
+            outs = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+            arrays = zip([*args, *outs], orders, strict=True)
+            there = [np.ascontiguousarray(x.transpose(o)) for x, o in arrays]
+            module.run(code, there, "shuffled")
+            results = list(zip(there, orders, strict=True))[len(args) :]
+            for (x, o), y in zip(results, want, strict=True):
+                x, y = x.transpose(np.argsort(o)).astype(np.float64), y.astype(np.float64)
+                finite = np.isfinite(y)
+                scale = np.abs(y[finite]).max(initial=1e-6)
+                tol = TOLERANCE[np.dtype(args[0].dtype).name]
+                np.testing.assert_allclose(x[finite] / scale, y[finite] / scale, 0, tol)
+
+
 @needs_gxx
 def test_nan_and_infinities_reach_their_rows_alone():
     q = np.ones((1, 1, 1, 40, 4), "f4")
@@ -108,7 +147,7 @@ def test_nan_and_infinities_reach_their_rows_alone():
     q[0, 0, 0, 3], q[0, 0, 0, 5, 0] = np.nan, np.inf
     eqn = equation(lambda *xs: attention(*xs, **PARAMS), [q, k, k])
     got = [np.zeros(v.aval.shape, "f4") for v in eqn.outvars]
-    code = print_attention(eqn, "f")
+    code = print_attention(row_major_step(eqn), "f")
     cuda_shim.load([code]).run(code, [q, k, k, *got])
     wrong = np.isnan(got[0][0, 0, 0]).any(1)
     assert set(np.flatnonzero(wrong)) == {3, 5}
@@ -127,7 +166,7 @@ def test_nan_and_infinities_reach_their_rows_alone():
 def test_every_barrier_is_needed(printer, case, which, count):
     """Without any one of them the shim finds a race, or a read of what nobody wrote."""
     eqn, args, _ = list(made(case, 0))[bool(which)]
-    code = printer(eqn, "f")
+    code = printer(row_major_step(eqn), "f")
     start = code.text.index(f" f{which}(")
     stop = code.text.find('extern "C"', start)
     body = code.text[start : stop if stop > 0 else None]
@@ -164,7 +203,60 @@ def test_every_size_fits_into_a_block(size):
         )
         for eqn in (forward, backward):
             printer = print_fragments if in_fragments(eqn) else print_attention
-            assert all(one.shared <= 48 << 10 for one in printer(eqn, "f").launches)
+            assert all(one.shared <= 48 << 10 for one in printer(row_major_step(eqn), "f").launches)
+
+
+def of_heads(x, w, width, groups):
+    """Return attention as layers have it: of a product whose columns are all heads' features."""
+    n, t, _ = x.shape
+    y = x @ w
+    parts = fnp.split(y, [groups * 2 * width, (groups + 1) * 2 * width], -1)
+    q, k, v = (z.reshape(n, t, -1, width) for z in parts)
+    return nn.dot_product_attention(q, k, v, is_causal=True).reshape(n, t, -1)
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    ("dtype", "width", "groups", "most"),
+    [("float32", 8, 1, 8), ("float16", 16, 2, 8), ("bfloat16", 8, 1, 8), ("float16", 5, 1, 14)],
+)
+def test_heads_are_read_and_written_where_they_lie(cupy, dtype, width, groups, most):
+    """Neither heads nor their cotangents are copied, where rows begin at multiples of 16 bytes."""
+    rng = np.random.default_rng(3)
+    x, w = (
+        fnp.asarray(rng.normal(size=s) / 3).astype(dtype)
+        for s in ((2, 9, 12), (12, (groups + 2) * 2 * width))
+    )
+    f = functools.partial(of_heads, width=width, groups=groups)
+    g = lambda x, w: ft.vjp(f, x, w)[1](f(x, w) * 2)
+    for h in (f, g):
+        want, got = ft.jit(h)(x, w), ft.jit(h)(*ft.device_put((x, w), "cuda:0"))
+        for a, b in zip(ft.tree.leaves(got), ft.tree.leaves(want), strict=True):
+            a, b = (np.asarray(z).astype(np.float64) for z in (a, b))
+            tol = TOLERANCE[dtype] * 4
+            np.testing.assert_allclose(a, b, tol, tol * np.abs(b).max())
+    jaxpr = simplify(ft.jit(g).lower(x, w)._program.jaxpr, has_kernel)
+    assert len(plan_for(jaxpr)[0].instructions) <= most
+
+
+@needs_gxx
+def test_results_are_written_where_they_are_read(cupy):
+    """Products, attention, a product of its result, and their cotangents: nothing is moved."""
+    rng = np.random.default_rng(5)
+    x, w, u, c = (
+        fnp.asarray(rng.normal(size=s) / 3).astype("float32")
+        for s in ((2, 9, 12), (12, 48), (16, 12), (2, 9, 12))
+    )
+
+    def f(x, w, u, c):
+        return ft.vjp(lambda x, w, u: of_heads(x, w, 8, 1) @ u, x, w, u)[1](c)
+
+    jaxpr = simplify(ft.jit(f).lower(x, w, u, c)._program.jaxpr, has_kernel)
+    kinds = [type(i).__name__ for i in plan_for(jaxpr)[0].instructions]
+    assert sorted(kinds) == ["Product"] * 5 + ["Run"] * 3  # attention, cotangents, these joined
+    want, got = ft.jit(f)(x, w, u, c), ft.jit(f)(*ft.device_put((x, w, u, c), "cuda:0"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), 2e-5, 1e-5)
 
 
 def test_no_matrix_of_pairs_is_in_memory():

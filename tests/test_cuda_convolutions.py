@@ -166,7 +166,10 @@ def test_attention_that_it_has_nothing_for():
         assert attentions(f, x) == [None]
     (spec,) = attentions(lambda q: attend(q, q, q), q)
     assert spec.scale == pytest.approx(8**-0.5)
-    want = Attending(False, np.dtype("f2"), 1, 2, 2, 5, 5, 8, 8, spec.scale, False)
+    row = 0, (16, 8, 16, 1)  # heads lie side by side, and there is one batch
+    sums = (0, (10, 5, 5, 1)), (0, (10, 5, 5, 1))
+    places = (row, row, row, (0, (80, 8, 16, 1)), *sums)
+    want = Attending(False, np.dtype("f2"), 1, 2, 2, 5, 5, 8, 8, spec.scale, False, places)
     assert spec == want
 
 

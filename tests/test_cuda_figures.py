@@ -56,6 +56,12 @@ def accesses(name):
     return found
 
 
+def instructions(ptx):
+    """Return how many instructions PTX has."""
+    lines = [line.strip() for line in ptx[ptx.index(".entry") :].splitlines()]
+    return sum(line.endswith(";") and not line.startswith(".") for line in lines)
+
+
 @needs_nvrtc
 @pytest.mark.parametrize("name", ["scaled", "elementwise", "softmax", "layer norm"])
 def test_memory_is_read_and_written_once_and_16_bytes_at_a_time(name):
@@ -93,7 +99,7 @@ def test_enough_threads_are_there_at_a_time(name, least):
 
 
 def test_steps_are_a_few_launches():
-    counts = {"launch": 1, "MLP step": 9, "CNN step": 11, "transformer": 32}
+    counts = {"launch": 1, "MLP step": 9, "CNN step": 11, "transformer": 24}
     for name, most in counts.items():
         plan = plan_of(name)
         launches = [len(plan.codes[x.code].launches) for x in plan.instructions

@@ -327,3 +327,39 @@ def test_the_benchmark_runs(cupy):
     assert set(times) == {"ours", "first ours"}  # others have no GPU here
     assert benchmark.copied(quick=True) > 0
     assert benchmark._line(row, times, 1.0, True).startswith("launch ")
+
+
+@compiles
+def test_a_row_of_the_benchmark_that_fails_leaves_the_others(cupy, monkeypatch, capsys):
+    def broken(xp, x):
+        raise RuntimeError("no such thing")
+
+    rows = (benchmark.Row("broken", ((8,),), broken), benchmark.ROWS[-1])
+    monkeypatch.setattr(benchmark, "ROWS", rows)
+
+    def torch(row, arrays, compiled):
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(benchmark, "_torch", torch)
+    assert benchmark.main(["--quick"]) == 1
+    said, warned = capsys.readouterr()
+    assert "broken           failed: RuntimeError('no such thing')" in said
+    assert said.splitlines()[-1].startswith("launch ")
+    assert "launch: torch.compile failed: RuntimeError('no kernel image')" in warned
+
+
+@compiles
+@pytest.mark.parametrize(("rows", "n", "copies"), [(3, 20, 1), (64, 20, 0), (3, 300, 0), (9, 4, 0)])
+def test_values_of_rows_are_changed_in_place(cupy, rows, n, copies):
+    """They are copied only where threads without a row of their own would read another one's."""
+
+    def f(r, x):
+        s = fnp.exp(x - r[:, None]).sum(1)
+        return r + fnp.log(s), x * r[:, None] / (1 + s[:, None])
+
+    r, x = normal(rows), normal(rows, n)
+    found = plan_of(f, r, x, donated=[0]).instructions
+    assert sum(isinstance(i, Copy) for i in found) == copies
+    want, got = ft.jit(f)(r, x), ft.jit(f, donate_argnums=0)(*ft.device_put((r, x), "cuda:0"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=1e-5)

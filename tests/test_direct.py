@@ -16,6 +16,7 @@ M = np.arange(12.0, dtype=F32).reshape(3, 4) - 5.5
 V, PLACES, EMPTY = M[1], np.array([2, 0, -1, 2], np.int32), np.zeros((0, 3), F32)
 ZEROS = np.array([0.0, -0.0, -1.0, 0.0, -0.0], F32)
 SCALAR, HOLES = np.float32(2.5), np.array([[1.0, np.nan], [-np.inf, 2.0]], F32)
+SQUARE = np.array([[2.0, 1.0, 0.5], [0.0, -3.0, 1.0], [1.0, 0.0, 4.0]], F32)
 RISING = np.array([-4.0, -1.0, 0.5, 3.0], F32)
 
 
@@ -52,6 +53,36 @@ CASES = [
     ),
     ("matmul", [(M, V), (M, M), (V, V), (SCALAR, V), (M, PLACES)]),
     ("dot", [(M, V), (M, M), (V, V), (SCALAR, V)]),
+    ("vdot", [(V, V), (M, M), (M, V), (SCALAR, SCALAR), (V, PLACES)]),
+    ("vecdot", [(V, V), (M, V), (M, M), (M, V[:2]), (SCALAR, V)]),
+    ("inner", [(V, V), (M, M), (M, V), (M, M.T), (SCALAR, V)]),
+    ("linalg.inv", [(SQUARE,), (SQUARE[:1],), (np.zeros((2, 2), F32),), (M,), (V,)]),
+    (
+        "linalg.solve",
+        [(SQUARE, V[:3]), (SQUARE, M), (SQUARE, V), (np.zeros((3, 3), F32), M), (V, V)],
+    ),
+    ("linalg.cholesky", [(SQUARE @ SQUARE.T,), (SQUARE,), (-SQUARE,), (M,), (V,), (EMPTY,)]),
+    ("any", [(M > 0,), (M > 0, 1), (M,), (HOLES, 0), (EMPTY,), (EMPTY, 1), (M, 2), (PLACES,)]),
+    ("all", [(M > 0,), (M > 0, (0, 1)), (M, -1), (HOLES,), (EMPTY,), (PLACES,)]),
+    (
+        "clip",
+        [
+            (M, -1, 2.5),
+            (M, None, 0),
+            (M, 0.0),
+            (M, None, None),
+            (M, V, 3.0),
+            (HOLES, 0, 1),
+            (PLACES, 0, 1),
+            (PLACES, 0.5, 1),
+            (PLACES, 0, 2**40),
+            (ZEROS, -0.0, 0.0),
+            (EMPTY, 0, 1),
+            (M, PLACES, 2),
+            (M > 0, 0, 1),
+            (M, M[:2], 1),
+        ],
+    ),
     ("outer", [(V, V), (M, V), (V, PLACES)]),
     ("trace", [(M,), (M, 1), (V,)]),
     ("diag", [(V,), (M,), (M, 1), (SCALAR,)]),

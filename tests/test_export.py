@@ -387,3 +387,34 @@ def test_saving_is_atomic(tmp_path):
     exported_network().save(tmp_path / "m.ft")
     assert os.listdir(tmp_path) == ["m.ft"]
     assert export.load(tmp_path / "m.ft").fun_name == "<lambda>"
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to write m\.ft to"):
+        exported_network().save(tmp_path / "none" / "m.ft")
+
+
+def test_keys_have_names():
+    exported = export.export(lambda k: ft.random.normal(k, (3,)))(ft.random.key(0))
+    assert repr(exported) == "<exported <lambda>(k[0]: uint32[2])>"
+
+
+def test_loops_of_other_sizes_than_their_operands_are_errors():
+    """What native code would read beyond an array's end."""
+
+    def f(x):
+        y = ft.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 2), (0, x))[1]
+        _, z = ft.lax.scan(lambda c, a: (c, c * a), 2.0, y)
+        return ft.lax.cond(z[0] > 0, lambda v: v * 2, lambda v: v + 1, z)
+
+    consts, about = files.loads(bytes(export.export(f)(SPEC((2,), "float32")).serialize()), "it")
+    for name in ("while", "scan", "cond"):
+        other = json.loads(json.dumps(about))
+        equations = other["program"]["equations"]
+        k = next(k for k, e in enumerate(equations) if e[0] == name)
+        text = json.dumps(equations[k]).replace('"float32", [2]', '"float32", [1000000]')
+        text = text.replace('["tuple", [2]]', '["tuple", [1000000]]')
+        equations[k] = json.loads(text.replace('"length": 2', '"length": 1000000'))
+        with pytest.raises(ValueError, match=f"exported program.*({name}|length 1000000)"):
+            export.deserialize(files.dumps(consts, other))
+    text = json.dumps(about).replace('["while"', '["remat"')
+    other = json.loads(text.replace('"body_jaxpr"', '"jaxpr"'))
+    with pytest.raises(ValueError, match="exported program"):
+        export.deserialize(files.dumps(consts, other))

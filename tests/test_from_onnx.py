@@ -9,6 +9,7 @@ import coverage_matrix
 import numpy as np
 import pytest
 from op_table import arrays
+from test_onnx import parts, without_signs
 
 import funtorch as ft
 import funtorch.numpy as jnp
@@ -149,12 +150,10 @@ def test_what_we_write_reads_back():
         except NotImplementedError:
             continue
         model = ft.from_onnx(proto)
-        outs = model(*ins)
+        outs = model(*(jnp.asarray(parts(x)) for x in ins))
         outs = [outs] if len(made) == 1 else outs
-        outs, wanted = (
-            coverage_matrix.without_signs(row.name, found)
-            for found in (outs, eval_jaxpr(jaxpr, *ins))
-        )
+        wanted = [jnp.asarray(parts(x)) for x in eval_jaxpr(jaxpr, *ins)]
+        outs, wanted = (without_signs(row.name, found) for found in (outs, wanted))
         for got, want in zip(outs, wanted, strict=True):
             assert (got.shape, got.dtype) == (want.shape, want.dtype), row.name
             got, want = np.asarray(got), np.asarray(want)
@@ -217,6 +216,98 @@ def test_a_model_of_pytorch(tmp_path):
     torch.onnx.export(net, (x[:1],), str(path), dynamo=False, opset_version=17, **names)
     got = ft.jit(ft.from_onnx(path))(x.numpy())
     np.testing.assert_allclose(got, net(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def architectures(torch):
+    """Return networks of PyTorch with an input of each: what its exporter writes differently."""
+    layers, f = torch.nn, torch.nn.functional
+
+    class Vision(layers.Module):
+        """Patches, a token of its own, attention by heads."""
+
+        def __init__(self):
+            super().__init__()
+            self.patches, self.norm = layers.Conv2d(3, 16, 4, 4), layers.LayerNorm(16)
+            self.token = layers.Parameter(torch.randn(1, 1, 16))
+            self.places = layers.Parameter(torch.randn(1, 17, 16))
+            self.split, self.out = layers.Linear(16, 48), layers.Linear(16, 5)
+
+        def forward(self, x):
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+            y = self.split(self.norm(x)).reshape(x.shape[0], 17, 3, 4, 4)
+            q, k, v = y.permute(2, 0, 3, 1, 4)
+            x = x + f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            return self.out(f.gelu(x)[:, 0])
+
+    class Recurrent(layers.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.gru = layers.Embedding(20, 8), layers.GRU(24, 6)
+            self.lstm = layers.LSTM(8, 12, 2, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(self.lstm(self.words(x))[0].transpose(0, 1))
+
+    class Hourglass(layers.Module):
+        """A U-Net: down, up by transposed convolution and by interpolation, what was skipped."""
+
+        def __init__(self):
+            super().__init__()
+            self.a = layers.Sequential(layers.Conv2d(2, 8, 3, padding=1), layers.BatchNorm2d(8))
+            self.b = layers.Conv2d(8, 16, 3, padding=2, groups=2, dilation=2)
+            self.up, self.out = layers.ConvTranspose2d(16, 8, 2, 2), layers.Conv2d(16, 1, 1)
+
+        def forward(self, x):
+            a = f.leaky_relu(self.a(x), 0.1)
+            b = self.b(f.avg_pool2d(f.max_pool2d(a, 2), 2))
+            y = f.interpolate(self.up(b), scale_factor=2, mode="bilinear", align_corners=False)
+            return torch.sigmoid(self.out(torch.cat([y, a], 1)))
+
+    class Masked(layers.Module):
+        """A transformer with a causal mask and one of padding."""
+
+        def __init__(self):
+            super().__init__()
+            self.words = layers.Embedding(30, 16)
+            layer = layers.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True)
+            self.encoder = layers.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.decoder = layers.TransformerDecoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+        def forward(self, x):
+            causal = torch.full((x.shape[1],) * 2, -torch.inf).triu(1)
+            y = self.words(x)
+            memory = self.encoder(y, mask=causal, src_key_padding_mask=x == 0)
+            return self.decoder(y, memory, tgt_mask=causal, memory_key_padding_mask=x == 0)
+
+    words = torch.randint(1, 20, (3, 7))
+    words[0, -2:] = 0
+    pictures = torch.randn(2, 3, 16, 16)
+    return [(Vision(), pictures), (Recurrent(), words), (Hourglass(), pictures[:, :2]),
+            (Masked(), words)]  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_architectures_of_pytorch(tmp_path, dynamo):
+    """By both of its exporters; and once more, as models of ours."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    for k, (net, x) in enumerate(architectures(torch)):
+        path = tmp_path / f"{k}.onnx"
+        if dynamo and k == 3:
+            continue  # PyTorch cannot: it looks at values of the mask
+        how = {"dynamo": True, "verbose": False} if dynamo else {"dynamo": False}
+        torch.onnx.export(net.eval(), (x,), str(path), **how)
+        model = ft.from_onnx(path)
+        wanted = net(x)
+        wanted = [w.detach() for w in (wanted if isinstance(wanted, tuple) else (wanted,))]
+        again = ft.from_onnx(ft.export(model)(jnp.asarray(x.numpy())).to_onnx())
+        for run in (ft.jit(model), again):
+            outs = ft.tree.leaves(run(x.numpy()))
+            for got, want in zip(outs, wanted, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------ graphs by hand

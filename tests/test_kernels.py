@@ -580,3 +580,34 @@ def test_loops_are_cut_at_borders(n):
     )
     for got, expected in zip(ft.jit(f)(x), want, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_a_tile_that_is_all_rows_of_an_axis():
+    """Sums over rows beside several passes over them, where one axis of rows is one block."""
+    r = np.random.default_rng(0)
+    table, places = (r.standard_normal((n, 64), np.float32) for n in (7, 64))
+    w, which = r.standard_normal((64, 64), np.float32), r.integers(0, 7, (4, 64))
+
+    def loss(table, places, scale):
+        x = table[which] + places[None]
+        x = scale * (x - x.mean(-1, keepdims=True)) / fnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return (fnp.tanh(x @ w) ** 2).sum()
+
+    slopes = ft.grad(loss, (0, 1, 2))
+    args = (table, places, np.ones(64, np.float32))
+    for got, want in zip(ft.jit(slopes)(*args), slopes(*args), strict=True):
+        assert np.allclose(got, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [15, 16, 17, 64])
+def test_two_loads_with_conditions(n):
+    """Outside of their places both read nothing, wherever lanes begin."""
+    p, r, t, u = (np.random.default_rng(k).random(n - k // 2, np.float32) for k in range(4))
+
+    def step(p, r, t, u):
+        ap = fnp.pad(t, (0, 1)) + fnp.pad(2 * (p[1:] - p[:-1] * u), (1, 0))
+        r = r - ap / fnp.sum(p * ap)
+        return r, p + r
+
+    for got, want in zip(ft.jit(step)(p, r, t, u), step(p, r, t, u), strict=True):
+        assert np.allclose(got, want, atol=1e-5)

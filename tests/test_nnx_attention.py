@@ -182,6 +182,26 @@ def test_cache_gives_what_the_whole_sequence_gives_and_compiles_once() -> None:
     assert int(cache.position) == 6
 
 
+def test_caches_of_int8_give_nearly_the_same_in_a_quarter_of_the_memory() -> None:
+    x = numbers((2, 6, 64), 7)
+    layer = nnx.MultiheadAttention(64, 2, rotary_base=1e4, batch_first=True, key=KEY)
+    whole, _ = layer(x, x, x, is_causal=True)
+    step = ft.jit(lambda layer, x, cache: layer(x, x, x, cache=cache, is_causal=True))
+    cache, ys = layer.init_cache(2, 9, "int8"), []
+    for k in range(6):
+        y, cache = step(layer, x[:, k : k + 1], cache)
+        ys.append(y)
+    assert cache.key.dtype == cache.value.dtype == np.int8
+    assert cache.scales[0].shape == (2, 2, 9, 1)
+    assert len(step.stats().compiles) == 1
+    size = lambda cache: sum(x.nbytes for x in ft.tree.leaves(cache))
+    assert size(layer.init_cache(2, 9)) > 3.5 * size(cache)
+    error = float(abs(fnp.concatenate(ys, 1) - whole).max())
+    assert 0 < error < 0.01 * float(abs(whole).max())
+    eager, _ = layer(x, x, x, cache=layer.init_cache(2, 9, "int8"), is_causal=True)
+    np.testing.assert_allclose(eager, fnp.concatenate(ys, 1), atol=1e-5)
+
+
 def test_cache_without_causality_sees_the_whole_prompt() -> None:
     whole, _ = MODERN(X, X, X)
     y, _ = MODERN(X, X, X, cache=MODERN.init_cache(2, 9))

@@ -219,7 +219,9 @@ def test_a_quantised_function_is_near_and_is_one_under_transforms(scheme, rows):
     x = floats(rows, 66)
     small = quant.quantize(network, PARAMS, x, scheme=scheme)
     assert small["w1"].scale.shape == ((32, 3) if scheme == "int4-weights" else (32, 1))
-    assert small["w2"].scale.shape == (1, 7)
+    assert small["w2"].shape == (32, 7)
+    assert small["w2"].in_order().scale.shape == (1, 7)
+    assert small["w2"].values.shape[0] == 7  # so that terms of sums lie side by side
     assert small["b1"] is PARAMS["b1"]
     f = quant.quantized(network)
     want, got = network(PARAMS, x), f(small, x)
@@ -352,6 +354,10 @@ def test_attention_in_integers():
         assert program.count("dot_general[") >= 4
         assert program.count("out_dtype=int32") == count
         assert abs(ft.jit(f)(small, x) - call(layer, x)).max() < 0.03
+    whole = lambda m, x: m(x, x, x, need_weights=False)[0]
+    f = quant.quantized(whole, products=True)  # where attention is one operation
+    assert str(ft.make_jaxpr(f)(small, x)).count("out_dtype=int32") == 4
+    assert abs(ft.jit(f)(small, x) - call(layer, x)).max() < 0.03
 
 
 # ------------------------------------------------------------------------------ ranges, training
@@ -520,3 +526,108 @@ def test_every_shape_of_a_vector_by_a_matrix():
         if scheme == "int8":
             x = quant.fake_quantize(x)
         np.testing.assert_allclose(got, f(small.dequantize(), x), rtol=1e-3, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------ choices
+ZEROS = [quant.Scheme(bits=4, group=16, symmetric=False), quant.Scheme(symmetric=False)]
+
+
+@pytest.mark.parametrize("scheme", ZEROS, ids=["int4", "int8"])
+def test_zero_points_use_all_integers(scheme):
+    w = fnp.abs(floats(6, 64)) + 0.1
+    options = {"axes": (1,), "bits": scheme.bits, "group": scheme.group}
+    q = quant.quantize_array(w, symmetric=False, **options)
+    assert q.zero.dtype == np.int8
+    assert int(q.integers().max()) - int(q.integers().min()) > 2 ** (scheme.bits - 1)
+    worse = abs(quant.quantize_array(w, **options).dequantize() - w).max()
+    assert abs(q.dequantize() - w).max() < 0.6 * worse
+    assert not abs(quant.quantize_array(0 * w, symmetric=False, **options).dequantize()).any()
+    f = lambda p, x: (x @ p["w"].T) @ p["v"]
+    p = {"w": w, "v": floats(6, 4)}
+    for rows in (1, 9):
+        x = floats(rows, 64)
+        small = quant.quantize(f, p, x, scheme=scheme)
+        want = f(floats_of(small), x)
+        for run in (quant.quantized(f), ft.jit(quant.quantized(f))):
+            np.testing.assert_allclose(run(small, x), want, rtol=1e-4, atol=1e-3)
+        fake = quant.fake_quantized(f, scheme=scheme)(p, x)
+        np.testing.assert_allclose(fake, want, rtol=1e-4, atol=1e-3)
+    image = floats(1, 3, 8, 8)
+    conv = lambda w, x: lax.conv_general_dilated(x, w, (1, 1), "SAME")
+    kernel = fnp.abs(floats(8, 3, 3, 3))
+    small = quant.quantize(conv, kernel, image, scheme=quant.Scheme(symmetric=False))
+    np.testing.assert_allclose(
+        ft.jit(quant.quantized(conv))(small, image), conv(small.dequantize(), image), atol=1e-4
+    )
+
+
+def test_bad_schemes_are_named():
+    with pytest.raises(ValueError, match=r"group=None and symmetric=True.*symmetric=False"):
+        quant.Scheme(activations=True, symmetric=False)
+    with pytest.raises(ValueError, match=r"group of 1 or more, or None; got 0"):
+        quant.Scheme(bits=4, group=0)
+
+
+def test_every_weight_may_have_a_scheme_of_its_own():
+    x = floats(3, 66)
+    own = {"['w1']": "int4-weights", "['w2']": None}
+    small = quant.quantize(network, PARAMS, x, scheme=own.get)
+    assert small["w1"].bits == 4
+    assert small["w2"] is PARAMS["w2"]
+    fake = quant.fake_quantized(network, scheme=own.get)(PARAMS, x)
+    np.testing.assert_allclose(fake, quant.quantized(network)(small, x), atol=1e-4)
+    model = nnx.Sequential(nnx.Linear(8, 8, key=random.key(0)), nnx.Linear(8, 4, key=random.key(1)))
+    small = nnx.quantize(model, x[:, :8], scheme=lambda n: "int8" if "layers[0]" in n else None)
+    assert isinstance(small.model.layers[0].weight, quant.QArray)
+    assert small.model.layers[1].weight.dtype == np.float32
+
+
+@pytest.mark.parametrize("scheme", [{}, {"bits": 4, "group": 8}, {"bits": 4, "symmetric": False}])
+def test_tables_of_embeddings_become_integers_where_that_is_asked_for(scheme):
+    def f(p, i):
+        return p["table"][i] @ p["head"]
+
+    p, i = {"table": floats(50, 16), "head": floats(16, 3)}, np.array([[1, 49], [0, 7]])
+    assert quant.quantize(f, p, i)["table"] is p["table"]
+    small = quant.quantize(f, p, i, scheme=quant.Scheme(embeddings=True, **scheme))
+    assert small["table"].shape == (50, 16)
+    assert small["table"].scale.shape[0] == 50
+    want = f(floats_of(small), i)
+    jaxpr = ft.make_jaxpr(quant.quantized(f))(small, i)
+    assert not [v for e in jaxpr.eqns for v in e.outvars if v.aval.shape == (50, 16)]
+    for run in (quant.quantized(f), ft.jit(quant.quantized(f))):
+        np.testing.assert_allclose(run(small, i), want, atol=1e-4)
+    fake = quant.fake_quantized(f, scheme=quant.Scheme(embeddings=True, **scheme))(p, i)
+    np.testing.assert_allclose(fake, want, atol=1e-4)
+
+
+def test_ranges_by_error_and_by_entropy_leave_out_what_is_rare():
+    x = RNG.standard_normal((200, 66)).astype(np.float32)
+    x[0, 0] = 60.0  # alone far away
+    found = {
+        method: float(quant.calibrate(network, PARAMS, [x[:100], x[100:]], method=method)["['w1']"])
+        for method in ("largest", "mse", "entropy")
+    }
+    assert found["largest"] == 60.0
+    best = 60.0 / (1 + x.size / (12 * 127**2))  # of (60 - r)² + x.size * (r / 127)² / 12
+    assert abs(found["mse"] - best) < 0.03 * best
+    assert 3.0 < found["entropy"] < 40.0
+    fine, coarse = (
+        abs(quant.fake_quantize(x[1:], range=found[k]) - x[1:]).mean()
+        for k in ("entropy", "largest")
+    )
+    assert fine < 0.7 * coarse
+    for method in ("mse", "entropy"):
+        assert float(quant.calibrate(network, PARAMS, [0 * x], method=method)["['w1']"]) == 0.0
+        with pytest.raises(ValueError, match="not finite"):
+            quant.calibrate(network, PARAMS, [x * np.nan], method=method)
+    p = {"layers": floats(3, 8, 8), "each": floats(8, 8), "b": floats(3, 8), "head": floats(5, 8)}
+    ranges = quant.calibrate(layered, p, [floats(4, 8)], method="mse")
+    assert set(ranges) == {"['each']", "['head']", "['layers']"}
+
+
+@pytest.mark.parametrize("name", ["jacrev", "jacfwd", "hessian", "value_and_grad"])
+def test_every_derivative_of_integers_says_what_to_do(name):
+    small = nnx.quantize(nnx.Linear(4, 2, key=random.key(0)), fnp.ones((1, 4)))
+    with pytest.raises(TypeError, match=r"it is quantised, and integers.*nnx.FakeQuantized\(model"):
+        getattr(ft, name)(lambda m: m(fnp.ones((1, 4))).sum())(small)

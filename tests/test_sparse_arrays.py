@@ -157,6 +157,8 @@ def test_errors_say_what_does_not_fit():
         sparse.BCOO((fnp.ones(2), fnp.zeros((3, 1), int)), shape=(4,))
     with pytest.raises(NotImplementedError, match="sparse rule for exp is not implemented"):
         sparse.sparsify(fnp.exp)(made(dense((3,))))
+    with pytest.raises(TypeError, match=r"number of nonzero elements.*give nse= to fix it"):
+        ft.jit(lambda x: sparse.BCOO.fromdense(x).data)(fnp.eye(3))
     with pytest.raises(ValueError, match="nse must be specified"):
         ft.jit(lambda m: m.sum_duplicates())(made(dense((3,))))
     with pytest.raises(sparse.SparseEfficiencyError, match="on_inefficient"):

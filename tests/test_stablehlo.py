@@ -6,11 +6,13 @@ import coverage_matrix
 import numpy as np
 import pytest
 from op_table import arrays
+from test_onnx import REFUSED, without_signs
 
 import funtorch as ft
 import funtorch.numpy as jnp
 from funtorch import export, nnx
 from funtorch.backends import to_stablehlo
+from funtorch.backends.onnx.without import REASONS
 from funtorch.backends.stablehlo.rules import RULES
 from funtorch.core import primitives
 from funtorch.jaxpr import eval_jaxpr, stage
@@ -40,37 +42,37 @@ def xla():
 
 
 def test_every_rule_is_of_a_primitive():
-    assert set(RULES) <= set(primitives)
-    assert len(RULES) > 125
+    names = {n for n in primitives if not n.startswith("test_") and "." not in n}
+    assert names == set(RULES) | set(REASONS)
+    assert not set(RULES) & set(REASONS)
 
 
 @pytest.mark.parametrize("part", [40, pytest.param(1, marks=pytest.mark.parity)])
 @pytest.mark.filterwarnings("ignore")
 def test_xla_computes_the_op_table(xla, part):
     """A share of the rows in every run, all of them with -m parity."""
-    compared, seen, refused = 0, set(), set()
+    compared, seen = 0, set()
     for row in coverage_matrix.all_rows():
         if zlib.crc32(row.name.encode()) % part:
             continue
         ins = arrays([np.asarray(a) for a in row.samples[0]])
         jaxpr = _portable(stage(row.flat, [x.aval for x in ins]))
-        try:
-            text = to_stablehlo(jaxpr, "row")
-        except NotImplementedError as error:
-            if "complex keys" not in str(error):
-                refused.add(str(error).split()[0])
+        if row.name in REFUSED:
+            with pytest.raises(NotImplementedError, match="StableHLO"):
+                to_stablehlo(jaxpr, "row")
             continue
-        outs = xla(text, *(x._data for x in ins))
-        for got, want in zip(outs, eval_jaxpr(jaxpr, *ins), strict=True):
-            want = np.asarray(want)
+        outs = xla(to_stablehlo(jaxpr, "row"), *(x._data for x in ins))
+        wanted = eval_jaxpr(jaxpr, *ins)
+        outs, wanted = (without_signs(row.name, found) for found in (outs, wanted))
+        for got, want in zip(outs, wanted, strict=True):
+            got, want = np.asarray(got), np.asarray(want)
             assert (got.shape, got.dtype) == (want.shape, want.dtype), row.name
             wide = "complex128" if want.dtype.kind == "c" else "float64"
             got, want = got.astype(wide), want.astype(wide)
             np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-5, err_msg=row.name)
         compared += 1
         seen.update(eqn.prim.name for eqn in jaxpr.eqns)
-    assert refused - set(RULES) == refused
-    assert compared > 10
+    assert compared > (10 if part > 1 else 780)
     assert part > 1 or set(RULES) <= seen
 
 
@@ -105,8 +107,8 @@ def test_text_and_errors(tmp_path):
     assert (tmp_path / "f.mlir").read_text() == text
     assert '"stablehlo.tanh"(%v1) : (tensor<2x3xf32>) -> (tensor<2x3xf32>)' in text
     assert "rhs_contracting_dimensions" in text
-    exported = export.export(jnp.linalg.svd)(SPEC((2, 2), "float32"))
-    with pytest.raises(NotImplementedError, match=r"svd at .*: has no rule for StableHLO"):
+    exported = export.export(ft.scipy.linalg.schur)(SPEC((2, 2), "float32"))
+    with pytest.raises(NotImplementedError, match=r"schur at .*: of real matrices.* StableHLO"):
         exported.to_stablehlo()
     (b,) = export.symbolic_shape("b")
     with pytest.raises(TypeError, match="to_stablehlo takes the symbolic sizes: b; got"):

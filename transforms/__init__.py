@@ -3,6 +3,7 @@
 from . import attention as _attention
 from . import large as _large
 from . import policies as checkpoint_policies
+from . import repeated as _repeated
 from .associative import associative_scan
 from .autocast import autocast
 from .batching import vmap
@@ -24,7 +25,7 @@ from .collectives import (
     pswapaxes,
     pvary,
 )
-from .constraints import with_sharding_constraint
+from .constraints import auto_axes, explicit_axes, reshard, with_sharding_constraint
 from .custom import custom_jvp, custom_vjp
 from .forward import jvp, linearize
 from .harvest import plant, reap, sow
@@ -38,6 +39,7 @@ from .reverse import grad, linear_transpose, value_and_grad, vjp
 from .scan import map, scan
 from .scopes import ensure_compile_time_eval, named_call, named_scope
 from .shard_map import pmap, shard_map
+from .smap import smap
 from .solvers import custom_linear_solve, custom_root
 from .sparse import sparse_hessian, sparse_jacobian
 from .staging import ShapeDtypeStruct, eval_shape, make_jaxpr
@@ -100,6 +102,10 @@ __all__ = [
     "remat",
     "scan",
     "shard_map",
+    "smap",
+    "auto_axes",
+    "explicit_axes",
+    "reshard",
     "with_sharding_constraint",
     "sow",
     "sparse_hessian",

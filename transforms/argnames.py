@@ -25,7 +25,7 @@ def named_arguments(
     fun: Any, nums: tuple[int, ...], names: tuple[str, ...]
 ) -> tuple[tuple[int, ...], frozenset[str]]:
     """Return positions and names that mean the same arguments, so that either way of passing them
-    works."""
+    works. Where both are given they are meant as they are."""
     if not nums and not names:
         return (), frozenset()
     try:
@@ -49,6 +49,8 @@ def named_arguments(
                 "positional "
                 "arguments"
             )
+    if nums and names:
+        return nums, frozenset(names)
     all_nums = set(nums) | {positional.index(n) for n in names if n in positional}
     all_names = set(names) | {
         positional[n] for n in nums if -len(positional) <= n < len(positional)

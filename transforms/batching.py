@@ -40,6 +40,7 @@ from .arguments import as_arrays, check_callable, function_name
 from .explore import explore
 from .partition import Group, NoLanesError, Part, merge, take, too_many_groups
 from .paths import MOST_PATHS
+from .references import Bridge, Crossing, bridged, holds_refs, taken_out, with_local_refs
 
 __all__ = ["Axis", "Batch", "batch_flat", "vmap"]
 
@@ -458,6 +459,8 @@ def vmap(
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs))
+        if holds_refs(leaves):
+            return with_refs(args, kwargs)
         named = functools.partial(leaf_names, fun, args, kwargs)
         axes = _in_axes(in_axes, args, kwargs, name)
         fixed = {k: x for k, x in enumerate(leaves) if axes[k] is None and not _is_array_like(x)}
@@ -486,10 +489,59 @@ def vmap(
             return as_arrays(outs, "output", fun)
 
         batched = [ax is not None for ax in axes]
-        outs, out_batched = batch_flat(flat, Axis(size, axis_name), vals, batched, name)
+        try:
+            outs, out_batched = batch_flat(flat, Axis(size, axis_name), vals, batched, name)
+        except Crossing as crossing:
+            store.clear()
+            again = functools.partial(
+                _with_shared, flat, Axis(size, axis_name), vals, batched, name
+            )
+            outs, out_batched = bridged(again, crossing)
         return _place_outputs(outs, out_batched, out_axes, store[0], size, name)
 
+    def with_refs(args: Any, kwargs: Any) -> Any:
+        axes = _in_axes(in_axes, args, kwargs, name)
+        (args, kwargs), refs = taken_out((args, kwargs), fun)
+        on_arrays = vmap(
+            with_local_refs(fun, list(refs)),
+            in_axes,
+            ([axes[k] for k in refs], out_axes),
+            axis_name,
+            axis_size,
+        )
+        held, result = on_arrays(*args, **kwargs)
+        for ref_, value in zip(refs.values(), held, strict=True):
+            ref_.replace(value)
+        return result
+
     return mapped
+
+
+def _with_shared(
+    flat: Callable[..., list[Any]],
+    axis: Axis,
+    vals: Sequence[Any],
+    batched: Sequence[bool],
+    name: str,
+    bridge: Bridge,
+) -> tuple[list[Any], list[bool]]:
+    """Map a function that closes over references, which all lanes share."""
+    state = bridge.state()
+
+    def whole(*args: Any) -> list[Any]:
+        after, outs = bridge.run(state, flat, *args)
+        return [*outs, *after]
+
+    outs, out_batched = batch_flat(whole, axis, vals, batched, name)
+    n = len(outs) - len(state)
+    if any(out_batched[n:]):
+        raise ValueError(
+            f"vmap of {name}: its calls write different values into one Ref, which the function "
+            "closes over: make the Ref an argument, with one entry for each call, or write what "
+            "does not depend on mapped arguments"
+        )
+    bridge.write(outs[n:])
+    return outs[:n], out_batched[:n]
 
 
 def _is_none(x: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, aval_of
 from funtorch.device import default_backend
-from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr, stage
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, check_gives, check_takes, dependent, eval_jaxpr, stage
 from funtorch.ops.elementwise import convert, eq, select
 from funtorch.ops.elementwise import max as max_
 from funtorch.ops.elementwise import min as min_
@@ -21,6 +23,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, batch_flat
 from .lanes import are_costly, check_effects, map_lanes, suits_lanes
+from .references import Bridge, Crossing, bridged, holds_refs, without_refs
 from .restage import (
     Restaged,
     batch_program,
@@ -41,6 +44,11 @@ cond_p = Primitive("cond", multiple_results=True, keeps_weak=True)
 
 
 def _type(index: Any, *avals: Any, branches: tuple[Jaxpr, ...]) -> list[Any]:
+    if index.shape or index.dtype.kind not in "iub":
+        raise JaxprTypeError(f"cond takes the number of a branch, got {index.str_short()}")
+    for k, b in enumerate(branches):
+        check_takes(f"branch {k} of a cond", b, avals)
+        check_gives(f"branch {k} of a cond", b, branches[0].out_avals)
     columns = zip(*[b.out_avals for b in branches], strict=True)
     return [c[0].update(weak_type=all(a.weak_type for a in c)) for c in columns]
 
@@ -218,11 +226,16 @@ def _branch_call(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: tuple[Any, ...]
 ) -> Any:
     leaves, treedef = tree.flatten((operands, {}))
+    if holds_refs(leaves):
+        return bridged(functools.partial(_with_refs, what, index, funs, operands))
     arrays = as_arrays(leaves, "operand", funs[0])
-    with given(arrays):
-        avals = [a.aval for a in arrays]
-        different = {id(f): f for f in funs}  # a function that is several branches is traced once
-        programs = {k: stage_tree(f, treedef, avals) for k, f in different.items()}
+    different = {id(f): f for f in funs}  # a function that is several branches is traced once
+    avals = [a.aval for a in arrays]
+    try:
+        with given(arrays):
+            programs = {k: stage_tree(f, treedef, avals) for k, f in different.items()}
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, what, index, funs, operands), crossing)
     staged = [programs[id(f)] for f in funs]
     out_tree = staged[0][1]
     for f, (_, other) in zip(funs, staged, strict=True):
@@ -235,6 +248,29 @@ def _branch_call(
     jaxprs = _equal_types(what, funs, [j for j, _ in staged])
     outs = _bind(index, [_Closed(j.hoisted(), j.consts) for j in jaxprs], arrays)
     return out_tree.unflatten(outs)
+
+
+def _with_refs(
+    what: str,
+    index: Any,
+    funs: Sequence[Callable[..., Any]],
+    operands: tuple[Any, ...],
+    bridge: Bridge,
+) -> Any:
+    others, restored = without_refs(operands, funs[0])
+
+    def through(f: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(f)
+        def branch(state: Any, now: Any) -> Any:
+            return bridge.run(state, f, *restored(now))
+
+        return branch
+
+    branches = {id(f): through(f) for f in funs}
+    whole = (bridge.state(), others)
+    state, result = _branch_call(what, index, [branches[id(f)] for f in funs], whole)
+    bridge.write(state)
+    return result
 
 
 class _Closed:

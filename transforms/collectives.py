@@ -23,6 +23,7 @@ from funtorch.processes import Ranks
 
 from .arguments import as_arrays
 from .batching import Axis, move_axis
+from .index_groups import IndexGroups
 
 __all__ = [
     "all_gather",
@@ -256,12 +257,29 @@ def _size_of(axis_name: Hashable) -> int:
     raise _no_axis(axis_name)
 
 
-def _one_group(what: str, axis_index_groups: Any) -> None:
-    if axis_index_groups is not None:
-        raise NotImplementedError(
-            f"{what}: axis_index_groups is not supported under vmap, got {axis_index_groups}: map "
-            "an axis per group instead"
+def _groups(
+    what: str, axis_name: Any, axis_index_groups: Any, equal: bool = True
+) -> IndexGroups | None:
+    """Return the groups that a collective is among; None: all places are one."""
+    if axis_index_groups is None:
+        return None
+    names = _names(axis_name)
+    if len(names) > 1:
+        raise ValueError(
+            f"{what}: axis_index_groups are of the places of one axis, and axis_name has "
+            f"{len(names)}, {tuple(names)}: name the one"
         )
+    return IndexGroups(what, axis_index_groups, names[0], _size_of(names[0]), equal)
+
+
+def _within(
+    prim: Primitive, x: Any, name: Hashable, groups: IndexGroups | None, **params: Any
+) -> Any:
+    """Do a collective among all places, or those of a group."""
+    if groups is None:
+        return prim.bind(x, axis_name=name, **params)
+    every = all_gather_p.bind(x, axis_name=name, size=_size_of(name))
+    return groups.apply(prim.name, every, axis_index_p.bind(axis_name=name))
 
 
 def _leaves(x: Any) -> tuple[list[Any], Any]:
@@ -269,11 +287,14 @@ def _leaves(x: Any) -> tuple[list[Any], Any]:
     return as_arrays(leaves, "x", None), treedef
 
 
-def _each(prim: Primitive, x: Any, axis_name: Any, **params: Any) -> Any:
+def _each(
+    prim: Primitive, x: Any, axis_name: Any, axis_index_groups: Any = None, **params: Any
+) -> Any:
     out, treedef = _leaves(x)
+    groups = _groups(prim.name, axis_name, axis_index_groups, equal=False)
     for name in _names(axis_name):
         _size_of(name)
-        out = [prim.bind(a, axis_name=name, **params) for a in out]
+        out = [_within(prim, a, name, groups, **params) for a in out]
     return treedef.unflatten(out)
 
 
@@ -289,10 +310,11 @@ def psum(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
     Args:
         x: pytree of arrays.
         axis_name: the name, or a tuple of names.
-        axis_index_groups: for compatibility; None.
+        axis_index_groups: the places of each group within which to sum; None: all are one group.
+            Of any collective: each gets what all places have, and takes what its own group has.
 
     Returns:
-        The sums, the same everywhere.
+        The sums, the same everywhere (in the group).
 
     Raises:
         NameError: if no axis of that name is being mapped.
@@ -302,27 +324,26 @@ def psum(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
         >>> ft.vmap(lambda v: v / ft.lax.psum(v, "i"), axis_name="i")(ft.numpy.array([1.0, 3.0]))
         Array([0.25, 0.75], dtype=float32)
     """
-    _one_group("psum", axis_index_groups)
-    return _each(psum_p, x, axis_name)
+    return _each(psum_p, x, axis_name, axis_index_groups)
 
 
 def pmean(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
     """Average a pytree of arrays over a named mapped axis, or several."""
-    _one_group("pmean", axis_index_groups)
-    n = axis_size(axis_name)
-    return tree.map(lambda v: v / n, psum(x, axis_name))
+    n: Any = axis_size(axis_name)
+    if axis_index_groups is not None:
+        n = psum(1, axis_name, axis_index_groups=axis_index_groups)
+    total = psum(x, axis_name, axis_index_groups=axis_index_groups)
+    return tree.map(lambda v: v / n, total)
 
 
 def pmax(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
     """Take the maximum of a pytree of arrays over a named mapped axis, or several."""
-    _one_group("pmax", axis_index_groups)
-    return _each(pmax_p, x, axis_name)
+    return _each(pmax_p, x, axis_name, axis_index_groups)
 
 
 def pmin(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
     """Take the minimum of a pytree of arrays over a named mapped axis, or several."""
-    _one_group("pmin", axis_index_groups)
-    return _each(pmin_p, x, axis_name)
+    return _each(pmin_p, x, axis_name, axis_index_groups)
 
 
 def ppermute(x: Any, axis_name: Hashable, perm: Sequence[tuple[int, int]]) -> Any:
@@ -390,21 +411,22 @@ def all_gather(
     Args:
         x: pytree of arrays.
         axis_name: the name of the mapped axis, or a tuple of names.
-        axis_index_groups, to: for compatibility.
+        axis_index_groups: groups of places, of equal size, that stack their values; None: all.
+        to: for compatibility.
         axis: where the new axis goes.
         tiled: whether to concatenate along that axis instead.
 
     Returns:
         pytree of arrays with one axis more, or with ``tiled`` a longer one.
     """
-    _one_group("all_gather", axis_index_groups)
-    sizes = [_size_of(name) for name in _names(axis_name)]
+    groups = _groups("all_gather", axis_name, axis_index_groups)
+    sizes = [_size_of(name) for name in _names(axis_name)] if groups is None else [groups.size]
 
     def one(v: Any) -> Any:
         at = _axis_of("all_gather", "axis", axis, v.ndim + (not tiled))
         shape = v.shape
         for name, size in zip(reversed(_names(axis_name)), reversed(sizes), strict=True):
-            v = all_gather_p.bind(v, axis_name=name, size=size)
+            v = _within(all_gather_p, v, name, groups, size=size)
         v = reshape(v, shape=(int(np.prod(sizes)), *shape))
         return _merged(move_axis(v, 0, at), at) if tiled else move_axis(v, 0, at)
 
@@ -455,7 +477,7 @@ def psum_scatter(
         x: pytree of arrays.
         axis_name: the name of the mapped axis.
         scatter_dimension: the axis whose parts are handed out.
-        axis_index_groups: for compatibility; None.
+        axis_index_groups: groups of places, of equal size, that do so among them; None: all.
         tiled: whether that axis stays, divided by the size of the mapped one, instead of going.
 
     Example:
@@ -465,8 +487,8 @@ def psum_scatter(
         ... )
         Array([2, 4], dtype=int32)
     """
-    _one_group("psum_scatter", axis_index_groups)
-    size = axis_size(axis_name)
+    groups = _groups("psum_scatter", axis_name, axis_index_groups)
+    size = axis_size(axis_name) if groups is None else groups.size
 
     def one(v: Any) -> Any:
         at = _axis_of("psum_scatter", "scatter_dimension", scatter_dimension, v.ndim)
@@ -474,9 +496,10 @@ def psum_scatter(
             v = _in_parts("psum_scatter", v, at, size, axis_name)
         else:
             _check_size("psum_scatter", v, at, size, axis_name)
-        v = _by_names(move_axis(v, at, 0), axis_name)
+        v = move_axis(v, at, 0)
+        v = _by_names(v, axis_name) if groups is None else v
         for name in _names(axis_name):
-            v = psum_scatter_p.bind(v, axis_name=name)
+            v = _within(psum_scatter_p, v, name, groups)
         return v
 
     leaves, treedef = _leaves(x)
@@ -499,7 +522,7 @@ def all_to_all(
         axis_name: the name of the mapped axis.
         split_axis: the axis whose parts are handed out.
         concat_axis: where, in the result, the parts of all places are.
-        axis_index_groups: for compatibility; None.
+        axis_index_groups: groups of places, of equal size, that do so among them; None: all.
         tiled: whether split_axis stays, divided by the size of the mapped axis, and parts are
             concatenated along concat_axis, instead of one axis going and one coming.
 
@@ -518,8 +541,8 @@ def all_to_all(
         Array([[0, 2],
                [1, 3]], dtype=int32)
     """
-    _one_group("all_to_all", axis_index_groups)
-    size = axis_size(axis_name)
+    groups = _groups("all_to_all", axis_name, axis_index_groups)
+    size = axis_size(axis_name) if groups is None else groups.size
 
     def one(v: Any) -> Any:
         at = _axis_of("all_to_all", "split_axis", split_axis, v.ndim)
@@ -528,9 +551,10 @@ def all_to_all(
             v = _in_parts("all_to_all", v, at, size, axis_name)
         else:
             _check_size("all_to_all", v, at, size, axis_name)
-        out = _by_names(move_axis(v, at, 0), axis_name)
+        out = move_axis(v, at, 0)
+        out = _by_names(out, axis_name) if groups is None else out
         for k, name in enumerate(_names(axis_name)):
-            out = move_axis(all_to_all_p.bind(move_axis(out, k, 0), axis_name=name), 0, k)
+            out = move_axis(_within(all_to_all_p, move_axis(out, k, 0), name, groups), 0, k)
         out = reshape(out, shape=(size, *out.shape[len(_names(axis_name)) :]))
         return _merged(move_axis(out, 0, to), to) if tiled else move_axis(out, 0, to)
 

@@ -5,6 +5,7 @@ Among processes it is what each of them gets. In one process arrays are whole, a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from funtorch.sharding import NamedSharding, PartitionSpec, Sharding, check_spec
 from .arguments import as_arrays
 from .shard_map import shard_map
 
-__all__ = ["Shardings", "with_sharding_constraint"]
+__all__ = ["Shardings", "auto_axes", "explicit_axes", "reshard", "with_sharding_constraint"]
 
 
 def _is_place(x: Any) -> bool:
@@ -44,6 +45,64 @@ def with_sharding_constraint(x: Any, shardings: Any) -> Any:
         PartitionSpec('i')
     """
     return _constrained("with_sharding_constraint", x, shardings)
+
+
+def reshard(xs: Any, out_shardings: Any) -> Any:
+    """Return the same values, divided over a mesh as given; as `with_sharding_constraint`.
+
+    Args:
+        xs: pytree of arrays.
+        out_shardings: how each is divided, or a pytree prefix.
+    """
+    return _constrained("reshard", xs, out_shardings)
+
+
+def auto_axes(
+    f: Callable[..., Any] | None = None, /, *, axes: Any = None, out_sharding: Any = None
+) -> Any:
+    """Return a function whose results are divided as given; arguments may be divided in any way.
+
+    Args:
+        f: the function; without it a decorator is returned.
+        axes: for compatibility: all axes of meshes are JAX's Auto.
+        out_sharding: how results are divided, or a pytree prefix; calls may give another one by
+            ``out_sharding=``. None: as they are.
+    """
+    if f is None:
+        return functools.partial(auto_axes, axes=axes, out_sharding=out_sharding)
+    usual = out_sharding
+
+    @functools.wraps(f)
+    def divided(*args: Any, out_sharding: Any = None, **kwargs: Any) -> Any:
+        wanted = usual if out_sharding is None else out_sharding
+        outs = f(*args, **kwargs)
+        return outs if wanted is None else _constrained("auto_axes", outs, wanted)
+
+    return divided
+
+
+def explicit_axes(
+    f: Callable[..., Any] | None = None, /, *, axes: Any = None, in_sharding: Any = None
+) -> Any:
+    """Return a function whose arguments are divided as given.
+
+    Args:
+        f: the function; without it a decorator is returned.
+        axes: for compatibility.
+        in_sharding: how arguments are divided: a pytree prefix of the tuple of arguments; calls may
+            give another one by ``in_sharding=``. None: as they are.
+    """
+    if f is None:
+        return functools.partial(explicit_axes, axes=axes, in_sharding=in_sharding)
+    usual = in_sharding
+
+    @functools.wraps(f)
+    def divided(*args: Any, in_sharding: Any = None, **kwargs: Any) -> Any:
+        wanted = usual if in_sharding is None else in_sharding
+        moved = args if wanted is None else _constrained("explicit_axes", args, wanted)
+        return f(*moved, **kwargs)
+
+    return divided
 
 
 def _constrained(what: str, x: Any, shardings: Any) -> Any:

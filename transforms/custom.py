@@ -26,11 +26,12 @@ from .batching import Axis
 from .custom_lanes import Lanes, batched_bwd, batched_rule, batched_vjp_rules
 from .explore import Known
 from .forward import is_differentiable, jvp_flat
+from .references import Ref, apart
 from .reverse import linear_part, transpose_jaxpr
 from .rules import WithRules
 from .symbolic import CustomVJPPrimal, SymbolicZero, is_zero
 
-__all__ = ["custom_jvp", "custom_vjp"]
+__all__ = ["custom_jvp", "custom_jvp_call_p", "custom_vjp", "custom_vjp_call_p"]
 
 Flat = Callable[..., Any]
 
@@ -568,14 +569,15 @@ class custom_vjp(WithRules):
             )
         fixed, rest = _split_args(self.fun, self.nondiff, args, kwargs)
         leaves, treedef = tree.flatten(tuple(rest))
+        leaves, whole = apart(leaves)  # references are shared with the rules
         arrays = as_arrays(leaves, "argument", self.fun)
-        in_avals = [a.aval for a in arrays]
+        in_avals = [x.aval for x in whole(arrays)]
         out_trees: list[Any] = []
-        res_trees: list[Any] = []
+        res_trees: list[tuple[Any, int, Any]] = []
         out_avals: list[Any] = []
 
         def fun(*flat: Any) -> list[Any]:
-            given = _merge(fixed, tree.unflatten(treedef, flat))
+            given = _merge(fixed, tree.unflatten(treedef, whole(flat)))
             outs, out_tree = tree.flatten(call_named(self.fun, given, {}))
             out_trees.append(out_tree)
             return as_arrays(outs, "output", self.fun)
@@ -589,7 +591,7 @@ class custom_vjp(WithRules):
                 primals = [CustomVJPPrimal(x, nz) for x, nz in zip(flat, nonzero, strict=True)]
             with no_source():
                 result = self.fwd(  # type: ignore[misc]
-                    *_merge(fixed, tree.unflatten(treedef, primals))
+                    *_merge(fixed, tree.unflatten(treedef, whole(primals)))
                 )
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(
@@ -599,14 +601,16 @@ class custom_vjp(WithRules):
                 )
             outs, out_tree = tree.flatten(result[0])
             residuals, res_tree = tree.flatten(result[1])
+            # Truths are for the rule's decisions.
+            residuals, all_residuals = apart(residuals, (Ref, bool))
             out_trees.append(out_tree)
-            res_trees.append(res_tree)
+            res_trees.append((res_tree, len(residuals), all_residuals))
             found = as_arrays(outs, "output", self.fun)
             out_avals.append([o.aval.tangent() for o in found])
             return found, as_arrays(residuals, "residual", self.fun)
 
         def bwd(*flat: Any) -> list[Any]:
-            n = res_trees[-1].num_leaves
+            res_tree, n, all_residuals = res_trees[-1]
             cts = [
                 SymbolicZero(a) if ct is None else ct
                 for a, ct in zip(out_avals[-1], flat[n:], strict=True)
@@ -614,10 +618,11 @@ class custom_vjp(WithRules):
             with no_source():
                 found = self.bwd(  # type: ignore[misc]
                     *[fixed[k] for k in sorted(fixed)],
-                    tree.unflatten(res_trees[-1], flat[:n]),
+                    tree.unflatten(res_tree, all_residuals(flat[:n])),
                     tree.unflatten(out_trees[-1], cts),
                 )
-            return _flat_cotangents(found, treedef, in_avals, self.fun)
+            cts = _flat_cotangents(found, treedef, in_avals, self.fun)
+            return [ct for ct, x in zip(cts, whole(arrays), strict=True) if type(x) is not Ref]
 
         outs = custom_vjp_call_p.bind(*arrays, fun=fun, fwd=fwd, bwd=bwd, symbolic=self.symbolic)
         return tree.unflatten(out_trees[-1], outs)
@@ -660,7 +665,8 @@ def _flat_cotangents(found: Any, treedef: Any, in_avals: Sequence[Any], fun: Any
             out.append(None)
             continue
         (ct,) = as_arrays([ct], "cotangent", fun)
-        if (ct.weak_type or aval.weak_type) and ct.dtype != aval.dtype:
+        real = ct.dtype.kind != "c" or aval.dtype.kind == "c"
+        if ct.shape == aval.shape and real and is_differentiable(ct.dtype):
             ct = ct.astype(aval.dtype)
         if ct.shape != aval.shape or ct.dtype != aval.dtype:
             raise MismatchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -14,18 +13,20 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import ShapedArray
-from funtorch.dims import NotDynamic, Scope
+from funtorch.hardware import CPU
 from funtorch.io import files, programs, structure
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, sub_jaxprs
+from funtorch.jaxpr import Eqn, Jaxpr, sub_jaxprs
 from funtorch.numpy.promotion import asarray
 from funtorch.origins import leaf_names
 
-from ..backends import to_onnx, to_stablehlo, write_shared
+from ..backends import is_plain, kept_by, spelled_out, to_onnx, to_stablehlo, write_shared
+from .all_sizes import for_all_sizes, lone_symbol, named_sizes, shown_type, symbols_in
 from .arguments import as_arrays, check_callable
 from .custom import custom_vjp
-from .dynamic import Inputs, Sizes, align, fitted
+from .dynamic import Sizes
 from .passes import drop_dead, inline, share
 from .programs import jit_p
+from .qproducts import by_rows
 from .reverse import vjp
 from .simplify import simplify
 from .sizes import BASES, symbolic_args_specs, symbolic_shape
@@ -34,6 +35,7 @@ from .staging import spec_of, stage_tree
 __all__ = ["Exported", "deserialize", "export", "load", "symbolic_args_specs", "symbolic_shape"]
 
 _VERSION = 1
+_FLAT = re.compile(r"\[<flat index (\d+)>\]")  # in the names of a key's numbers and the like
 _MOST_SIZES = 64  # for which an exported program keeps its compiled ones
 
 
@@ -77,7 +79,7 @@ def export(fun: Callable[..., Any], **options: Any) -> Callable[..., Exported]:
     def exporter(*args: Any, **kwargs: Any) -> Exported:
         leaves, treedef = tree.flatten((args, kwargs))
         avals = [spec_of(x) for x in leaves]
-        names = leaf_names(fun, args, kwargs)
+        names = [_FLAT.sub(r"[\1]", name) for name in leaf_names(fun, args, kwargs)]
         return _exported(fun, treedef, avals, names)
 
     return exporter
@@ -109,7 +111,7 @@ def _exported(
     fun: Callable[..., Any], treedef: Any, avals: Sequence[ShapedArray], names: Sequence[str]
 ) -> Exported:
     inputs = [programs.encode_aval(a) for a in avals]
-    symbols = _symbols(inputs)
+    symbols = symbols_in(inputs)
 
     def traced(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
         here = [programs.decode_aval(a, sizes) for a in inputs]
@@ -117,7 +119,7 @@ def _exported(
         return _portable(jaxpr.hoisted()), jaxpr.consts, out_tree
 
     name = getattr(fun, "__name__", type(fun).__name__)
-    found = _for_all_sizes(name, symbols, traced) if symbols else traced({})
+    found = for_all_sizes(name, symbols, traced) if symbols else traced({})
     jaxpr, consts, out_tree = found
     outputs = [programs.encode_aval(v.aval) for v in jaxpr.outvars]
     made = Exported(
@@ -167,7 +169,7 @@ def _described(treedef: Any, name: str) -> Any:
 
 def _portable(jaxpr: Jaxpr) -> Jaxpr:
     """Return a program without calls, and without what Python functions are parameters of."""
-    jaxpr = inline(jaxpr)
+    jaxpr = inline(jaxpr, keeps=by_rows)
     eqns, changed = [], False
     for eqn in jaxpr.eqns:
         params = eqn.params
@@ -184,100 +186,6 @@ def _portable_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_portable_value, value))
     return value
-
-
-# ------------------------------------------------------------------------------------ any size
-def _symbols(nodes: Any) -> dict[str, int]:
-    """Return the symbols in descriptions of types, each with the size it is traced at."""
-    found: dict[str, int] = {}
-
-    def walk(node: Any) -> None:
-        if isinstance(node, str):
-            found.setdefault(node, 0)
-        elif isinstance(node, list):
-            for part in node[1:] if node and isinstance(node[0], str) else node:
-                walk(part)
-
-    for _, shape, _ in nodes:
-        for size in shape:
-            for _, atoms in size if isinstance(size, list) else ():
-                for atom in atoms:
-                    walk(atom)
-    if len(found) > len(BASES):
-        raise ValueError(f"export takes up to {len(BASES)} symbolic sizes, got {', '.join(found)}")
-    return dict(zip(found, BASES, strict=False))
-
-
-def _for_all_sizes(
-    name: str, base: Sizes, traced: Callable[[Sizes], tuple[Jaxpr, Sequence[Any], Any]]
-) -> tuple[Jaxpr, Sequence[Any], Any]:
-    """Return a program for all sizes, its constants, and the structure of its results."""
-    points = [base]
-    for symbol, n in base.items():
-        points += [{**base, symbol: n + 1}, {**base, symbol: 2 * n}]
-    points.append({symbol: 3 * n + 1 for symbol, n in base.items()})
-    found = [traced(sizes) for sizes in points]
-    jaxprs = [jaxpr for jaxpr, _, _ in found]
-    _, consts, out_tree = found[0]
-    for _, others, other_tree in found[1:]:
-        same = len(consts) == len(others) and all(map(_same, consts, others))
-        if not same or other_tree != out_tree:
-            raise ValueError(
-                f"export of {name}: its constants or the structure of its result depend on the "
-                f"sizes {', '.join(base)}"
-            )
-    try:
-        template = align(jaxprs, points, base, _Constants)
-    except NotDynamic as error:
-        raise ValueError(
-            f"export of {name} for any {', '.join(base)}: {error}. Traced at several sizes, it did "
-            "not do the same; give that size a number, or write the function without looking at it"
-        ) from None
-    return template.jaxpr, consts, out_tree
-
-
-def _same(a: Any, b: Any) -> bool:
-    x, y = np.asarray(a), np.asarray(b)
-    return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-
-
-class _Constants(Inputs):
-    """Constants that depend on the sizes: each is a size, or one over a size."""
-
-    def __init__(self, points: Sequence[Sizes], symbols: dict[str, Any]) -> None:
-        super().__init__()
-        self.points, self.symbols = points, symbols
-
-    def input(self, found: Sequence[Any], top: bool) -> Any:
-        if not all(isinstance(v, Lit) for v in found):
-            return None
-        values = [np.asarray(v.val._data) for v in found]
-        if all(_same(values[0], v) for v in values[1:]):
-            return None
-        for inverse in (False, True):
-            sizes = _sizes_of(values, inverse)
-            if sizes is not None:
-                size = fitted(sizes, self.points, self.symbols)
-                return programs.SizeLit(found[0].val, size, inverse)
-        shown, where = ", ".join(map(str, values)), "; ".join(map(str, self.points))
-        raise NotDynamic(f"a constant is {shown} where sizes are {where}")
-
-
-def _sizes_of(values: Sequence[np.ndarray], inverse: bool) -> list[int] | None:
-    """Return the integers that constants are, or are one over; None if they are not."""
-    if inverse and values[0].dtype.kind != "f":
-        return None
-    with np.errstate(all="ignore"):
-        numbers = [float(1 / x if inverse else x.real) for x in values]
-    if not all(map(math.isfinite, numbers)):
-        return None
-    sizes = [round(x) for x in numbers]
-    if inverse and not all(sizes):
-        return None
-    again = [
-        np.asarray(1 / n if inverse else n, x.dtype) for n, x in zip(sizes, values, strict=True)
-    ]
-    return sizes if all(map(_same, again, values)) else None
 
 
 # ------------------------------------------------------------------------------------ exported
@@ -301,7 +209,7 @@ class Exported:
         self.fun_name: str = about["name"]
 
     def __repr__(self) -> str:
-        shown = map(_shown, self._about["inputs"])
+        shown = map(shown_type, self._about["inputs"])
         given = zip(self._about["names"], shown, strict=True)
         return f"<exported {self.fun_name}({', '.join(': '.join(pair) for pair in given)})>"
 
@@ -317,7 +225,7 @@ class Exported:
         return self._types(self._about["outputs"])
 
     def _types(self, nodes: Any) -> tuple[Any, ...]:
-        sizes = _named_sizes(self._about["symbols"])
+        sizes = named_sizes(self._about["symbols"])
         return tuple(programs.decode_aval(a, sizes) for a in nodes)
 
     # ---------------------------------------------------------------- running
@@ -375,7 +283,7 @@ class Exported:
         sizes: Sizes = {}
         for aval, (_, shape, _) in zip(avals, inputs, strict=True):
             for n, node in zip(aval.shape, shape, strict=False):
-                symbol = _alone(node)
+                symbol = lone_symbol(node)
                 if symbol is not None:
                     sizes.setdefault(symbol, n)
         unknown = [s for s in self._about["symbols"] if s not in sizes]
@@ -389,8 +297,8 @@ class Exported:
             if not (aval.shape == wanted.shape and aval.dtype == wanted.dtype):
                 where = f" where {', '.join(f'{k}={n}' for k, n in sizes.items())}" if sizes else ""
                 raise TypeError(
-                    f"{self.fun_name}, an exported program, takes {_shown(node)} as {name}{where}, "
-                    f"got {aval.str_short()}"
+                    f"{self.fun_name}, an exported program, takes {shown_type(node)} as "
+                    f"{name}{where}, got {aval.str_short()}"
                 )
         return sizes
 
@@ -454,7 +362,7 @@ class Exported:
             return self._rule
         whole = tree.structure((tuple(range(len(self._about["inputs"]))), {}))
         fun, treedef = self._origin or (self._run, whole)
-        sizes = _named_sizes(self._about["symbols"])
+        sizes = named_sizes(self._about["symbols"])
         given = [programs.decode_aval(a, sizes) for a in self._about["inputs"]]
         outs = [programs.decode_aval(a, sizes) for a in self._about["outputs"]]
         outs = [a for a in outs if dtypes.is_inexact(a.dtype)]
@@ -497,7 +405,7 @@ class Exported:
         if link not in ("alone", "bundle"):
             raise ValueError(f"to_shared: link={link!r} is neither 'alone' nor 'bundle'")
         closed, names = self._closed(self._fixed("to_shared", sizes))
-        return write_shared(simplify(closed), names, path, name, link == "bundle")
+        return write_shared(simplify(closed, kept_by(CPU)), names, path, name, link == "bundle")
 
     def to_stablehlo(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> str:
         """Return the program as the text of a StableHLO module, which JAX and XLA compile.
@@ -529,7 +437,7 @@ class Exported:
             https://openxla.org/stablehlo/spec
         """
         closed, _ = self._closed(self._fixed("to_stablehlo", sizes))
-        text = to_stablehlo(drop_dead(share(closed)), re.sub(r"\W", "_", self.fun_name))
+        text = to_stablehlo(drop_dead(share(inline(closed))), re.sub(r"\W", "_", self.fun_name))
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -546,17 +454,22 @@ class Exported:
             raise TypeError(f"{what} takes the symbolic sizes: {wanted}; got {sizes}")
         return sizes
 
-    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, **sizes: int) -> Any:
         """Return the program as an ONNX model; symbolic sizes stay symbolic.
+
+        Complex arguments and results become real ones with a last axis of 2: real and imaginary
+        parts.
 
         Args:
             path: where to write the model too; None: nowhere.
+            sizes: of the symbolic sizes, if they are to be numbers.
 
         Returns:
             an ``onnx.ModelProto``. Its inputs and outputs have the names of the arguments' and
             results' leaves.
 
         Raises:
+            TypeError: sizes are given, and one of them is missing.
             NotImplementedError: a step has no counterpart in ONNX; the message names its line.
             ImportError: the package onnx is not installed.
         """
@@ -564,11 +477,33 @@ class Exported:
             import onnx
         except ImportError as error:
             raise ImportError("to_onnx needs the package onnx: pip install onnx") from error
-        jaxpr, names = self._closed(_named_sizes(self._about["symbols"]))
+        given = self._fixed("to_onnx", sizes) if sizes else named_sizes(self._about["symbols"])
+        jaxpr, names = self._closed(given)
+        if given and not sizes and not is_plain(jaxpr):
+            jaxpr = self._spelled_out()
         model = to_onnx(drop_dead(share(jaxpr)), names, self.fun_name)
         if path is not None:
             onnx.save(model, os.fspath(path))
         return model
+
+    def _spelled_out(self) -> Jaxpr:
+        """Return the program for any size in what ONNX has: rewritten at several sizes, as it was
+        traced."""
+
+        def rewritten(sizes: Sizes) -> tuple[Jaxpr, Sequence[Any], Any]:
+            found = spelled_out(self._closed(sizes)[0])
+            return found.hoisted(), found.consts, None
+
+        symbols = dict(zip(self._about["symbols"], BASES, strict=False))
+        try:
+            found, consts, _ = for_all_sizes(self.fun_name, symbols, rewritten)
+        except ValueError as error:
+            told = ", ".join(f"{name}={n}" for name, n in symbols.items())
+            raise NotImplementedError(
+                f"to_onnx: {error}; with numbers it is a model: to_onnx(path, {told})"
+            ) from error
+        own, rest = found.invars[: len(consts)], found.invars[len(consts) :]
+        return Jaxpr(rest, found.eqns, found.outvars, own, consts)
 
     def _closed(self, sizes: Sizes) -> tuple[Jaxpr, list[str]]:
         """Return the program with its constants, and the names of its inputs and results."""
@@ -584,43 +519,8 @@ class Exported:
         return True
 
 
-def _named_sizes(symbols: Sequence[str]) -> Sizes:
-    """Return sizes that stand for themselves."""
-    scope = Scope()
-    return {name: scope.symbol(name, n) for name, n in zip(symbols, BASES, strict=False)}
-
-
 def _contents(x: np.ndarray) -> tuple[Any, ...]:
     return x.dtype.name, x.shape, x.tobytes()
-
-
-def _alone(node: Any) -> str | None:
-    """Return the symbol that a size is, if it is one."""
-    if isinstance(node, list) and len(node) == 1:
-        ((factor, atoms),) = node
-        if factor == 1 and len(atoms) == 1 and isinstance(atoms[0], str):
-            return atoms[0]
-    return None
-
-
-def _shown(node: Any) -> str:
-    dtype, shape, _ = node
-    return f"{dtype}[{','.join(map(_shown_size, shape))}]"
-
-
-def _shown_size(node: Any) -> str:
-    if not isinstance(node, list):
-        return str(node)
-    terms = []
-    for factor, atoms in node:
-        shown = [a if isinstance(a, str) else _shown_atom(a) for a in atoms]
-        terms.append("*".join([str(factor)] * (factor != 1 or not shown) + shown))
-    return "+".join(terms).replace("+-", "-") or "0"
-
-
-def _shown_atom(node: Any) -> str:
-    kind, a, b = node
-    return f"{kind}({_shown_size(a)},{_shown_size(b)})"
 
 
 def deserialize(data: bytes | bytearray) -> Exported:

@@ -10,7 +10,7 @@ from funtorch.core import ArrayImpl
 from funtorch.dims import NotDynamic
 from funtorch.jaxpr import Jaxpr
 
-from ..backends import Sized, compile_sized
+from .. import backends
 from .dynamic import Sizes, Template, align
 from .dynamic_axes import Marks
 from .misses import Signature
@@ -50,7 +50,7 @@ class _Program:
     """A compiled program of a family: for sizes up to ``most`` it is as quick as it can be."""
 
     template: Template
-    sized: Sized
+    sized: backends.Sized
     donated: frozenset[int]
     most: Sizes
 
@@ -174,7 +174,7 @@ class Family:
         shifted = frozenset(k + len(first.scalars) for k in donated)
         variants = [(simple, t.scope) for t, simple in made]
         most = {name: _FAR * n for name, n in typical.items()}
-        sized = compile_sized(variants, shifted)
+        sized = backends.compile_sized(variants, shifted)
         # Hints may have decided otherwise in the first: sizes are looked up where it was compiled.
         used = next(t for t, _ in made if t.scope is sized.scope)
         return _Program(used, sized, donated, most)

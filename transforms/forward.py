@@ -31,6 +31,7 @@ from funtorch.partial import Partial
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays
+from .references import Crossing, beside, bridged
 
 __all__ = ["JVP", "JVPTracer", "jvp", "jvp_flat", "linearize", "linearize_flat"]
 
@@ -150,14 +151,21 @@ def jvp_flat(
 ) -> tuple[list[Any], list[Any]]:
     """Run ``f`` (flat arrays in, list of arrays out) on primals and tangents, None where zero."""
     source = user_frame()
-    trace = JVP(current(), name)
-    with trace:
-        ins = [
-            p if t is None else JVPTracer(trace, p, t, source)
-            for p, t in zip(primals, tangents, strict=True)
-        ]
-        pairs = [trace.unwrap(x) for x in f(*ins)]
-    return [p for p, _ in pairs], [t for _, t in pairs]
+
+    def run(f: Callable[..., Sequence[Any]]) -> tuple[list[Any], list[Any]]:
+        trace = JVP(current(), name)
+        with trace:
+            ins = [
+                p if t is None else JVPTracer(trace, p, t, source)
+                for p, t in zip(primals, tangents, strict=True)
+            ]
+            pairs = [trace.unwrap(x) for x in f(*ins)]
+        return [p for p, _ in pairs], [t for _, t in pairs]
+
+    try:
+        return run(f)
+    except Crossing as crossing:
+        return bridged(lambda bridge: beside(bridge, f, run, name), crossing)
 
 
 def linearize_flat(
@@ -173,21 +181,31 @@ def linearize_flat(
         depend on them, its consts being the residuals; and which outputs those are.
     """
     source = user_frame()
-    tape = Stage(current(), name)
-    trace = JVP(tape, name, tape)
-    with trace:
-        ins = []
-        for k, p in enumerate(primals):
-            if nonzero is None or nonzero[k]:
-                aval = aval_of(p)
-                ins.append(JVPTracer(trace, p, tape.new_input(aval.tangent(), source), source))
-            else:
-                ins.append(p)
-        pairs = [trace.unwrap(x) for x in f(*ins)]
-    active = [t is not None for _, t in pairs]
-    jaxpr = tape.finish([t for _, t in pairs if t is not None])
-    tape.alive = False
-    return [p for p, _ in pairs], jaxpr, active
+    tapes: list[Stage] = []
+
+    def run(f: Callable[..., Sequence[Any]]) -> tuple[list[Any], list[Any]]:
+        tape = Stage(current(), name)
+        tapes[:] = [tape]
+        trace = JVP(tape, name, tape)
+        with trace:
+            ins = []
+            for k, p in enumerate(primals):
+                if nonzero is None or nonzero[k]:
+                    aval = aval_of(p)
+                    ins.append(JVPTracer(trace, p, tape.new_input(aval.tangent(), source), source))
+                else:
+                    ins.append(p)
+            pairs = [trace.unwrap(x) for x in f(*ins)]
+        return [p for p, _ in pairs], [t for _, t in pairs]
+
+    try:
+        outs, tangents = run(f)
+    except Crossing as crossing:
+        outs, tangents = bridged(lambda bridge: beside(bridge, f, run, name), crossing)
+    active = [t is not None for t in tangents]
+    jaxpr = tapes[0].finish([t for t in tangents if t is not None])
+    tapes[0].alive = False
+    return outs, jaxpr, active
 
 
 # ------------------------------------------------------------------------------------------- public

@@ -21,7 +21,7 @@ from funtorch.tracebacks import boundary
 from .arguments import as_arrays, check_callable, function_name, normalize_argnums
 from .batching import move_axis, vmap
 from .forward import is_differentiable, jvp
-from .reverse import grad, vjp
+from .reverse import grad, vjp, without_gradient
 from .scan import map as map_
 
 __all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -123,8 +123,9 @@ def select_arguments(
 
 
 def _check(
-    what: str, fun: Any, leaves: Sequence[Any], holomorphic: bool, allow_int: bool = False
-) -> None:
+    what: str, fun: Any, chosen: Any, leaves: Sequence[Any], holomorphic: bool,
+    allow_int: bool = False,
+) -> None:  # fmt: skip
     for k, x in enumerate(leaves):
         if holomorphic and not dtypes.is_complex(x.dtype):
             raise TypeError(
@@ -133,6 +134,12 @@ def _check(
                 f"dtype {x.dtype.name}"
             )
         if not is_differentiable(x.dtype) and not allow_int:
+            owner = without_gradient(chosen)
+            if owner is not None:
+                raise TypeError(
+                    f"{what} needs inputs of a float dtype, but leaf {k} of the arguments of "
+                    f"{function_name(fun)} has dtype {x.dtype.name}: {owner.no_gradient}"
+                )
             raise TypeError(
                 f"{what} needs inputs of a float dtype, but leaf {k} of the arguments of "
                 f"{function_name(fun)} has "
@@ -182,9 +189,10 @@ def jacfwd(
     @functools.wraps(fun)
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), "jacfwd", fun)
-        leaves, treedef = tree.flatten(tuple(args[n] for n in nums))
+        chosen = tuple(args[n] for n in nums)
+        leaves, treedef = tree.flatten(chosen)
         arrays = as_arrays(leaves, "argument", fun)
-        _check("jacfwd", fun, arrays, holomorphic)
+        _check("jacfwd", fun, chosen, arrays, holomorphic)
         partial = select_arguments(fun, args, kwargs, nums)
 
         def push(*tangents: Any) -> Any:
@@ -243,9 +251,8 @@ def jacrev(
     def jacobian_f(*args: Any, **kwargs: Any) -> Any:
         nums = normalize_argnums(argnums, len(args), "jacrev", fun)
         chosen = tuple(args[n] for n in nums)
-        _check(
-            "jacrev", fun, as_arrays(tree.leaves(chosen), "argument", fun), holomorphic, allow_int
-        )
+        arrays = as_arrays(tree.leaves(chosen), "argument", fun)
+        _check("jacrev", fun, chosen, arrays, holomorphic, allow_int)
         out = vjp(select_arguments(fun, args, kwargs, nums), *chosen, has_aux=has_aux)
         y_leaves, y_tree = tree.flatten(out[0])
         for k, y in enumerate(y_leaves):

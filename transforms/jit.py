@@ -25,7 +25,7 @@ from funtorch.placement import Placed, device_of, meeting, put
 from funtorch.tracebacks import boundary, hide_frames
 from funtorch.treecode import MISMATCH, extractor
 
-from ..backends import Explanation, clear_disk, pool
+from .. import backends
 from .argnames import ints, named_arguments, names_of
 from .arguments import as_arrays, check_callable, function_name
 from .constraints import Shardings
@@ -34,6 +34,7 @@ from .dynamic_axes import Marks, check_axes, marked_axes
 from .families import Family, TraceAt, alike
 from .misses import Compile, Signature, Stats, why_it_missed
 from .programs import Program, Record, jit_p, prepared, segment
+from .references import Crossing, Stateful, holds_refs
 from .stages import Compiled, Lowered, Traced
 from .staging import flat_function, spec_of, stage_tree
 from .switchboard import Switchboard, Undecided
@@ -75,9 +76,9 @@ def clear_caches(disk: bool = False) -> None:
     """
     for f in list(_jitted):
         f.clear_cache()
-    pool.clear()
+    backends.pool.clear()
     if disk:
-        clear_disk()
+        backends.clear_disk()
 
 
 _RECORDS = 256
@@ -126,6 +127,7 @@ class Jitted:
         self._structures: dict[Any, _Fast] = {}
         self._calls = 0
         self._compiles: deque[Record] = deque(maxlen=_RECORDS)
+        self._stateful: Stateful | None = None  # what calls it with references
         _jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -165,7 +167,10 @@ class Jitted:
                     pass  # another structure or type than in the last call: the long way
                 else:
                     return call(leaves)
-            return self._call(args, kwargs)
+            try:
+                return self._call(args, kwargs)
+            except Crossing as crossing:
+                return self._call_with_refs(args, kwargs, crossing)
         except Exception as error:
             hide_frames(error)
             raise
@@ -174,8 +179,11 @@ class Jitted:
         """Look the program up by structure, types and values; stage it if there is none."""
         if config.disable_jit or in_body():
             return self._fun(*args, **kwargs)
+        given = args, kwargs
         args, kwargs, static = self._split_static(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs))
+        if (self._stateful is not None and self._stateful.refs) or holds_refs(leaves):
+            return self._call_with_refs(*given)
         eager = _state.trace is eval_trace or type(_state.trace) is Placed
         if eager:
             leaves = [x if type(x) is not np.ndarray else prepared(x) for x in leaves]
@@ -204,6 +212,14 @@ class Jitted:
         if _state.trace is eval_trace:  # and no other device is the default
             self._remember(key, kinds, program)
         return result
+
+    def _call_with_refs(self, args: Any, kwargs: Any, crossing: Crossing | None = None) -> Any:
+        if self._stateful is None:
+            numbers = (self._static_argnums, self._static_argnames | {"_where"})
+            donated = (self._donate_argnums, self._donate_argnames)
+            others: tuple[Any, ...] = (self._budget, self._dynamic_axes, self._device)
+            self._stateful = Stateful(self._fun, lambda f: Jitted(f, *numbers, *donated, *others))
+        return self._stateful.call(args, kwargs, crossing)
 
     def _call_inside(self, key: Signature, args: Any, kwargs: Any, arrays: Sequence[Any]) -> Any:
         """Call a function that decides in Python inside of another trace.
@@ -627,7 +643,7 @@ def jit(
     return _Divided(fun, shardings, *given)
 
 
-def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
+def explain(fun: Callable[..., Any]) -> Callable[..., backends.Explanation]:
     """Make a function that tells what ``fun`` compiles to: steps, source lines, costs and memory.
 
     Args:
@@ -650,7 +666,7 @@ def explain(fun: Callable[..., Any]) -> Callable[..., Explanation]:
 
     @boundary
     @functools.wraps(fun)
-    def explained(*args: Any, **kwargs: Any) -> Explanation:
+    def explained(*args: Any, **kwargs: Any) -> backends.Explanation:
         try:
             return jitted.trace(*args, **kwargs)._program.explain()
         except TooManyPathsError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from funtorch.config import config
 from funtorch.core import Eval, Primitive, eval_trace, primitives, use_trace
-from funtorch.numpy.direct import LARGE
+from funtorch.numpy.direct import LARGE, SORTED
 
 from ..backends.coverage import ELEMENTWISE
 from .jit import Jitted
@@ -28,14 +28,16 @@ _OTHERS = """
 select is_finite masked_mul integer_pow nextafter clz population_count
 reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor argmax argmin
 cumsum cumprod cummax cummin cumlogsumexp overlap_add window_argmax window_argmin
-reduce_window_sum reduce_window_max reduce_window_min dot_general sort
+reduce_window_sum reduce_window_max reduce_window_min
 gather scatter scatter_add scatter_mul scatter_min scatter_max
 """
 LEAST: dict[str, int] = {
     **{name: LARGE for name, row in ELEMENTWISE.items() if row.heavy and row.results == 1},
     **dict.fromkeys(_OTHERS.split(), LARGE),
     "conv_general_dilated": 1 << 13,
+    "dot_general": 1 << 13,
     "fft": 1 << 12,
+    "sort": SORTED,
 }
 """Elements of its largest operand from which a primitive is compiled, by name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import Primitive, ShapedArray, Tracer, aval_of, concrete_or_error, truth
-from funtorch.jaxpr import Jaxpr, Var, eval_jaxpr, stage
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, Var, check_gives, check_takes, eval_jaxpr, stage
 from funtorch.ops.elementwise import add, convert, lt, select
 from funtorch.ops.families import broadcast_in_dim, scalar, spread, zeros
 from funtorch.ops.reduce import reduce_or, reduce_sum
@@ -23,6 +25,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis
 from .lanes import check_effects, map_lanes, suits_lanes
+from .references import Bridge, Crossing, bridged
 from .restage import batch_program, fixpoint, jvp_program, reordered, split, stage_hoisted
 from .rewind import COUNT, rewound_p
 from .scan import check_carry, scan
@@ -39,7 +42,18 @@ while_p = Primitive("while", multiple_results=True, keeps_weak=True)
 def _while_type(
     *avals: Any, cond_jaxpr: Jaxpr, body_jaxpr: Jaxpr, cond_nconsts: int, body_nconsts: int
 ) -> list[Any]:
+    if min(cond_nconsts, body_nconsts) < 0:
+        raise JaxprTypeError("the number of a while loop's constants is negative")
+    own, rest = avals[:cond_nconsts], avals[cond_nconsts:]
+    carry = rest[body_nconsts:]
+    check_takes("the condition of a while loop", cond_jaxpr, [*own, *carry])
+    check_gives("the condition of a while loop", cond_jaxpr, [_TRUTH])
+    check_takes("the body of a while loop", body_jaxpr, rest)
+    check_gives("the body of a while loop", body_jaxpr, carry)
     return body_jaxpr.out_avals
+
+
+_TRUTH = ShapedArray((), np.dtype(np.bool_))
 
 
 def run_while(
@@ -372,6 +386,36 @@ def while_loop(
     """
     check_callable(cond_fun, "while_loop")
     check_callable(body_fun, "while_loop")
+    try:
+        return _while_loop(cond_fun, body_fun, init_val)
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, cond_fun, body_fun, init_val), crossing)
+
+
+def _with_refs(
+    cond_fun: Callable[..., Any], body_fun: Callable[..., Any], init_val: Any, bridge: Bridge
+) -> Any:
+    def test(carry: Any) -> Any:
+        after, answer = bridge.run(carry[0], cond_fun, carry[1])
+        if any(x is not y for x, y in zip(after, carry[0], strict=True)):
+            raise TypeError(
+                f"while_loop: the condition {function_name(cond_fun)} writes a Ref, which only "
+                "the body may do"
+            )
+        return answer
+
+    def body(carry: Any) -> Any:
+        return bridge.run(carry[0], body_fun, carry[1])
+
+    body.__wrapped__ = body_fun  # type: ignore[attr-defined]
+    state, value = _while_loop(test, body, (bridge.state(), init_val))
+    bridge.write(state)
+    return value
+
+
+def _while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+) -> Any:
     leaves, treedef = tree.flatten(init_val)
     carry = as_arrays(leaves, "init_val", body_fun)
     args_tree = tree.structure(((treedef.unflatten(carry),), {}))

@@ -17,24 +17,13 @@ from funtorch.core import ArrayImpl, Primitive, ShapedArray, Tracer, kind_of, pr
 from funtorch.dims import NotDynamic
 from funtorch.hardware import CPU, Device, cupy, processes
 from funtorch.jaxpr import Eqn, Jaxpr, Var, eval_jaxpr, stage
-from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, own_rules
+from funtorch.placement import DeviceArray, delete, device_of, meeting, moved, on_gpu, own_rules
 from funtorch.processes import world
 from funtorch.spread import MESH
 from funtorch.treecode import builder
 from funtorch.watch import during
 
-from ..backends import (
-    Explanation,
-    Fitted,
-    compile_jaxpr,
-    cost_analysis,
-    explain_program,
-    fit,
-    kept_by,
-    memory_analysis,
-    spelled,
-    to_stablehlo,
-)
+from .. import backends
 from .arguments import as_arrays
 from .dynamic import Sizes
 from .families import Bound, Family, TraceAt
@@ -56,7 +45,7 @@ call_rules(jit_p)
 
 def simplified(jaxpr: Jaxpr, device: Device) -> Jaxpr:
     """Return a program as it is compiled for a device."""
-    return simplify(jaxpr, kept_by(device))
+    return simplify(jaxpr, backends.kept_by(device))
 
 
 def compiled(
@@ -64,7 +53,7 @@ def compiled(
 ) -> Callable[[Sequence[Any]], list[Any]]:
     run = jaxpr.memo.get(("compiled", donated, device))
     if run is None:
-        run = compile_jaxpr(simplified(jaxpr, device), donated, device)
+        run = backends.compile_jaxpr(simplified(jaxpr, device), donated, device)
         jaxpr.memo["compiled", donated, device] = run
     return run
 
@@ -88,7 +77,9 @@ def segment(
     """
     gone = _usable(jaxpr, donated)
     spelling = (
-        None if config.debug_nans or config.debug_infs else spelled(simplified(jaxpr, device))
+        None
+        if config.debug_nans or config.debug_infs
+        else backends.spelled(simplified(jaxpr, device))
     )
     key = spelling, gone, device
     run = _segments.get(key)
@@ -206,6 +197,7 @@ def _narrow_products(prim: Primitive) -> Callable[..., Any]:
 
 _NARROW = (dtypes.float16, dtypes.bfloat16, dtypes.int8)
 own_rules["dot_general"] = _narrow_products(primitives["dot_general"])
+own_rules.rest = lambda: backends.gpu_rules
 
 
 # -------------------------------------------------------------------------------------- one program
@@ -217,7 +209,7 @@ class Record:
     def __init__(self, reason: str) -> None:
         self.reason = reason
         self.seconds = 0.0
-        self.memory: Fitted | None = None
+        self.memory: backends.Fitted | None = None
         self.sizes = ""  # that the program is for, in words
         self.shared = False  # whether it was compiled for other sizes before
 
@@ -261,13 +253,13 @@ class Program:
     def compiled(self) -> Callable[[Sequence[Any]], list[Any]]:
         if self.budget is None:
             return compiled(self.jaxpr, self.donated, self.device)
-        return compile_jaxpr(self.simplified(), self.donated, self.device)
+        return backends.compile_jaxpr(self.simplified(), self.donated, self.device)
 
     def simplified(self) -> Jaxpr:
         """Return the program that is compiled."""
         jaxpr = simplified(self.jaxpr, self.device)
         if self.budget is not None and self.record.memory is None:
-            self.record.memory = fit(jaxpr, self.donated, self.budget, self.name)
+            self.record.memory = backends.fit(jaxpr, self.donated, self.budget, self.name)
         return jaxpr if self.record.memory is None else self.record.memory.jaxpr
 
     def _first_call(self, arrays: Sequence[ArrayImpl]) -> Any:
@@ -330,18 +322,18 @@ class Program:
         return self.out_tree.unflatten(outs)
 
     def cost_analysis(self) -> dict[str, float]:
-        return cost_analysis(self.simplified())
+        return backends.cost_analysis(self.simplified())
 
     def memory_analysis(self) -> Any:
-        return memory_analysis(self.simplified(), self.donated)
+        return backends.memory_analysis(self.simplified(), self.donated)
 
     def stablehlo(self) -> str:
         closed = drop_dead(share(inline(self.jaxpr)))
-        return to_stablehlo(closed, re.sub(r"\W", "_", self.name))
+        return backends.to_stablehlo(closed, re.sub(r"\W", "_", self.name))
 
-    def explain(self) -> Explanation:
+    def explain(self) -> backends.Explanation:
         jaxpr, count = self.simplified(), len(self.jaxpr.eqns)
-        return explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
+        return backends.explain_program(self.name, jaxpr, count, self.donated, self.record.memory)
 
 
 # ------------------------------------------------------------------------------ spread programs
@@ -359,23 +351,35 @@ def _call_spread(
     found = jaxpr.memo.get(("spread", shardings))
     if found is None:
         found = jaxpr.memo["spread", shardings] = _spread_program(jaxpr, name, pieces)
-    local, said, run, after = found
+    local, said, run, outputs = found
     parts = [p.value for p in pieces]
-    if (meeting(parts, name) or CPU) != CPU:
+    if any(type(x) is not ArrayImpl for x in parts) and (meeting(parts, name) or CPU) != CPU:
         with during(said):
             values = eval_jaxpr(local, *parts)
     else:
-        native, weak = run(), [a.weak_type for a in local.out_avals]
+        native = run()
         with during(said):
             outs = native([_buffer_here(prepared(x)) for x in parts])
-        values = [*map(ArrayImpl, outs, weak)]
-    return build([whole_of(Piece(x, s)) for x, s in zip(values, after, strict=True)])
+        values = list(map(ArrayImpl, outs, outputs.weak, outputs.kinds))
+    for k in outputs.divided:
+        values[k] = whole_of(Piece(values[k], outputs.shardings[k]))
+    return build(values)
+
+
+class _Outputs:
+    """Results of a program of one process of many: their types, and where their parts are."""
+
+    def __init__(self, avals: Sequence[Any], shardings: Sequence[Any]) -> None:
+        self.weak = [a.weak_type for a in avals]
+        self.kinds = [kind_of(a.shape, a.dtype, a.weak_type, None) for a in avals]
+        self.shardings = shardings
+        self.divided = [k for k, s in enumerate(shardings) if s is not None]
 
 
 def _spread_program(
     jaxpr: Jaxpr, name: str, pieces: Sequence[Piece]
-) -> tuple[Jaxpr, Any, Callable[[], Any], list[Any]]:
-    """Return the program of this process, what it says, what compiles it, and where its results
+) -> tuple[Jaxpr, Any, Callable[[], Any], _Outputs]:
+    """Return the program of this process, what it says, what compiles it, and what its results
     are. On GPUs it runs operation by operation."""
     after: list[Any] = []
 
@@ -392,7 +396,7 @@ def _spread_program(
     def run() -> Callable[[Sequence[Any]], list[Any]]:
         return world().in_turn(lambda: compiled(local))
 
-    return local, said, run, after
+    return local, said, run, _Outputs(local.out_avals, after)
 
 
 def _usable(jaxpr: Jaxpr, donated: Sequence[int]) -> frozenset[int]:
@@ -439,8 +443,7 @@ def _prepared_there(x: DeviceArray) -> DeviceArray:
     """Return an array on a GPU as compiled programs read it."""
     if not x._kind:
         if not x._buffer.flags.c_contiguous:
-            device, xp = device_of(x), cupy()
-            with xp.cuda.Device(device.id):
+            with on_gpu(device_of(x), "jit") as xp:
                 x = DeviceArray(xp.ascontiguousarray(x._buffer), x._weak)
         x._kind = kind_of(x.shape, x.dtype, x._weak, device_of(x))
     return x

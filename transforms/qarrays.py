@@ -1,39 +1,30 @@
-"""Arrays of small integers with scales, and the products that read them as they lie.
+"""Arrays of small integers with scales, and how they move.
 
-A quantised array stands for ``values * scale``. Each axis of the scale has size 1, the size of the
-array's axis, or that of a number of groups of neighbours which share a scale. Four-bit integers lie
-two in a byte along one axis: a group's first half in the low bits, its second half in the high
-ones, so that both halves of a sum of products read the same bytes.
+A quantised array stands for ``(values - zero) * scale``. Each axis of the scale has size 1, the
+size of the array's axis, or that of a number of groups of neighbours which share a scale; zeros lie
+as scales do, or there are none. Four-bit integers lie two in a byte along one axis: a group's first
+half in the low bits, its second half in the high ones, so that both halves of a sum of products
+read the same bytes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import funtorch.numpy as fnp
 from funtorch import tree
 from funtorch.core import ShapedArray
-from funtorch.ops.contract import dot_general, free_axes
-from funtorch.ops.conv import conv_general_dilated
-from funtorch.ops.families import broadcast_in_dim
-from funtorch.ops.marks import optimization_barrier_p
-from funtorch.ops.shape import transpose
 
 from .custom import custom_jvp
 
-__all__ = ["QArray", "contracted", "levels", "moved", "quantize_array", "scale_of", "whole_numbers"]
-__all__ += ["convolved", "rounds"]
+__all__ = ["QArray", "levels", "moved", "quantize_array", "quantize_rows", "scale_of"]
+__all__ += ["whole_numbers"]
 
-_INT32, _FLOAT32 = np.dtype("int32"), np.dtype("float32")
 _each = range  # which is also what activations have
-_FEW = 8  # vectors by which a matrix is multiplied in one go
-_USES = 128  # of an activation in a convolution, from which its rounding pays
-_FEATURES = 8  # of a convolution, below which products of int8 are not full
-_LANES = (64, 32, 16)  # terms of a long sum that are added up side by side
 
 
 def levels(bits: int) -> int:
@@ -88,7 +79,7 @@ def largest_of(x: Any, axes: Sequence[int]) -> Any:
 # ----------------------------------------------------------------------------------------- the type
 @tree.register_pytree_with_keys_class
 class QArray:
-    """An array of integers with scales, which stands for their product.
+    """An array of integers with scales, which stands for ``(values - zero) * scale``.
 
     It is a pytree of arrays, to be stored, saved, jitted and mapped; `funtorch.quant.quantized`
     makes functions compute with it.
@@ -101,6 +92,8 @@ class QArray:
         bits: 8 or 4.
         axis: the axis along which bytes hold two integers; None where they hold one.
         activations: whether the activations that it is multiplied by become int8.
+        zero: the integers that stand for 0, as int8 of the scale's shape; None where 0 does.
+        perm: which axis of these arrays each of its own axes is; None where they lie in order.
 
     Example:
         >>> import funtorch.numpy as fnp
@@ -120,31 +113,35 @@ class QArray:
 
     def __init__(
         self, values: Any, scale: Any, range: Any = None, bits: int = 8, axis: int | None = None,
-        activations: bool = False,
+        activations: bool = False, perm: tuple[int, ...] | None = None, zero: Any = None,
     ) -> None:  # fmt: skip
-        self.values, self.scale, self.range = values, scale, range
-        self.bits, self.axis, self.activations = bits, axis, activations
+        self.values, self.scale, self.range, self.zero = values, scale, range, zero
+        self.bits, self.axis, self.activations, self.perm = bits, axis, activations, perm
         self._order = tuple(_each(len(getattr(values, "shape", ()))))
 
     def tree_flatten_with_keys(self) -> Any:
         """Take it apart, for pytrees."""
-        names = ("values", "scale", "range")
+        names = ("values", "scale", "range", "zero")
         children = [(tree.GetAttrKey(name), getattr(self, name)) for name in names]
-        return children, (self.bits, self.axis, self.activations)
+        return children, (self.bits, self.axis, self.activations, self.perm)
 
     def tree_flatten(self) -> Any:
         """Take it apart, for pytrees."""
-        return (self.values, self.scale, self.range), (self.bits, self.axis, self.activations)
+        children = (self.values, self.scale, self.range, self.zero)
+        return children, (self.bits, self.axis, self.activations, self.perm)
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> QArray:
         """Put it together, for pytrees."""
-        return cls(*children, *aux)
+        values, scale, range_, zero = children
+        bits, axis, activations, perm = aux
+        return cls(values, scale, range_, bits, axis, activations, perm, zero)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array that it stands for."""
-        return tuple(2 * n if d == self.axis else n for d, n in enumerate(self.values.shape))
+        found = [2 * n if d == self.axis else n for d, n in enumerate(self.values.shape)]
+        return tuple(found) if self.perm is None else tuple(found[d] for d in self.perm)
 
     @property
     def ndim(self) -> int:
@@ -164,14 +161,23 @@ class QArray:
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return sum(x.size * x.dtype.itemsize for x in (self.values, self.scale))
+        arrays = (self.values, self.scale, self.zero)
+        return sum(x.size * x.dtype.itemsize for x in arrays if x is not None)
 
     def __repr__(self) -> str:
         sizes = ",".join(map(str, self.shape))
-        return f"QArray(int{self.bits}[{sizes}], scale {self.scale.shape})"
+        scales = self.scale.shape
+        scales = scales if self.perm is None else tuple(scales[d] for d in self.perm)
+        return f"QArray(int{self.bits}[{sizes}], scale {scales})"
+
+    def in_order(self) -> QArray:
+        """Return it with its arrays' axes in the order of its own."""
+        return self if self.perm is None else _transposed(self.replace(perm=None), self.perm)
 
     def integers(self) -> Any:
         """Return its integers as int8, of its shape."""
+        if self.perm is not None:
+            return self.in_order().integers()
         if self.axis is None:
             return self.values
         return fnp.concatenate(self.halves(), axis=self.axis + 1).reshape(self.shape)
@@ -192,6 +198,8 @@ class QArray:
         Returns:
             floats of its shape.
         """
+        if self.perm is not None:
+            return self.in_order().dequantize()
         return self._scaled(self.integers().astype(self.scale.dtype))
 
     def in_memory(self) -> tuple[QArray, tuple[int, ...]]:
@@ -205,7 +213,15 @@ class QArray:
             grouped = 1 < s < n
             parts += [s, n // s] if grouped else [n]
             scale += [s, 1] if grouped else [s]
-        return (numbers.reshape(parts) * self.scale.reshape(scale)).reshape(self.shape)
+        numbers = numbers.reshape(parts)
+        if self.zero is not None:
+            numbers = numbers - self.zero.reshape(scale)
+        return (numbers * self.scale.reshape(scale)).reshape(self.shape)
+
+    def scales(self, change: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return the scales and zeros, changed, for `replace`."""
+        zero = None if self.zero is None else change(self.zero)
+        return {"scale": change(self.scale), "zero": zero}
 
     def replace(self, **changes: Any) -> QArray:
         """Return a copy with other attributes.
@@ -216,7 +232,7 @@ class QArray:
         Returns:
             The copy.
         """
-        names = ("values", "scale", "range", "bits", "axis", "activations")
+        names = ("values", "scale", "range", "bits", "axis", "activations", "perm", "zero")
         return QArray(**{name: changes.get(name, getattr(self, name)) for name in names})
 
 
@@ -231,7 +247,7 @@ def _group_of(size: int, wanted: int | None, bits: int) -> int:
 
 def quantize_array(
     x: Any, *, axes: Sequence[int], bits: int = 8, group: int | None = None, range: Any = None,
-    activations: bool = False,
+    activations: bool = False, symmetric: bool = True,
 ) -> QArray:  # fmt: skip
     """Make an array of integers and scales: each scale brings the largest magnitude to 127 (or 7).
 
@@ -242,10 +258,12 @@ def quantize_array(
         group: where there is one such axis, how many neighbours on it share a scale, at most.
         range: the largest magnitude of the activations that it will meet.
         activations: whether these become int8.
+        symmetric: whether 0 is the integer 0. Else all integers are used for what lies between the
+            smallest number (at most 0) and the largest (at least 0).
 
     Returns:
         The integers, rounded half to even, and their scales. The smallest integers, -128 and -8,
-        are not used. Four-bit integers whose axis is odd lie one in a byte.
+        are not used where 0 is 0. Four-bit integers whose axis is odd lie one in a byte.
 
     Raises:
         ValueError: ``bits`` is neither 8 nor 4, or x is no array of floats.
@@ -268,17 +286,55 @@ def quantize_array(
     axes = tuple(sorted(d % x.ndim for d in axes))
     (d,) = axes if len(axes) == 1 else (None,)
     if d is None or x.shape[d] == 0:
-        scale = scale_of(largest_of(x, axes), bits)
-        return QArray(integers(x, scale, bits), scale, range, bits, None, activations)
+        values, scale, zero = _rounded(x, axes, bits, symmetric)
+        return QArray(values, scale, range, bits, None, activations, None, zero)
     size = _group_of(x.shape[d], group, bits)
     parts = x.reshape(*x.shape[:d], x.shape[d] // size, size, *x.shape[d + 1 :])
-    scale = scale_of(largest_of(parts, (d + 1,)), bits)
-    values, axis = integers(parts, scale, bits), None
+    values, scale, zero = _rounded(parts, (d + 1,), bits, symmetric)
+    axis = None
     shape = list(x.shape)
     if bits == 4 and size % 2 == 0:
         low, high = fnp.split((values + np.int8(8)).astype(np.uint8), 2, axis=d + 1)
         values, axis, shape[d] = low | (high << 4), d, shape[d] // 2
-    return QArray(values.reshape(shape), scale.squeeze(d + 1), range, bits, axis, activations)
+    zero = None if zero is None else zero.squeeze(d + 1)
+    return QArray(
+        values.reshape(shape), scale.squeeze(d + 1), range, bits, axis, activations, None, zero
+    )
+
+
+def quantize_rows(x: Any, *, axes: Sequence[int], **options: Any) -> QArray:
+    """Quantise an array so that the terms of its sums lie side by side, as products read them.
+
+    Args:
+        x: floats.
+        axes: as in `quantize_array`.
+        **options: of `quantize_array`.
+    """
+    if len(axes) != 1 or axes[0] == x.ndim - 1:
+        return quantize_array(x, axes=axes, **options)
+    (d,) = axes
+    perm = (*(k for k in _each(x.ndim) if k != d), d)
+    q = quantize_array(fnp.transpose(x, perm), axes=(x.ndim - 1,), **options)
+    return q.replace(perm=tuple(perm.index(k) for k in _each(x.ndim)))
+
+
+def _rounded(
+    x: Any, axes: Sequence[int], bits: int, symmetric: bool
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Return the integers of floats, their scales, and their zeros if there are any."""
+    if symmetric or x.size == 0:
+        scale = scale_of(largest_of(x, axes), bits)
+        return integers(x, scale, bits), scale, None
+    most = levels(bits)
+    low, high = (
+        f(extreme(x, axis=tuple(axes), keepdims=True), 0)
+        for f, extreme in ((fnp.minimum, fnp.min), (fnp.maximum, fnp.max))
+    )
+    scale = (high - low) / (2 * most + 1)
+    step = fnp.where(scale == 0, fnp.ones_like(scale), scale)
+    zero = fnp.clip(fnp.round(-low / step) - (most + 1), -most - 1, most)
+    values = fnp.clip(fnp.round(x / step) + zero, -most - 1, most).astype(np.int8)
+    return values, scale, zero.astype(np.int8)
 
 
 # ---------------------------------------------------------------------------------------- movements
@@ -294,7 +350,8 @@ def _transposed(q: QArray, perm: Sequence[int]) -> QArray:
     if perm == tuple(range(q.ndim)):
         return q
     axis = None if q.axis is None else perm.index(q.axis)
-    out = q.replace(values=q.values.transpose(perm), scale=q.scale.transpose(perm), axis=axis)
+    moved = q.scales(lambda s: s.transpose(perm))
+    out = q.replace(values=q.values.transpose(perm), axis=axis, **moved)
     out._order = tuple(perm.index(d) for d in q._order)
     return out
 
@@ -316,7 +373,8 @@ def _reshaped(q: QArray, shape: Sequence[int]) -> QArray | None:
             return None
         values += [shape[d] for d in new]
         scale += [shape[d] if found == {True} else 1 for d in new]
-    return q.replace(values=q.values.reshape(values), scale=q.scale.reshape(scale), axis=axis)
+    moved_scales = q.scales(lambda s: s.reshape(scale))
+    return q.replace(values=q.values.reshape(values), axis=axis, **moved_scales)
 
 
 def factors(
@@ -346,7 +404,7 @@ def _cut(q: QArray, start: Sequence[int], limit: Sequence[int], stride: Any) -> 
             return None
         values.append(slice(None) if whole else slice(a, b, step))
         scale.append(values[-1] if _along(q, d) else slice(None))
-    return q.replace(values=q.values[tuple(values)], scale=q.scale[tuple(scale)])
+    return q.replace(values=q.values[tuple(values)], **q.scales(lambda s: s[tuple(scale)]))
 
 
 def _pieces(q: QArray, axis: int, sizes: Sequence[int]) -> list[QArray] | None:
@@ -383,199 +441,41 @@ def moved(q: QArray, name: str, params: dict[str, Any]) -> Any:
 def unmade(q: QArray, sliced: bool) -> tuple[list[Any], Callable[[Sequence[Any]], QArray]]:
     """Return the arrays of a quantised array, and what makes one of them again, or of a slice of
     each along the first axis."""
-    leaves, treedef = tree.flatten(q)
+    base, order = q.in_memory()  # so that loops read it as it lies
+    back = tuple(order.index(d) for d in _each(q.ndim))
+    leaves, treedef = tree.flatten(base)
     if not sliced:
-
-        def whole(arrays: Sequence[Any]) -> QArray:
-            out = tree.unflatten(treedef, arrays)
-            out._order = q._order
-            return out
-
-        return leaves, whole
-    n = q.values.shape[0]
-    if q.axis == 0 or q.scale.shape[0] not in (1, n):
+        return leaves, lambda arrays: _transposed(tree.unflatten(treedef, arrays), back)
+    n = q.shape[0]
+    if order[0] != 0 or base.axis == 0 or base.scale.shape[0] not in (1, n):
         return unmade(QArray(q.dequantize(), fnp.ones((1,) * q.ndim)), True)
-    scale = fnp.broadcast_to(q.scale, (n, *q.scale.shape[1:]))
     range_ = None if q.range is None else fnp.broadcast_to(q.range, (n,))
-    leaves, treedef = tree.flatten(q.replace(scale=scale, range=range_))
+    each = base.scales(lambda s: fnp.broadcast_to(s, (n, *s.shape[1:])))
+    leaves, treedef = tree.flatten(base.replace(range=range_, **each))
 
     def part(arrays: Sequence[Any]) -> QArray:
         out = tree.unflatten(treedef, arrays)
         axis = None if out.axis is None else out.axis - 1
         out = out.replace(axis=axis)
-        out._order = tuple(d - 1 for d in q._order if d)
-        return out
+        return _transposed(out, tuple(d - 1 for d in back[1:]))
 
     return leaves, part
 
 
 def looked_up(q: QArray, indices: Sequence[Any], bind: Callable[..., Any], params: Any) -> Any:
     """Return the rows of a quantised array at some indices, as floats; None if it has no rows."""
-    if any(_along(q, d) is None for d in range(q.ndim)):
-        return None
-    if params["mode"] == "fill":  # which is nan for floats, and has none for integers
-        return None
-    axes = params["axes"]
+    axes, fill = params["axes"], params["mode"] == "fill"
+    if any(_along(q, d) is None for d in axes) or (fill and params["fill"] == params["fill"]):
+        return None  # there are groups or pairs along the axis, or what is beyond it is no nan
     kept = [d for d in axes if not _along(q, d)]
-    values = bind(q.values, *indices, **params)
+    if fill and kept:
+        return None
+    # What is beyond the end is nan, as its scale is.
+    whole = {**params, "mode": "clip", "fill": 0} if fill else params
+    values = bind(q.values, *indices, **whole)
     at = [fnp.zeros_like(i) if d in kept else i for d, i in zip(axes, indices, strict=True)]
-    return values.astype(q.scale.dtype) * bind(q.scale, *at, **params)
-
-
-# ----------------------------------------------------------------------------------------- products
-class _Sides(NamedTuple):
-    """A product of activations and a quantised array, whichever comes first."""
-
-    x: Any
-    q: QArray
-    first: bool  # whether q is the first operand
-    contracted: tuple[tuple[int, ...], tuple[int, ...]]  # of x, of q
-    batch: tuple[tuple[int, ...], tuple[int, ...]]
-
-    def dot(self, x: Any, w: Any, out_dtype: Any = None) -> Any:
-        """Multiply arrays that lie like both."""
-        (cx, cq), (bx, bq) = self.contracted, self.batch
-        numbers = ((cx, cq), (bx, bq))
-        if self.first:
-            x, w, numbers = w, x, ((cq, cx), (bq, bx))
-        return dot_general(x, w, dimension_numbers=numbers, out_dtype=out_dtype)
-
-    def spread(self, scale: Any, of_q: bool, shape: Sequence[int]) -> Any:
-        """Return a scale of one of the operands as it lies in the result."""
-        free_x = free_axes(self.x.ndim, self.contracted[0], self.batch[0])
-        free_q = free_axes(self.q.ndim, self.contracted[1], self.batch[1])
-        free, batch = (free_q, self.batch[1]) if of_q else (free_x, self.batch[0])
-        order = (*batch, *free)
-        rest = tuple(d for d in range(scale.ndim) if d not in order)
-        nb, other = len(batch), len(free_x) if of_q else len(free_q)
-        start = nb if of_q == self.first else nb + other
-        dims = (*range(nb), *range(start, start + len(free)))
-        scale = transpose(scale, perm=(*order, *rest))
-        scale = scale.reshape(scale.shape[: len(order)])
-        return broadcast_in_dim(scale, shape=tuple(shape), dims=dims)
-
-
-def rounds(q: Sequence[int], params: dict[str, Any]) -> bool:
-    """Tell whether a convolution of int8 pays: whether each activation, which is rounded and moved
-    first, is used often enough. Else activations stay floats.
-
-    Args:
-        q: the shape of the weights.
-        params: of the `conv_general_dilated`.
-    """
-    (outs, inner, *taps), groups = q, params["groups"]
-    uses = outs // groups * math.prod(taps) / math.prod(params["strides"])
-    return min(outs // groups, inner) >= _FEATURES and uses >= _USES
-
-
-def contracted(x: Any, q: QArray, first: bool, params: dict[str, Any]) -> Any:
-    """Return the product of activations and a quantised array, as floats.
-
-    Args:
-        x: floats.
-        q: the array.
-        first: whether q is the first operand.
-        params: of the `dot_general`.
-    """
-    numbers = params["dimension_numbers"]
-    contracting, batch = (pair[::-1] if first else pair for pair in numbers)
-    sides = _Sides(x, q, first, contracting, batch)
-    grouped = [d for d in contracting[1] if q.scale.shape[d] != 1]
-    if q.activations and q.bits == 8 and not grouped and x.dtype == _FLOAT32:
-        return _ofintegers(sides)
-    if len(contracting[1]) == 1 and _are_few(sides):
-        return _with_vectors(sides)
-    if grouped:
-        whole, order = q.in_memory()  # halves are put side by side as they lie
-        back = tuple(order.index(d) for d in range(q.ndim))
-        return sides.dot(x, transpose(whole.dequantize().astype(x.dtype), perm=back))
-    y = sides.dot(x, q.integers().astype(x.dtype))
-    return y * sides.spread(q.scale, True, y.shape).astype(y.dtype)
-
-
-def _ofintegers(sides: _Sides) -> Any:
-    """Multiply int8 by int8, and sum in int32."""
-    x, q = sides.x, sides.q
-    if q.range is None:
-        scale = scale_of(largest_of(x, sides.contracted[0]), 8)
-    else:
-        scale = scale_of(q.range, 8).reshape((1,) * x.ndim)
-    y = sides.dot(whole_numbers(x, scale), q.values, out_dtype=_INT32).astype(x.dtype)
-    y = y * sides.spread(scale, False, y.shape)
-    return y * sides.spread(q.scale, True, y.shape)
-
-
-def _are_few(sides: _Sides) -> bool:
-    """Tell whether the activations are few vectors for one matrix: then memory is what it costs."""
-    x = sides.x
-    free = free_axes(x.ndim, sides.contracted[0], sides.batch[0])
-    return not sides.batch[0] and 0 < math.prod(x.shape[d] for d in free) <= _FEW
-
-
-def _with_vectors(sides: _Sides) -> Any:
-    """Multiply some vectors by a matrix that is read as it lies, once.
-
-    Where the terms of a sum lie side by side, those of one place in all groups are added up first:
-    so it is vectors that are added up.
-    """
-    x, (i,), (d,) = sides.x, *sides.contracted
-    free = free_axes(x.ndim, (i,), ())
-    rows = x.transpose((*free, i)).reshape((-1, x.shape[i]))
-    q, order = sides.q.in_memory()
-    d = order.index(d)
-    count, groups = q.shape[d], q.scale.shape[d]
-    side_by_side = d == q.ndim - 1
-    if groups == 1 and q.axis is None and side_by_side:  # it may be cut anywhere
-        groups = next((count // n for n in _LANES if count % n == 0), 1)
-    if q.axis is None:
-        parts = [q.values.reshape(*q.shape[:d], groups, count // groups, *q.shape[d + 1 :])]
-    else:
-        parts = list(q.halves())
-    scale = fnp.expand_dims(q.scale, d + 1).astype(x.dtype)
-    # One vector's terms are scaled when they are added up, several vectors' weights once for all.
-    several = rows.shape[0] > 1
-    weights = [w.astype(x.dtype) * scale if several else w.astype(x.dtype) for w in parts]
-    vectors = rows.reshape((-1, groups, count // groups, *(1,) * (q.ndim - 1 - d)))
-    totals = []
-    for row in vectors:
-        pieces = fnp.split(row, len(weights), axis=1)
-        terms = [v * w for v, w in zip(pieces, weights, strict=True)]
-        total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
-        total = total if several else total * scale
-        if side_by_side:
-            total = optimization_barrier_p.bind(total.sum(d))[0].sum(d)
-        else:
-            total = total.sum((d, d + 1))
-        totals.append(total)
-    kept = [k for k in order if k != sides.contracted[1][0]]
-    found = fnp.stack([t.transpose([kept.index(k) for k in sorted(kept)]) for t in totals])
-    sizes, axes = [x.shape[k] for k in free], found.ndim - 1
-    found = found.reshape([*sizes, *found.shape[1:]])
-    if sides.first:
-        found = fnp.moveaxis(found, tuple(range(-axes, 0)), tuple(range(axes)))
-    return found
-
-
-def convolved(x: Any, q: QArray, params: dict[str, Any]) -> Any:
-    """Return the convolution of activations with quantised weights, as floats.
-
-    Args:
-        x: floats, (batch, features, *space).
-        q: the weights.
-        params: of the `conv_general_dilated`.
-    """
-    if any(n != 1 for n in q.scale.shape[1:]):
-        return conv_general_dilated(x, q.dequantize().astype(x.dtype), **params)
-    features = (1, q.shape[0], *(1,) * (x.ndim - 2))
-    whole = q.activations and q.bits == 8 and x.dtype == _FLOAT32
-    if not (whole and rounds(q.shape, params)):
-        x = as_they_are(x) if whole else x
-        y = conv_general_dilated(x, q.integers().astype(x.dtype), **params)
-        return y * fnp.broadcast_to(q.scale.reshape(-1), features[1:2]).reshape(features)
-    axes = tuple(range(1, x.ndim))
-    scale = scale_of(largest_of(x, axes) if q.range is None else q.range, 8)
-    scale = scale.reshape((-1, *(1,) * (x.ndim - 1)))
-    y = conv_general_dilated(
-        whole_numbers(x, scale), q.values, **{**params, "out_dtype": _INT32}
-    ).astype(x.dtype)
-    return y * scale * fnp.broadcast_to(q.scale.reshape(-1), features[1:2]).reshape(features)
+    rest = [d for d in _each(q.ndim) if d not in axes]
+    axis = None if q.axis is None else indices[0].ndim + rest.index(q.axis)
+    scale = bind(q.scale, *at, **params)
+    zero = None if q.zero is None else bind(q.zero, *at, **whole)
+    return QArray(values, scale, None, q.bits, axis, False, None, zero).dequantize()

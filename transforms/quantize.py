@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import funtorch.numpy as fnp
 from funtorch import tree
 from funtorch.core import Array, Primitive, Trace, Tracer, _state, aval_of, current
 from funtorch.jaxpr import eval_jaxpr
+from funtorch.ops.attention import attention_p
 from funtorch.ops.contract import dot_general_p
 from funtorch.ops.conv import conv_general_dilated_p
 
@@ -26,80 +26,27 @@ from .arguments import check_callable
 from .custom import custom_vjp
 from .qarrays import (
     QArray,
-    contracted,
-    convolved,
     factors,
     integers,
     largest_of,
     looked_up,
     moved,
     quantize_array,
-    rounds,
+    quantize_rows,
     scale_of,
     unmade,
     whole_numbers,
 )
+from .qproducts import contracted, convolved, rounds
 from .restage import split, stage_hoisted
 from .scan import scan_p
+from .schemes import SCHEMES, Scheme, Schemes, chosen, scheme_of
 from .staging import eval_shape
 
 __all__ = ["SCHEMES", "Scheme", "fake_quantize", "fake_quantized", "observed", "quantize"]
 __all__ += ["quantized", "scheme_of"]
 
 _FLOAT32 = np.dtype("float32")
-
-
-# ---------------------------------------------------------------------------------------- schemes
-@dataclass(frozen=True)
-class Scheme:
-    """How a function is quantised.
-
-    Attributes:
-        bits: of weights, 8 or 4.
-        group: how many weights along a sum share a scale, at most; None: all of them.
-        activations: whether the activations that meet weights become int8, too.
-        products: whether products of activations by each other, as in attention, become products
-            of int8.
-
-    Example:
-        >>> from funtorch import quant
-        >>> quant.Scheme(bits=4, group=32)
-        Scheme(bits=4, group=32, activations=False, products=False)
-    """
-
-    bits: int = 8
-    group: int | None = None
-    activations: bool = False
-    products: bool = False
-
-    def __post_init__(self) -> None:
-        if self.bits not in (4, 8):
-            raise ValueError(f"a Scheme has bits 8 or 4; got {self.bits!r}")
-        if self.activations and (self.bits != 8 or self.group is not None):
-            raise ValueError(
-                "a Scheme with int8 activations has bits=8 and group=None, since sums of int8 are "
-                f"made in one go; got bits={self.bits}, group={self.group}"
-            )
-
-
-SCHEMES = {
-    "int8": Scheme(activations=True),
-    "int8-attention": Scheme(activations=True, products=True),
-    "int8-weights": Scheme(),
-    "int4-weights": Scheme(bits=4, group=64),
-}
-"""Schemes by name."""
-
-
-def scheme_of(scheme: str | Scheme) -> Scheme:
-    """Return a scheme, which may be given by its name."""
-    if isinstance(scheme, Scheme):
-        return scheme
-    if scheme not in SCHEMES:
-        raise ValueError(
-            f"a scheme is a quant.Scheme or one of {', '.join(map(repr, SCHEMES))}; got {scheme!r}"
-        )
-    return SCHEMES[scheme]
 
 
 # ------------------------------------------------------------------------------------ interpreter
@@ -155,6 +102,11 @@ class _Plain:
         return [self.value], lambda arrays: _Plain(arrays[0], self.leaf, origins)
 
 
+def _attended(*args: Any, **params: Any) -> Any:
+    assert attention_p.expand is not None
+    return attention_p.expand(*args, **params)
+
+
 class _Following(Trace):
     """Follow weights to products; run everything else as it is."""
 
@@ -171,6 +123,8 @@ class _Following(Trace):
             return eval_jaxpr(inner, *args)
         if places and callable(params.get("fun")) and self.opens:
             return params["fun"](*args)
+        if self.products and prim is attention_p:
+            return _attended(*args, **params)  # in products that are seen here
         saved, _state.trace = _state.trace, self.parent
         try:
             if prim is scan_p and (places or self.products):
@@ -196,10 +150,15 @@ class _Following(Trace):
         if prim is conv_general_dilated_p and k == 1:
             return self.meet(prim, args, params, k)
         if isinstance(held, _Plain):
+            if prim.name == "gather" and k == 0:
+                self.look(held, params["axes"])
             return held.moved(prim, params) if k == 0 and len(args) == 1 else None
         if prim.name == "gather" and k == 0:
             return looked_up(held, args[1:], prim.bind, params)
         return moved(held, prim.name, params) if k == 0 and len(args) == 1 else None
+
+    def look(self, held: _Plain, axes: Sequence[int]) -> None:
+        """Take note of a weight of which rows are looked up."""
 
     opens = True  # whether functions with rules of their own are looked into
 
@@ -289,7 +248,10 @@ def _floats(x: Any, trace: Trace) -> Any:
 def _run(trace: _Following, fun: Callable[..., Any], held: Any, args: Any, kwargs: Any) -> Any:
     """Run a function whose first argument has weights where there is something held."""
     with trace:
-        wrapped = tree.map(lambda x: Weight(trace, x) if _is_held(x) else x, held, is_leaf=_is_held)
+        whole = lambda x: x.in_order() if isinstance(x, QArray) else x  # noqa: E731
+        wrapped = tree.map(
+            lambda x: Weight(trace, whole(x)) if _is_held(x) else x, held, is_leaf=_is_held
+        )
         out = fun(wrapped, *args, **kwargs)
         saved, _state.trace = _state.trace, trace.parent
         try:
@@ -309,32 +271,41 @@ def _summed(prim: Primitive, params: dict[str, Any], k: int, ndim: int) -> tuple
 class Watch(_Following):
     """Note for every weight the axes that are summed over, and the activations that it meets."""
 
-    __slots__ = ("seen", "statistic", "summed")
+    __slots__ = ("looked", "seen", "statistic", "summed", "total")
 
-    def __init__(self, parent: Trace, fun: Any, statistic: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, parent: Trace, fun: Any, statistic: Callable[[Any], Any] | None, total: bool = False
+    ) -> None:
         super().__init__(parent, fun)
-        self.statistic = statistic
+        self.statistic, self.total = statistic, total
         self.summed: dict[int, set[int]] = {}
+        self.looked: dict[int, set[int]] = {}
         self.seen: dict[int, Any] = {}
 
     def again(self, parent: Trace) -> Watch:
         """Return one for a program inside, which notes the same axes."""
-        inner = Watch(parent, self.fun, self.statistic)
-        inner.summed = self.summed
+        inner = Watch(parent, self.fun, self.statistic, self.total)
+        inner.summed, inner.looked = self.summed, self.looked
         return inner
+
+    def look(self, held: _Plain, axes: Sequence[int]) -> None:
+        """Note the axes along which rows are looked up."""
+        found = self.looked.setdefault(held.leaf, set())
+        found.update(*(held.origins[d] for d in axes))
 
     def noted(self) -> list[Any]:
         """Return statistics."""
         return list(self.seen.values())
 
     def note(self, inner: Any, values: Sequence[Any]) -> None:
-        """Take in the statistics of all steps, of which the greatest counts."""
+        """Take in the statistics of all steps, of which the greatest counts, or the sum."""
         for leaf, value in zip(inner.seen, values, strict=True):
-            self._see(leaf, value.max() if value.size else value.sum())
+            self._see(leaf, value.sum(0) if self.total or not value.size else value.max(0))
 
     def _see(self, leaf: int, value: Any) -> None:
         before = self.seen.get(leaf)
-        self.seen[leaf] = value if before is None else fnp.maximum(before, value)
+        join = fnp.add if self.total else fnp.maximum
+        self.seen[leaf] = value if before is None else join(before, value)
 
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         held, x = args[k].held, args[1 - k]
@@ -362,9 +333,13 @@ def _held(params: Any) -> Any:
     return tree.unflatten(treedef, leaves)
 
 
-def _axes_of(fun: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> dict[int, set[int]]:
-    """Return the axes that a function's products sum over, by the number of the weight."""
+def _axes_of(
+    fun: Callable[..., Any], params: Any, args: Any, kwargs: Any
+) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Return the axes that a function's products sum over, by the number of the weight, and those
+    along which it looks up rows of what no product meets."""
     found: dict[int, set[int]] = {}
+    looked: dict[int, set[int]] = {}
 
     leaves, treedef = tree.flatten((params, args, kwargs))
     arrays = {k: x for k, x in enumerate(leaves) if hasattr(x, "dtype")}
@@ -375,24 +350,44 @@ def _axes_of(fun: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> di
         params, args, kwargs = tree.unflatten(treedef, whole)
         out = _run(trace, fun, _held(params), args, kwargs)
         found.update(trace.summed)
+        looked.update((k, axes) for k, axes in trace.looked.items() if k not in found)
         return [x for x in tree.leaves(out) if hasattr(x, "dtype")]
 
     eval_shape(watched, arrays)
+    return found, looked
+
+
+def _shared(
+    params: Any, summed: dict[int, set[int]], looked: dict[int, set[int]],
+    scheme: Callable[[str], Scheme | None],
+) -> dict[int, tuple[str, Scheme, list[int]]]:  # fmt: skip
+    """Return name, scheme and the axes along which scales are shared of the weights that become
+    integers, by their numbers."""
+    found: dict[int, tuple[str, Scheme, list[int]]] = {}
+    for k, name, leaf in _weights(params):
+        own = scheme(name) if k in summed or k in looked else None
+        if own is None or (k not in summed and not own.embeddings):
+            continue
+        rest = set(range(len(leaf.shape))) - looked.get(k, set())
+        axes = summed.get(k, rest)
+        if axes:
+            found[k] = name, own, sorted(axes)
     return found
 
 
 def observed(
-    fun: Callable[..., Any], statistic: Callable[[Any], Any]
+    fun: Callable[..., Any], statistic: Callable[[Any], Any], *, total: bool = False
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """Make a function that also returns a statistic of the activations that its weights meet.
 
     Args:
         fun: a function whose first argument is a tree of parameters.
-        statistic: gives a scalar for an array of activations; of those that meet one weight at
-            several places, the greatest counts.
+        statistic: gives an array, of one shape, for an array of activations; of those that meet one
+            weight at several places, the greatest numbers count.
+        total: whether their sum counts instead, as of histograms.
 
     Returns:
-        A function of the same arguments; it returns ``(result, {name of the weight: scalar})``.
+        A function of the same arguments; it returns ``(result, {name of the weight: array})``.
 
     Example:
         >>> import funtorch.numpy as fnp
@@ -408,7 +403,7 @@ def observed(
 
     @functools.wraps(fun)
     def run(params: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        trace = Watch(current(), fun, statistic)
+        trace = Watch(current(), fun, statistic, total)
         out = _run(trace, fun, _held(params), args, kwargs)
         return out, {name: trace.seen[k] for k, name, _ in _weights(params) if k in trace.seen}
 
@@ -416,7 +411,7 @@ def observed(
 
 
 def quantize(
-    fun: Callable[..., Any], params: Any, *args: Any, scheme: str | Scheme = "int8",
+    fun: Callable[..., Any], params: Any, *args: Any, scheme: Schemes = "int8",
     ranges: dict[str, Any] | None = None, skip: Callable[[str], bool] | None = None, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Quantise the parameters of a function.
@@ -429,7 +424,8 @@ def quantize(
         params: the parameters, floats.
         *args: the other arguments, or `ShapeDtypeStruct`; only their shapes matter.
         scheme: a `Scheme` or the name of one: 'int8' (weights and activations), 'int8-weights',
-            'int4-weights', 'int8-attention'.
+            'int4-weights', 'int8-attention'; or a function from the name of a weight to its own, or
+            to None for what stays as it is.
         ranges: the largest magnitudes of activations by the name of the weight, from `calibrate`;
             those that are not given are measured in every call.
         skip: tells by its name whether a weight stays as it is.
@@ -454,25 +450,25 @@ def quantize(
         True
     """
     check_callable(fun, "quantize")
-    scheme, ranges = scheme_of(scheme), dict(ranges or {})
-    summed = _axes_of(fun, params, args, kwargs)
+    if not callable(scheme):
+        scheme = scheme_of(scheme)  # which may be unknown
+    ranges = dict(ranges or {})
+    summed, looked = _axes_of(fun, params, args, kwargs)
     leaves, treedef = tree.flatten(params)
-    names, count = {name: k for k, name, _ in _weights(params) if k in summed}, 0
+    names = [name for k, name, _ in _weights(params) if k in summed]
     unknown = sorted(set(ranges) - set(names))
     if unknown:
         raise ValueError(
             f"quantize was given ranges for {', '.join(unknown)}, which no product of the function "
             f"meets; those that one does are {', '.join(names) or 'none'}"
         )
-    for name, k in names.items():
-        if skip is not None and skip(name):
-            continue
-        leaves[k] = quantize_array(
-            leaves[k], axes=sorted(summed[k]), bits=scheme.bits, group=scheme.group,
-            range=_range(ranges.get(name)), activations=scheme.activations,
+    found = _shared(params, summed, looked, chosen(scheme, skip))
+    for k, (name, own, axes) in found.items():
+        leaves[k] = quantize_rows(
+            fnp.asarray(leaves[k]), axes=axes, bits=own.bits, group=own.group,
+            range=_range(ranges.get(name)), activations=own.activations, symmetric=own.symmetric,
         )  # fmt: skip
-        count += 1
-    if not count:
+    if not found:
         raise ValueError(
             "quantize found no product or convolution of a float32 parameter of the function: pass "
             "the parameters as its first argument, as arrays of 2 or more axes"
@@ -546,20 +542,25 @@ def quantized(fun: Callable[..., Any], *, products: bool = False) -> Callable[..
 
 
 # --------------------------------------------------------------------------------------------- fake
+_How = tuple[int | None, bool]  # neighbours that share a scale; whether 0 is 0
+
+
 @functools.partial(custom_vjp, nondiff_argnums=(2, 3, 4))
-def _straight(x: Any, largest: Any, axes: Any, bits: int, group: int | None) -> Any:
+def _straight(x: Any, largest: Any, axes: Any, bits: int, how: _How) -> Any:
     if largest is None:
-        return quantize_array(x, axes=axes, bits=bits, group=group).dequantize()
+        group, symmetric = how
+        q = quantize_array(x, axes=axes, bits=bits, group=group, symmetric=symmetric)
+        return q.dequantize()
     scale = scale_of(largest, bits).astype(x.dtype)
     return integers(x, scale, bits).astype(x.dtype) * scale
 
 
-def _forward(x: Any, largest: Any, axes: Any, bits: int, group: int | None) -> Any:
+def _forward(x: Any, largest: Any, axes: Any, bits: int, how: _How) -> Any:
     inside = None if largest is None else fnp.abs(x) <= fnp.asarray(largest)
-    return _straight(x, largest, axes, bits, group), (inside, largest)
+    return _straight(x, largest, axes, bits, how), (inside, largest)
 
 
-def _backward(axes: Any, bits: int, group: int | None, kept: Any, ct: Any) -> Any:
+def _backward(axes: Any, bits: int, how: _How, kept: Any, ct: Any) -> Any:
     inside, largest = kept
     if inside is None:
         return ct, None
@@ -571,7 +572,7 @@ _straight.defvjp(_forward, _backward)
 
 def fake_quantize(
     x: Any, *, axes: Sequence[int] | None = None, bits: int = 8, group: int | None = None,
-    range: Any = None,
+    range: Any = None, symmetric: bool = True,
 ) -> Any:  # fmt: skip
     """Round floats to the values that integers would give them, with straight-through gradients.
 
@@ -584,6 +585,7 @@ def fake_quantize(
         bits: 8 or 4.
         group: where there is one such axis, how many neighbours on it share a scale, at most.
         range: the largest magnitude, where it is not to be measured: one for the whole array.
+        symmetric: whether 0 is the integer 0, as it is where there is a range.
 
     Returns:
         Floats of x's shape and dtype.
@@ -608,22 +610,23 @@ def fake_quantize(
     x = fnp.asarray(x)
     every = tuple(d for d, _ in enumerate(x.shape))
     axes = every if axes is None else tuple(sorted(d % x.ndim for d in axes))
-    return _straight(x, None if range is None else fnp.asarray(range), axes, bits, group)
+    largest = None if range is None else fnp.asarray(range)
+    return _straight(x, largest, axes, bits, (group, symmetric))
 
 
 class Fake(_Following):
     """Round the activations that weights meet as int8 would be."""
 
-    __slots__ = ("ranges", "scheme")
+    __slots__ = ("ranges",)
     opens = False
 
-    def __init__(self, parent: Trace, fun: Any, scheme: Scheme, ranges: dict[int, Any]) -> None:
-        super().__init__(parent, fun, scheme.products)
-        self.scheme, self.ranges = scheme, ranges
+    def __init__(self, parent: Trace, fun: Any, products: bool, ranges: dict[int, Any]) -> None:
+        super().__init__(parent, fun, products)
+        self.ranges = ranges
 
     def again(self, parent: Trace) -> Fake:
         """Return one for a program inside."""
-        return Fake(parent, self.fun, self.scheme, self.ranges)
+        return Fake(parent, self.fun, self.products, self.ranges)
 
     def meet(self, prim: Primitive, args: Any, params: dict[str, Any], k: int) -> Any:
         held, x = args[k].held, args[1 - k]
@@ -644,7 +647,7 @@ class Fake(_Following):
 
 
 def fake_quantized(
-    fun: Callable[..., Any], *, scheme: str | Scheme = "int8",
+    fun: Callable[..., Any], *, scheme: Schemes = "int8",
     ranges: dict[str, Any] | None = None, skip: Callable[[str], bool] | None = None,
 ) -> Callable[..., Any]:  # fmt: skip
     """Make a function compute in floats what it will compute when it is quantised, for training.
@@ -677,23 +680,26 @@ def fake_quantized(
         [[1.0], [1.0]]
     """
     check_callable(fun, "fake_quantized")
-    scheme, known = scheme_of(scheme), dict(ranges or {})
+    known = dict(ranges or {})
+    own = None if callable(scheme) else scheme_of(scheme)
+    products = own is not None and own.products
 
     @functools.wraps(fun)
     def run(params: Any, *args: Any, **kwargs: Any) -> Any:
-        summed = _axes_of(fun, params, args, kwargs)
+        shared = _shared(params, *_axes_of(fun, params, args, kwargs), chosen(own or scheme, skip))
         leaves, treedef = tree.flatten(_held(params))
         found: dict[int, Any] = {}
-        for k, name, leaf in _weights(params):
-            if k not in summed or (skip is not None and skip(name)):
+        for k, _, leaf in _weights(params):
+            if k not in shared:
                 leaves[k] = leaf
                 continue
+            name, each, axes = shared[k]
             leaves[k].value = fake_quantize(
-                leaf, axes=sorted(summed[k]), bits=scheme.bits, group=scheme.group
+                leaf, axes=axes, bits=each.bits, group=each.group, symmetric=each.symmetric
             )
-            if scheme.activations:
+            if each.activations:
                 found[k] = known.get(name)
-        trace = Fake(current(), fun, scheme, found)
+        trace = Fake(current(), fun, products, found)
         return _run(trace, fun, tree.unflatten(treedef, leaves), args, kwargs)
 
     return run

@@ -154,7 +154,7 @@ def meet(jaxpr: Jaxpr, name: str) -> Sayings:
         jaxpr.memo["said"] = Sayings.of(name, said)
         agree(jaxpr.memo["said"])
         for ranks in dict.fromkeys(eqn.params["axis_name"] for eqn in found):
-            ranks.communicator()
+            ranks.prepare()
     return jaxpr.memo["said"]
 
 

@@ -20,6 +20,7 @@ from .harvest import recomputed
 from .passes import drop_dead, inline
 from .passes.rewrite import substitute, used
 from .policies import Policy, everything_saveable
+from .references import Bridge, Crossing, bridged, holds_refs, without_refs
 from .restage import call_rules, linearize_program, split, stage_hoisted
 from .staging import stage_tree
 
@@ -209,8 +210,26 @@ def checkpoint(
 
         on_dynamic.__wrapped__ = fun  # type: ignore[attr-defined]
         leaves, treedef = tree.flatten((dynamic, others))
+
+        def with_refs(bridge: Bridge) -> Any:
+            rest, restored = without_refs((dynamic, others), fun)
+
+            def whole(state: Any, now: Any) -> Any:
+                some, kw = restored(now)
+                return bridge.run(state, on_dynamic, *some, **kw)
+
+            again = checkpoint(whole, policy=policy, prevent_cse=prevent_cse)
+            state, result = again(bridge.state(), rest)
+            bridge.write(state)
+            return result
+
+        if holds_refs(leaves):
+            return bridged(with_refs)
         arrays = as_arrays(leaves, "argument", fun)
-        jaxpr, out_tree = stage_tree(on_dynamic, treedef, [a.aval for a in arrays], arrays)
+        try:
+            jaxpr, out_tree = stage_tree(on_dynamic, treedef, [a.aval for a in arrays], arrays)
+        except Crossing as crossing:
+            return bridged(with_refs, crossing)
         outs = remat_p.bind(*jaxpr.consts, *arrays, jaxpr=jaxpr.hoisted(), **params)
         return tree.unflatten(out_tree, outs)
 

@@ -22,12 +22,13 @@ from funtorch.ops.elementwise import add, convert, mul, reciprocal
 from funtorch.ops.families import full_like, ones_like, zeros
 from funtorch.ops.masked import masked_mul, masked_mul_p
 from funtorch.origins import call_named, parameter_names
-from funtorch.partial import Partial
 from funtorch.tracebacks import boundary
 
 from .arguments import FlatFunction, as_arrays, check_callable, function_name, normalize_argnums
 from .collectives import psum_p
 from .forward import as_weak_as, is_differentiable, linearize_flat, zero_tangent
+from .pullback import Pullback, RefPullback, WithRefs
+from .references import holds_refs, taken_out, with_local_refs
 from .varying import axes_to_share
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "transpose_jaxpr",
     "value_and_grad",
     "vjp",
+    "without_gradient",
 ]
 
 
@@ -173,6 +175,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         [5.0, 2.0]
     """
     check_callable(fun, "vjp")
+    if holds_refs(tree.leaves(primals)):
+        return _vjp_of_refs(fun, primals, has_aux)
     outs, flat, pull = _pullback(fun, primals, has_aux, "vjp")
     out_avals, out_tree = [aval_of(o) for o in outs[: flat.count]], flat.out_tree
 
@@ -198,9 +202,26 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         )
 
     out, aux = flat.split(outs)
-    back = Partial(vjpfun, pull.consts)
+    back = Pullback(vjpfun, pull.consts)
     pull.consts, pull.jaxpr = [], pull.jaxpr.without_consts()  # only the pytree holds them now
     return (out, back, aux) if has_aux else (out, back)
+
+
+def _vjp_of_refs(fun: Callable[..., Any], primals: Sequence[Any], has_aux: bool) -> Any:
+    """Differentiate with respect to what references hold at first."""
+    arrays, refs = taken_out(tuple(primals), fun)
+    pure = with_local_refs(fun, list(refs))
+
+    @functools.wraps(fun)
+    def whole(*args: Any) -> Any:
+        held, result = pure(*args)
+        return ((held, result[0]), result[1]) if has_aux else (held, result)
+
+    (held, out), back, *aux = vjp(whole, *arrays, has_aux=has_aux)
+    for ref, value in zip(refs.values(), held, strict=True):
+        ref.replace(value)
+    pull = WithRefs(back.func, {k: ref.aval.tangent() for k, ref in refs.items()})
+    return (out, RefPullback(pull, *back.args), *aux)
 
 
 class _Pull:
@@ -396,7 +417,7 @@ def _check_inputs(
                     f"grad with holomorphic=True needs complex inputs, but {where} has dtype "
                     f"{dtype.name}"
                 )
-            owner = _without_gradient(arg)
+            owner = without_gradient(arg)
             if owner is not None:
                 raise TypeError(
                     f"grad needs inputs of a float or complex dtype, but {where} has dtype "
@@ -409,7 +430,7 @@ def _check_inputs(
             )
 
 
-def _without_gradient(arg: Any) -> Any:
+def without_gradient(arg: Any) -> Any:
     """Return a node of a tree whose class says in ``no_gradient`` why it has none; else None."""
     nodes: list[Any] = []
 

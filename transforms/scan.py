@@ -5,6 +5,7 @@ Its rules run the re-traced body in a loop again.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch import dtypes
 from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
-from funtorch.jaxpr import Jaxpr, dependent, eval_jaxpr
+from funtorch.errors import JaxprTypeError
+from funtorch.jaxpr import Jaxpr, check_gives, check_takes, dependent, eval_jaxpr
 from funtorch.ops.elementwise import add
 from funtorch.ops.families import spread, zeros
 from funtorch.ops.shape import concatenate, reshape
@@ -25,6 +27,7 @@ from funtorch.placement import array_of, buffer_of
 from .arguments import as_arrays, check_callable, function_name
 from .batching import Axis, move_axis, vmap
 from .forward import is_differentiable
+from .references import Bridge, Crossing, bridged
 from .restage import (
     batch_program,
     divide_program,
@@ -50,7 +53,16 @@ scan_p = Primitive("scan", multiple_results=True, keeps_weak=True)
 def _scan_type(
     *avals: Any, jaxpr: Jaxpr, num_consts: int, num_carry: int, length: int, reverse: bool
 ) -> list[Any]:
-    outs = jaxpr.out_avals
+    outs, first = jaxpr.out_avals, num_consts + num_carry
+    if min(num_consts, num_carry, length) < 0 or any(
+        a.shape[:1] != (length,) for a in avals[first:]
+    ):
+        shown = ", ".join(a.str_short() for a in avals[first:])
+        raise JaxprTypeError(f"a scan of length {length} reads {shown or 'nothing'}")
+    read = [a.update(shape=a.shape[1:]) for a in avals[first:]]
+    check_takes("the body of a scan", jaxpr, [*avals[:first], *read])
+    carry = Jaxpr([], [], jaxpr.outvars[:num_carry])
+    check_gives("the body of a scan", carry, avals[num_consts:first])
     return [*outs[:num_carry], *[a.update(shape=(length, *a.shape)) for a in outs[num_carry:]]]
 
 
@@ -413,8 +425,11 @@ def scan(
     init_leaves, init_tree = tree.flatten(init)
     carry = as_arrays(init_leaves, "init", f)
     x_avals = [a.aval.update(shape=a.shape[1:]) for a in xs_flat]
-    with given([*carry, *xs_flat]):
-        jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
+    try:
+        with given([*carry, *xs_flat]):
+            jaxpr, carry = stage_body(f, carry, init_tree, x_avals, x_tree)
+    except Crossing as crossing:
+        return bridged(functools.partial(_with_refs, f, init, xs, length, reverse), crossing)
     out_tree = jaxpr.memo["out_tree"]
     n = len(carry)
     outs = scan_p.bind(
@@ -429,6 +444,25 @@ def scan(
     )
     y_tree = out_tree.children()[1]
     return init_tree.unflatten(outs[:n]), y_tree.unflatten(outs[n:])
+
+
+def _with_refs(
+    f: Callable[..., Any], init: Any, xs: Any, length: int, reverse: bool, bridge: Bridge
+) -> tuple[Any, Any]:
+    def body(carry: Any, x: Any) -> Any:
+        state, own = carry
+        state, pair = bridge.run(state, f, own, x)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(
+                f"the body of scan, {function_name(f)}, must return a pair (carry, y), got "
+                f"{type(pair).__name__}"
+            )
+        return (state, pair[0]), pair[1]
+
+    body.__wrapped__ = f  # type: ignore[attr-defined]
+    (state, carry), ys = scan(body, (bridge.state(), init), xs, length, reverse)
+    bridge.write(state)
+    return carry, ys
 
 
 def _scan_length(f: Any, xs: Sequence[Any], length: int | None) -> int:

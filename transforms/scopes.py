@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from funtorch.core import eval_trace, use_trace
+from funtorch.core import Primitive, Trace, Tracer, current, eval_trace, use_trace
 from funtorch.tracebacks import boundary
 
 from .arguments import check_callable
@@ -15,11 +15,22 @@ from .arguments import check_callable
 __all__ = ["ensure_compile_time_eval", "named_call", "named_scope"]
 
 
+class _Folding(Trace):
+    """Compute at once what no traced array goes into, and leave the rest to the parent."""
+
+    __slots__ = ()
+
+    def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        traced = any(isinstance(a, Tracer) for a in args)
+        with use_trace(self.parent if traced else eval_trace):  # type: ignore[arg-type]
+            return prim.bind(*args, **params)
+
+
 @contextlib.contextmanager
 def ensure_compile_time_eval() -> Iterator[None]:
     """Compute at once what a block does, also while a function is traced.
 
-    Values that depend on the function's arguments are not known then, and raise.
+    What depends on the function's arguments is not known then, and goes into its program.
 
     Example:
         >>> import funtorch as ft
@@ -31,7 +42,8 @@ def ensure_compile_time_eval() -> Iterator[None]:
         >>> int(f(2))
         12
     """
-    with use_trace(eval_trace):
+    outer = current()
+    with use_trace(outer if outer is eval_trace else _Folding(outer)):
         yield
 
 

@@ -24,12 +24,14 @@ from funtorch.ops.shape import reshape, transpose
 from funtorch.placement import known_at
 from funtorch.processes import world
 from funtorch.sharding import (
+    AbstractMesh,
     Mesh,
     NamedSharding,
     PartitionSpec,
     axes_of,
     check_names,
     check_spec,
+    concrete,
     current_mesh,
     make_mesh,
 )
@@ -391,6 +393,7 @@ def _mesh_of(
     mesh = current_mesh() if mesh is None else mesh
     if mesh is None:
         raise ValueError(f"{what}: there is no mesh: pass mesh=, or call it inside of `with mesh:`")
+    mesh = concrete(mesh) if isinstance(mesh, AbstractMesh) else mesh
     if not isinstance(mesh, Mesh):
         raise TypeError(f"{what}: mesh is a funtorch.Mesh, got {mesh!r:.60}")
     check_mesh(what, mesh)

@@ -11,6 +11,7 @@ import numpy as np
 
 from funtorch import arraytree as tree
 from funtorch import dtypes
+from funtorch import tree as trees
 from funtorch.config import config
 from funtorch.core import ShapedArray, _state, aval_of
 from funtorch.dims import Dim
@@ -20,6 +21,7 @@ from funtorch.tracebacks import boundary
 
 from .arguments import as_arrays, check_callable, function_name
 from .explore import Known, explore
+from .references import Bridge, Crossing, bridged, taken_out, with_local_refs
 
 __all__ = ["ShapeDtypeStruct", "eval_shape", "flat_function", "make_jaxpr", "spec_of", "stage_tree"]
 
@@ -84,7 +86,8 @@ class ShapeDtypeStruct:
 def spec_of(x: Any) -> ShapedArray:
     """Return the aval of an array, a number, or anything with ``shape`` and ``dtype``."""
     if hasattr(x, "shape") and hasattr(x, "dtype"):
-        return ShapedArray(tuple(x.shape), np.dtype(x.dtype), getattr(x, "weak_type", False))
+        dtype = dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
+        return ShapedArray(tuple(x.shape), dtype, getattr(x, "weak_type", False))
     return aval_of(x)
 
 
@@ -117,6 +120,27 @@ def stage_tree(
 
     trace = None if operands is None else Known(operands, name)
     return stage(outputs, avals, name, trace), store[0]
+
+
+def _stage_calls(fun: Callable[..., Any], arguments: tuple[Any, Any]) -> tuple[Jaxpr, Any]:
+    """Stage a function for arguments of which some may be references."""
+    given, refs = taken_out(arguments, fun)
+    if refs:
+        pure = with_local_refs(fun, list(refs))
+        fun = functools.wraps(fun)(lambda *args, **kwargs: pure(*args, **kwargs)[1])
+    leaves, treedef = tree.flatten(given)
+    avals = [spec_of(x) for x in leaves]
+
+    def with_refs(bridge: Bridge) -> tuple[Jaxpr, Any]:
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            return bridge.run(bridge.state(), fun, *args, **kwargs)[1]
+
+        return stage_tree(functools.wraps(fun)(whole), treedef, avals)
+
+    try:
+        return stage_tree(fun, treedef, avals)
+    except Crossing as crossing:
+        return bridged(with_refs, crossing)
 
 
 def flat_function(
@@ -191,11 +215,10 @@ def make_jaxpr(
             return fun(*[args[k] if k in fixed else next(rest) for k in range(len(args))], **kw)
 
         on_dynamic.__wrapped__ = fun  # type: ignore[attr-defined]
-        leaves, treedef = tree.flatten((tuple(dynamic), kwargs))
         before = len(_state.axes)
         _state.axes.extend(axis_env or ())
         try:
-            jaxpr, out_tree = stage_tree(on_dynamic, treedef, [spec_of(x) for x in leaves])
+            jaxpr, out_tree = _stage_calls(on_dynamic, (tuple(dynamic), kwargs))
         finally:
             del _state.axes[before:]
         if not return_shape:
@@ -223,9 +246,19 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         ShapeDtypeStruct(shape=(2, 5), dtype=float32)
     """
     check_callable(fun, "eval_shape")
-    leaves, treedef = tree.flatten((args, kwargs))
-    jaxpr, out_tree = stage_tree(fun, treedef, [spec_of(x) for x in leaves])
-    return tree.unflatten(
-        out_tree,
-        [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals],
-    )
+    given: list[dict[int, ShapeDtypeStruct]] = []
+
+    @functools.wraps(fun)
+    def without_types(*inner: Any, **kw: Any) -> Any:
+        """Return numbers in place of results that are types."""
+        outs, out_tree = trees.flatten(fun(*inner, **kw))
+        given.append({k: x for k, x in enumerate(outs) if isinstance(x, ShapeDtypeStruct)})
+        return trees.unflatten(out_tree, [0 if k in given[-1] else x for k, x in enumerate(outs)])
+
+    jaxpr, out_tree = _stage_calls(without_types, (args, kwargs))
+    shapes = [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in jaxpr.out_avals]
+    result = tree.unflatten(out_tree, shapes)
+    if not given[-1]:
+        return result
+    found, out_tree = trees.flatten(result)
+    return trees.unflatten(out_tree, [given[-1].get(k, x) for k, x in enumerate(found)])

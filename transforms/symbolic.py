@@ -9,7 +9,6 @@ import numpy as np
 from funtorch import arraytree as tree
 from funtorch.core import ShapedArray, aval_of
 from funtorch.dtypes import float0
-from funtorch.tree import register_pytree_node
 
 from .forward import is_differentiable
 
@@ -72,9 +71,13 @@ def is_zero(x: Any) -> bool:
 
 
 def zero_from_primal(val: Any, symbolic_zeros: bool = False) -> Any:
-    """Return the zero tangent of a value, an array or a `SymbolicZero`."""
-    zero = SymbolicZero.from_primal_value(val)
-    return zero if symbolic_zeros else np.zeros(zero.shape, zero.dtype)
+    """Return the zero tangents of a pytree of values, arrays or each a `SymbolicZero`."""
+
+    def of(x: Any) -> Any:
+        zero = SymbolicZero.from_primal_value(x)
+        return zero if symbolic_zeros else np.zeros(zero.shape, zero.dtype)
+
+    return tree.map(of, val)
 
 
 class CustomVJPPrimal:
@@ -88,13 +91,6 @@ class CustomVJPPrimal:
 
     def __repr__(self) -> str:
         return f"CustomVJPPrimal({self.value!r}, perturbed={self.perturbed})"
-
-
-register_pytree_node(
-    CustomVJPPrimal,
-    lambda x: ((x.value,), x.perturbed),
-    lambda perturbed, values: CustomVJPPrimal(values[0], perturbed),
-)
 
 
 def custom_vjp_primal_tree_values(tree_of_primals: Any) -> Any:

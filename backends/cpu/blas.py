@@ -15,11 +15,12 @@ import numpy as np
 from funtorch import openblas
 from funtorch.core import ShapedArray
 from funtorch.dims import Scope, fixed, larger, scope_of
-from funtorch.jaxpr import Var
+from funtorch.jaxpr import Eqn, Var
 
 from ..epilogue import TILE
 from ..kernel import Affine, row_major
 from ..plan import Dot
+from .along import ALONG, ALONG_FIELDS, along_symbol, most_columns
 from .epilogue import Behind, Grid, with_kernel
 from .gemm import FIELDS, KINDS, PACKS, gemm_symbol, widths
 from .llvm import Code
@@ -27,7 +28,7 @@ from .packed import HEADER
 from .quads import QUAD
 from .vectors import lanes_of, masked
 
-__all__ = ["blas_address", "dot_code", "library_of"]
+__all__ = ["blas_address", "dot_code", "library_of", "reads_rows"]
 
 _FAR = 4096  # bytes between rows from which they are copied, else read in place
 _ACROSS = 512  # those where an operand has at least as many bytes as _CACHE
@@ -37,6 +38,12 @@ _PART = 1 << 17  # multiplications that a part has at least
 _MOST = 32  # parts that are enough for any number of threads
 _COST = {"in place": 0.1, "copied": 0.8, "turned": 0.8}  # of an element, in vectors multiplied
 _ADDED = 1024  # rows of a block, whose totals are added up one by one
+_SEVERAL, _NARROW = 48, 4  # rows, or columns, up to which copies of b do not pay
+_LONG = 4  # vectors of a sum from which it is made along these
+_COPIED = 64  # columns that a block has at least, where many rows meet it
+_MANY_TILES = 3  # of a block beside each other, from which rows of a are copied
+_COPIES = 1 << 16  # bytes of a copy, at most
+_BESIDE = 1 << 19  # bytes of a block's columns
 _RUN = 48  # vectors multiplied while a kernel begins another row of a block
 
 
@@ -201,10 +208,7 @@ def gemm_table(step: Dot, rows: int) -> dict[str, int]:
         **_axes("bs", 3, b.strides[lead:-2], 1),
     }  # fmt: skip
     assert tuple(table) == FIELDS
-    for j, count in reversed(list(enumerate(step.batches))):
-        strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", (a, b, c), strict=True)}
-        table |= {f"n{j}": count, **strides}
-    return table
+    return table | _batch_axes(step.batches, (a, b, c))
 
 
 def _rows(step: Dot) -> int:
@@ -212,8 +216,86 @@ def _rows(step: Dot) -> int:
     return _tile_rows(step.m) if fixed(step.m) else _tile_rows(_MANY)
 
 
+def reads_rows(eqn: Eqn) -> bool:
+    """Tell whether an equation is a product by rows of integers that the library makes."""
+    avals = [v.aval for v in eqn.invars]
+    return eqn.prim.name == "narrow_dot" and all(
+        type(n) is int and n > 0 for a in avals for n in a.shape
+    )
+
+
+_INTEGERS = {"int8": "bytes", "uint8": "nibbles"}
+
+
+def _along(step: Dot) -> str | None:
+    """Return how a product is made whose operands are read along the sum; None if it is not."""
+    b = step.b.aval.dtype.name
+    if b != step.a.aval.dtype.name:
+        return "scaled" if b == "int8" and step.scale is not None else _INTEGERS[b]
+    sizes = (*_sizes(step), *(int(v.aval.size) for v in step.operands))
+    if b not in ALONG or not masked() or scope_of(sizes) is not None:
+        return None
+    (ar, ak), (bk, bn) = (p.strides[-2:] for p in step.places[:2])
+    one = len(step.rows) == len(step.sums) == 1
+    if not one or (ak, bk) != (1, 1) or 1 in (ar, bn) or step.n == 1:
+        return None
+    rows = _tile_rows(step.m)
+    tiles = step.batch * -(-step.m // rows) * -(-step.n // most_columns(rows))
+    long = tiles < min(_MOST, step.products // _PART)  # sums that are better cut into pieces
+    few = step.m <= min(_SEVERAL, step.k // _lanes(step)) or step.n <= _NARROW
+    return b if few and step.k >= _LONG * _lanes(step) and not long else None
+
+
+def along_table(step: Dot, rows: int) -> dict[str, int]:
+    """Return what the library reads from the table of a product along sums, by name."""
+    a, b, c = step.places
+    lead, high, wide = len(step.batches), step.m, step.n
+    most, size = most_columns(rows), step.out.aval.dtype.itemsize
+    wanted = -(-min(_MOST, max(1, step.products // _PART)) // step.batch)
+    # What many rows meet stays in the second cache meanwhile.
+    room = max(1, _BESIDE // (step.k * step.b.aval.dtype.itemsize)) if step.m > rows else step.n
+    if step.after is None or not step.after.whole:
+        wide = min(room, max(-(-step.n // wanted), _COPIED if step.m > rows else 1))
+        wide = min(step.n, max(1, wide // most) * most)
+        wanted = -(-wanted // -(-step.n // wide))
+    high = -(-step.m // wanted)
+    if step.after is not None:
+        high = min(high, max(1, TILE // (size * wide)))
+    high = min(step.m, -(-high // rows) * rows)
+    if step.after is not None:
+        c = Affine(0, row_major((*step.batches, *step.rows, wide)))
+    groups = 1 if step.scale is None else step.scale.aval.shape[1]
+    terms = 2 if step.b.aval.dtype == np.uint8 else 1  # in one place of b
+    runs = groups * terms * -(-step.k // groups // terms // _lanes(step))
+    slot = -(-rows * runs * _lanes(step) * size // 64) * 64
+    parts = step.batch * -(-step.n // wide) * -(-step.m // high)
+    # Rows as far apart as the first cache's sets go around drive each other out of it.
+    apart = a.strides[-2] * size % _FAR == 0 and slot <= _COPIES
+    worth = apart and rows > 1 and wide >= _MANY_TILES * most
+    room = min(64, os.cpu_count() or 1, parts) if worth else 0
+    table = {
+        "across": -(-step.n // wide), "down": -(-step.m // high), "m": step.m, "n": step.n,
+        "rows": high, "columns": wide, "k": step.k // groups, "groups": groups,
+        "a": a.offset, "b": b.offset, "c": c.offset, "ar": a.strides[-2], "bn": b.strides[-1],
+        "cr": c.strides[-2], "axes": lead, "slots": HEADER, "slot": slot, "room": room,
+    }  # fmt: skip
+    assert tuple(table) == ALONG_FIELDS
+    return table | _batch_axes(step.batches, (a, b, c))
+
+
+def _batch_axes(sizes: Sequence[int], places: Sequence[Affine]) -> dict[str, int]:
+    table: dict[str, int] = {}
+    for j, count in reversed(list(enumerate(sizes))):
+        strides = {f"{x}{j}": p.strides[j] for x, p in zip("abc", places, strict=True)}
+        table |= {f"n{j}": count, **strides}
+    return table
+
+
 def library_of(step: Dot) -> str:
     """Return the name of the library function that makes a product."""
+    what = _along(step)
+    if what is not None:
+        return along_symbol(what, _tile_rows(step.m))
     return gemm_symbol(_kind(step), _rows(step))
 
 
@@ -256,11 +338,18 @@ def dot_code(step: Dot, behind: Behind | None = None) -> list[tuple[str, Code, d
             kernel's other buffers instead of that of the result.
     """
     dtype = step.out.aval.dtype
+    table: Sequence[int]
     rows = _rows(step)
     scope = scope_of(_sizes(step))
-    if scope is None:
+    if _along(step) is not None:
+        fields = along_table(step, rows)
+        table = tuple(fields.values())
+        parts = step.batch * fields["down"] * fields["across"]
+        scratch = HEADER + fields["room"] * fields["slot"] if fields["room"] else 0
+        several, slots = False, bool(fields["room"])
+    elif scope is None:
         fields = gemm_table(step, rows)
-        table: Sequence[int] = tuple(fields.values())
+        table = tuple(fields.values())
         parts, scratch = _room(step, fields)
         several, slots = fields["pieces"] > 1, bool(fields["room"])
     else:

@@ -43,6 +43,9 @@ class _Machine:
         self.llvm = llvm
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        # Where two loads have a condition each, jump threading gives the second one two addresses,
+        # and LLVM 22's loop vectorizer reads all lanes from where the first one's is.
+        llvm.set_option("", "-jump-threading-threshold=0")
         cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
         # LLVM's linker puts sections anywhere, so there all addresses are written in full; ours
         # keeps them together.

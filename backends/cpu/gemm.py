@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from .packed import HEADER, registers
 from .quads import Quads
+from .tabled import Tabled
 from .vectors import Vectors, masked
 from .writer import Index
 
@@ -243,25 +244,14 @@ def turned_over(w: Vectors, x: Sequence[str]) -> list[str]:
 _PARTS = ("a", "b", "c", "table", "scratch", "slot"), ("lo", "hi")
 
 
-class _Fields:
-    """Reads numbers of the table where they are wanted: kept, they would need all registers."""
-
-    def __init__(self, writer: Vectors) -> None:
-        self.writer = writer
-
-    def __getitem__(self, name: str) -> str:
-        return self.writer.number("%table", FIELDS.index(name))
-
-
-class _Parts(Vectors):
+class _Parts(Tabled):
     """Writes the function that makes some parts of a product, with a slot for its copies."""
 
     def __init__(self, kind: str, rows: int, symbol: str) -> None:
-        super().__init__(kind, rows)
+        super().__init__(kind, FIELDS, rows)
         self.symbol = symbol
         self.widths = widths(rows)
         self.cells.append(f"  %places = alloca i64, i64 {2 * rows}, align 64")
-        self.f = _Fields(self)
         self.loop("%lo", "%hi", 1, self.part)
 
     def packed(self, which: str) -> str:
@@ -271,33 +261,6 @@ class _Parts(Vectors):
     def call(self, name: str, *args: tuple[str, Index]) -> None:
         given = ", ".join(f"{kind} {value}" for kind, value in args)
         self.b.do(f"call void @{self.symbol}_{name}({given})")
-
-    def batch(self, number: Index) -> list[str]:
-        """Return where the matrices of one batch index begin."""
-        f = self.f
-        first = self.pointer("%table", "i64", len(FIELDS))
-        starts = [f["a"], f["b"], f["c"]]
-        some = self.b.op(f"icmp sgt i64 {f['axes']}, 0")
-        before, top, after = self.at, self.label(), self.label()
-        self.b.do(f"br i1 {some}, label %{top}, label %{after}")
-        self.block(top)
-
-        def axis(k: Index, rest: str, *at: str) -> list[str]:
-            row = self.pointer(first, "i64", self.times(k, 4))
-            size = self.number(row, 0)
-            i = self.b.op(f"urem i64 {rest}, {size}")
-            moved = [self.plus(x, self.times(i, self.number(row, n + 1))) for n, x in enumerate(at)]
-            return [self.b.op(f"udiv i64 {rest}, {size}"), *moved]
-
-        carried = [("i64", str(number)), *(("i64", s) for s in starts)]
-        found = self.loop(0, f["axes"], 1, axis, carried)[1:]
-        inside = self.at
-        self.b.do(f"br label %{after}")
-        self.block(after)
-        return [
-            self.b.op(f"phi i64 [ {x}, %{before} ], [ {y}, %{inside} ]")
-            for x, y in zip(starts, found, strict=True)
-        ]
 
     def along(
         self, number: Index, sizes: Sequence[str], steps: Sequence[Sequence[str]]
@@ -527,8 +490,7 @@ class _End(_Parts):
     """Writes the function that adds up what the pieces of a sum gave."""
 
     def __init__(self, kind: str) -> None:
-        Vectors.__init__(self, kind)
-        self.f = _Fields(self)
+        Tabled.__init__(self, kind, FIELDS)
         f, size = self.f, self.times(self.f["m"], self.f["n"])
         sums = self.pointer("%scratch", "i8", HEADER)
 

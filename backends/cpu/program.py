@@ -338,6 +338,9 @@ class _Printer:
 
     def product(self, frame: _Frame, step: Dot) -> None:
         pointers = [self.pointer(frame, v) for v in (step.a, step.b)]
+        if step.a.aval.dtype != step.b.aval.dtype:
+            scale = step.b if step.scale is None else step.scale
+            pointers[1] = self.table([pointers[1], self.pointer(frame, scale)])
         if step.after is None:
             pointers.append(self.pointer(frame, step.out))
             codes = dot_code(step)

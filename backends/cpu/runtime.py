@@ -27,6 +27,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 from ..buffers import ALIGN, LARGE, pool
 from ..layout import nbytes
 from ..memory import Memory, memory_of
+from .along import ALONG_SYMBOL, along_text
 from .blas import blas_address
 from .codegen import files, kept_module, link
 from .entry import CONTIGUOUS, DATA, FLAGS, LIST_ITEMS, TYPE
@@ -40,7 +41,7 @@ from .threads import POOL_SYMBOLS, pool_text, thread_count
 __all__ = ["PRODUCTS", "Entry", "bind", "entry_of", "load"]
 __all__ += ["pool_code", "products_code", "resolve"]
 
-PRODUCTS = "funtorch_gemm_"
+PRODUCTS = "funtorch_gemm_", ALONG_SYMBOL
 """What the names of the functions of matrix products begin with."""
 
 _numbers = itertools.count()
@@ -115,14 +116,15 @@ def _address(name: str) -> int:
 
 def products_code(symbol: str) -> bytes:
     """Return the object code of the module of matrix products that has a symbol."""
-    dtype, rows = symbol.rsplit("_", 2)[1:]
-    return kept_module(symbol, lambda: gemm_text(dtype, int(rows)))
+    what, rows = symbol.rsplit("_", 2)[1:]
+    text = along_text if symbol.startswith(ALONG_SYMBOL) else gemm_text
+    return kept_module(symbol, lambda: text(what, int(rows)))
 
 
 @functools.cache
 def _gemm(symbol: str) -> dict[str, int]:
     """Return the addresses of the functions of a module of matrix products."""
-    symbols = symbol, f"{symbol}_end"
+    symbols = [symbol] if symbol.startswith(ALONG_SYMBOL) else [symbol, f"{symbol}_end"]
     addresses, library = load(products_code(symbol), symbols, ())
     _keep.append(library)
     return dict(zip(symbols, addresses, strict=True))

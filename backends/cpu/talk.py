@@ -46,8 +46,8 @@ _TYPES = {
 }
 _OPERATIONS = {"psum": "SUM", "psum_scatter": "SUM", "pmax": "MAX", "pmin": "MIN"}
 _LOGICAL = {"MAX": "LOR", "MIN": "LAND"}
-_SUMS = {"psum": "all", "psum_scatter": "scatter"}
-_NUMBERS = {"f4": ("float", "fadd"), "f8": ("double", "fadd")}
+_SUMS = {"psum": "program", "psum_scatter": "scatter"}
+_NUMBERS = {4: ("float", "fadd"), 8: ("double", "fadd")}
 
 # By collective: MPI's function, and its arguments between the communicator and what is sent.
 _FUNCTIONS = {
@@ -102,8 +102,13 @@ def begun(printer: Any, eqn: Eqn, pointers: list[str], request: str | None) -> s
         return _permuted(printer, eqn, x, out, comm)
     if name in _OPERATIONS:
         size, what = nbytes(eqn.outvars[0]), _SUMS.get(name, "")
-        if what and request is None and sums.way(what, size, ranks.size, ranks.near) == "exchange":
-            return (_sum_in_parts if what == "all" else _sum_of_part)(printer, eqn, x, out, comm)
+        way = sums.way(what, size, ranks.size, ranks.near) if what and request is None else ""
+        if way == "memory":
+            return _sum_in_memory(printer, eqn, x, out, comm)
+        if way == "exchange":
+            return (_sum_in_parts if what == "program" else _sum_of_part)(
+                printer, eqn, x, out, comm
+            )
         if _FUNCTIONS[name] == "Allreduce":
             printer.copy(out, x, size)
             x = _in_place(printer)
@@ -132,6 +137,165 @@ def _reduction(printer: Any, eqn: Eqn, count: int) -> list[str]:
     if eqn.invars[0].aval.dtype.kind == "b":
         operation = _LOGICAL[operation]
     return [f"i32 {count}", _kind(printer, eqn), f"i64 {_handle(printer, f'op_{operation}')}"]
+
+
+# ------------------------------------------------------------------------ sums in shared memory
+def _sum_in_memory(printer: Any, eqn: Eqn, x: str, out: str, comm: str) -> str:
+    """Write a sum in memory that the processes share, a `funtorch.sums.Room`.
+
+    Where there is none, the sum is MPI's.
+    """
+    ranks, dtype, size = ranks_of(eqn), eqn.invars[0].aval.dtype, nbytes(eqn.outvars[0])
+    room = _handle(printer, f"room_{_spelt(ranks)}")
+    found = printer.cell("i32", 4)
+
+    def shared() -> None:
+        symbol = printer.named(_memory_text(printer, dtype, ranks.size))
+        where = printer.op(f"inttoptr i64 {room} to ptr")
+        args = f"ptr {x}, ptr {out}, i64 {size}, ptr {where}, {comm}"
+        printer.do(f"store i32 {printer.op(f'call i32 @{symbol}({args})')}, ptr {found}")
+
+    def apart() -> None:
+        printer.copy(out, x, size)
+        args = f"ptr {_in_place(printer)}", f"ptr {out}"
+        reduction = _reduction(printer, eqn, eqn.outvars[0].aval.size)
+        printer.do(f"store i32 {_call(printer, 'Allreduce', *args, *reduction, comm)}, ptr {found}")
+
+    printer.either(printer.op(f"icmp ne i64 {room}, 0"), shared, apart)
+    return printer.op(f"load i32, ptr {found}")
+
+
+def _memory_text(printer: Any, dtype: Any, count: int) -> str:
+    """Return the function that sums in shared memory; ``room`` is the table of a `sums.Room`."""
+    kind, add, size = _arithmetic(dtype)
+    barrier, width = f"{TALK}MPI_Barrier", _LINE // size
+    printer.external(barrier, f"declare i32 @{barrier}(i64)")
+    printer.declared["nontemporal"] = f"{_PAST} = !{{i32 1}}"
+    given = []
+    for k in range(count):
+        given += [
+            f"%q{k} = getelementptr i64, ptr %room, i64 {2 + k}",
+            f"%s{k} = load ptr, ptr %q{k}",
+            f"%h{k} = getelementptr i8, ptr %s{k}, i64 %here",
+            f"%m{k} = icmp eq i64 %rank, {k}",
+            f"%a{k} = select i1 %m{k}, ptr %source, ptr %h{k}",
+        ]
+
+    def added(kind: str, i: str) -> str:
+        lines = []
+        for k in range(count):
+            lines += [
+                f"%{i}e{k} = getelementptr inbounds i8, ptr %a{k}, i64 %{i}",
+                f"%{i}x{k} = load {kind}, ptr %{i}e{k}, align {size}",
+            ]
+            if k:
+                before = f"%{i}t{k - 1}" if k > 1 else f"%{i}x0"
+                lines.append(f"%{i}t{k} = {add} {kind} {before}, %{i}x{k}")
+        lines += [
+            f"%{i}o = getelementptr inbounds i8, ptr %result, i64 %{i}",
+            f"store {kind} %{i}t{count - 1}, ptr %{i}o, align {size}",
+        ]
+        return "\n  ".join(lines)
+
+    return _MEMORY.format(
+        given="\n  ".join(given), lines=added(f"<{width} x {kind}>", "i"), rest=added(kind, "j"),
+        size=size, slot=sums.SLOT, barrier=barrier, line=_LINE, past=_PAST,
+    )  # fmt: skip
+
+
+_LINE, _PAST = 64, "!1000000"  # bytes of a cache's line; what marks stores past the caches
+_MEMORY = """define internal void @?_put(ptr %to, ptr %from, i64 %bytes) noinline nounwind #0 {{
+entry:
+  %whole = and i64 %bytes, -{line}
+  %some = icmp ne i64 %whole, 0
+  br i1 %some, label %line, label %rest
+line:
+  %i = phi i64 [ 0, %entry ], [ %i1, %line ]
+  %f = getelementptr inbounds i8, ptr %from, i64 %i
+  %t = getelementptr inbounds i8, ptr %to, i64 %i
+  %x = load <{line} x i8>, ptr %f, align 1
+  store <{line} x i8> %x, ptr %t, align {line}, !nontemporal {past}
+  %i1 = add nuw nsw i64 %i, {line}
+  %again = icmp ult i64 %i1, %whole
+  br i1 %again, label %line, label %rest
+rest:
+  %left = sub i64 %bytes, %whole
+  %f1 = getelementptr inbounds i8, ptr %from, i64 %whole
+  %t1 = getelementptr inbounds i8, ptr %to, i64 %whole
+  call void @llvm.memcpy.p0.p0.i64(ptr %t1, ptr %f1, i64 %left, i1 false)
+  ret void
+}}
+
+define internal i32 @?(ptr %x, ptr %out, i64 %bytes, ptr %room, i64 %comm) noinline nounwind #0 {{
+entry:
+  %numbered = getelementptr i64, ptr %room, i64 1
+  %rank = load i64, ptr %numbered
+  %before = getelementptr i64, ptr %numbered, i64 1
+  %mine = getelementptr i64, ptr %before, i64 %rank
+  %own = load ptr, ptr %mine
+  %first = load i64, ptr %room
+  %lack = icmp ult i64 %bytes, {slot}
+  %begin = select i1 %lack, i64 %bytes, i64 {slot}
+  %odd = and i64 %first, 1
+  %place = mul i64 %odd, {slot}
+  %target = getelementptr i8, ptr %own, i64 %place
+  call void @?_put(ptr %target, ptr %x, i64 %begin)
+  br label %slot
+slot:
+  %at = phi i64 [ 0, %entry ], [ %next, %added ]
+  %turn = phi i64 [ %first, %entry ], [ %following, %added ]
+  %side = and i64 %turn, 1
+  %here = mul i64 %side, {slot}
+  %following = add i64 %turn, 1
+  fence seq_cst
+  %code = call i32 @{barrier}(i64 %comm)
+  fence seq_cst
+  %good = icmp eq i32 %code, 0
+  br i1 %good, label %ahead, label %end
+ahead:
+  %next = add i64 %at, {slot}
+  %left = sub i64 %bytes, %at
+  %beyond = sub i64 %bytes, %next
+  %more = icmp sgt i64 %beyond, 0
+  br i1 %more, label %put, label %sum
+put:
+  %other = sub i64 {slot}, %here
+  %free = getelementptr i8, ptr %own, i64 %other
+  %coming = getelementptr i8, ptr %x, i64 %next
+  %less = icmp ult i64 %beyond, {slot}
+  %n = select i1 %less, i64 %beyond, i64 {slot}
+  call void @?_put(ptr %free, ptr %coming, i64 %n)
+  br label %sum
+sum:
+  %last = icmp ult i64 %left, {slot}
+  %these = select i1 %last, i64 %left, i64 {slot}
+  %whole = and i64 %these, -{line}
+  %source = getelementptr i8, ptr %x, i64 %at
+  %result = getelementptr i8, ptr %out, i64 %at
+  {given}
+  %some = icmp ne i64 %whole, 0
+  br i1 %some, label %line, label %ends
+line:
+  %i = phi i64 [ 0, %sum ], [ %i1, %line ]
+  {lines}
+  %i1 = add nuw nsw i64 %i, {line}
+  %again = icmp ult i64 %i1, %whole
+  br i1 %again, label %line, label %ends
+ends:
+  %few = icmp ult i64 %whole, %these
+  br i1 %few, label %number, label %added
+number:
+  %j = phi i64 [ %whole, %ends ], [ %j1, %number ]
+  {rest}
+  %j1 = add nuw nsw i64 %j, {size}
+  %others = icmp ult i64 %j1, %these
+  br i1 %others, label %number, label %added
+added:
+  br i1 %more, label %slot, label %end
+end:
+  store i64 %following, ptr %room
+  ret i32 %code
+}}"""
 
 
 # ------------------------------------------------------------------------- sums by own messages
@@ -210,12 +374,8 @@ def _sum_of_part(
 
 def _added(printer: Any, dtype: Any, x: str, y: str, out: str, count: int) -> None:
     """Write ``out = x + y`` for arrays in memory; a complex number is two numbers."""
-    if dtype.kind == "c":
-        kind, add, size = *_NUMBERS[f"f{dtype.itemsize // 2}"], dtype.itemsize // 2
-        count *= 2
-    else:
-        size = dtype.itemsize
-        kind, add = _NUMBERS.get(f"{dtype.kind}{size}", (f"i{8 * size}", "add"))
+    kind, add, size = _arithmetic(dtype)
+    count *= dtype.itemsize // size
 
     def one(i: str) -> None:
         at = [printer.op(f"getelementptr inbounds {kind}, ptr {p}, i64 {i}") for p in (x, y, out)]
@@ -224,6 +384,14 @@ def _added(printer: Any, dtype: Any, x: str, y: str, out: str, count: int) -> No
         printer.do(f"store {kind} {total}, ptr {at[2]}, align {size}")
 
     printer.counted(0, count, one)
+
+
+def _arithmetic(dtype: Any) -> tuple[str, str, int]:
+    """Return what numbers are in LLVM, how they are added, and their bytes: twice if complex."""
+    size = dtype.itemsize // (2 if dtype.kind == "c" else 1)
+    if dtype.kind in "fc":
+        return *_NUMBERS[size], size
+    return f"i{8 * size}", "add", size
 
 
 def _permuted(printer: Any, eqn: Eqn, x: str, out: str, comm: str) -> str:
@@ -294,8 +462,10 @@ def _value(name: str) -> int:
         return int(mpi.IN_PLACE)
     if what in ("type", "op"):
         return mpi._handleof(getattr(mpi, rest))
-    if what in ("comm", "rank"):
+    if what in ("comm", "rank", "room"):
         ranks = _ranks(rest).communicator()
+        if what == "room":
+            return 0 if ranks.room is None else ranks.room.table.ctypes.data
         return ranks.rank if what == "rank" else mpi._handleof(ranks.comm)
     pairs, _, groups = rest.partition("__")
     own = _ranks(groups).communicator().rank

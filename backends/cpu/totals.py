@@ -90,6 +90,9 @@ class Totals(Passes):
         """Set the row axes to the row of a number."""
         left = math.prod(n for n, _ in spaces)
         for n, put in spaces:
+            if fixed(n) and n == 1:  # a tile that is all rows, before or after others
+                put(0)
+                continue
             left //= n
             at = number if left == 1 else self.b.op(f"udiv i64 {number}, {left}")
             number = number if left == 1 else self.b.op(f"urem i64 {number}, {left}")

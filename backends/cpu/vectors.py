@@ -142,6 +142,28 @@ class Vectors(Routine):
     def chosen(self, condition: str, x: Index, y: Index) -> str:
         return self.b.select(condition, str(x), str(y), "i64")
 
+    def loop_if(
+        self,
+        condition: str,
+        start: Index,
+        stop: Index,
+        step: int,
+        body: Callable[..., Sequence[str]],
+        carried: Sequence[tuple[str, str]],
+    ) -> list[str]:
+        """Write a loop to run where an i1 holds; elsewhere what is carried stays as it is."""
+        before, top, after = self.at, self.label(), self.label()
+        self.b.do(f"br i1 {condition}, label %{top}, label %{after}")
+        self.block(top)
+        found = self.loop(start, stop, step, body, carried)
+        inside = self.at
+        self.b.do(f"br label %{after}")
+        self.block(after)
+        return [
+            self.b.op(f"phi {kind} [ {x}, %{before} ], [ {y}, %{inside} ]")
+            for (kind, x), y in zip(carried, found, strict=True)
+        ]
+
     def when(self, condition: str, body: Callable[[], object]) -> None:
         """Write the body to run where an i1 holds."""
         yes, after = self.label(), self.label()

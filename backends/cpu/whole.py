@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +229,7 @@ class Whole(Nest):
                 continue
             start, stop = self.greatest(first, lo), self.least(end, hi)
             some = self.b.op(f"icmp slt i64 {start}, {stop}")
-            self.when(some, lambda at=(start, stop): self.along(axis, *at, body))
+            self.when(some, functools.partial(self.along, axis, start, stop, body))
         self.settled = {}
 
     def borders(self, axis: int) -> list[int]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from funtorch.jaxpr import Eqn
-
+from ..plan import Attention
 from ..scalars.elements import HALVES
 
 __all__ = ["Attending", "as_attending"]
@@ -24,6 +23,8 @@ class Attending:
         queries, keys, features, values: lengths.
         scale: of the products.
         causal: whether a query sees no keys after its own position.
+        places: where queries, keys, values, results and all that is of their shapes lie, in the
+            order of the step's arrays: an offset, and strides of batch, heads, rows and features.
     """
 
     backward: bool
@@ -37,10 +38,12 @@ class Attending:
     values: int
     scale: float
     causal: bool
+    places: tuple[tuple[int, tuple[int, ...]], ...]
 
 
-def as_attending(eqn: Eqn) -> Attending | None:
-    """Return what cuDNN is asked for an equation of attention; None where it has nothing for it."""
+def as_attending(step: Attention) -> Attending | None:
+    """Return what cuDNN is asked for a step of attention; None where it has nothing for it."""
+    eqn = step.eqn
     q, k, v, *rest = (x.aval for x in eqn.invars)
     p, backward = eqn.params, eqn.prim.name == "attention_grad"
     masks = len(rest) > (4 if backward else 0)
@@ -51,4 +54,19 @@ def as_attending(eqn: Eqn) -> Attending | None:
     b, h, g, t, e = map(int, q.shape)
     s, n = int(k.shape[2]), int(v.shape[3])
     scale, causal = float(p["scale"]), p["right"] == 0
-    return Attending(backward, np.dtype(q.dtype), b, h * g, h, t, s, e, n, scale, causal)
+    places = []
+    for offset, strides in step.places:
+        if len(strides) == 5:  # heads of a group are neighbours of heads
+            if g > 1 and h > 1 and strides[1] != g * strides[2]:
+                return None
+            strides = (strides[0], strides[2] if g > 1 else strides[1], *strides[3:])
+        places.append((offset, _positive(strides)))
+    return Attending(
+        backward, np.dtype(q.dtype), b, h * g, h, t, s, e, n, scale, causal, tuple(places)
+    )
+
+
+def _positive(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Return strides in which those of axes of one element, that are 0, are some others."""
+    most = max(strides)
+    return tuple(s or most for s in strides)

@@ -24,14 +24,16 @@ import numpy as np
 from funtorch.jaxpr import Eqn
 from funtorch.ops.attention import LOWEST, wide_of
 
+from ..plan import Attention
 from ..scalars.elements import TYPES
 from ..scalars.scalar import scalar
 from .attending import as_attending
-from .code import CudaCode, KernelLaunch
+from .code import INT_MAX, CudaCode, KernelLaunch
 from .memory import from_memory, memory_type
 from .mma import HEAD, function, narrowing, widening
 from .schedules import BYTES, THREADS
 from .spelling import CudaBlock, literal, operand
+from .tiling import position
 
 __all__ = [
     "MOST_FEATURES",
@@ -48,7 +50,6 @@ MOST_FEATURES = 256
 _HALF = MOST_FEATURES // 2
 _SIDE = 16  # threads along each side of a block
 _WARPS = THREADS // 32
-_INT_MAX = 2**31 - (1 << 26)
 _NAMES = ("attention", "attention_grad")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -74,6 +75,8 @@ class Sizes:
         queries, keys, features, values: lengths.
         extras: (buffer, dtype, strides of batch, heads, group, queries and keys) of masks.
         lead: sizes of batch, heads and group.
+        places: by buffer, where an array lies: an offset, and a stride for each axis.
+        reach: elements of the largest array.
     """
 
     lead: tuple[int, int, int]
@@ -83,6 +86,8 @@ class Sizes:
     values: int
     dtype: np.dtype
     extras: tuple[tuple[int, np.dtype, tuple[int, ...]], ...]
+    places: tuple[tuple[int, tuple[int, ...]], ...]
+    reach: int
 
     @property
     def heads(self) -> int:
@@ -93,20 +98,22 @@ class Sizes:
         return self.lead[2]
 
 
-def sizes_of(eqn: Eqn, after: int) -> Sizes:
-    """Return the sizes of an equation, ``after`` of whose operands come behind the masks."""
+def sizes_of(step: Attention, after: int) -> Sizes:
+    """Return the sizes of a step, ``after`` of whose operands come behind the masks."""
+    eqn = step.eqn
     q, _, v, *rest = (a.aval for a in eqn.invars)
     s = eqn.invars[1].aval.shape[2]
     extras = []
     for k, x in enumerate(rest[: len(rest) - after]):
-        strides, step = [], 1
+        strides, size = [], 1
         for n in reversed(x.shape):
-            strides.append(0 if n == 1 else step)
-            step *= int(n)
+            strides.append(0 if n == 1 else size)
+            size *= int(n)
         extras.append((3 + k, np.dtype(x.dtype), tuple(reversed(strides))))
     b, h, g, t, e = map(int, q.shape)
     sizes = ((b, h, g), t, int(s), e, int(v.shape[3]), np.dtype(q.dtype), tuple(extras))
-    return Sizes(*sizes)
+    reach = max(int(x.aval.size) for x in (*step.ins, *step.outs))
+    return Sizes(*sizes, step.places, reach)
 
 
 # ---------------------------------------------------------------------- text
@@ -129,10 +136,7 @@ class Writer:
         self.size = BYTES[self.real]
         self.second = -(-self.pieces * self.size // 16) * 16
         self.shared = self.second + self.broad * (self.tall + 1) * self.size
-        reach = sizes.heads * max(sizes.queries, sizes.keys) * most
-        for x in sizes.extras:
-            reach = max(reach, math.prod(sizes.lead) * sizes.queries * sizes.keys * bool(x[2]))
-        self.index = "s64" if reach > _INT_MAX else "int"
+        self.index = "s64" if sizes.reach > INT_MAX else "int"
         self.function = "fmaf" if self.real == "float" else "fma"
         self.kinds = ["const " + self.kind] * buffers
         self.declared: dict[str, str] = {}
@@ -153,13 +157,17 @@ class Writer:
         self.texts.append(function(head, raised, self.declared))
 
     def launch(
-        self, suffix: str, body: str, blocks: int, shared: int, threads: int = THREADS
+        self, suffix: str, body: str, blocks: int, shared: int, threads: int = 0, least: int = 0
     ) -> None:
+        """Write a function; ``least``: blocks of a multiprocessor at a time, for more of which
+        registers would spill."""
         name = self.name + suffix
         given = ", ".join(f"GLOBAL({k}) b{n}" for n, k in enumerate(self.kinds))
-        two = threads == THREADS and self.real == "float" and self.spread <= _HALF
-        least = ", 2" if two else ""  # blocks at a time: for more of them, registers would spill
-        head = f'extern "C" __global__ void __launch_bounds__({threads}{least}) {name}'
+        if not threads and self.real == "float" and self.spread <= _HALF:
+            least = 2
+        threads = threads or THREADS
+        bounds = f"{threads}, {least}" if least else str(threads)
+        head = f'extern "C" __global__ void __launch_bounds__({bounds}) {name}'
         self.texts.append(f"{head}({given}, GLOBAL(u8) scratch) {{\n{body}\n}}")
         self.launches.append(KernelLaunch(name, (blocks, 1, 1), threads, shared))
 
@@ -173,6 +181,32 @@ class Writer:
   SHARED({self.real}, sp, {self.second}, {self.broad * (self.tall + 1)});
   const int tx = threadIdx.x % {_SIDE}, ty = threadIdx.x / {_SIDE};
 """
+
+    def base(self, buffer: int, head: str) -> str:
+        """Return the expression of where a head of an array begins.
+
+        Args:
+            head: the expression of the number of a head of queries, or, of keys and values, of
+                theirs.
+        """
+        offset, strides = self.z.places[buffer]
+        lead = strides[:-2]
+        at = position(head, self.z.lead[: len(lead)], lead)
+        return f"{at} + {offset}" if offset else at
+
+    @property
+    def shared_head(self) -> str:
+        """The number of the head of keys that head n of queries meets."""
+        return f"n / {self.z.group}" if self.z.group > 1 else "n"
+
+    def heads(self, **places: tuple[int, str]) -> str:
+        """Write where heads begin: by name, of which buffer, and which head."""
+        lines = (f"  const {self.index} {name} = {self.base(*at)};" for name, at in places.items())
+        return "\n".join(lines)
+
+    def step(self, buffer: int) -> int:
+        """Return how many elements lie between rows of an array."""
+        return int(self.z.places[buffer][1][-2])
 
     def accumulators(self, name: str, columns: int) -> str:
         return f"""    {self.real} {name}[{self.rows}][{columns}];
@@ -190,7 +224,7 @@ class Writer:
         {self.real} number = 0;
         if ({low} + f < {n} && {first} + r < {count})
           number = {self.name}_wide(
-              b{buffer}[{base} + ({self.index})({first} + r) * {n} + {low} + f]);
+              b{buffer}[{base} + ({self.index})({first} + r) * {self.step(buffer)} + {low} + f]);
         sa[{at} + f * {side + 1} + r] = number;
       }}
 """
@@ -247,7 +281,8 @@ class Writer:
         const int f = e % {side}, r = e / {side};
         {self.real} number = 0;
         if (f < {n} && c0 + r < {self.broad} && {first} + c0 + r < {count})
-          number = {self.name}_wide(b{buffer}[{base} + ({self.index})({first} + c0 + r) * {n} + f]);
+          number = {self.name}_wide(
+              b{buffer}[{base} + ({self.index})({first} + c0 + r) * {self.step(buffer)} + f]);
         sa[r * {side + 1} + f] = number;
       }}
       __syncthreads();
@@ -276,7 +311,8 @@ class Writer:
       for (int j = 0; j < {-(-n // _SIDE)}; j++) {{
         const int r = {first} + ty + {_SIDE} * i, f = tx + {_SIDE} * j;
         if (r < {count} && f < {n})
-          b{buffer}[{base} + ({self.index})r * {n} + f] = {self.name}_narrow({name}[i][j]{factor});
+          b{buffer}[{base} + ({self.index})r * {self.step(buffer)} + f] =
+              {self.name}_narrow({name}[i][j]{factor});
       }}
 """
 
@@ -340,23 +376,10 @@ class Writer:
 
 
 # ---------------------------------------------------------------------- forward
-def _forward(w: Writer) -> None:
+def _weighted(w: Writer, wide: int) -> str:
+    """Write how products of a tile become weights, relative to the greatest product so far."""
     z, real = w.z, w.real
-    out = 3 + len(z.extras)
-    tiles = -(-z.queries // w.tall)
-    text = w.begin() + w.head(f"blockIdx.x / {tiles}")
-    wide = -(-z.values // _SIDE)
-    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
-  const {w.index} q = n * {z.queries * z.features}, k = n / {z.group} * {z.keys * z.features};
-  const {w.index} v = n / {z.group} * {z.keys * z.values};
-{w.span(w.tall, "t0", z.keys, w.p["left"], w.p["right"], w.broad)}
-  {real} top[{w.rows}], total[{w.rows}];
-  #pragma unroll
-  for (int i = 0; i < {w.rows}; i++) top[i] = {literal(-math.inf, real)}, total[i] = 0;
-{w.accumulators("o", wide)}
-  for (int s0 = low; s0 < high; s0 += {w.broad}) {{
-{w.products("x", (0, "t0", str(z.queries), "q"), (1, "s0", str(z.keys), "k"), z.features)}
-    #pragma unroll
+    return f"""    #pragma unroll
     for (int i = 0; i < {w.rows}; i++) {{
       const int t = t0 + ty + {_SIDE} * i;
       {real} most = top[i];
@@ -385,7 +408,25 @@ def _forward(w: Writer) -> None:
       top[i] = most;
       #pragma unroll
       for (int j = 0; j < {wide}; j++) o[i][j] = o[i][j] * shrunk;
-    }}
+    }}"""
+
+
+def _forward(w: Writer) -> None:
+    z, real = w.z, w.real
+    out = 3 + len(z.extras)
+    tiles = -(-z.queries // w.tall)
+    text = w.begin() + w.head(f"blockIdx.x / {tiles}")
+    wide = -(-z.values // _SIDE)
+    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
+{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
+{w.span(w.tall, "t0", z.keys, w.p["left"], w.p["right"], w.broad)}
+  {real} top[{w.rows}], total[{w.rows}];
+  #pragma unroll
+  for (int i = 0; i < {w.rows}; i++) top[i] = {literal(-math.inf, real)}, total[i] = 0;
+{w.accumulators("o", wide)}
+  for (int s0 = low; s0 < high; s0 += {w.broad}) {{
+{w.products("x", (0, "t0", str(z.queries), "q"), (1, "s0", str(z.keys), "k"), z.features)}
+{_weighted(w, wide)}
 {w.keep("x[i][j]")}
 {w.mixed("o", 2, "s0", str(z.keys), z.values, "v")}
   }}
@@ -400,7 +441,7 @@ def _forward(w: Writer) -> None:
     #pragma unroll
     for (int j = 0; j < {wide}; j++) o[i][j] = o[i][j] * share;
   }}
-{w.write("o", out, "t0", z.queries, z.values, f"n * {z.queries * z.values}")}"""
+{w.write("o", out, "t0", z.queries, z.values, w.base(out, "n"))}"""
     w.launch("", text, tiles * z.heads, w.shared)
 
 
@@ -442,15 +483,17 @@ def means_of(w: Writer) -> str:
 def _mean_of_rows(w: Writer) -> None:
     """Print the launch that leaves, for each query, the product of its result and cotangent."""
     z, out = w.z, 3 + len(w.z.extras)
-    rows = z.heads * z.queries
+    rows, ct = z.heads * z.queries, out + 3
     text = f"""{means_of(w)}
   const int lane = threadIdx.x % 32;
   const {w.index} row = ({w.index})blockIdx.x * {_WARPS} + threadIdx.x / 32;
+  const {w.index} n = row / {z.queries}, t = row % {z.queries};
+{w.heads(o=(out, "n"), c=(ct, "n"))}
   {w.real} sum = 0;
   if (row < {rows})
     for (int f = lane; f < {z.values}; f += 32)
-      sum = {w.function}({w.name}_wide(b{out}[row * {z.values} + f]),
-                         {w.name}_wide(b{out + 3}[row * {z.values} + f]), sum);
+      sum = {w.function}({w.name}_wide(b{out}[o + t * {w.step(out)} + f]),
+                         {w.name}_wide(b{ct}[c + t * {w.step(ct)} + f]), sum);
   #pragma unroll
   for (int d = 16; d > 0; d /= 2) sum = sum + shuffle_xor(sum, d);
   if (row < {rows} && lane == 0) means[row] = sum;"""
@@ -464,8 +507,7 @@ def _of_queries(w: Writer, target: int) -> None:
     ct = out + 3
     text = w.begin() + means_of(w) + w.head(f"blockIdx.x / {tiles}")
     text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {w.tall};
-  const {w.index} q = n * {z.queries * z.features}, k = n / {z.group} * {z.keys * z.features};
-  const {w.index} c = n * {z.queries * z.values}, v = n / {z.group} * {z.keys * z.values};
+{w.heads(q=(0, "n"), k=(1, w.shared_head), c=(ct, "n"), v=(2, w.shared_head))}
 {w.span(w.tall, "t0", z.keys, w.p["left"], w.p["right"], w.broad)}
 {_rows_of(w, w.rows, f"t0 + ty + {_SIDE} * i", "i")}
 {w.accumulators("o", -(-z.features // _SIDE))}
@@ -483,7 +525,7 @@ def _of_queries(w: Writer, target: int) -> None:
 {w.keep("x[i][j]")}
 {w.mixed("o", 1, "s0", str(z.keys), z.features, "k")}
   }}
-{w.write("o", target, "t0", z.queries, z.features, "q", scaled(w))}"""
+{w.write("o", target, "t0", z.queries, z.features, w.base(target, "n"), scaled(w))}"""
     w.launch("_queries", text, tiles * z.heads, w.shared)
 
 
@@ -499,7 +541,7 @@ def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
     text = w.begin() + means_of(w)
     text += f"""  const {w.index} head = blockIdx.x / {tiles};
   const int s0 = (int)(blockIdx.x % {tiles}) * {w.tall};
-  const {w.index} k = head * {z.keys * z.features}, v = head * {z.keys * z.values};
+{w.heads(k=(1, "head"), v=(2, "head"))}
 {w.span(w.tall, "s0", z.queries, right, left, w.broad)}
 """
     text += w.accumulators("dk", -(-z.features // _SIDE)) if key is not None else ""
@@ -510,7 +552,7 @@ def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
                            z.values)  # fmt: skip
     text += f"""  for (int member = 0; member < {z.group}; member++) {{
   {w.head(f"head * {z.group} + member")}
-  const {w.index} q = n * {z.queries * z.features}, c = n * {z.queries * z.values};
+{w.heads(q=(0, "n"), c=(ct, "n"))}
   for (int t0 = low; t0 < high; t0 += {w.broad}) {{
 {_rows_of(w, w.columns, f"t0 + tx + {_SIDE} * j", "j")}
 {w.products("x", (1, "s0", str(z.keys), "k"), (0, "t0", str(z.queries), "q"), z.features)}
@@ -533,9 +575,9 @@ def _of_keys(w: Writer, key: int | None, value: int | None) -> None:
         text += w.keep("y[i][j]") + w.mixed("dk", 0, "t0", str(z.queries), z.features, "q")
     text += "  }\n  }\n"
     if value is not None:
-        text += w.write("dv", value, "s0", z.keys, z.values, "v")
+        text += w.write("dv", value, "s0", z.keys, z.values, w.base(value, "head"))
     if key is not None:
-        text += w.write("dk", key, "s0", z.keys, z.features, "k", scaled(w))
+        text += w.write("dk", key, "s0", z.keys, z.features, w.base(key, "head"), scaled(w))
     blocks = tiles * z.lead[0] * z.lead[1]
     w.launch("_keys", text, blocks, w.shared)
 
@@ -554,22 +596,23 @@ class Pieces(NamedTuple):
     of_keys: Callable[[Any, int | None, int | None], None]
 
 
-def printed(eqn: Eqn, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode:
+def printed(step: Attention, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode:
     """Return attention, or its cotangents, as a kind of writer prints them."""
+    eqn = step.eqn
     count, first = len(eqn.invars) + len(eqn.outvars), len(eqn.invars)
     backward = eqn.prim.name == "attention_grad"
-    w = kind(sizes_of(eqn, 4 if backward else 0), eqn.params, name, count)
+    w = kind(sizes_of(step, 4 if backward else 0), eqn.params, name, count)
     for buffer, dtype, _ in w.z.extras:
         w.kinds[buffer] = "const " + memory_type(dtype)
     if not backward:
         w.kinds[first:] = [w.kind, w.real, w.real]
-        prepared = _prepared(w, eqn)
+        prepared = _prepared(w, step)
         pieces.forward(w)
         return w.code(0, prepared)
     w.kinds[first - 3 : first - 1] = ["const " + w.real] * 2
     w.kinds[first:] = [w.kind] * (count - first)
     target = {n: first + k for k, n in enumerate(eqn.params["of"])}
-    prepared = _prepared(w, eqn)
+    prepared = _prepared(w, step)
     _mean_of_rows(w)
     if 0 in target:
         pieces.of_queries(w, target[0])
@@ -578,30 +621,31 @@ def printed(eqn: Eqn, name: str, kind: type[Writer], pieces: Pieces) -> CudaCode
     return w.code(-(-w.z.heads * w.z.queries * w.size // 64) * 64, prepared)
 
 
-def _prepared(w: Writer, eqn: Eqn) -> list[KernelLaunch]:
+def _prepared(w: Writer, step: Attention) -> list[KernelLaunch]:
     """Print what comes before cuDNN, which has one number for what a softmax subtracted and
     divided by: forward it is subtracted, and 1 divides; backward it is left in scratch."""
-    if as_attending(eqn) is None:
+    if as_attending(step) is None:
         return []
+    backward = step.eqn.prim.name == "attention_grad"
     out, rows = 3 + len(w.z.extras), w.z.heads * w.z.queries
     text = f"b{out + 2}[at] = 1;"
-    if eqn.prim.name == "attention_grad":
+    if backward:
         text = f"means[at] = b{out + 1}[at] + logf(b{out + 2}[at]);"
-    head = means_of(w) if eqn.prim.name == "attention_grad" else ""
+    head = means_of(w) if backward else ""
     body = f"""{head}  const int at = blockIdx.x * {THREADS} + threadIdx.x;
   if (at < {rows}) {text}"""
     w.launch("_sums", body, -(-rows // THREADS), 0)
     return [w.launches.pop()]
 
 
-def print_attention(eqn: Eqn, name: str) -> CudaCode:
+def print_attention(step: Attention, name: str) -> CudaCode:
     """Return attention, or its cotangents, as CUDA C++.
 
     Args:
-        eqn: an equation of which `has_kernel`.
+        step: of an equation of which `has_kernel`.
         name: what the functions' names begin with.
 
     Returns:
-        The code, whose functions take pointers to all operands, all results and scratch.
+        The code, whose functions take pointers to the step's arrays and scratch.
     """
-    return printed(eqn, name, Writer, Pieces(_forward, _of_queries, _of_keys))
+    return printed(step, name, Writer, Pieces(_forward, _of_queries, _of_keys))

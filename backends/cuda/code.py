@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from .prelude import PRELUDE
 
-__all__ = ["CudaCode", "KernelLaunch", "module_text"]
+__all__ = ["INT_MAX", "CudaCode", "KernelLaunch", "module_text"]
+
+INT_MAX = 2**31 - (1 << 26)
+"""Places up to which they are computed in 32 bits, what is added to them included."""
 
 
 @dataclass(frozen=True)

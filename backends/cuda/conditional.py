@@ -87,6 +87,7 @@ _P, _Z, _U = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint
 _OUT, _LIST = ctypes.POINTER(_P), ctypes.POINTER(_P)
 SIGNATURES = {
     "cuCtxGetCurrent": (_OUT,),
+    "cuGetErrorName": (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
     "cuGraphCreate": (_OUT, _U),
     "cuGraphDestroy": (_P,),
     "cuGraphInstantiateWithFlags": (_OUT, _P, ctypes.c_ulonglong),
@@ -138,7 +139,9 @@ class Conditional:
         """Call a function of the driver; what it reports is an error."""
         status = getattr(self.library, name)(*args)
         if status:
-            raise RuntimeError(f"{name}: CUDA error {status}")
+            said = ctypes.c_char_p()
+            self.library.cuGetErrorName(status, ctypes.byref(said))
+            raise RuntimeError(f"{name}: {(said.value or b'CUDA error').decode()} ({status})")
 
     def built(self, write: Callable[[Builder], None]) -> Graph:
         """Return the graph that a function writes."""

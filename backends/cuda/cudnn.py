@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -123,32 +122,29 @@ _KINDS: dict[str, tuple[dict[str, str], str]] = {
 
 
 # ---------------------------------------------------------------------- attention
-def _rows(*sizes: int) -> Tensor:
-    """Return an array that lies row-major."""
-    strides = [math.prod(sizes[k + 1 :]) for k in range(len(sizes))]
-    return Tensor(0, sizes, tuple(strides))
-
-
 def _attention(graph: Any, s: Attending, kind: Any, single: Any) -> None:
     """Write attention; the numbers of arrays are those of `_ATTENDING`."""
-    q, o = (_rows(s.batch, s.heads, s.queries, n) for n in (s.features, s.values))
-    k, v = (_rows(s.batch, s.shared, s.keys, n) for n in (s.features, s.values))
-    sums = _rows(s.batch, s.heads, s.queries, 1)
+    shapes = {n: (s.batch, s.heads, s.queries, f) for n, f in ((1, s.features), (4, s.values))}
+    shapes |= {2: (s.batch, s.shared, s.keys, s.features), 3: (s.batch, s.shared, s.keys, s.values)}
+    shapes |= {7: shapes[1], 8: shapes[2], 9: shapes[3], 6: shapes[4]}
+    where = {uid: s.places[k] for k, uid in enumerate(_ATTENDING[s.backward]) if uid in shapes}
+    at = {uid: Tensor(offset, shapes[uid], strides) for uid, (offset, strides) in where.items()}
+    rows = s.batch, s.heads, s.queries, 1
+    sums = Tensor(0, rows, (s.heads * s.queries, s.queries, 1, 1))
     given = {
-        name: _tensor(graph, t, kind, uid)
-        for uid, name, t in ((1, "q", q), (2, "k", k), (3, "v", v))
+        name: _tensor(graph, at[uid], kind, uid) for uid, name in ((1, "q"), (2, "k"), (3, "v"))
     }
     options: dict[str, Any] = {"attn_scale": s.scale, "use_causal_mask": s.causal}
     if not s.backward:
         out, stats = graph.sdpa(**given, generate_stats=True, **options)
-        _result(out, o, kind, 4)
+        _result(out, at[4], kind, 4)
         _result(stats, sums, single, 5)
         return
-    given |= {"o": _tensor(graph, o, kind, 4), "dO": _tensor(graph, o, kind, 6)}
+    given |= {name: _tensor(graph, at[uid], kind, uid) for uid, name in ((4, "o"), (6, "dO"))}
     stats = _tensor(graph, sums, single, 5)
     found = graph.sdpa_backward(**given, stats=stats, use_deterministic_algorithm=True, **options)
-    for uid, made, t in zip((7, 8, 9), found, (q, k, v), strict=True):
-        _result(made, t, kind, uid)
+    for uid, made in zip((7, 8, 9), found, strict=True):
+        _result(made, at[uid], kind, uid)
 
 
 _ATTENDING = {False: (1, 2, 3, 4, 5), True: (1, 2, 3, 4, 0, 0, 6, 7, 8, 9, 5)}
@@ -180,7 +176,8 @@ class Cudnn:
                 starts[at] = int(tensor.offset) * spec.dtype.itemsize
         else:
             uids = _ATTENDING[spec.backward]  # type: ignore[assignment]
-            starts = [0] * len(uids)
+            starts = [offset * spec.dtype.itemsize for offset, _ in spec.places]
+            starts += [0] * (len(uids) - len(starts))
 
         def run(stream: Any, addresses: Sequence[int]) -> None:
             self.module.set_stream(self.handle, stream.ptr)

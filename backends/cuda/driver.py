@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class Driver:
         self.runtime = cuda.runtime
         self.only = contextlib.nullcontext() if len(hardware.gpus()) == 1 else None
         self.stream: Any = None  # while work is captured: the stream that it goes to
+        self.last: Any = None  # the stream of the last run
+        self.uncaptured = ""  # why nothing is captured any more
         self.lock = threading.RLock()  # one thread at a time, or it would be captured as well
 
     # ---------------------------------------------------------------- memory
@@ -57,6 +60,17 @@ class Driver:
     def current(self) -> Any:
         """The stream that work goes to."""
         return self.stream or self.cupy.cuda.get_current_stream()
+
+    def follow(self) -> None:
+        """Let the current stream wait for the one that programs were given to before.
+
+        All of them share constants, kept results, and the workspace of cuBLAS.
+        """
+        stream, last = self.cupy.cuda.get_current_stream(), self.last
+        if last is not None and last.ptr != stream.ptr:
+            if not (stream.ptr and stream.is_capturing()):  # the default one cannot be
+                stream.wait_event(last.record())
+        self.last = stream
 
     def here(self) -> Any:
         """Return the context in which the GPU is the current one."""
@@ -105,8 +119,16 @@ class Driver:
         launches its preparations for a library."""
         if not any(code.launches for code in plan.codes):
             return [(lambda addresses: None,) * 2 for _ in plan.codes]
-        module = self.cupy.cuda.Module()
-        module.load(nvrtc.compile_cubin(text, self.arch))
+        module, code = self.cupy.cuda.Module(), nvrtc.compile_cubin(text, self.arch)
+        try:
+            module.load(code)
+        except RuntimeError as error:
+            versions = ", ".join(hardware.cuda_versions())
+            raise RuntimeError(
+                f"the driver does not load what NVRTC made for {self.arch}: {error} ({versions}); "
+                "an NVRTC of the driver's version of CUDA makes what it loads, as "
+                "nvidia-cuda-nvrtc-cu12 does for drivers of CUDA 12"
+            ) from error
         return [
             (self._kernel(module, code.launches), self._kernel(module, code.prepared))
             for code in plan.codes
@@ -136,11 +158,12 @@ class Driver:
         turned = int(gemm.turned_b), int(gemm.turned_a)
 
         def run(left: int, right: int, out: int) -> None:
-            blas.on(self.current).call(
-                "cublasGemmStridedBatchedEx", *turned, gemm.n, gemm.m, gemm.k, one.ctypes.data,
-                right, kind, gemm.ldb, b, left, kind, gemm.lda, a, zero.ctypes.data,
-                out, made, gemm.ldc, c, gemm.batch, compute, _DEFAULT_ALGORITHM,
-            )  # fmt: skip
+            with blas.lock:
+                blas.on(self.current).call(
+                    "cublasGemmStridedBatchedEx", *turned, gemm.n, gemm.m, gemm.k, one.ctypes.data,
+                    right, kind, gemm.ldb, b, left, kind, gemm.lda, a, zero.ctypes.data,
+                    out, made, gemm.ldc, c, gemm.batch, compute, _DEFAULT_ALGORITHM,
+                )  # fmt: skip
 
         return run
 
@@ -162,14 +185,25 @@ class Driver:
         Nothing may be allocated meanwhile: what is captured has run before.
         """
         found: list[Any] = []
-        with self.capturing:
+        with self.capturing_to():
             self.capturing.begin_capture()
-            self.stream = self.capturing
             try:
                 yield found
-            finally:
-                self.stream = None
-                found.append(self.capturing.end_capture())
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # that of what could not be captured
+                    self.capturing.end_capture()
+                raise
+            found.append(self.capturing.end_capture())
+
+    def give_up(self, error: RuntimeError) -> None:
+        """Capture nothing any more, and say so."""
+        self.uncaptured = str(error) or type(error).__name__
+        warnings.warn(
+            f"work on {self.device} cannot be captured into graphs ({self.uncaptured}); it is "
+            "asked for piece by piece from now on, which takes the host longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     @contextlib.contextmanager
     def capturing_to(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from funtorch.jaxpr import Eqn
 
+from ..plan import Attention
 from .attention import Pieces, Writer, means_of, printed, scaled
 from .code import CudaCode
 from .mma import GAP, multiplying
@@ -29,6 +30,7 @@ _WARPS = 4
 _LANES = 32 * _WARPS
 _ROWS = 16 * _WARPS  # of a block's tile
 _FORWARD, _BACKWARD = 64, 32  # columns of a tile
+_HALF = _MOST // 2
 _NEVER = literal(-math.inf, "float")
 
 
@@ -62,11 +64,11 @@ template <int N, class P> static __device__ __forceinline__ u32 {name}_pair(
   return low | high << 16;
 }}
 template <int N, class P> static __device__ __forceinline__ void {name}_rows(
-    u32 (&a)[4], P p, {self.index} base, int row, int count, int f) {{
+    u32 (&a)[4], P p, {self.index} base, {self.index} step, int row, int count, int f) {{
   #pragma unroll
   for (int k = 0; k < 4; k++) {{
     const int r = row + k % 2 * 8, g = f + k / 2 * 8;
-    a[k] = {name}_pair<N>(p, base + ({self.index})r * N + g, g, r < count);
+    a[k] = {name}_pair<N>(p, base + r * step + g, g, r < count);
   }}
 }}""")
         self.words = 0
@@ -88,7 +90,7 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
         step = 8 if n % 8 == 0 else 2
         head = f"""      for (int e = threadIdx.x; e < {count * whole // step}; e += {_LANES}) {{
         const int f = e % {whole // step} * {step}, r = e / {whole // step};
-        const {self.index} at = {base} + ({self.index})({first} + r) * {n} + f;
+        const {self.index} at = {base} + ({self.index})({first} + r) * {self.step(buffer)} + f;
 """
         if step == 2:
             return f"""{head}        {to}[r * {width} + f / 2] =
@@ -110,10 +112,10 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
         width, whole = self.wide_rows[to], _up(n, 8)
         return f"""      for (int e = threadIdx.x; e < {count // 2 * whole}; e += {_LANES}) {{
         const int f = e % {whole}, r = e / {whole} * 2;
-        const {self.index} at = {base} + ({self.index})({first} + r) * {n} + f;
+        const {self.index} at = {base} + ({self.index})({first} + r) * {self.step(buffer)} + f;
         u32 low = 0, high = 0;
         if (f < {n} && {first} + r < {end}) low = b{buffer}[at];
-        if (f < {n} && {first} + r + 1 < {end}) high = b{buffer}[at + {n}];
+        if (f < {n} && {first} + r + 1 < {end}) high = b{buffer}[at + {self.step(buffer)}];
         {to}[f * {width} + r / 2] = low | high << 16;
       }}
 """
@@ -136,7 +138,7 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
     #pragma unroll
     for (int f = 0; f < {_up(n, 16)}; f += 16) {{
       u32 a[4];
-      {self.name}_rows<{n}>(a, b{buffer}, {base}, {row}, {end}, f + 2 * third);
+      {self.name}_rows<{n}>(a, b{buffer}, {base}, {self.step(buffer)}, {row}, {end}, f + 2 * third);
       #pragma unroll
       for (int j = 0; j < {tiles}; j++) {{
         const int at = (8 * j + own) * {width} + f / 2 + third;
@@ -174,7 +176,8 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
     for (int e = 0; e < 4; e++) {{
       const int r = {row} + e / 2 * 8, f = 8 * j + 2 * third + e % 2;
       if (r < {end} && f < {n})
-        b{buffer}[{base} + ({self.index})r * {n} + f] = {self.name}_narrow({name}[j][e]{factor});
+        b{buffer}[{base} + ({self.index})r * {self.step(buffer)} + f] =
+            {self.name}_narrow({name}[j][e]{factor});
     }}
 """
 
@@ -183,32 +186,15 @@ template <int N, class P> static __device__ __forceinline__ void {name}_rows(
   const int own = lane / 4, third = lane % 4;
 """
 
-    def finish(self, suffix: str, text: str, blocks: int) -> None:
-        self.launch(suffix, text, blocks, 4 * self.words, _LANES)
+    def finish(self, suffix: str, text: str, blocks: int, least: int = 0) -> None:
+        self.launch(suffix, text, blocks, 4 * self.words, _LANES, least)
         self.words = 0
 
 
-def _forward(w: _Fragments) -> None:
-    z, out = w.z, 3 + len(w.z.extras)
-    tiles, columns = -(-z.queries // _ROWS), _FORWARD // 8
-    text = w.room("sk", _FORWARD, _up(z.features, 16) // 2)
-    text += w.room("sv", _up(z.values, 8), _FORWARD // 2)
-    wide = _up(z.values, 8) // 8
-    text += w.lanes() + w.head(f"blockIdx.x / {tiles}")
-    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {_ROWS};
-  const int row = t0 + 16 * warp + own;
-  const {w.index} q = n * {z.queries * z.features}, k = n / {z.group} * {z.keys * z.features};
-  const {w.index} v = n / {z.group} * {z.keys * z.values};
-{w.span(_ROWS, "t0", z.keys, w.p["left"], w.p["right"], _FORWARD)}
-  float top[2] = {{{_NEVER}, {_NEVER}}}, total[2] = {{0, 0}};
-{w.sums("o", wide)}
-  for (int s0 = low; s0 < high; s0 += {_FORWARD}) {{
-    __syncthreads();
-{w.as_rows("sk", _FORWARD, 1, "s0", z.keys, z.features, "k")}
-{w.turned("sv", _FORWARD, 2, "s0", z.keys, z.values, "v")}
-    __syncthreads();
-{w.pairs("x", columns, 0, "row", z.queries, z.features, "q", "sk")}
-    #pragma unroll
+def _weighted(w: _Fragments, columns: int, wide: int) -> str:
+    """Write how products of a tile become weights, relative to the greatest product so far."""
+    z = w.z
+    return f"""    #pragma unroll
     for (int i = 0; i < 2; i++) {{
       const int t = row + 8 * i;
       float most = top[i];
@@ -244,7 +230,29 @@ def _forward(w: _Fragments) -> None:
         o[j][2 * i] = o[j][2 * i] * shrunk;
         o[j][2 * i + 1] = o[j][2 * i + 1] * shrunk;
       }}
-    }}
+    }}"""
+
+
+def _forward(w: _Fragments) -> None:
+    z, out = w.z, 3 + len(w.z.extras)
+    tiles, columns = -(-z.queries // _ROWS), _FORWARD // 8
+    text = w.room("sk", _FORWARD, _up(z.features, 16) // 2)
+    text += w.room("sv", _up(z.values, 8), _FORWARD // 2)
+    wide = _up(z.values, 8) // 8
+    text += w.lanes() + w.head(f"blockIdx.x / {tiles}")
+    text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {_ROWS};
+  const int row = t0 + 16 * warp + own;
+{w.heads(q=(0, "n"), k=(1, w.shared_head), v=(2, w.shared_head))}
+{w.span(_ROWS, "t0", z.keys, w.p["left"], w.p["right"], _FORWARD)}
+  float top[2] = {{{_NEVER}, {_NEVER}}}, total[2] = {{0, 0}};
+{w.sums("o", wide)}
+  for (int s0 = low; s0 < high; s0 += {_FORWARD}) {{
+    __syncthreads();
+{w.as_rows("sk", _FORWARD, 1, "s0", z.keys, z.features, "k")}
+{w.turned("sv", _FORWARD, 2, "s0", z.keys, z.values, "v")}
+    __syncthreads();
+{w.pairs("x", columns, 0, "row", z.queries, z.features, "q", "sk")}
+{_weighted(w, columns, wide)}
 {w.mix("o", "x", _FORWARD, z.values, "sv")}
   }}
   #pragma unroll
@@ -261,8 +269,8 @@ def _forward(w: _Fragments) -> None:
       o[j][2 * i + 1] = o[j][2 * i + 1] * share;
     }}
   }}
-{w.out("o", out, "row", z.queries, z.values, f"n * {z.queries * z.values}", "")}"""
-    w.finish("", text, tiles * z.heads)
+{w.out("o", out, "row", z.queries, z.values, w.base(out, "n"), "")}"""
+    w.finish("", text, tiles * z.heads, least=3 if w.spread <= _HALF else 0)
 
 
 def _known(w: _Fragments) -> str:
@@ -300,8 +308,7 @@ def _of_queries(w: _Fragments, target: int) -> None:
     text += means_of(w) + w.lanes() + w.head(f"blockIdx.x / {tiles}")
     text += f"""  const int t0 = ({tiles - 1} - (int)(blockIdx.x % {tiles})) * {_ROWS};
   const int row = t0 + 16 * warp + own;
-  const {w.index} q = n * {z.queries * z.features}, k = n / {z.group} * {z.keys * z.features};
-  const {w.index} c = n * {z.queries * z.values}, v = n / {z.group} * {z.keys * z.values};
+{w.heads(q=(0, "n"), k=(1, w.shared_head), c=(ct, "n"), v=(2, w.shared_head))}
 {w.span(_ROWS, "t0", z.keys, w.p["left"], w.p["right"], _BACKWARD)}
 {w.sums("o", _up(z.features, 8) // 8)}
   for (int s0 = low; s0 < high; s0 += {_BACKWARD}) {{
@@ -324,7 +331,7 @@ def _of_queries(w: _Fragments, target: int) -> None:
     }}
 {w.mix("o", "y", _BACKWARD, z.features, "turned")}
   }}
-{w.out("o", target, "row", z.queries, z.features, "q", scaled(w))}"""
+{w.out("o", target, "row", z.queries, z.features, w.base(target, "n"), scaled(w))}"""
     w.finish("_queries", text, tiles * z.heads)
 
 
@@ -350,14 +357,14 @@ def _of_keys(w: _Fragments, key: int | None, value: int | None) -> None:
     text += f"""  const {w.index} head = blockIdx.x / {tiles};
   const int s0 = (int)(blockIdx.x % {tiles}) * {_ROWS};
   const int row = s0 + 16 * warp + own;
-  const {w.index} k = head * {z.keys * z.features}, v = head * {z.keys * z.values};
+{w.heads(k=(1, "head"), v=(2, "head"))}
 {w.span(_ROWS, "s0", z.queries, right, left, _BACKWARD)}
 """
     text += w.sums("dk", _up(z.features, 8) // 8) if key is not None else ""
     text += w.sums("dv", _up(z.values, 8) // 8) if value is not None else ""
     text += f"""  for (int member = 0; member < {z.group}; member++) {{
   {w.head(f"head * {z.group} + member")}
-  const {w.index} q = n * {z.queries * z.features}, c = n * {z.queries * z.values};
+{w.heads(q=(0, "n"), c=(ct, "n"))}
   for (int t0 = low; t0 < high; t0 += {_BACKWARD}) {{
     __syncthreads();
 {loads}
@@ -380,19 +387,22 @@ def _of_keys(w: _Fragments, key: int | None, value: int | None) -> None:
     text += w.mix("dv", "x", _BACKWARD, z.values, "tc") if value is not None else ""
     text += w.mix("dk", "y", _BACKWARD, z.features, "tq") if key is not None else ""
     text += "  }\n  }\n"
-    text += w.out("dv", value, "row", z.keys, z.values, "v", "") if value is not None else ""
-    text += w.out("dk", key, "row", z.keys, z.features, "k", scaled(w)) if key is not None else ""
-    w.finish("_keys", text, tiles * z.lead[0] * z.lead[1])
+    if value is not None:
+        text += w.out("dv", value, "row", z.keys, z.values, w.base(value, "head"), "")
+    if key is not None:
+        text += w.out("dk", key, "row", z.keys, z.features, w.base(key, "head"), scaled(w))
+    blocks = tiles * z.lead[0] * z.lead[1]
+    w.finish("_keys", text, blocks, least=3 if w.spread <= _HALF else 0)
 
 
-def print_fragments(eqn: Eqn, name: str) -> CudaCode:
+def print_fragments(step: Attention, name: str) -> CudaCode:
     """Return attention of 16-bit floats, or its cotangents, as CUDA C++.
 
     Args:
-        eqn: an equation of which `has_kernel` and `in_fragments`.
+        step: of an equation of which `has_kernel` and `in_fragments`.
         name: what the functions' names begin with.
 
     Returns:
-        The code, whose functions take pointers to all operands, all results and scratch.
+        The code, whose functions take pointers to the step's arrays and scratch.
     """
-    return printed(eqn, name, _Fragments, Pieces(_forward, _of_queries, _of_keys))
+    return printed(step, name, _Fragments, Pieces(_forward, _of_queries, _of_keys))

@@ -12,7 +12,6 @@ import numpy as np
 from .code import CudaCode, KernelLaunch
 from .memory import memory_type
 from .mma import GAP, multiplying, narrowing, widening
-from .schedules import THREADS
 from .tiling import Tiled, also, cut
 
 __all__ = ["print_halves"]
@@ -77,47 +76,29 @@ def _multiplied(name: str) -> str:
 """
 
 
-def print_halves(p: Tiled, name: str) -> CudaCode:
-    """Return a product of 16-bit floats as CUDA C++.
+class _Halves:
+    """Prints a product whose fragments warps multiply."""
 
-    Args:
-        p: the product, whose arrays have one dtype.
-        name: what the functions' names begin with.
+    def __init__(self, p: Tiled, name: str) -> None:
+        self.p, self.name = p, name
+        self.down, self.across = _shape(p.m, p.n)
+        self.tall, self.broad = self.down * _WARP, self.across * _WARP
+        self.cut = cut(p, _DEEP, self.tall, self.broad)
+        kind = memory_type(p.dtype)
+        given = f"GLOBAL(const {kind}) b0, GLOBAL(const {kind}) b1, GLOBAL({kind}) b2"
+        self.head = f"{name}({given}, GLOBAL(u8) scratch)"
 
-    Returns:
-        The code, whose functions take pointers to both operands, the result and scratch.
-    """
-    down, across = _shape(p.m, p.n)
-    tall, broad = down * _WARP, across * _WARP
-    columns = -(-p.n // broad)
-    tiles = -(-p.m // tall) * columns
-    piece, pieces, wide = cut(p, tiles, _DEEP, tall, broad)
-    index, size = "s64" if wide else "int", p.batch * p.m * p.n
-    out_if, out_at = p.out("r", "c")
-    batches = min(p.batch, (1 << 16) - 1)
-    kind, dtype, float32 = memory_type(p.dtype), np.dtype(p.dtype), np.dtype(np.float32)
-    declared: dict[str, str] = {}
-    texts = [widening(name, dtype, float32), narrowing(name, dtype, float32, declared)]
-    texts.append(multiplying(name, dtype))
-    part = f"\n  PART(float, part, scratch, 0, {pieces * size});" if pieces > 1 else ""
-    store = f"b2[{out_at}] = {name}_narrow(total[i][j][e]);"
-    if pieces > 1:
-        store = f"part[((({index})blockIdx.z * {p.batch} + batch) * {p.m} + r) * {p.n} + c]"
-        store += " = total[i][j][e];"
-    head = 'extern "C" __global__ void __launch_bounds__'
-    given = f"(GLOBAL(const {kind}) b0, GLOBAL(const {kind}) b1, GLOBAL({kind}) b2, "
-    given += "GLOBAL(u8) scratch) {"
-    texts.append(f"""{head}({_LANES}) {name}{given}
+    def main(self) -> str:
+        """Write the function that makes tiles."""
+        p, tall, broad, index = self.p, self.tall, self.broad, self.cut.index
+        parts = "\n" + self.cut.parts("float") if self.cut.pieces > 1 else ""
+        return f"""extern "C" __global__ void __launch_bounds__({_LANES}) {self.head} {{
   SHARED(u32, sa, 0, {tall * _WIDTH});
-  SHARED(u32, sb, {4 * tall * _WIDTH}, {broad * _WIDTH});{part}
+  SHARED(u32, sb, {4 * tall * _WIDTH}, {broad * _WIDTH});{parts}
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int own = lane / 4, third = lane % 4;
-  const int down = warp / {across} * {_WARP}, right = warp % {across} * {_WARP};
-  const {index} r0 = ({index})(blockIdx.x / {columns}) * {tall};
-  const {index} c0 = ({index})(blockIdx.x % {columns}) * {broad};
-  const {index} low = ({index})blockIdx.z * {piece};
-  const {index} high = low + {piece} < {p.k} ? low + {piece} : {p.k};
-  for ({index} batch = blockIdx.y; batch < {p.batch}; batch += gridDim.y) {{
+  const int down = warp / {self.across} * {_WARP}, right = warp % {self.across} * {_WARP};
+{self.cut.begin()}
     float total[2][4][4];
     #pragma unroll
     for (int i = 0; i < 2; i++)
@@ -129,7 +110,7 @@ def print_halves(p: Tiled, name: str) -> CudaCode:
 {_load(p, 0, "r", tall, p.a_along, index)}
 {_load(p, 1, "c", broad, not p.b_along, index)}
       __syncthreads();
-{_multiplied(name)}
+{_multiplied(self.name)}
       __syncthreads();
     }}
     #pragma unroll
@@ -140,23 +121,35 @@ def print_halves(p: Tiled, name: str) -> CudaCode:
         for (int e = 0; e < 4; e++) {{
           const {index} r = r0 + down + 16 * i + own + e / 2 * 8;
           const {index} c = c0 + right + 8 * j + 2 * third + e % 2;
-          if (r < {p.m} && c < {p.n}{also(out_if)}) {store}
+          {self.cut.store("total[i][j][e]", f"{self.name}_narrow(total[i][j][e])")}
         }}
   }}
-}}""")
-    launches = [KernelLaunch(name, (tiles, batches, pieces), _LANES, 4 * (tall + broad) * _WIDTH)]
-    if pieces == 1:
-        return CudaCode("\n\n".join(texts), tuple(launches), 0, declared)
-    texts.append(f"""{head}({THREADS}) {name}_end{given}
-  PART(float, part, scratch, 0, {pieces * size});
-  const {index} at = ({index})blockIdx.x * {THREADS} + threadIdx.x;
-  if (at < {size}) {{
-    const {index} c = at % {p.n}, r = at / {p.n} % {p.m}, batch = at / {p.n * p.m};
-    float total = 0;
-    for (int s = 0; s < {pieces}; s++) total = total + part[({index})s * {size} + at];
-    b2[{out_at}] = {name}_narrow(total);
-  }}
-}}""")
-    launches.append(KernelLaunch(f"{name}_end", (-(-size // THREADS), 1, 1), THREADS))
-    scratch = -(-pieces * size * 4 // 64) * 64
-    return CudaCode("\n\n".join(texts), tuple(launches), scratch, declared)
+}}"""
+
+    def code(self) -> CudaCode:
+        """Return the launches."""
+        name, dtype, float32 = self.name, np.dtype(self.p.dtype), np.dtype(np.float32)
+        declared: dict[str, str] = {}
+        texts = [widening(name, dtype, float32), narrowing(name, dtype, float32, declared)]
+        texts += [multiplying(name, dtype), self.main()]
+        size = 4 * (self.tall + self.broad) * _WIDTH
+        launches = [KernelLaunch(name, self.cut.grid, _LANES, size)]
+        if self.cut.pieces > 1:
+            text, launch = self.cut.join(self.head, "float", f"{name}_narrow(total)")
+            texts.append(text)
+            launches.append(launch)
+        scratch = self.cut.scratch("float")
+        return CudaCode("\n\n".join(texts), tuple(launches), scratch, declared)
+
+
+def print_halves(p: Tiled, name: str) -> CudaCode:
+    """Return a product of 16-bit floats as CUDA C++.
+
+    Args:
+        p: the product, whose arrays have one dtype.
+        name: what the functions' names begin with.
+
+    Returns:
+        The code, whose functions take pointers to both operands, the result and scratch.
+    """
+    return _Halves(p, name).code()

@@ -31,7 +31,7 @@ from .nest import Env, Nest, is_wide, prepared, scatters
 from .schedules import BYTES, THREADS, Schedule, schedule
 from .spelling import C_TYPES, operand
 
-__all__ = ["Printer", "Scratch", "print_kernel"]
+__all__ = ["Printer", "Scratch", "print_kernel", "rows_stay_apart"]
 
 _KEPT = 96  # registers of a thread that values of several passes may take
 _JOINERS = 8  # threads that join the totals of a column
@@ -652,6 +652,16 @@ def _scattering(
         elif s.how == "set" or (kernel.buffers[s.buffer].kind == "c" and s.how != "add"):
             return serial, {}
     return frozenset(), claims
+
+
+def rows_stay_apart(kernel: Kernel, lengths: Sequence[int]) -> bool:
+    """Tell whether no thread reads a row's values but those of the row's own group, so that they
+    may be changed in place: when each group of a block has a row of its own."""
+    kernel = prepared(kernel)
+    serial, claims = _scattering(kernel, lengths)
+    plan = schedule(kernel, Nest(kernel, 1, is_wide(kernel, lengths)).used, serial, bool(claims))
+    own = plan.group == 1 or plan.units % plan.side == 0
+    return own and plan.parts == 1 and not plan.run
 
 
 def print_kernel(kernel: Kernel, lengths: Sequence[int] | None = None) -> CudaCode:

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -159,6 +160,7 @@ class Blas(Library):
         with xp.cuda.Device(device.id):
             self.call("cublasSetMathMode", _FULL_SUMS)
             self.workspace = xp.empty((_WORKSPACE,), np.dtype(np.uint8))
+        self.lock = threading.RLock()  # a handle has one stream, a GPU one handle of each library
 
     def on(self, stream: Any) -> Blas:
         """Let what is called next go to a stream."""

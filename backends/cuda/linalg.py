@@ -18,11 +18,11 @@ from funtorch import dtypes, hardware
 from funtorch.core import eval_trace, use_trace
 from funtorch.hardware import Device
 from funtorch.ops.matrices import HALF, MACROS
-from funtorch.placement import array_of, buffer_of, on_host, own_rules
+from funtorch.placement import array_of, buffer_of, on_host
 
 from .libraries import KINDS, Blas, Solver, blas_of, prefix, solver_of
 
-__all__ = ["RULES"]
+__all__ = ["OWN_RULES", "RULES"]
 
 _LOWER, _UPPER = 0, 1  # CUBLAS_FILL_MODE_*
 _RIGHT = 1  # CUBLAS_SIDE_RIGHT
@@ -303,7 +303,8 @@ def _rule(name: str, f: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
             return on_host(name, buffers, params)
         if dtype in HALF:
             buffers = tuple(b.astype(dtypes.float32) for b in buffers)
-        outs = f(device, *buffers, **params)
+        with blas_of(device).lock:
+            outs = f(device, *buffers, **params)
         if dtype in HALF:
             outs = tuple(x.astype(dtype) if x.dtype == dtypes.float32 else x for x in outs)
         return outs[0] if name in _ONE else outs
@@ -322,5 +323,8 @@ def _program(name: str) -> Callable[..., Any]:
     return rule
 
 
-own_rules.update({name: _rule(name, f) for name, f in RULES.items()})
-own_rules.update({name: _program(name) for name in _PROGRAMS})
+OWN_RULES = {
+    **{name: _rule(name, f) for name, f in RULES.items()},
+    **{name: _program(name) for name in _PROGRAMS},
+}
+"""What `funtorch.placement.own_rules` is given of these."""

@@ -28,6 +28,7 @@ from ..kernel import (
 )
 from ..scalars.quicker import quicker
 from ..scalars.scalar import constant, scalar
+from .code import INT_MAX
 from .memory import from_memory, memory_type, numbers, to_memory
 from .spelling import CudaBlock, operand
 
@@ -35,7 +36,6 @@ __all__ = ["Env", "Nest", "is_aligned", "is_wide", "prepared", "scatters"]
 
 Env = dict[int, list[str]]
 INT64 = np.dtype("int64")
-_INT_MAX = 2**31 - 1
 _ADDED = ("float", "double", "u32", "u64")  # what there is an instruction for
 _WORDS = {
     "float": ("u32", "__float_as_uint({})", "__uint_as_float({})"),
@@ -307,5 +307,5 @@ def is_wide(kernel: Kernel, lengths: Sequence[int] | None) -> bool:
     each = max((numbers(d) for d in kernel.buffers), default=1)
     reach = max((_extent(kernel, w) for w in places), default=0) * each
     if any(w.dynamic for w in places):
-        reach = max(reach, *(int(n) * each for n in lengths)) if lengths else _INT_MAX
-    return max(reach, 2 * math.prod(map(int, kernel.sizes))) >= _INT_MAX - (1 << 26)
+        reach = max(reach, *(int(n) * each for n in lengths)) if lengths else INT_MAX
+    return max(reach, 2 * math.prod(map(int, kernel.sizes))) >= INT_MAX

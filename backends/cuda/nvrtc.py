@@ -102,6 +102,33 @@ class Nvrtc:
         major, minor = ctypes.c_int(), ctypes.c_int()
         self.lib.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
         self.version = major.value, minor.value
+        count = ctypes.c_int()
+        self._check(self.lib.nvrtcGetNumSupportedArchs(ctypes.byref(count)), "say what it is for")
+        archs = (ctypes.c_int * count.value)()
+        self._check(self.lib.nvrtcGetSupportedArchs(archs), "say what it is for")
+        self.archs = frozenset(archs)
+
+    def target(self, arch: str) -> str:
+        """Return what to compile for: a kind of GPU, or, if it came after this library, the latest
+        virtual one before, whose PTX its driver compiles.
+
+        Args:
+            arch: the kind of GPU, such as 'sm_90'.
+
+        Raises:
+            NvrtcError: the GPU is older than all that the library knows.
+        """
+        number = int(arch.removeprefix("sm_"))
+        if number in self.archs:
+            return arch
+        known = [n for n in self.archs if n < number]
+        if not known:
+            shown = ".".join(map(str, self.version))
+            raise NvrtcError(
+                f"NVRTC {shown} compiles for sm_{min(self.archs)} and later, and this GPU is "
+                f"{arch}: install an earlier one, such as nvidia-cuda-nvrtc-cu12"
+            )
+        return f"compute_{max(known)}"
 
     def _check(self, status: int, what: str) -> None:
         if status:
@@ -209,18 +236,21 @@ def library() -> Nvrtc:
 
 
 def compile_cubin(text: str, arch: str) -> bytes:
-    """Return the machine code of a module for a kind of GPU, from the cache on disk if it is there.
+    """Return a module as the driver of a kind of GPU loads it, from the cache on disk if it is
+    there: machine code, or PTX for GPUs that came after the library.
 
     Args:
         text: CUDA C++, as `module_text` gives it.
         arch: the kind of GPU, such as 'sm_90'.
     """
     compiler = library()
-    name = cache.key("cubin", text, arch, repr(compiler.version), *OPTIONS)
+    target = compiler.target(arch)
+    name = cache.key("cubin", text, target, repr(compiler.version), *OPTIONS)
     held = cache.load(name)
     if isinstance(held, bytes):
         return held
-    made = compiler.compile(text, arch)
+    make = compiler.compile if target == arch else compiler.assembly
+    made = make(text, target)
     cache.save(name, made)
     return made
 

@@ -44,6 +44,20 @@ __device__ __forceinline__ double nan_number() {
 __device__ __forceinline__ float infinityf() { return __uint_as_float(0x7f800000u); }
 __device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
 
+// Formulas for what GPUs have instructions for: those since sm_53, and since sm_80.
+#if defined(__CUDA_ARCH__)
+__device__ __forceinline__ float float_of_half(u16 h) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+  return x;
+}
+
+__device__ __forceinline__ u16 half_of_float(float x) {
+  u16 h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+}
+#else
 __device__ __forceinline__ float float_of_half(u16 h) {
   const u32 low = (u32)(h & 0x7fff) << 13;
   const u32 size = (h & 0x7c00) == 0x7c00
@@ -59,6 +73,24 @@ __device__ __forceinline__ u16 half_of_float(float x) {
   const u32 size = b > 0x7f800000u ? nan : b >= 0x47800000u ? 0x7c00u
       : b < 0x38800000u ? small : normal;
   return (u16)(size | (bits >> 16 & 0x8000u));
+}
+#endif
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+__device__ __forceinline__ u16 bfloat_of_float(float x) {
+  u16 h;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+}
+#else
+__device__ __forceinline__ u16 bfloat_of_float(float x) {
+  const u32 bits = __float_as_uint(x);
+  const u32 kept = x != x ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1);
+  return (u16)(kept >> 16);
+}
+#endif
+__device__ __forceinline__ float bfloat_near(float x) {
+  return __uint_as_float((u32)bfloat_of_float(x) << 16);
 }
 
 template <class T> __device__ __forceinline__ T maximum_of(T x, T y) {

@@ -62,7 +62,7 @@ from .instructions import (
     Slice,
     Until,
 )
-from .kernels import print_kernel
+from .kernels import print_kernel, rows_stay_apart
 from .scans import print_running
 from .sorting import print_sort
 from .tiles import print_convs, print_dot
@@ -101,15 +101,16 @@ class _Writer:
         self.codes: list[CudaCode] = []
         self.numbers: dict[Any, int] = {}
         self.members: dict[int, Member | None] = {}  # by code, if it may be a part of a launch
-        results = len(self.inputs)
-        self.same = {results + j: i for i, j in layout.pairs}  # registers of one address
         self.scratch = 0
         self.tail = -(-layout.arena // ALIGN) * ALIGN
         self.out: list[Instruction] = []
 
     def whole(self) -> LaunchPlan:
         params = [At(k) for k in range(len(self.inputs))]
-        results = [At(len(params) + k) for k in range(len(self.outputs))]
+        # A result in an input's memory goes by its register: a place must have one name, since
+        # kernels are told that what has two names is two pieces of memory.
+        shared = {j: i for i, j in self.layout.pairs}
+        results = [At(shared.get(j, len(params) + j)) for j in range(len(self.outputs))]
         self.plan(self.layout, params, results, At(self.memory))
         self.out = self.together(self.out)
         codes, instructions = _used(self.codes, tuple(self.out))
@@ -173,7 +174,7 @@ class _Writer:
         found: list[Instruction] = []
         for launches, run in itertools.groupby(instructions, lambda x: isinstance(x, Run)):
             part: list[Any] = list(run)
-            groups = sets_of(part, self.members, self.same) if launches else [[x] for x in part]
+            groups = sets_of(part, self.members) if launches else [[x] for x in part]
             found += [self.one(alike) if len(alike) > 1 else alike[0] for alike in groups]
         return found
 
@@ -247,18 +248,23 @@ class _Writer:
     ) -> Sequence[tuple[At, Var | Lit]]:
         """Return the buffers of a kernel, copies for those whose rows it changes in place.
 
-        Many threads read a row's value and one writes it, of which nobody knows when.
+        Others than a row's threads may read its value, and nobody knows when it is written.
         """
         if not any(kernel.inner):
             return given
         element = levels(kernel)[1]
         rows = {given[s.buffer][0] for s in kernel.stores if is_row_store(kernel, s, element)}
         stored = {s.buffer for s in kernel.stores}
+        read = {k: v for k, (at, v) in enumerate(given) if k not in stored and at in rows}
+        if read:
+            merged, kept = in_memory(kernel, [at for at, _ in given])
+            if rows_stay_apart(merged, [int(given[k][1].aval.size) for k in kept]):
+                return given
         found = list(given)
-        for k, (at, v) in enumerate(given):
-            if k not in stored and at in rows and nbytes(v):
+        for k, v in read.items():
+            if nbytes(v):
                 found[k] = self.room(nbytes(v)), v
-                self.copy(found[k][0], at, nbytes(v))
+                self.copy(found[k][0], given[k][0], nbytes(v))
         return found
 
     def dot(self, frame: _Frame, step: Dot) -> None:
@@ -295,10 +301,11 @@ class _Writer:
 
     def attention(self, frame: _Frame, step: Attention) -> None:
         eqn = step.eqn
-        given = [(self.at(frame, v), v) for v in (*eqn.invars, *eqn.outvars)]
-        key = eqn.prim, tuple(v.aval for _, v in given), tuple(sorted(eqn.params.items()))
+        given = [(self.at(frame, v), v) for v in (*step.ins, *step.outs)]
+        avals = tuple(v.aval for v in (*eqn.invars, *eqn.outvars, *step.ins, *step.outs))
+        key = eqn.prim, avals, step.places, tuple(sorted(eqn.params.items()))
         printed = print_fragments if in_fragments(eqn) else print_attention
-        self.run(key, functools.partial(printed, eqn), given, as_attending(eqn))
+        self.run(key, functools.partial(printed, step), given, as_attending(step))
 
     def rule(
         self, frame: _Frame, name: str, params: dict[str, Any], ins: Any, outs: Any, shapes: Any

@@ -22,7 +22,7 @@ from funtorch.config import config
 from funtorch.core import eval_trace, primitives, use_trace
 from funtorch.hardware import Device
 from funtorch.jaxpr import Jaxpr
-from funtorch.placement import SYNC, DeviceArray, array_of, buffer_of, largest_arrays
+from funtorch.placement import SYNC, DeviceArray, array_of, buffer_of, largest_arrays, on_gpu
 
 from ..fuse import fuse
 from ..layout import lay_out
@@ -51,7 +51,7 @@ from .instructions import (
 )
 from .nvrtc import NvrtcError
 from .program import VECTOR, launch_plan
-from .rooms import Rooms, Taken
+from .rooms import Rooms
 
 __all__ = ["compile_for", "plan_for"]
 
@@ -92,7 +92,7 @@ def compile_for(
     if config.debug >= 3:
         print(plan, file=sys.stderr)
     driver = driver_of(device)
-    with driver.here():
+    with on_gpu(device, "jit"):
         program = _Program(driver, jaxpr, plan, memory)
     if config.debug >= 1:
         print(
@@ -123,6 +123,8 @@ class _Program:
         self.spare = [0] * (plan.registers - self.count - len(self.fresh) - 2)
         self.actions = self._segments(plan.instructions)
         self.owner: Any = None  # what keeps the memory of the present run
+        with driver.lock:
+            driver.follow()  # runs on other streams wait for the constants
 
     def _there(self, x: Any) -> Any:
         """Return a constant's buffer on the GPU."""
@@ -146,25 +148,31 @@ class _Program:
                 f"the program takes {self.count - len(self.consts)} arrays, got {len(args)}"
             )
         with driver.lock, driver.here():
-            for i in given.values():
-                arrays[i] = _exclusive(arrays[i], holders)
-            addresses = [x._address for x in arrays]
-            if 0 in addresses:
-                arrays = [x if x._address else self._plain(x) for x in arrays]
+            driver.follow()
+            try:
+                for i in given.values():
+                    arrays[i] = _exclusive(arrays[i], holders)
                 addresses = [x._address for x in arrays]
-            taken = self._memory()
-            for j, i in given.items():
-                x = arrays[i]._buffer
-                same = (x.shape, x.dtype) == self.fresh[j]
-                taken.outs[j] = x if same else _seen_as(x, self.fresh[j])
-                taken.addresses[j] = taken.places[j] = addresses[i]
-            r = [*addresses, *taken.addresses, taken.where, self.constants_at, *self.spare]
-            self.owner = arrays, taken
-            for action in self.actions:
-                action(r)
+                if 0 in addresses:
+                    arrays = [x if x._address else self._plain(x) for x in arrays]
+                    addresses = [x._address for x in arrays]
+                taken = self.rooms.take()
+                for j, i in given.items():
+                    x = arrays[i]._buffer
+                    same = (x.shape, x.dtype) == self.fresh[j]
+                    taken.outs[j] = x if same else _seen_as(x, self.fresh[j])
+                    taken.addresses[j] = taken.places[j] = addresses[i]
+                r = [*addresses, *taken.addresses, taken.where, self.constants_at, *self.spare]
+                self.owner = arrays, taken
+                for action in self.actions:
+                    action(r)
+            except driver.cupy.cuda.memory.OutOfMemoryError as error:
+                text = f"{error}; the program needs {self.memory}\n{largest_arrays()}"
+                raise MemoryError(text) from None
+            finally:
+                self.owner = None
             for target, source, size, _ in taken.copies:
                 driver.copy(target, source, size)
-            self.owner = None
         return taken.outs, taken.places
 
     def _plain(self, x: DeviceArray) -> DeviceArray:
@@ -174,14 +182,6 @@ class _Program:
             x = DeviceArray(self.driver.cupy.array(buffer, order="C"))
         x._address = x._buffer.data.ptr
         return x
-
-    def _memory(self) -> Taken:
-        """Return memory for the results and the arena."""
-        try:
-            return self.rooms.take()
-        except self.driver.cupy.cuda.memory.OutOfMemoryError as error:
-            text = f"{error}; the program needs {self.memory}\n{largest_arrays()}"
-            raise MemoryError(text) from None
 
     # ---------------------------------------------------------------- the list as functions
     def _segments(
@@ -494,7 +494,9 @@ class _Graphed:
     def __call__(self, r: Registers) -> None:
         key = self.key(r)
         graph = self.graphs.get(key)
-        if self.write is not None and isinstance(self.driver.conditional, str):
+        if self.driver.uncaptured or (
+            self.write is not None and isinstance(self.driver.conditional, str)
+        ):
             self._run(r)  # the host decides
         elif graph is None:
             self.graphs[key] = _SEEN
@@ -519,8 +521,13 @@ class _Graphed:
                 self._run(r)
                 return
         else:
-            with driver.captured() as found:
-                self._run(list(r))
+            try:
+                with driver.captured() as found:
+                    self._run(list(r))
+            except RuntimeError as error:
+                driver.give_up(error)
+                self._run(r)
+                return
             graph = found[0]
         self.graphs[key] = graph
         driver.replay(graph)

@@ -12,20 +12,17 @@ from __future__ import annotations
 from ..plan import Running
 from ..scalars.elements import TYPES
 from ..scalars.reduce import reduction
-from .code import CudaCode, KernelLaunch
+from .code import INT_MAX, CudaCode, KernelLaunch
 from .memory import memory_type
-from .schedules import BYTES, THREADS
+from .schedules import BYTES, FULL, THREADS
 from .spelling import CudaBlock, operand
 
-__all__ = ["print_running"]
+__all__ = ["in_warps", "print_running"]
 
 _EACH = 4  # neighbours that a thread combines
 _TILE = THREADS * _EACH
 _WARPS = THREADS // 32
-_FULL = 264  # blocks that keep a GPU busy
 _LEAST = 4 * _TILE  # elements of a part
-_MOST_ROWS = (1 << 31) - 1
-_INT_MAX = 2**31 - (1 << 26)
 
 
 def _combine(name: str, dtype: object, function: str) -> tuple[str, str, dict[str, str]]:
@@ -39,37 +36,72 @@ def _combine(name: str, dtype: object, function: str) -> tuple[str, str, dict[st
     return "\n".join(lines), operand(code.starts[0], kind), b.declared
 
 
-def print_running(step: Running, name: str) -> CudaCode:
-    """Return a cumulative operation along rows as CUDA C++.
+def in_warps(kind: str, combined: str, total: str = "total", indent: str = "    ") -> str:
+    """Write that each thread has what those before it in its warp and itself come to, and that
+    warps leave theirs in ``s``.
 
     Args:
-        step: the operation, of integers or of floats of 32 or 64 bits.
-        name: what the functions' names begin with.
-
-    Returns:
-        The code, whose functions take pointers to x, out and scratch.
+        kind: the C type of numbers.
+        combined: of ``other``, which comes before, and the thread's own ``total``.
     """
-    dtype, rows, n = step.out.aval.dtype, int(step.rows), int(step.n)
-    kind, function = memory_type(dtype), f"{name}_combine"
-    combine, start, declared = _combine(step.name, dtype, function)
-    parts = 1
-    if rows < _FULL and n >= 2 * _LEAST:
-        parts = min(-(-_FULL // rows), n // _LEAST)
-    piece = -(-n // (parts * _TILE)) * _TILE
-    parts = -(-n // piece)
-    index = "s64" if max(rows * n, rows * parts) > _INT_MAX else "int"
-    at = f"row * {n} + ({n - 1} - p)" if step.reverse else f"row * {n} + p"
-    given = f"(GLOBAL(const {kind}) b0, GLOBAL({kind}) b1, GLOBAL(u8) scratch) {{"
-    part = f"  PART({kind}, part, scratch, 0, {rows * parts});\n" if parts > 1 else ""
-    where = f"""  SHARED({kind}, s, 0, {_WARPS});
-{part}  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const {index} row = blockIdx.x;
-  const {index} low = ({index})blockIdx.y * {piece};
-  const {index} high = low + {piece} < {n} ? low + {piece} : {n};"""
-    head = f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}'
-    whole = f"""{head}{given}
-{where}
-  {kind} carry = {f"part[row * {parts} + blockIdx.y]" if parts > 1 else start};
+    text = f"""#pragma unroll
+for (int d = 1; d < 32; d *= 2) {{
+  const {kind} other = shuffle_up({total}, d);
+  if (lane >= d) {total} = {combined};
+}}
+if (lane == 31) s[warp] = {total};
+__syncthreads();"""
+    return "\n".join(indent + line for line in text.splitlines())
+
+
+class _Scan:
+    """Prints a cumulative operation along rows."""
+
+    def __init__(self, step: Running, name: str) -> None:
+        self.name, self.rows, self.n = name, int(step.rows), int(step.n)
+        dtype = step.out.aval.dtype
+        self.kind, self.function = memory_type(dtype), f"{name}_combine"
+        self.combine, self.start, self.declared = _combine(step.name, dtype, self.function)
+        parts = 1
+        if self.rows < FULL and self.n >= 2 * _LEAST:
+            parts = min(-(-FULL // self.rows), self.n // _LEAST)
+        self.piece = -(-self.n // (parts * _TILE)) * _TILE
+        self.parts = -(-self.n // self.piece)
+        reach = max(self.rows * self.n, self.rows * self.parts)
+        self.index = "s64" if reach > INT_MAX else "int"
+        last = self.n - 1
+        self.at = f"row * {self.n} + " + (f"({last} - p)" if step.reverse else "p")
+
+    # ---------------------------------------------------------------- what functions begin with
+    def head(self, suffix: str) -> str:
+        bounds = f'extern "C" __global__ void __launch_bounds__({THREADS})'
+        given = f"GLOBAL(const {self.kind}) b0, GLOBAL({self.kind}) b1, GLOBAL(u8) scratch"
+        return f"{bounds} {self.name}{suffix}({given}) {{"
+
+    @property
+    def left(self) -> str:
+        """The declaration of what parts of rows come to."""
+        if self.parts == 1:
+            return ""
+        return f"  PART({self.kind}, part, scratch, 0, {self.rows * self.parts});\n"
+
+    @property
+    def where(self) -> str:
+        """Where a block's part of a row is."""
+        return f"""  SHARED({self.kind}, s, 0, {_WARPS});
+{self.left}  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const {self.index} row = blockIdx.x;
+  const {self.index} low = ({self.index})blockIdx.y * {self.piece};
+  const {self.index} high = low + {self.piece} < {self.n} ? low + {self.piece} : {self.n};"""
+
+    # ---------------------------------------------------------------- functions
+    def main(self) -> str:
+        """Write the function that makes the results of a part of a row."""
+        kind, index, function, start = self.kind, self.index, self.function, self.start
+        carry = f"part[row * {self.parts} + blockIdx.y]" if self.parts > 1 else start
+        return f"""{self.head("")}
+{self.where}
+  {kind} carry = {carry};
   for ({index} base = low; base < high; base += {_TILE}) {{
     {kind} x[{_EACH}];
     {kind} total = {start};
@@ -77,17 +109,11 @@ def print_running(step: Running, name: str) -> CudaCode:
     for (int e = 0; e < {_EACH}; e++) {{
       const {index} p = base + {_EACH} * threadIdx.x + e;
       {kind} v = {start};
-      if (p < high) v = b0[{at}];
+      if (p < high) v = b0[{self.at}];
       total = {function}(total, v);
       x[e] = total;
     }}
-    #pragma unroll
-    for (int d = 1; d < 32; d *= 2) {{
-      const {kind} other = shuffle_up(total, d);
-      if (lane >= d) total = {function}(other, total);
-    }}
-    if (lane == 31) s[warp] = total;
-    __syncthreads();
+{in_warps(kind, f"{function}(other, total)")}
     {kind} before = carry;
     for (int w = 0; w < {_WARPS}; w++) {{
       const {kind} other = s[w];
@@ -99,44 +125,65 @@ def print_running(step: Running, name: str) -> CudaCode:
     #pragma unroll
     for (int e = 0; e < {_EACH}; e++) {{
       const {index} p = base + {_EACH} * threadIdx.x + e;
-      if (p < high) b1[{at}] = {function}(before, x[e]);
+      if (p < high) b1[{self.at}] = {function}(before, x[e]);
     }}
     __syncthreads();
   }}
 }}"""
-    size = _WARPS * BYTES[kind]
-    main = KernelLaunch(name, (rows, parts, 1), THREADS, size)
-    if parts == 1:
-        return CudaCode("\n\n".join([combine, whole]), (main,), 0, declared)
-    first = f"""{head}_parts{given}
-{where}
-  {kind} total = {start};
-  for ({index} p = low + threadIdx.x; p < high; p += {THREADS}) total = {function}(total, b0[{at}]);
+
+    def pieces(self) -> str:
+        """Write the function that leaves what parts come to."""
+        kind, function = self.kind, self.function
+        return f"""{self.head("_parts")}
+{self.where}
+  {kind} total = {self.start};
+  for ({self.index} p = low + threadIdx.x; p < high; p += {THREADS})
+    total = {function}(total, b0[{self.at}]);
   #pragma unroll
   for (int d = 16; d > 0; d /= 2) total = {function}(total, shuffle_xor(total, d));
   if (lane == 0) s[warp] = total;
   __syncthreads();
   if (threadIdx.x == 0) {{
     for (int w = 1; w < {_WARPS}; w++) total = {function}(total, s[w]);
-    part[row * {parts} + blockIdx.y] = total;
+    part[row * {self.parts} + blockIdx.y] = total;
   }}
 }}"""
-    between = f"""{head}_before{given}
-{part}  const {index} row = ({index})blockIdx.x * {THREADS} + threadIdx.x;
-  if (row < {rows}) {{
-    {kind} total = {start};
-    for (int k = 0; k < {parts}; k++) {{
-      const {kind} held = part[row * {parts} + k];
-      part[row * {parts} + k] = total;
-      total = {function}(total, held);
+
+    def before(self) -> str:
+        """Write the function that says what comes before each part."""
+        return f"""{self.head("_before")}
+{self.left}  const {self.index} row = ({self.index})blockIdx.x * {THREADS} + threadIdx.x;
+  if (row < {self.rows}) {{
+    {self.kind} total = {self.start};
+    for (int k = 0; k < {self.parts}; k++) {{
+      const {self.kind} held = part[row * {self.parts} + k];
+      part[row * {self.parts} + k] = total;
+      total = {self.function}(total, held);
     }}
   }}
 }}"""
-    launches = (
-        KernelLaunch(f"{name}_parts", (rows, parts, 1), THREADS, size),
-        KernelLaunch(f"{name}_before", (-(-rows // THREADS), 1, 1), THREADS),
-        main,
-    )
-    scratch = -(-rows * parts * BYTES[kind] // 64) * 64
-    text = "\n\n".join([combine, first, between, whole])
-    return CudaCode(text, launches, scratch, declared)
+
+    def code(self) -> CudaCode:
+        size = _WARPS * BYTES[self.kind]
+        grid = self.rows, self.parts, 1
+        main = KernelLaunch(self.name, grid, THREADS, size)
+        if self.parts == 1:
+            return CudaCode(f"{self.combine}\n\n{self.main()}", (main,), 0, self.declared)
+        first = KernelLaunch(f"{self.name}_parts", grid, THREADS, size)
+        second = KernelLaunch(f"{self.name}_before", (-(-self.rows // THREADS), 1, 1), THREADS)
+        text = "\n\n".join([self.combine, self.pieces(), self.before(), self.main()])
+        scratch = -(-self.rows * self.parts * BYTES[self.kind] // 64) * 64
+        return CudaCode(text, (first, second, main), scratch, self.declared)
+
+
+def print_running(step: Running, name: str) -> CudaCode:
+    """Return a cumulative operation along rows as CUDA C++.
+
+    Args:
+        step: the operation, of integers or of floats of 32 or 64 bits.
+        name: what the functions' names begin with.
+
+    Returns:
+        The code, whose functions take pointers to x, out and scratch.
+    """
+    return _Scan(step, name).code()

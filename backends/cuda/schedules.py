@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from ..kernel import Kernel, axes_of
 from .nest import is_aligned
 
-__all__ = ["Schedule", "schedule"]
+__all__ = ["BYTES", "FULL", "THREADS", "Schedule", "schedule"]
 
 THREADS = 256  # of a block, usually
 _BUSY = 1 << 15  # threads that keep a GPU busy with arithmetic, and
 _LOADS = 1 << 17  # with memory, each reading one number at a time
-_FULL = 264  # blocks that keep it busy
+FULL = 264  # blocks that keep it busy
 _BRIEF = 8  # elements up to which one thread does a row
 _REGISTERS = 32  # elements of a row that a thread may keep of each value
 _TURNS = 8  # turns of a loop that is written out for that
@@ -225,8 +225,8 @@ def _along(kernel: Kernel, used: list[int], rows: int, length: int, whole: bool)
 
 def _cut(rows: int, length: int, threads: int, step: int, whole: bool) -> tuple[int, int]:
     """Return how many parts few long rows have, and how long these are."""
-    wanted = min(max(1, 2 * _FULL // max(rows, 1)), -(-length // (8 * step)))
-    if whole or wanted <= 1 or rows >= _FULL:
+    wanted = min(max(1, 2 * FULL // max(rows, 1)), -(-length // (8 * step)))
+    if whole or wanted <= 1 or rows >= FULL:
         return 1, -(-length // step) * step
     piece = -(-length // (wanted * step)) * step
     return -(-length // piece), piece

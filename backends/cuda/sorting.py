@@ -16,8 +16,9 @@ References:
 from __future__ import annotations
 
 from ..plan import Sort
-from .code import CudaCode, KernelLaunch
+from .code import INT_MAX, CudaCode, KernelLaunch
 from .memory import memory_type
+from .scans import in_warps
 from .schedules import BYTES, THREADS
 
 __all__ = ["print_sort"]
@@ -28,7 +29,7 @@ _DIGITS = 1 << _BITS
 _EACH = 8  # elements of a thread
 _TILE = THREADS * _EACH
 _WARPS = THREADS // 32
-_INT_MAX = 2**31 - (1 << 26)
+_IN_WARPS = in_warps("u32", "other + total")
 
 # A block's digits in the order of digit, then thread: `c` holds a count for each, and afterwards
 # where its elements begin. Every thread sums the counts of neighbours, warps sum theirs.
@@ -45,13 +46,7 @@ _COUNTED = f"""    #pragma unroll
     #pragma unroll
     for (int d = 0; d < {_DIGITS}; d++) own += c[threadIdx.x * {_DIGITS} + d];
     u32 total = own;
-    #pragma unroll
-    for (int d = 1; d < 32; d *= 2) {{
-      const u32 other = shuffle_up(total, d);
-      if (lane >= d) total += other;
-    }}
-    if (lane == 31) s[warp] = total;
-    __syncthreads();
+{_IN_WARPS}
     u32 before = total - own;
     for (int w = 0; w < warp; w++) before += s[w];
     #pragma unroll
@@ -72,7 +67,7 @@ class _Printer:
         self.kind = memory_type(self.dtype)
         self.low, self.high, self.tie = step.low, step.high, step.tie
         self.launches: list[KernelLaunch] = []
-        self.index = "s64" if self.rows * self.n > _INT_MAX else "int"
+        self.index = "s64" if self.rows * self.n > INT_MAX else "int"
 
     def head(self, suffix: str) -> str:
         """Return the beginning of a function."""
@@ -180,38 +175,37 @@ class _Printer:
 
         Elements go from x to the result and to scratch and back, and end up in the result.
         """
-        n, index, kind, name = self.n, self.index, self.kind, self.name
-        blocks = -(-n // _TILE)
+        blocks = -(-self.n // _TILE)
         declared, size = self._shared(0)
-        total = self.rows * n
-        width = -(-BYTES[kind] * total // 64) * 64
+        width = -(-BYTES[self.kind] * self.rows * self.n // 64) * 64
         counts = self.rows * _DIGITS * blocks
+        end = width + -(-4 * counts // 64) * 64
+        place = f"  PART(u32, place, scratch, {width}, {counts});"
+        # The bit at which the digit at hand begins, so that all turns are the same functions.
+        turn = f"  PART(int, turn, scratch, {end}, 1);"
         held = {
-            "index": index,
+            "index": self.index,
             "threads": THREADS,
             "digits": _DIGITS,
             "each": _EACH,
             "warps": _WARPS,
             "tile": _TILE,
+            "in_warps": _IN_WARPS,
             "counts": _DIGITS * blocks,
             "blocks": blocks,
-            "n": n,
-            "kind": kind,
+            "n": self.n,
+            "kind": self.kind,
             "place": f"place[(row * {_DIGITS} + d) * {blocks} + block]",
         }
-        place = f"  PART(u32, place, scratch, {width}, {counts});"
-        end = width + -(-4 * counts // 64) * 64
-        # The bit at which the digit at hand begins, so that all turns are the same functions.
-        turn = f"  PART(int, turn, scratch, {end}, 1);"
-        head = f"static __device__ __noinline__ void {name}"
         begin = "\n".join([declared, place, _READ.format(**held), _COUNTED])
-        given = f"GLOBAL(const {kind}) source"
+        head = f"static __device__ __noinline__ void {self.name}"
+        given = f"GLOBAL(const {self.kind}) source"
         lines = [
             self.digit(),
             f"{head}_counted({given}, GLOBAL(u8) scratch, int shift) {{",
             begin,
             _COUNTS.format(**held),
-            f"{head}_moved({given}, GLOBAL({kind}) target, GLOBAL(u8) scratch, int shift) {{",
+            f"{head}_moved({given}, GLOBAL({self.kind}) target, GLOBAL(u8) scratch, int shift) {{",
             begin,
             _MOVES.format(**held),
             self.head("_sum"),
@@ -221,8 +215,19 @@ class _Printer:
             turn,
             f"  if (blockIdx.x == 0 && threadIdx.x == 0) turn[0] = turn[0] + {_BITS};",
             _SUM.format(**held),
+            *self.turns(turn, (self.rows * blocks, 1, 1), size),
         ]
-        other = f"  PART({kind}, other, scratch, 0, {total});"
+        return CudaCode("\n".join(lines), tuple(self.launches), end + 64)
+
+    def turns(self, turn: str, grid: tuple[int, int, int], size: int) -> list[str]:
+        """Return the functions of all turns, a turn for each digit, and note their launches.
+
+        Args:
+            turn: the declaration of what tells them where their digit begins.
+            grid: blocks of the launches; ``size``: their shared memory.
+        """
+        name, lines = self.name, list[str]()
+        other = f"  PART({self.kind}, other, scratch, 0, {self.rows * self.n});"
         turns = -(-(self.high - self.low) // _BITS)
         source, written = "b0", set()
         for k in range(turns):
@@ -237,15 +242,13 @@ class _Printer:
                 lines += [self.head(f"_count{which}"), other, turn, start, count, "}"]
                 lines += [self.head(f"_move{which}"), other, turn, move, "}"]
             written.add(which)
-            blocks_all = (self.rows * blocks, 1, 1)
             self.launches += [
-                KernelLaunch(f"{name}_count{which}", blocks_all, THREADS, size),
+                KernelLaunch(f"{name}_count{which}", grid, THREADS, size),
                 KernelLaunch(f"{name}_sum", (self.rows, 1, 1), THREADS, 4 * _WARPS),
-                KernelLaunch(f"{name}_move{which}", blocks_all, THREADS, size),
+                KernelLaunch(f"{name}_move{which}", grid, THREADS, size),
             ]
             source = target
-        scratch = end + 64
-        return CudaCode("\n".join(lines), tuple(self.launches), scratch)
+        return lines
 
 
 # A block's elements: a thread has neighbours.
@@ -292,13 +295,7 @@ _SUM = """  const {index} row = blockIdx.x;
       own += x[e];
     }}
     u32 total = own;
-    #pragma unroll
-    for (int d = 1; d < 32; d *= 2) {{
-      const u32 below = shuffle_up(total, d);
-      if (lane >= d) total += below;
-    }}
-    if (lane == 31) s[warp] = total;
-    __syncthreads();
+{in_warps}
     u32 before = carry + total - own;
     for (int w = 0; w < {warps}; w++) {{
       const u32 held = s[w];

@@ -273,6 +273,9 @@ class CudaBlock(Block):
         return self.name("z")  # who joins parts says so in `parts`
 
     # ---------------------------------------------------------------- the rest of a block
+    def bfloat16(self, value: str) -> str:
+        return self.put("float", f"bfloat_near({operand(value, 'float')})")
+
     def select(self, cond: str, yes: str, no: str, kind: str) -> str:
         yes, no = operand(yes, kind), operand(no, kind)
         return self.put(kind, f"{operand(cond, 'i1')} ? {yes} : {no}")

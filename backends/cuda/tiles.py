@@ -23,36 +23,14 @@ from .code import CudaCode, KernelLaunch
 from .halves import print_halves
 from .memory import memory_type
 from .schedules import BYTES, THREADS
-from .tiling import Element, Tiled, also, cut
+from .tiling import Element, Tiled, also, cut, position
 
 __all__ = ["print_convs", "print_dot"]
 
 _SIDE = 16  # threads along each side of a block
 _DEEP = 16  # terms of the sums that are in shared memory at a time
-_MOST_BATCHES = (1 << 16) - 1
 
 _SIGNED = {"int8": "(signed char)"}  # what makes a number of what memory holds
-
-
-def position(linear: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
-    """Return the expression of an offset for a position in row-major order of some axes."""
-    axes: list[tuple[int, int]] = []  # (size, stride), neighbours that are one axis merged
-    for n, s in zip(sizes, strides, strict=True):
-        if n == 1:
-            continue
-        if axes and axes[-1][1] == n * s:
-            axes[-1] = axes[-1][0] * int(n), int(s)
-        else:
-            axes.append((int(n), int(s)))
-    terms, left = [], math.prod(n for n, _ in axes)
-    for number, (n, s) in enumerate(axes):
-        left //= n
-        at = linear if left == 1 else f"{linear} / {left}"
-        if number:
-            at = f"({at}) % {n}" if left > 1 else f"{at} % {n}"
-        if s:
-            terms.append(at if s == 1 and len(axes) == 1 else f"({at}) * {s}")
-    return " + ".join(terms) or "0"
 
 
 def _reach(sizes: Sequence[int], strides: Sequence[int], offset: int) -> int:
@@ -64,121 +42,118 @@ def _micro(size: int) -> int:
     return next((t for t in (8, 4, 2) if size >= 8 * _SIDE * t // 2), 1)
 
 
-def _tiled(p: Tiled, name: str) -> CudaCode:
-    """Return the launches of a product."""
-    if p.dtype in HALVES:
-        return print_halves(p, name)
-    rows, columns = _micro(p.m), _micro(p.n)
-    tall, broad = rows * _SIDE, columns * _SIDE
-    across = -(-p.n // broad)
-    tiles = -(-p.m // tall) * across
-    piece, pieces, wide = cut(p, tiles, _DEEP, tall, broad)
-    kind, size = memory_type(p.dtype), p.batch * p.m * p.n
-    index = "s64" if wide else "int"
-    batches = min(p.batch, _MOST_BATCHES)
-    real = {"float": "fmaf", "double": "fma"}.get(kind)
-    added = f"{real}(x[i], y[j], total[i][j])" if real else "total[i][j] + x[i] * y[j]"
-    shared = _DEEP * (tall + 1), _DEEP * (broad + 1)
-    first = -(-shared[0] * BYTES[kind] // 16) * 16
-    a_if, a_at = p.a("r", "k")
-    b_if, b_at = p.b("k", "c")
-    out_if, out_at = p.out("r", "c")
-    target = f"b2[{out_at}]"
-    declared = ""
-    if pieces > 1:
-        target = f"part[((({index})blockIdx.z * {p.batch} + batch) * {p.m} + r) * {p.n} + c]"
-        declared = f"\n  PART({kind}, part, scratch, 0, {pieces * size});"
+class _Tiles:
+    """Prints a product whose numbers are multiplied one by one."""
 
-    def walk(side: int, along: bool, outer: str, begin: str) -> str:
-        """Return where a thread's element of a piece lies: term k, and row or column."""
+    def __init__(self, p: Tiled, name: str) -> None:
+        self.p, self.name = p, name
+        self.rows, self.columns = _micro(p.m), _micro(p.n)  # of a thread
+        self.tall, self.broad = self.rows * _SIDE, self.columns * _SIDE
+        self.cut = cut(p, _DEEP, self.tall, self.broad)
+        self.kind, self.index = memory_type(p.dtype), self.cut.index
+        self.shared = _DEEP * (self.tall + 1), _DEEP * (self.broad + 1)
+        self.second = -(-self.shared[0] * BYTES[self.kind] // 16) * 16
+        self.narrow = self.kind if p.given is None else memory_type(p.given)
+
+    @property
+    def head(self) -> str:
+        """The name of the function, and its parameters."""
+        given = f"GLOBAL(const {self.narrow}) b0, GLOBAL(const {self.narrow}) b1"
+        return f"{self.name}({given}, GLOBAL({self.kind}) b2, GLOBAL(u8) scratch)"
+
+    def walk(self, side: int, along: bool, outer: str, begin: str) -> str:
+        """Write where a thread's element of a piece lies: term k, and row or column."""
         fast, slow = ("k", outer) if along else (outer, "k")
         fast_size = _DEEP if along else side
         begins = {"k": "k0", outer: begin}
         return (
             f"        const int at = threadIdx.x + {THREADS} * e;\n"
             f"        const int {fast}s = at % {fast_size}, {slow}s = at / {fast_size};\n"
-            f"        const {index} {fast} = {begins[fast]} + {fast}s, "
+            f"        const {self.index} {fast} = {begins[fast]} + {fast}s, "
             f"{slow} = {begins[slow]} + {slow}s;"
         )
 
-    # Two blocks at a time: for more of them, the assembler would spill a few registers.
-    least = ", 2" if BYTES[kind] <= 4 else ""
-    bounds = f'extern "C" __global__ void __launch_bounds__({THREADS}{least}) {name}'
-    narrow = kind if p.given is None else memory_type(p.given)
-    signed = "" if p.given is None else _SIGNED[p.given.name]
-    given = f"GLOBAL(const {narrow}) b0, GLOBAL(const {narrow}) b1, GLOBAL({kind}) b2"
-    text = f"""{bounds}({given}, GLOBAL(u8) scratch) {{
-  SHARED({kind}, sa, 0, {shared[0]});
-  SHARED({kind}, sb, {first}, {shared[1]});{declared}
-  const int tx = threadIdx.x % {_SIDE}, ty = threadIdx.x / {_SIDE};
-  const {index} r0 = ({index})(blockIdx.x / {across}) * {tall};
-  const {index} c0 = ({index})(blockIdx.x % {across}) * {broad};
-  const {index} low = ({index})blockIdx.z * {piece};
-  const {index} high = low + {piece} < {p.k} ? low + {piece} : {p.k};
-  for ({index} batch = blockIdx.y; batch < {p.batch}; batch += gridDim.y) {{
-    {kind} total[{rows}][{columns}];
-    #pragma unroll
-    for (int i = 0; i < {rows}; i++)
-      #pragma unroll
-      for (int j = 0; j < {columns}; j++) total[i][j] = 0;
-    for ({index} k0 = low; k0 < high; k0 += {_DEEP}) {{
-      #pragma unroll
-      for (int e = 0; e < {_DEEP * tall // THREADS}; e++) {{
-{walk(tall, p.a_along, "r", "r0")}
-        {kind} v = 0;
-        if (r < {p.m} && k < high{also(a_if)}) v = {signed}b{p.buffers[0]}[{a_at}];
-        sa[ks * {tall + 1} + rs] = v;
-      }}
-      #pragma unroll
-      for (int e = 0; e < {_DEEP * broad // THREADS}; e++) {{
-{walk(broad, not p.b_along, "c", "c0")}
-        {kind} v = 0;
-        if (c < {p.n} && k < high{also(b_if)}) v = {signed}b{p.buffers[1]}[{b_at}];
-        sb[ks * {broad + 1} + cs] = v;
-      }}
-      __syncthreads();
-      #pragma unroll
+    def load(self, which: int) -> str:
+        """Write how a piece of an operand goes to shared memory."""
+        p = self.p
+        side, own, size, begin, along, element = (
+            (self.tall, "r", p.m, "r0", p.a_along, p.a("r", "k")),
+            (self.broad, "c", p.n, "c0", not p.b_along, p.b("k", "c")),
+        )[which]
+        condition, place = element
+        signed = "" if p.given is None else _SIGNED[p.given.name]
+        return f"""      #pragma unroll
+      for (int e = 0; e < {_DEEP * side // THREADS}; e++) {{
+{self.walk(side, along, own, begin)}
+        {self.kind} v = 0;
+        if ({own} < {size} && k < high{also(condition)}) v = {signed}b{p.buffers[which]}[{place}];
+        s{"ab"[which]}[ks * {side + 1} + {own}s] = v;
+      }}"""
+
+    def products(self) -> str:
+        """Write how a thread multiplies what is in shared memory."""
+        real = {"float": "fmaf", "double": "fma"}.get(self.kind)
+        added = f"{real}(x[i], y[j], total[i][j])" if real else "total[i][j] + x[i] * y[j]"
+        return f"""      #pragma unroll
       for (int s = 0; s < {_DEEP}; s++) {{
-        {kind} x[{rows}], y[{columns}];
+        {self.kind} x[{self.rows}], y[{self.columns}];
         #pragma unroll
-        for (int i = 0; i < {rows}; i++) x[i] = sa[s * {tall + 1} + ty + {_SIDE} * i];
+        for (int i = 0; i < {self.rows}; i++) x[i] = sa[s * {self.tall + 1} + ty + {_SIDE} * i];
         #pragma unroll
-        for (int j = 0; j < {columns}; j++) y[j] = sb[s * {broad + 1} + tx + {_SIDE} * j];
+        for (int j = 0; j < {self.columns}; j++) y[j] = sb[s * {self.broad + 1} + tx + {_SIDE} * j];
         #pragma unroll
-        for (int i = 0; i < {rows}; i++)
+        for (int i = 0; i < {self.rows}; i++)
           #pragma unroll
-          for (int j = 0; j < {columns}; j++) total[i][j] = {added};
-      }}
+          for (int j = 0; j < {self.columns}; j++) total[i][j] = {added};
+      }}"""
+
+    def main(self) -> str:
+        """Write the function that makes tiles."""
+        kind, index = self.kind, self.index
+        # Two blocks at a time: for more of them, the assembler would spill a few registers.
+        least = ", 2" if BYTES[kind] <= 4 else ""
+        parts = "\n" + self.cut.parts(kind) if self.cut.pieces > 1 else ""
+        return f"""extern "C" __global__ void __launch_bounds__({THREADS}{least}) {self.head} {{
+  SHARED({kind}, sa, 0, {self.shared[0]});
+  SHARED({kind}, sb, {self.second}, {self.shared[1]});{parts}
+  const int tx = threadIdx.x % {_SIDE}, ty = threadIdx.x / {_SIDE};
+{self.cut.begin()}
+    {kind} total[{self.rows}][{self.columns}];
+    #pragma unroll
+    for (int i = 0; i < {self.rows}; i++)
+      #pragma unroll
+      for (int j = 0; j < {self.columns}; j++) total[i][j] = 0;
+    for ({index} k0 = low; k0 < high; k0 += {_DEEP}) {{
+{self.load(0)}
+{self.load(1)}
+      __syncthreads();
+{self.products()}
       __syncthreads();
     }}
     #pragma unroll
-    for (int i = 0; i < {rows}; i++)
+    for (int i = 0; i < {self.rows}; i++)
       #pragma unroll
-      for (int j = 0; j < {columns}; j++) {{
+      for (int j = 0; j < {self.columns}; j++) {{
         const {index} r = r0 + ty + {_SIDE} * i, c = c0 + tx + {_SIDE} * j;
-        if (r < {p.m} && c < {p.n}{also(out_if)}) {target} = total[i][j];
+        {self.cut.store("total[i][j]", "total[i][j]")}
       }}
   }}
 }}"""
-    size_shared = first + shared[1] * BYTES[kind]
-    launches = [KernelLaunch(name, (tiles, batches, pieces), THREADS, size_shared)]
-    if pieces == 1:
-        return CudaCode(text, tuple(launches), 0)
-    text += f"""
 
-{bounds}_end({given}, GLOBAL(u8) scratch) {{
-  PART({kind}, part, scratch, 0, {pieces * size});
-  const {index} at = ({index})blockIdx.x * {THREADS} + threadIdx.x;
-  if (at < {size}) {{
-    const {index} c = at % {p.n}, r = at / {p.n} % {p.m}, batch = at / {p.n * p.m};
-    {kind} total = 0;
-    for (int s = 0; s < {pieces}; s++) total = total + part[({index})s * {size} + at];
-    b2[{out_at}] = total;
-  }}
-}}"""
-    launches.append(KernelLaunch(f"{name}_end", (-(-size // THREADS), 1, 1), THREADS))
-    scratch = -(-pieces * size * BYTES[kind] // 64) * 64
-    return CudaCode(text, tuple(launches), scratch)
+    def code(self) -> CudaCode:
+        """Return the launches."""
+        size = self.second + self.shared[1] * BYTES[self.kind]
+        texts, launches = [self.main()], [KernelLaunch(self.name, self.cut.grid, THREADS, size)]
+        if self.cut.pieces > 1:
+            text, launch = self.cut.join(self.head, self.kind, "total")
+            texts.append(text)
+            launches.append(launch)
+        return CudaCode("\n\n".join(texts), tuple(launches), self.cut.scratch(self.kind))
+
+
+def _tiled(p: Tiled, name: str) -> CudaCode:
+    """Return the launches of a product."""
+    return print_halves(p, name) if p.dtype in HALVES else _Tiles(p, name).code()
 
 
 # ---------------------------------------------------------------------- what is multiplied
@@ -254,65 +229,83 @@ def print_convs(parts: Sequence[Correlation], dtype: np.dtype, name: str) -> Cud
     return CudaCode(text, launches, max(code.scratch for code in codes), declared)
 
 
-def _conv(c: Correlation, dtype: np.dtype, name: str) -> CudaCode:
-    """Return a dense part of a convolution."""
-    space, window, places = (tuple(map(int, s)) for s in (c.space, c.window, c.places))
-    xs, ws, ys = ([int(s) for s in where.strides] for where in (c.x, c.w, c.y))
-    taps, spots = math.prod(window), math.prod(places)
+class _Places:
+    """Where the elements of a convolution are: of weights, samples and results."""
 
+    def __init__(self, c: Correlation) -> None:
+        self.c = c
+        self.space, self.window, self.places = (
+            tuple(map(int, s)) for s in (c.space, c.window, c.places)
+        )
+        self.x, self.w, self.y = ([int(s) for s in at.strides] for at in (c.x, c.w, c.y))
+        sizes = (c.batch, c.groups, c.features, c.outs)
+        self.batch, self.groups, self.features, self.outs = map(int, sizes)
+        self.taps, self.spots = math.prod(self.window), math.prod(self.places)
+
+    @staticmethod
     def joined(terms: Sequence[str], offset: int) -> str:
         return " + ".join([t for t in terms if t != "0"] + [str(int(offset))])
 
-    def weight(r: str, k: str) -> tuple[str, str]:
-        sizes = (int(c.features), *window)
-        terms = [f"batch * {ws[0]}", f"{r} * {ws[1]}", position(k, sizes, ws[2:])]
-        return "", joined(terms, c.w.offset)
+    def weight(self, r: str, k: str) -> tuple[str, str]:
+        taps = position(k, (self.features, *self.window), self.w[2:])
+        terms = [f"batch * {self.w[0]}", f"{r} * {self.w[1]}", taps]
+        return "", self.joined(terms, self.c.w.offset)
 
-    def coordinate(k: str, column: str, d: int) -> str:
+    def coordinate(self, k: str, column: str, d: int) -> str:
         """Return where along space axis d a tap meets x."""
+        c, window, places = self.c, self.window, self.places
         inner_tap, inner_spot = math.prod(window[d + 1 :]), math.prod(places[d + 1 :])
         tap = f"({k}) / {inner_tap} % {window[d]}" if window[d] > 1 else "0"
         spot = f"({column}) / {inner_spot} % {places[d]}" if places[d] > 1 else "0"
         return f"({spot}) * {int(c.strides[d])} + ({tap}) * {int(c.dilation[d])} - {int(c.low[d])}"
 
-    def sample(k: str, column: str) -> tuple[str, str]:
-        conditions = []
-        terms = [f"({column}) / {spots} * {xs[0]}", f"batch * {xs[1]}", f"({k}) / {taps} * {xs[2]}"]
-        for d, n in enumerate(space):
-            at = coordinate(k, column, d)
+    def sample(self, k: str, column: str) -> tuple[str, str]:
+        c, x, conditions = self.c, self.x, []
+        terms = [f"({column}) / {self.spots} * {x[0]}", f"batch * {x[1]}"]
+        terms.append(f"({k}) / {self.taps} * {x[2]}")
+        for d, n in enumerate(self.space):
+            at = self.coordinate(k, column, d)
             low = -int(c.low[d])
-            high = (places[d] - 1) * int(c.strides[d]) + (window[d] - 1) * int(c.dilation[d]) + low
+            high = (self.places[d] - 1) * int(c.strides[d]) + low
+            high += (self.window[d] - 1) * int(c.dilation[d])
             if low < 0:
                 conditions.append(f"({at}) >= 0")
             if high >= n:
                 conditions.append(f"({at}) < {n}")
-            terms.append(f"({at}) * {xs[3 + d]}")
-        return " && ".join(conditions), joined(terms, c.x.offset)
+            terms.append(f"({at}) * {x[3 + d]}")
+        return " && ".join(conditions), self.joined(terms, c.x.offset)
 
-    def result(r: str, column: str) -> tuple[str, str]:
-        sizes = (int(c.batch), *places)
-        terms = [f"batch * {ys[1]}", f"{r} * {ys[2]}", position(column, sizes, [ys[0], *ys[3:]])]
-        return "", joined(terms, c.y.offset)
+    def result(self, r: str, column: str) -> tuple[str, str]:
+        spots = position(column, (self.batch, *self.places), [self.y[0], *self.y[3:]])
+        terms = [f"batch * {self.y[1]}", f"{r} * {self.y[2]}", spots]
+        return "", self.joined(terms, self.c.y.offset)
 
-    sizes = [int(n) for n in (c.batch, c.groups, c.features, c.outs)]
-    batch, groups, features, outs = sizes
-    reach = max(
-        _reach((batch, groups, features, *space), xs, int(c.x.offset)),
-        _reach((groups, outs, features, *window), ws, int(c.w.offset)),
-        _reach((batch, groups, outs, *places), ys, int(c.y.offset)),
-    )
+    @property
+    def reach(self) -> int:
+        """The greatest offset."""
+        c, batch, groups = self.c, self.batch, self.groups
+        return max(
+            _reach((batch, groups, self.features, *self.space), self.x, int(c.x.offset)),
+            _reach((groups, self.outs, self.features, *self.window), self.w, int(c.w.offset)),
+            _reach((batch, groups, self.outs, *self.places), self.y, int(c.y.offset)),
+        )
+
+
+def _conv(c: Correlation, dtype: np.dtype, name: str) -> CudaCode:
+    """Return a dense part of a convolution."""
+    at = _Places(c)
     product = Tiled(
         dtype,
-        groups,
-        outs,
-        batch * spots,
-        features * taps,
-        weight,
-        sample,
-        result,
+        at.groups,
+        at.outs,
+        at.batch * at.spots,
+        at.features * at.taps,
+        at.weight,
+        at.sample,
+        at.result,
         True,
         True,
-        reach,
+        at.reach,
         (1, 0),
     )
     return _tiled(product, name)

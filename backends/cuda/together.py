@@ -234,15 +234,12 @@ def print_group(
 
 
 # ---------------------------------------------------------------------- which ones
-def sets_of(
-    runs: Sequence[Any], members: Mapping[int, Member | None], same: Mapping[int, int]
-) -> list[list[Any]]:
+def sets_of(runs: Sequence[Any], members: Mapping[int, Member | None]) -> list[list[Any]]:
     """Return launches that follow each other, in an order in which equal ones are together.
 
     Args:
         runs: the launches: their ``code``, ``args`` and ``sizes``.
         members: by code, what may be one of a group.
-        same: registers that hold the address of another one.
 
     Returns:
         Sets of launches, each of which is one launch.
@@ -252,7 +249,7 @@ def sets_of(
     steps: list[tuple[Hashable | None, list[Memory], list[Memory]]] = []
     for x in runs:
         used = [
-            Memory(str(same.get(at.base, at.base)), at.offset, at.offset + n)
+            Memory(str(at.base), at.offset, at.offset + n)
             for at, n in zip(x.args, x.sizes, strict=True)
         ]
         member = members.get(x.code)

@@ -1,5 +1,5 @@
 """Programs as ONNX models."""
 
-from .model import to_onnx
+from .model import is_plain, spelled_out, to_onnx
 
-__all__ = ["to_onnx"]
+__all__ = ["is_plain", "spelled_out", "to_onnx"]

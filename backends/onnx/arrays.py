@@ -12,6 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.dims import Dim
 from funtorch.jaxpr import Eqn
+from funtorch.ops.indexing import default_fill
 
 from .graph import Graph, NotExpressible, Rule, taken
 
@@ -149,6 +150,9 @@ def _dot_general(g: Graph, eqn: Eqn, a: str, b: str) -> str:
     if plain and x.ndim == y.ndim == len(lead) + 2 and ca[0] == x.ndim - 1:
         b = g.transpose(b, [*lead, y.ndim - 1, y.ndim - 2])
         return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
+    if plain and not lead and y.ndim == 2 and ca[0] == x.ndim - 1:  # of rows with several axes
+        b = b if cb[0] == 0 else g.transpose(b, [1, 0])
+        return _multiplied(g, multiply, (a, b), x.dtype, out.dtype)
     wide = taken("Einsum", out.dtype)
     if wide != x.dtype:
         a, b = g.cast(a, wide), g.cast(b, wide)
@@ -189,6 +193,9 @@ def _conv(g: Graph, eqn: Eqn, x: str, w: str) -> str:
         raise NotExpressible(f"of {dtype.name} has no counterpart")
     padding = p["padding"]
     _not_empty(eqn)
+    if 0 in (*shape, *_shape(eqn, 1)):  # sums of nothing, on which some engines do not end
+        out = eqn.outvars[0].aval
+        return g.expand(g.const(0, out.dtype), out.shape)
     if not padding:  # operators want an axis to convolve over
         line = g.reshape(x, [*shape, 1]), g.reshape(w, [*_shape(eqn, 1), 1])
         found = g.op("Conv", *line, group=p["groups"])
@@ -240,8 +247,9 @@ def _gather(g: Graph, eqn: Eqn, x: str, *indices: str) -> str:
         return out
     rest = len(shape) - len(eqn.params["axes"])
     mask = g.reshape(inside, [*lead, *[1] * rest])
-    fill = g.const(eqn.params["fill"], eqn.invars[0].aval.dtype)
-    return g.op("Where", mask, out, fill)
+    dtype, fill = eqn.invars[0].aval.dtype, eqn.params.get("fill")
+    fill = g.const(default_fill(dtype) if fill is None else fill, dtype)
+    return g.where(mask, out, fill, dtype)
 
 
 def _scatter(reduction: str, neutral: Any) -> Rule:
@@ -253,7 +261,7 @@ def _scatter(reduction: str, neutral: Any) -> Rule:
         if inside is not None:
             mask = g.reshape(inside, [*_shape(eqn, 2), *[1] * (aval.ndim - len(indices))])
             none = g.const(neutral(aval.dtype), aval.dtype)
-            updates = g.op("Where", mask, updates, none)
+            updates = g.where(mask, updates, none, aval.dtype)
         order = _leading(eqn)
         out = g.op("ScatterND", g.transpose(x, order), found, updates, reduction=reduction)
         back = [order.index(d) for d in range(aval.ndim)]
@@ -333,13 +341,31 @@ def _windows(g: Graph, eqn: Eqn, x: str) -> str:
     return g.reshape(g.op("Concat", *taps, axis=lead), out)
 
 
+def _narrow_dot(g: Graph, eqn: Eqn, x: str, values: str, scale: str | None = None) -> str:
+    """A product by rows of int8, or of two four-bit integers in a byte, with or without scales."""
+    n, width = eqn.invars[1].aval.shape
+    groups = 1 if scale is None else eqn.invars[2].aval.shape[1]
+    if eqn.invars[1].aval.dtype == np.int8:
+        w = g.op("DequantizeLinear", values, g.const(1.0, np.float32))
+    else:
+        low = g.op("BitwiseAnd", values, g.const(15, np.uint8))
+        high = g.op("BitShift", values, g.const(4, np.uint8), direction="RIGHT")
+        parts = [g.reshape(v, (n, groups, width // groups)) for v in (low, high)]
+        both, eight = g.op("Concat", *parts, axis=2), g.const(8.0, np.float32)
+        w, width = g.op("Sub", g.cast(both, np.dtype(np.float32)), eight), 2 * width
+    if scale is not None:
+        w = g.reshape(w, (n, groups, width // groups))
+        w = g.op("Mul", w, g.reshape(scale, (n, groups, 1)))
+    return g.op("MatMul", x, g.transpose(g.reshape(w, (n, width)), [1, 0]))
+
+
 ARRAYS: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast, "rev": _rev, "split": _split, "slice": _slice, "pad": _pad,
     "reshape": lambda g, eqn, x: g.reshape(x, eqn.params["shape"]),
     "transpose": lambda g, eqn, x: g.transpose(x, eqn.params["perm"]),
     "concatenate": lambda g, eqn, *xs: g.op("Concat", *xs, axis=eqn.params["axis"]),
     "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "iota": _iota,
-    "dot_general": _dot_general, "conv_general_dilated": _conv,
+    "dot_general": _dot_general, "conv_general_dilated": _conv, "narrow_dot": _narrow_dot,
     "gather": _gather, "scatter": _scatter("none", None),
     "scatter_add": _scatter("add", lambda dtype: 0),
     "scatter_mul": _scatter("mul", lambda dtype: 1),

@@ -21,8 +21,10 @@ from funtorch.dims import Dim
 from funtorch.io.programs import SizeLit
 from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var
 
+from .without import REASONS
+
 __all__ = ["OPSET", "Graph", "NotExpressible", "Rule", "symbol_of", "taken", "type_of"]
-__all__ += ["value_info"]
+__all__ += ["value_info", "why"]
 
 OPSET = 21
 """The version of the operators that graphs are written in."""
@@ -50,6 +52,9 @@ def type_of(dtype: np.dtype) -> int:
 
 _WIDER = {"i": ("int32", "int64"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
 """By kind: what narrower numbers of it become."""
+
+_CHOSEN = {"int16": "int32", "uint16": "int32", "uint64": "int64"}
+"""What `Where` works on in place of types that onnxruntime has none for; all bits are kept."""
 
 _SPELLINGS = {"float32": "float", "float64": "double"}
 
@@ -93,6 +98,10 @@ class Graph:
         self.vectors: dict[tuple[Any, ...], str] = {}  # of sizes, by the sizes
         self.narrow: dict[str, str] = {}  # what was expanded, by what it became
         self.opset = OPSET  # of the root: what its operators need
+
+    def takes(self, dtype: np.dtype) -> None:
+        """Raise if there are no numbers of a dtype."""
+        type_of(dtype)
 
     # ---------------------------------------------------------------- names
     def fresh(self) -> str:
@@ -200,6 +209,14 @@ class Graph:
             return [xs[0], *(self.narrow[x] for x in xs[1:])]
         return [self.narrow.get(x, x) for x in xs]
 
+    def where(self, choice: str, x: str, y: str, dtype: np.dtype) -> str:
+        """Return x where a condition holds, else y; in a type that engines have code for."""
+        wide = _CHOSEN.get(dtype.name)
+        if wide is None:
+            return self.op("Where", *self.operands([choice, x, y]))
+        x, y = (self.cast(v, wide) for v in (x, y))
+        return self.cast(self.op("Where", choice, x, y), dtype)
+
     # ---------------------------------------------------------------- programs
     def run(self, jaxpr: Jaxpr, inputs: Sequence[str]) -> list[str]:
         """Write a program's equations; return the names of its results."""
@@ -207,13 +224,13 @@ class Graph:
         for eqn in jaxpr.eqns:
             rule = _nothing if _is_empty(eqn) else self.root.rules.get(eqn.prim.name)
             if rule is None:
-                raise NotExpressible(_why(eqn, "has no counterpart"))
+                raise NotExpressible(why(eqn, _missing(eqn)))
             try:
                 found = rule(self, eqn, *map(self.name, eqn.invars))
             except NotExpressible as error:
                 if " at " in str(error):  # of a program inside
                     raise
-                raise NotExpressible(_why(eqn, str(error))) from None
+                raise NotExpressible(why(eqn, str(error))) from None
             many = eqn.prim.multiple_results
             self.names.update(zip(eqn.outvars, found if many else [found], strict=True))
         return [self.name(v) for v in jaxpr.outvars]
@@ -263,7 +280,13 @@ def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
     return found[::-1]
 
 
-def _why(eqn: Eqn, what: str) -> str:
+def _missing(eqn: Eqn) -> str:
+    reason = REASONS.get(eqn.prim.name)
+    return "has no counterpart" if reason is None else f"has no counterpart ({reason})"
+
+
+def why(eqn: Eqn, what: str) -> str:
+    """Return a message that names an equation and its line."""
     return f"{eqn.prim.name} at {eqn.source or 'an unknown line'}: {what} in ONNX"
 
 

@@ -15,7 +15,7 @@ from funtorch.jaxpr import Eqn, Jaxpr, Var
 from ..lower import LOWERINGS
 from .arrays import ARRAYS, of_bytes
 from .graph import Graph, NotExpressible, Rule, taken, value_info
-from .matrices import MATRICES
+from .spectra import MATRICES
 from .written import WRITTEN, eager, program
 
 __all__ = ["RULES"]
@@ -74,7 +74,7 @@ _PLAIN: dict[str, Rule] = {
     "bitwise_not": _one("BitwiseNot", "iu", "Not"),
     "bitwise_and": _one("BitwiseAnd", "iu", "And"), "bitwise_or": _one("BitwiseOr", "iu", "Or"),
     "bitwise_xor": _one("BitwiseXor", "iu", "Xor"),
-    "select": lambda g, eqn, *xs: g.op("Where", *g.operands(xs)),
+    "select": lambda g, eqn, *xs: g.where(*xs, eqn.outvars[0].aval.dtype),
     "copy": lambda g, eqn, x: x, "stop_gradient": lambda g, eqn, x: x,
     "optimization_barrier": lambda g, eqn, *xs: list(xs),
     "convert": lambda g, eqn, x: g.cast(x, eqn.params["dtype"]),
@@ -93,6 +93,10 @@ class _Of:
 
     def number(self, value: float) -> str:
         return self.g.const(value, self.dtype)
+
+    def Where(self, choice: str, *xs: str | float) -> str:
+        x, y = (x if isinstance(x, str) else self.number(x) for x in xs)
+        return self.g.where(choice, x, y, self.dtype)
 
     def __getattr__(self, operator: str) -> Callable[..., str]:
         """Return the writing of an operator; numbers among its operands become constants."""
@@ -474,9 +478,9 @@ _WIDENED = {
 """By primitive: the operator in its rule that takes the fewest types."""
 
 _WRITTEN = (
-    "conv_general_dilated", "dot_general", "is_finite", "lu", "pinv", "pow", "reduce_max",
-    "reduce_min", "reduce_prod", "reduce_sum", "reduce_window_max", "reduce_window_min",
-    "reduce_window_sum", "slogdet",
+    "conv_general_dilated", "dot_general", "is_finite", "lu", "pinv", "pow", "qr_pivoting",
+    "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reduce_window_max",
+    "reduce_window_min", "reduce_window_sum", "schur_shift", "slogdet",
 )  # fmt: skip
 """Primitives that are written out where their rules are not for their types, or that have none."""
 

@@ -22,7 +22,7 @@ from funtorch.ops.bits import PARITY, ROTATIONS
 from .arrays import ARRAYS
 from .graph import Graph, NotExpressible, Rule, type_of
 
-__all__ = ["WRITTEN", "eager", "program"]
+__all__ = ["WHOLE", "WRITTEN", "eager", "program"]
 
 
 def _listed(found: Any) -> list[Any]:
@@ -43,7 +43,7 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
     def rule(g: Graph, eqn: Eqn, *xs: str) -> Any:
         avals = [v.aval for v in eqn.invars]
         for a in avals:
-            type_of(a.dtype)
+            g.takes(a.dtype)
         if scalars and g.broadcasts:
             inner = staged(eqn, [ShapedArray((), a.dtype) for a in avals])
             xs = tuple(g.operands(xs))
@@ -59,10 +59,14 @@ def program(f: Callable[..., Any], scalars: bool = False) -> Rule:
     return rule
 
 
+def _formula(name: str) -> Callable[..., Any]:
+    rule: Any = primitives[name].eager
+    return lambda *xs, **params: rule(fnp, *xs, **params)
+
+
 def eager(name: str) -> Rule:
     """A primitive whose eager rule is a formula in NumPy's functions, which are ours too."""
-    rule: Any = primitives[name].eager
-    return program(lambda *xs, **params: rule(fnp, *xs, **params))
+    return program(_formula(name))
 
 
 def special(name: str) -> Rule:
@@ -86,12 +90,15 @@ def _shift(direction: str) -> Rule:
 
     def rule(g: Graph, eqn: Eqn, x: str, y: str) -> str:
         dtype = eqn.invars[0].aval.dtype
-        kind, bits = _unsigned(dtype), 8 * dtype.itemsize
-        x, y = (g.cast(v, kind) if dtype != kind else v for v in g.operands([x, y]))
+        bits = 8 * dtype.itemsize
+        kinds = [_unsigned(dtype)] + [np.dtype(np.uint32)] * (bits == 16)  # as onnxruntime has them
+        x, y = g.operands([x, y])
+        for kind in kinds:
+            x, y = (g.cast(v, kind) if dtype != kind else v for v in (x, y))
         near = g.op("Less", y, g.const(bits, kind))
-        by = g.op("Where", near, y, g.const(0, kind))
+        by = g.where(near, y, g.const(0, kind), kind)
         found = g.op("BitShift", x, by, direction=direction)
-        found = g.op("Where", near, found, g.const(0, kind))
+        found = g.where(near, found, g.const(0, kind), kind)
         return g.cast(found, dtype) if dtype != kind else found
 
     return rule
@@ -103,8 +110,8 @@ def _shift_arithmetic(g: Graph, eqn: Eqn, x: str, y: str) -> str:
     x, y = g.operands([x, y])
     last = g.const(np.asarray(1 << (8 * dtype.itemsize - 1), _unsigned(dtype)).astype(dtype), dtype)
     negative = g.op("Equal", g.op("BitwiseAnd", x, last), last)
-    found = _shift("RIGHT")(g, eqn, g.op("Where", negative, g.op("BitwiseNot", x), x), y)
-    return g.op("Where", negative, g.op("BitwiseNot", found), found)
+    found = _shift("RIGHT")(g, eqn, g.where(negative, g.op("BitwiseNot", x), x, dtype), y)
+    return g.where(negative, g.op("BitwiseNot", found), found, dtype)
 
 
 def _bitcast(g: Graph, eqn: Eqn, x: str) -> str:
@@ -243,15 +250,19 @@ def _sort(g: Graph, eqn: Eqn, *xs: str) -> Sequence[str]:
 
 _SPECIAL = ("lgamma", "digamma", "polygamma", "erf_inv")
 _SPECIAL += ("sampled_exp", "sampled_log", "sampled_log1p")
-_WHOLE = ("cumlogsumexp", "reduce_xor", "window_argmax", "window_argmin")
+
+
+WHOLE: dict[str, Callable[..., Any]] = {
+    **{k: _formula(k) for k in ("cumlogsumexp", "reduce_xor", "window_argmax", "window_argmin")},
+    "cumprod": _running(lambda a, b: a * b, lambda dtype: 1),
+    "cummax": _running(fnp.maximum, _lowest), "cummin": _running(fnp.minimum, _highest),
+    "overlap_add": _overlap_add,
+}  # fmt: skip
+"""Programs for arrays of sizes that are numbers, by primitive: of operands and of parameters."""
 
 WRITTEN: dict[str, Rule] = {
-    **{name: special(name) for name in _SPECIAL}, **{name: eager(name) for name in _WHOLE},
+    **{name: special(name) for name in _SPECIAL}, **{k: program(f) for k, f in WHOLE.items()},
     "sampled_erf_inv": special("erf_inv"),
-    "cumprod": program(_running(lambda a, b: a * b, lambda dtype: 1)),
-    "cummax": program(_running(fnp.maximum, _lowest)),
-    "cummin": program(_running(fnp.minimum, _highest)),
-    "overlap_add": program(_overlap_add),
     "shift_left": _shift("LEFT"), "shift_right_logical": _shift("RIGHT"),
     "shift_right_arithmetic": _shift_arithmetic, "bitcast": _bitcast,
     "clz": program(_leading_zeros, True), "population_count": program(_population, True),

@@ -41,6 +41,8 @@ class Block:
 
     # How a machine with branches writes a slow path (see `math.rare`); None: LLVM's way.
     rarely: Callable[..., Any] | None = None
+    # How a machine that can rounds a float32 to a bfloat16 that stays a float32; None: a formula.
+    bfloat16: Callable[[str], str] | None = None
 
     def entry(self, table: str, words: Sequence[int], at: str) -> str:
         """Return the number at a place of a constant table of 64-bit integers."""

@@ -144,6 +144,8 @@ def narrow(b: Block, value: str, dtype: np.dtype) -> str:
     if dtype == FLOAT16:
         half = b.op(f"fptrunc float {value} to half")
         return mark_exact(b, b.op(f"fpext half {half} to float"), dtype)
+    if b.bfloat16 is not None:
+        return mark_exact(b, b.bfloat16(value), dtype)
     x = Value(b, value, "float")
     bits = x.bits()
     rounded = bits + ((bits.lshr(16) & 1) + 0x7FFF)

@@ -11,9 +11,11 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import ShapedArray
 from funtorch.jaxpr import Eqn, Jaxpr
+from funtorch.ops.fft import TABLES
 
 from ..lower import LOWERINGS
 from ..onnx.graph import NotExpressible
+from ..onnx.spectra import PROGRAMS
 from ..onnx.written import WRITTEN, program
 from .text import Rule, Text, array, ints
 
@@ -129,6 +131,11 @@ def _windows(x: Any, *, window: Any, strides: Any, dilation: Any) -> Any:
         ]
         taps.append(x[(slice(None),) * lead + tuple(cut)])
     return fnp.stack(taps, lead).reshape(*x.shape[:lead], *window, *counts)
+
+
+def _fft_table(t: Text, eqn: Eqn) -> str:
+    p = eqn.params
+    return t.const(TABLES[p["what"]](p["n"], p["size"]), p["dtype"])
 
 
 def _iota(t: Text, eqn: Eqn) -> str:
@@ -346,7 +353,8 @@ def _scatter(operator: str | None) -> Rule:
 
 def _sort(t: Text, eqn: Eqn, *xs: str) -> list[str]:
     """Sort by keys; nan comes last, and zeros are equal."""
-    p, avals = eqn.params, [v.aval for v in eqn.invars]
+    avals = [v.aval for v in eqn.invars]
+    count, axis = eqn.params.get("num_keys", 1), eqn.params.get("axis", avals[0].ndim - 1)
     bool_ = ShapedArray((), np.dtype(np.bool_))
 
     def compare(inner: Text, a: str, b: str, direction: str, dtype: Any) -> str:
@@ -366,19 +374,30 @@ def _sort(t: Text, eqn: Eqn, *xs: str) -> list[str]:
         x = inner.op("select", [is_zero, zero, x], [ShapedArray((), dtype)])
         return inner.op("select", [is_nan, nan, x], [ShapedArray((), dtype)])
 
+    def keys(inner: Text, given: list[str]) -> list[tuple[str, str, Any]]:
+        """Return what is compared; of complex numbers real parts, then imaginary ones."""
+        made = []
+        for k in range(count):
+            a, b = given[2 * k : 2 * k + 2]
+            if dtypes.is_complex(avals[k].dtype):
+                part = ShapedArray((), dtypes.real_dtype(avals[k].dtype))
+                for name in ("real", "imag"):
+                    x, y = (inner.op(name, [v], [part]) for v in (a, b))
+                    made.append((x, y, part.dtype))
+            else:
+                made.append((a, b, avals[k].dtype))
+        return made
+
     def before(inner: Text, given: list[str]) -> list[str]:
         found = inner.const(False)
-        for k in reversed(range(p["num_keys"])):
-            dtype = avals[k].dtype
-            a, b = (canonical(inner, v, dtype) for v in given[2 * k : 2 * k + 2])
+        for a, b, dtype in reversed(keys(inner, given)):
+            a, b = canonical(inner, a, dtype), canonical(inner, b, dtype)
             less, equal = (compare(inner, a, b, d, dtype) for d in ("LT", "EQ"))
             found = inner.like("or", less, inner.like("and", equal, found))
         return [found]
 
     pairs = [ShapedArray((), a.dtype) for a in avals for _ in range(2)]
-    attributes = f"dimension = {p['axis']} : i64, is_stable = true"
-    if any(dtypes.is_complex(a.dtype) for a in avals[: p["num_keys"]]):
-        raise NotExpressible("by complex keys has no rule")
+    attributes = f"dimension = {axis} : i64, is_stable = true"
     found = t.op("sort", xs, _outs(eqn), attributes, [t.region(pairs, before)])
     return [found] if len(xs) == 1 else found
 
@@ -550,6 +569,7 @@ _MOVEMENT: dict[str, Rule] = {
     "dot_general": _dot, "conv_general_dilated": _conv, "gather": _gather,
     "scatter": _scatter(None), "scatter_add": _scatter("add"), "scatter_mul": _scatter("multiply"),
     "scatter_min": _scatter("minimum"), "scatter_max": _scatter("maximum"), "sort": _sort,
+    "sort_bits": lambda t, eqn, x: _sort(t, eqn, x)[0],
     "fft": _fft,
     "cholesky": _cholesky,
     "triangular_solve": _of("triangular_solve", _triangular_attributes),
@@ -564,6 +584,8 @@ RULES: dict[str, Rule] = {
     **{f"reduce_window_{k}": _reduce_window(k) for k in ("sum", "max", "min")},
     **{f"cum{k}": _cumulative(k) for k in ("sum", "prod", "max", "min")},
     **{k: _lowered(k) for k in ("argmax", "argmin")},
+    **{name: program(f) for name, f in PROGRAMS.items()}, "fft_table": _fft_table,
+    **{k: _lowered(k) for k in ("lu", "det", "slogdet", "pinv", "qr_pivoting", "schur_shift")},
     "while": _while, "cond": _cond, "scan": _scan,
 }  # fmt: skip
 """By primitive: ``rule(text, equation, *names of operands)`` gives the names of its results."""

@@ -74,6 +74,10 @@ class Text:
             outer.types if outer is not None else {}
         )
 
+    def takes(self, dtype: np.dtype) -> None:
+        """Raise if there are no numbers of a dtype."""
+        tensor((), dtype)
+
     # ---------------------------------------------------------------- names
     def fresh(self, shape: Sequence[int], dtype: Any) -> str:
         """Return a new name of a value of some type."""

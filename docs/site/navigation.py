@@ -15,8 +15,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "dynamic-axes", "programs",
     ),
     "Libraries": (
-        "pytrees", "random", "nnx", "nnx-training", "nnx-sequences", "optim", "data", "saving",
-        "mixed-precision",
+        "pytrees", "dtypes", "random", "sparse", "nnx", "nnx-training", "nnx-sequences", "optim",
+        "data", "saving", "mixed-precision",
     ),
     "Beyond one process": ("gpu", "distributed", "export", "onnx", "serving", "quantization"),
     "How to": (

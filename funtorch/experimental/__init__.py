@@ -1,13 +1,25 @@
 """Names that JAX keeps in jax.experimental."""
 
 from funtorch import tracebacks as _tracebacks
-from funtorch.experimental import checkify, jet, mesh_utils, multihost_utils, ode, shard_map, sparse
+from funtorch.experimental import (
+    checkify,
+    hijax,
+    jet,
+    layout,
+    mesh_utils,
+    multihost_utils,
+    ode,
+    shard_map,
+    sparse,
+)
 from funtorch.transforms.callbacks import io_callback
 
 __all__ = [
     "checkify",
+    "hijax",
     "io_callback",
     "jet",
+    "layout",
     "mesh_utils",
     "multihost_utils",
     "ode",

@@ -1,8 +1,9 @@
-"""Rules of primitives under the names of jax.interpreters: `ad`, `batching`, `mlir`.
+"""What interprets programs under the names of jax.interpreters: `ad`, `batching`, `mlir`,
+`partial_eval`, `xla`.
 
 They are for those of `funtorch.extend.core`.
 """
 
-from funtorch.interpreters import ad, batching, mlir
+from funtorch.interpreters import ad, batching, mlir, partial_eval, xla
 
-__all__ = ["ad", "batching", "mlir"]
+__all__ = ["ad", "batching", "mlir", "partial_eval", "xla"]

@@ -8,21 +8,30 @@ from typing import Any
 from funtorch.core import LinearArg, Primitive, ShapedArray, aval_of
 from funtorch.numpy.promotion import asarray
 from funtorch.ops.elementwise import add
+from funtorch.ops.elementwise import add_p as add_jaxvals_p
 from funtorch.ops.families import zeros
+from funtorch.transforms.forward import JVP as JVPTrace
+from funtorch.transforms.forward import JVPTracer
 
 __all__ = [
+    "JVPTrace",
+    "JVPTracer",
     "UndefinedPrimal",
     "Zero",
+    "add_jaxvals",
+    "add_jaxvals_p",
     "add_tangents",
     "defbilinear",
     "defjvp",
     "defjvp2",
     "deflinear",
     "deflinear2",
+    "get_primitive_transpose",
     "instantiate_zeros",
     "is_undefined_primal",
     "primitive_jvps",
     "primitive_transposes",
+    "zeros_like_aval",
 ]
 
 Rule = Callable[..., Any]
@@ -65,6 +74,25 @@ def add_tangents(x: Any, y: Any) -> Any:
     if type(x) is Zero:
         return y
     return x if type(y) is Zero else add(x, y)
+
+
+def add_jaxvals(x: Any, y: Any) -> Any:
+    """Add two arrays of one type."""
+    return add(x, y)
+
+
+def zeros_like_aval(aval: ShapedArray) -> Any:
+    """Return an array of zeros of a type."""
+    return zeros(aval)
+
+
+def get_primitive_transpose(primitive: Primitive) -> Rule:
+    """Return the transpose rule of a primitive: ``rule(cotangents, *args, **params)``.
+
+    Raises:
+        NotImplementedError: it has none.
+    """
+    return primitive_transposes.get(primitive) or primitive.rule("transpose")
 
 
 def _given(x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from funtorch.core import Primitive
@@ -12,9 +13,13 @@ from funtorch.numpy.promotion import asarray
 from funtorch.ops.families import spread
 
 __all__ = [
+    "axis_primitive_batchers",
     "bdim_at_front",
+    "broadcast",
     "defbroadcasting",
+    "defreducer",
     "defvectorized",
+    "fancy_primitive_batchers",
     "moveaxis",
     "not_mapped",
     "primitive_batchers",
@@ -35,10 +40,16 @@ def bdim_at_front(x: Any, bdim: int | None, size: int) -> Any:
     return spread(asarray(x), size) if bdim is None else moveaxis(x, bdim, 0)
 
 
-def _install(prim: Primitive, rule: Rule) -> None:
+def broadcast(x: Any, sz: int, axis: int, mesh_axis: Any = None) -> Any:
+    """Return an array that has equal lanes along a new axis."""
+    return moveaxis(spread(asarray(x), sz), 0, axis)
+
+
+def _install(prim: Primitive, rule: Rule, with_axis: bool = False) -> None:
     def batch(axis: Any, args: Any, batched: Any, **params: Any) -> Any:
         dims = tuple([0 if b else not_mapped for b in batched])
-        out, out_dims = rule(tuple(args), dims, **params)
+        head = (axis,) if with_axis else ()
+        out, out_dims = rule(*head, tuple(args), dims, **params)
         outs, dims = (out, out_dims) if prim.multiple_results else ([out], [out_dims])
         if not isinstance(dims, (tuple, list)):
             dims = [dims] * len(outs)
@@ -53,6 +64,29 @@ def _install(prim: Primitive, rule: Rule) -> None:
 
 primitive_batchers: dict[Primitive, Rule] = _Rules(_install)
 # rule(args, dims, **params) -> (result, its batch axis); axes are None for what is not mapped.
+fancy_primitive_batchers: dict[Primitive, Rule] = _Rules(partial(_install, with_axis=True))
+# rule(axis, args, dims, **params): the axis that is mapped has a ``size`` and a ``name``.
+
+
+def _install_with_size(prim: Primitive, rule: Rule) -> None:
+    def batch(axis: Any, args: Any, dims: Any, **params: Any) -> Any:
+        return rule(axis.size, axis.name, None, args, dims, **params)
+
+    fancy_primitive_batchers[prim] = batch
+
+
+axis_primitive_batchers: dict[Primitive, Rule] = _Rules(_install_with_size)
+# rule(axis size, axis name, None, args, dims, **params).
+
+
+def defreducer(prim: Primitive, ident: Any = None) -> None:
+    """Say that a primitive reduces the axes that its parameter ``axes`` names."""
+
+    def rule(args: Any, dims: Any, axes: Any, **params: Any) -> Any:
+        (x,) = [bdim_at_front(x, d, 0) for x, d in zip(args, dims, strict=True)]
+        return prim.bind(x, axes=tuple([a + 1 for a in axes]), **params), 0
+
+    primitive_batchers[prim] = rule
 
 
 def defvectorized(prim: Primitive) -> None:

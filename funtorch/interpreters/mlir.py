@@ -45,11 +45,13 @@ def register_lowering(prim: Primitive, rule: Any, platform: str | None = None) -
 
     Args:
         prim: one of `funtorch.extend.core.Primitive`.
-        rule: what `lower_fun` returns.
+        rule: what `lower_fun` returns. Another one, which writes MLIR, is left alone where the
+            primitive has an implementation: programs call that.
         platform: None; lowerings of single platforms are not told apart.
 
     Raises:
-        NotImplementedError: if the rule writes MLIR, or is for one platform.
+        NotImplementedError: if the rule writes MLIR and there is no implementation, or is for one
+            platform.
 
     Example:
         >>> import funtorch as ft
@@ -60,6 +62,8 @@ def register_lowering(prim: Primitive, rule: Any, platform: str | None = None) -
         >>> float(ft.jit(third_p.bind)(6.0))
         2.0
     """
+    if not isinstance(rule, _Lowering) and getattr(prim, "has_impl", False):
+        return rule
     if not isinstance(rule, _Lowering) or platform is not None:
         raise NotImplementedError(
             f"register_lowering of {prim.name}: there is no MLIR here; pass lower_fun(f), of a "

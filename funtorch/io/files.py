@@ -87,6 +87,8 @@ def write(path: str | os.PathLike[str], tree: Any, note: Any, token: str | None 
         token: what `parts.agreed` gave for the tree.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
     if token is None:
         _write(path, *_packed(tree, note))
         return

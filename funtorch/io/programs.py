@@ -21,7 +21,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, ShapedArray, primitives
 from funtorch.dims import COMPUTED, Dim, Scope
 from funtorch.errors import JaxprTypeError
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, check_jaxpr
+from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, check_jaxpr, sub_jaxprs
 
 __all__ = ["NotPortable", "SizeLit", "decode_aval", "decode_jaxpr", "decode_size", "encode_aval"]
 __all__ += ["encode_jaxpr", "encode_size", "encode_value"]
@@ -217,11 +217,25 @@ def decode_jaxpr(node: Json, sizes: Sizes) -> Jaxpr:
     try:
         found = _decode_program(node, sizes)
         check_jaxpr(found)
+        _check_nested(found)
     except JaxprTypeError as error:
         raise ValueError(f"no program: {error}") from error
     except Exception as error:  # what type rules do with what no program of ours holds
         raise ValueError(f"no program: {type(error).__name__}: {error}") from error
     return found
+
+
+_NESTED = ("scan", "while", "cond", "rewound", "rewind", "swayed")
+
+
+def _check_nested(jaxpr: Jaxpr) -> None:
+    """Check that programs are inside of loops and branches alone, whose type rules look at them."""
+    for eqn in jaxpr.eqns:
+        inner = sub_jaxprs(eqn.params)
+        if inner and eqn.prim.name not in _NESTED:
+            raise ValueError(f"{eqn.prim.name} has a program inside, which no exported one has")
+        for sub in inner:
+            _check_nested(sub)
 
 
 class SizeLit(Lit):

@@ -98,6 +98,7 @@ from funtorch.lax.operations import (
     tan,
     tanh,
 )
+from funtorch.lax.parallel import after_all, create_token, pbroadcast, ragged_all_to_all
 from funtorch.lax.primitives import *
 from funtorch.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
 from funtorch.lax.reductions import composite, optimization_barrier, reduce, reduce_precision
@@ -241,6 +242,7 @@ __all__ = [
     "acos",
     "acosh",
     "add",
+    "after_all",
     "all_gather",
     "all_to_all",
     "approx_max_k",
@@ -294,6 +296,7 @@ __all__ = [
     "convert_element_type",
     "cos",
     "cosh",
+    "create_token",
     "cumlogsumexp",
     "cummax",
     "cummin",
@@ -359,6 +362,7 @@ __all__ = [
     "pad",
     "padtype_to_pads",
     "platform_dependent",
+    "pbroadcast",
     "pcast",
     "pmax",
     "pmean",
@@ -372,6 +376,7 @@ __all__ = [
     "psum_scatter",
     "pswapaxes",
     "pvary",
+    "ragged_all_to_all",
     "ragged_dot",
     "ragged_dot_general",
     "random_gamma_grad",

@@ -409,12 +409,12 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
     References:
         jax.lax.bitcast_convert_type
     """
-    x = to_array(operand, "bitcast_convert_type", "operand")
-    return recast(x, dtypes.canonical(new_dtype))
+    x, dtype = to_array(operand, "bitcast_convert_type", "operand"), dtypes.canonical(new_dtype)
+    return primitives["stop_gradient"].bind(x) if x.dtype == dtype else recast(x, dtype)
 
 
 def dtype(x: Any) -> Any:
-    """Return the dtype of an array or number.
+    """Return the dtype of an array or number, or what names a dtype as one.
 
     Example:
         >>> dtype(1.5)
@@ -423,6 +423,8 @@ def dtype(x: Any) -> Any:
     References:
         jax.lax.dtype
     """
+    if isinstance(x, (builtins.type, np.dtype)):
+        return dtypes.canonical(x)
     return to_array(x, "dtype").dtype
 
 

@@ -18,6 +18,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    divided_as,
     moves,
     spread_to,
     static_int,
@@ -51,12 +52,16 @@ __all__ = [
 
 
 @moves
-def reshape(operand: Any, new_sizes: Any, dimensions: Any = None) -> Any:
+def reshape(
+    operand: Any, new_sizes: Any, dimensions: Any = None, *, out_sharding: Any = None
+) -> Any:
     """Give an array another shape.
 
     References:
         jax.lax.reshape
     """
+    if out_sharding is not None:
+        return divided_as(reshape(operand, new_sizes, dimensions), out_sharding, "reshape")
     x = to_array(operand, "reshape", "operand")
     return manipulation.reshape(x if dimensions is None else transpose(x, dimensions), new_sizes)
 
@@ -113,25 +118,35 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
 
 
 @moves
-def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
+def broadcast(operand: Any, sizes: Sequence[int], *, out_sharding: Any = None) -> Any:
     """Add leading axes of given sizes.
 
     References:
         jax.lax.broadcast
     """
+    if out_sharding is not None:
+        return divided_as(broadcast(operand, sizes), out_sharding, "broadcast")
     x = to_array(operand, "broadcast", "operand")
     return spread_to(x, canonical_shape(sizes, "broadcast") + x.shape)
 
 
 @moves
 def broadcast_in_dim(
-    operand: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]
+    operand: Any,
+    shape: Sequence[int],
+    broadcast_dimensions: Sequence[int],
+    *,
+    out_sharding: Any = None,
 ) -> Any:
     """Broadcast to a shape; axis k of the operand becomes axis ``broadcast_dimensions[k]``.
 
     References:
         jax.lax.broadcast_in_dim
     """
+    if out_sharding is not None:
+        return divided_as(
+            broadcast_in_dim(operand, shape, broadcast_dimensions), out_sharding, "broadcast_in_dim"
+        )
     x = to_array(operand, "broadcast_in_dim", "operand")
     return primitives["broadcast_in_dim"].bind(
         x, shape=canonical_shape(shape, "broadcast_in_dim"), dims=tuple(broadcast_dimensions)
@@ -219,33 +234,41 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
     return primitives["pad"].bind(x, value, lo=lo, hi=hi, interior=interior)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, sharding: Any = None) -> Any:
     """Make an array of one value.
 
     References:
         jax.lax.full
     """
+    if sharding is not None:
+        return divided_as(full(shape, fill_value, dtype), sharding, "full")
     return spread_to(asarray(fill_value, dtype), canonical_shape(shape, "full"))
 
 
-def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
+def full_like(
+    x: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, sharding: Any = None
+) -> Any:
     """Make an array of one value with the shape and dtype of another.
 
     References:
         jax.lax.full_like
     """
+    if sharding is not None:
+        return divided_as(full_like(x, fill_value, dtype, shape), sharding, "full_like")
     x = to_array(x, "full_like")
     return full(
         x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype
     )
 
 
-def empty(shape: Any, dtype: Any) -> Any:
+def empty(shape: Any, dtype: Any, *, out_sharding: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         jax.lax.empty
     """
+    if out_sharding is not None:
+        return divided_as(empty(shape, dtype), out_sharding, "empty")
     return full(shape, 0, dtype)
 
 
@@ -281,12 +304,18 @@ def iota(dtype: Any, size: int) -> Any:
     return broadcasted_iota(dtype, (size,), 0)
 
 
-def broadcasted_iota(dtype: Any, shape: Sequence[int], dimension: int) -> Any:
+def broadcasted_iota(
+    dtype: Any, shape: Sequence[int], dimension: int, *, out_sharding: Any = None
+) -> Any:
     """Make an array that counts along one axis.
 
     References:
         jax.lax.broadcasted_iota
     """
+    if out_sharding is not None:
+        return divided_as(
+            broadcasted_iota(dtype, shape, dimension), out_sharding, "broadcasted_iota"
+        )
     sizes = canonical_shape(shape, "broadcasted_iota")
     return primitives["iota"].bind(
         shape=sizes,

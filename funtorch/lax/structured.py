@@ -18,6 +18,7 @@ from funtorch.numpy.promotion import (
     check_precision,
     convert,
     describe,
+    divided_as,
     moves,
     promote,
     rounded,
@@ -502,6 +503,8 @@ def dot_general(
     dimension_numbers: Any,
     precision: Any = None,
     preferred_element_type: Any = None,
+    *,
+    out_sharding: Any = None,
 ) -> Any:
     """Contract axes of two arrays, with batch axes running together.
 
@@ -510,6 +513,7 @@ def dot_general(
         dimension_numbers: ((contracted of lhs, of rhs), (batch of lhs, of rhs)).
         precision: 'high' and the like let GPUs round float32 operands to TF32.
         preferred_element_type: dtype to accumulate and return; None keeps the common one.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         An Array with the batch axes, the free axes of lhs, the free axes of rhs.
@@ -521,16 +525,38 @@ def dot_general(
     References:
         jax.lax.dot_general
     """
+    if out_sharding is not None:
+        return divided_as(
+            dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type),
+            out_sharding,
+            "dot_general",
+        )
     check_precision(precision, "dot_general")
-    x, y = promote(
-        "dot_general", to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
-    )
+    x, y = to_array(lhs, "dot_general", "lhs"), to_array(rhs, "dot_general", "rhs")
+    narrow = x.dtype != y.dtype and {x.dtype, y.dtype} <= {*dtypes.NARROW_FLOATS}
+    if narrow and preferred_element_type is not None:
+        x, y = convert(x, dtypes.bfloat16), convert(y, dtypes.bfloat16)  # which holds both exactly
+    elif x.dtype != y.dtype:
+        dtype = max(x.dtype, y.dtype, key=_precision_of)
+        x, y = promote("dot_general", x.astype(dtype), y.astype(dtype))
     (ca, cb), (ba, bb) = dimension_numbers
     dims = ((_axes(ca, x), _axes(cb, y)), (_axes(ba, x), _axes(bb, y)))
     dtype = x.dtype if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     return primitives["dot_general"].bind(
         x, y, dimension_numbers=dims, out_dtype=dtype, **rounded(precision)
     )
+
+
+def _precision_of(dtype: Any) -> tuple[Any, ...]:
+    """Return what orders dtypes as XLA does for products: kind, range, precision, width, sign."""
+    real = dtypes.real_dtype(dtype)
+    exponent, digits = -1, -1
+    if dtypes.is_inexact(real):
+        info = dtypes.finfo(real)
+        exponent, digits = info.maxexp, info.nmant
+    width = 1 if real == dtypes.bool_ else 8 * real.itemsize
+    signed = not dtypes.is_integer(real) or dtypes.is_signed(real)
+    return dtypes.is_complex(dtype), exponent, digits, width, signed
 
 
 def _axes(axes: Sequence[int], x: Any) -> tuple[int, ...]:
@@ -544,12 +570,25 @@ def dot(
     dimension_numbers: Any = None,
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Multiply vectors and matrices, or what ``dimension_numbers`` says, as `dot_general`.
 
     References:
         jax.lax.dot
     """
+    if out_sharding is not None:
+        return divided_as(
+            dot(
+                lhs,
+                rhs,
+                dimension_numbers=dimension_numbers,
+                precision=precision,
+                preferred_element_type=preferred_element_type,
+            ),
+            out_sharding,
+            "dot",
+        )
     check_precision(precision, "dot")
     if dimension_numbers is not None:
         return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)

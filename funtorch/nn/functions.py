@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 
 import funtorch.numpy as fnp
 from funtorch import dtypes
-from funtorch.core import Array
+from funtorch.core import Array, primitives
 from funtorch.numpy import promotion
-from funtorch.numpy.direct import FLOATS, compiled_if_large, direct
+from funtorch.numpy.direct import FLOATS, LARGE, compiled_if_large, direct
 from funtorch.ops import elementwise as ops
 from funtorch.ops import shape as shape_ops
 from funtorch.scipy.special import basic as special
@@ -79,8 +80,11 @@ def identity(x: Any) -> Array:
     return _real("identity", x)
 
 
+_ZEROS = {dtype: np.zeros((), dtype) for dtype in FLOATS}  # NumPy takes longer for a Python 0
+
+
 def _straight_relu(x: np.ndarray) -> Any:
-    return np.maximum(x, 0)
+    return np.maximum(x, _ZEROS[x.dtype])
 
 
 @direct(_straight_relu, FLOATS)
@@ -104,6 +108,7 @@ def relu(x: Any) -> Array:
     return fnp.where(x <= 0, 0, x)  # nan stays nan
 
 
+@compiled_if_large
 def relu6(x: Any) -> Array:
     """Return ``min(max(x, 0), 6)``; its derivative at 0 and 6 is 0.
 
@@ -115,6 +120,7 @@ def relu6(x: Any) -> Array:
     return fnp.where(x <= 0, 0, fnp.where(x >= 6, 6, x))
 
 
+@compiled_if_large
 def leaky_relu(x: Any, negative_slope: Any = 1e-2) -> Array:
     """Return x where it is 0 or more, and ``negative_slope * x`` below.
 
@@ -203,6 +209,7 @@ def gelu(x: Any, approximate: bool = True) -> Array:
     return 0.5 * x * ops.erfc(-x * math.sqrt(0.5))
 
 
+@direct(functools.partial(primitives["logistic"].eager, np), FLOATS, large=LARGE)
 def sigmoid(x: Any) -> Array:
     """Return ``1 / (1 + exp(-x))``.
 
@@ -284,6 +291,7 @@ def squareplus(x: Any, b: Any = 4) -> Array:
     return (x + fnp.sqrt(fnp.square(x) + b)) / 2
 
 
+@compiled_if_large
 def sparse_plus(x: Any) -> Array:
     """Return 0 up to -1, x from 1 on, and ``(x + 1)**2 / 4`` between.
 
@@ -295,6 +303,7 @@ def sparse_plus(x: Any) -> Array:
     return fnp.where(x <= -1.0, 0.0, fnp.where(x >= 1.0, x, fnp.square(x + 1.0) / 4))
 
 
+@compiled_if_large
 def sparse_sigmoid(x: Any) -> Array:
     """Return 0 up to -1, 1 from 1 on, and a straight line between.
 
@@ -305,6 +314,7 @@ def sparse_sigmoid(x: Any) -> Array:
     return 0.5 * fnp.clip(_float("sparse_sigmoid", x) + 1.0, 0.0, 2.0)
 
 
+@compiled_if_large
 def soft_sign(x: Any) -> Array:
     """Return ``x / (1 + |x|)``.
 
@@ -316,6 +326,7 @@ def soft_sign(x: Any) -> Array:
     return x / (fnp.abs(x) + 1)
 
 
+@compiled_if_large
 def hard_tanh(x: Any) -> Array:
     """Return x cut off at -1 and 1.
 
@@ -386,6 +397,7 @@ def glu(x: Any, axis: int = -1) -> Array:
     return value * ops.logistic(gate)
 
 
+@compiled_if_large
 def log1mexp(x: Any) -> Array:
     """Return ``log(1 - exp(-x))`` of x above 0, accurate near 0 and far from it.
 
@@ -511,6 +523,7 @@ def standardize(
 normalize = standardize
 
 
+@compiled_if_large
 def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Array:
     """Return vectors that are 1 at the given index and 0 elsewhere.
 

@@ -22,6 +22,7 @@ from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.random import distributions, draws
+from funtorch.random.keys import split
 
 __all__ = [
     "Initializer",
@@ -182,7 +183,24 @@ _MODES: dict[str, Callable[[float, float], float]] = {
 _TRUNCATED_DEVIATION = 0.87962566103423978
 
 
+# The same of the complex one cut off at modulus 2.
+_COMPLEX_DEVIATION = 0.95311164380491208
+
+
+def _complex_truncated(key: Any, shape: Any, dtype: np.dtype) -> Any:
+    """Draw complex normal numbers of modulus up to 2: the square of the modulus is exponential."""
+    real = dtypes.real_dtype(dtype)
+    key_modulus, key_angle = split(key)
+    part = (1 - math.exp(-4)) * draws.uniform(key_modulus, shape, real)
+    modulus = fnp.sqrt(-fnp.log(1 - part))
+    angle = 2 * math.pi * draws.uniform(key_angle, shape, real)
+    return (modulus * fnp.exp(1j * angle)).astype(dtype)
+
+
 def _scaled_truncated(key: Any, shape: Any, dtype: Any, variance: Any) -> Any:
+    if np.dtype(dtype).kind == "c":
+        deviation = fnp.sqrt(variance) / fnp.asarray(_COMPLEX_DEVIATION, dtype)
+        return _complex_truncated(key, shape, dtype) * deviation
     deviation = fnp.sqrt(variance) / fnp.asarray(_TRUNCATED_DEVIATION, dtype)
     return draws.truncated_normal(key, -2, 2, shape, dtype) * deviation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from funtorch.numpy.promotion import (
     broadcast_shapes,
     canonical_axis,
     check_precision,
-    check_sharding,
     convert,
     describe,
+    divided_as,
     no_out,
     promote,
     reading_lists,
@@ -80,7 +80,7 @@ def matmul(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Multiply matrices; leading axes broadcast, vectors contract.
 
@@ -90,6 +90,7 @@ def matmul(
         precision: by JAX's names; 'high' and the like let GPUs round float32 operands to TF32,
             CPUs always compute in full precision.
         preferred_element_type: dtype of the result.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         An Array of shape (..., n, m), without n or m where that argument is a vector.
@@ -104,8 +105,13 @@ def matmul(
     References:
         numpy.matmul
     """
+    if out_sharding is not None:
+        return divided_as(
+            matmul(a, b, precision=precision, preferred_element_type=preferred_element_type),
+            out_sharding,
+            "matmul",
+        )
     check_precision(precision, "matmul")
-    check_sharding(out_sharding, "matmul")
     x, y = to_arrays("matmul", a=a, b=b)
     for name, array in (("a", x), ("b", y)):
         if array.ndim == 0:
@@ -147,18 +153,24 @@ def dot(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Contract the last axis of a with the second last of b (its only one for vectors).
 
     Args:
         a, b: arrays; with rank 0 the product is elementwise.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     References:
         numpy.dot
     """
+    if out_sharding is not None:
+        return divided_as(
+            dot(a, b, precision=precision, preferred_element_type=preferred_element_type),
+            out_sharding,
+            "dot",
+        )
     check_precision(precision, "dot")
-    check_sharding(out_sharding, "dot")
     x, y = to_arrays("dot", a=a, b=b)
     if not x.ndim or not y.ndim:
         return _result(multiply(x, y), preferred_element_type)
@@ -180,7 +192,7 @@ def tensordot(
     *,
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Contract several axes of two arrays.
 
@@ -188,12 +200,20 @@ def tensordot(
         a, b: arrays.
         axes: int n: the last n axes of a with the first n of b; or a pair of axes (sequences) of a
             and b.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     References:
         numpy.tensordot
     """
+    if out_sharding is not None:
+        return divided_as(
+            tensordot(
+                a, b, axes, precision=precision, preferred_element_type=preferred_element_type
+            ),
+            out_sharding,
+            "tensordot",
+        )
     check_precision(precision, "tensordot")
-    check_sharding(out_sharding, "tensordot")
     x, y = to_arrays("tensordot", a=a, b=b)
     if isinstance(axes, int):
         if axes > min(x.ndim, y.ndim):
@@ -224,6 +244,7 @@ def tensordot(
     return _result(out, preferred_element_type)
 
 
+@direct(np.inner, FLOATS, pair)
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Contract the last axes of two arrays.
 
@@ -254,6 +275,7 @@ def outer(a: Any, b: Any, out: None = None) -> Any:
     return multiply(reshape(x, (-1, 1)), reshape(y, (1, -1)))
 
 
+@direct(np.vdot, FLOATS, pair)
 def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Return the sum of conj(a) * b over flattened arrays.
 
@@ -266,6 +288,7 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     return dot(conjugate(ravel(x)), ravel(y), **options)
 
 
+@direct(np.vecdot, FLOATS, pair)
 def vecdot(
     x1: Any,
     x2: Any,
@@ -419,7 +442,8 @@ def einsum(
     optimize: Any = "auto",
     precision: Any = None,
     preferred_element_type: Any = None,
-    out_sharding: None = None,
+    out_sharding: Any = None,
+    _dot_general: Callable[..., Any] | None = None,
 ) -> Any:
     """Sum products of arrays along named axes.
 
@@ -427,6 +451,8 @@ def einsum(
         subscripts: such as ``'ij,jk->ik'``; '...' stands for axes that broadcast.
         *operands: arrays.
         optimize: how opt_einsum orders the products: 'auto', 'optimal', 'greedy', True, False ...
+        out_sharding: how the result is divided over a mesh; None: it is not.
+        _dot_general: what multiplies two arrays, called as `lax.dot_general`; None for that.
 
     Returns:
         An Array with the axes after '->'.
@@ -441,8 +467,21 @@ def einsum(
     References:
         numpy.einsum; D. G. A. Smith, J. Gray, "opt_einsum", JOSS 3(26), 753 (2018).
     """
+    if out_sharding is not None:
+        return divided_as(
+            einsum(
+                subscripts,
+                *operands,
+                out=out,
+                optimize=optimize,
+                precision=precision,
+                preferred_element_type=preferred_element_type,
+                _dot_general=_dot_general,
+            ),
+            out_sharding,
+            "einsum",
+        )
     check_precision(precision, "einsum")
-    check_sharding(out_sharding, "einsum")
     no_out(out, "einsum")
     if not isinstance(subscripts, str):
         import opt_einsum
@@ -476,26 +515,32 @@ def einsum(
             f"einsum: {subscripts!r} does not fit its operands: {named}: {error}"
         ) from None
     xs, wanted = promote("einsum", *xs), _wanted(preferred_element_type)
+
+    def product(a: Any, b: Any, dims: Any) -> Any:
+        if _dot_general is None:
+            return contract(a, b, dims, wanted, precision)
+        return _dot_general(a, b, dims, precision, preferred_element_type=preferred_element_type)
+
     for positions, equation in steps:
         taken = [xs.pop(k) for k in positions]
         inputs, output = equation.split("->")
-        xs.append(_einsum_step(taken, inputs.split(","), output, wanted, precision))
+        xs.append(_einsum_step(taken, inputs.split(","), output, product))
     return _result(xs[0], preferred_element_type)
 
 
 def _einsum_step(
-    xs: list[Any], names: list[str], output: str, wanted: Any, precision: Any = None
+    xs: list[Any], names: list[str], output: str, product: Callable[[Any, Any, Any], Any]
 ) -> Any:
-    """Compute one step, of one array, or of two (of more by turns), summed in a dtype."""
+    """Compute one step, of one array, or of two (of more by turns), by a product of two."""
     if _is_product(tuple(names), output) and not any(1 in x.shape for x in xs):
         dims, perm = _product_of(*names, output)
         a, b = xs
-        out = contract(a, b, dims, wanted, precision)
+        out = product(a, b, dims)
         return out if perm is None else transpose(out, perm)
     while len(xs) > 2:
         rest = set("".join(names[2:])) | set(output)
         kept = "".join(dict.fromkeys(c for c in names[0] + names[1] if c in rest))
-        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, wanted, precision)], [kept]
+        xs[:2], names[:2] = [_einsum_step(xs[:2], names[:2], kept, product)], [kept]
     others = [set(output) | set(names[1 - k] if len(xs) == 2 else "") for k in range(len(xs))]
     for k, other in enumerate(others):
         xs[k], names[k] = _einsum_reduce(xs[k], names[k], other)
@@ -509,7 +554,7 @@ def _einsum_step(
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a, b = (spread_to_names(x, name, sizes) for x, name in ((a, na), (b, nb)))
     dims, perm = _product_of(na, nb, output)
-    out = contract(a, b, dims, wanted, precision)
+    out = product(a, b, dims)
     return out if perm is None else transpose(out, perm)
 
 

@@ -80,13 +80,13 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, weak: bool = False) 
     return families.full(shape, value, dtype)
 
 
-def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros.
 
     Args:
         shape: int or sequence of ints.
         dtype: dtype; None gives the default float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array of that shape.
@@ -98,19 +98,25 @@ def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     References:
         numpy.zeros
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, zeros, shape, dtype)
-    return _filled(
-        canonical_shape(shape, "zeros"), 0, dtypes.canonical(float if dtype is None else dtype)
-    )
+    dtype = dtypes.canonical(float if dtype is None else dtype)
+    if _state.trace is eval_trace and (type(shape) is tuple or type(shape) is int):
+        try:
+            return ArrayImpl(np.zeros(shape, dtype))
+        except (TypeError, ValueError):
+            shape = canonical_shape(shape, "zeros")  # it says what is wrong
+    return _filled(canonical_shape(shape, "zeros"), 0, dtype)
 
 
-def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of ones; arguments as for `zeros`.
 
     References:
         numpy.ones
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, ones, shape, dtype)
     return _filled(
@@ -118,23 +124,25 @@ def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
     )
 
 
-def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None) -> Any:
     """Make an array of zeros: arrays never change, so unset values would serve nobody.
 
     References:
         numpy.empty
     """
-    return zeros(shape, dtype, device=device)
+    return zeros(shape, dtype, device=device, out_sharding=out_sharding)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
+def full(
+    shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None, out_sharding: Any = None
+) -> Any:
     """Make an array of one value.
 
     Args:
         shape: int or sequence of ints.
         fill_value: number or array that broadcasts to the shape.
         dtype: dtype; None gives that of the value.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Example:
         >>> full((2,), 7)
@@ -143,6 +151,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     References:
         numpy.full
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full, shape, fill_value, dtype)
     shape = canonical_shape(shape, "full")
@@ -160,7 +169,15 @@ def _model(a: Any, function: str) -> Any:
 
 
 def _like(name: str, value: int) -> Callable[..., Any]:
-    def function(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    def function(
+        a: Any,
+        dtype: Any = None,
+        shape: Any = None,
+        *,
+        device: Any = None,
+        out_sharding: Any = None,
+    ) -> Any:
+        device = out_sharding if device is None else device
         if device is not None:
             return on_device(device, function, a, dtype, shape)
         model = _model(a, name)
@@ -195,13 +212,20 @@ def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: 
 
 
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    shape: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make an array of one value with the shape and dtype of another.
 
     References:
         numpy.full_like
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, full_like, a, fill_value, dtype, shape)
     model = _model(a, "full_like")
@@ -237,7 +261,7 @@ _CUDA = 2  # DLPack's number of NVIDIA's GPUs
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
     """Make an Array from any object that speaks DLPack, such as a PyTorch tensor.
 
-    What is on a GPU is shared, what is on the CPU copied.
+    What is on a GPU is shared unless ``copy`` is true, what is on the CPU copied.
 
     References:
         numpy.from_dlpack
@@ -249,7 +273,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     if isinstance(x, Array):
         return x
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _CUDA:
-        return DeviceArray(cupy().from_dlpack(x))
+        with cupy().cuda.Device(x.__dlpack_device__()[1]):
+            shared = cupy().from_dlpack(x)
+            return DeviceArray(shared.copy() if copy else shared)
     return array(np.from_dlpack(x))
 
 
@@ -285,15 +311,24 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
 
 
 # ------------------------------------------------------------------------------------------- ranges
+_BEYOND = 1 << 31  # the default int holds what is less
+
+
 def arange(
-    start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None
+    start: Any,
+    stop: Any = None,
+    step: Any = None,
+    dtype: Any = None,
+    *,
+    device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make evenly spaced values in [start, stop).
 
     Args:
         start, stop, step: numbers, known while tracing; one number alone is ``stop``.
         dtype: dtype; None gives the default int, or the default float if a number is a float.
-        device: where it is to be: None, or as for `funtorch.device_put`.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         A 1-D Array.
@@ -305,8 +340,11 @@ def arange(
     References:
         numpy.arange
     """
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, arange, start, stop, step, dtype)
+    if type(start) is int and stop is step is dtype is None and -_BEYOND < start < _BEYOND:
+        return placed(ArrayImpl(np.arange(start, dtype=dtypes.default_int())), _state.trace)
     named = (("start", start), ("stop", stop), ("step", step))
     given = [
         x if isinstance(x, SCALARS) else concrete_or_error(x, f"the argument {name} of arange")[()]

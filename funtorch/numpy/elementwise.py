@@ -17,7 +17,8 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import ArrayImpl, primitives
 from funtorch.errors import MismatchError
-from funtorch.numpy.direct import FLOATS, LARGE, choice, compiled_if_large, direct
+from funtorch.numpy import straight
+from funtorch.numpy.direct import FLOATS, LARGE, NUMBERS, bounded, choice, direct
 from funtorch.numpy.dispatch import OPERANDS, OPERATORS, binary, not_an_operand, strict_of, unary
 from funtorch.numpy.promotion import (
     asarray,
@@ -607,7 +608,6 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return out
 
 
-@compiled_if_large
 def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     """Limit values to a range; None leaves a side open.
 
@@ -622,6 +622,11 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     References:
         numpy.clip
     """
+    return _clip(arr, min, max)
+
+
+@direct(straight.clip, NUMBERS, bounded, large=LARGE)
+def _clip(arr: Any, min: Any, max: Any) -> Any:
     out = to_array(arr, "clip", "arr")
     bounds = [(to_array(min, "clip", "min"), maximum)] if min is not None else []
     bounds += [(to_array(max, "clip", "max"), minimum)] if max is not None else []

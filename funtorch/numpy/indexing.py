@@ -86,11 +86,11 @@ def getitem(x: Any, index: Any) -> Any:
         raise
 
 
-def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True) -> Any:
+def _get(x: Any, index: Any, mode: str, fill: Any, checked: bool = True, wrap: bool = True) -> Any:
     new, index = scalar_masks(index, x.ndim)
     if new:
         x = expand_dims(x, new)
-    plan = read_index(x, index, checked)
+    plan = read_index(x, index, checked, wrap)
     out, dropped = _basic(x, [e for e in plan.entries if e.kind != "array"])
     if plan.arrays:
         # Axes that ints removed come before; the arrays' axes are counted in what is left.
@@ -184,12 +184,20 @@ _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _update(
-    x: Any, index: Any, values: Any, how: str, mode: str, unique: bool, checked: bool = True
+    x: Any,
+    index: Any,
+    values: Any,
+    how: str,
+    mode: str,
+    unique: bool,
+    checked: bool = True,
+    wrap: bool = True,
 ) -> Any:
     new, index = scalar_masks(index, x.ndim)
     if new:
-        return squeeze(_update(expand_dims(x, new), index, values, how, mode, unique, checked), new)
-    plan = read_index(x, index, checked)
+        given = (index, values, how, mode, unique, checked, wrap)
+        return squeeze(_update(expand_dims(x, new), *given), new)
+    plan = read_index(x, index, checked, wrap)
     shape = _indexed_shape(x, plan)
     v = convert(values, x.dtype, x.weak_type)
     try:
@@ -317,17 +325,20 @@ def _updater(how: str, text: str) -> Callable[..., Any]:
         indices_are_sorted: bool = False,
         unique_indices: bool = False,
         mode: str | None = None,
+        wrap_negative_indices: bool = True,
     ) -> Any:
         chosen = _mode(mode) or "drop"
         values = asarray(values) if isinstance(values, (list, tuple)) else values
         v = to_array(values, f"x.at[...].{how}", "values")
         x = self.array
-        if type(x) is ArrayImpl and mode is None and _state.trace is eval_trace:
+        wrap = wrap_negative_indices
+        if type(x) is ArrayImpl and mode is None and wrap and _state.trace is eval_trace:
             out = _update_known(x, self.index, v, _UFUNCS[how])
             if out is not None:
                 return out
         chosen = {"fill": "drop"}.get(chosen, chosen)
-        return _update(x, self.index, v, how, chosen, unique_indices, checked=mode is None)
+        checked = mode is None and wrap
+        return _update(x, self.index, v, how, chosen, unique_indices, checked, wrap)
 
     method.__name__ = how
     method.__doc__ = f"Return a copy with the indexed elements {text}."
@@ -376,7 +387,8 @@ class AtView:
     'fill'
     (the default of `get`), 'promise_in_bounds' (the caller vouches for them). ``unique_indices``
     and
-    ``indices_are_sorted`` are promises too.
+    ``indices_are_sorted`` are promises too. With ``wrap_negative_indices=False`` negative ones are
+    out of bounds.
     """
 
     __slots__ = ("array", "index")
@@ -405,6 +417,7 @@ class AtView:
         unique_indices: bool = False,
         mode: str | None = None,
         fill_value: Any = None,
+        wrap_negative_indices: bool = True,
     ) -> Any:
         """Return the indexed elements; out of bounds ``fill_value`` (nan, or the dtype's
         extreme)."""
@@ -412,7 +425,8 @@ class AtView:
         chosen = {"drop": "fill"}.get(chosen, chosen)
         x = self.array
         fill = fill_value_of(x.dtype, fill_value) if chosen == "fill" else None
-        return _get(x, self.index, chosen, fill, checked=mode is None and fill_value is None)
+        checked = mode is None and fill_value is None and wrap_negative_indices
+        return _get(x, self.index, chosen, fill, checked, wrap_negative_indices)
 
 
 def fill_value_of(dtype: Any, fill: Any) -> Any:
@@ -447,7 +461,8 @@ def take(
         a: array.
         indices: integer array.
         axis: the axis; None takes from the flattened array.
-        mode: 'fill' (default: nan or an extreme value out of bounds), 'clip', or 'wrap'.
+        mode: 'fill' (default: nan or an extreme value out of bounds), 'clip' (negative ones, too),
+            or 'wrap'.
         fill_value: what is taken out of bounds.
 
     Example:
@@ -470,9 +485,10 @@ def take(
             "'fill', 'clip' or 'wrap'"
         )
     if mode == "wrap":
-        i, mode = elementwise.remainder(i, x.shape[k]), "clip"
+        i, mode = elementwise.remainder(i, x.shape[k]), "promise_in_bounds"
     view = AtView(x, (slice(None),) * k + (i,))
-    return view.get(mode=mode or "fill", fill_value=fill_value)
+    wrap = mode != "clip"
+    return view.get(mode=mode or "fill", fill_value=fill_value, wrap_negative_indices=wrap)
 
 
 @moves

@@ -166,15 +166,15 @@ class _Mask:
         self.size = size
 
 
-def read_index(x: Any, index: Any, checked: bool = True) -> Plan:
-    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as
-    arrays."""
+def read_index(x: Any, index: Any, checked: bool = True, wrap: bool = True) -> Plan:
+    """Sort out an index; where it is not ``checked``, ints out of range go to the mode as arrays,
+    and where negative ones do not ``wrap``, those are out of range."""
     items, gap = _expand(index, x.ndim)
     advanced = any(isinstance(item, (Array, _Mask)) for item in items)
     if not checked and not advanced:
         axes_of = [item for item in items if item is not None]
         advanced = any(
-            isinstance(item, int) and not -n <= item < n
+            isinstance(item, int) and not (-n if wrap else 0) <= item < n
             for item, n in zip(axes_of, x.shape, strict=True)
         )
     entries: list[Entry] = []
@@ -203,7 +203,7 @@ def read_index(x: Any, index: Any, checked: bool = True) -> Plan:
                 known = _static_index(item, n, axis, x) if checked else item
                 item = ArrayImpl(np.array(known, np.int32))
             entries.append(Entry("array", axis, item))
-            arrays.append(wrap_negative(item, n))
+            arrays.append(wrap_negative(item, n) if wrap else item)
             axes.append(axis)
             where.append(place)
             if "arrays" not in order:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from funtorch import dtypes
 from funtorch.config import config
 from funtorch.errors import MismatchError
-from funtorch.numpy import contractions, elementwise
+from funtorch.numpy import contractions, elementwise, straight
 from funtorch.numpy.contractions import diagonal as _diagonal
 from funtorch.numpy.contractions import matmul, multi_dot, tensordot, vecdot
 from funtorch.numpy.contractions import trace as _trace
 from funtorch.numpy.creation import eye
+from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.elementwise import absolute, conjugate, divide, multiply, subtract, where
 from funtorch.numpy.indexing import take_along_axis
 from funtorch.numpy.manipulation import matrix_transpose, ravel, reshape, transpose
@@ -134,6 +135,7 @@ def _adjoint(x: Any) -> Any:
 # ----------------------------------------------------------------------------------- decompositions
 
 
+@direct(straight.cholesky, FLOATS)
 def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
     """Return L with a = L @ L^H, lower triangular; nan where a is not positive definite.
 
@@ -361,6 +363,7 @@ def det(a: Any) -> Any:
     return ops.det(x)
 
 
+@direct(straight.solve, FLOATS, pair)
 def solve(a: Any, b: Any) -> Any:
     """Solve a @ x = b.
 
@@ -392,6 +395,7 @@ def solve(a: Any, b: Any) -> Any:
     return reshape(out, out.shape[:-1]) if vector else out
 
 
+@direct(straight.inv, FLOATS)
 def inv(a: Any) -> Any:
     """Invert matrices.
 

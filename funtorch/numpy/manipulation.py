@@ -14,7 +14,8 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
-from funtorch.numpy.direct import direct, sequence
+from funtorch.numpy import straight
+from funtorch.numpy.direct import LARGE, direct, sequence
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -23,6 +24,7 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
+    divided_as,
     moves,
     no_out,
     promote,
@@ -73,21 +75,18 @@ def size(a: Any, axis: Any = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------- one array
-def _numpy_reshape(x: np.ndarray, shape: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-    if type(shape) is tuple and shape and builtins.min(shape) < -1:
-        raise ValueError("NumPy takes any negative size for -1")
-    return x.reshape(shape, *args, **kwargs)
-
-
-@direct(_numpy_reshape)
+@direct(straight.reshape)
 @moves
-def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
+def reshape(
+    a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None
+) -> Any:
     """Give an array another shape with the same elements.
 
     Args:
         a: array.
         shape: int or sequence of ints; one -1 is worked out.
         order: 'C' (last axis fastest) or 'F'.
+        out_sharding: how the result is divided over a mesh.
 
     Raises:
         ValueError: the sizes differ.
@@ -100,8 +99,11 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     References:
         numpy.reshape
     """
+    if out_sharding is not None:
+        return divided_as(reshape(a, shape, order, copy=copy), out_sharding, "reshape")
     x = to_array(a, "reshape", "a")
-    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    many = isinstance(shape, (tuple, list)) or getattr(shape, "ndim", None)
+    sizes = shape if many else (shape,)
     sizes = tuple(static_int(n, "reshape: a size in shape") for n in sizes)
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
@@ -112,11 +114,10 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
         sizes = tuple(x.size // known if n == -1 else n for n in sizes)
     if sizes == x.shape:
         return x
-    total = math.prod(sizes)
-    if any(n < 0 for n in sizes) or total != x.size:
+    if any(n < 0 for n in sizes) or math.prod(sizes) != x.size:
         raise MismatchError(
             f"reshape: {describe(x)} of size {x.size} does not fit into shape {sizes} of size "
-            f"{total}"
+            f"{math.prod(sizes)}"
         )
     if order == "F":
         return transpose(primitives["reshape"].bind(transpose(x), shape=sizes[::-1]))
@@ -127,13 +128,13 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
 
 @direct(np.ndarray.ravel)
 @moves
-def ravel(a: Any, order: str = "C") -> Any:
+def ravel(a: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
     """Flatten an array.
 
     References:
         numpy.ravel
     """
-    return reshape(a, (-1,), order)
+    return reshape(a, (-1,), order, out_sharding=out_sharding)
 
 
 @direct(np.ndarray.transpose)
@@ -311,7 +312,7 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
-@direct(np.roll)
+@direct(np.roll, large=LARGE)
 @moves
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """Shift elements along axes; what falls off one end comes in at the other.
@@ -439,7 +440,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
-@direct(np.stack, take=sequence)
+@direct(straight.stack, take=sequence)
 @moves
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.

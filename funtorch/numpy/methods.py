@@ -27,7 +27,9 @@ from funtorch.numpy import (
     reductions,
     selection,
     sorting,
+    straight,
 )
+from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.promotion import SCALARS, describe, from_protocol
 from funtorch.placement import DeviceArray, delete, device_of, is_deleted, known_at, put
 from funtorch.sharding import NamedSharding, Shard, Sharding, SingleDeviceSharding
@@ -76,6 +78,7 @@ def _operand(x: Any) -> bool:
     return isinstance(x, (Array, np.ndarray, *SCALARS))
 
 
+@direct(np.matmul, FLOATS, pair)
 def _matmul(self: Any, other: Any) -> Any:
     other = from_protocol(other)
     return contractions.matmul(self, other) if _operand(other) else NotImplemented
@@ -212,6 +215,12 @@ def _str(self: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------ methods
+def _straight_reshape(x: np.ndarray, *sizes: Any, order: str = "C") -> Any:
+    shape = sizes[0] if len(sizes) == 1 else sizes
+    return straight.reshape(x, shape, order)
+
+
+@direct(_straight_reshape)
 def _reshape(self: Any, *args: Any, order: str = "C") -> Any:
     """Give the array another shape with the same elements."""
     shape = args[0] if len(args) == 1 else args

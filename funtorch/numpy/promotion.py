@@ -45,6 +45,7 @@ from funtorch.numpy.strictness import check_dtypes, check_ranks
 from funtorch.ops.families import broadcast_in_dim
 from funtorch.placement import DeviceArray, Placed, known_at, placed, put
 from funtorch.sharding import NamedSharding, check_spec, named
+from funtorch.spread import GlobalArray, own_part
 
 __all__ = [
     "array",
@@ -186,15 +187,30 @@ def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: 
         ValueError: there is no such device.
     """
     device = named(function.__name__, device)
-    if isinstance(device, NamedSharding) and not device.mesh.is_multi_process:
-        out = function(*args, **options)
-        check_spec(function.__name__, device.mesh, device.spec, out.shape)
-        return known_at(out, device)
+    if isinstance(device, NamedSharding):
+        return divided_as(function(*args, **options), device, function.__name__)
     place = find(device, function.__name__)
     trace = eval_trace if type(_state.trace) is Placed else _state.trace
     with use_trace(trace if place == CPU else Placed(place)):
         out = function(*args, **options)
     return put(out, place) if isinstance(out, ArrayImpl) and place != CPU else out
+
+
+def divided_as(out: Any, sharding: Any, function: str) -> Any:
+    """Return what a function has made, divided over a mesh; within programs it stays whole.
+
+    Raises:
+        ValueError: it cannot be divided so.
+    """
+    place = named(function, sharding)
+    if not isinstance(place, NamedSharding):
+        return out
+    check_spec(function, place.mesh, place.spec, out.shape)
+    if not place.mesh.is_multi_process:
+        return known_at(out, place)
+    if type(out) is not ArrayImpl or place.is_fully_replicated:
+        return out
+    return GlobalArray(own_part(out, place), out.shape, place)
 
 
 def no_out(out: Any, function: str) -> None:
@@ -209,15 +225,6 @@ _PRECISIONS = frozenset(
     ["default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "tf32", "high"]
     + ["float32", "highest"]
 )
-
-
-def check_sharding(out_sharding: Any, function: str) -> None:
-    """Check the argument ``out_sharding`` of JAX's functions: results are as their operands are."""
-    if out_sharding is not None and not out_sharding.is_fully_replicated:
-        raise NotImplementedError(
-            f"{function}: out_sharding={out_sharding} divides the result, which functions of whole "
-            "arrays do not: use funtorch.shard_map, or funtorch.device_put on the result"
-        )
 
 
 def check_precision(precision: Any, function: str) -> None:
@@ -357,6 +364,7 @@ def array(
     order: str | None = "K",
     ndmin: int = 0,
     device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Make an Array from numbers, nested lists, NumPy arrays or Arrays.
 
@@ -370,7 +378,7 @@ def array(
         copy: Arrays are immutable, so this changes nothing.
         order: only 'C' and 'K' layouts exist.
         ndmin: leading axes of size 1 are added up to this rank.
-        device: None or 'cpu'.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array.
@@ -387,7 +395,7 @@ def array(
     """
     if order not in (None, "C", "K", "A"):
         raise NotImplementedError(f"array: order={order!r} is not supported; arrays have C order")
-    out = asarray(object, dtype, device=device)
+    out = asarray(object, dtype, device=device, out_sharding=out_sharding)
     ndmin = static_int(ndmin, "array: ndmin")
     if out.ndim < ndmin:
         out = primitives["reshape"].bind(out, shape=(1,) * (ndmin - out.ndim) + out.shape)
@@ -411,6 +419,7 @@ def asarray(
     *,
     copy: bool | None = None,
     device: Any = None,
+    out_sharding: Any = None,
 ) -> Any:
     """Return an Array with the values of ``a``; an Array comes back as it is.
 
@@ -421,7 +430,7 @@ def asarray(
         order: only 'C' and 'K' layouts exist.
         copy: Arrays are immutable, so None and True are alike; False raises where the values
             have to be copied.
-        device: None or 'cpu'.
+        device, out_sharding: where it is to be: None, or as for `funtorch.device_put`.
 
     Returns:
         An Array.
@@ -439,6 +448,7 @@ def asarray(
     """
     if dtype is not None:
         dtype = dtypes.canonical(dtype)
+    device = out_sharding if device is None else device
     if device is not None:
         return on_device(device, asarray, a, dtype, order, copy=copy)
     if copy is False and not (isinstance(a, Array) and dtype in (None, a.dtype)):
@@ -582,12 +592,13 @@ def broadcast_error(function: str, arrays: Sequence[Any]) -> ValueError:
 
 
 @moves
-def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
+def broadcast_to(array: Any, shape: Any, *, out_sharding: Any = None) -> Any:
     """Broadcast an array to a shape.
 
     Args:
         array: array of any shape that broadcasts to ``shape``.
         shape: int or sequence of ints.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         An Array of that shape.
@@ -603,6 +614,8 @@ def broadcast_to(array: Any, shape: Any, *, out_sharding: None = None) -> Any:
     References:
         numpy.broadcast_to
     """
+    if out_sharding is not None:
+        return divided_as(broadcast_to(array, shape), out_sharding, "broadcast_to")
     x = to_array(array, "broadcast_to", "array")
     shape = canonical_shape(shape, "broadcast_to")
     fits = len(shape) >= x.ndim and all(

@@ -45,6 +45,8 @@ def _array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray
 
 _READY = frozenset({ArrayImpl, np.ndarray, *SCALARS})  # what our functions take as it is
 _DISPATCHED = (np.ufunc, type(np.sum))  # what NumPy sends here
+NAMESPACES: dict[str, types.ModuleType] = {}
+"""Modules of other libraries, and ours that have functions of the same names as their ufuncs."""
 
 
 class _Dispatch:
@@ -66,16 +68,26 @@ class _Dispatch:
                     found.setdefault(source, target)
         return found
 
-    def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def counterpart(self, ufunc: np.ufunc) -> Callable[..., Any] | None:
+        """Return our function of the same name as a ufunc of NumPy or another library."""
         function = self.functions.get(ufunc)
+        for module, ours in NAMESPACES.items() if function is None else ():
+            if getattr(sys.modules.get(module), ufunc.__name__, None) is ufunc:
+                function = self.functions[ufunc] = getattr(ours, ufunc.__name__, None)
+        return function
+
+    def ufunc(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        function = self.counterpart(ufunc)
         if method == "__call__" and not kwargs and function is not None:
             self.ways[ufunc] = getattr(function, "_call", function)  # what our ufuncs stand for
             return function(*[x if isinstance(x, OPERANDS) else self.read(x) for x in inputs])
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if method != "__call__":
             function = getattr(function, method, None)
-        if function is None:
+        if function is None and _unknown(inputs):
             raise TypeError(unsupported(name, inputs))
+        if function is None:
+            return getattr(ufunc, method)(*map(_as_numpy, inputs), **kwargs)
         if method == "at":
             raise TypeError(
                 f"numpy.{name} changes its first argument, and arrays are immutable: write "
@@ -114,7 +126,7 @@ class _Dispatch:
         name = getattr(func, "__name__", str(func))
         function = self.functions.get(func)
         if function is None:
-            if any(isinstance(x, Tracer) and x.concrete() is None for x in args):
+            if _unknown(args):
                 raise TypeError(unsupported(name, args))
             return func(*map(_as_numpy, args), **{k: _as_numpy(v) for k, v in kwargs.items()})
         out = kwargs.get("out")
@@ -140,6 +152,11 @@ def _reading_lists(function: Callable[..., Any], args: Any, kwargs: dict[str, An
         return function(*args, **kwargs)
     finally:
         reading_lists.reset(token)
+
+
+def _unknown(args: Any) -> bool:
+    """Tell whether NumPy cannot compute with these."""
+    return any(isinstance(x, Tracer) for x in args)
 
 
 def _as_numpy(x: Any) -> Any:
@@ -274,7 +291,8 @@ def unsupported(name: str, args: Any) -> str:
 def _dlpack(self: Any, **options: Any) -> Any:
     """Return a DLPack capsule that shares the memory."""
     if type(self) is DeviceArray:
-        return self._buffer.__dlpack__(**options)
+        with self._buffer.device:  # whose stream the consumer's one waits for
+            return self._buffer.__dlpack__(**options)
     value = concrete_or_error(self, "a DLPack capsule")
     if options.get("max_version") is None:
         # Old consumers cannot be told that the memory is read-only, and NumPy refuses to lend it.

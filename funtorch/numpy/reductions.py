@@ -12,7 +12,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.errors import MismatchError
-from funtorch.numpy import elementwise
+from funtorch.numpy import elementwise, straight
 from funtorch.numpy.direct import FLOATS, LARGE, NUMBERS, direct
 from funtorch.numpy.elementwise import (
     absolute,
@@ -282,44 +282,30 @@ def _cumulative(name: str, text: str) -> Callable[..., Any]:
     return function
 
 
-def _reduced(ufunc: np.ufunc) -> Callable[..., Any]:
-    reduce: Callable[..., Any] = ufunc.reduce
-    return lambda x, axis=None, dtype=None, out=None, keepdims=False: reduce(
-        x, axis, None, None, keepdims
-    )
-
-
-def _chosen(ufunc: np.ufunc) -> Callable[..., Any]:
-    reduce: Callable[..., Any] = ufunc.reduce
-    return lambda x, axis=None, out=None, keepdims=False: reduce(x, axis, None, None, keepdims)
-
-
-def _placed(position: Callable[..., Any]) -> Callable[..., Any]:
-    def place(x: np.ndarray, axis: int | None = None, out: None = None) -> Any:
-        return position(x, axis).astype(dtypes.default_int())
-
-    return place
-
-
 any_ = builtins.any
-sum = direct(_reduced(np.add), FLOATS, large=LARGE)(
+_TRUTHS = NUMBERS | {dtypes.bool_}
+sum = direct(straight.reduced(np.add), FLOATS, large=LARGE)(
     _accumulating("sum", elementwise.add, 0, "Sum elements")
 )
-prod = direct(_reduced(np.multiply), FLOATS, large=LARGE)(
+prod = direct(straight.reduced(np.multiply), FLOATS, large=LARGE)(
     _accumulating("prod", multiply, 1, "Multiply elements")
 )
-max = amax = direct(_chosen(np.maximum), NUMBERS, large=LARGE)(
+max = amax = direct(straight.chosen(np.maximum), NUMBERS, large=LARGE)(
     _choosing("max", maximum, "Return the largest element")
 )
-min = amin = direct(_chosen(np.minimum), NUMBERS, large=LARGE)(
+min = amin = direct(straight.chosen(np.minimum), NUMBERS, large=LARGE)(
     _choosing("min", minimum, "Return the smallest element")
 )
-any = _logical("any", "or", False, "Tell whether any element is nonzero")
-all = _logical("all", "and", True, "Tell whether all elements are nonzero")
-argmax = direct(_placed(np.ndarray.argmax), NUMBERS)(
+any = direct(straight.chosen(np.logical_or), _TRUTHS, large=LARGE)(
+    _logical("any", "or", False, "Tell whether any element is nonzero")
+)
+all = direct(straight.chosen(np.logical_and), _TRUTHS, large=LARGE)(
+    _logical("all", "and", True, "Tell whether all elements are nonzero")
+)
+argmax = direct(straight.placed(np.ndarray.argmax), NUMBERS)(
     _position("argmax", "Return the position of the first largest element")
 )
-argmin = direct(_placed(np.ndarray.argmin), NUMBERS)(
+argmin = direct(straight.placed(np.ndarray.argmin), NUMBERS)(
     _position("argmin", "Return the position of the first smallest element")
 )
 cumsum = direct(np.ndarray.cumsum, FLOATS, large=LARGE)(
@@ -378,17 +364,7 @@ def _float_result(x: Any, dtype: Any) -> tuple[Any, Any]:
     return (dtypes.float32 if narrow else result), result
 
 
-_add_up: Callable[..., Any] = np.add.reduce
-
-
-def _straight_mean(
-    x: np.ndarray, axis: Any = None, dtype: None = None, out: None = None, keepdims: bool = False
-) -> Any:
-    total = _add_up(x, axis, None, None, keepdims)
-    return np.true_divide(total, total.size and x.size // total.size)
-
-
-@direct(_straight_mean, FLOATS, large=LARGE)
+@direct(straight.mean, FLOATS, large=LARGE)
 def mean(
     a: Any,
     axis: Any = None,
@@ -460,7 +436,7 @@ def average(
 _mean = mean
 
 
-@direct(np.ndarray.var, FLOATS, large=LARGE)
+@direct(straight.var, FLOATS, large=LARGE)
 def var(
     a: Any,
     axis: Any = None,
@@ -511,7 +487,7 @@ def var(
     return convert(divide(total, n), dtypes.real_dtype(result))
 
 
-@direct(np.ndarray.std, FLOATS, large=LARGE)
+@direct(straight.std, FLOATS, large=LARGE)
 def std(
     a: Any,
     axis: Any = None,

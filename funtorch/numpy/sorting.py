@@ -16,7 +16,7 @@ from funtorch import dtypes
 from funtorch.core import ArrayImpl, Tracer, concrete_or_error, primitives
 from funtorch.numpy import elementwise
 from funtorch.numpy.creation import arange, zeros
-from funtorch.numpy.direct import NUMBERS, direct
+from funtorch.numpy.direct import NUMBERS, SORTED, compiled_from, direct
 from funtorch.numpy.elementwise import add, isnan, logical_and, not_equal, subtract
 from funtorch.numpy.indexing import AtView, take
 from funtorch.numpy.manipulation import concatenate, flip, moveaxis, ravel, reshape, stack
@@ -62,7 +62,7 @@ def _straight_sort(
     return primitives["sort"].eager(np, x, axis=operator.index(axis), num_keys=1)[0]
 
 
-@direct(_straight_sort, NUMBERS)
+@direct(_straight_sort, NUMBERS, large=SORTED)
 def sort(
     a: Any,
     axis: int | None = -1,
@@ -104,7 +104,7 @@ def _straight_argsort(
     return stable_order(np, x, operator.index(axis)).astype(dtypes.default_int())
 
 
-@direct(_straight_argsort, NUMBERS)
+@direct(_straight_argsort, NUMBERS, large=SORTED)
 def argsort(
     a: Any,
     axis: int | None = -1,
@@ -177,6 +177,7 @@ def partition(a: Any, kth: int, axis: int = -1) -> Any:
     return sort(x, axis)
 
 
+@compiled_from(SORTED, repeats=False)
 def searchsorted(
     a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan"
 ) -> Any:

@@ -12,8 +12,11 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from funtorch import dtypes
 from funtorch.core import Primitive, ShapedArray
@@ -23,6 +26,7 @@ __all__ = ["PARITY", "ROTATIONS", "threefry2x32", "threefry2x32_p"]
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
+_FEW = 1 << 7
 _CHUNK = 1 << 14  # elements worked on at a time: three arrays of it stay in the nearest caches
 
 
@@ -39,6 +43,8 @@ def _type(*avals: ShapedArray) -> list[ShapedArray]:
 def _eager(xp: Any, k0: Any, k1: Any, x0: Any, x1: Any) -> tuple[Any, Any]:
     shape = x0.shape
     keys = [_flat(xp, k0), _flat(xp, k1)]
+    if xp is np and 0 < x0.size <= _FEW:
+        return _encrypted_few(keys, x0, x1)
     y0, y1 = xp.array(x0).reshape(-1), xp.array(x1).reshape(-1)  # copies, overwritten below
     for start in range(0, y0.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -68,6 +74,36 @@ def _encrypt(xp: Any, keys: Sequence[Any], y0: Any, y1: Any) -> None:
             y1 ^= y0
         y0 += schedule[(step + 1) % 3]
         y1 += schedule[(step + 2) % 3] + xp.uint32(step + 1)
+
+
+def _encrypted_few(keys: Sequence[Any], x0: Any, x1: Any) -> tuple[Any, Any]:
+    """Return few counters encrypted, in Python's integers: 150 operations on arrays take longer.
+
+    One integer holds all elements, each in 64 bits, so that nothing runs from one into the next.
+    """
+    size = x0.size
+    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * size, "little")
+    words = ones * 0xFFFF_FFFF
+    k0, k1 = (_lanes(k) * ones if k.size == 1 else _lanes(k) for k in keys)
+    schedule = (k0, k1, k0 ^ k1 ^ PARITY * ones)
+    y0, y1 = _lanes(x0) + k0 & words, _lanes(x1) + k1 & words
+    for step in range(5):
+        for r in ROTATIONS[step % 2]:
+            y0 = y0 + y1 & words
+            y1 <<= r
+            y1 = (y1 | y1 >> 32) & words ^ y0
+        y0 = y0 + schedule[(step + 1) % 3] & words
+        y1 = y1 + schedule[(step + 2) % 3] + (step + 1) * ones & words
+    return _unpacked(y0, x0.shape), _unpacked(y1, x0.shape)
+
+
+def _lanes(x: Any) -> int:
+    return int.from_bytes(x.astype("<u8").tobytes(), "little")
+
+
+def _unpacked(y: int, shape: tuple[int, ...]) -> np.ndarray:
+    size = 8 * math.prod(shape)
+    return np.frombuffer(y.to_bytes(size, "little"), "<u8").astype(dtypes.uint32).reshape(shape)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[None]]:

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -415,8 +416,14 @@ def _logistic_eager(xp: Any, x: Any) -> Any:
     """Return 1 / (1 + e**-x); of negative real x, e**x / (1 + e**x), which may be denormal."""
     if dtypes.is_complex(x.dtype):
         return 1 / (1 + xp.exp(-x))
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
+    zero, one, less = _units(x.dtype) if xp is np else (0, 1, -1)
+    return xp.exp(xp.minimum(x, zero)) / (one + xp.exp(xp.copysign(x, less)))
+
+
+@functools.cache
+def _units(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Return 0, 1 and -1 as arrays, which NumPy takes sooner than Python's numbers."""
+    return tuple(np.array(n, dtype) for n in (0, 1, -1))
 
 
 logistic_p = unary(

@@ -122,7 +122,7 @@ def _cholesky_type(x: ShapedArray) -> ShapedArray:
 def _cholesky_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     low = cholesky(primals[0])
     half = triangular_solve(low, tangents[0], lower=True, trans=0, unit=False)
-    inner = triangular_solve(low, adjoint(half), lower=True, trans=0, unit=False)
+    inner = adjoint(triangular_solve(low, adjoint(half), lower=True, trans=0, unit=False))
     phi = sub(triangle(inner, lower=True), scale(diagonal_part(inner), 0.5))
     return low, mm(low, phi)
 

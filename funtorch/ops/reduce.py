@@ -162,9 +162,12 @@ reduce_prod_p.jvp = _reduce_prod_jvp
 
 
 # ---------------------------------------------------------------------------------- max, min, logic
-def _extremum(name: str, function: str) -> Primitive:
+def _extremum(name: str, function: str, ufunc: np.ufunc) -> Primitive:
     def eager(xp: Any, x: Any, *, axes: Ints) -> Any:
         _check_not_empty(name, x.shape, axes)
+        if xp is np:
+            out = ufunc.reduce(x, axes)
+            return out if out.dtype == x.dtype else out.astype(x.dtype)  # int4 becomes int8
         return getattr(xp, function)(x, axis=axes).astype(x.dtype, copy=False)
 
     def jvp(primals: Any, tangents: Any, *, axes: Ints) -> tuple[Any, Any]:
@@ -194,8 +197,8 @@ def _logical(name: str, function: str) -> Primitive:
     return prim
 
 
-reduce_max_p = _extremum("reduce_max", "max")
-reduce_min_p = _extremum("reduce_min", "min")
+reduce_max_p = _extremum("reduce_max", "max", np.maximum)
+reduce_min_p = _extremum("reduce_min", "min", np.minimum)
 reduce_and_p = _logical("reduce_and", "bitwise_and")
 reduce_or_p = _logical("reduce_or", "bitwise_or")
 reduce_xor_p = _logical("reduce_xor", "bitwise_xor")

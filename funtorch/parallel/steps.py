@@ -11,6 +11,7 @@ from funtorch.distributed import Mesh, NamedSharding, P
 from funtorch.transforms import shard_map
 from funtorch.transforms.arguments import normalize_argnums
 from funtorch.transforms.jit import jit
+from funtorch.transforms.programs import prepared
 
 __all__ = ["data_parallel"]
 
@@ -78,8 +79,11 @@ def data_parallel(
     @functools.wraps(step)
     def parallel(*args: Any) -> Any:
         run, sharding, own = compiled(len(args))
-        make = functools.partial(distributed.make_array_from_process_local_data, sharding)
-        return run(*[tree.map(make, a) if k in own else a for k, a in enumerate(args)])
+
+        def part(x: Any) -> Any:  # in place, since nothing outlives the call
+            return distributed.make_array_from_process_local_data(sharding, prepared(x))
+
+        return run(*[tree.map(part, a) if k in own else a for k, a in enumerate(args)])
 
     return parallel
 

@@ -61,13 +61,14 @@ def _exponential(words: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 @drawn_whole(LARGE)
-def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
+def exponential(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the exponential distribution of mean 1, density ``exp(-x)``.
 
     Args:
         key: a single random key.
         shape: shape of the result.
         dtype: a float dtype; the default float if None.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Floats of the shape and dtype, at least 0.
@@ -77,6 +78,8 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
         >>> random.exponential(random.PRNGKey(0), (3,)).shape
         (3,)
     """
+    if out_sharding is not None:
+        return promotion.divided_as(exponential(key, shape, dtype), out_sharding, "exponential")
     return _exponential(*_start("exponential", key, shape, dtype))
 
 

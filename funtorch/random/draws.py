@@ -85,13 +85,14 @@ def draw_bits(words: Any, width: int, shape: tuple[int, ...]) -> Any:
 
 
 @drawn_whole(LARGE)
-def bits(key: Any, shape: Any = (), dtype: Any = None) -> Array:
+def bits(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw random bits, as unsigned integers.
 
     Args:
         key: a single random key.
         shape: shape of the result.
         dtype: uint8, uint16, uint32 (the default) or uint64.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Unsigned integers of the shape, each value equally likely.
@@ -104,6 +105,8 @@ def bits(key: Any, shape: Any = (), dtype: Any = None) -> Array:
         >>> random.bits(random.PRNGKey(0), (2,)).tolist()
         [4070199207, 4202968722]
     """
+    if out_sharding is not None:
+        return promotion.divided_as(bits(key, shape, dtype), out_sharding, "bits")
     chosen = dtypes.uint32 if dtype is None else dtypes.canonical(dtype)
     if chosen.kind != "u":
         raise ValueError(f"bits: dtype must be an unsigned integer dtype, got {chosen}")
@@ -156,7 +159,13 @@ def draw_uniform(
 
 @drawn_whole(LARGE)
 def uniform(
-    key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0
+    key: Any,
+    shape: Any = (),
+    dtype: Any = None,
+    minval: Any = 0.0,
+    maxval: Any = 1.0,
+    *,
+    out_sharding: Any = None,
 ) -> Array:
     """Draw floats uniformly from [minval, maxval).
 
@@ -166,6 +175,7 @@ def uniform(
         dtype: a float dtype; the default float if None.
         minval: lower bound, included; broadcasts to the shape.
         maxval: upper bound, excluded (rounding may reach it); broadcasts to the shape.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Floats of the shape and dtype.
@@ -178,6 +188,10 @@ def uniform(
         >>> random.uniform(random.PRNGKey(0), (2,))
         Array([0.947667 , 0.9785799], dtype=float32)
     """
+    if out_sharding is not None:
+        return promotion.divided_as(
+            uniform(key, shape, dtype, minval, maxval), out_sharding, "uniform"
+        )
     words, dtype = words_of("uniform", key), float_dtype("uniform", dtype)
     shape = drawn_shape("uniform", shape, minval=minval, maxval=maxval)
     if isinstance(minval, (int, float)) and isinstance(maxval, (int, float)):
@@ -204,7 +218,9 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
-def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Array:
+def randint(
+    key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None, *, out_sharding: Any = None
+) -> Array:
     """Draw integers uniformly from [minval, maxval).
 
     Args:
@@ -214,6 +230,7 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
         maxval: upper bound, excluded; broadcasts to the shape. Where it is not above minval, the
             result is minval.
         dtype: an integer dtype; the default int if None.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Integers of the shape and dtype. A span that is no power of two has a bias of about
@@ -227,6 +244,10 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
         >>> random.randint(random.PRNGKey(0), (4,), 0, 10).tolist()
         [9, 0, 2, 3]
     """
+    if out_sharding is not None:
+        return promotion.divided_as(
+            randint(key, shape, minval, maxval, dtype), out_sharding, "randint"
+        )
     words = words_of("randint", key)
     dtype = dtypes.canonical(int if dtype is None else dtype)
     if not dtypes.is_integer(dtype):
@@ -282,7 +303,7 @@ def draw_normal(words: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
-def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
+def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the normal distribution of mean 0 and variance 1.
 
     Args:
@@ -290,6 +311,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
         shape: shape of the result.
         dtype: a float or complex dtype; the default float if None. Complex numbers have variance
             1/2 in each part.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Numbers of the shape and dtype.
@@ -302,6 +324,8 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
         >>> random.normal(random.PRNGKey(0), (2,))
         Array([1.6226422, 2.0252647], dtype=float32)
     """
+    if out_sharding is not None:
+        return promotion.divided_as(normal(key, shape, dtype), out_sharding, "normal")
     words = words_of("normal", key)
     dtype = dtypes.canonical(float if dtype is None else dtype)
     if not dtypes.is_inexact(dtype):
@@ -317,7 +341,13 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 @drawn_whole(LARGE)
 def truncated_normal(
-    key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = None
+    key: Any,
+    lower: Any,
+    upper: Any,
+    shape: Any = None,
+    dtype: Any = None,
+    *,
+    out_sharding: Any = None,
 ) -> Array:
     """Draw from the standard normal distribution cut off outside (lower, upper).
 
@@ -327,6 +357,7 @@ def truncated_normal(
         upper: upper end; broadcasts to the shape.
         shape: shape of the result; that of the ends if None.
         dtype: a float dtype; the default float if None.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Floats of the shape and dtype, strictly between the ends.
@@ -337,6 +368,10 @@ def truncated_normal(
         >>> bool((abs(x) < 2).all())
         True
     """
+    if out_sharding is not None:
+        return promotion.divided_as(
+            truncated_normal(key, lower, upper, shape, dtype), out_sharding, "truncated_normal"
+        )
     words, dtype = words_of("truncated_normal", key), float_dtype("truncated_normal", dtype)
     shape = drawn_shape("truncated_normal", shape, lower=lower, upper=upper)
     ends = [
@@ -356,7 +391,9 @@ def truncated_normal(
 
 # --- coins ---------------------------------------------------------------------------------
 @drawn_whole(LARGE)
-def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Array:
+def bernoulli(
+    key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low", *, out_sharding: Any = None
+) -> Array:
     """Draw True with probability p.
 
     Args:
@@ -364,6 +401,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
         p: probability of True, a float; broadcasts to the shape.
         shape: shape of the result; that of p if None.
         mode: 'low', or 'high' for twice the random bits, where small p must be exact.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         bool of the shape.
@@ -377,6 +415,8 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
         >>> random.bernoulli(random.PRNGKey(0), 0.3, (4,)).tolist()
         [False, False, False, False]
     """
+    if out_sharding is not None:
+        return promotion.divided_as(bernoulli(key, p, shape, mode), out_sharding, "bernoulli")
     words = words_of("bernoulli", key)
     if mode not in ("low", "high"):
         raise ValueError(f"bernoulli: mode must be 'low' or 'high', got {mode!r}")
@@ -422,7 +462,14 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 # --- choosing ------------------------------------------------------------------------------
 @drawn_whole(LARGE)
-def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None) -> Array:
+def gumbel(
+    key: Any,
+    shape: Any = (),
+    dtype: Any = None,
+    mode: str | None = None,
+    *,
+    out_sharding: Any = None,
+) -> Array:
     """Draw from the standard Gumbel distribution, ``-log(-log(u))``.
 
     Args:
@@ -430,6 +477,7 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
         shape: shape of the result.
         dtype: a float dtype; the default float if None.
         mode: 'low' (the default), or 'high' for twice the random bits and longer tails.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Floats of the shape and dtype.
@@ -442,6 +490,8 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
         >>> random.gumbel(random.PRNGKey(0), (3,)).shape
         (3,)
     """
+    if out_sharding is not None:
+        return promotion.divided_as(gumbel(key, shape, dtype, mode), out_sharding, "gumbel")
     words, dtype = words_of("gumbel", key), float_dtype("gumbel", dtype)
     shape = promotion.canonical_shape(shape, "gumbel")
     info = dtypes.finfo(dtype)
@@ -467,6 +517,8 @@ def categorical(
     shape: Any = None,
     replace: bool = True,
     mode: str | None = None,
+    *,
+    out_sharding: Any = None,
 ) -> Array:
     """Draw indices with probabilities softmax(logits), by the Gumbel-max trick.
 
@@ -477,6 +529,7 @@ def categorical(
         shape: shape of the result, ending in that of logits without `axis`; just that if None.
         replace: whether one category can be drawn several times along the leading axes.
         mode: see `gumbel`.
+        out_sharding: how the result is divided over a mesh; None: it is not.
 
     Returns:
         Integers from 0 to n - 1.
@@ -490,6 +543,10 @@ def categorical(
         >>> random.categorical(random.PRNGKey(0), logits, shape=(3,)).tolist()
         [1, 1, 1]
     """
+    if out_sharding is not None:
+        return promotion.divided_as(
+            categorical(key, logits, axis, shape, replace, mode), out_sharding, "categorical"
+        )
     logits = promotion.to_array(logits, "categorical", "logits")
     logits = promotion.convert(logits, dtypes.to_inexact(logits.dtype))
     axis = promotion.canonical_axis(axis, logits.ndim, "categorical")

@@ -21,8 +21,9 @@ import numpy as np
 
 from funtorch import dtypes, tree
 from funtorch.config import config
-from funtorch.core import Array, ArrayImpl
+from funtorch.core import Array, ArrayImpl, ShapedArray
 from funtorch.numpy import indexing, manipulation, promotion
+from funtorch.numpy.direct import compiled_if_large
 from funtorch.ops import elementwise, families
 from funtorch.ops import shape as shape_ops
 from funtorch.ops.bits import threefry2x32
@@ -75,6 +76,11 @@ class KeyArray:
     @property
     def shape(self) -> tuple[int, ...]:
         return self._words.shape[:-1]
+
+    @property
+    def abstract_value(self) -> ShapedArray:
+        """What `typeof` gives."""
+        return ShapedArray(self.shape, self.dtype)
 
     @property
     def ndim(self) -> int:
@@ -289,6 +295,7 @@ def split_words(words: Any, num: int = 2) -> list[Any]:
     return [shape_ops.reshape(row, shape=(2,)) for row in rows]
 
 
+@compiled_if_large
 def split_to(words: Any, shape: tuple[int, ...]) -> Any:
     return _join(*cipher(words, shape))
 
@@ -424,8 +431,12 @@ def fold_in(key: Any, data: Any) -> Any:
             + ("; use vmap to fold in several" if data.shape else "")
         )
     low = promotion.convert(data, dtypes.uint32)
-    folded = threefry2x32(_word(words, 0), _word(words, 1), families.zeros_like(low), low)
-    return _like(key, _join(*folded))
+    return _like(key, _folded(words, low))
+
+
+@compiled_if_large
+def _folded(words: Any, low: Any) -> Any:
+    return _join(*threefry2x32(_word(words, 0), _word(words, 1), families.zeros_like(low), low))
 
 
 def key_data(keys: Any) -> Array:

@@ -1,4 +1,5 @@
-"""Large draws outside of programs run as one compiled program, and so do loops of rejections."""
+"""Large draws outside of programs run as one compiled program, and so do loops of rejections; so do
+small ones that come often."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def drawn_whole(least: int) -> Callable[[F], F]:
 
         @functools.wraps(function)
         def draw(*args: Any, **kwargs: Any) -> Any:
-            if _state.trace is eval_trace:
+            if _state.trace is eval_trace and kwargs.get("out_sharding") is None:
                 shape = args[place] if place < len(args) else kwargs.get("shape")
                 sizes = [x._data.size for x in args[1:] if type(x) is ArrayImpl]
                 if max(_size(shape), *sizes, 0) >= least:
@@ -46,8 +47,10 @@ def drawn_whole(least: int) -> Callable[[F], F]:
                         [_operand(n, x) for n, x in zip(names, args, strict=False)],
                         {n: _operand(n, x) for n, x in kwargs.items()},
                     )
-                    if done is not NotImplemented:
-                        return done
+                else:
+                    done = Eval.repeated(function, args, kwargs, exact=True)
+                if done is not NotImplemented:
+                    return done
             return function(*args, **kwargs)
 
         return draw  # type: ignore[return-value]

@@ -19,6 +19,7 @@ from test_devices import COMPILED_THERE, table, without_signs
 
 import funtorch as ft
 import funtorch.numpy as fnp
+from funtorch import hardware
 from funtorch.backends.cuda import cudnn
 from funtorch.backends.cuda.conditional import SINCE, Conditional
 from funtorch.backends.cuda.driver import driver_of
@@ -50,6 +51,31 @@ def test_programs(name):
     there = ft.device_put(tuple(args), "cuda:0")
     for _ in range(4):  # plainly, captured, replayed
         assert_same(jitted(*there), want, 1e-4)
+    assert not driver_of(ft.devices("cuda")[0]).uncaptured
+
+
+def test_streams_wait_for_each_other():
+    """Runs on several streams share constants, kept results and cuBLAS's workspace."""
+    cuda = hardware.cupy().cuda
+    f, g = ft.jit(lambda a: a @ a + 1), ft.jit(lambda a: fnp.tanh(a @ a.T))
+    x = ft.device_put(normal(256, 256) / 16, "cuda:0")
+    want = np.asarray(g(f(x)))
+    for _ in range(4):
+        with cuda.Stream(non_blocking=True):
+            y = f(x)
+        with cuda.Stream(non_blocking=True):
+            z = g(y)
+            np.testing.assert_allclose(np.asarray(z), want, rtol=1e-5, atol=1e-5)
+
+
+def test_arrays_move_between_gpus():
+    if len(ft.devices("cuda")) < 2:
+        pytest.skip("there is one GPU")
+    x = ft.device_put(normal(1 << 10, 1 << 8), "cuda:0")
+    for _ in range(4):
+        y = (x * 2 + 1).to("cuda:1")
+        np.testing.assert_allclose(np.asarray(y), np.asarray(x) * 2 + 1, rtol=1e-6)
+        assert ft.jit(lambda a: a @ a.T)(y).device == "cuda:1"
 
 
 @pytest.mark.parametrize("which", [*range(SHARES), *OTHERS])
@@ -232,7 +258,7 @@ def test_a_replayed_call_is_quick():
         times.append(time.perf_counter() - start)
     ft.block_until_ready(f(xs))
     print(f"a replayed call of 10 arrays: {np.median(times) * 1e6:.1f} us")
-    assert np.median(times) < 100e-6
+    assert STAND_IN or np.median(times) < 100e-6
 
 
 @pytest.mark.parametrize("name", test_cuda_convolutions.ROWS)

@@ -372,9 +372,15 @@ def bcoo_fromdense(
                [1, 0]], dtype=int32)
     """
     mat = fnp.asarray(mat)
-    if nse is None:
+    counted = nse is None
+    if counted:
         nse = count_stored(mat, n_batch, n_dense)
-    nse = static(nse, "nse of bcoo_fromdense")
+    nse = static(
+        nse,
+        "the number of nonzero elements, which depends on values (give nse= to fix it),"
+        if counted
+        else "nse of bcoo_fromdense",
+    )
     sparse = mat.shape[n_batch : mat.ndim - n_dense]
     mask = mat != 0
     if n_dense:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import funtorch.numpy as fnp
-from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
 from funtorch.numpy.direct import compiled_if_large
@@ -32,13 +31,11 @@ __all__ = [
     "gamma",
     "gammaln",
     "kl_div",
-    "log_ndtr",
     "log_softmax",
     "logit",
     "logsumexp",
     "multigammaln",
     "ndtr",
-    "ndtri",
     "poch",
     "rel_entr",
     "softmax",
@@ -458,54 +455,3 @@ def ndtr(x: Any) -> Array:
     """
     (x,) = _floats("ndtr", x)
     return 0.5 * ops.erfc(-x * math.sqrt(0.5))
-
-
-def ndtri(p: Any) -> Array:
-    """Return the inverse of `ndtr`: the quantiles of the standard normal distribution.
-
-    Example:
-        >>> round(float(ndtri(0.975)), 3)
-        1.96
-
-    References:
-        scipy.special.ndtri
-    """
-    (p,) = _floats("ndtri", p)
-    return math.sqrt(2) * ops.erf_inv(2 * p - 1)
-
-
-# Below this, erfc leaves the range of the dtype and the asymptotic series is exact enough.
-_FAR = {dtypes.float64: -20.0}
-
-
-def log_ndtr(x: Any, series_order: int = 3) -> Array:
-    """Return the logarithm of `ndtr`, accurate in both tails.
-
-    Args:
-        x: real numbers.
-        series_order: terms of the asymptotic series far to the left.
-
-    Returns:
-        Floats of the shape of x.
-
-    Example:
-        >>> round(float(log_ndtr(-100.0)), 2)
-        -5005.52
-
-    References:
-        NIST DLMF 7.12.1: erfc(z) ~ exp(-z**2) / (z sqrt(pi)) sum (-1)**k (2k - 1)!! / (2 z**2)**k.
-    """
-    (x,) = _floats("log_ndtr", x)
-    far = _FAR.get(x.dtype, -10.0)
-    # Unlike minimum and maximum, where gives all of the derivative to one side of a tie.
-    left = fnp.where(x > far, far, x)
-    inverse = 1 / fnp.square(left)
-    series, term = 1.0, 1.0
-    for k in range(1, series_order + 1):
-        term = -term * (2 * k - 1) * inverse
-        series = series + term
-    tail = -0.5 * fnp.square(left) - fnp.log(-left) - 0.5 * math.log(2 * math.pi) + fnp.log(series)
-    near = fnp.where(x > far, x, far)
-    right = fnp.log1p(-ndtr(-fnp.where(near > 0, near, 0)))
-    middle = fnp.log(ndtr(fnp.where(near > 0, 0, near)))
-    return fnp.where(x > 0, right, fnp.where(x > far, middle, tail))

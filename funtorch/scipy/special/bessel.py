@@ -21,7 +21,9 @@ from funtorch.scipy.special.arithmetic import poly
 from funtorch.scipy.special.gammas import SMALL
 from funtorch.transforms.numeric import Maths, numeric
 
-__all__ = ["i0", "i0e", "i1", "i1e", "iv", "ive", "jv", "kv", "kve", "yv"]
+__all__ = [
+    "hankel", "i0", "i0e", "i1", "i1e", "iv", "ive", "j_and_y", "jv", "kv", "kve", "yv",
+]  # fmt: skip
 
 _FAR = 30.0
 
@@ -540,7 +542,7 @@ def _small_j(m: Maths, used: Any, v: Any, x: Any) -> Any:
     return total * m.where(few, power, m.exp(v * m.log(0.5 * x) - m.lgamma(v + 1.0)))
 
 
-def _hankel(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
+def hankel(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
     """Return J_v(x) and Y_v(x) for x large beside 25 and v**2."""
     n = 4.0 * v * v
     p, q, c = 1.0, 0.0, 1.0 + 0.0 * x
@@ -559,7 +561,7 @@ def _hankel(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
     return front * (p * cosine - q * sine), front * (p * sine + q * cosine)
 
 
-def _j_and_y(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
+def j_and_y(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
     """Return J_v(x) and Y_v(x) for x > 0 and any v, both finite."""
     size = m.where(v < 0, -v, v)
     far = x > m.maximum(25.0, 1.0 * v * v)
@@ -568,7 +570,7 @@ def _j_and_y(m: Maths, v: Any, x: Any) -> tuple[Any, Any]:
     j, other = _by_fractions(m, ~far, m.where(far, 1.0, size), y)
     series = _small_j(m, small & ~far, m.where(small, size, 1.0), m.where(small & ~far, x, 1.0))
     j = m.where(small & ~far, series, j)
-    far_j, far_y = _hankel(m, m.where(far, size, 0.0), m.where(far, x, 60.0))
+    far_j, far_y = hankel(m, m.where(far, size, 0.0), m.where(far, x, 60.0))
     j, other = m.where(far, far_j, j), m.where(far, far_y, other)
     sine, cosine = _sin_pi(m, size), _cos_pi(m, size)
     # Products with an exact zero are left out: Y may be infinite.
@@ -582,7 +584,7 @@ def jv(m: Maths, v: Any, x: Any) -> Any:
     """Return J_v(x); nan for x < 0 unless v is whole."""
     whole = v == m.rint(v)
     inside = (x != 0) & (m.abs(x) < math.inf) & (m.abs(v) < math.inf) & ((x > 0) | whole)
-    out = _j_and_y(m, m.where(inside, v, 0.5), m.where(inside, m.abs(x), 1.0))[0]
+    out = j_and_y(m, m.where(inside, v, 0.5), m.where(inside, m.abs(x), 1.0))[0]
     odd = whole & (2.0 * m.floor(0.5 * v) != v)
     out = m.where((x < 0) & odd, -out, out)
     at_zero = m.where(v == 0, 1.0, m.where((v > 0) | whole, 0.0, math.inf))
@@ -594,6 +596,6 @@ def jv(m: Maths, v: Any, x: Any) -> Any:
 def yv(m: Maths, v: Any, x: Any) -> Any:
     """Return Y_v(x), nan for x < 0."""
     inside = (x > 0) & (x < math.inf) & (m.abs(v) < math.inf)
-    out = _j_and_y(m, m.where(inside, v, 0.5), m.where(inside, x, 1.0))[1]
+    out = j_and_y(m, m.where(inside, v, 0.5), m.where(inside, x, 1.0))[1]
     ends = m.where(x == 0, -math.inf, m.where(x == math.inf, 0.0, math.nan))
     return m.where(inside, out, m.where(v == v, ends, math.nan))

@@ -32,7 +32,9 @@ __all__ = [
     "comb",
     "fresnel",
     "gammasgn",
+    "growth",
     "lambertw",
+    "log_ndtr",
     "loggamma",
     "polygamma",
     "sici",
@@ -231,7 +233,7 @@ def bernoulli(n: int) -> Array:
 
 # ------------------------------------------------------------------------------------------ powers
 @numeric()
-def _growth(m: Maths, u: Any) -> Any:
+def growth(m: Maths, u: Any) -> Any:
     """Return ``(exp(u) - 1) / u``, 1 at 0."""
     near = m.abs(u) < 0.5
     v = m.where(near, u, 0.0)
@@ -285,7 +287,7 @@ def _boxcox(x: Any, lmbda: Any, log: Any) -> Any:
     zero = x == 0
     safe = fnp.where(zero, 0, log)
     at_zero = fnp.where(lmbda > 0, -1 / fnp.where(lmbda > 0, lmbda, 1), -math.inf)
-    return fnp.where(zero, at_zero, safe * _growth(lmbda * safe))
+    return fnp.where(zero, at_zero, safe * growth(lmbda * safe))
 
 
 # --------------------------------------------------------------------------------------- integrals
@@ -370,6 +372,27 @@ def lambertw(z: Any, k: int = 0, tol: float = 1e-8) -> Array:
     return hypergeometric.lambertw(
         _complex("lambertw", "z", z), promotion.static_int(k, "lambertw: k")
     )
+
+
+def log_ndtr(x: Any, series_order: int = 3) -> Array:
+    """Return the logarithm of `ndtr`, accurate in both tails.
+
+    Args:
+        x: real numbers.
+        series_order: taken for JAX's sake; results are exact to the dtype.
+
+    Returns:
+        Floats of the shape of x.
+
+    Example:
+        >>> round(float(log_ndtr(-100.0)), 2)
+        -5005.52
+
+    References:
+        scipy.special.log_ndtr
+    """
+    (x,) = real_arguments("log_ndtr", x=x)
+    return integrals.log_ndtr(x)
 
 
 # ---------------------------------------------------------------------------------- Bessel, sphere

@@ -31,6 +31,7 @@ from funtorch.transforms import jvp
 from funtorch.transforms.numeric import Maths, numeric
 
 __all__ = [
+    "beta_both",
     "beta_density",
     "betainc",
     "betaincinv",
@@ -354,7 +355,7 @@ def _powers_over_beta(m: Maths, a: Any, b: Any, x: Any, y: Any) -> Any:
     return m.exp(terms + correction) * m.sqrt(a * b / (2 * math.pi * s)) * steps
 
 
-def _beta_both(m: Maths, used: Any, a: Any, b: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def beta_both(m: Maths, used: Any, a: Any, b: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """Return I_x(a, b) and its complement inside the domain, y being 1 - x."""
     front = _powers_over_beta(m, a, b, x, y)
     swap = x * (a + b + 2.0) > a + 1.0
@@ -375,7 +376,7 @@ def _beta_both(m: Maths, used: Any, a: Any, b: Any, x: Any, y: Any) -> tuple[Any
 def betainc(m: Maths, a: Any, b: Any, x: Any) -> Any:
     """Return the regularised incomplete beta function I_x(a, b)."""
     inside, p, q, y = _valid_beta(m, a, b, x)
-    out = m.where(inside, _beta_both(m, inside, p, q, y, 1.0 - y)[0], math.nan)
+    out = m.where(inside, beta_both(m, inside, p, q, y, 1.0 - y)[0], math.nan)
     between = (a >= 0) & (b >= 0) & (x > 0) & (x < 1)
     all_low = ((a == 0) & (b > 0)) | ((b == math.inf) & (a < math.inf))
     all_high = ((b == 0) & (a > 0)) | ((a == math.inf) & (b < math.inf))
@@ -506,12 +507,12 @@ def betaincinv(m: Maths, a: Any, b: Any, p: Any) -> Any:
 
     def both(u: Any, a: Any, b: Any, p: Any, q: Any) -> tuple[Any, Any, Any]:
         x, y = places(u)
-        return *_beta_both(m, a > 0, a, b, x, y), _powers_over_beta(m, a, b, x, y)
+        return *beta_both(m, a > 0, a, b, x, y), _powers_over_beta(m, a, b, x, y)
 
     start = m.log(first / second)
     u = _solve(m, inside, both, start, (first, second, part, 1.0 - part))
     x, y = places(u)
-    value, rest = _beta_both(m, inside, first, second, x, y)
+    value, rest = beta_both(m, inside, first, second, x, y)
     gap = m.where(part <= 0.5, value - part, (1.0 - part) - rest)
     x = _polished(m, x, x - x * y * gap / _powers_over_beta(m, first, second, x, y))
     valid = (a > 0) & (b > 0)

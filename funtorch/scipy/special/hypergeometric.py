@@ -19,7 +19,7 @@ from funtorch.scipy.special.gammas import SMALL
 from funtorch.transforms import custom_jvp
 from funtorch.transforms.numeric import Maths, numeric
 
-__all__ = ["ellipe", "ellipeinc", "ellipk", "ellipkinc", "hyp1f1", "hyp2f1", "lambertw"]
+__all__ = ["ellipe", "ellipeinc", "ellipk", "ellipkinc", "hyp1f1", "hyp2f1", "lambertw", "means"]
 
 
 def _whole_below(m: Maths, a: Any) -> Any:
@@ -144,7 +144,7 @@ def _gauss_polynomial(m: Maths, used: Any, a: Any, b: Any, c: Any, x: Any) -> An
 
 
 # ---------------------------------------------------------------------------------------- elliptic
-def _means(m: Maths, b: Any) -> tuple[Any, Any]:
+def means(m: Maths, b: Any) -> tuple[Any, Any]:
     """Return the arithmetic-geometric mean of 1 and b, and the sum of ``2**n c_n**2`` (n >= 1)."""
     a: Any = 1.0 + 0.0 * b
     total: Any = 0.0
@@ -159,7 +159,7 @@ def _means(m: Maths, b: Any) -> tuple[Any, Any]:
 def ellipk(m: Maths, k: Any) -> Any:
     """Return the complete elliptic integral of the first kind of parameter k."""
     inside = (k < 1) & (k > -math.inf)
-    out = 0.5 * math.pi / _means(m, m.sqrt(1.0 - m.where(inside, k, 0.0)))[0]
+    out = 0.5 * math.pi / means(m, m.sqrt(1.0 - m.where(inside, k, 0.0)))[0]
     return m.where(inside, out, m.where(k == 1, math.inf, m.where(k < 1, 0.0, math.nan)))
 
 
@@ -172,7 +172,7 @@ def ellipe(m: Maths, k: Any) -> Any:
     negative = y < 0
     front = m.sqrt(1.0 - m.where(negative, y, 0.0))
     y = m.where(negative, y / (y - 1.0), y)
-    mean, total = _means(m, m.sqrt(1.0 - y))
+    mean, total = means(m, m.sqrt(1.0 - y))
     out = front * (0.5 * math.pi / mean) * (1.0 - 0.5 * y - 0.5 * total)
     return m.where(inside, out, m.where(k == 1, 1.0, m.where(k < 1, math.inf, math.nan)))
 

@@ -4,6 +4,8 @@ References:
     NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov: 6.6 and 6.9 (exponential
     integrals: series, fractions), 8.19.12 and 8.19.17 (E_n), 7.5 (error functions), 25.12
     (dilogarithm).
+    M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions" (1964): 26.2.23 (quantiles of
+    the normal distribution, to three digits).
     G. B. Rybicki, "Dawson's integral and the sampling theorem", Computers in Physics 3 (1989).
     M. Al Azah, S. N. Chandler-Wilde, "Computation of the complex error function using modified
     trapezoidal rules", SIAM Journal on Numerical Analysis 59 (2021).
@@ -35,6 +37,8 @@ __all__ = [
     "expn",
     "fresnel_cosine",
     "fresnel_sine",
+    "log_ndtr",
+    "ndtri",
     "owens_t",
     "sine_integral",
     "spence",
@@ -242,6 +246,42 @@ def erfcx(m: Maths, x: Any) -> Any:
     out = m.where(x < 0, 2.0 * growth - tail, tail)
     out = m.where(y <= 0.46875, (1.0 - small) * m.exp(square), out)
     return m.where(x == x, out, math.nan)
+
+
+def _slope_of_log_ndtr(x: Any) -> Any:
+    return fnp.exp(-0.5 * x * x - log_ndtr(x)) / math.sqrt(2 * math.pi)
+
+
+@numeric(x=_slope_of_log_ndtr)
+def log_ndtr(m: Maths, x: Any) -> Any:
+    """Return the logarithm of the normal distribution function, exact in both tails."""
+    left = x < 0
+    y = m.where(left & (x > -math.inf), x, -1.0)
+    tail = m.log(erfcx.formula(m, y * -math.sqrt(0.5))) - math.log(2) - 0.5 * y * y
+    body = m.log1p(-0.5 * m.erfc(m.where(left, 0.0, x) * math.sqrt(0.5)))
+    return m.where(x == -math.inf, -math.inf, m.where(left, tail, body))
+
+
+@numeric(p=lambda p: math.sqrt(2 * math.pi) * fnp.exp(0.5 * ndtri(p) ** 2))
+def ndtri(m: Maths, p: Any) -> Any:
+    """Return the quantile of the normal distribution, exact in the tails."""
+    inside = (p > 0) & (p < 1)
+    low = p < 0.5
+    tail = m.where(inside, m.where(low, p, 1.0 - p), 0.25)
+    log_tail = m.log(tail)
+    t = m.sqrt(-2.0 * log_tail)
+    x = t - poly((0.010328, 0.802853, 2.515517), t) / poly((0.001308, 0.189269, 1.432788, 1.0), t)
+    for _ in range(2):  # Halley's steps for the logarithm of the tail
+        value = 0.5 * m.erfc(x * math.sqrt(0.5))
+        ratio = m.exp(-0.5 * x * x) / (math.sqrt(2 * math.pi) * value)
+        off = (m.log(value) - log_tail) / ratio
+        x = x + off / (1.0 + 0.5 * off * (ratio - x))
+    x = m.where(low, -x, x)
+    off = 0.5 * m.erf(x * math.sqrt(0.5)) - (p - 0.5)  # Newton's step, to all digits near p = 0.5
+    middle = m.abs(p - 0.5) < 0.2
+    x = m.where(middle, x - off * math.sqrt(2 * math.pi) * m.exp(0.5 * x * x), x)
+    ends = m.where(p == 0, -math.inf, m.where(p == 1, math.inf, math.nan))
+    return m.where(inside, m.where(p == 0.5, 0.0, x), ends)
 
 
 _STEP = 0.25

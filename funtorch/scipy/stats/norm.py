@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 
-from funtorch.scipy.special import ndtr
+from funtorch.scipy.special import log_ndtr, ndtr, ndtri
 from funtorch.scipy.stats.family import continuous
-from funtorch.scipy.stats.tails import log_ndtr, ndtri
 
 __all__ = ["cdf", "isf", "logcdf", "logpdf", "logsf", "pdf", "ppf", "sf"]
 

@@ -15,11 +15,16 @@ import math
 from typing import Any
 
 import funtorch.numpy as fnp
-from funtorch.scipy.special import ndtr
+from funtorch.scipy.special import log_ndtr, ndtr
 from funtorch.scipy.stats.family import continuous
-from funtorch.scipy.stats.tails import log_difference, log_ndtr
 
 __all__ = ["cdf", "logcdf", "logpdf", "logsf", "pdf", "sf"]
+
+
+def _log_difference(high: Any, low: Any) -> Any:
+    """Return ``log(exp(high) - exp(low))``."""
+    gap = fnp.where(high > low, low - high, -1)
+    return fnp.where(high > low, high + fnp.log(-fnp.expm1(gap)), -math.inf)
 
 
 def _log_mass(a: Any, b: Any) -> Any:
@@ -27,7 +32,7 @@ def _log_mass(a: Any, b: Any) -> Any:
     right = a > 0
     low, high = fnp.where(right, -b, a), fnp.where(right, -a, b)
     across = high > 0
-    tail = log_difference(
+    tail = _log_difference(
         log_ndtr(fnp.where(across, -1, high)), log_ndtr(fnp.where(across, -2, low))
     )
     return fnp.where(across, fnp.log1p(-ndtr(a) - ndtr(-b)), tail)

@@ -1,30 +1,17 @@
-"""Primitives and programs under the names of jax.extend.core."""
+"""Primitives that get their rules one by one, as jax.extend.core has them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from funtorch import core, dtypes
 from funtorch.core import Array, ShapedArray, primitives
-from funtorch.jaxpr import Eqn, Jaxpr, Lit, Var, eval_jaxpr
 from funtorch.numpy.promotion import asarray
 from funtorch.placement import array_of, buffer_of
 
-__all__ = [
-    "ClosedJaxpr",
-    "Jaxpr",
-    "JaxprEqn",
-    "Literal",
-    "Primitive",
-    "ShapedArray",
-    "Var",
-    "jaxpr_as_fun",
-]
+__all__ = ["CallPrimitive", "Primitive"]
 
-ClosedJaxpr = Jaxpr
-JaxprEqn = Eqn
-Literal = Lit
 Rule = Callable[..., Any]
 
 
@@ -54,7 +41,7 @@ class Primitive(core.Primitive):
         24.0
     """
 
-    __slots__ = ()
+    __slots__ = ("impl",)
 
     def __init__(self, name: str) -> None:
         taken = primitives.get(name)
@@ -63,7 +50,7 @@ class Primitive(core.Primitive):
             primitives[name] = taken
         self.nests = True
         self.type = _no_rule(self, "Abstract evaluation")
-        self.eager = _no_rule(self, "Evaluation rule")
+        self.eager = self.impl = _no_rule(self, "Evaluation rule")
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive to arrays and numbers; parameters are static, and hashable."""
@@ -78,8 +65,13 @@ class Primitive(core.Primitive):
             found = [buffer_of(asarray(o)) for o in outs]
             return found if self.multiple_results else found[0]
 
-        self.eager = eager
+        self.eager, self.impl = eager, impl
         return impl
+
+    @property
+    def has_impl(self) -> bool:
+        """Whether it was said what it computes."""
+        return self.eager is not self.impl
 
     def def_abstract_eval(self, abstract_eval: Rule) -> Rule:
         """Set its type rule: ``abstract_eval(*avals, **params)`` -> what has shape and dtype."""
@@ -101,17 +93,21 @@ def _no_rule(prim: Primitive, what: str) -> Rule:
     return rule
 
 
-def jaxpr_as_fun(closed_jaxpr: Jaxpr) -> Callable[..., list[Any]]:
-    """Return a program as a function of flat arrays that returns a list of arrays.
+class CallPrimitive(Primitive):
+    """A primitive that calls a function: ``bind(fun, *args, **params)`` runs it in place."""
 
-    Example:
-        >>> import funtorch as ft
-        >>> f = jaxpr_as_fun(ft.make_jaxpr(lambda x: 2 * x)(1.0))
-        >>> [float(x) for x in f(np.float32(3))]
-        [6.0]
-    """
+    __slots__ = ()
+    call_primitive = True
 
-    def run(*args: Any) -> Sequence[Any]:
-        return eval_jaxpr(closed_jaxpr, *map(asarray, args))
+    def __init__(self, name: str) -> None:
+        taken = primitives.get(name)
+        super().__init__(name)
+        self.multiple_results = True
+        primitives.pop(name)  # no program contains it
+        if taken is not None:
+            primitives[name] = taken
 
-    return run  # type: ignore[return-value]
+    def bind(self, *args: Any, **params: Any) -> Any:
+        """Call ``args[0]``, a `funtorch.extend.linear_util.WrappedFun`, with the others."""
+        fun, *rest = args
+        return getattr(fun, "call_wrapped", fun)(*rest)
