@@ -397,17 +397,19 @@ def _is_tiny(eqn: Eqn) -> bool:
     """Tell whether the matrices are so small that calling for each would take most of the time."""
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     a, b, out = (v.aval for v in (*eqn.invars, *eqn.outvars))
-    terms = math.prod(a.shape[d] for d in ca)
-    columns = math.prod(b.shape[d] for d in free_axes(b.ndim, cb, bb))
-    if not (fixed(terms) and fixed(columns)) or terms > _TERMS or columns > _TERMS:
+    if not all(map(fixed, (*a.shape, *b.shape))) or out.size == 0:
         return False
     if not (is_summed(eqn) or a.dtype.kind == out.dtype.kind == "c"):
         return False
-    batch = max(int(math.prod(out.shape[: len(ba)])), 1)
-    each = int(out.size * terms) // batch
+    terms = math.prod(a.shape[d] for d in ca)
+    columns = math.prod(b.shape[d] for d in free_axes(b.ndim, cb, bb))
+    if max(terms, columns) > _TERMS:
+        return False
+    batch = math.prod(out.shape[: len(ba)])
+    each = out.size * terms // batch
     if each <= _LEAST:
         return True
-    return int(out.size) >= _MANY and (terms <= _TERMS // 2 or (batch > 1 and each <= _MANY))
+    return out.size >= _MANY and (terms <= _TERMS // 2 or (batch > 1 and each <= _MANY))
 
 
 def _of_few_terms(eqn: Eqn) -> Callable[..., Any]:

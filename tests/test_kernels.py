@@ -565,6 +565,23 @@ def test_the_verifier_knows_rows_and_masks():
             check_kernel(Kernel(**fields))
 
 
+@pytest.mark.parametrize("n", [1, 5, 16, 40, 64])
+def test_loops_are_cut_at_borders(n):
+    x = np.arange(3 * n, dtype=np.float32).reshape(3, n)
+
+    def f(x):
+        rolled = fnp.roll(x, 1, 1) + 2 * fnp.roll(x, -1, 1)
+        return rolled, fnp.pad(x, ((1, 0), (2, 1))) * 3, fnp.concatenate([x[0, ::-1], x[1]]) + 1
+
+    want = (
+        np.roll(x, 1, 1) + 2 * np.roll(x, -1, 1),
+        np.pad(x, ((1, 0), (2, 1))) * 3,
+        np.concatenate([x[0, ::-1], x[1]]) + 1,
+    )
+    for got, expected in zip(ft.jit(f)(x), want, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_a_tile_that_is_all_rows_of_an_axis():
     """Sums over rows beside several passes over them, where one axis of rows is one block."""
     r = np.random.default_rng(0)

@@ -36,6 +36,7 @@ class Nest(Writer):
         self.used = self.closure(n for s in kernel.stores for n in needs(s))
         self.aside: dict[Store, str] = {}  # where elements wait that go past the caches
         self.waiting: Index = 0  # how many wait already
+        self.settled: Env = {}  # comparisons whose results are known where code is written
 
     # ---------------------------------------------------------------- what needs what
     def closure(self, wanted: Iterable[int], known: Container[int] = ()) -> list[int]:
@@ -147,7 +148,9 @@ class Nest(Writer):
     def value(self, n: int, env: Env) -> None:
         """Write operation ``n``, whose operands are in ``env``, at the current indices."""
         op = self.body[n]
-        if op.name == "load":
+        if n in self.settled:
+            env[n] = self.settled[n]
+        elif op.name == "load":
             env[n] = self.load(op, env)
         elif op.name == "const":
             env[n] = constant(op.attr, op.dtype)

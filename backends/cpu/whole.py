@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from funtorch.dims import larger
+from funtorch.dims import fixed, larger
 
 from ..kernel import Kernel, Store, serial_axes
 from ..scalars.reduce import reduction
-from ..scalars.scalar import MEMORY, load_value, store_value
+from ..scalars.scalar import MEMORY, constant, load_value, store_value
 from .nest import Env, Index, Nest
 from .stream import LINE, PIECE, streamed
 
@@ -20,6 +21,12 @@ PARTS = 64  # parts that are enough for any number of threads
 _BLOCK = 4096  # elements of the last axis that one part takes
 _SQUARE = 64  # elements of each of two axes that are done together where arrays run along both
 _LANES, _CUTS = 1024, 4  # least size and most number of the blocks of a scattering kernel
+_BORDERS, _LINES = (
+    4,
+    400,
+)  # most places where a loop is cut, and most operations that it is written in
+_LONG = 16  # elements of an axis that is worth cutting
+_BELOW = {"lt": True, "ge": False}  # comparisons, and whether places below a limit fulfil them
 LARGE = 1 << 17  # operations or elements from which a kernel is worth dividing
 
 
@@ -172,7 +179,7 @@ class Whole(Nest):
         """
         stores = [s for s in streamed(self.kernel, axis) if s in self.here]
         if not stores:
-            self.along(axis, first, end, body)
+            self.in_segments(axis, first, end, body)
             return
         begin = self.first_line(stores, axis, first, end)
         pieces = self.sum(0, [(end, 1), (begin, -1)])
@@ -204,6 +211,60 @@ class Whole(Nest):
 
         self.loop(0, 2, 1, in_order)
 
+    def in_segments(self, axis: int, first: Index, end: Index, body: Callable[[], None]) -> None:
+        """Write a loop along an axis for each stretch on which comparisons with places agree.
+
+        So what is inside of a border asks nothing, and reads whole vectors.
+        """
+        size = self.kernel.sizes[axis]
+        edges = [0, *self.borders(axis), size]
+        if len(edges) == 2:
+            self.along(axis, first, end, body)
+            return
+        for lo, hi in itertools.pairwise(edges):
+            for n, (limit, below) in self.comparisons(axis).items():
+                self.settled[n] = constant((lo < limit) == below, self.body[n].dtype)
+            if (first, end) == (0, size):
+                self.along(axis, lo, hi, body)
+                continue
+            start, stop = self.greatest(first, lo), self.least(end, hi)
+            some = self.b.op(f"icmp slt i64 {start}, {stop}")
+            self.when(some, functools.partial(self.along, axis, start, stop, body))
+        self.settled = {}
+
+    def borders(self, axis: int) -> list[int]:
+        """Return the places at which a loop along an axis is worth cutting."""
+        size = self.kernel.sizes[axis]
+        limits = sorted({limit for limit, _ in self.comparisons(axis).values()})
+        if not limits:
+            return []
+        found = [limit for limit in limits if 0 < limit < size]
+        longest = max(hi - lo for lo, hi in itertools.pairwise([0, *found, size]))
+        lines = len(self.used) * int(self.length) * (len(found) + 1)
+        worth = len(found) <= _BORDERS and lines <= _LINES and 2 * longest >= size >= _LONG
+        return found if worth else []
+
+    def comparisons(self, axis: int) -> dict[int, tuple[int, bool]]:
+        """Return comparisons of the place along an axis: with what, and whether it must be less."""
+        found: dict[int, tuple[int, bool]] = {}
+        if not (fixed(self.kernel.sizes[axis]) and fixed(self.length)):
+            return found
+        for n in self.used:
+            op = self.body[n]
+            if op.name not in _BELOW:
+                continue
+            place, other = (self.body[a] for a in op.args)
+            if place.name != "index" or other.name != "const" or place.where.dynamic:
+                continue
+            steps = {k: s for k, s in enumerate(place.where.strides) if s != 0}
+            if steps == {axis: 1} and fixed(place.where.offset) and fixed(other.attr):
+                found[n] = int(other.attr) - place.where.offset, _BELOW[op.name]
+        return found
+
+    def greatest(self, a: Index, b: Index) -> str:
+        self.b.declared["llvm.smax.i64"] = "declare i64 @llvm.smax.i64(i64, i64)"
+        return self.b.op(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+
     def first_line(self, stores: Sequence[Store], axis: int, first: Index, end: Index) -> Index:
         """Return where the first whole line begins, the end where that is not one place for all."""
         b, places = self.b, []
@@ -226,8 +287,8 @@ class Whole(Nest):
         body: Callable[[], None],
         side_by_side: bool = False,
     ) -> None:
-        if (first, end) == (0, 1):
-            self.index[axis] = 0
+        if isinstance(first, int) and isinstance(end, int) and end - first == 1:
+            self.index[axis] = first
             body()
             return
 
