@@ -52,6 +52,7 @@ from funtorch.device import (
 )
 from funtorch.dtypes import float0
 from funtorch.io import load, save
+from funtorch.lazy import later as _later
 from funtorch.sharding import Mesh, NamedSharding, P, PartitionSpec, Shard, make_mesh, set_mesh
 from funtorch.leaks import check_leaks, check_tracer_leaks, checking_leaks
 from funtorch.nans import debug_infs, debug_nans
@@ -109,7 +110,6 @@ from funtorch import (
     custom_batching,
     custom_derivatives,
     debug,
-    extend,
     func,
     image,
     lax,
@@ -174,7 +174,6 @@ __all__ = [
     "eval_shape",
     "explain",
     "explain_cache_misses",
-    "extend",
     "flatten_util",
     "float0",
     "func",
@@ -245,34 +244,37 @@ __all__ = [
 
 # Modules and names of modules that are imported when they are first asked for, since not every
 # program trains.
-_LATER = [
+_MODULES = (
     "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
-    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
-    "stages", "test_util", "version",
-]  # fmt: skip
-_HOMES = {
-    **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], "ref"),
-    "from_onnx": "onnx",
-    "make_array_from_callback": "distributed",
-    "make_array_from_process_local_data": "distributed",
-    "make_array_from_single_device_arrays": "distributed",
+    "export", "extend", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant",
+    "ref", "stages", "test_util", "version",
+)  # fmt: skip
+_LATER = {
+    **{name: f".{name}" for name in _MODULES},
+    **dict.fromkeys(["Ref", "empty_ref", "free_ref", "freeze", "new_ref"], ".ref"),
+    "from_onnx": ".onnx",
+    "make_array_from_callback": ".distributed",
+    "make_array_from_process_local_data": ".distributed",
+    "make_array_from_single_device_arrays": ".distributed",
 }
 __all__ += [
     "ad", "api_util", "data", "distributed", "dlpack", "example_libraries", "experimental",
-    "export", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant", "ref",
-    "stages", "test_util", "version",
-    "Ref", "empty_ref", "free_ref", "freeze", "from_onnx", "make_array_from_callback",
-    "make_array_from_process_local_data", "make_array_from_single_device_arrays", "new_ref",
+    "export", "extend", "interpreters", "nnx", "onnx", "optim", "parallel", "profiler", "quant",
+    "ref", "stages", "test_util", "version", "Ref", "empty_ref", "free_ref", "freeze", "from_onnx",
+    "make_array_from_callback", "make_array_from_process_local_data",
+    "make_array_from_single_device_arrays", "new_ref",
 ]  # fmt: skip
+__getattr__ = _later("funtorch", _LATER)
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _LATER:
-        return _importlib.import_module(f"funtorch.{name}")
-    if name in _HOMES:
-        return getattr(_importlib.import_module(f"funtorch.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'funtorch' has no attribute {name!r}")
+def _named_by_jax(name: str) -> _Any:
+    """Return what jax.core has and higher floors than core's define."""
+    if name.startswith("_"):
+        raise AttributeError(f"module 'funtorch.core' has no attribute {name!r}")
+    return _importlib.import_module("funtorch.extend.jax_core").find(name)
 
+
+core.__getattr__ = _named_by_jax  # type: ignore[method-assign]
 
 # What divides arrays is found beside what says how.
 for _function in (reshard, auto_axes, explicit_axes):

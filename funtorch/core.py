@@ -10,7 +10,6 @@ one, and that is all it takes for transforms to nest.
 from __future__ import annotations
 
 import contextvars
-import importlib
 import itertools
 import math
 import threading
@@ -48,7 +47,6 @@ __all__ = [
     "known_values",
     "no_source",
     "not_concrete",
-    "of_number",
     "source_of",
     "truth",
     "typeof",
@@ -687,14 +685,6 @@ class LinearArg:
 
 
 # ---------------------------------------------------------------------------------- types of values
-def of_number(x: Any) -> Any:
-    """Return an array of a number or NumPy array, anything else as it is."""
-    if not isinstance(x, (np.ndarray, np.generic, bool, int, float, complex)):
-        return x
-    aval = aval_of(x)
-    return ArrayImpl(np.array(x, dtypes.canonical(aval.dtype)), aval.weak_type)
-
-
 pytype_aval_mappings: dict[type, Callable[[Any], ShapedArray]] = {}  # of values of other types
 
 
@@ -724,25 +714,3 @@ def typeof(x: Any) -> ShapedArray:
     """
     # Of what is no array but holds some, keys and references.
     return x.abstract_value if hasattr(type(x), "abstract_value") else aval_of(x)
-
-
-AbstractValue = ShapedArray
-Value = Any
-
-# ------------------------------------------------------------------- the names of jax.core that
-# higher floors define: programs that are written for JAX look for them here.
-_ELSEWHERE = {
-    "Atom": "funtorch.extend.core.programs",
-    "ensure_compile_time_eval": "funtorch",
-    "eval_context": "funtorch.extend.core.tracing",
-    "eval_jaxpr": "funtorch.extend.core.programs",
-    "trace_state_clean": "funtorch.extend.core.tracing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _ELSEWHERE.get(name, "funtorch.extend.core")
-    module = importlib.import_module(home) if not name.startswith("_") else None
-    if module is not None and (name in _ELSEWHERE or name in module.__all__):
-        return getattr(module, name)
-    raise AttributeError(f"module 'funtorch.core' has no attribute {name!r}")

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from funtorch import hardware
+from funtorch import dtypes, hardware
 from funtorch.core import (
     ArrayImpl,
     Eval,
     Primitive,
     ShapedArray,
     Trace,
+    aval_of,
     not_concrete,
-    of_number,
     primitives,
 )
 from funtorch.hardware import CPU, Device
@@ -395,7 +395,7 @@ def process(
         MemoryError: the device is out of memory; it lists the largest arrays there.
     """
     if not all(isinstance(a, ArrayImpl) for a in args):
-        arrays = [of_number(a) for a in args]
+        arrays = [_of_number(a) for a in args]
         if all(isinstance(a, ArrayImpl) for a in arrays):
             return prim.bind(*arrays, **params)
         raise not_concrete(args, prim)
@@ -440,6 +440,14 @@ def _computed(
         return on_host(prim.name, buffers, params)
     rule = own_rules.find(prim.name)
     return prim.eager(xp, *buffers, **params) if rule is None else rule(device, *buffers, **params)
+
+
+def _of_number(x: Any) -> Any:
+    """Return an array of a number or NumPy array, anything else as it is."""
+    if not isinstance(x, (np.ndarray, np.generic, bool, int, float, complex)):
+        return x
+    aval = aval_of(x)
+    return ArrayImpl(np.array(x, dtypes.canonical(aval.dtype)), aval.weak_type)
 
 
 class Placed(Eval):

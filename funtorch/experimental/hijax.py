@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from funtorch.core import AbstractValue, ShapedArray
+from funtorch.core import ShapedArray
+from funtorch.core import ShapedArray as AbstractValue
 from funtorch.interpreters.ad import Zero, instantiate_zeros, is_undefined_primal
 
 __all__ = [

@@ -11,6 +11,7 @@ import numpy as np
 from funtorch import dtypes
 from funtorch.core import primitives
 from funtorch.numpy import manipulation
+from funtorch.numpy.places import divisible
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -18,7 +19,6 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
-    divisible,
     moves,
     spread_to,
     static_int,

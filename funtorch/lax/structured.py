@@ -11,6 +11,7 @@ from funtorch.core import Array, ArrayImpl, primitives
 from funtorch.lax.shapes import broadcasted_iota
 from funtorch.numpy import fft as transforms
 from funtorch.numpy import indexing, manipulation
+from funtorch.numpy.places import divisible
 from funtorch.numpy.promotion import (
     asarray,
     canonical_axes,
@@ -18,7 +19,6 @@ from funtorch.numpy.promotion import (
     check_precision,
     convert,
     describe,
-    divisible,
     moves,
     promote,
     rounded,

@@ -15,6 +15,7 @@ from funtorch.numpy import elementwise
 from funtorch.numpy.direct import FLOATS, direct, pair
 from funtorch.numpy.elementwise import conjugate, multiply, subtract
 from funtorch.numpy.manipulation import expand_dims, moveaxis, ravel, reshape, stack, transpose
+from funtorch.numpy.places import divisible
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_shapes,
@@ -22,7 +23,6 @@ from funtorch.numpy.promotion import (
     check_precision,
     convert,
     describe,
-    divisible,
     no_out,
     promote,
     reading_lists,

@@ -23,6 +23,7 @@ from funtorch.core import (
 from funtorch.hardware import cupy
 from funtorch.numpy.direct import compiled_if_large, direct
 from funtorch.numpy.elementwise import absolute, add, divide, log10, multiply, subtract, where
+from funtorch.numpy.places import on_device
 from funtorch.numpy.promotion import (
     SCALARS,
     array,
@@ -31,7 +32,6 @@ from funtorch.numpy.promotion import (
     canonical_axis,
     canonical_shape,
     convert,
-    on_device,
     promote_inexact,
     static_int,
     to_array,

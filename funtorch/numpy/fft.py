@@ -19,12 +19,12 @@ from funtorch.numpy.creation import arange
 from funtorch.numpy.elementwise import conjugate, multiply
 from funtorch.numpy.manipulation import roll, slice_axis
 from funtorch.numpy.padding import pad
+from funtorch.numpy.places import on_device
 from funtorch.numpy.promotion import (
     canonical_axes,
     canonical_axis,
     convert,
     describe,
-    on_device,
     static_int,
     to_array,
 )

@@ -16,6 +16,7 @@ from funtorch.core import Array, Tracer, concrete_or_error, primitives
 from funtorch.errors import MismatchError
 from funtorch.numpy import straight
 from funtorch.numpy.direct import LARGE, direct, sequence
+from funtorch.numpy.places import divisible
 from funtorch.numpy.promotion import (
     asarray,
     broadcast_to,
@@ -24,7 +25,6 @@ from funtorch.numpy.promotion import (
     canonical_shape,
     convert,
     describe,
-    divisible,
     moves,
     no_out,
     promote,

@@ -13,7 +13,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
@@ -37,15 +37,13 @@ from funtorch.core import (
     concrete_or_error,
     eval_trace,
     primitives,
-    use_trace,
 )
 from funtorch.errors import MismatchError
-from funtorch.hardware import CPU, cupy, find
+from funtorch.hardware import cupy
+from funtorch.numpy.places import divisible, on_device
 from funtorch.numpy.strictness import check_dtypes, check_ranks
 from funtorch.ops.families import broadcast_in_dim
-from funtorch.placement import DeviceArray, Placed, known_at, placed, put
-from funtorch.sharding import NamedSharding, check_spec, named
-from funtorch.spread import GlobalArray, own_part
+from funtorch.placement import DeviceArray, placed
 
 __all__ = [
     "array",
@@ -62,7 +60,6 @@ __all__ = [
     "is_eager",
     "no_out",
     "moves",
-    "on_device",
     "own",
     "promote",
     "promote_inexact",
@@ -76,8 +73,6 @@ __all__ = [
 ]
 
 _WIDE = (dtypes.float64, dtypes.complex128)
-F = TypeVar("F", bound=Callable[..., Any])
-
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -180,59 +175,6 @@ def to_array(x: Any, function: str, argument: str = "x") -> Any:
 def to_arrays(function: str, **arguments: Any) -> list[Any]:
     """Return several named arguments of a function as Arrays."""
     return [to_array(x, function, name) for name, x in arguments.items()]
-
-
-def on_device(device: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what a function that makes arrays makes on the device of that name.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    device = named(function.__name__, device)
-    if isinstance(device, NamedSharding):
-        return divided_as(function(*args, **options), device, function.__name__)
-    place = find(device, function.__name__)
-    trace = eval_trace if type(_state.trace) is Placed else _state.trace
-    with use_trace(trace if place == CPU else Placed(place)):
-        out = function(*args, **options)
-    return put(out, place) if isinstance(out, ArrayImpl) and place != CPU else out
-
-
-def divided_as(out: Any, sharding: Any, function: str) -> Any:
-    """Return what a function has made, divided over a mesh; within programs it stays whole.
-
-    Raises:
-        ValueError: it cannot be divided so.
-    """
-    place = named(function, sharding)
-    if not isinstance(place, NamedSharding):
-        return out
-    check_spec(function, place.mesh, place.spec, out.shape)
-    if not place.mesh.is_multi_process:
-        return known_at(out, place)
-    if type(out) is not ArrayImpl or place.is_fully_replicated:
-        return out
-    return GlobalArray(own_part(out, place), out.shape, place)
-
-
-def divisible(argument: str = "out_sharding") -> Callable[[F], F]:
-    """Let what a function returns be divided over a mesh, as an argument of that name says.
-
-    The function has the argument for its signature, and always gets None.
-    """
-
-    def decorate(function: F) -> F:
-        name = function.__name__
-
-        @functools.wraps(function)
-        def divided(*args: Any, **kwargs: Any) -> Any:
-            sharding = kwargs.pop(argument, None)
-            out = function(*args, **kwargs)
-            return out if sharding is None else divided_as(out, sharding, name)
-
-        return cast(F, divided)
-
-    return decorate
 
 
 def no_out(out: Any, function: str) -> None:

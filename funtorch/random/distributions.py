@@ -15,6 +15,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array
 from funtorch.numpy import promotion
+from funtorch.numpy.places import divisible
 from funtorch.ops import linalg
 from funtorch.ops.sampling import sampled_exp, sampled_log, sampled_log1p
 from funtorch.random.draws import (
@@ -61,7 +62,7 @@ def _exponential(words: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def exponential(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the exponential distribution of mean 1, density ``exp(-x)``.
 

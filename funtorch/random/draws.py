@@ -17,6 +17,7 @@ import funtorch.numpy as fnp
 from funtorch import dtypes
 from funtorch.core import Array, ArrayImpl
 from funtorch.numpy import promotion
+from funtorch.numpy.places import divisible
 from funtorch.ops import elementwise as ops
 from funtorch.ops import families
 from funtorch.ops.sampling import sampled_erf_inv, sampled_log, sampled_log1p
@@ -85,7 +86,7 @@ def draw_bits(words: Any, width: int, shape: tuple[int, ...]) -> Any:
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def bits(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw random bits, as unsigned integers.
 
@@ -157,7 +158,7 @@ def draw_uniform(
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def uniform(
     key: Any,
     shape: Any = (),
@@ -214,7 +215,7 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def randint(
     key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None, *, out_sharding: Any = None
 ) -> Array:
@@ -296,7 +297,7 @@ def draw_normal(words: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = None) -> Array:
     """Draw from the normal distribution of mean 0 and variance 1.
 
@@ -332,7 +333,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = None, *, out_sharding: Any = 
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def truncated_normal(
     key: Any,
     lower: Any,
@@ -380,7 +381,7 @@ def truncated_normal(
 
 # --- coins ---------------------------------------------------------------------------------
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def bernoulli(
     key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low", *, out_sharding: Any = None
 ) -> Array:
@@ -450,7 +451,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 # --- choosing ------------------------------------------------------------------------------
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def gumbel(
     key: Any,
     shape: Any = (),
@@ -497,7 +498,7 @@ def _largest(x: Any, k: int) -> Any:
 
 
 @drawn_whole(LARGE)
-@promotion.divisible()
+@divisible()
 def categorical(
     key: Any,
     logits: Any,
