@@ -118,6 +118,10 @@ MISTAKES = {
         lambda: lax.scan(lambda c, x: (c.astype("int32"), x), 0.0, X),
         ["carry goes in as f32[] and comes out as i32[]"],
     ),
+    "a loop's carry meets a NumPy number": (
+        lambda: lax.fori_loop(0, 2, lambda _, c: c * np.sqrt(2.0), X),
+        ["goes in as f32", "comes out as f64", "NumPy's own numbers are float64", "math.sqrt(2.0)"],
+    ),
     "branches of two kinds": (
         lambda: lax.cond(True, lambda x: x, lambda x: x.astype("int32"), 1.0),
         ["output 0 of <lambda>", "f32[]", "i32[]", "convert"],

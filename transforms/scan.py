@@ -538,10 +538,11 @@ def check_carry(
     what = "fori_loop" if counts else what
     paths = [path for path, _ in tree.leaves_with_path(carry_tree.unflatten(list(carry)))]
     paths = [path[1:] for path in paths] if counts else paths  # its number is not the user's
+    pairs = list(zip(carry, outs, strict=True))
     wrong = [
         f"  carry{tree.keystr(path)} goes in as {c.aval.str_short()} and comes out as "
         f"{o.str_short()}"
-        for path, c, o in zip(paths, carry, outs, strict=True)
+        for path, (c, o) in zip(paths, pairs, strict=True)
         if not c.aval.same_type(o)
     ]
     if wrong:
@@ -553,9 +554,23 @@ def check_carry(
                     "but",
                     *wrong,
                     "Convert the initial value or the result with astype, or reshape it.",
+                    *([_NUMBERS] if any(_widened(c, o) for c, o in pairs) else []),
                 ]
             )
         )
+
+
+_NUMBERS = (
+    "NumPy's own numbers are float64: np.sqrt(2.0) * x is, where float(np.sqrt(2.0)) * x and "
+    "math.sqrt(2.0) * x keep the dtype of x."
+)
+
+
+def _widened(c: Any, o: Any) -> bool:
+    """Tell whether float32 has become float64, or the like."""
+    return o.dtype in (dtypes.float64, dtypes.complex128) and dtypes.promote(
+        c.dtype, False, o.dtype, False
+    ) == (o.dtype, False) != (c.dtype, False)
 
 
 def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> Any:
