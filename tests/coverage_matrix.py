@@ -28,7 +28,8 @@ from higher_rows import higher_rows
 from op_table import Row
 from rebuilt_rows import rebuilt_rows
 
-import funtorch.experimental  # noqa: F401  (it has primitives of its own)
+import funtorch.experimental
+import funtorch.quant  # noqa: F401  (they have primitives of their own)
 from funtorch.core import Primitive, ShapedArray, aval_of, primitives
 from funtorch.jaxpr import stage
 
@@ -68,6 +69,7 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(_COLLECTIVES, _AXIS),
     **dict.fromkeys(["rewound", "rewind", "swayed"], _LINEAR),
     "shard_map": "it stands for several processes; tests/test_distributed.py starts them",
+    "narrow_dot": "it takes floats with integers that stand for others; tests/test_along.py",
     "custom_lin": "it stands only in derivatives of custom_vjp functions, which that row checks",
     "sown_tangent": "it stands only in derivatives of sow, which that row checks",
     "check": "it has no results; tests/test_checkify.py looks at what it raises and where",

@@ -123,7 +123,7 @@ def test_memory_of_copies_to_the_host_lives_until_they_end(cupy, monkeypatch):
 @pytest.mark.parametrize("when", ["while work is captured", "at the end", "at the launch"])
 def test_what_cannot_be_captured_runs_piece_by_piece(cupy, monkeypatch, when):
     failed = RuntimeError("cudaErrorStreamCaptureUnsupported")
-    f, x = ft.jit(lambda a: fnp.tanh(a @ a) @ a), normal(4, 4)
+    f, x = ft.jit(lambda a: fnp.tanh(a @ a) @ a), normal(24, 24)
     want, there = np.asarray(f(x)), ft.device_put(x, "cuda:0")
     f(there)
     if when == "at the launch":

@@ -17,20 +17,20 @@ def softmax_loss(w, x):
     return eagerly(fnp.exp(scores)).sum()
 
 
-W, XS = np.ones((5, 3), np.float32), np.ones((4, 5), np.float32)
+W, XS = np.ones((5, 30), np.float32), np.ones((40, 5), np.float32)
 
 
 def test_explain_names_steps_lines_and_costs():
-    found = ft.explain(softmax_loss)(W, ft.ShapeDtypeStruct((4, 5), np.float32))
+    found = ft.explain(softmax_loss)(W, ft.ShapeDtypeStruct((40, 5), np.float32))
     kinds = [step.kind for step in found.steps]
     assert kinds[0] == "product"
     assert "kernel" in kinds
     product = found.steps[0]
-    assert product.cost.flops == 2 * 4 * 5 * 3
-    assert product.bytes == 4 * (4 * 5 + 5 * 3 + 4 * 3)
+    assert product.cost.flops == 2 * 40 * 5 * 30
+    assert product.bytes == 4 * (40 * 5 + 5 * 30 + 40 * 30)
     line = softmax_loss.__code__.co_firstlineno + 1
     assert product.where == f"test_explain.py:{line}"
-    assert product.results == "f32[4,3]"
+    assert product.results == "f32[40,30]"
     text = str(found)
     for part in ("softmax_loss: ", "tanh", f"test_explain.py:{line + 1}", "temporaries", "flops"):
         assert part in text
@@ -55,7 +55,7 @@ def test_the_drawing_is_well_formed(tmp_path):
     root = ElementTree.parse(tmp_path / "plan.svg").getroot()
     boxes = [e for e in root.iter() if e.tag.endswith("title")]
     assert len(boxes) == len(found.steps) + len(found.buffers)
-    assert any("f32[4,3]" in (e.text or "") for e in boxes)
+    assert any("f32[40,30]" in (e.text or "") for e in boxes)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
+from funtorch.core import Primitive
+
 ROOTS = ("funtorch", "funtorch.io", "funtorch.testing", "funtorch.nnx", "funtorch.optim")
 """Modules from which all others are reached, by the names in their `__all__`."""
 
@@ -265,8 +267,8 @@ def doc_of(value: Any) -> str:
     doc = getattr(value, "__doc__", None)
     if isinstance(value, (classmethod, staticmethod)):
         doc = value.__func__.__doc__
-    if not doc or not isinstance(doc, str):
-        return ""
+    if not doc or not isinstance(doc, str) or isinstance(value, Primitive):
+        return ""  # primitives share the text of their class
     own = str(getattr(value, "__module__", "") or type(value).__module__).startswith("funtorch")
     own = own or isinstance(value, (property, classmethod, staticmethod, types.ModuleType))
     of_type = type(value).__module__.partition(".")[0] != "funtorch" and (
